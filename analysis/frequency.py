@@ -1,0 +1,24 @@
+"""Token frequencies and the direction in logit space that they span. Letter: v vocabulary. Source: Stolfo et al. 2024, section 4."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+
+@struct.dataclass
+class Frequency:
+    """The unigram distribution f and the unit direction u of its centred logarithm; float32 [v] each."""
+
+    f: jax.Array
+    log_f: jax.Array  # nats
+    u: jax.Array
+
+
+def frequency(counts: np.ndarray) -> Frequency:
+    """f = (count + 1)/Σ(count + 1) and u from the token counts, integers [v]; computed in float64."""
+    f = (counts.astype(np.float64) + 1) / (counts.astype(np.float64) + 1).sum()
+    v_freq = np.log(f) - np.log(f).mean()
+    length = np.linalg.norm(v_freq)
+    u = v_freq / length if length > 0 else v_freq  # equal counts have no direction: cosines and coordinates are 0
+    return Frequency(jnp.asarray(f, jnp.float32), jnp.asarray(np.log(f), jnp.float32), jnp.asarray(u, jnp.float32))

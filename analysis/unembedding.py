@@ -1,0 +1,83 @@
+"""The model as its last layer's neurons see it: their write directions and the folded unembedding.
+
+Letters: d model width, n neuron, v vocabulary, D singular directions that count. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3,
+with TransformerLens's fold_ln, center_writing_weights and center_unembed.
+"""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params, unembedding
+from jaxconf.models.norms import centre
+
+Convention = Literal["paper", "raw"]
+
+
+@struct.dataclass
+class Readout:
+    """How the last MLP's neurons reach the logits: logits = (centred x · W_U)/σ + b_U in the paper's convention."""
+
+    W_U: jax.Array  # d v
+    b_U: jax.Array  # v
+    w_out: jax.Array  # n d, one write direction a row
+
+
+def readout(config: DecoderConfig, params: Params, convention: Convention = "paper", dtype: Any = jnp.float32) -> Readout:
+    """The last layer's readout. Changes nothing in `params`.
+
+    "paper": the final norm's gain and bias are folded into the unembedding; LayerNorm models lose the mean over d of each column of W_U
+    and of each write direction (the norm ignores it); W_U and b_U lose their mean over the vocabulary (the softmax ignores it).
+    "raw": weights as they stand.
+    """
+    W_U = unembedding(config, params).astype(dtype)
+    b_U = jnp.zeros(W_U.shape[1], dtype)
+    w_out = params["blocks"]["mlp"]["w_out"][-1].astype(dtype)
+    if convention == "raw":
+        return Readout(W_U, b_U, w_out)
+    with jax.default_matmul_precision("highest"):
+        ln_final = params["ln_final"]
+        if config.norm == "layer":
+            b_U = b_U + ln_final["bias"].astype(dtype) @ W_U
+        W_U = W_U * ln_final["scale"].astype(dtype)[:, None]
+    W_U, w_out = centre(config, W_U.T).T, centre(config, w_out)
+    return Readout(W_U - W_U.mean(1, keepdims=True), b_U - b_U.mean(), w_out)
+
+
+class Spectrum(NamedTuple):
+    """The left singular vectors of W_U, largest singular value first."""
+
+    values: np.ndarray  # float64 [D]
+    vectors: np.ndarray  # float64 [d D]
+
+
+def spectrum(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Spectrum:
+    """Singular values and left singular vectors of the (folded) unembedding, in float64 throughout.
+
+    The small singular values are the point: a float32 Gram matrix would lose them, a float64 one keeps them down to 1e-7 of the largest.
+    In the paper's convention a LayerNorm model's all-ones direction (singular value 0, invisible to the norm) is left out: D = d − 1.
+    """
+    with jax.enable_x64(True):
+        gram = np.asarray(_gram(config, params, convention))
+    hidden = convention == "paper" and config.norm == "layer"
+    basis = _complement_of_ones(config.d_model) if hidden else np.eye(config.d_model)
+    squares, vectors = np.linalg.eigh(basis.T @ gram @ basis)
+    return Spectrum(np.sqrt(np.maximum(squares[::-1], 0)), basis @ vectors[:, ::-1])
+
+
+@functools.partial(jax.jit, static_argnames=("config", "convention"))
+def _gram(config: DecoderConfig, params: Params, convention: Convention) -> jax.Array:
+    W_U = readout(config, params, convention, jnp.float64).W_U
+    return W_U @ W_U.T
+
+
+def _complement_of_ones(d: int) -> np.ndarray:
+    """An orthonormal basis [d d-1] of what is orthogonal to the all-ones direction: a Householder reflection without its first column."""
+    v = np.full(d, d**-0.5)
+    v[0] += 1.0
+    return (np.eye(d) - 2 * np.outer(v, v) / (v @ v))[:, 1:]

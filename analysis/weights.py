@@ -1,0 +1,81 @@
+"""What the weights alone say about each neuron of the last layer. Letters: d model width, n neuron, v vocabulary, D singular directions.
+
+Sources: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1; Gurnee et al. 2024 (arXiv 2401.12181) for the moments.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from jaxconf.analysis.unembedding import Readout, Spectrum
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params
+
+BLOCK = 64  # neurons whose products with the vocabulary are held at once
+
+
+@jax.jit
+def vocabulary_statistics(readout: Readout, u: jax.Array) -> dict[str, jax.Array]:
+    """Per neuron, float32 [n], from its write into the vocabulary, w·W_U [v]:
+
+    `w_norm` = ‖w‖; `logit_var` (LogitVar) = the variance, with V − 1 in the denominator, of the cosines of w with W_U's columns;
+    `vocab_skew` and `vocab_kurtosis` = third and fourth standardised moment of the same cosines (3 is a Gaussian's kurtosis);
+    `cos_freq` = cosine of w·W_U with the token-frequency direction `u` [v].
+    """
+    with jax.default_matmul_precision("highest"):
+        lengths = jnp.linalg.norm(readout.W_U, axis=0)
+        columns = jnp.where(lengths > 0, readout.W_U / lengths, 0)
+
+        def one(w: jax.Array) -> dict[str, jax.Array]:
+            w_norm = jnp.linalg.norm(w)
+            cosines = w @ columns / w_norm
+            centred = cosines - cosines.mean()
+            second = jnp.mean(centred**2)
+            M = w @ readout.W_U
+            return {
+                "w_norm": w_norm,
+                "logit_var": second * (len(M) / (len(M) - 1)),
+                "vocab_skew": jnp.mean(centred**3) / second**1.5,
+                "vocab_kurtosis": jnp.mean(centred**4) / second**2,
+                "cos_freq": M @ u / jnp.linalg.norm(M),
+            }
+
+        return jax.lax.map(one, readout.w_out, batch_size=BLOCK)
+
+
+def default_k(d_model: int) -> int:
+    """The size of the effective null space: 1% of the width, at least 1."""
+    return max(1, round(0.01 * d_model))
+
+
+def rho(w_out: np.ndarray, spectrum: Spectrum, k: int) -> np.ndarray:
+    """ρ_k = ‖U_kᵀw‖/‖w‖, float64 [n], for write directions [n d] and the k left singular vectors with the smallest singular values."""
+    w = np.asarray(w_out, np.float64)
+    return np.linalg.norm(w @ spectrum.vectors[:, -k:], axis=1) / np.linalg.norm(w, axis=1)
+
+
+def cosines(w_out: np.ndarray, spectrum: Spectrum) -> np.ndarray:
+    """Cosines, float64 [n D], of write directions [n d] with every left singular vector."""
+    w = np.asarray(w_out, np.float64)
+    return w @ spectrum.vectors / np.linalg.norm(w, axis=1, keepdims=True)
+
+
+def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple[float, float]:
+    """What ρ_k reaches by chance: the `quantile` of the largest of n random directions, and of a single one.
+
+    For a direction uniform on the sphere in D dimensions ρ² is Beta(k/2, (D − k)/2), so both are exact and need no sampling. LayerNorm
+    models have D = d − 1, since every write direction is centred.
+    """
+    if k >= dimensions:
+        return 1.0, 1.0
+    squared = scipy.stats.beta(k / 2, (dimensions - k) / 2)
+    return float(np.sqrt(squared.ppf(quantile ** (1 / n)))), float(np.sqrt(squared.ppf(quantile)))
+
+
+def weight_cost(config: DecoderConfig, params: Params) -> jax.Array:
+    """What weight decay pays for each neuron: the sum of the squares of all its weights, in and out (and gate), float32 [n]."""
+    mlp = params["blocks"]["mlp"]
+    reading = [mlp["w_in"][-1], mlp["w_gate"][-1]] if config.gated else [mlp["w_in"][-1]]
+    out = jnp.square(mlp["w_out"][-1].astype(jnp.float32)).sum(1)
+    return out + sum(jnp.square(w.astype(jnp.float32)).sum(0) for w in reading)

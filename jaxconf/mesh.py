@@ -1,0 +1,44 @@
+"""One device mesh for everything: axis `data` splits sequences, axis `model` splits weights, vocabulary and neurons.
+
+Logical axis names come from the parameters' leaf table; `RULES` says which of them the `model` axis splits.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+RULES: dict[str, str | None] = {
+    "batch": "data",
+    "layers": None,
+    "embed": None,
+    "heads": "model",
+    "kv_heads": "model",
+    "head_dim": None,
+    "mlp": "model",
+    "vocab": "model",
+    "positions": None,
+}
+
+
+def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
+    """A mesh of `data` × `model` devices; by default all devices, on `data`.
+
+    Raises ValueError if the machine has too few devices.
+    """
+    if data is None:
+        data = max(1, jax.device_count() // model)
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[: data * model])
+
+
+def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedSharding:
+    """The sharding of an array with these logical axes; an axis that does not divide is replicated, as is a name split twice.
+
+    Raises KeyError for a name that RULES does not know.
+    """
+    spec: list[str | None] = []
+    for axis, size in zip(axes, shape, strict=True):
+        over = RULES[axis]
+        fits = over is not None and over not in spec and size % mesh.shape[over] == 0
+        spec.append(over if fits else None)
+    return NamedSharding(mesh, PartitionSpec(*spec))

@@ -1,0 +1,36 @@
+"""Causal self-attention. Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.positions import rotate
+from jaxconf.models.sites import Sites
+
+
+def attention(config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer: jax.Array, sites: Sites) -> jax.Array:
+    """What attention adds to the stream, [b t d], from the normed stream x [b t d]; scores and softmax are float32."""
+    Q = jnp.einsum("btd,dhk->bthk", x, params["wq"])
+    K = jnp.einsum("btd,dgk->btgk", x, params["wk"])
+    V = jnp.einsum("btd,dgk->btgk", x, params["wv"])
+    if config.qkv_bias:
+        Q, K, V = Q + params["bq"], K + params["bk"], V + params["bv"]
+    Q, K, V = sites("attn.hook_q", Q), sites("attn.hook_k", K), sites("attn.hook_v", V)
+    if config.rotary is not None:
+        Q = sites("attn.hook_rot_q", rotate(config.rotary, Q))
+        K = sites("attn.hook_rot_k", rotate(config.rotary, K))
+    group = config.n_heads // config.n_kv_heads
+    K, V = jnp.repeat(K, group, axis=2), jnp.repeat(V, group, axis=2)  # b s h k
+
+    scores = jnp.einsum("bqhk,bshk->bhqs", Q, K, preferred_element_type=jnp.float32) * config.attn_scale
+    if config.attn_scale_by_layer:
+        scores = scores / (layer + 1)
+    t = x.shape[1]
+    causal = jnp.arange(t)[:, None] >= jnp.arange(t)
+    scores = sites("attn.hook_attn_scores", jnp.where(causal, scores, -jnp.inf))
+    pattern = sites("attn.hook_pattern", jax.nn.softmax(scores, axis=-1))
+    z = sites("attn.hook_z", jnp.einsum("bhqs,bshk->bqhk", pattern.astype(V.dtype), V))
+    out = jnp.einsum("bthk,hkd->btd", z, params["wo"])
+    return out + params["bo"] if config.attn_out_bias else out

@@ -1,0 +1,238 @@
+"""Safetensors files in, sharded arrays out, and back.
+
+The file is mapped, each leaf is a lazy view of it (reshape, transpose, pick), and `jax.make_array_from_callback` asks for the slices that
+this host's devices hold: only their bytes are read, and the host's peak is about one device shard of one leaf. Pickle is never loaded.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import einops
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+from jax.sharding import Mesh
+
+from jaxconf.mesh import sharding
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import family, leaves
+from jaxconf.models.leaves import Leaf, nest
+
+DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """Where a tensor stands in a file."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    def map(self) -> np.ndarray:
+        """A read-only view of the file; no bytes are read yet."""
+        if 0 in self.shape:
+            return np.empty(self.shape, DTYPES[self.dtype])
+        return np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
+
+
+def read_header(file: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file (format: 8 bytes of header length, a JSON header, the data).
+
+    Raises InputError if the file is truncated or corrupt.
+    """
+    broken = f"{file} is truncated or corrupt; download it again"
+    size = file.stat().st_size
+    with file.open("rb") as f:
+        length = int.from_bytes(f.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise InputError(broken)
+        try:
+            header = json.loads(f.read(length))
+            header.pop("__metadata__", None)
+            tensors = {}
+            for name, row in header.items():
+                begin, end = row["data_offsets"]
+                shape = tuple(row["shape"])
+                if row["dtype"] not in DTYPES:
+                    raise InputError(f"{file} holds {name} as {row['dtype']}, which is not supported; convert it to F32, BF16 or F16")
+                if not 0 <= begin <= end <= size - 8 - length or end - begin != math.prod(shape) * np.dtype(DTYPES[row["dtype"]]).itemsize:
+                    raise InputError(broken)
+                tensors[name] = Tensor(file, row["dtype"], shape, 8 + length + begin)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise error if isinstance(error, InputError) else InputError(broken) from error
+    return tensors
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+
+    Raises InputError if there are none, if only pickled weights are there, or if a shard is missing or broken.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return read_header(single)
+    if not index.is_file():
+        if any(True for pattern in PICKLES for _ in folder.glob(pattern)):
+            raise InputError(f"{folder} holds only pickled weights, which can run code and are never loaded; save the model as safetensors")
+        raise InputError(f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights")
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        files = {name: folder / file for name, file in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} is not a safetensors index; download it again") from error
+    tensors = {}
+    for file in sorted(set(files.values())):
+        if not file.is_file():
+            raise InputError(f"{folder} lacks {file.name}, which its index names; download it again")
+        tensors |= read_header(file)
+    if missing := sorted(files.keys() - tensors.keys()):
+        raise InputError(f"{folder} lacks tensor {missing[0]}, which its index names; download it again")
+    return tensors
+
+
+def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any) -> dict[str, Any]:
+    """The parameters as a nested dict of sharded arrays of `dtype` (None: as stored).
+
+    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite.
+    """
+    tensors = {name.removeprefix(family(config.model_type).PREFIX): tensor for name, tensor in read_tensors(folder).items()}
+    table = leaves(config)
+    _check_names(config, table, tensors)
+    params = []
+    for leaf in table:
+        array = _load_leaf(config, leaf, tensors, mesh, dtype)
+        _check_finite(config, leaf, array)
+        params.append((leaf.path, array))
+    return nest(params)
+
+
+def _layers(config: DecoderConfig, leaf: Leaf) -> list[str]:
+    return [leaf.source.replace("{i}", str(i)) for i in range(config.n_layers if leaf.stacked else 1)]
+
+
+def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
+    rules = family(config.model_type)
+    wanted = {name: leaf for leaf in table for name in _layers(config, leaf)}
+    if missing := sorted(wanted.keys() - tensors.keys()):
+        raise InputError(f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json")
+    left = sorted(name for name in tensors.keys() - wanted.keys() if not re.fullmatch(rules.IGNORED, name))
+    if config.tied and rules.HEAD in left:
+        left.remove(rules.HEAD)
+        embedding = next(leaf for leaf in table if leaf.path == "embed/tokens")
+        if not _equal(tensors[rules.HEAD], tensors[embedding.source]):
+            raise InputError(f"config.json ties the embeddings, but {rules.HEAD!r} differs from {embedding.source!r}; set tie_word_embeddings to false")
+    if left:
+        raise InputError(f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} such); use weights that match config.json")
+    for name in wanted:
+        if tensors[name].dtype not in FLOATS:
+            raise InputError(f"tensor {name!r} is stored as {tensors[name].dtype}, not as floating-point numbers; use an unquantized checkpoint")
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    a, b = one.map(), other.map()
+    return a.shape == b.shape and all(np.array_equal(a[i : i + 4096], b[i : i + 4096]) for i in range(0, len(a), 4096))
+
+
+def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: Any) -> jax.Array:
+    shape = leaf.shape(config)
+    views = [_view(config, leaf, name, tensors[name]) for name in _layers(config, leaf)]
+    target = np.dtype(views[0].dtype if dtype is None else dtype)
+
+    def piece(index: tuple[slice, ...]) -> np.ndarray:
+        if not leaf.stacked:
+            return np.asarray(views[0][index], target)
+        return np.stack([np.asarray(view[index[1:]], target) for view in views[index[0]]])
+
+    return jax.make_array_from_callback(shape, sharding(mesh, leaf.axes, shape), piece)
+
+
+def _view(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> np.ndarray:
+    axes = leaf.axes[1:] if leaf.stacked else leaf.axes
+    shape = tuple(config.axis_sizes()[axis] for axis in axes)
+    view = tensor.map()
+    if leaf.view:
+        try:
+            view = einops.rearrange(view, leaf.view, **_letters(leaf, shape))
+        except einops.EinopsError:
+            view = np.empty(0)
+        if leaf.pick is not None and view.size:
+            view = view[leaf.pick]
+    if view.shape != shape:
+        sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, shape, strict=True))
+        raise InputError(f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); use weights that match it")
+    return view
+
+
+def _letters(leaf: Leaf, shape: tuple[int, ...]) -> dict[str, int]:
+    letters = leaf.view.split("->")[1].split()
+    return dict(zip(letters if leaf.pick is None else letters[1:], shape, strict=True))
+
+
+def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
+    if not bool(jnp.isfinite(array).all()):
+        axes = tuple(range(1, array.ndim))
+        layer = int(np.argmin(np.asarray(jnp.isfinite(array).all(axes)))) if leaf.stacked else 0
+        raise InputError(f"tensor {_layers(config, leaf)[layer]!r} holds NaN or Inf; use intact weights")
+
+
+def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:
+    """Write `params` as a safetensors file in the family's Hugging Face layout, by way of a temporary name."""
+    tensors: dict[str, np.ndarray] = {}
+    shared: dict[str, list[tuple[Leaf, np.ndarray]]] = {}
+    for leaf in leaves(config):
+        array: Any = params
+        for name in leaf.path.split("/"):
+            array = array[name]
+        layers = np.asarray(array) if leaf.stacked else np.asarray(array)[None]
+        for name, value in zip(_layers(config, leaf), layers, strict=True):
+            if leaf.pick is None:
+                tensors[name] = _unview(leaf, value)
+            else:
+                shared.setdefault(name, []).append((leaf, value))
+    for name, parts in shared.items():
+        parts.sort(key=lambda part: part[0].pick)
+        tensors[name] = _unview(parts[0][0], np.stack([value for _, value in parts]))
+    rules = family(config.model_type)
+    named = {name if name == rules.HEAD else rules.PREFIX + name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    write_atomically(file, lambda path: safetensors.numpy.save_file(named, path, metadata={"format": "pt"}))
+
+
+def _unview(leaf: Leaf, value: np.ndarray) -> np.ndarray:
+    if not leaf.view:
+        return value
+    stored, ours = (side.strip() for side in leaf.view.split("->"))
+    return einops.rearrange(value, f"{ours} -> {stored}")
+
+
+def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `file`, then rename it."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

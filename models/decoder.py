@@ -1,0 +1,180 @@
+"""The decoder: one pure function for every family, and a Flax module around it.
+
+Letters: b batch, t position, d model width, v vocabulary. Layers are stacked and scanned; a run of neighbouring layers at which the same
+sites are captured or edited is one scan, so that what is asked of one layer costs nothing in the others. (`nn.scan` would tie the scan
+to the whole stack; `jax.lax.scan` over slices of plain parameters does not.)
+"""
+
+import functools
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxconf.models.attention import attention
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import leaves
+from jaxconf.models.leaves import nest
+from jaxconf.models.mlp import mlp
+from jaxconf.models.norms import norm
+from jaxconf.models.sites import Edit, Sites, check_name
+
+Params = dict[str, Any]
+
+
+@struct.dataclass
+class Output:
+    """`logits` float32 [b t v], or None where the pass stopped before the end; `captured` maps each site asked for to its value."""
+
+    logits: jax.Array | None
+    captured: dict[str, jax.Array]
+
+
+def forward(
+    config: DecoderConfig,
+    params: Params,
+    inputs: jax.Array,
+    edits: Mapping[str, Edit] | None = None,
+    capture: Collection[str] = (),
+    start_at_layer: int | None = None,
+    stop_at_layer: int | None = None,
+) -> Output:
+    """Run the decoder, or the layers [start_at_layer, stop_at_layer) of it.
+
+    `inputs` are token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d]. With `stop_at_layer` nothing
+    after the layers before it is run and `logits` is None. `edits` maps site names to edits (`jaxconf.models.sites`); an edit of a
+    site in a layer outside the range raises, as does capturing it. Raises InputError for unknown sites and for sequences longer than
+    the model's positions.
+    """
+    edits = dict(edits or {})
+    first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
+    if inputs.shape[1] > config.n_positions:
+        raise InputError(f"a sequence of {inputs.shape[1]} tokens is longer than the model's {config.n_positions} positions; cut it")
+    run = {*range(first, last)} | ({"embed"} if start_at_layer is None else set()) | ({"ln_final"} if stop_at_layer is None else set())
+    for name in (*edits, *capture):
+        check_name(name, site_shapes(config))
+        if _place(name) not in run:
+            raise InputError(f"site {name!r} is not run between layers {first} and {last - 1}; run more layers or do not name it")
+    with jax.default_matmul_precision("highest"):  # float32 means float32, also where the hardware has a faster, coarser product
+        outer = Sites(edits, capture)
+        resid = _embed(config, params["embed"], inputs, outer) if start_at_layer is None else inputs
+        resid, captured = _run_blocks(config, params["blocks"], resid, first, last, edits, capture)
+        logits = _unembed(config, params, resid, outer) if stop_at_layer is None else None
+    return Output(logits, captured | outer.captured)
+
+
+def _place(site: str) -> int | str:
+    """The layer of a site, or "embed", or "ln_final"."""
+    if site.startswith("blocks."):
+        return int(site.split(".")[1])
+    return "ln_final" if site.startswith("ln_final.") else "embed"
+
+
+def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, sites: Sites) -> jax.Array:
+    resid = sites("hook_embed", params["tokens"][tokens])
+    if config.learned_positions:
+        resid = resid + sites("hook_pos_embed", jnp.broadcast_to(params["positions"][: tokens.shape[1]], resid.shape))
+    return resid
+
+
+def _run_blocks(
+    config: DecoderConfig, blocks: Params, resid: jax.Array, first: int, last: int, edits: Mapping[str, Edit], capture: Collection[str]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    edits_of = {i: {name: edits[full] for full in edits if (name := _within(full, i))} for i in range(first, last)}
+    capture_of = {i: frozenset(name for full in capture if (name := _within(full, i))) for i in range(first, last)}
+
+    def alike(i: int) -> Any:
+        arrays, structure = jax.tree.flatten(edits_of[i])
+        return capture_of[i], structure, [(jnp.shape(a), jnp.result_type(a)) for a in arrays]
+
+    captured = {}
+    for _, group in itertools.groupby(range(first, last), alike):
+        run = list(group)
+        sites_here = capture_of[run[0]]
+
+        def body(resid: jax.Array, layer: tuple, sites_here: frozenset[str] = sites_here) -> tuple[jax.Array, dict[str, jax.Array]]:
+            i, params, layer_edits = layer
+            sites = Sites(layer_edits, sites_here)
+            return _block(config, params, resid, i, sites), sites.captured
+
+        stack = jax.tree.map(lambda w, run=run: w[run[0] : run[-1] + 1], blocks)
+        stacked_edits = jax.tree.map(lambda *leaf: jnp.stack(leaf), *[edits_of[i] for i in run])
+        resid, values = jax.lax.scan(body, resid, (jnp.arange(run[0], run[-1] + 1), stack, stacked_edits))
+        captured |= {f"blocks.{i}.{name}": value[j] for name, value in values.items() for j, i in enumerate(run)}
+    return resid, captured
+
+
+def _within(site: str, layer: int) -> str:
+    prefix = f"blocks.{layer}."
+    return site.removeprefix(prefix) if site.startswith(prefix) else ""
+
+
+def _block(config: DecoderConfig, params: Params, resid: jax.Array, layer: jax.Array, sites: Sites) -> jax.Array:
+    resid = sites("hook_resid_pre", resid)
+    attn_out = attention(config, params["attn"], norm(config, params["ln1"], resid, sites, "ln1"), layer, sites)
+    attn_out = sites("hook_attn_out", attn_out)
+    if config.parallel:
+        mid = resid
+    else:
+        mid = sites("hook_resid_mid", resid + attn_out)
+    mlp_out = sites("hook_mlp_out", mlp(config, params["mlp"], norm(config, params["ln2"], mid, sites, "ln2"), sites))
+    return sites("hook_resid_post", resid + attn_out + mlp_out if config.parallel else mid + mlp_out)
+
+
+def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sites) -> jax.Array:
+    normed = norm(config, params["ln_final"], resid, sites, "ln_final")
+    return jnp.einsum("btd,dv->btv", normed, unembedding(config, params), preferred_element_type=jnp.float32)
+
+
+def unembedding(config: DecoderConfig, params: Params) -> jax.Array:
+    """W_U [d v]; the transposed embedding in tied models."""
+    return params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
+
+
+@functools.cache
+def site_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Every site of this decoder with its shape for one sequence of two tokens (found by tracing, so it cannot drift from the code)."""
+
+    def trace(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
+        outer, inner = Sites({}, None), Sites({}, None)
+        resid = _embed(config, params["embed"], tokens, outer)
+        block = jax.tree.map(lambda w: w[0], params["blocks"])
+        _unembed(config, params, _block(config, block, resid, jnp.array(0), inner), outer)
+        return outer.captured | {f"blocks.{i}.{name}": value for i in range(config.n_layers) for name, value in inner.captured.items()}
+
+    shapes = jax.eval_shape(trace, abstract_params(config), jax.ShapeDtypeStruct((1, 2), jnp.int32))
+    return {name: value.shape for name, value in shapes.items()}
+
+
+def abstract_params(config: DecoderConfig, dtype: Any = jnp.float32) -> Params:
+    """The shapes of all parameters, without their memory."""
+    return nest((leaf.path, jax.ShapeDtypeStruct(leaf.shape(config), dtype)) for leaf in leaves(config))
+
+
+class Decoder(nn.Module):
+    """The Flax shell: declares the leaf table's parameters and calls `forward`.
+
+    `Decoder(config).init(key, tokens)` gives `{"params": …}` with start values for training; `.apply` takes what `forward` takes.
+    """
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, **kwargs: Any) -> Output:
+        params = {name: self.param(name, _start, self.config, branch) for name, branch in _leaf_tree(self.config).items()}
+        return forward(self.config, params, inputs, **kwargs)
+
+
+def _leaf_tree(config: DecoderConfig) -> dict[str, Any]:
+    return nest((leaf.path, leaf) for leaf in leaves(config))
+
+
+def _start(key: jax.Array, config: DecoderConfig, branch: dict[str, Any]) -> Params:
+    rows, structure = jax.tree.flatten(branch)
+    keys = jax.random.split(key, len(rows))
+    return jax.tree.unflatten(structure, [leaf.start(config, key) for leaf, key in zip(rows, keys, strict=True)])

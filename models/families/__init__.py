@@ -1,0 +1,40 @@
+"""The families, one file each, found by the `model_type` of a checkpoint's config.json.
+
+A family offers `config(attributes) -> DecoderConfig`, `leaves(config) -> tuple[Leaf, ...]`, the `PREFIX` that its base model's tensors
+may carry, the `HEAD` tensor (a copy of the embedding in tied checkpoints), and `IGNORED`, a pattern of tensors that hold no parameters.
+"""
+
+import functools
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import gpt2, gpt_neox, llama
+from jaxconf.models.leaves import Leaf
+
+FAMILIES: dict[str, ModuleType] = {"gpt2": gpt2, "gpt_neox": gpt_neox, "llama": llama}
+
+
+def family(model_type: str) -> ModuleType:
+    """Raises InputError for an unknown model_type."""
+    if model_type not in FAMILIES:
+        raise InputError(f"model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}; use a model of one of these families")
+    return FAMILIES[model_type]
+
+
+def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder that a Hugging Face config (as a dict) describes. Raises InputError, naming the attribute, where it is not understood."""
+    if not isinstance(values.get("model_type"), str):
+        raise InputError("config.json has no model_type; complete it from the model's original config.json")
+    attributes = Attributes(values)
+    config = family(values["model_type"]).config(attributes)
+    attributes.finish()
+    return config
+
+
+@functools.cache
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    """The parameters of this decoder."""
+    return family(config.model_type).leaves(config)

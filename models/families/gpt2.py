@@ -1,0 +1,70 @@
+"""GPT-2. Its Conv1D stores weights as [in, out], the transpose of what other families store."""
+
+from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.leaves import Leaf
+
+PREFIX = "transformer."
+HEAD = "lm_head.weight"
+IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, stored by old versions
+
+
+def config(hf: Attributes) -> DecoderConfig:
+    hf.expect("add_cross_attention", False)
+    hf.expect("is_decoder", True)
+    hf.ignore("n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")  # the last: order of operations only
+    hf.ignore("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj")
+    d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
+    return DecoderConfig(
+        model_type="gpt2",
+        n_layers=hf.take("n_layer", 12),
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=d_model // n_heads,
+        d_mlp=hf.take("n_inner", 4 * d_model),
+        vocab_size=hf.take("vocab_size", 50257),
+        n_positions=hf.take("n_positions", 1024),
+        norm="layer",
+        norm_eps=hf.take("layer_norm_epsilon", 1e-5),
+        activation=hf.activation("activation_function", "gelu_new"),
+        gated=False,
+        parallel=False,
+        learned_positions=True,
+        rotary=None,
+        attn_scale=(d_model // n_heads) ** -0.5 if hf.take("scale_attn_weights", True) else 1.0,
+        attn_scale_by_layer=hf.take("scale_attn_by_inverse_layer_idx", False),
+        qkv_bias=True,
+        attn_out_bias=True,
+        mlp_bias=True,
+        tied=hf.take("tie_word_embeddings", True),
+    )
+
+
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    h = "h.{i}."
+    qkv, qkv_bias = ("layers", "embed", "heads", "head_dim"), ("layers", "heads", "head_dim")
+    table = [
+        Leaf("embed/tokens", ("vocab", "embed"), "wte.weight"),
+        Leaf("embed/positions", ("positions", "embed"), "wpe.weight"),
+        Leaf("blocks/ln1/scale", ("layers", "embed"), h + "ln_1.weight", init="ones"),
+        Leaf("blocks/ln1/bias", ("layers", "embed"), h + "ln_1.bias", init="zeros"),
+        Leaf("blocks/attn/wq", qkv, h + "attn.c_attn.weight", "d (three h k) -> three d h k", pick=0),
+        Leaf("blocks/attn/wk", qkv, h + "attn.c_attn.weight", "d (three h k) -> three d h k", pick=1),
+        Leaf("blocks/attn/wv", qkv, h + "attn.c_attn.weight", "d (three h k) -> three d h k", pick=2),
+        Leaf("blocks/attn/bq", qkv_bias, h + "attn.c_attn.bias", "(three h k) -> three h k", pick=0, init="zeros"),
+        Leaf("blocks/attn/bk", qkv_bias, h + "attn.c_attn.bias", "(three h k) -> three h k", pick=1, init="zeros"),
+        Leaf("blocks/attn/bv", qkv_bias, h + "attn.c_attn.bias", "(three h k) -> three h k", pick=2, init="zeros"),
+        Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), h + "attn.c_proj.weight", "(h k) d -> h k d", init="residual"),
+        Leaf("blocks/attn/bo", ("layers", "embed"), h + "attn.c_proj.bias", init="zeros"),
+        Leaf("blocks/ln2/scale", ("layers", "embed"), h + "ln_2.weight", init="ones"),
+        Leaf("blocks/ln2/bias", ("layers", "embed"), h + "ln_2.bias", init="zeros"),
+        Leaf("blocks/mlp/w_in", ("layers", "embed", "mlp"), h + "mlp.c_fc.weight"),
+        Leaf("blocks/mlp/b_in", ("layers", "mlp"), h + "mlp.c_fc.bias", init="zeros"),
+        Leaf("blocks/mlp/w_out", ("layers", "mlp", "embed"), h + "mlp.c_proj.weight", init="residual"),
+        Leaf("blocks/mlp/b_out", ("layers", "embed"), h + "mlp.c_proj.bias", init="zeros"),
+        Leaf("ln_final/scale", ("embed",), "ln_f.weight", init="ones"),
+        Leaf("ln_final/bias", ("embed",), "ln_f.bias", init="zeros"),
+    ]
+    if not config.tied:
+        table.append(Leaf("unembed/w", ("embed", "vocab"), HEAD, "v d -> d v"))
+    return tuple(table)

@@ -1,0 +1,114 @@
+"""A model in hand: `load` finds it, `LanguageModel` runs it."""
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import huggingface_hub.errors
+import httpx
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from jaxconf.mesh import make_mesh
+from jaxconf.models.checkpoint import load_params
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Output, Params, forward
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.sites import Edit
+from jaxconf.models.tokenizer import Tokenizer
+
+FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+
+_forward = jax.jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """A decoder with its parameters, its tokenizer and where they came from."""
+
+    config: DecoderConfig
+    params: Params  # nested dict of arrays, as the leaf table names them
+    name: str  # the folder or hub id that was asked for
+    revision: str | None  # the hub's commit, None for a folder
+    folder: Path
+    hf_config: Mapping[str, Any]  # config.json as it stands
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Read on first use. Raises InputError if the folder has no tokenizer.json."""
+        return Tokenizer.from_folder(self.folder)
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """BOS and EOS of config.json."""
+        ids: set[int] = set()
+        for name in ("bos_token_id", "eos_token_id"):
+            value = self.hf_config.get(name)
+            ids |= set(value) if isinstance(value, list) else {value} - {None}
+        return tuple(sorted(ids))
+
+    def apply(
+        self,
+        tokens: ArrayLike,
+        edits: Mapping[str, Edit] | None = None,
+        capture: tuple[str, ...] | list[str] = (),
+        start_at_layer: int | None = None,
+        stop_at_layer: int | None = None,
+    ) -> Output:
+        """Run the model, jitted: `.logits` float32 [b t v] and `.captured`, site name → array. See `jaxconf.models.decoder.forward`."""
+        return _forward(self.config, self.params, jnp.asarray(tokens), dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer)
+
+
+def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:
+    """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and revision.
+
+    `dtype` is what the parameters are held in (None: as stored); `mesh` is where they are put (by default all devices, replicated). A
+    local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown family, or does not fit its
+    own config.json.
+    """
+    folder, commit = _find(str(folder_or_id), revision)
+    file = folder / "config.json"
+    if not file.is_file():
+        raise InputError(f"{folder} has no config.json; point to a folder that holds a model in Hugging Face layout")
+    try:
+        hf_config = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON ({error}); download it again") from error
+    if not isinstance(hf_config, dict):
+        raise InputError(f"{file} is not a JSON object; download it again")
+    config = config_from_hf(hf_config)
+    params = load_params(config, folder, make_mesh() if mesh is None else mesh, dtype)
+    return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
+
+
+def _find(name: str, revision: str | None) -> tuple[Path, str | None]:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"{name} is a local folder, which has no revisions; leave the revision out or give a hub id")
+        return folder, None
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise InputError(f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
+    wrong = f"no folder {name}, and the hub gives no model of that id"
+    at = f" at revision {revision}" if revision else ""
+    try:
+        path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except huggingface_hub.errors.GatedRepoError as error:
+        raise InputError(f"{name} is gated on the hub; ask for access there and log in with `hf auth login` or set HF_TOKEN") from error
+    except huggingface_hub.errors.RevisionNotFoundError as error:
+        raise InputError(f"{name} has no revision {revision!r} on the hub; give a branch, tag or commit that it has") from error
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        raise InputError(f"{wrong}; check its spelling, and log in if it is private") from error
+    except huggingface_hub.errors.LocalEntryNotFoundError as error:
+        raise InputError(f"no folder {name}, and {name}{at} is not in the local cache while the hub is off or out of reach; connect, or give a folder") from error
+    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, httpx.HTTPError, OSError) as error:
+        raise InputError(f"{wrong}{at} ({str(error).splitlines()[0]}); check the id and the connection") from error
+    return path, path.name

@@ -1,0 +1,95 @@
+"""Sites: the named places of the forward pass that can be read (captured) and written (edited).
+
+Names are TransformerLens's. Shapes: b batch, t position, q and s query and source position, d model width, h head, g key/value head,
+k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln_final`.
+
+    hook_embed, hook_pos_embed                          b t d    token and position embedding
+    hook_resid_pre, hook_resid_mid, hook_resid_post     b t d    the stream before, between and after (no mid in parallel blocks)
+    ln1.hook_scale, ln2.…, ln_final.hook_scale          b t 1    σ = √(var + eps), what the norm divides by
+    ln1.hook_normalized, ln2.…, ln_final.…              b t d    (x − mean)/σ, before the gain and bias
+    attn.hook_q; hook_k, hook_v                         b t h k; b t g k
+    attn.hook_rot_q; hook_rot_k                         b t h k; b t g k    after the rotation (rotary models)
+    attn.hook_attn_scores, attn.hook_pattern            b h q s  before and after the softmax
+    attn.hook_z                                         b t h k  the mixed values
+    hook_attn_out, hook_mlp_out                         b t d    what is added to the stream
+    mlp.hook_pre, mlp.hook_post                         b t m    before the activation function; what the down projection reads
+    mlp.hook_pre_linear                                 b t m    the other factor of a gated MLP
+
+Every site lies on the compute path: freezing `ln_final.hook_scale` changes the logits.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxconf.models.errors import InputError
+
+
+@struct.dataclass
+class Replace:
+    """The site becomes `value` (anything that broadcasts to its shape). Freezes a norm when put on its `hook_scale`."""
+
+    value: jax.Array
+
+    def __call__(self, activation: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(self.value, activation.shape).astype(activation.dtype)
+
+
+@struct.dataclass
+class Add:
+    """`value` is added to the site."""
+
+    value: jax.Array
+
+    def __call__(self, activation: jax.Array) -> jax.Array:
+        return activation + jnp.asarray(self.value).astype(activation.dtype)
+
+
+@struct.dataclass
+class Scale:
+    """The site is multiplied by `factor`."""
+
+    factor: jax.Array
+
+    def __call__(self, activation: jax.Array) -> jax.Array:
+        return activation * jnp.asarray(self.factor).astype(activation.dtype)
+
+
+@struct.dataclass
+class Ablate:
+    """Where `mask` is true the site becomes `value`; both broadcast to its shape, so a bool [m] mask ablates a set of neurons."""
+
+    mask: jax.Array
+    value: jax.Array
+
+    def __call__(self, activation: jax.Array) -> jax.Array:
+        return jnp.where(self.mask, jnp.asarray(self.value).astype(activation.dtype), activation)
+
+
+Edit = Replace | Add | Scale | Ablate
+
+
+class Sites:
+    """What the forward pass calls at each site: applies the edit that stands for it and keeps its value if it is to be captured."""
+
+    def __init__(self, edits: Mapping[str, Edit], capture: Collection[str] | None):
+        self._edits = edits
+        self._capture = capture  # None: all of them
+        self.captured: dict[str, jax.Array] = {}
+
+    def __call__(self, name: str, activation: jax.Array) -> jax.Array:
+        if name in self._edits:
+            activation = self._edits[name](activation)
+        if self._capture is None or name in self._capture:
+            self.captured[name] = activation
+        return activation
+
+
+def check_name(name: str, known: Collection[str]) -> None:
+    """Raises InputError, with the closest known name, if `name` is not known."""
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise InputError(f"this model has no site {name!r}; the closest name is {close!r}, and site_shapes(config) lists them all")
