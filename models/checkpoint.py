@@ -7,9 +7,8 @@ this host's devices hold: only their bytes are read, and the host's peak is abou
 import dataclasses
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from jaxconf.mesh import sharding
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import family, leaves
+from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 
 DTYPES = {
@@ -144,12 +144,18 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
         left.remove(rules.HEAD)
         embedding = next(leaf for leaf in table if leaf.path == "embed/tokens")
         if not _equal(tensors[rules.HEAD], tensors[embedding.source]):
-            raise InputError(f"config.json ties the embeddings, but {rules.HEAD!r} differs from {embedding.source!r}; set tie_word_embeddings to false")
+            raise InputError(
+                f"config.json ties the embeddings, but {rules.HEAD!r} differs from {embedding.source!r}; set tie_word_embeddings to false"
+            )
     if left:
-        raise InputError(f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} such); use weights that match config.json")
+        raise InputError(
+            f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} such); use weights that match config.json"
+        )
     for name in wanted:
         if tensors[name].dtype not in FLOATS:
-            raise InputError(f"tensor {name!r} is stored as {tensors[name].dtype}, not as floating-point numbers; use an unquantized checkpoint")
+            raise InputError(
+                f"tensor {name!r} is stored as {tensors[name].dtype}, not as floating-point numbers; use an unquantized checkpoint"
+            )
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -183,7 +189,9 @@ def _view(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> np.nd
             view = view[leaf.pick]
     if view.shape != shape:
         sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, shape, strict=True))
-        raise InputError(f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); use weights that match it")
+        raise InputError(
+            f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); use weights that match it"
+        )
     return view
 
 
@@ -218,7 +226,8 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
         tensors[name] = _unview(parts[0][0], np.stack([value for _, value in parts]))
     rules = family(config.model_type)
     named = {name if name == rules.HEAD else rules.PREFIX + name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    write_atomically(file, lambda path: safetensors.numpy.save_file(named, path, metadata={"format": "pt"}))
+    with replacing(file) as path:
+        safetensors.numpy.save_file(named, path, metadata={"format": "pt"})
 
 
 def _unview(leaf: Leaf, value: np.ndarray) -> np.ndarray:
@@ -226,13 +235,3 @@ def _unview(leaf: Leaf, value: np.ndarray) -> np.ndarray:
         return value
     stored, ours = (side.strip() for side in leaf.view.split("->"))
     return einops.rearrange(value, f"{ours} -> {stored}")
-
-
-def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, then rename it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -75,7 +75,8 @@ ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
 }
 
 # Attributes that no decoder's forward pass depends on: bookkeeping, training and generation.
-IRRELEVANT = frozenset("""
+IRRELEVANT = frozenset(
+    """
     _attn_implementation_autoset _commit_hash _name_or_path architectures attn_pdrop attention_dropout bad_words_ids begin_suppress_tokens
     bos_token_id chunk_size_feed_forward classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
     embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
@@ -84,7 +85,8 @@ IRRELEVANT = frozenset("""
     pad_token_id prefix problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate
     sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
     transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
-""".split())
+    """.split()
+)
 
 
 class Attributes:
@@ -120,7 +122,9 @@ class Attributes:
     def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
         found = self.take(name, default)
         if found not in ACTIVATIONS:
-            raise InputError(f"{self._within} sets {name!r} to {found!r}, but only {', '.join(ACTIVATIONS)} are supported; use another model")
+            raise InputError(
+                f"{self._within} sets {name!r} to {found!r}, but only {', '.join(ACTIVATIONS)} are supported; use another model"
+            )
         return ACTIVATIONS[found]
 
     def rotary(self, d_head: int, base_name: str = "rope_theta", share_name: str = "partial_rotary_factor", share: float = 1.0) -> Rotary:

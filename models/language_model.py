@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import huggingface_hub
 import huggingface_hub.errors
-import httpx
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -25,7 +25,8 @@ from jaxconf.models.families import config_from_hf
 from jaxconf.models.sites import Edit
 from jaxconf.models.tokenizer import Tokenizer
 
-FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+TEXTS = ["config.json", "tokenizer.json", "tokenizer_config.json"]
+WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 
 _forward = jax.jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
 
@@ -46,14 +47,18 @@ class LanguageModel:
         """Read on first use. Raises InputError if the folder has no tokenizer.json."""
         return Tokenizer.from_folder(self.folder)
 
-    @property
-    def special_ids(self) -> tuple[int, ...]:
-        """BOS and EOS of config.json."""
-        ids: set[int] = set()
+    @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """BOS and EOS, of config.json and of the tokenizer where there is one, and for GPT-2 the newline: not text to be predicted."""
+        ids: set[int | None] = set()
         for name in ("bos_token_id", "eos_token_id"):
             value = self.hf_config.get(name)
-            ids |= set(value) if isinstance(value, list) else {value} - {None}
-        return tuple(sorted(ids))
+            ids |= set(value) if isinstance(value, list) else {value}
+        if (self.folder / "tokenizer.json").is_file():
+            ids |= {self.tokenizer.bos_id, *self.tokenizer.eos_ids}
+            if self.config.model_type == "gpt2":
+                ids.add(self.tokenizer.newline_id)
+        return frozenset(i for i in ids if i is not None)
 
     def apply(
         self,
@@ -74,7 +79,15 @@ def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp
     local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown family, or does not fit its
     own config.json.
     """
-    folder, commit = _find(str(folder_or_id), revision)
+    folder, commit = find(folder_or_id, revision)
+    hf_config = read_config(folder)
+    config = config_from_hf(hf_config)
+    params = load_params(config, folder, make_mesh() if mesh is None else mesh, dtype)
+    return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as it stands. Raises InputError if it is missing or not a JSON object."""
     file = folder / "config.json"
     if not file.is_file():
         raise InputError(f"{folder} has no config.json; point to a folder that holds a model in Hugging Face layout")
@@ -84,12 +97,15 @@ def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp
         raise InputError(f"{file} is not valid JSON ({error}); download it again") from error
     if not isinstance(hf_config, dict):
         raise InputError(f"{file} is not a JSON object; download it again")
-    config = config_from_hf(hf_config)
-    params = load_params(config, folder, make_mesh() if mesh is None else mesh, dtype)
-    return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
+    return hf_config
 
 
-def _find(name: str, revision: str | None) -> tuple[Path, str | None]:
+def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = True) -> tuple[Path, str | None]:
+    """The local folder of a model, downloaded from the hub if need be (without its weights if they are not wanted), and the hub's commit.
+
+    Raises InputError if there is no such model or it cannot be had.
+    """
+    name = str(folder_or_id)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -100,7 +116,7 @@ def _find(name: str, revision: str | None) -> tuple[Path, str | None]:
     wrong = f"no folder {name}, and the hub gives no model of that id"
     at = f" at revision {revision}" if revision else ""
     try:
-        path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=FILES))
+        path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]))
     except huggingface_hub.errors.GatedRepoError as error:
         raise InputError(f"{name} is gated on the hub; ask for access there and log in with `hf auth login` or set HF_TOKEN") from error
     except huggingface_hub.errors.RevisionNotFoundError as error:
@@ -108,7 +124,9 @@ def _find(name: str, revision: str | None) -> tuple[Path, str | None]:
     except huggingface_hub.errors.RepositoryNotFoundError as error:
         raise InputError(f"{wrong}; check its spelling, and log in if it is private") from error
     except huggingface_hub.errors.LocalEntryNotFoundError as error:
-        raise InputError(f"no folder {name}, and {name}{at} is not in the local cache while the hub is off or out of reach; connect, or give a folder") from error
+        raise InputError(
+            f"no folder {name}, and {name}{at} is not in the local cache while the hub is off or out of reach; connect, or give a folder"
+        ) from error
     except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, httpx.HTTPError, OSError) as error:
         raise InputError(f"{wrong}{at} ({str(error).splitlines()[0]}); check the id and the connection") from error
     return path, path.name

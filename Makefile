@@ -1,0 +1,44 @@
+# Two commands do everything: `make demo` and `make test`. PYTHON and VENV choose the interpreter and the environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test parity check clean
+
+demo: $(VENV)/.installed
+	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not parity"
+
+# Compares live with PyTorch; REWRITE=1 records Hugging Face's outputs again.
+parity: $(VENV)/.parity
+	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest -m parity
+
+check: $(VENV)/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs
+
+clean:
+	rm -rf .venv* runs build *.egg-info
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.parity: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[test,parity]'
+	touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	touch $@

@@ -1,0 +1,76 @@
+"""jaxconf finds, measures and explains the neurons with which a language model regulates its own confidence.
+
+    import jaxconf
+    lm = jaxconf.load("openai-community/gpt2")
+    tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, n_tokens=4096)
+    table = jaxconf.analyze(lm, tokens)
+
+Exports are read on first use, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxconf.analyze import analyze
+    from jaxconf.mesh import make_mesh
+    from jaxconf.models.errors import InputError
+    from jaxconf.models.language_model import LanguageModel, load
+    from jaxconf.models.sites import Ablate, Add, Replace, Scale
+    from jaxconf.table import NeuronTable, Rules
+    from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
+    from jaxconf.training import TrainConfig, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Ablate": "jaxconf.models.sites",
+    "Add": "jaxconf.models.sites",
+    "InputError": "jaxconf.models.errors",
+    "LanguageModel": "jaxconf.models.language_model",
+    "NeuronTable": "jaxconf.table",
+    "Replace": "jaxconf.models.sites",
+    "Rules": "jaxconf.table",
+    "Scale": "jaxconf.models.sites",
+    "TrainConfig": "jaxconf.training",
+    "analyze": "jaxconf.analyze",
+    "count_tokens": "jaxconf.text",
+    "documents": "jaxconf.text",
+    "kept_positions": "jaxconf.text",
+    "load": "jaxconf.models.language_model",
+    "make_mesh": "jaxconf.mesh",
+    "read_counts": "jaxconf.text",
+    "train": "jaxconf.training",
+    "windows": "jaxconf.text",
+}
+
+__all__ = [
+    "Ablate",
+    "Add",
+    "InputError",
+    "LanguageModel",
+    "NeuronTable",
+    "Replace",
+    "Rules",
+    "Scale",
+    "TrainConfig",
+    "analyze",
+    "count_tokens",
+    "documents",
+    "kept_positions",
+    "load",
+    "make_mesh",
+    "read_counts",
+    "train",
+    "windows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxconf' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

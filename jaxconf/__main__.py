@@ -1,0 +1,5 @@
+"""`python -m jaxconf` is the `jaxconf` command."""
+
+from jaxconf.cli import main
+
+main()

@@ -1,0 +1,258 @@
+"""The main job: every neuron of the last layer, measured. Letters: s window, t position in it, n neuron, d width, v vocabulary."""
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablation import Ablation, ablated
+from jaxconf.analysis.effects import METRICS, Position, effects
+from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
+from jaxconf.analysis.weights import chance_rho, cosines, default_k, rho, vocabulary_statistics, weight_cost
+from jaxconf.models.decoder import Params, forward
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.table import COLUMNS, NeuronTable, Rules
+from jaxconf.text import digest, kept_positions
+
+MEMORY = 256 * 2**20  # bytes that the logits of one group of windows may take
+SHARES = {
+    "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
+    "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
+}
+Progress = Callable[[str, int, int], None]  # what is done, tokens done, tokens in all
+
+
+def analyze(
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    *,
+    kept: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
+    ablation: Ablation = "mean",
+    ablation_value: float = 0.0,
+    convention: Convention = "paper",
+    k: int | None = None,
+    bootstrap_draws: int = 1000,
+    seed: int = 0,
+    rules: Rules | None = None,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> NeuronTable:
+    """Weight statistics and ablation effects of every neuron of the last layer, with bootstrap intervals over windows.
+
+    `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
+    `jaxconf.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
+    default those of `tokens`). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale". `k`: size of the
+    effective null space (default 1% of the width). `facts`: what else the result should state. All losses, entropies and divergences
+    are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
+    """
+    begun = time.perf_counter()
+    config = lm.config
+    tokens = np.asarray(tokens, np.int32)
+    kept = kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool)
+    counts = np.bincount(tokens.ravel(), minlength=config.vocab_size) if counts is None else np.asarray(counts)
+    k = default_k(config.d_model) if k is None else k
+    rules = rules or Rules()
+    kept = _check(lm, tokens, kept, counts, k)
+
+    freq = frequency(counts)
+    paper = readout(config, lm.params)
+    seen = paper if convention == "paper" else readout(config, lm.params, convention)
+    values = spectrum(config, lm.params, convention)
+    columns = _weight_columns(lm, seen, freq, values, k)
+
+    group = _group_size(config.vocab_size, config.d_mlp, tokens.shape[1])
+    mean, std = _activation_moments(lm, tokens, group, progress)
+    sums, positions = _effect_sums(lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, progress)
+    columns |= {"activation_mean": mean, "activation_std": std}
+    per_window = kept.sum(1)
+    for name, (estimate, low, high) in bootstrap(sums, per_window, SHARES, bootstrap_draws, seed).items():
+        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
+
+    n = config.d_mlp
+    frame = pd.DataFrame({"layer": np.full(n, config.n_layers - 1), "neuron": np.arange(n), **columns})
+    frame = rules.apply(frame)
+    frame = frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
+    chosen = _spectrum_neurons(frame)
+    all_facts = {
+        "model": lm.name,
+        "revision": lm.revision,
+        "model_type": config.model_type,
+        "n_layers": config.n_layers,
+        "d_model": config.d_model,
+        "n_neurons": n,
+        "vocab_size": config.vocab_size,
+        "layer": config.n_layers - 1,
+        "data": "tokens",
+        "data_sha256": digest(tokens),
+        "windows": int(tokens.shape[0]),
+        "tokens": int(tokens.size),
+        "positions": int(kept.sum()),
+        "convention": convention,
+        "ablation": ablation,
+        "ablation_value": ablation_value,
+        "k": k,
+        "seed": seed,
+        "bootstrap": bootstrap_draws,
+        "counts": "the analysed windows",
+        "rules": dataclasses.asdict(rules),
+        "loss": float(positions["loss"].mean()),
+        "entropy": float(positions["entropy"].mean()),
+        "dtype": str(jax.tree.leaves(lm.params)[0].dtype),
+        "seconds": time.perf_counter() - begun,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
+        "device": jax.devices()[0].device_kind,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **(facts or {}),
+    }
+    directions = cosines(np.asarray(seen.w_out)[chosen], values)
+    names = [f"{config.n_layers - 1}.{i}" for i in chosen]
+    return NeuronTable(frame, all_facts, values.values, directions, names, positions)
+
+
+def _check(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
+    """The kept positions that have a next token."""
+    V = lm.config.vocab_size
+    if tokens.ndim != 2 or kept.shape != tokens.shape:
+        raise InputError(f"tokens have shape {list(tokens.shape)} and kept {list(kept.shape)}; give both as [windows, length]")
+    if tokens.min() < 0 or tokens.max() >= V:
+        raise InputError(
+            f"the windows hold token id {tokens.max()}, but the model's vocabulary has {V} tokens; use the model's own tokenizer"
+        )
+    if counts.shape != (V,):
+        raise InputError(f"counts have shape {list(counts.shape)}; give one count for each of the model's {V} tokens")
+    if not 1 <= k < lm.config.d_model:
+        raise InputError(f"k is {k}; give a null-space size from 1 to {lm.config.d_model - 1}")
+    kept = kept.copy()
+    kept[:, -1] = False
+    if not kept.any():
+        raise InputError("no position is left to measure after dropping special tokens; give longer windows or other text")
+    return kept
+
+
+def _weight_columns(lm: LanguageModel, seen: Readout, freq: Frequency, values: Spectrum, k: int) -> dict[str, np.ndarray]:
+    columns = {name: np.asarray(value) for name, value in vocabulary_statistics(seen, freq.u).items()}
+    columns["rho"] = rho(np.asarray(seen.w_out), values, k)
+    columns["rho_chance"] = np.full(lm.config.d_mlp, chance_rho(k, len(values.values), lm.config.d_mlp)[0])
+    columns["weight_cost"] = np.asarray(weight_cost(lm.config, lm.params))
+    return columns
+
+
+def _group_size(vocab_size: int, n_neurons: int, length: int) -> int:
+    """Windows that are worked on together: as many as keep their logits and their effects within MEMORY."""
+    return max(1, MEMORY // (4 * length * max(vocab_size, len(METRICS) * n_neurons)))
+
+
+def _groups(tokens: np.ndarray, group: int) -> list[np.ndarray]:
+    return [tokens[i : i + group] for i in range(0, len(tokens), group)]
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows repeated up to `size`, so that every group has one shape and compiles once."""
+    return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _last_layer(config: Any, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The stream that enters the final norm [s t d] and the last layer's activations [s t n], float32."""
+    last = f"blocks.{config.n_layers - 1}."
+    sites = (last + "hook_resid_post", last + "mlp.hook_post")
+    captured = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers).captured
+    return captured[sites[0]].astype(jnp.float32), captured[sites[1]].astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _moments(config: Any, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    h = _last_layer(config, params, tokens)[1].reshape(-1, config.d_mlp)
+    mean = h.mean(0)
+    return mean, jnp.square(h - mean).sum(0)
+
+
+def _activation_moments(lm: LanguageModel, tokens: np.ndarray, group: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and (population) standard deviation of every neuron over all tokens, float64 [n]; groups are merged by Chan's formula."""
+    count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
+    for rows in _groups(tokens, group):
+        more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, rows))
+        away = more_mean - mean
+        squares += more_squares + away**2 * count * more / (count + more)
+        mean += away * more / (count + more)
+        count += more
+        progress("activations", count, tokens.size)
+    return mean, np.sqrt(squares / count)
+
+
+def _effect_sums(
+    lm: LanguageModel,
+    paper: Readout,
+    freq: Frequency,
+    tokens: np.ndarray,
+    kept: np.ndarray,
+    group: int,
+    ablation: Ablation,
+    ablation_value: float,
+    mean: np.ndarray,
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Each metric's sum over the kept positions of every window, [s n], and the unablated figures of every kept position."""
+    group = min(group, len(tokens))
+    rows = max(int(mask.sum()) for mask in _groups(kept, group))
+    mean32 = jnp.asarray(mean, jnp.float32)
+    sums: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
+    frames, done = [], 0
+    for begin, (batch, mask) in zip(
+        range(0, len(tokens), group), zip(_groups(tokens, group), _groups(kept, group), strict=True), strict=True
+    ):
+        window, position = np.nonzero(mask)
+        targets = batch[window, position + 1]
+        member = np.zeros((group, rows), np.float32)
+        member[window, np.arange(len(window))] = 1
+        places = _padded(np.stack([window, position, targets], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
+        total, before = _group_effects(
+            lm.config, lm.params, paper, freq, _padded(batch, group), places, member, mean32, ablation, ablation_value
+        )
+        for name in METRICS:
+            sums[name].append(np.asarray(total[name])[: len(batch)])
+        figures = {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
+        frames.append(
+            pd.DataFrame({"window": begin + window, "position": position, "token": batch[window, position], "target": targets, **figures})
+        )
+        done += batch.size
+        progress("effects", done, tokens.size)
+    return {name: np.concatenate(parts) for name, parts in sums.items()}, pd.concat(frames, ignore_index=True)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "ablation"))
+def _group_effects(
+    config: Any,
+    params: Params,
+    paper: Readout,
+    freq: Frequency,
+    tokens: jax.Array,
+    places: jax.Array,
+    member: jax.Array,
+    mean: jax.Array,
+    ablation: Ablation,
+    ablation_value: float,
+) -> tuple[dict[str, jax.Array], Position]:
+    x, h = _last_layer(config, params, tokens)
+    window, position, target = places.T
+    x, h = x[window, position], h[window, position]
+    delta = ablated(ablation, h, mean, ablation_value) - h
+    return effects(config, paper, freq, x, delta, target, member)
+
+
+def _spectrum_neurons(frame: pd.DataFrame) -> list[int]:
+    """The neurons whose cosines with the singular vectors are kept: entropy neurons by ρ, filled up to six with the highest ρ."""
+    ranked = frame.sort_values(["is_entropy_neuron", "rho"], ascending=False)
+    return ranked["neuron"].head(max(6, int(frame["is_entropy_neuron"].sum()))).tolist()

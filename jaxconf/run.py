@@ -1,0 +1,58 @@
+"""Run folders: what may be written where, and how a finished run gets there whole."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxconf.models.errors import InputError
+from jaxconf.table import NeuronTable
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+def claim(folder: Path, mark: str, force: bool) -> None:
+    """Make `folder` and see that it can be written, before any long work.
+
+    Raises InputError if it cannot, or if it already holds `mark`, the file that makes it a result, and `force` is not given.
+    """
+    if (folder / mark).exists() and not force:
+        raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+
+
+def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path) -> None:
+    """Write the whole run: windows.npy (int32 [s t]), kept.npy (bool [s t]), the table, the figures and the report.
+
+    All of it is written to a folder beside the run first, so that an interruption leaves an older run as it was.
+    """
+    with _staging(folder) as staging:
+        np.save(staging / "windows.npy", tokens.astype(np.int32))
+        np.save(staging / "kept.npy", kept)
+        table.save(staging)
+        draw(table, staging)
+
+
+def draw(table: NeuronTable, folder: Path) -> None:
+    """Write the figures and the report of a run."""
+    from jaxconf.figures import save_figures
+    from jaxconf.report import write_report
+
+    save_figures(table, folder)
+    write_report(table, folder)
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder) as temporary:
+        staging = Path(temporary)
+        yield staging
+        for file in sorted(staging.iterdir()):
+            file.replace(folder / file.name)

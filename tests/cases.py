@@ -1,0 +1,152 @@
+"""Tiny random models of each family that between them exercise every switch of the config mappings.
+
+    config, params = decoder("llama-mqa")
+    lm = jaxconf.load(build("llama-mqa", tmp_path))
+
+Their weights are drawn in the order of the leaf table, with norm gains and biases off their defaults. `references/{case}.npz` holds
+what transformers makes of them (tests/test_parity.py records and checks it).
+"""
+
+import functools
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconf.models.checkpoint import save_params
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.leaves import nest
+
+REFERENCES = Path(__file__).parent / "references"
+LENGTH = 72  # tokens of a prompt
+
+_GPT2 = {"model_type": "gpt2", "vocab_size": 67, "n_positions": 80, "n_embd": 32, "n_layer": 2, "n_head": 4}
+_NEOX = {
+    "model_type": "gpt_neox",
+    "vocab_size": 67,
+    "max_position_embeddings": 80,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 56,
+}
+_LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 67,
+    "max_position_embeddings": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
+
+CASES: dict[str, dict[str, Any]] = {
+    "gpt2": _GPT2,  # every default: tied, gelu_new, n_inner = 4 n_embd
+    "gpt2-unscaled": _GPT2
+    | {
+        "n_layer": 3,
+        "n_inner": 40,
+        "activation_function": "relu",
+        "layer_norm_epsilon": 0.1,
+        "scale_attn_weights": False,
+        "tie_word_embeddings": False,
+    },
+    "gpt2-layer-scaled": _GPT2
+    | {
+        "n_layer": 3,
+        "n_inner": 48,
+        "activation_function": "gelu",
+        "layer_norm_epsilon": 1e-3,
+        "scale_attn_by_inverse_layer_idx": True,
+        "reorder_and_upcast_attn": True,
+    },
+    "neox": _NEOX,  # every default: parallel, untied, a quarter of the head rotated, which are 3 entries
+    "neox-serial": _NEOX
+    | {
+        "use_parallel_residual": False,
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+        "hidden_act": "gelu_fast",
+        "layer_norm_eps": 0.1,
+        "rotary_pct": 1.0,
+        "rotary_emb_base": 100,
+        "rope_scaling": {"type": "linear", "factor": 4.0},
+    },
+    "neox-linear": _NEOX
+    | {
+        "num_hidden_layers": 3,
+        "hidden_act": "gelu_pytorch_tanh",
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0, "partial_rotary_factor": 0.75},
+    },
+    "llama": _LLAMA,  # every default: as many key/value heads as query heads, untied, no biases
+    "llama-gqa": _LLAMA
+    | {
+        "num_key_value_heads": 2,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "hidden_act": "gelu",
+        "rms_norm_eps": 0.1,
+        "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 500.0},
+    },
+    "llama-mqa": _LLAMA
+    | {
+        "num_key_value_heads": 1,
+        "head_dim": 12,
+        "tie_word_embeddings": True,
+        "rope_theta": 5000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    },
+    "llama3": _LLAMA
+    | {
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "attention_bias": True,
+        "hidden_act": "swish",
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "low_freq_factor": 0.5,
+            "high_freq_factor": 8.0,
+            "original_max_position_embeddings": 48,
+        },
+    },
+}
+
+
+@functools.cache
+def decoder(name: str) -> tuple[DecoderConfig, Params]:
+    """A case's config and its parameters, on one device."""
+    config = config_from_hf(CASES[name])
+    rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+    def draw(shape: tuple[int, ...], centre: float) -> jnp.ndarray:
+        return jnp.asarray(centre + 0.25 * rng.standard_normal(shape), jnp.float32)
+
+    return config, nest((leaf.path, draw(leaf.shape(config), float(leaf.init == "ones"))) for leaf in leaves(config))
+
+
+def build(name: str, folder: Path) -> Path:
+    """Writes the case's config.json and model.safetensors into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(CASES[name]))
+    save_params(*decoder(name), folder / "model.safetensors")
+    return folder
+
+
+def prompt(name: str) -> np.ndarray:
+    """The case's token ids, int32 [1, LENGTH]."""
+    rng = np.random.Generator(np.random.PCG64(LENGTH))
+    return rng.integers(CASES[name]["vocab_size"], size=(1, LENGTH), dtype=np.int32)
