@@ -1,155 +1,247 @@
-"""Softmax statistics of every single-neuron ablation, streamed over the vocabulary in plain XLA."""
+"""The sums over the vocabulary that every single-neuron ablation needs, streamed in plain XLA so that no logits are ever stored.
 
+Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks. For each (t, n), with δ the change of the
+neuron's activation and M_n = w_n·W_U,
+
+    z_te = A_t/σ' + (δ/σ')·M_n + b      total effect, σ' the norm's scale after the ablation
+    z_ln = A_t/σ  + (δ/σ)·M_n  + b      norm frozen
+    z_fr = z_te + κ·u                   frequency frozen
+
+What makes it fast on a CPU, all of it measured: the vocabulary is the outermost loop, so a [t n] tile of accumulators stays in cache with
+neurons in the vector lanes; U tokens are unrolled into one elementwise fusion; and a sum of e^z and one of z·e^z travel as the two halves
+of a complex number, because XLA emits one loop per output and would compute the exponential once for each.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-FAR = -1e20  # "minus infinity" that stays finite when multiplied
-WIDE = {"xla_cpu_prefer_vector_width": 512}  # optional: jax.jit(effects, compiler_options=WIDE)
+BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = 256, 64, 1024, 32
+FAR = -1e20  # a logit of no weight that stays finite when it is multiplied
+
+# For the outermost `jax.jit`: XLA's CPU compiler uses half of AVX-512's vectors if not asked; other devices and processors ignore it.
+COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 
 
-def _pack(x, y):  # two f32 statistics in one array => one fusion => each exp is computed once
-    return lax.complex(x, y)
+class Sums(NamedTuple):
+    """Per position and neuron, [t n]."""
+
+    lse_te: jax.Array  # log Σ e^z, nats
+    mean_te: jax.Array  # the expectation of z under its own softmax; entropy = lse − mean
+    lse_ln: jax.Array
+    mean_ln: jax.Array
+    lse_fr: jax.Array
+    n_above_target: jax.Array  # int32: tokens with a z_te above the target's
+    top_changed: jax.Array  # bool: some token's z_te exceeds that of the unablated most likely token
 
 
-def _te(C, a, m, b, u, p):  # sum e, sum q e   with q = z_te - shift
-    S, Q = 0.0, 0.0
-    for j in range(a.shape[0]):
-        cm, bs = p["c_te"] * m[j], b[j] - p["s_te"]
-        e = jnp.exp((a[j][:, None] * p["i_te"] + cm) + bs)
-        S, Q = S + e, Q + ((a[j][:, None] * p["i_te"] + bs) + cm) * e  # other order: keeps q out of memory
-    return _pack(lax.real(C) + S, lax.imag(C) + Q)
+class _Tile(NamedTuple):
+    """The coefficients of z for one block of positions and neurons; [t n], but inv_ln [t]."""
+
+    inv_te: jax.Array  # 1/σ'
+    inv_ln: jax.Array  # 1/σ
+    write_te: jax.Array  # δ/σ'
+    write_ln: jax.Array  # δ/σ
+    kappa: jax.Array
+
+    def logits(self, a: jax.Array, m: jax.Array, b: Any, u: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """z_te, z_ln, z_fr [t n] of a token, or of one token per position: a [t], m [n] or [t n], b and u scalars or [t 1]."""
+        z_te = a[:, None] * self.inv_te + self.write_te * m + b
+        return z_te, (a * self.inv_ln)[:, None] + b + self.write_ln * m, z_te + self.kappa * u
 
 
-def _ln(C, a, m, b, u, p):  # the same for z_ln
-    S, Q = 0.0, 0.0
-    for j in range(a.shape[0]):
-        ab, cm = (a[j] * p["i_ln"] + b[j])[:, None], p["c_ln"] * m[j]
-        e = jnp.exp((ab + cm) - p["s_ln"])
-        S, Q = S + e, Q + ((ab - p["s_ln"]) + cm) * e
-    return _pack(lax.real(C) + S, lax.imag(C) + Q)
+class _Chunk(NamedTuple):
+    """U tokens: A [c t], M [c n], b and u [c]."""
+
+    a: jax.Array
+    m: jax.Array
+    b: jax.Array
+    u: jax.Array
 
 
-def _fr(C, a, m, b, u, p):  # sum e of z_fr; count(z_te > z_te[target]) + 1/2 * any(z_te > z_te[top])
-    S, k, hit = 0.0, 0.0, False
-    for j in range(a.shape[0]):
-        z = a[j][:, None] * p["i_te"] + p["c_te"] * m[j] + b[j]
-        S = S + jnp.exp(z + (p["kappa"] * u[j] - p["s_fr"]))
-        k = k + jnp.where(z > p["z_target"], 1.0, 0.0)
-        hit = hit | (z > p["z_top"])
-    n = jnp.floor(lax.imag(C))
-    return _pack(lax.real(C) + S, n + k + jnp.maximum(lax.imag(C) - n, jnp.where(hit, 0.5, 0.0)))
-
-
-def _max(C, a, m, b, u, p):  # (max z_te, max z_ln), max z_fr  -- only on the rescue path
-    x, y, w = C
-    for j in range(a.shape[0]):
-        z = a[j][:, None] * p["i_te"] + p["c_te"] * m[j] + b[j]
-        x, w = jnp.maximum(x, z), jnp.maximum(w, z + p["kappa"] * u[j])
-        y = jnp.maximum(y, (a[j] * p["i_ln"] + b[j])[:, None] + p["c_ln"] * m[j])
-    return x, y, w
-
-
-def ablated_softmax(A, w, W_U, b, u, inv, inv_te, delta, kappa, target, top, *, block_t=256, block_n=64, block_v=1024, unroll=16):
-    """Shapes: A [T,V], w [N,d], W_U [d,V], b [V], u [V], inv [T], inv_te/delta/kappa [T,N], target/top [T].
-
-    Returns a dict of [T,N]: lse_te, mean_te, lse_ln, mean_ln, lse_fr, n_above_target, top_changed.
+def ablated_softmax(
+    A: jax.Array,
+    w: jax.Array,
+    W_U: jax.Array,
+    b: jax.Array,
+    u: jax.Array,
+    inv: jax.Array,
+    inv_te: jax.Array,
+    delta: jax.Array,
+    kappa: jax.Array,
+    target: jax.Array,
+    top: jax.Array,
+) -> Sums:
+    """All sums for A [t v], w [n d], W_U [d v], b and u [v], inv = 1/σ [t], inv_te = 1/σ' [t n], δ [t n], κ [t n], and the token ids
+    target and top (the unablated argmax), int [t]. Float32; exact up to rounding. Do not vmap it: its rescue branch would always run.
     """
-    T, V = A.shape
-    N, d = w.shape
-    Tb, Nb, U = min(block_t, T), min(block_n, N), unroll
-    nT, nN, nV = -(-T // Tb), -(-N // Nb), -(-V // block_v)
-    K = -(-V // (nV * U))  # chunks of U tokens per vocabulary block
-    hi = lax.Precision.HIGHEST
+    (T, V), (N, d) = A.shape, w.shape
+    block_t, block_n = min(BLOCK_T, T), min(BLOCK_N, N)
+    n_t, n_n, n_v = -(-T // block_t), -(-N // block_n), -(-V // BLOCK_V)
+    chunks = -(-V // (n_v * UNROLL))
+    size_t, size_n, size_v = n_t * block_t, n_n * block_n, n_v * chunks * UNROLL
 
-    # The two tokens with a special role leave the stream and are added by hand: no self-comparisons.
+    # The target and the top token leave the stream and are added by hand, so that neither is ever compared with itself.
     t = jnp.arange(T)
-    A_top, A_tgt = A[t, top], A[t, target]
-    far = FAR / inv
-    A = A.at[t, top].set(far).at[t, target].set(far)
+    A_top, A_target = A[t, top], A[t, target]
+    A = A.at[t, top].set(FAR / inv).at[t, target].set(FAR / inv)
 
-    def pad(x, *sizes, value=0.0):
-        return jnp.pad(x, [(0, s - n) for s, n in zip(sizes, x.shape)], constant_values=value)
-
-    Vp, Tp, Np = nV * K * U, nT * Tb, nN * Nb
-    A = pad(A.T, Vp, Tp).reshape(nV, K, U, nT, Tb).transpose(3, 0, 1, 2, 4)  # [nT,nV,K,U,Tb]
-    Wv = pad(W_U.T, Vp, d).reshape(nV, K * U, d)
-    bv = pad(b, Vp, value=FAR).reshape(nV, K, U)
-    uv = pad(u, Vp).reshape(nV, K, U)
-    rows = dict(
-        i_ln=pad(inv, Tp, value=1.0), A_top=pad(A_top, Tp), A_tgt=pad(A_tgt, Tp), top=pad(top, Tp, value=0), tgt=pad(target, Tp, value=0)
+    A = _pad(A.T, size_v, size_t).reshape(n_v, chunks, UNROLL, n_t, block_t).transpose(3, 0, 1, 2, 4)  # t-blocks B c U t
+    stream = (
+        _pad(W_U.T, size_v, d).reshape(n_v, chunks * UNROLL, d),
+        _pad(b, size_v, value=FAR).reshape(n_v, chunks, UNROLL),
+        _pad(u, size_v).reshape(n_v, chunks, UNROLL),
     )
-    rows = {k: v.reshape(nT, Tb) for k, v in rows.items()}
-    cells = dict(i_te=pad(inv_te, Tp, Np, value=1.0), delta=pad(delta, Tp, Np), kappa=pad(kappa, Tp, Np))
-    cells = {k: v.reshape(nT, Tb, nN, Nb).transpose(0, 2, 1, 3) for k, v in cells.items()}
-    w = pad(w, Np, d).reshape(nN, Nb, d)
+    rows = [_pad(x, size_t).reshape(n_t, block_t) for x in (A_top, A_target, top, target)]
+    rows.append(_pad(inv, size_t, value=1.0).reshape(n_t, block_t))
+    cells = [_pad(x, size_t, size_n, value=fill) for x, fill in ((inv_te, 1.0), (delta, 0.0), (kappa, 0.0))]
+    cells = [x.reshape(n_t, block_t, n_n, block_n).transpose(0, 2, 1, 3) for x in cells]  # t-blocks n-blocks t n
+    writes = _pad(w, size_n, d).reshape(n_n, block_n, d)
 
-    def tile(A, r, i_te, delta, kappa, w):  # A [nV,K,U,Tb]; r: [Tb]; i_te, delta, kappa [Tb,Nb]; w [Nb,d]
-        p = dict(i_te=i_te, c_te=delta * i_te, i_ln=r["i_ln"], c_ln=delta * r["i_ln"][:, None], kappa=kappa)
+    def one_tile(A: jax.Array, row: list[jax.Array], cell: list[jax.Array], w: jax.Array) -> Sums:
+        A_top, A_target, top, target, inv = row
+        inv_te, delta, kappa = cell
+        tile = _Tile(inv_te, inv, delta * inv_te, delta * inv[:, None], kappa)
 
-        def at(a, v):  # z_te, z_ln, z_fr of one token per position
-            m = jnp.matmul(W_U.T[v], w.T, precision=hi)
-            z = a[:, None] * i_te + p["c_te"] * m + b[v][:, None]
-            return z, (a * r["i_ln"] + b[v])[:, None] + p["c_ln"] * m, z + kappa * u[v][:, None]
+        def of_token(a: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            return tile.logits(a, W_U.T[token] @ w.T, b[token][:, None], u[token][:, None])
 
-        z_top, z_tgt = at(r["A_top"], r["top"]), at(r["A_tgt"], r["tgt"])
-        p["z_top"], p["z_target"] = z_top[0], z_tgt[0]
-        same = (r["top"] == r["tgt"])[:, None]
+        z_top, z_target = of_token(A_top, top), of_token(A_target, target)
+        return _tile_sums(A, stream, w, tile, z_top, z_target, (top == target)[:, None])
 
-        def sweep(step, zero, merge, p):
-            def block(total, x):
-                A, Wv, bv, uv = x
-                M = jnp.matmul(Wv, w.T, precision=hi).reshape(K, U, Nb)
-                part, _ = lax.scan(lambda C, y: (step(C, y[0], y[1], y[2], y[3], p), None), zero, (A, M, bv, uv))
-                return merge(total, part), None
+    def one_row(block: Any) -> Sums:
+        A, row, cell = block
+        return lax.map(lambda x: one_tile(A, row, x[0], x[1]), (cell, writes))
 
-            return lax.scan(block, zero, (A, Wv, bv, uv))[0]
+    with jax.default_matmul_precision("highest"):
+        sums = lax.map(one_row, (A, rows, cells))  # t-blocks n-blocks t n
+    return jax.tree.map(lambda x: x.transpose(0, 2, 1, 3).reshape(size_t, size_n)[:T, :N], sums)
 
-        def step(C, a, m, b, u, p):
-            return tuple(f(c, a, m, b, u, p) for f, c in zip((_te, _ln, _fr), C))
 
-        def merge(x, y):
-            m, n = jnp.floor(lax.imag(x[2])), jnp.floor(lax.imag(y[2]))
-            flag = jnp.maximum(lax.imag(x[2]) - m, lax.imag(y[2]) - n)
-            return x[0] + y[0], x[1] + y[1], _pack(lax.real(x[2]) + lax.real(y[2]), m + n + flag)
+def _pad(x: jax.Array, *sizes: int, value: float = 0.0) -> jax.Array:
+    return jnp.pad(x, [(0, size - n) for size, n in zip(sizes, x.shape, strict=True)], constant_values=value)
 
-        def sums(shift):
-            q = dict(p, s_te=shift[0], s_ln=shift[1], s_fr=shift[2])
-            zero = (jnp.zeros((Tb, Nb), jnp.complex64),) * 3
-            te, ln, fr = sweep(step, zero, merge, q)
-            S = [lax.real(te), lax.real(ln), lax.real(fr)]
-            Q = [lax.imag(te), lax.imag(ln)]
-            for z, on in ((z_top, True), (z_tgt, ~same)):
-                e = [jnp.where(on, jnp.exp(z[i] - shift[i]), 0.0) for i in range(3)]
-                S = [S[i] + e[i] for i in range(3)]
-                Q = [Q[i] + jnp.where(on, (z[i] - shift[i]) * e[i], 0.0) for i in range(2)]
-            return dict(
-                lse_te=shift[0] + jnp.log(S[0]),
-                mean_te=shift[0] + Q[0] / S[0],
-                lse_ln=shift[1] + jnp.log(S[1]),
-                mean_ln=shift[1] + Q[1] / S[1],
-                lse_fr=shift[2] + jnp.log(S[2]),
-                n=lax.imag(fr),
+
+def _tile_sums(
+    A: jax.Array,
+    stream: tuple[jax.Array, jax.Array, jax.Array],
+    w: jax.Array,
+    tile: _Tile,
+    z_top: tuple[jax.Array, ...],
+    z_target: tuple[jax.Array, ...],
+    same: jax.Array,
+) -> Sums:
+    """One tile: `z_top` and `z_target` are the three logits of the two tokens that the stream leaves out; `same` where they are one."""
+
+    def sweep(start: Any, step: Callable[[Any, _Chunk], Any], merge: Callable[[Any, Any], Any]) -> Any:
+        """Fold `step` over the chunks of each block of the vocabulary, and `merge` over the blocks, which keeps sums short and exact."""
+
+        def block(total: Any, x: Any) -> tuple[Any, None]:
+            A, W, b, u = x
+            M = (W @ w.T).reshape(*b.shape, len(w))
+            part, _ = lax.scan(lambda carry, chunk: (step(carry, _Chunk(*chunk)), None), start, (A, M, b, u))
+            return merge(total, part), None
+
+        return lax.scan(block, start, (A, *stream))[0]
+
+    def sums(shifts: tuple[jax.Array, ...]) -> Sums:
+        zero = jnp.zeros_like(tile.inv_te)
+        packed = lax.complex(zero, zero)
+
+        def step(carry: Any, chunk: _Chunk) -> Any:
+            te, ln, fr, counts = carry
+            return (
+                te + _exponentials_te(chunk, tile, shifts[0]),
+                ln + _exponentials_ln(chunk, tile, shifts[1]),
+                fr + _exponentials_fr(chunk, tile, shifts[2]),
+                _add_counts(counts, _counts(chunk, tile, z_top[0], z_target[0])),
             )
 
-        def rescue():  # some logit is > ~80 nats above z[top]: take the true maxima as shifts
-            top3 = sweep(_max, (jnp.full((Tb, Nb), -jnp.inf),) * 3, lambda x, y: tuple(map(jnp.maximum, x, y)), p)
-            return sums([jnp.maximum(jnp.maximum(a, c), e) for a, c, e in zip(top3, z_top, z_tgt)])
+        def merge(x: Any, y: Any) -> Any:
+            return x[0] + y[0], x[1] + y[1], x[2] + y[2], _add_counts(x[3], y[3])
 
-        out = sums(z_top)  # the unablated argmax: a lower bound of the maximum, almost always the maximum
-        ok = jnp.isfinite(sum(out[k] for k in ("lse_te", "mean_te", "lse_ln", "mean_ln", "lse_fr"))).all()
-        out = lax.cond(ok, lambda: out, rescue)
-        n = out.pop("n")
-        whole = jnp.floor(n)
-        beats = ~same & (z_tgt[0] > z_top[0])
-        out["n_above_target"] = (whole + (~same & (z_top[0] > z_tgt[0]))).astype(jnp.int32)
-        out["top_changed"] = (n > whole) | beats
-        return out
+        te, ln, fr, counts = sweep((packed, packed, zero, zero), step, merge)
+        S, Q = [lax.real(te), lax.real(ln), fr], [lax.imag(te), lax.imag(ln)]
+        for z, counted in ((z_top, True), (z_target, ~same)):
+            e = [jnp.where(counted, jnp.exp(z[i] - shifts[i]), 0) for i in range(3)]
+            S = [S[i] + e[i] for i in range(3)]
+            Q = [Q[i] + jnp.where(counted, (z[i] - shifts[i]) * e[i], 0) for i in range(2)]
+        above = jnp.floor(counts)
+        return Sums(
+            lse_te=shifts[0] + jnp.log(S[0]),
+            mean_te=shifts[0] + Q[0] / S[0],
+            lse_ln=shifts[1] + jnp.log(S[1]),
+            mean_ln=shifts[1] + Q[1] / S[1],
+            lse_fr=shifts[2] + jnp.log(S[2]),
+            n_above_target=(above + (~same & (z_top[0] > z_target[0]))).astype(jnp.int32),
+            top_changed=(counts > above) | (~same & (z_target[0] > z_top[0])),
+        )
 
-    def t_block(x):
-        A, r, c = x
-        return lax.map(lambda y: tile(A, r, y[0]["i_te"], y[0]["delta"], y[0]["kappa"], y[1]), (c, w))
+    def rescue() -> Sums:
+        start = (jnp.full_like(tile.inv_te, -jnp.inf),) * 3
+        largest = sweep(start, lambda carry, chunk: _maxima(carry, chunk, tile), lambda x, y: tuple(map(jnp.maximum, x, y)))
+        return sums(tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True)))
 
-    out = lax.map(t_block, (A, rows, cells))  # [nT,nN,Tb,Nb]
-    import types
+    # The shift is the logit of the unablated top token: a lower bound of the largest, and its own term keeps the sum at 1 or more. Only
+    # where some logit rises some 80 nats above it do the sums overflow; then the true maxima are found and the tile is done again.
+    found = sums(z_top)
+    finite = jnp.isfinite(found.lse_te + found.mean_te + found.lse_ln + found.mean_ln + found.lse_fr).all()
+    return lax.cond(finite, lambda: found, rescue)
 
-    return types.SimpleNamespace(**{k: v.transpose(0, 2, 1, 3).reshape(Tp, Np)[:T, :N] for k, v in out.items()})
+
+def _exponentials_te(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:
+    """Σ e^q + i·Σ q·e^q over the chunk, q = z_te − shift."""
+    S: Any = 0.0
+    Q: Any = 0.0
+    for j in range(UNROLL):
+        a, written, offset = chunk.a[j][:, None], tile.write_te * chunk.m[j], chunk.b[j] - shift
+        e = jnp.exp((a * tile.inv_te + written) + offset)
+        # The factor is q again in another order: were it the same expression, XLA would store every q instead of forming it twice.
+        S, Q = S + e, Q + ((a * tile.inv_te + offset) + written) * e
+    return lax.complex(S, Q)
+
+
+def _exponentials_ln(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:
+    """Σ e^q + i·Σ q·e^q over the chunk, q = z_ln − shift."""
+    S: Any = 0.0
+    Q: Any = 0.0
+    for j in range(UNROLL):
+        unablated, written = (chunk.a[j] * tile.inv_ln + chunk.b[j])[:, None], tile.write_ln * chunk.m[j]
+        e = jnp.exp((unablated + written) - shift)
+        S, Q = S + e, Q + ((unablated - shift) + written) * e
+    return lax.complex(S, Q)
+
+
+def _exponentials_fr(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:
+    """Σ e^q over the chunk, q = z_fr − shift."""
+    S: Any = 0.0
+    for j in range(UNROLL):
+        offset = tile.kappa * chunk.u[j] - shift
+        S = S + jnp.exp(chunk.a[j][:, None] * tile.inv_te + tile.write_te * chunk.m[j] + chunk.b[j] + offset)
+    return S
+
+
+def _counts(chunk: _Chunk, tile: _Tile, z_top: jax.Array, z_target: jax.Array) -> jax.Array:
+    """How many z_te lie above the target's, plus ½ if any lies above the top token's."""
+    above: Any = 0.0
+    beaten: Any = False
+    for j in range(UNROLL):
+        z = chunk.a[j][:, None] * tile.inv_te + tile.write_te * chunk.m[j] + chunk.b[j]
+        above, beaten = above + jnp.where(z > z_target, 1.0, 0.0), beaten | (z > z_top)
+    return above + jnp.where(beaten, 0.5, 0.0)
+
+
+def _add_counts(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The whole parts add, the halves mean "or"."""
+    whole_x, whole_y = jnp.floor(x), jnp.floor(y)
+    return whole_x + whole_y + jnp.maximum(x - whole_x, y - whole_y)
+
+
+def _maxima(largest: tuple[jax.Array, ...], chunk: _Chunk, tile: _Tile) -> tuple[jax.Array, ...]:
+    for j in range(UNROLL):
+        z = tile.logits(chunk.a[j], chunk.m[j], chunk.b[j], chunk.u[j])
+        largest = tuple(map(jnp.maximum, largest, z))
+    return largest

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxconf.models.errors import InputError
     from jaxconf.models.language_model import LanguageModel, load
     from jaxconf.models.sites import Ablate, Add, Replace, Scale
+    from jaxconf.run import BUNDLED
     from jaxconf.table import NeuronTable, Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
     from jaxconf.training import TrainConfig, train
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BUNDLED": "jaxconf.run",
     "Ablate": "jaxconf.models.sites",
     "Add": "jaxconf.models.sites",
     "InputError": "jaxconf.models.errors",
@@ -45,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BUNDLED",
     "Ablate",
     "Add",
     "InputError",

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.ablated_softmax import COMPILER_OPTIONS
 from jaxconf.analysis.ablation import Ablation, ablated
-from jaxconf.analysis.effects import METRICS, Position, effects
+from jaxconf.analysis.effects import METRICS, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, default_k, rho, vocabulary_statistics, weight_cost
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -60,11 +62,13 @@ def analyze(
     begun = time.perf_counter()
     config = lm.config
     tokens = np.asarray(tokens, np.int32)
-    kept = kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool)
-    counts = np.bincount(tokens.ravel(), minlength=config.vocab_size) if counts is None else np.asarray(counts)
     k = default_k(config.d_model) if k is None else k
     rules = rules or Rules()
-    kept = _check(lm, tokens, kept, counts, k)
+    _check_tokens(config, tokens, k)
+    kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
+    counts = np.bincount(tokens.ravel(), minlength=config.vocab_size) if counts is None else np.asarray(counts)
+    if counts.shape != (config.vocab_size,):
+        raise InputError(f"counts have shape {list(counts.shape)}; give one count for each of the model's {config.vocab_size} tokens")
 
     freq = frequency(counts)
     paper = readout(config, lm.params)
@@ -121,21 +125,23 @@ def analyze(
     return NeuronTable(frame, all_facts, values.values, directions, names, positions)
 
 
-def _check(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
-    """The kept positions that have a next token."""
-    V = lm.config.vocab_size
-    if tokens.ndim != 2 or kept.shape != tokens.shape:
-        raise InputError(f"tokens have shape {list(tokens.shape)} and kept {list(kept.shape)}; give both as [windows, length]")
-    if tokens.min() < 0 or tokens.max() >= V:
-        raise InputError(
-            f"the windows hold token id {tokens.max()}, but the model's vocabulary has {V} tokens; use the model's own tokenizer"
-        )
-    if counts.shape != (V,):
-        raise InputError(f"counts have shape {list(counts.shape)}; give one count for each of the model's {V} tokens")
-    if not 1 <= k < lm.config.d_model:
-        raise InputError(f"k is {k}; give a null-space size from 1 to {lm.config.d_model - 1}")
-    kept = kept.copy()
-    kept[:, -1] = False
+def _check_tokens(config: DecoderConfig, tokens: np.ndarray, k: int) -> None:
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise InputError(f"tokens have shape {list(tokens.shape)}; give windows of token ids as [windows, length]")
+    for token in (tokens.min(), tokens.max()):
+        if not 0 <= token < config.vocab_size:
+            raise InputError(
+                f"the windows hold token id {token}, but the model's vocabulary has {config.vocab_size} tokens; use the model's own tokenizer"
+            )
+    if not 1 <= k < config.d_model:
+        raise InputError(f"k is {k}; give a null-space size from 1 to {config.d_model - 1}")
+
+
+def _with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The kept positions that a token follows."""
+    if kept.shape != tokens.shape:
+        raise InputError(f"kept has shape {list(kept.shape)} and tokens {list(tokens.shape)}; give a bool for each token")
+    kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     if not kept.any():
         raise InputError("no position is left to measure after dropping special tokens; give longer windows or other text")
     return kept
@@ -164,7 +170,7 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _last_layer(config: Any, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _last_layer(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The stream that enters the final norm [s t d] and the last layer's activations [s t n], float32."""
     last = f"blocks.{config.n_layers - 1}."
     sites = (last + "hook_resid_post", last + "mlp.hook_post")
@@ -173,7 +179,7 @@ def _last_layer(config: Any, params: Params, tokens: jax.Array) -> tuple[jax.Arr
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _moments(config: Any, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _moments(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
     h = _last_layer(config, params, tokens)[1].reshape(-1, config.d_mlp)
     mean = h.mean(0)
     return mean, jnp.square(h - mean).sum(0)
@@ -218,9 +224,8 @@ def _effect_sums(
         member = np.zeros((group, rows), np.float32)
         member[window, np.arange(len(window))] = 1
         places = _padded(np.stack([window, position, targets], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
-        total, before = _group_effects(
-            lm.config, lm.params, paper, freq, _padded(batch, group), places, member, mean32, ablation, ablation_value
-        )
+        x, delta = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
+        total, before = _effects(lm.config, paper, freq, x, delta, places[:, 2], member)
         for name in METRICS:
             sums[name].append(np.asarray(total[name])[: len(batch)])
         figures = {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
@@ -233,23 +238,23 @@ def _effect_sums(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "ablation"))
-def _group_effects(
-    config: Any,
+def _rows(
+    config: DecoderConfig,
     params: Params,
-    paper: Readout,
-    freq: Frequency,
     tokens: jax.Array,
     places: jax.Array,
-    member: jax.Array,
     mean: jax.Array,
     ablation: Ablation,
     ablation_value: float,
-) -> tuple[dict[str, jax.Array], Position]:
+) -> tuple[jax.Array, jax.Array]:
+    """At the places [r (window, position)] of a group: the stream that enters the final norm [r d] and the activations' change [r n]."""
     x, h = _last_layer(config, params, tokens)
-    window, position, target = places.T
+    window, position = places.T
     x, h = x[window, position], h[window, position]
-    delta = ablated(ablation, h, mean, ablation_value) - h
-    return effects(config, paper, freq, x, delta, target, member)
+    return x, ablated(ablation, h, mean, ablation_value) - h
+
+
+_effects = jax.jit(effects, static_argnames="config", compiler_options=COMPILER_OPTIONS)
 
 
 def _spectrum_neurons(frame: pd.DataFrame) -> list[int]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,12 +108,12 @@ Command = (
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The `jaxconf` command: exit code 2 and one sentence for what the user can mend, 130 when interrupted."""
-    command: Any = tyro.cli(Command, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons.")  # type: ignore[arg-type]
-    run: Callable[[Any], None] = {Analyze: _analyze, Unigram: _unigram, Train: _train, Report: _report}[type(command)]
+    command: Any = tyro.cli(Command, args=arguments, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons.")
+    commands: dict[type, Callable[[Any], None]] = {Analyze: _analyze, Unigram: _unigram, Train: _train, Report: _report}
     try:
-        run(command)
+        commands[type(command)](command)
     except InputError as error:
         print(f"jaxconf: {error}", file=sys.stderr)
         sys.exit(2)

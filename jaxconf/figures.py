@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from jaxconf.table import Kind, NeuronTable, number, replacing
+from jaxconf.models.files import replacing
+from jaxconf.table import Kind, NeuronTable, number
 
 NORMAL, ENTROPY, FREQUENCY = "#8fa3bf", "#d1343f", "#2a9d5c"
 INK, QUIET = "#222b38", "#657083"
@@ -118,8 +119,7 @@ def figure_2d(table: NeuronTable) -> Figure:
     ranks = np.arange(count, 0, -1)
     positive = values > 0
     upper.plot(ranks[positive], values[positive], color=INK, linewidth=1.2)
-    if positive.any():
-        upper.set_yscale("log")
+    _log(upper, y=pd.Series(values))
     upper.set_ylabel("singular value")
     for name, cosines, colour in zip(table.cosine_neurons, np.abs(table.cosines), cycle(HUES), strict=False):
         lower.plot(ranks, cosines, color=colour, linewidth=0.9, label=name)
@@ -304,17 +304,16 @@ def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
     jitter = np.random.default_rng(0)
     for place, face in zip(places, faces, strict=True):
         column = values[values.index.get_level_values(0) == place].to_numpy()
-        if len(column):
-            axes.boxplot(
-                column,
-                positions=[place],
-                widths=0.7,
-                showfliers=False,
-                patch_artist=True,
-                boxprops={"facecolor": face, "edgecolor": INK},
-                medianprops={"color": INK},
-                manage_ticks=False,
-            )
+        axes.boxplot(
+            column,
+            positions=[place],
+            widths=0.7,
+            showfliers=False,
+            patch_artist=True,
+            boxprops={"facecolor": face, "edgecolor": INK},
+            medianprops={"color": INK},
+            manage_ticks=False,
+        )
         axes.scatter(place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3)
     if not len(values):
         _say(axes, "no neuron's effect can be compared")
@@ -358,10 +357,15 @@ def _say(axes: Axes, words: str) -> None:
 
 
 def _log(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None) -> None:
-    if x is not None and (x > 0).any():
-        axes.set_xscale("log")
-    if y is not None and (y > 0).any():
-        axes.set_yscale("log")
+    for values, scale, axis in ((x, axes.set_xscale, axes.xaxis), (y, axes.set_yscale, axes.yaxis)):
+        positive = pd.Series(dtype=float) if values is None else values[values > 0]
+        if len(positive):
+            scale("log")
+            # Powers of ten alone label too little of so short an axis, every digit too much.
+            if 4 < positive.max() / positive.min() < 100:
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_formatter(NullFormatter())
 
 
 def _threshold(axes: Axes, along: str, value: float) -> None:

@@ -4,9 +4,6 @@ N neurons, D singular values of the folded unembedding, m chosen neurons. Losses
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
 
 Kind = Literal["entropy", "frequency"]
 
@@ -106,18 +104,18 @@ class Rules:
             is_frequency_neuron=(frame["freq_mediated"] >= self.min_freq_mediated) & (kl >= enough),
         )
 
-    def margin(self, frame: pd.DataFrame, kind: Kind) -> pd.Series:
-        """How far each neuron is above a rule, or below it (negative): the smaller of its distances to the rule's two thresholds.
+    def shortfall(self, frame: pd.DataFrame, kind: Kind) -> pd.Series:
+        """How far each neuron is from meeting a rule: the sum of what it lacks to the rule's two thresholds.
 
-        All thresholds are shares, so the distances compare; for kl_freq_abs_delta it is the neuron's rank in its layer.
-        Float [N], NaN where the neuron cannot be judged.
+        All thresholds are shares, so the two add up; for kl_freq_abs_delta it is the neuron's rank in its layer that counts.
+        Float [N], 0 or more, NaN where the neuron cannot be judged.
         """
         if kind == "entropy":
-            first, second = frame["rho"] - frame["rho_chance"], frame["ln_mediated"] - self.min_ln_mediated
+            first, second = frame["rho_chance"] - frame["rho"], self.min_ln_mediated - frame["ln_mediated"]
         else:
             rank = frame.groupby("layer")["kl_freq_abs_delta"].rank(pct=True)
-            first, second = frame["freq_mediated"] - self.min_freq_mediated, rank - (1 - self.kl_top)
-        return first.where((first < second) | first.isna(), second)
+            first, second = (1 - self.kl_top) - rank, self.min_freq_mediated - frame["freq_mediated"]
+        return first.clip(lower=0) + second.clip(lower=0)
 
 
 @dataclass
@@ -166,25 +164,25 @@ class NeuronTable:
         return f"layer{'s' * (len(layers) > 1)} {', '.join(str(layer) for layer in layers)}"
 
     def members(self, kind: Kind) -> pd.DataFrame:
-        """The rows (as `to_pandas`) of the neurons that meet a rule, those clearest of its thresholds first."""
+        """The rows (as `to_pandas`) of the neurons that meet a rule, largest rho or kl_freq_abs_delta first."""
         ranked = self._ranked(kind)
         return ranked[ranked[f"is_{kind}_neuron"]]
 
     def nearest(self, kind: Kind, count: int = 6) -> pd.DataFrame:
         """The rows (as `to_pandas`) of the `count` neurons that come nearest to a rule without meeting it, nearest first."""
         ranked = self._ranked(kind)
-        return ranked[~ranked[f"is_{kind}_neuron"] & ranked["margin"].notna()].head(count)
+        return ranked[~ranked[f"is_{kind}_neuron"] & ranked["shortfall"].notna()].head(count)
 
     def _ranked(self, kind: Kind) -> pd.DataFrame:
         frame = self.to_pandas()
-        frame["margin"] = self.rules.margin(frame, kind)
-        return frame.sort_values("margin", ascending=False, kind="stable")
+        frame["shortfall"] = self.rules.shortfall(frame, kind)
+        size = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}[kind]
+        return frame.sort_values(["shortfall", size], ascending=[True, False], kind="stable")
 
     def correlation(self) -> float:
         """Pearson correlation, over the kept positions, of the entropy with D_KL(P_freq || P_model); NaN where there is none."""
         both = self.positions[["entropy", "kl_freq"]].astype(float).dropna()
-        spread = both.std().min() if len(both) > 1 else 0.0
-        return float(both.corr().iloc[0, 1]) if spread > 0 else float("nan")
+        return float(both.corr().iloc[0, 1]) if both.std().min() > 0 else float("nan")
 
     def verdict(self) -> list[str]:
         """What was found, in words: one sentence on entropy neurons, one on frequency neurons."""
@@ -204,7 +202,9 @@ class NeuronTable:
             how = f"rho {best['rho']} where chance gives up to {best['rho_chance']}, ln_mediated {best['ln_mediated']}"
             asked = self.rules.min_ln_mediated
         else:
-            how = f"kl_freq_abs_delta {best['kl_freq_abs_delta']} nats, freq_mediated {best['freq_mediated']}"
+            layer = self.frame.loc[self.frame["layer"] == near["layer"].iloc[0], "kl_freq_abs_delta"]
+            top = f"the largest {100 * self.rules.kl_top:g}% begin at {number(layer.quantile(1 - self.rules.kl_top))}"
+            how = f"kl_freq_abs_delta {best['kl_freq_abs_delta']} where {top}, freq_mediated {best['freq_mediated']}"
             asked = self.rules.min_freq_mediated
         return f"{none}; {near.index[0]} comes nearest ({how} where the rule asks for {asked:g})."
 
@@ -250,7 +250,7 @@ class NeuronTable:
         def joined(*parts: str) -> str:
             return ", ".join(part for part in parts if part)
 
-        value = facts.get("ablation_value")
+        value = facts.get("ablation_value") if facts.get("ablation") in ("fixed", "scale") else None
         baseline = [f"{word} {number(facts[word])} nats" for word in ("loss", "entropy") if facts.get(word) is not None]
         words = [
             ("Model", joined(told("{}", "model"), told("revision {}", "revision"))),
@@ -317,17 +317,6 @@ class NeuronTable:
 def number(value: float | None) -> str:
     """A figure for a reader: three significant digits, or "n/a" where there is none."""
     return "n/a" if value is None or not np.isfinite(value) else f"{value:.3g}"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends; a block that fails leaves no trace."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -233,7 +233,7 @@ def _hub_files(source: str) -> Iterator[Path]:
             snapshot_download(uri.id, repo_type="dataset", revision=revision, allow_patterns=".gitattributes")
             tree = get_cached_repo_tree(uri.id, repo_type="dataset", revision=revision)
 
-    path = uri.path_in_repo.rstrip("/")
+    path = uri.path_in_repo
     names = sorted(file.path for file in tree if _is_known(file.path) and (not path or f"{file.path}/".startswith(f"{path}/")))
     if not names:
         raise InputError(

@@ -104,7 +104,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         files = {name: folder / file for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is not a safetensors index; download it again") from error
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):
         if not file.is_file():
             raise InputError(f"{folder} lacks {file.name}, which its index names; download it again")
@@ -168,7 +168,8 @@ def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor],
     views = [_view(config, leaf, name, tensors[name]) for name in _layers(config, leaf)]
     target = np.dtype(views[0].dtype if dtype is None else dtype)
 
-    def piece(index: tuple[slice, ...]) -> np.ndarray:
+    def piece(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         if not leaf.stacked:
             return np.asarray(views[0][index], target)
         return np.stack([np.asarray(view[index[1:]], target) for view in views[index[0]]])
@@ -210,7 +211,7 @@ def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:
     """Write `params` as a safetensors file in the family's Hugging Face layout, by way of a temporary name."""
     tensors: dict[str, np.ndarray] = {}
-    shared: dict[str, list[tuple[Leaf, np.ndarray]]] = {}
+    shared: dict[str, list[tuple[int, Leaf, np.ndarray]]] = {}
     for leaf in leaves(config):
         array: Any = params
         for name in leaf.path.split("/"):
@@ -220,10 +221,10 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
             if leaf.pick is None:
                 tensors[name] = _unview(leaf, value)
             else:
-                shared.setdefault(name, []).append((leaf, value))
+                shared.setdefault(name, []).append((leaf.pick, leaf, value))
     for name, parts in shared.items():
-        parts.sort(key=lambda part: part[0].pick)
-        tensors[name] = _unview(parts[0][0], np.stack([value for _, value in parts]))
+        parts.sort(key=lambda part: part[0])
+        tensors[name] = _unview(parts[0][1], np.stack([value for *_, value in parts]))
     rules = family(config.model_type)
     named = {name if name == rules.HEAD else rules.PREFIX + name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with replacing(file) as path:

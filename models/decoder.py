@@ -48,11 +48,13 @@ def forward(
 
     `inputs` are token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d]. With `stop_at_layer` nothing
     after the layers before it is run and `logits` is None. `edits` maps site names to edits (`jaxconf.models.sites`); an edit of a
-    site in a layer outside the range raises, as does capturing it. Raises InputError for unknown sites and for sequences longer than
-    the model's positions.
+    site in a layer outside the range raises, as does capturing it. Raises InputError for unknown sites, for layers that the model does
+    not have, and for sequences longer than the model's positions.
     """
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
+    if not 0 <= first <= last <= config.n_layers:
+        raise InputError(f"start_at_layer {first} and stop_at_layer {last} do not fit; let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers")
     if inputs.shape[1] > config.n_positions:
         raise InputError(f"a sequence of {inputs.shape[1]} tokens is longer than the model's {config.n_positions} positions; cut it")
     run = {*range(first, last)} | ({"embed"} if start_at_layer is None else set()) | ({"ln_final"} if stop_at_layer is None else set())
@@ -92,7 +94,7 @@ def _run_blocks(
         arrays, structure = jax.tree.flatten(edits_of[i])
         return capture_of[i], structure, [(jnp.shape(a), jnp.result_type(a)) for a in arrays]
 
-    captured = {}
+    captured: dict[str, jax.Array] = {}
     for _, group in itertools.groupby(range(first, last), alike):
         run = list(group)
         sites_here = capture_of[run[0]]
@@ -118,10 +120,7 @@ def _block(config: DecoderConfig, params: Params, resid: jax.Array, layer: jax.A
     resid = sites("hook_resid_pre", resid)
     attn_out = attention(config, params["attn"], norm(config, params["ln1"], resid, sites, "ln1"), layer, sites)
     attn_out = sites("hook_attn_out", attn_out)
-    if config.parallel:
-        mid = resid
-    else:
-        mid = sites("hook_resid_mid", resid + attn_out)
+    mid = resid if config.parallel else sites("hook_resid_mid", resid + attn_out)
     mlp_out = sites("hook_mlp_out", mlp(config, params["mlp"], norm(config, params["ln2"], mid, sites, "ln2"), sites))
     return sites("hook_resid_post", resid + attn_out + mlp_out if config.parallel else mid + mlp_out)
 

@@ -1,6 +1,7 @@
 """The MLP, plain or gated. Letters: b batch, t position, d model width, m neuron."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.sites import Sites
 
-ACTIVATION = {
+ACTIVATION: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,

@@ -64,7 +64,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of `ids` ([T] integers), special tokens included."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        return self._tokenizer.decode(np.asarray(ids, np.int64).tolist(), skip_special_tokens=False)
 
     def token(self, token_id: int) -> str:
         """One token as a reader would show it: with its leading space; part of a character by its name; `<id>` if unused."""

@@ -13,14 +13,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.families import config_from_hf, leaves
-from jaxconf.models.leaves import nest
+from jaxconf.models.leaves import Leaf, nest
 
 REFERENCES = Path(__file__).parent / "references"
 LENGTH = 72  # tokens of a prompt
@@ -128,14 +127,14 @@ CASES: dict[str, dict[str, Any]] = {
 
 @functools.cache
 def decoder(name: str) -> tuple[DecoderConfig, Params]:
-    """A case's config and its parameters, on one device."""
+    """A case's config and its parameters as numpy arrays."""
     config = config_from_hf(CASES[name])
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
 
-    def draw(shape: tuple[int, ...], centre: float) -> jnp.ndarray:
-        return jnp.asarray(centre + 0.25 * rng.standard_normal(shape), jnp.float32)
+    def draw(leaf: Leaf) -> np.ndarray:
+        return ((leaf.init == "ones") + 0.25 * rng.standard_normal(leaf.shape(config))).astype(np.float32)
 
-    return config, nest((leaf.path, draw(leaf.shape(config), float(leaf.init == "ones"))) for leaf in leaves(config))
+    return config, nest((leaf.path, draw(leaf)) for leaf in leaves(config))
 
 
 def build(name: str, folder: Path) -> Path:
@@ -146,7 +145,7 @@ def build(name: str, folder: Path) -> Path:
     return folder
 
 
-def prompt(name: str) -> np.ndarray:
-    """The case's token ids, int32 [1, LENGTH]."""
+def prompt(vocab_size: int) -> np.ndarray:
+    """Token ids, int32 [1, LENGTH]."""
     rng = np.random.Generator(np.random.PCG64(LENGTH))
-    return rng.integers(CASES[name]["vocab_size"], size=(1, LENGTH), dtype=np.int32)
+    return rng.integers(vocab_size, size=(1, LENGTH), dtype=np.int32)

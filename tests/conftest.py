@@ -1,6 +1,9 @@
 """Eight virtual CPU devices for the tests of meshes, and the way to the shared material."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from planted_table import ENTROPY, FREQUENCY, planted_table, without_figures
 
@@ -35,7 +36,7 @@ def test_frequency_rule_takes_the_top_share_of_each_layer():
 def test_frequency_rule_keeps_ties_and_leaves_nan_out():
     tied = judged(freq_mediated=[0.2, 0.2, 0.2, 0.14], kl_freq_abs_delta=[1.0, 5.0, 5.0, 5.0])
     assert tied["is_frequency_neuron"].tolist() == [False, True, True, False]
-    gaps = judged(freq_mediated=[0.2, np.nan, 0.2, 0.2], kl_freq_abs_delta=[1.0, 9.0, np.nan, 2.0])
+    gaps = judged(freq_mediated=[0.2, np.nan, 0.2, 0.2], kl_freq_abs_delta=[1.0, 9.0, np.nan, 9.0])
     assert gaps["is_frequency_neuron"].tolist() == [False, False, False, True]
 
 
@@ -75,8 +76,12 @@ def test_round_trip_keeps_everything(tmp_path):
 
 
 def test_other_readers_find_plain_columns_in_the_parquet_file(tmp_path):
-    planted_table().save(tmp_path)
-    assert list(pd.read_parquet(tmp_path / "neurons.parquet").columns)[: len(COLUMNS)] == list(COLUMNS)
+    table = planted_table()
+    table.frame = table.frame.iloc[::2]
+    table.save(tmp_path)
+    names = pq.read_schema(tmp_path / "neurons.parquet").names
+    assert names == list(table.frame.columns)
+    assert names[: len(COLUMNS)] == list(COLUMNS)
 
 
 def test_a_lone_parquet_file_still_gives_neurons_and_facts(tmp_path):
@@ -112,11 +117,11 @@ def test_a_failing_write_leaves_the_old_files_and_no_half_ones(tmp_path, monkeyp
     table.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail(_, path):
-        path.write_bytes(b"half")
+    def fail(file, **_):
+        file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(table_module.pq, "write_table", fail)
+    monkeypatch.setattr(table_module.np, "savez", fail)
     with pytest.raises(OSError, match="disk full"):
         table.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -124,7 +129,7 @@ def test_a_failing_write_leaves_the_old_files_and_no_half_ones(tmp_path, monkeyp
 
 def test_summary_is_json_and_names_the_planted_neurons(tmp_path):
     table = planted_table()
-    table.frame.loc[1, "w_norm"] = np.nan
+    table.frame.loc[5, "w_norm"] = np.nan
     table.save(tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert summary == table.summary()
@@ -147,11 +152,12 @@ def test_verdict_says_what_was_found_or_what_came_nearest():
     assert planted_table().verdict() == ["2 entropy neurons in layer 3: 3.5, 3.17.", "1 frequency neuron in layer 3: 3.8."]
 
     table = planted_table(plant=False)
-    table.frame.loc[[4, 9], ["rho", "ln_mediated"]] = [[0.39, 0.29], [0.9, 0.1]]
+    table.frame.loc[[4, 9, 11], ["rho", "ln_mediated"]] = [[0.39, 0.29], [0.9, 0.1], [0.2, 0.29]]
     entropy, frequency = table.verdict()
     assert entropy.startswith("No neuron of layer 3 meets the entropy rule; 3.4 comes nearest (rho 0.39")
     assert frequency.startswith("No neuron of layer 3 meets the frequency rule")
-    assert list(table.nearest("entropy", 2).index) == ["3.4", "3.9"]
+    assert f"the largest 5% begin at {table.frame['kl_freq_abs_delta'].quantile(0.95):.3g}, freq_mediated" in frequency
+    assert list(table.nearest("entropy", 3).index) == ["3.4", "3.9", "3.11"]
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
@@ -171,4 +177,13 @@ def test_facts_in_words_leave_out_what_the_run_lacks():
     words = dict(planted_table().facts_in_words())
     assert words["Data"] == "5 windows, 1,280 tokens"
     assert words["Time"] == "1.5 s"
+    assert words["Ablation"] == "mean"
     assert "Token counts" not in words
+
+
+def test_the_ablation_value_is_told_where_it_was_used():
+    table = planted_table()
+    table.facts |= {"ablation": "fixed", "ablation_value": 0.5}
+    assert dict(table.facts_in_words())["Ablation"] == "fixed (0.5)"
+    table.facts["ablation"] = "mean"
+    assert dict(table.facts_in_words())["Ablation"] == "mean"

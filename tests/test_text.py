@@ -301,14 +301,14 @@ def test_hub_names_that_do_not_exist(tmp_path: Path, dataset: Path) -> None:
             check_error(lambda source=source: text.documents(source), says)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("failure", [HTTPError("broken pipe"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("failure", [HTTPError("broken pipe\nwhile reading"), OSError(28, "No space left on device")])
 def test_hub_download_that_fails(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     def fail(*args: object, **kwargs: object) -> str:
         raise failure
 
     with hub({"datasets/owner/texts": {"main": dataset}}, tmp_path / "cache"):
         monkeypatch.setattr(text, "hf_hub_download", fail)
-        check_error(lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", str(failure))
+        check_error(lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", str(failure).splitlines()[0])
 
 
 def test_a_folder_never_contacts_the_hub(tmp_path: Path, dataset: Path) -> None:
@@ -370,7 +370,7 @@ def test_windows_of_the_default_length() -> None:
     check_error(lambda: text.windows(["abc"], byte_tokenizer(), 1000, 1), "length 1", "at least 2")
 
 
-@given(st.lists(st.text(st.characters(max_codepoint=127), max_size=60), min_size=1), st.integers(1, 200))
+@given(st.lists(st.text("ab ", max_size=60), min_size=1), st.integers(1, 100))
 def test_windows_read_no_document_too_many(texts: list[str], n_tokens: int) -> None:
     read_so_far: list[str] = []
 
@@ -379,7 +379,9 @@ def test_windows_read_no_document_too_many(texts: list[str], n_tokens: int) -> N
             read_so_far.append(document)
             yield document
 
-    tokenizer = byte_tokenizer()
+    words = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = Tokenizer(words, BOS, [EOS])
     try:
         windows = text.windows(source(), tokenizer, n_tokens, 4)
     except InputError:
@@ -393,7 +395,7 @@ def test_windows_from_an_endless_source() -> None:
     assert text.windows(itertools.repeat(""), byte_tokenizer(), 1000).shape == (3, 256)
 
 
-def test_memory_is_bounded() -> None:
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No call of the encoder gets more than a batch, whatever the sizes of the documents."""
     tokenizer = byte_tokenizer()
     sizes = []
@@ -404,10 +406,13 @@ def test_memory_is_bounded() -> None:
         return encode_batch(texts)
 
     tokenizer.encode_batch = spy  # type: ignore[method-assign,assignment]
-    counts = text.count_tokens(["word " * 600_000, "b", "x" * 700_000], tokenizer, 258)
-    assert counts.sum() == 3_700_001
-    assert max(sizes) <= text.BATCH_CHARACTERS + text.PIECE_CHARACTERS
-    assert len(sizes) > 2
+    monkeypatch.setattr(text, "PIECE_CHARACTERS", 500)
+    monkeypatch.setattr(text, "BATCH_CHARACTERS", 2000)
+    texts = ["word " * 4000, "b", "x" * 7000]
+    assert text.count_tokens(texts, tokenizer, 258).sum() == 27_001
+    assert text.windows(texts, tokenizer, 20_000).shape == (78, 256)
+    assert max(sizes) <= 2500
+    assert len(sizes) > 20
 
 
 @needs_shared

@@ -12,8 +12,9 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from jaxconf.figures import title
+from jaxconf.models.files import replacing
 from jaxconf.report.plots import drawn, hover_texts, plots
-from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, Kind, NeuronTable, number, replacing
+from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, Kind, NeuronTable, number
 
 MOST_ROWS = 200
 

@@ -33,6 +33,8 @@ FIGURES: dict[Kind, dict[str, str]] = {
 def print_summary(table: NeuronTable, console: Console) -> None:
     """Prints what was measured, the verdict in words, the named neurons (or the nearest to each rule) and the chance levels."""
     facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     for name, value in table.facts_in_words():
         if name in SHOWN_FACTS:
             facts.add_row(Text(name, style="dim"), Text(value))

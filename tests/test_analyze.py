@@ -1,0 +1,346 @@
+"""The effects against re-running the edited model for every neuron, against independent tables, and on planted neurons.
+
+Letters: s window, t position, n neuron, v vocabulary. Losses, entropies and divergences in nats.
+"""
+
+import functools
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxconf.analysis.effects import METRICS, effects
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.unembedding import readout
+from jaxconf.analyze import analyze
+from jaxconf.models.decoder import Decoder, forward
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.models.sites import Replace
+from jaxconf.text import kept_positions
+
+SHARED = Path(__file__).parents[2] / "shared"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
+
+HF = {
+    "layer": {
+        "model_type": "gpt_neox",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "vocab_size": 71,
+        "max_position_embeddings": 64,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    },
+    "rms": {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "vocab_size": 71,
+        "max_position_embeddings": 64,
+        "mlp_bias": True,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    },
+}
+
+
+def random_model(kind: str, seed: int = 0) -> LanguageModel:
+    """Parameters of a size that gives confident predictions, no gain or bias at its default."""
+    config = config_from_hf(HF[kind])
+    params = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))["params"]
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda w: w + 0.3 * rng.standard_normal(w.shape).astype(np.float32), params)
+    return LanguageModel(config, params, f"random {kind}", None, Path(), HF[kind])
+
+
+def windows_for(lm: LanguageModel, count: int = 3, length: int = 24) -> np.ndarray:
+    tokens = np.random.default_rng(5).integers(0, lm.config.vocab_size, (count, length))
+    tokens[:, 0] = 0
+    return tokens
+
+
+def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, np.ndarray]:
+    logits = np.asarray(logits, np.float64)
+    lp = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    own = np.take_along_axis(lp, target[..., None], -1)
+    return {
+        "loss": -own[..., 0],
+        "entropy": -(np.exp(lp) * lp).sum(-1),
+        "kl": (f * (np.log(f) - lp)).sum(-1),
+        "top": lp.argmax(-1),
+        "rr": 1 / (1 + (lp > own).sum(-1)),
+    }
+
+
+def rerun(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced) -> pd.DataFrame:
+    """The table's effect columns by the definitions: set one neuron, run the whole model again, subtract."""
+    config, last = lm.config, f"blocks.{lm.config.n_layers - 1}.mlp.hook_post"
+    target, mask = tokens[:, 1:], kept[:, :-1] & True
+    f = (counts + 1) / (counts + 1).sum()
+    v_freq = np.log(f) - np.log(f).mean()
+    u = v_freq / np.linalg.norm(v_freq)
+
+    run = jax.jit(functools.partial(forward, config, capture=(last, "ln_final.hook_scale")))
+    before = run(lm.params, tokens)
+    h, scale = before.captured[last], before.captured["ln_final.hook_scale"]
+    values = replaced(np.asarray(h))
+
+    @jax.jit
+    @jax.vmap
+    def edited(n, value):
+        edit = {last: Replace(h.at[:, :, n].set(value))}
+        total = forward(config, lm.params, tokens, edits=edit).logits
+        frozen = forward(config, lm.params, tokens, edits={**edit, "ln_final.hook_scale": Replace(scale)}).logits
+        return total, frozen
+
+    totals, frozens = edited(jnp.arange(config.d_mlp), jnp.moveaxis(jnp.asarray(values), -1, 0))
+    logits0 = np.asarray(before.logits, np.float64)[:, :-1]
+    base = metrics(logits0, target, f)
+    rows = []
+    for total, frozen in zip(np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], strict=True):
+        coordinate = (logits0 - total) @ u
+        found = {name: metrics(z, target, f) for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))}
+        d = {name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")} for name, value in found.items()}
+        rows.append(
+            {
+                "loss_delta": d["te"]["loss"].mean(),
+                "loss_abs_delta": np.abs(d["te"]["loss"]).mean(),
+                "loss_abs_delta_ln_frozen": np.abs(d["ln"]["loss"]).mean(),
+                "loss_abs_delta_freq_frozen": np.abs(d["fr"]["loss"]).mean(),
+                "entropy_delta": d["te"]["entropy"].mean(),
+                "entropy_abs_delta": np.abs(d["te"]["entropy"]).mean(),
+                "entropy_abs_delta_ln_frozen": np.abs(d["ln"]["entropy"]).mean(),
+                "kl_freq_delta": d["te"]["kl"].mean(),
+                "kl_freq_abs_delta": np.abs(d["te"]["kl"]).mean(),
+                "top1_change": (found["te"]["top"] != base["top"])[mask].mean(),
+                "rr_abs_delta": np.abs(d["te"]["rr"]).mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("kind", HF)
+@pytest.mark.parametrize(("ablation", "value"), [("mean", 0.0), ("zero", 0.0), ("fixed", 1.7), ("scale", -2.0)])
+def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
+    lm = random_model(kind)
+    tokens = windows_for(lm)
+    kept = kept_positions(tokens, lm.special_ids)
+    counts = np.random.default_rng(1).integers(0, 500, lm.config.vocab_size)
+    replaced = {
+        "mean": lambda h: np.broadcast_to(h.mean((0, 1)), h.shape),
+        "zero": np.zeros_like,
+        "fixed": lambda h: np.full_like(h, value),
+        "scale": lambda h: value * h,
+    }[ablation]
+    expected = rerun(lm, tokens, kept, counts, replaced)
+    table = analyze(lm, tokens, counts=counts, ablation=ablation, ablation_value=value, bootstrap_draws=0)
+    assert expected["loss_abs_delta"].min() > 1e-3  # the neurons do something, so that agreement means something
+    for column in METRICS:
+        np.testing.assert_allclose(table.frame[column], expected[column], atol=2e-5, err_msg=column)
+    shares = 1 - expected["loss_abs_delta_ln_frozen"] / expected["loss_abs_delta"]
+    np.testing.assert_allclose(table.frame["ln_mediated"], shares, atol=2e-3)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["stories260K", "random-gpt2", "random-gpt-neox"])
+def test_every_column_equals_the_oracle(name):
+    lm, oracle = load(SHARED / "models" / name), SHARED / "oracle" / name
+    expected = pd.read_csv(oracle / "neurons.csv")
+    kept = np.load(oracle / "kept.npy")
+    table = analyze(lm, np.load(oracle / "windows.npy"), kept=kept, counts=np.load(oracle / "counts.npy"), bootstrap_draws=20)
+    frame = table.frame
+    for column in ("w_norm", "logit_var", "rho", "cos_freq", "activation_mean", "activation_std"):
+        np.testing.assert_allclose(frame[column], expected[column], rtol=1e-4, atol=1e-9, err_msg=column)
+    compared = set(expected) - {"neuron", "rho_k4"}
+    assert compared >= {*METRICS, "ln_mediated", "freq_mediated"}
+    for column in (*METRICS, "ln_mediated", "freq_mediated"):
+        np.testing.assert_allclose(frame[column], expected[column], atol=1e-4, err_msg=column)
+    np.testing.assert_allclose(table.singular_values, np.load(oracle / "singular_values.npy"), rtol=1e-6)
+    np.testing.assert_array_equal(kept, kept_positions(np.load(oracle / "windows.npy"), lm.special_ids))
+    wider = analyze(lm, np.load(oracle / "windows.npy")[:1], k=4, bootstrap_draws=0)
+    np.testing.assert_allclose(wider.frame["rho"], expected["rho_k4"], rtol=1e-4)
+
+
+PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]
+
+
+def planted_model(kind: str) -> tuple[LanguageModel, np.ndarray]:
+    """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the token frequencies."""
+    hf = {**HF[kind], "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 120, "vocab_size": 211}
+    config = config_from_hf(hf)
+    d, V, N = config.d_model, config.vocab_size, config.d_mlp
+    rng = np.random.default_rng(11)
+    params = Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
+    counts = np.round(1e5 / np.arange(1, V + 1)).astype(np.int64)[rng.permutation(V)]
+    f = (counts + 1) / (counts + 1).sum()
+    u = (np.log(f) - np.log(f).mean()) / np.linalg.norm(np.log(f) - np.log(f).mean())
+
+    basis, _ = np.linalg.qr(np.column_stack([np.ones(d), rng.standard_normal((d, d - 1))]))
+    null, toward_frequency = basis[:, 1], basis[:, 2]
+    logits = rng.standard_normal((d, V)) @ (np.eye(V) - 1 / V - np.outer(u, u))
+    W = logits - np.outer(null, null @ logits) - np.outer(toward_frequency, toward_frequency @ logits)
+    params["unembed"]["w"] = 0.5 * W + 40 * np.outer(toward_frequency, u)  # far along u at little cost in norm
+    params["embed"]["tokens"] = 0.5 * rng.standard_normal((V, d))
+    mlp = params["blocks"]["mlp"]
+    for name in ("w_in", "w_gate"):
+        if name in mlp:
+            mlp[name] = 2.0 * rng.standard_normal((1, d, N)) / d**0.5
+    mlp["w_out"] = 0.15 * rng.standard_normal((1, N, d))
+    for branch, name in ((params["embed"], "tokens"), (params["blocks"]["attn"], "wo"), (mlp, "w_out")):
+        branch[name] = branch[name] - (branch[name] @ toward_frequency)[..., None] * toward_frequency
+    mlp["w_out"][0, PLANTED_ENTROPY] = 4 * null
+    mlp["w_out"][0, PLANTED_FREQUENCY] = np.outer([0.4, -0.4, 0.4, -0.4], toward_frequency)
+    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), params)
+    return LanguageModel(config, params, f"planted {kind}", None, Path(), hf), counts
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_planted_neurons_are_found_and_no_others(kind):
+    lm, counts = planted_model(kind)
+    tokens = np.random.default_rng(3).integers(1, lm.config.vocab_size, (8, 48))
+    frame = analyze(lm, tokens, counts=counts, bootstrap_draws=100).frame
+    assert frame.index[frame["is_entropy_neuron"]].tolist() == PLANTED_ENTROPY
+    assert frame.index[frame["is_frequency_neuron"]].tolist() == PLANTED_FREQUENCY
+    planted = frame.loc[PLANTED_ENTROPY]
+    np.testing.assert_allclose(planted["rho"], 1, atol=1e-5)
+    np.testing.assert_allclose(planted["ln_mediated"], 1, atol=1e-3)
+    assert (planted["ln_mediated_lo"] > 0.99).all()
+    np.testing.assert_allclose(frame.loc[PLANTED_FREQUENCY, "cos_freq"].abs(), 1, atol=1e-5)
+
+
+def extreme(case: str):
+    """Inputs on which sums of exponentials go wrong: r rows, n neurons, d width."""
+    lm = random_model("layer", seed=3)
+    rng = np.random.default_rng(0)
+    R, d, N, V = 12, lm.config.d_model, lm.config.d_mlp, lm.config.vocab_size
+    x, delta = rng.standard_normal((R, d)), rng.standard_normal((R, N))
+    params = dict(lm.params)
+    if case == "huge change":
+        delta[:, :7] *= 1e4
+    elif case == "huge logits":
+        params["unembed"] = {"w": 1e3 * lm.params["unembed"]["w"]}
+    elif case == "all logits equal":
+        params["unembed"] = {"w": jnp.zeros((d, V))}
+        params["ln_final"] = {**lm.params["ln_final"], "bias": jnp.zeros(d)}
+    elif case == "nothing changes":
+        delta[:] = 0
+    elif case == "the neuron is the whole stream":
+        w = np.asarray(readout(lm.config, params).w_out)
+        x = 3 * w[:R] + 1e-3 * x
+        delta[np.arange(R), np.arange(R)] = -3
+    else:
+        raise ValueError(case)
+    return lm.config, params, x.astype(np.float32), delta.astype(np.float32), rng.integers(0, V, R)
+
+
+CASES = ["huge change", "huge logits", "all logits equal", "nothing changes", "the neuron is the whole stream"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_effects_stay_finite_and_right_at_the_extremes(case):
+    config, params, x, delta, target = extreme(case)
+    freq = frequency(np.arange(config.vocab_size))
+    R = len(x)
+    ours, before = effects(config, readout(config, params), freq, x, delta, target, np.eye(R, dtype=np.float32))
+
+    W = np.asarray(readout(config, params).W_U, np.float64)
+    b = np.asarray(readout(config, params).b_U, np.float64)
+    w = np.asarray(readout(config, params).w_out, np.float64)
+    f, u = np.asarray(freq.f, np.float64), np.asarray(freq.u, np.float64)
+    centred = (x - x.mean(1, keepdims=True)).astype(np.float64)
+    scale = np.sqrt((centred**2).mean(1, keepdims=True) + config.norm_eps)
+    base = metrics(centred / scale @ W + b, target, f)
+    size = max(1.0, float(np.abs(centred / scale @ W).max()))
+    np.testing.assert_allclose(before.loss, base["loss"], atol=3e-6 * size)
+    for n in range(delta.shape[1]):
+        moved = centred + delta[:, n, None].astype(np.float64) * w[n]
+        scale_te = np.sqrt((moved**2).mean(1, keepdims=True) + config.norm_eps)
+        z, z_ln = moved / scale_te @ W + b, moved / scale @ W + b
+        z_fr = z + ((centred / scale @ W + b - z) @ u)[:, None] * u
+        cancelled = np.max(scale / scale_te)  # A + δM loses what the neuron takes away from the stream
+        size = max(1.0, float(np.abs(z_ln).max()), float(np.abs(z).max())) * max(1.0, cancelled)
+        te = metrics(z, target, f)
+        changes = {
+            "loss_delta": te["loss"] - base["loss"],
+            "entropy_delta": te["entropy"] - base["entropy"],
+            "kl_freq_delta": te["kl"] - base["kl"],
+            "loss_abs_delta_ln_frozen": np.abs(metrics(z_ln, target, f)["loss"] - base["loss"]),
+            "loss_abs_delta_freq_frozen": np.abs(metrics(z_fr, target, f)["loss"] - base["loss"]),
+        }
+        for name, change in changes.items():
+            np.testing.assert_allclose(ours[name][:, n], change, atol=1e-5 * size, err_msg=f"{name} of neuron {n}")
+    if case == "nothing changes":
+        assert not any(np.asarray(ours[name]).round(5).any() for name in METRICS)
+
+
+def test_positions_are_the_unablated_models_own_figures():
+    lm = random_model("rms")
+    tokens = windows_for(lm)
+    counts = np.arange(lm.config.vocab_size)
+    table = analyze(lm, tokens, counts=counts, bootstrap_draws=0)
+    where = table.positions[["window", "position"]].to_numpy().T
+    np.testing.assert_array_equal(np.argwhere(kept_positions(tokens, lm.special_ids)), where.T)
+    f = (counts + 1) / (counts + 1).sum()
+    expected = metrics(lm.apply(tokens).logits[:, :-1], tokens[:, 1:], f)
+    for column, name in (("loss", "loss"), ("entropy", "entropy"), ("kl_freq", "kl")):
+        np.testing.assert_allclose(table.positions[column], expected[name][tuple(where)], atol=2e-5)
+    assert table.facts["loss"] == pytest.approx(table.positions["loss"].mean())
+    np.testing.assert_array_equal(table.positions["target"], tokens[where[0], where[1] + 1])
+
+
+def test_the_result_does_not_depend_on_how_windows_are_grouped(monkeypatch):
+    lm = random_model("layer")
+    tokens = windows_for(lm, count=5)
+    whole = analyze(lm, tokens, seed=4, bootstrap_draws=30)
+    monkeypatch.setattr("jaxconf.analyze.MEMORY", 1)
+    single = analyze(lm, tokens, seed=4, bootstrap_draws=30)
+    for column in whole.frame:
+        np.testing.assert_allclose(whole.frame[column], single.frame[column], atol=1e-4, err_msg=column)
+
+
+def test_groups_of_windows_compile_once(monkeypatch):
+    monkeypatch.setattr("jaxconf.analyze.MEMORY", 1)
+    counted = jax.jit(chex.assert_max_traces(effects, n=1), static_argnames="config")
+    monkeypatch.setattr("jaxconf.analyze._effects", counted)
+    lm = random_model("layer", seed=9)
+    analyze(lm, windows_for(lm, count=4, length=16), bootstrap_draws=0)
+
+
+def test_conventions_change_weight_statistics_and_not_effects():
+    lm = random_model("layer")
+    tokens = windows_for(lm)
+    paper, raw = (analyze(lm, tokens, convention=name, bootstrap_draws=0) for name in ("paper", "raw"))
+    for column in METRICS:
+        np.testing.assert_array_equal(paper.frame[column], raw.frame[column])
+    assert (paper.frame["w_norm"] != raw.frame["w_norm"]).all()
+    assert len(raw.singular_values) == len(paper.singular_values) + 1
+    np.testing.assert_allclose(raw.frame["w_norm"], np.linalg.norm(lm.params["blocks"]["mlp"]["w_out"][-1], axis=1), rtol=1e-6)
+    assert (paper.facts["convention"], raw.facts["convention"]) == ("paper", "raw")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tokens": np.full((2, 16), 71)}, "token id 71"),
+        ({"tokens": np.zeros(16, int)}, "windows, length"),
+        ({"counts": np.ones(70)}, "one count for each"),
+        ({"k": 32}, "null-space size"),
+        ({"tokens": np.zeros((2, 16), int)}, "no position"),
+    ],
+)
+def test_bad_input_is_one_sentence(change, words):
+    lm = random_model("layer")
+    arguments = {"tokens": windows_for(lm), **change}
+    with pytest.raises(InputError, match=words):
+        analyze(lm, **arguments)

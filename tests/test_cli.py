@@ -1,0 +1,185 @@
+"""The commands as a user meets them: what a run leaves behind, and what each mistake is answered with."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+from jaxconf.cli import main
+from jaxconf.table import COLUMNS, NeuronTable
+from jaxconf.text import kept_positions
+from jaxconf.training import TrainConfig, train
+
+TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
+TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A tiny model in Hugging Face layout, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("model")
+    train(TINY, lambda: iter(TEXT), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "code.jsonl"
+    file.write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXT))
+    return file
+
+
+@pytest.fixture
+def copy(model, tmp_path) -> Path:
+    """The tiny model again, to be spoilt."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def run(*arguments) -> None:
+    main([str(a) for a in arguments])
+
+
+def refusal(capsys, *arguments) -> str:
+    """The one sentence on standard error with which a command ends, exit code 2."""
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("jaxconf: ")
+    assert "\n" not in said
+    assert "Traceback" not in said
+    assert not re.search(r"[.!?] [A-Z]", said.rstrip("."))  # one sentence
+    return said
+
+
+def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("analyze", model, "--data", text, "--tokens", 640, "--out", out, "--bootstrap-draws", 50)
+    names = {file.name for file in out.iterdir()}
+    figures = {f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")}
+    arrays = {"windows.npy", "kept.npy", "spectrum.npz"}
+    assert names == figures | arrays | {"neurons.parquet", "positions.parquet", "summary.json", "report.html"}
+
+    windows, kept = np.load(out / "windows.npy"), np.load(out / "kept.npy")
+    assert windows.dtype == np.int32
+    assert windows.shape == kept.shape == (20, 32)
+    assert kept.dtype == bool
+    np.testing.assert_array_equal(kept, kept_positions(windows, {0}))
+    frame = pd.read_parquet(out / "neurons.parquet")
+    assert list(frame.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert len(frame) == TINY.neurons
+    assert (frame["loss_abs_delta_lo"] <= frame["loss_abs_delta"]).all()
+    assert (frame["loss_abs_delta"] <= frame["loss_abs_delta_hi"]).all()
+    facts = NeuronTable.load(out).facts
+    assert (facts["data"], facts["tokens"], facts["positions"]) == (str(text), 640, int(kept.sum()))
+    assert json.loads((out / "summary.json").read_text())["facts"]["model"] == str(model)
+    said = capsys.readouterr().out
+    assert str(out / "report.html") in said.replace("\n", "")
+    assert "nats" in said
+
+    before = (out / "neurons.parquet").read_bytes()
+    assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 640, "--out", out)
+    assert (out / "neurons.parquet").read_bytes() == before
+    (out / "report.html").unlink()
+    run("report", out)
+    assert (out / "report.html").is_file()
+    run("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--force", "--bootstrap-draws", 0, "--ablation", "zero")
+    assert NeuronTable.load(out).facts["ablation"] == "zero"
+    assert len(np.load(out / "windows.npy")) == 2
+    assert not [file for file in out.iterdir() if file.name.startswith(".")]
+
+
+def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
+    file, out = tmp_path / "counts.npy", tmp_path / "run"
+    run("unigram", model, "--data", text, "--out", file)
+    counts = np.load(file)
+    assert counts.shape == (TINY.vocab_size,)
+    assert f"{counts.sum():,} tokens" in capsys.readouterr().out
+    arguments = ("analyze", model, "--data", text, "--tokens", 64, "--bootstrap-draws", 0)
+    run(*arguments, "--out", out, "--counts", file)
+    run(*arguments, "--out", tmp_path / "default")
+    given, default = NeuronTable.load(out), NeuronTable.load(tmp_path / "default")
+    assert given.facts["counts"] == str(file)
+    pd.testing.assert_frame_equal(given.frame, default.frame)
+    assert "exists already" in refusal(capsys, "unigram", model, "--data", text, "--out", file)
+
+
+def spoil_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def spoil_weights(folder: Path, change) -> None:
+    file = folder / "model.safetensors"
+    tensors = safetensors.numpy.load_file(file)
+    change(tensors)
+    safetensors.numpy.save_file(tensors, file)
+
+
+BIAS = "gpt_neox.layers.0.mlp.dense_h_to_4h.bias"
+MISTAKES = {
+    "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer.json"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    "only pickle": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled"),
+    "unknown model_type": (lambda f: spoil_config(f, model_type="mamba"), "'mamba' is not supported"),
+    "unknown attribute": (lambda f: spoil_config(f, logit_twist=2), "'logit_twist'"),
+    "unsupported value": (lambda f: spoil_config(f, hidden_act="sinus"), "'hidden_act'"),
+    "missing tensor": (lambda f: spoil_weights(f, lambda t: t.pop(BIAS)), "lack tensor"),
+    "extra tensor": (lambda f: spoil_weights(f, lambda t: t.update(odd=np.zeros(2, np.float32))), "'odd'"),
+    "misshapen tensor": (lambda f: spoil_weights(f, lambda t: t.update({BIAS: t[BIAS][:-1]})), "has shape [23]"),
+    "NaN": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.nan)), "NaN or Inf"),
+    "Inf": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.inf)), "NaN or Inf"),
+    "truncated": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "truncated or corrupt"),
+    "corrupt": (lambda f: (f / "model.safetensors").write_bytes(b"\x10" + bytes(40)), "truncated or corrupt"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_spoilt_model_is_refused(mistake, copy, text, tmp_path, capsys):
+    spoil, words = MISTAKES[mistake]
+    spoil(copy)
+    out = tmp_path / "run"
+    assert words in refusal(capsys, "analyze", copy, "--data", text, "--tokens", 64, "--out", out)
+    assert not list(out.glob("*"))
+
+
+def test_other_mistakes_are_refused(model, text, tmp_path, capsys):
+    short, counts, file = tmp_path / "short.txt", tmp_path / "counts.npy", tmp_path / "file"
+    short.write_text("too short")
+    np.save(counts, np.ones(TINY.vocab_size + 3, np.int64))
+    file.write_text("")
+    arguments = ("analyze", model, "--tokens", 64)
+    run_out = ("--out", tmp_path / "run")
+    assert "no folder" in refusal(capsys, "analyze", tmp_path / "nowhere", *run_out)
+    assert "one window" in refusal(capsys, *arguments, "--data", short, *run_out)
+    assert str(TINY.vocab_size) in refusal(capsys, *arguments, "--data", text, "--counts", counts, *run_out)
+    assert "cannot be written" in refusal(capsys, *arguments, "--data", text, "--out", file / "run")
+    assert "nothing.txt" in refusal(capsys, *arguments, "--data", tmp_path / "nothing.txt", *run_out)
+    assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
+    assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
+    assert "too few" in refusal(capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained")
+
+
+def test_the_command_itself(model):
+    """As a process: exit codes, and a wrong option answered without a traceback."""
+    command = [sys.executable, "-m", "jaxconf"]
+    wrong = subprocess.run([*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stdout + wrong.stderr
+    nowhere = subprocess.run([*command, "analyze", "/no/such/folder"], capture_output=True, text=True, check=False)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.count("\n") == 1
+    light = [sys.executable, "-c", "import sys, jaxconf.cli; print('jax' in sys.modules)"]  # so that --help answers at once
+    assert subprocess.run(light, capture_output=True, text=True, check=True).stdout.strip() == "False"
