@@ -76,7 +76,7 @@ def ablated_softmax(
     top: jax.Array,
 ) -> Sums:
     """All sums for A [t v], w [n d], W_U [d v], b and u [v], inv = 1/σ [t], inv_te = 1/σ' [t n], δ [t n], κ [t n], and the token ids
-    target and top (the unablated argmax), int [t]. Float32; exact up to rounding. Do not vmap it: its rescue branch would always run.
+    target and top (the unablated argmax), int [t]. Float32; exact up to rounding. Do not vmap it: its second attempt would always run.
     """
     (T, V), (N, d) = A.shape, w.shape
     block_t, block_n = min(BLOCK_T, T), min(BLOCK_N, N)
@@ -180,16 +180,24 @@ def _tile_sums(
             top_changed=(counts > above) | (~same & (z_target[0] > z_top[0])),
         )
 
-    def rescue() -> Sums:
+    def maxima() -> tuple[jax.Array, ...]:
         start = (jnp.full_like(tile.inv_te, -jnp.inf),) * 3
         largest = sweep(start, lambda carry, chunk: _maxima(carry, chunk, tile), lambda x, y: tuple(map(jnp.maximum, x, y)))
-        return sums(tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True)))
+        return tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True))
 
     # The shift is the logit of the unablated top token: a lower bound of the largest, and its own term keeps the sum at 1 or more. Only
-    # where some logit rises some 80 nats above it do the sums overflow; then the true maxima are found and the tile is done again.
-    found = sums(z_top)
-    finite = jnp.isfinite(found.lse_te + found.mean_te + found.lse_ln + found.mean_ln + found.lse_fr).all()
-    return lax.cond(finite, lambda: found, rescue)
+    # where some logit rises some 80 nats above it do the sums overflow; then the tile is done again with the true maxima.
+    def attempt(state: tuple[jax.Array, Sums]) -> tuple[jax.Array, Sums]:
+        tries, _ = state
+        return tries + 1, sums(lax.cond(tries == 0, lambda: z_top, maxima))
+
+    def unfinished(state: tuple[jax.Array, Sums]) -> jax.Array:
+        tries, found = state
+        finite = jnp.isfinite(found.lse_te + found.mean_te + found.lse_ln + found.mean_ln + found.lse_fr).all()
+        return (tries == 0) | ((tries == 1) & ~finite)
+
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sums, z_top))
+    return lax.while_loop(unfinished, attempt, (jnp.int32(0), empty))[1]
 
 
 def _exponentials_te(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:

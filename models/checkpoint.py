@@ -79,10 +79,12 @@ def read_header(file: Path) -> dict[str, Tensor]:
                 shape = tuple(row["shape"])
                 if row["dtype"] not in DTYPES:
                     raise InputError(f"{file} holds {name} as {row['dtype']}, which is not supported; convert it to F32, BF16 or F16")
-                if not 0 <= begin <= end <= size - 8 - length or end - begin != math.prod(shape) * np.dtype(DTYPES[row["dtype"]]).itemsize:
+                if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
+                    raise InputError(broken)
+                if not begin <= end <= size - 8 - length or end - begin != math.prod(shape) * np.dtype(DTYPES[row["dtype"]]).itemsize:
                     raise InputError(broken)
                 tensors[name] = Tensor(file, row["dtype"], shape, 8 + length + begin)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise error if isinstance(error, InputError) else InputError(broken) from error
     return tensors
 
@@ -170,9 +172,10 @@ def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor],
 
     def piece(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None
-        if not leaf.stacked:
-            return np.asarray(views[0][index], target)
-        return np.stack([np.asarray(view[index[1:]], target) for view in views[index[0]]])
+        with np.errstate(over="ignore"):  # what `target` cannot hold becomes Inf, which is refused below
+            if not leaf.stacked:
+                return np.asarray(views[0][index], target)
+            return np.stack([np.asarray(view[index[1:]], target) for view in views[index[0]]])
 
     return jax.make_array_from_callback(shape, sharding(mesh, leaf.axes, shape), piece)
 
@@ -205,7 +208,7 @@ def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
     if not bool(jnp.isfinite(array).all()):
         axes = tuple(range(1, array.ndim))
         layer = int(np.argmin(np.asarray(jnp.isfinite(array).all(axes)))) if leaf.stacked else 0
-        raise InputError(f"tensor {_layers(config, leaf)[layer]!r} holds NaN or Inf; use intact weights")
+        raise InputError(f"tensor {_layers(config, leaf)[layer]!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
 
 
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:

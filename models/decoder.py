@@ -54,7 +54,9 @@ def forward(
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
     if not 0 <= first <= last <= config.n_layers:
-        raise InputError(f"start_at_layer {first} and stop_at_layer {last} do not fit; let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers")
+        raise InputError(
+            f"start_at_layer {first} and stop_at_layer {last} do not fit; let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers"
+        )
     if inputs.shape[1] > config.n_positions:
         raise InputError(f"a sequence of {inputs.shape[1]} tokens is longer than the model's {config.n_positions} positions; cut it")
     run = {*range(first, last)} | ({"embed"} if start_at_layer is None else set()) | ({"ln_final"} if stop_at_layer is None else set())

