@@ -87,6 +87,8 @@ def analyze(
     n = config.d_mlp
     frame = pd.DataFrame({"layer": np.full(n, config.n_layers - 1), "neuron": np.arange(n), **columns})
     frame = rules.apply(frame)
+    if lm.has_tokenizer:
+        positions = positions.assign(token=_in_words(lm, positions["token"]), target=_in_words(lm, positions["target"]))
     frame = frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
     chosen = _spectrum_neurons(frame)
     all_facts = {
@@ -255,6 +257,10 @@ def _rows(
 
 
 _effects = jax.jit(effects, static_argnames="config", compiler_options=COMPILER_OPTIONS)
+
+
+def _in_words(lm: LanguageModel, ids: pd.Series) -> pd.Series:
+    return ids.map({token: lm.tokenizer.token(token) for token in ids.unique()})
 
 
 def _spectrum_neurons(frame: pd.DataFrame) -> list[int]:

@@ -47,6 +47,10 @@ class LanguageModel:
         """Read on first use. Raises InputError if the folder has no tokenizer.json."""
         return Tokenizer.from_folder(self.folder)
 
+    @property
+    def has_tokenizer(self) -> bool:
+        return (self.folder / "tokenizer.json").is_file()
+
     @functools.cached_property
     def special_ids(self) -> frozenset[int]:
         """BOS and EOS, of config.json and of the tokenizer where there is one, and for GPT-2 the newline: not text to be predicted."""
@@ -54,7 +58,7 @@ class LanguageModel:
         for name in ("bos_token_id", "eos_token_id"):
             value = self.hf_config.get(name)
             ids |= set(value) if isinstance(value, list) else {value}
-        if (self.folder / "tokenizer.json").is_file():
+        if self.has_tokenizer:
             ids |= {self.tokenizer.bos_id, *self.tokenizer.eos_ids}
             if self.config.model_type == "gpt2":
                 ids.add(self.tokenizer.newline_id)
@@ -75,14 +79,14 @@ class LanguageModel:
 def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:
     """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and revision.
 
-    `dtype` is what the parameters are held in (None: as stored); `mesh` is where they are put (by default all devices, replicated). A
-    local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown family, or does not fit its
-    own config.json.
+    `dtype` is what the parameters are held in (None: as stored); `mesh` is where they are put, as `jaxconf.mesh.RULES` says (by
+    default the first device). A local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown
+    family, or does not fit its own config.json.
     """
     folder, commit = find(folder_or_id, revision)
     hf_config = read_config(folder)
     config = config_from_hf(hf_config)
-    params = load_params(config, folder, make_mesh() if mesh is None else mesh, dtype)
+    params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype)
     return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
 
 

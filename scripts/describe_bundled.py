@@ -1,0 +1,74 @@
+"""Measure the bundled model on the standard library and write docs/bundled_model.md from what was measured.
+
+python scripts/describe_bundled.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jaxconf
+from jaxconf.models.files import replacing
+from jaxconf.table import Kind, NeuronTable
+
+TOKENS = 65536
+PAGE = Path(__file__).parents[1] / "docs" / "bundled_model.md"
+COLUMNS = ["rho", "ln_mediated", "freq_mediated", "w_norm", "logit_var", "cos_freq", "loss_abs_delta", "entropy_delta", "kl_freq_abs_delta"]
+
+
+def rows(table: NeuronTable, kind: Kind) -> list[str]:
+    found = table.members(kind)
+    frame = (found if len(found) else table.nearest(kind))[COLUMNS]
+    lines = ["| neuron | " + " | ".join(f"`{name}`" for name in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    return lines + [
+        f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in zip(frame.index, frame.to_numpy(), strict=True)
+    ]
+
+
+def page(table: NeuronTable, config: Any, size: int) -> str:
+    facts = table.facts
+    return "\n".join(
+        [
+            "# The bundled model",
+            "",
+            "Written by `scripts/describe_bundled.py`; every figure is measured.",
+            "",
+            f"A `{config.model_type}` decoder with LayerNorm, serial blocks and tied embeddings: {config.n_layers} layers, width {config.d_model}, "
+            f"{config.n_heads} heads, {config.d_mlp} neurons a layer, {config.vocab_size} tokens, context {config.n_positions}; {size:,} bytes of "
+            "float32 weights. `scripts/train_bundled.sh` trains it, on Python's own standard library with AdamW, weight decay 0.1 on matrices, a "
+            "cosine schedule, 4,000 steps of 8,192 tokens. The standard library is at hand on every machine and is never copied; since it differs "
+            "between versions of Python, so do the weights that the recipe gives and, slightly, the figures below.",
+            "",
+            f"On {facts['windows']} windows of 256 tokens ({facts['positions']:,} kept positions; mostly text that it was trained on): loss "
+            f"{facts['loss']:.3f} nats per token, entropy {facts['entropy']:.3f} nats.",
+            "",
+            *table.verdict(),
+            "",
+            *[f"* {rule}" for rule in table.rules.describe()],
+            "",
+            f"With k = {facts['k']} the chance level of `rho` is {table.frame['rho_chance'].iloc[0]:.3f}; "
+            f"{int((table.frame['rho'] > table.frame['rho_chance']).sum())} of {len(table.frame)} neurons are above it. Entropy and "
+            f"D_KL(P_freq ‖ P_model) correlate over positions at {table.correlation():.3f}.",
+            "",
+            "## Entropy neurons, or the nearest to the rule",
+            "",
+            *rows(table, "entropy"),
+            "",
+            "## Token-frequency neurons, or the nearest to the rule",
+            "",
+            *rows(table, "frequency"),
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    lm = jaxconf.load(jaxconf.BUNDLED)
+    tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, TOKENS)
+    counts = jaxconf.count_tokens(jaxconf.documents("stdlib"), lm.tokenizer, lm.config.vocab_size)
+    table = jaxconf.analyze(lm, tokens, counts=counts, facts={"model": "bundled", "data": "stdlib"})
+    with replacing(PAGE) as path:
+        path.write_text(page(table, lm.config, (jaxconf.BUNDLED / "model.safetensors").stat().st_size))
+
+
+if __name__ == "__main__":
+    main()
