@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jaxconf.run import BUNDLED
     from jaxconf.table import NeuronTable, Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
-    from jaxconf.training import TrainConfig, train
+    from jaxconf.train_config import TrainConfig
+    from jaxconf.training import train
 
 __version__ = "0.1.0"
 
@@ -34,7 +35,7 @@ _HOMES = {
     "Replace": "jaxconf.models.sites",
     "Rules": "jaxconf.table",
     "Scale": "jaxconf.models.sites",
-    "TrainConfig": "jaxconf.training",
+    "TrainConfig": "jaxconf.train_config",
     "analyze": "jaxconf.analyze",
     "count_tokens": "jaxconf.text",
     "documents": "jaxconf.text",

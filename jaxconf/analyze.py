@@ -23,7 +23,7 @@ from jaxconf.analysis.weights import chance_rho, cosines, default_k, rho, vocabu
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.language_model import LanguageModel, check_tokens
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
@@ -130,11 +130,7 @@ def analyze(
 def _check_tokens(config: DecoderConfig, tokens: np.ndarray, k: int) -> None:
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(f"tokens have shape {list(tokens.shape)}; give windows of token ids as [windows, length]")
-    for token in (tokens.min(), tokens.max()):
-        if not 0 <= token < config.vocab_size:
-            raise InputError(
-                f"the windows hold token id {token}, but the model's vocabulary has {config.vocab_size} tokens; use the model's own tokenizer"
-            )
+    check_tokens(config, tokens)
     if not 1 <= k < config.d_model:
         raise InputError(f"k is {k}; give a null-space size from 1 to {config.d_model - 1}")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxconf.models.errors import InputError
+from jaxconf.train_config import TrainConfig
 
 Model = Annotated[str, tyro.conf.Positional]
 
@@ -75,21 +76,7 @@ class Train:
     """text, as for `jaxconf analyze`"""
     force: bool = False
     """replace the model that the folder holds"""
-    layers: int = 3
-    width: int = 64
-    heads: int = 2
-    neurons: int = 256
-    vocab_size: int = 512
-    context: int = 256
-    steps: int = 4000
-    batch: int = 32
-    """sequences a step"""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.1
-    """on matrices only"""
-    clip: float = 1.0
-    """largest norm of the gradient"""
-    seed: int = 0
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +97,9 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `jaxconf` command: exit code 2 and one sentence for what the user can mend, 130 when interrupted."""
-    command: Any = tyro.cli(Command, args=arguments, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons.")
+    command: Any = tyro.cli(
+        Command, args=arguments, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons."
+    )
     commands: dict[type, Callable[[Any], None]] = {Analyze: _analyze, Unigram: _unigram, Train: _train, Report: _report}
     try:
         commands[type(command)](command)
@@ -214,20 +203,19 @@ def _train(command: Train) -> None:
     from jaxconf.progress import progress as progress_line
     from jaxconf.run import claim
     from jaxconf.text import documents
-    from jaxconf.training import TrainConfig, train
+    from jaxconf.training import train
 
     claim(command.out, "config.json", command.force)
-    fields = {field.name: getattr(command, field.name) for field in dataclasses.fields(TrainConfig)}
     console = Console()
     with progress_line(console, "steps") as progress:
 
         def report(step: int, figures: dict[str, float]) -> None:
-            progress("training", step, command.steps)
+            progress("training", step, command.config.steps)
             console.print(
                 f"step {step}: loss {figures['loss']:.4f} nats per token, {figures['tokens_per_second']:,.0f} tokens/s", highlight=False
             )
 
-        figures = train(TrainConfig(**fields), lambda: documents(command.data), command.out, report)
+        figures = train(command.config, lambda: documents(command.data), command.out, report)
     console.print(f"Held-out loss {figures['held_out_loss']:.4f} nats per token: {command.out}", soft_wrap=True, highlight=False)
 
 

@@ -156,9 +156,7 @@ def figure_2e(table: NeuronTable) -> Figure:
     axes.scatter(x[chosen], y[chosen], s=42, facecolor="none", edgecolor=ENTROPY, linewidth=1.3)
     for chance in frame["rho_chance"].dropna().unique():
         axes.axvline(chance, color=QUIET, linestyle="--", linewidth=0.9)
-        axes.text(
-            chance, 0.02, " chance", transform=axes.get_xaxis_transform(), color=QUIET, fontsize=7.5, rotation=90, ha="right"
-        )
+        axes.text(chance, 0.02, " chance", transform=axes.get_xaxis_transform(), color=QUIET, fontsize=7.5, rotation=90, ha="right")
     _threshold(axes, "y", table.rules.min_ln_mediated)
     axes.set_xlabel("ρ, share of w_out in the null space", parse_math=False)
     axes.set_ylabel("ln_mediated" + _floored(frame["ln_mediated"]), parse_math=False)
@@ -176,9 +174,7 @@ def figure_3a(table: NeuronTable) -> Figure:
     note = f"{len(positions):,} position{'s' * (len(positions) != 1)}, correlation {number(table.correlation())}"
     figure, axes = _canvas(table, "Entropy and frequency", note)
     if len(positions):
-        bins = axes.hexbin(
-            positions["entropy"], positions["kl_freq"], gridsize=45, mincnt=1, bins="log", cmap="viridis", linewidths=0
-        )
+        bins = axes.hexbin(positions["entropy"], positions["kl_freq"], gridsize=45, mincnt=1, bins="log", cmap="viridis", linewidths=0)
         if len(np.unique(np.asarray(bins.get_array()))) > 1:
             figure.colorbar(bins, ax=axes, label="positions", aspect=30, pad=0.02)
     else:

@@ -9,7 +9,6 @@ import json
 import os
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -17,27 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import (
-    HfUri,
-    constants,
     get_cached_repo_tree,
     hf_hub_download,
-    is_offline_mode,
     parse_hf_uri,
     resolve_revision,
     snapshot_download,
 )
-from huggingface_hub.errors import (
-    CachedRepoTreeNotFoundError,
-    GatedRepoError,
-    HfUriError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    RevisionResolutionError,
-)
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 
 from jaxconf.models.errors import InputError
+from jaxconf.models.hub import hub_errors
 from jaxconf.models.tokenizer import Tokenizer
 
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "idlelib"}
@@ -100,9 +88,7 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
 
     n_windows = min(found, wanted) // body
     if n_windows == 0:
-        raise InputError(
-            f"The text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text or shorter windows."
-        )
+        raise InputError(f"The text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text or shorter windows.")
     text = np.concatenate(stream)[: n_windows * body].reshape(n_windows, body)
     return np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text])
 
@@ -224,7 +210,7 @@ def _hub_files(source: str) -> Iterator[Path]:
     if uri.type != "dataset":
         raise InputError(f"{source} is not a dataset; give hf://datasets/OWNER/NAME[@REVISION][/PATH].")
 
-    with _hub_errors(uri):
+    with hub_errors("dataset", uri.id, uri.revision):
         revision = resolve_revision(uri.id, repo_type="dataset", revision=uri.revision)
         try:
             tree = get_cached_repo_tree(uri.id, repo_type="dataset", revision=revision)
@@ -243,36 +229,11 @@ def _hub_files(source: str) -> Iterator[Path]:
 
     def files() -> Iterator[Path]:
         for name in names:
-            with _hub_errors(uri):
+            with hub_errors("dataset", uri.id, uri.revision):
                 file = hf_hub_download(uri.id, name, repo_type="dataset", revision=revision)
             yield Path(file)
 
     return files()
-
-
-@contextmanager
-def _hub_errors(uri: HfUri) -> Iterator[None]:
-    """Says what each failure of the hub means to a user."""
-    try:
-        yield
-    except GatedRepoError as error:
-        raise InputError(
-            f"The dataset {uri.id} is gated; ask for access on its page and set HF_TOKEN to your access token."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"There is no dataset {uri.id} on {constants.ENDPOINT}; check its name, or set HF_TOKEN if it is private."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise InputError(f"The dataset {uri.id} has no revision {uri.revision}; give a branch, a tag or a commit.") from error
-    except (LocalEntryNotFoundError, RevisionResolutionError, CachedRepoTreeNotFoundError) as error:
-        if is_offline_mode():
-            message = f"The dataset {uri.id} is not all in the local cache and HF_HUB_OFFLINE is set; unset it to download."
-        else:
-            message = f"The dataset {uri.id} cannot be fetched from {constants.ENDPOINT}; check the connection and try again."
-        raise InputError(message) from error
-    except (OSError, HTTPError) as error:
-        raise InputError(f"The dataset {uri.id} cannot be fetched ({_first_line(error)}); try again.") from error
 
 
 def _read(path: Path) -> Iterator[str]:

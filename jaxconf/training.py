@@ -1,6 +1,5 @@
 """Train a small decoder from scratch and save it in Hugging Face layout. Letters: b batch, t position."""
 
-import dataclasses
 import functools
 import json
 import time
@@ -21,27 +20,10 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import nest
+from jaxconf.train_config import TrainConfig
 
 END = "<|endoftext|>"
 HELD_OUT = 0.05  # the last share of the text, on which the held-out loss is measured
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """A GPT-NeoX decoder with tied embeddings and serial blocks, and how to train it."""
-
-    layers: int = 3
-    width: int = 64
-    heads: int = 2
-    neurons: int = 256
-    vocab_size: int = 512
-    context: int = 256
-    steps: int = 4000
-    batch: int = 32  # sequences of `context` tokens
-    learning_rate: float = 2e-3  # at its peak; warm-up over the first 2% of the steps, then a cosine to a tenth
-    weight_decay: float = 0.1  # on matrices only
-    clip: float = 1.0  # largest norm of the gradient
-    seed: int = 0
 
 
 def hf_config(config: TrainConfig) -> dict[str, Any]:

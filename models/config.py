@@ -129,10 +129,10 @@ class Attributes:
 
     def rotary(self, d_head: int, base_name: str = "rope_theta", share_name: str = "partial_rotary_factor", share: float = 1.0) -> Rotary:
         """Rotary settings, from `rope_parameters` or from the older flat names with `rope_scaling`."""
-        nested = self.take("rope_parameters", {}) or {}
+        nested = self.take("rope_parameters", {})
         flat = {"rope_theta": self.take(base_name, 10000.0), "partial_rotary_factor": self.take(share_name, share)}
-        scaling = self.take("rope_scaling", {}) or {}
-        rope = Attributes({**flat, **scaling, **nested}, "the rotary settings of config.json")
+        scaling = self.take("rope_scaling", {})  # where both are given, transformers lets this one win
+        rope = Attributes({**flat, **(scaling or nested)}, "the rotary settings of config.json")
         kind = rope.take("rope_type", rope.take("type", "default"))
         rope.ignore("type")
         dim = int(d_head * rope.take("partial_rotary_factor"))

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import huggingface_hub
-import huggingface_hub.errors
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
@@ -22,6 +21,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Output, Params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
+from jaxconf.models.hub import hub_errors
 from jaxconf.models.sites import Edit
 from jaxconf.models.tokenizer import Tokenizer
 
@@ -72,8 +72,14 @@ class LanguageModel:
         start_at_layer: int | None = None,
         stop_at_layer: int | None = None,
     ) -> Output:
-        """Run the model, jitted: `.logits` float32 [b t v] and `.captured`, site name → array. See `jaxconf.models.decoder.forward`."""
-        return _forward(self.config, self.params, jnp.asarray(tokens), dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer)
+        """Run the model, jitted: `.logits` float32 [b t v] and `.captured`, site name → array. See `jaxconf.models.decoder.forward`.
+
+        Raises InputError, besides what `forward` raises, for token ids outside the vocabulary.
+        """
+        inputs = jnp.asarray(tokens)
+        if start_at_layer is None and not isinstance(inputs, jax.core.Tracer):
+            check_tokens(self.config, np.asarray(inputs))
+        return _forward(self.config, self.params, inputs, dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer)
 
 
 def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:
@@ -88,6 +94,13 @@ def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp
     config = config_from_hf(hf_config)
     params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype)
     return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
+
+
+def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
+    """Raises InputError for a token id outside the vocabulary; inside jit such an id would be clamped without a word."""
+    for token in (tokens.min(initial=0), tokens.max(initial=0)):
+        if not 0 <= token < config.vocab_size:
+            raise InputError(f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -117,20 +130,6 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         return folder, None
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
         raise InputError(f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
-    wrong = f"no folder {name}, and the hub gives no model of that id"
-    at = f" at revision {revision}" if revision else ""
-    try:
+    with hub_errors("model", name, revision):
         path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]))
-    except huggingface_hub.errors.GatedRepoError as error:
-        raise InputError(f"{name} is gated on the hub; ask for access there and log in with `hf auth login` or set HF_TOKEN") from error
-    except huggingface_hub.errors.RevisionNotFoundError as error:
-        raise InputError(f"{name} has no revision {revision!r} on the hub; give a branch, tag or commit that it has") from error
-    except huggingface_hub.errors.RepositoryNotFoundError as error:
-        raise InputError(f"{wrong}; check its spelling, and log in if it is private") from error
-    except huggingface_hub.errors.LocalEntryNotFoundError as error:
-        raise InputError(
-            f"no folder {name}, and {name}{at} is not in the local cache while the hub is off or out of reach; connect, or give a folder"
-        ) from error
-    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, httpx.HTTPError, OSError) as error:
-        raise InputError(f"{wrong}{at} ({str(error).splitlines()[0]}); check the id and the connection") from error
     return path, path.name

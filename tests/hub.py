@@ -108,9 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_tree(self, kind: str, repo: str, revision: str) -> None:
         if found := self.find(f"{kind}/{repo}", revision):
             _, files = found
-            self.send_json(
-                [{"type": "file", "path": name, "size": len(data), "oid": _sha1(data)} for name, data in files.items()]
-            )
+            self.send_json([{"type": "file", "path": name, "size": len(data), "oid": _sha1(data)} for name, data in files.items()])
 
     def answer_file(self, datasets: str | None, repo: str, revision: str, name: str) -> None:
         found = self.find(("datasets/" if datasets else "models/") + repo, revision)

@@ -27,31 +27,17 @@ from jaxconf.text import kept_positions
 SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 
-HF = {
-    "layer": {
-        "model_type": "gpt_neox",
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "num_attention_heads": 2,
-        "intermediate_size": 48,
-        "vocab_size": 71,
-        "max_position_embeddings": 64,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    },
-    "rms": {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "num_attention_heads": 2,
-        "intermediate_size": 48,
-        "vocab_size": 71,
-        "max_position_embeddings": 64,
-        "mlp_bias": True,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    },
+SHAPE = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 71,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
 }
+HF = {"layer": {"model_type": "gpt_neox", **SHAPE}, "rms": {"model_type": "llama", "mlp_bias": True, **SHAPE}}
 
 
 def random_model(kind: str, seed: int = 0) -> LanguageModel:

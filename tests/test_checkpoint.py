@@ -312,7 +312,7 @@ def test_attributes_that_do_not_matter(folder: Path, one: jax.sharding.Mesh) -> 
 def test_no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     check_error(lambda: load(folder), str(folder), "no model.safetensors")
-    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/x'\ntR.")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     check_error(lambda: load(folder), str(folder), "pickled", "never loaded", "safetensors")
 
 
@@ -464,7 +464,7 @@ def test_load_from_the_hub(folder: Path, tmp_path: Path, one: jax.sharding.Mesh)
         assert load("owner/name", lm.revision, mesh=one).config == lm.config
     with point_at(server.endpoint, cache):  # nobody listens there any more
         assert load("owner/name", mesh=one).revision == lm.revision
-        check_error(lambda: load("owner/name", "v3"), "owner/name", "v3", "out of reach")
+        check_error(lambda: load("owner/name", "v3"), "owner/name", "cannot be fetched")
     with point_at(server.endpoint, cache), pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert load("owner/name", "v2", mesh=one).revision == newer.revision
@@ -482,8 +482,8 @@ def test_a_local_folder_asks_nobody(folder: Path, tmp_path: Path, one: jax.shard
 def test_hub_models_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
     repos = {"models/owner/name": {"main": folder}}
     with hub(repos, tmp_path / "cache"):
-        check_error(lambda: load("owner/nothing"), "owner/nothing", "no model of that id")
-        check_error(lambda: load("owner/name", "v9"), "owner/name", "no revision 'v9'")
+        check_error(lambda: load("owner/nothing"), "no model owner/nothing")
+        check_error(lambda: load("owner/name", "v9"), "owner/name", "no revision v9")
         check_error(lambda: load("owner//name"), "no folder owner//name")
     with hub(repos, tmp_path / "gated", token="secret"):
         check_error(lambda: load("owner/name"), "owner/name", "gated", "HF_TOKEN")

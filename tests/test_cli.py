@@ -14,7 +14,8 @@ import safetensors.numpy
 from jaxconf.cli import main
 from jaxconf.table import COLUMNS, NeuronTable
 from jaxconf.text import kept_positions
-from jaxconf.training import TrainConfig, train
+from jaxconf.train_config import TrainConfig
+from jaxconf.training import train
 
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
 TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)

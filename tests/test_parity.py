@@ -179,9 +179,7 @@ def norm_output(lm: LanguageModel, name: str, normalized: np.ndarray) -> np.ndar
 
 
 @pytest.mark.parametrize("name", [*cases.CASES, *SHARED_MODELS])
-def test_logits_and_every_site(
-    name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
-) -> None:
+def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = find(name)
     lm, model = one_device(folder), torch_model(folder)
     tokens = cases.prompt(lm.config.vocab_size)
@@ -190,7 +188,6 @@ def test_logits_and_every_site(
 
     assert np.abs(seen.logits).max() >= 1
     error = np.abs(np.asarray(out.logits) - seen.logits).max()
-    record_property("logits", float(error))
     assert error <= 1e-4
 
     theirs = sites_of(lm.config, seen)
@@ -205,7 +202,6 @@ def test_logits_and_every_site(
             ours, value = ours[..., causal], value[..., causal]
         worst = max(worst, np.abs(ours - value).max())
         np.testing.assert_allclose(ours, value, rtol=1e-5, atol=1e-4, err_msg=site)
-    record_property("sites", float(worst))
     print(f"{name}: max |Δlogit| {error:.1e} of {np.abs(seen.logits).max():.1f}; max |Δsite| {worst:.1e}")
 
     ln_final = MODULES[lm.config.model_type][-1]

@@ -13,7 +13,8 @@ from jaxconf.models.decoder import Decoder
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import load
-from jaxconf.training import TrainConfig, _optimizer, hf_config, train, train_tokenizer
+from jaxconf.train_config import TrainConfig
+from jaxconf.training import _optimizer, hf_config, train, train_tokenizer
 
 TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
 TINY = TrainConfig(layers=1, width=16, heads=2, neurons=32, vocab_size=264, context=24, steps=60, batch=8, learning_rate=1e-2)

@@ -91,9 +91,7 @@ def write_report(table: NeuronTable, folder: str | Path) -> Path:
         points="" if points == count else f"The scatters draw {points:,} of the {count:,} neurons: the strongest and a sample.",
         correlation=f"Entropy and divergence (3a) correlate at {number(table.correlation())}.",
         named=_named(table, "entropy") + _named(table, "frequency"),
-        leaders_title=f"{len(leaders):,} of {count:,} neurons, by mean |change of loss|"
-        if len(leaders) < count
-        else "All neurons",
+        leaders_title=f"{len(leaders):,} of {count:,} neurons, by mean |change of loss|" if len(leaders) < count else "All neurons",
         leaders=_rows(leaders, [column for column in COLUMNS if column not in ("layer", "neuron")], intervals=False),
         glossary="".join(f"<div><dt>{column}</dt><dd>{escape(words)}</dd></div>" for column, words in COLUMNS.items()),
         plotly=get_plotlyjs(),

@@ -124,9 +124,7 @@ def _figure_2e(table: NeuronTable) -> go.Figure:
         marker = {"color": size, "colorscale": "Viridis", "colorbar": bar, "opacity": 0.9}
         figure.update_traces(marker=marker, selector={"name": "neurons"})
         # The colour says what the others are; a set-apart neuron is a ring round its coloured point.
-        figure.update_traces(
-            marker={"symbol": "circle-open", "size": 12, "line": {"width": 2}}, selector={"legendgroup": "entropy"}
-        )
+        figure.update_traces(marker={"symbol": "circle-open", "size": 12, "line": {"width": 2}}, selector={"legendgroup": "entropy"})
     figure.update_xaxes(title="ρ, share of w<sub>out</sub> in the null space")
     figure.update_yaxes(title="ln_mediated" + _floored(frame["ln_mediated"], floor))
     return figure
@@ -154,9 +152,7 @@ def _figure_3a(table: NeuronTable) -> go.Figure:
             for row in sample.itertuples()
         ]
         marker = {"size": 6, "color": "rgba(255,255,255,0.25)", "line": {"color": "rgba(0,0,0,0.6)", "width": 0.8}}
-        dots = go.Scatter(
-            x=sample["entropy"], y=sample["kl_freq"], text=texts, mode="markers", marker=marker, hovertemplate=HOVER
-        )
+        dots = go.Scatter(x=sample["entropy"], y=sample["kl_freq"], text=texts, mode="markers", marker=marker, hovertemplate=HOVER)
         figure.add_trace(dots.update(showlegend=False))
     else:
         _say(figure, "no positions were kept")

@@ -31,6 +31,13 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
     attributes = Attributes(values)
     config = family(values["model_type"]).config(attributes)
     attributes.finish()
+    for axis, size in config.axis_sizes().items():
+        if not isinstance(size, int) or size < 1:
+            raise InputError(f"config.json gives the size {size!r} to the axis {axis!r}; complete it from the model's original config.json")
+    if config.n_heads % config.n_kv_heads:
+        raise InputError(
+            f"config.json shares {config.n_kv_heads} key/value heads among {config.n_heads} heads, which does not divide; mend it"
+        )
     return config
 
 

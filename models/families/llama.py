@@ -1,6 +1,7 @@
 """Llama 1 to 3.x, and every model saved in its layout: RMSNorm, rotary positions, gated MLP, grouped queries."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.errors import InputError
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
@@ -12,6 +13,9 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("pretraining_tp")  # splits the same products
     d_model, n_heads = hf.take("hidden_size"), hf.take("num_attention_heads")
     d_head = hf.take("head_dim", d_model // n_heads)
+    rotary = hf.rotary(d_head)
+    if rotary.dim != d_head:
+        raise InputError("config.json sets 'partial_rotary_factor', which Llama's own code ignores; use a model without it")
     attention_bias, mlp_bias = hf.take("attention_bias", False), hf.take("mlp_bias", False)
     return DecoderConfig(
         model_type="llama",
@@ -29,7 +33,7 @@ def config(hf: Attributes) -> DecoderConfig:
         gated=True,
         parallel=False,
         learned_positions=False,
-        rotary=hf.rotary(d_head),
+        rotary=rotary,
         attn_scale=d_head**-0.5,
         attn_scale_by_layer=False,
         qkv_bias=attention_bias,
