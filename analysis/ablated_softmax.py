@@ -22,8 +22,10 @@ from jax import lax
 BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = 256, 64, 1024, 32
 FAR = -1e20  # a logit of no weight that stays finite when it is multiplied
 
-# For the outermost `jax.jit`: XLA's CPU compiler uses half of AVX-512's vectors if not asked; other devices and processors ignore it.
-COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+
+def compiler_options() -> dict[str, int]:
+    """For the outermost `jax.jit`, which alone takes them: left to itself, XLA's CPU compiler uses half of AVX-512's vectors."""
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
 
 class Sums(NamedTuple):

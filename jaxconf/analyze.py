@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablated_softmax import COMPILER_OPTIONS
+from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
-from jaxconf.analysis.effects import METRICS, effects
+from jaxconf.analysis.effects import METRICS, Position, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
@@ -223,7 +223,7 @@ def _effect_sums(
         member[window, np.arange(len(window))] = 1
         places = _padded(np.stack([window, position, targets], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
         x, delta = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
-        total, before = _effects(lm.config, paper, freq, x, delta, places[:, 2], member)
+        total, before = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member)
         for name in METRICS:
             sums[name].append(np.asarray(total[name])[: len(batch)])
         figures = {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
@@ -252,7 +252,9 @@ def _rows(
     return x, ablated(ablation, h, mean, ablation_value) - h
 
 
-_effects = jax.jit(effects, static_argnames="config", compiler_options=COMPILER_OPTIONS)
+@functools.cache
+def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position]]:
+    return jax.jit(effects, static_argnames="config", compiler_options=compiler_options())
 
 
 def _in_words(lm: LanguageModel, ids: pd.Series) -> pd.Series:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxconf.analysis.ablated_softmax import COMPILER_OPTIONS
+from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.effects import METRICS, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.unembedding import Readout
@@ -146,7 +146,7 @@ def main(bench: Bench) -> dict[str, Any]:
 
     begun = time.perf_counter()
     engine = (
-        jax.jit(functools.partial(effects, config), compiler_options=COMPILER_OPTIONS)
+        jax.jit(functools.partial(effects, config), compiler_options=compiler_options())
         .lower(readout, freq, x, delta, target, member)
         .compile()
     )

@@ -298,7 +298,7 @@ def test_the_result_does_not_depend_on_how_windows_are_grouped(monkeypatch):
 def test_groups_of_windows_compile_once(monkeypatch):
     monkeypatch.setattr("jaxconf.analyze.MEMORY", 1)
     counted = jax.jit(chex.assert_max_traces(effects, n=1), static_argnames="config")
-    monkeypatch.setattr("jaxconf.analyze._effects", counted)
+    monkeypatch.setattr("jaxconf.analyze._compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
     analyze(lm, windows_for(lm, count=4, length=16), bootstrap_draws=0)
 

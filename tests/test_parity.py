@@ -16,6 +16,7 @@ import pytest
 from jaxconf.mesh import make_mesh
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.run import BUNDLED
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -31,7 +32,7 @@ def find(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     def folder(name: str) -> Path:
         if name in cases.CASES:
             return cases.build(name, tmp_path_factory.mktemp(name))
-        return request.getfixturevalue("shared") / "models" / name
+        return BUNDLED if name == "bundled" else request.getfixturevalue("shared") / "models" / name
 
     return folder
 
@@ -178,7 +179,7 @@ def norm_output(lm: LanguageModel, name: str, normalized: np.ndarray) -> np.ndar
     return normalized * gain + bias
 
 
-@pytest.mark.parametrize("name", [*cases.CASES, *SHARED_MODELS])
+@pytest.mark.parametrize("name", [*cases.CASES, *SHARED_MODELS, "bundled"])
 def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = find(name)
     lm, model = one_device(folder), torch_model(folder)
