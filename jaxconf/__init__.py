@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxconf.analyze import analyze
+    from jaxconf.measure import analyze
     from jaxconf.mesh import make_mesh
     from jaxconf.models.errors import InputError
     from jaxconf.models.language_model import LanguageModel, load
@@ -36,7 +36,7 @@ _HOMES = {
     "Rules": "jaxconf.table",
     "Scale": "jaxconf.models.sites",
     "TrainConfig": "jaxconf.train_config",
-    "analyze": "jaxconf.analyze",
+    "analyze": "jaxconf.measure",
     "count_tokens": "jaxconf.text",
     "documents": "jaxconf.text",
     "kept_positions": "jaxconf.text",

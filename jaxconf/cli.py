@@ -1,6 +1,7 @@
 """The command line. Heavy imports wait until a command runs, so that `jaxconf --help` answers at once."""
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -107,14 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"jaxconf: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("jaxconf: interrupted; nothing was written", file=sys.stderr)
+        print("jaxconf: interrupted; the same command goes on from the last finished windows (analyze) or starts again", file=sys.stderr)
         sys.exit(130)
 
 
 def _analyze(command: Analyze) -> None:
     from rich.console import Console
 
-    from jaxconf.analyze import analyze
+    from jaxconf.measure import analyze
     from jaxconf.models.language_model import load
     from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_summary
@@ -151,14 +152,17 @@ def _analyze(command: Analyze) -> None:
             seed=command.seed,
             rules=rules,
             facts=facts,
+            partial=out / PARTIAL,
             progress=progress,
         )
         progress("figures and report", 0, 0)
         save_run(table, tokens, kept, out)
+        shutil.rmtree(out / PARTIAL)
     print_summary(table, console)
     console.print(f"\nReport: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
+PARTIAL = ".partial"  # finished windows of an analysis that is under way
 COUNTED = 40_000_000  # characters behind the token counts when none are given
 
 

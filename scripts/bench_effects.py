@@ -60,29 +60,36 @@ def inputs(config: DecoderConfig, positions: int) -> tuple[Readout, Frequency, j
     return readout, freq, normal(positions, d), delta, jnp.asarray(rng.integers(0, V, positions))
 
 
+def scale(config: DecoderConfig, y: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.mean(y * y, 1, keepdims=True) + config.norm_eps)
+
+
+def figures(freq: Frequency, target: jax.Array, logits: jax.Array) -> tuple[jax.Array, ...]:
+    """Loss, entropy, divergence, top token and reciprocal rank of logits [r v]."""
+    lp = jax.nn.log_softmax(logits)
+    own = jnp.take_along_axis(lp, target[:, None], 1)
+    kl = jnp.sum(freq.f * (freq.log_f - lp), 1)
+    return -own[:, 0], -jnp.sum(jnp.exp(lp) * lp, 1), kl, jnp.argmax(lp, 1), 1 / (1 + jnp.sum(lp > own, 1))
+
+
+def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array) -> Any:
+    """What the naive form needs of the unablated model, once for all neurons: its figures and its coordinate along u."""
+    logits = x / scale(config, x) @ readout.W_U + readout.b_U
+    return figures(freq, target, logits), logits @ freq.u
+
+
 def naive(
-    config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, change: jax.Array, target: jax.Array, w: jax.Array
-) -> Any:
+    config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array, before: Any, change: jax.Array, w: jax.Array
+) -> dict[str, jax.Array]:
     """METRICS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit matrices [r v]."""
-
-    def scale(y: jax.Array) -> jax.Array:
-        return jnp.sqrt(jnp.mean(y * y, 1, keepdims=True) + config.norm_eps)
-
-    def figures(logits: jax.Array) -> tuple[jax.Array, ...]:
-        lp = jax.nn.log_softmax(logits)
-        own = jnp.take_along_axis(lp, target[:, None], 1)
-        kl = jnp.sum(freq.f * (freq.log_f - lp), 1)
-        return -own[:, 0], -jnp.sum(jnp.exp(lp) * lp, 1), kl, jnp.argmax(lp, 1), 1 / (1 + jnp.sum(lp > own, 1))
-
-    before = x / scale(x) @ readout.W_U + readout.b_U
+    (loss0, entropy0, kl0, top0, rr0), coordinate = before
     moved = x + change[:, None] * w
-    total = moved / scale(moved) @ readout.W_U + readout.b_U
-    frozen = moved / scale(x) @ readout.W_U + readout.b_U
-    back = total + ((before - total) @ freq.u)[:, None] * freq.u
-    loss0, entropy0, kl0, top0, rr0 = figures(before)
-    loss, entropy, kl, top, rr = figures(total)
-    loss_ln, entropy_ln, *_ = figures(frozen)
-    loss_fr = figures(back)[0]
+    total = moved / scale(config, moved) @ readout.W_U + readout.b_U
+    frozen = moved / scale(config, x) @ readout.W_U + readout.b_U
+    back = total + (coordinate - total @ freq.u)[:, None] * freq.u
+    loss, entropy, kl, top, rr = figures(freq, target, total)
+    loss_ln, entropy_ln, *_ = figures(freq, target, frozen)
+    loss_fr = figures(freq, target, back)[0]
     changes = (
         loss - loss0,
         jnp.abs(loss - loss0),
@@ -100,7 +107,7 @@ def naive(
 
 
 def naive_torch(config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any) -> Callable[[int], Any]:
-    """The same in PyTorch: neuron → its metrics."""
+    """The same in PyTorch: neuron → what its metrics are made of."""
     import torch
 
     torch.set_grad_enabled(False)
@@ -109,20 +116,22 @@ def naive_torch(config: DecoderConfig, readout: Readout, freq: Frequency, x: Any
     )
     target = torch.from_numpy(np.array(target)).long()
 
-    def scale(y: Any) -> Any:
+    def norm(y: Any) -> Any:
         return (y.pow(2).mean(1, keepdim=True) + config.norm_eps).sqrt()
 
-    def figures(logits: Any) -> tuple[Any, ...]:
-        lp = logits.log_softmax(1)
-        own = lp.gather(1, target[:, None])
-        return -own[:, 0], -(lp.exp() * lp).sum(1), (f * (log_f - lp)).sum(1), lp.argmax(1), 1 / (1 + (lp > own).sum(1))
+    def loss_of(lp: Any) -> Any:
+        return -lp.gather(1, target[:, None])
+
+    coordinate = (x / norm(x) @ W_U + b) @ u
 
     def one(n: int) -> Any:
-        before = x / scale(x) @ W_U + b
         moved = x + change[:, n, None] * w_out[n]
-        total = moved / scale(moved) @ W_U + b
-        back = total + ((before - total) @ u)[:, None] * u
-        return figures(before), figures(total), figures(moved / scale(x) @ W_U + b)[:2], figures(back)[0]
+        total = moved / norm(moved) @ W_U + b
+        back = total + (coordinate - total @ u)[:, None] * u
+        te, ln, fr = total.log_softmax(1), (moved / norm(x) @ W_U + b).log_softmax(1), back.log_softmax(1)
+        entropies = [-(lp.exp() * lp).sum(1) for lp in (te, ln)]
+        rest = (f * (log_f - te)).sum(1), te.argmax(1), (te > -loss_of(te)).sum(1)
+        return [loss_of(lp) for lp in (te, ln, fr)], entropies, rest
 
     return one
 
@@ -155,9 +164,10 @@ def main(bench: Bench) -> dict[str, Any]:
     jax.block_until_ready(exact)
     peak_memory = peak_bytes() - held
 
+    base = jax.jit(functools.partial(unablated, config))(readout, freq, x, target)
     slow = jax.jit(functools.partial(naive, config))
     chosen = np.linspace(0, config.d_mlp - 1, bench.naive_neurons).astype(int)
-    run_slow = [functools.partial(slow, readout, freq, x, delta[:, n], target, readout.w_out[n]) for n in chosen]
+    run_slow = [functools.partial(slow, readout, freq, x, target, base, delta[:, n], readout.w_out[n]) for n in chosen]
     jax.block_until_ready(run_slow[0]())
     times_naive, times_exact = [], []
     for half in (run_slow[::2], run_slow[1::2]):  # in turn, so that both sides see the machine at the same speed

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxconf import measure
 from jaxconf.analysis.effects import METRICS, effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
-from jaxconf.analyze import analyze
+from jaxconf.measure import analyze
 from jaxconf.models.decoder import Decoder, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -289,16 +290,47 @@ def test_the_result_does_not_depend_on_how_windows_are_grouped(monkeypatch):
     lm = random_model("layer")
     tokens = windows_for(lm, count=5)
     whole = analyze(lm, tokens, seed=4, bootstrap_draws=30)
-    monkeypatch.setattr("jaxconf.analyze.MEMORY", 1)
+    monkeypatch.setattr("jaxconf.measure.MEMORY", 1)
     single = analyze(lm, tokens, seed=4, bootstrap_draws=30)
     for column in whole.frame:
         np.testing.assert_allclose(whole.frame[column], single.frame[column], atol=1e-4, err_msg=column)
 
 
+def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path):
+    monkeypatch.setattr("jaxconf.measure.MEMORY", 1)  # every window is a group
+    lm = random_model("layer")
+    tokens = windows_for(lm, count=4)
+    whole = analyze(lm, tokens, bootstrap_draws=10)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "effects" and done == 2 * tokens.shape[1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, progress=stop)
+    assert len(list(tmp_path.glob("*/*.npz"))) == 2
+
+    computed = []
+    compiled = measure._compiled_effects()
+    monkeypatch.setattr("jaxconf.measure._compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a))
+    resumed = analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path)
+    assert len(computed) == 2
+    pd.testing.assert_frame_equal(resumed.frame, whole.frame)
+    pd.testing.assert_frame_equal(resumed.positions, whole.positions)
+    other = {"ablation": "zero"}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
+    for change in other:  # what a group was computed for is part of its name
+        computed.clear()
+        analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, **change)
+        assert len(computed) == 4
+    computed.clear()
+    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, partial=tmp_path)
+    assert len(computed) == 4
+
+
 def test_groups_of_windows_compile_once(monkeypatch):
-    monkeypatch.setattr("jaxconf.analyze.MEMORY", 1)
+    monkeypatch.setattr("jaxconf.measure.MEMORY", 1)
     counted = jax.jit(chex.assert_max_traces(effects, n=1), static_argnames="config")
-    monkeypatch.setattr("jaxconf.analyze._compiled_effects", lambda: counted)
+    monkeypatch.setattr("jaxconf.measure._compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
     analyze(lm, windows_for(lm, count=4, length=16), bootstrap_draws=0)
 

@@ -15,7 +15,7 @@ import pytest
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import rho, vocabulary_statistics
-from jaxconf.analyze import analyze
+from jaxconf.measure import analyze
 from jaxconf.mesh import make_mesh
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.language_model import load

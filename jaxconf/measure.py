@@ -3,9 +3,11 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +25,7 @@ from jaxconf.analysis.weights import chance_rho, cosines, default_k, rho, vocabu
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, check_tokens
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
@@ -49,6 +52,7 @@ def analyze(
     seed: int = 0,
     rules: Rules | None = None,
     facts: Mapping[str, Any] | None = None,
+    partial: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> NeuronTable:
     """Weight statistics and ablation effects of every neuron of the last layer, with bootstrap intervals over windows.
@@ -56,8 +60,9 @@ def analyze(
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
     `jaxconf.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
     default those of `tokens`). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale". `k`: size of the
-    effective null space (default 1% of the width). `facts`: what else the result should state. All losses, entropies and divergences
-    are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
+    effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in which finished
+    groups of windows are kept, so that the same call goes on where an interrupted one stopped. All losses, entropies and divergences are
+    in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
     begun = time.perf_counter()
     config = lm.config
@@ -78,7 +83,11 @@ def analyze(
 
     group = _group_size(config.vocab_size, config.d_mlp, tokens.shape[1])
     mean, std = _activation_moments(lm, tokens, group, progress)
-    sums, positions = _effect_sums(lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, progress)
+    if partial:
+        statistics = [columns[name] for name in sorted(columns)]
+        identity = (config, tokens, kept, counts, group, ablation, ablation_value, mean, std, values.values, *statistics)
+        partial = _partial_folder(partial, *identity)
+    sums, positions = _effect_sums(lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, partial, progress)
     columns |= {"activation_mean": mean, "activation_std": std}
     per_window = kept.sum(1)
     for name, (estimate, low, high) in bootstrap(sums, per_window, SHARES, bootstrap_draws, seed).items():
@@ -206,33 +215,56 @@ def _effect_sums(
     ablation: Ablation,
     ablation_value: float,
     mean: np.ndarray,
+    partial: Path | None,
     progress: Progress,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Each metric's sum over the kept positions of every window, [s n], and the unablated figures of every kept position."""
+    """Each metric's sum over the kept positions of every window, [s n], and the unablated figures of every kept position.
+
+    Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
+    """
     group = min(group, len(tokens))
     rows = max(int(mask.sum()) for mask in _groups(kept, group))
     mean32 = jnp.asarray(mean, jnp.float32)
-    sums: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
-    frames, done = [], 0
-    for begin, (batch, mask) in zip(
-        range(0, len(tokens), group), zip(_groups(tokens, group), _groups(kept, group), strict=True), strict=True
-    ):
-        window, position = np.nonzero(mask)
-        targets = batch[window, position + 1]
+
+    def compute(batch: np.ndarray, window: np.ndarray, position: np.ndarray) -> dict[str, np.ndarray]:
+        target = batch[window, position + 1]
         member = np.zeros((group, rows), np.float32)
         member[window, np.arange(len(window))] = 1
-        places = _padded(np.stack([window, position, targets], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
+        places = _padded(np.stack([window, position, target], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
         x, delta = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
         total, before = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member)
-        for name in METRICS:
-            sums[name].append(np.asarray(total[name])[: len(batch)])
-        figures = {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
-        frames.append(
-            pd.DataFrame({"window": begin + window, "position": position, "token": batch[window, position], "target": targets, **figures})
-        )
-        done += batch.size
-        progress("effects", done, tokens.size)
-    return {name: np.concatenate(parts) for name, parts in sums.items()}, pd.concat(frames, ignore_index=True)
+        sums = {name: np.asarray(value)[: len(batch)] for name, value in total.items()}
+        return sums | {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
+
+    found, places = [], []
+    for begin in range(0, len(tokens), group):
+        batch, mask = tokens[begin : begin + group], kept[begin : begin + group]
+        window, position = np.nonzero(mask)
+        file = partial / f"{begin}.npz" if partial else None
+        if file and file.is_file():
+            with np.load(file) as saved:
+                found.append(dict(saved))
+        else:
+            found.append(compute(batch, window, position))
+            if file:
+                with replacing(file) as path, path.open("wb") as out:
+                    np.savez(out, **found[-1])
+        token, target = batch[window, position], batch[window, position + 1]
+        places.append(pd.DataFrame({"window": begin + window, "position": position, "token": token, "target": target}))
+        progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
+    joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    positions = pd.concat(places, ignore_index=True).assign(**{name: joined[name] for name in Position._fields})
+    return {name: joined[name] for name in METRICS}, positions
+
+
+def _partial_folder(parent: Path, *parts: Any) -> Path:
+    """A folder in `parent` named after everything that the effects depend on, so that no other run's groups are ever taken for these."""
+    key = hashlib.sha256()
+    for part in parts:
+        key.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+    folder = parent / key.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @functools.partial(jax.jit, static_argnames=("config", "ablation"))
