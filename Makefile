@@ -22,7 +22,7 @@ check: $(VENV)/.check
 	$(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs
 
 clean:
-	rm -rf .venv* runs build *.egg-info
+	rm -rf .venv* build *.egg-info
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +35,7 @@ $(VENV)/.test: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet torch==2.13.0  # any other may bring gigabytes of CUDA
 	$(BIN)/python -m pip install --quiet --editable '.[test,parity]'
 	touch $@
 

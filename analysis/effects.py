@@ -58,17 +58,17 @@ def effects(
         sigma = norm_scale(config, x)  # r 1
         inv = 1 / sigma
         A = x @ W_U
-        before, logits_top, coordinate, rank = _unablated(A * inv + b, frequency, target)
+        before, logits_top, rank = _unablated(A * inv + b, frequency, target)
 
         length = jnp.linalg.norm(w, axis=1)  # n
-        along = x @ (w / length[:, None]).T  # r n
+        along = x @ (w / jnp.where(length > 0, length, 1)[:, None]).T  # r n
         across = jnp.maximum(jnp.sum(x * x, 1, keepdims=True) - along**2, 0)
         inv_te = 1 / jnp.sqrt((across + (along + delta * length) ** 2) / config.d_model + config.norm_eps)
 
         Au, Af = A @ frequency.u, A @ frequency.f  # r
         Mu, Mf = w @ (W_U @ frequency.u), w @ (W_U @ frequency.f)  # n
-        bu, bf = b @ frequency.u, b @ frequency.f
-        kappa = coordinate[:, None] - (Au[:, None] + delta * Mu) * inv_te - bu
+        bf = b @ frequency.f
+        kappa = Au[:, None] * (inv - inv_te) - delta * Mu * inv_te  # what puts the coordinate along u back
 
         sums = ablated_softmax(A, w, W_U, b, frequency.u, inv[:, 0], inv_te, delta, kappa, target, logits_top)
 
@@ -100,14 +100,16 @@ def effects(
             sums.top_changed.astype(jnp.float32),
             jnp.abs(rr),
         )
-        return {name: member @ change for name, change in zip(METRICS, changes, strict=True)}, before
+        # The two sides are summed in different orders: where nothing was ablated their difference would be rounding.
+        ablated = (delta != 0) & (length > 0)
+        return {name: member @ jnp.where(ablated, change, 0) for name, change in zip(METRICS, changes, strict=True)}, before
 
 
-def _unablated(logits: jax.Array, frequency: Frequency, target: jax.Array) -> tuple[Position, jax.Array, jax.Array, jax.Array]:
-    """From logits [r v]: the figures of each row, its most likely token, its coordinate along u, and the target's rank (from 1)."""
+def _unablated(logits: jax.Array, frequency: Frequency, target: jax.Array) -> tuple[Position, jax.Array, jax.Array]:
+    """From logits [r v]: the figures of each row, its most likely token, and the target's rank (from 1)."""
     own = jnp.take_along_axis(logits, target[:, None], 1)
     lse = jax.nn.logsumexp(logits, axis=1)
     mean = jnp.sum(jax.nn.softmax(logits, axis=1) * logits, axis=1)
     kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
     rank = 1 + jnp.sum(logits > own, axis=1)
-    return Position(lse - own[:, 0], lse - mean, kl), jnp.argmax(logits, axis=1), logits @ frequency.u, rank
+    return Position(lse - own[:, 0], lse - mean, kl), jnp.argmax(logits, axis=1), rank

@@ -50,15 +50,18 @@ def default_k(d_model: int) -> int:
 
 
 def rho(w_out: np.ndarray, spectrum: Spectrum, k: int) -> np.ndarray:
-    """ρ_k = ‖U_kᵀw‖/‖w‖, float64 [n], for write directions [n d] and the k left singular vectors with the smallest singular values."""
-    w = np.asarray(w_out, np.float64)
-    return np.linalg.norm(w @ spectrum.vectors[:, -k:], axis=1) / np.linalg.norm(w, axis=1)
+    """ρ_k = ‖U_kᵀw‖/‖w‖, float64 [n], for write directions [n d] and the k left singular vectors with the smallest singular values.
+
+    NaN for a neuron that writes nothing.
+    """
+    return np.linalg.norm(cosines(w_out, spectrum)[:, -k:], axis=1)
 
 
 def cosines(w_out: np.ndarray, spectrum: Spectrum) -> np.ndarray:
-    """Cosines, float64 [n D], of write directions [n d] with every left singular vector."""
+    """Cosines, float64 [n D], of write directions [n d] with every left singular vector; NaN for a neuron that writes nothing."""
     w = np.asarray(w_out, np.float64)
-    return w @ spectrum.vectors / np.linalg.norm(w, axis=1, keepdims=True)
+    length = np.linalg.norm(w, axis=1, keepdims=True)
+    return w @ spectrum.vectors / np.where(length > 0, length, np.nan)
 
 
 def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple[float, float]:

@@ -123,8 +123,10 @@ def _analyze(command: Analyze) -> None:
     from jaxconf.table import Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
 
+    if command.tokens < 1:
+        raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
-    out = command.out or Path("runs") / Path(command.model).name
+    out = command.out or Path("runs") / Path(command.model).resolve().name
     claim(out, "neurons.parquet", command.force)
     console = Console()
     with progress_line(console, "tokens") as progress:
@@ -231,5 +233,5 @@ def _report(command: Report) -> None:
     from jaxconf.table import NeuronTable
 
     table = NeuronTable.load(command.run)
-    draw(table, command.run)
+    draw(table, command.run if command.run.is_dir() else command.run.parent)
     print_summary(table, Console())

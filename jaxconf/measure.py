@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import functools
 import hashlib
-import importlib.metadata
+import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxconf import __version__
 from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
 from jaxconf.analysis.effects import METRICS, Position, effects
@@ -30,7 +31,7 @@ from jaxconf.models.language_model import LanguageModel, check_tokens
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
-MEMORY = 256 * 2**20  # bytes that the logits of one group of windows may take
+MEMORY = 256 * 2**20  # bytes that the unablated logits, or the effects, of one group of windows may take
 SHARES = {
     "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
     "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
@@ -59,7 +60,7 @@ def analyze(
 
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
     `jaxconf.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
-    default those of `tokens`). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale". `k`: size of the
+    default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale". `k`: size of the
     effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in which finished
     groups of windows are kept, so that the same call goes on where an interrupted one stopped. All losses, entropies and divergences are
     in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
@@ -69,9 +70,11 @@ def analyze(
     tokens = np.asarray(tokens, np.int32)
     k = default_k(config.d_model) if k is None else k
     rules = rules or Rules()
+    if seed < 0 or bootstrap_draws < 0:
+        raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
     _check_tokens(config, tokens, k)
     kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
-    counts = np.bincount(tokens.ravel(), minlength=config.vocab_size) if counts is None else np.asarray(counts)
+    counts = _counts_of(lm, tokens) if counts is None else np.asarray(counts)
     if counts.shape != (config.vocab_size,):
         raise InputError(f"counts have shape {list(counts.shape)}; give one count for each of the model's {config.vocab_size} tokens")
 
@@ -85,7 +88,20 @@ def analyze(
     mean, std = _activation_moments(lm, tokens, group, progress)
     if partial:
         statistics = [columns[name] for name in sorted(columns)]
-        identity = (config, tokens, kept, counts, group, ablation, ablation_value, mean, std, values.values, *statistics)
+        identity = (
+            __version__,
+            config,
+            tokens,
+            kept,
+            counts,
+            group,
+            ablation,
+            ablation_value,
+            mean,
+            std,
+            values.values,
+            *statistics,
+        )
         partial = _partial_folder(partial, *identity)
     sums, positions = _effect_sums(lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, partial, progress)
     columns |= {"activation_mean": mean, "activation_std": std}
@@ -121,12 +137,14 @@ def analyze(
         "seed": seed,
         "bootstrap": bootstrap_draws,
         "counts": "the analysed windows",
+        "counts_sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
+        "rho_chance_of_one": chance_rho(k, len(values.values), n)[1],
         "rules": dataclasses.asdict(rules),
         "loss": float(positions["loss"].mean()),
         "entropy": float(positions["entropy"].mean()),
         "dtype": str(jax.tree.leaves(lm.params)[0].dtype),
         "seconds": time.perf_counter() - begun,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
+        "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
         "device": jax.devices()[0].device_kind,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **(facts or {}),
@@ -142,6 +160,12 @@ def _check_tokens(config: DecoderConfig, tokens: np.ndarray, k: int) -> None:
     check_tokens(config, tokens)
     if not 1 <= k < config.d_model:
         raise InputError(f"k is {k}; give a null-space size from 1 to {config.d_model - 1}")
+
+
+def _counts_of(lm: LanguageModel, tokens: np.ndarray) -> np.ndarray:
+    counts = np.bincount(tokens.ravel(), minlength=lm.config.vocab_size)
+    counts[[i for i in lm.end_ids if i < len(counts)]] = 0
+    return counts
 
 
 def _with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:

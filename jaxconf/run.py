@@ -18,9 +18,11 @@ def claim(folder: Path, mark: str, force: bool) -> None:
 
     Raises InputError if it cannot, or if it already holds `mark`, the file that makes it a result, and `force` is not given.
     """
-    if (folder / mark).exists() and not force:
-        raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
     try:
+        if (folder / mark).is_dir():
+            raise InputError(f"{folder / mark} is a folder; give another --out")
+        if (folder / mark).exists() and not force:
+            raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -28,7 +28,7 @@ COLUMNS: dict[str, str] = {
     "cos_freq": "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction",
     "vocab_skew": "skewness over the vocabulary of the cosines whose variance is logit_var",
     "vocab_kurtosis": "kurtosis over the vocabulary of the cosines whose variance is logit_var",
-    "weight_cost": "||w_out||^2 + ||w_in||^2, what weight decay charges for the neuron",
+    "weight_cost": "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without biases",
     "activation_mean": "mean activation over the tokens",
     "activation_std": "standard deviation of the activation over the tokens",
     "loss_delta": "mean change of the loss when the neuron is ablated, nats (total effect)",
@@ -92,7 +92,7 @@ class Rules:
             f"directions) and ln_mediated of at least {self.min_ln_mediated:g}.",
             f"A frequency neuron has freq_mediated of at least {self.min_freq_mediated:g} and kl_freq_abs_delta among the "
             f"largest {100 * self.kl_top:g}% of its layer.",
-            "A neuron whose ablation leaves every loss as it was has no mediated share, and meets neither rule.",
+            "A neuron whose ablation changes the loss by no more than 1e-6 nats on average has no mediated share, and meets neither rule.",
         ]
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:

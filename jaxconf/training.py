@@ -73,8 +73,11 @@ def train(
     text and device give the same weights. Raises InputError if the text is too short for the vocabulary or for one batch.
     """
     tokenizer = train_tokenizer(documents(), config.vocab_size)
-    if tokenizer.get_vocab_size() < config.vocab_size:
-        raise InputError(f"the text gives a vocabulary of only {tokenizer.get_vocab_size()} tokens; give more text or a smaller vocab_size")
+    size = tokenizer.get_vocab_size()
+    if size > config.vocab_size:
+        raise InputError(f"vocab_size is {config.vocab_size}, but the bytes alone need {size}; give at least that")
+    if size < config.vocab_size:
+        raise InputError(f"the text gives a vocabulary of only {size} tokens; give more text or a smaller vocab_size")
     text = _encode(tokenizer, documents())
     n_train = int(len(text) * (1 - HELD_OUT))
     if len(text) - n_train <= config.context:

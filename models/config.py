@@ -77,13 +77,13 @@ ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
 # Attributes that no decoder's forward pass depends on: bookkeeping, training and generation.
 IRRELEVANT = frozenset(
     """
-    _attn_implementation_autoset _commit_hash _name_or_path architectures attn_pdrop attention_dropout bad_words_ids begin_suppress_tokens
+    _attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attn_pdrop attention_dropout bad_words_ids begin_suppress_tokens
     bos_token_id chunk_size_feed_forward classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
     embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
     forced_eos_token_id gradient_checkpointing hidden_dropout id2label initializer_range label2id length_penalty max_length min_length
-    model_type no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states output_scores
-    pad_token_id prefix problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate
-    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
+    model_type is_encoder_decoder no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states output_past output_scores
+    pad_token_id prefix problem_type pruned_heads remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate
+    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
     transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
     """.split()
 )
@@ -118,6 +118,10 @@ class Attributes:
         """Attributes of this family that do not change its forward pass."""
         for name in names:
             self._values.pop(name, None)
+
+    def divides(self, n_heads: int, d_model: int) -> None:
+        if n_heads < 1 or d_model % n_heads:
+            raise InputError(f"{self._within} splits a width of {d_model} into {n_heads} heads, which does not divide; give other numbers")
 
     def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
         found = self.take(name, default)

@@ -52,17 +52,22 @@ class LanguageModel:
         return (self.folder / "tokenizer.json").is_file()
 
     @functools.cached_property
-    def special_ids(self) -> frozenset[int]:
-        """BOS and EOS, of config.json and of the tokenizer where there is one, and for GPT-2 the newline: not text to be predicted."""
+    def end_ids(self) -> frozenset[int]:
+        """BOS and EOS, of config.json and of the tokenizer where there is one."""
         ids: set[int | None] = set()
         for name in ("bos_token_id", "eos_token_id"):
             value = self.hf_config.get(name)
             ids |= set(value) if isinstance(value, list) else {value}
         if self.has_tokenizer:
             ids |= {self.tokenizer.bos_id, *self.tokenizer.eos_ids}
-            if self.config.model_type == "gpt2":
-                ids.add(self.tokenizer.newline_id)
         return frozenset(i for i in ids if i is not None)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """What is no text to be predicted: BOS, EOS, and for GPT-2, as in the paper's code, the newline."""
+        if self.config.model_type == "gpt2" and self.has_tokenizer and self.tokenizer.newline_id is not None:
+            return self.end_ids | {self.tokenizer.newline_id}
+        return self.end_ids
 
     def apply(
         self,
@@ -77,6 +82,12 @@ class LanguageModel:
         Raises InputError, besides what `forward` raises, for token ids outside the vocabulary.
         """
         inputs = jnp.asarray(tokens)
+        if inputs.ndim != (2 if start_at_layer is None else 3):
+            raise InputError(
+                f"the input has shape {list(inputs.shape)}; give token ids as [batch, position], or a stream as [batch, position, width]"
+            )
+        if isinstance(capture, str):
+            raise InputError(f"capture is the text {capture!r}; give a list of site names, [{capture!r}]")
         if start_at_layer is None and not isinstance(inputs, jax.core.Tracer):
             check_tokens(self.config, np.asarray(inputs))
         return _forward(self.config, self.params, inputs, dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer)
@@ -132,4 +143,8 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         raise InputError(f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
     with hub_errors("model", name, revision):
         path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]))
+    if weights and not any(path.glob("*.safetensors")):
+        raise InputError(
+            f"The model {name} has no model.safetensors on the hub, and pickled weights are never loaded; choose a revision with it."
+        )
     return path, path.name

@@ -9,6 +9,7 @@ from typing import Any
 import jaxconf
 from jaxconf.models.files import replacing
 from jaxconf.table import Kind, NeuronTable
+from jaxconf.train_config import TrainConfig
 
 TOKENS = 65536
 PAGE = Path(__file__).parents[1] / "docs" / "bundled_model.md"
@@ -25,20 +26,20 @@ def rows(table: NeuronTable, kind: Kind) -> list[str]:
 
 
 def page(table: NeuronTable, config: Any, size: int) -> str:
-    facts = table.facts
+    facts, recipe = table.facts, TrainConfig()
     return "\n".join(
         [
             "# The bundled model",
             "",
-            "Written by `scripts/describe_bundled.py`; every figure is measured.",
+            "Written by `scripts/describe_bundled.py` from the model, its recipe and a run of `jaxconf.analyze`.",
             "",
             f"A `{config.model_type}` decoder with LayerNorm, serial blocks and tied embeddings: {config.n_layers} layers, width {config.d_model}, "
             f"{config.n_heads} heads, {config.d_mlp} neurons a layer, {config.vocab_size} tokens, context {config.n_positions}; {size:,} bytes of "
-            "float32 weights. `scripts/train_bundled.sh` trains it, on Python's own standard library with AdamW, weight decay 0.1 on matrices, a "
-            "cosine schedule, 4,000 steps of 8,192 tokens. The standard library is at hand on every machine and is never copied; since it differs "
+            "float32 weights. `scripts/train_bundled.sh` trains it, on Python's own standard library with AdamW, weight "
+            f"decay {recipe.weight_decay} on matrices, a cosine schedule, {recipe.steps:,} steps of {recipe.batch * recipe.context:,} tokens. The standard library is at hand on every machine and is never copied; since it differs "
             "between versions of Python, so do the weights that the recipe gives and, slightly, the figures below.",
             "",
-            f"On {facts['windows']} windows of 256 tokens ({facts['positions']:,} kept positions; mostly text that it was trained on): loss "
+            f"On {facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens ({facts['positions']:,} kept positions; mostly text that it was trained on): loss "
             f"{facts['loss']:.3f} nats per token, entropy {facts['entropy']:.3f} nats.",
             "",
             *table.verdict(),

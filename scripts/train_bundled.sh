@@ -3,4 +3,4 @@
 # version; the model in the repository was trained with Python 3.11.7 on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-jaxconf train --out "${1:-jaxconf/bundled}" --data stdlib --steps 4000 --force
+jaxconf train --out "${1:-jaxconf/bundled}" --data stdlib --force

@@ -3,6 +3,7 @@
 Letters: s window, t position, n neuron, v vocabulary. Losses, entropies and divergences in nats.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -271,6 +272,29 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         assert not any(np.asarray(ours[name]).round(5).any() for name in METRICS)
 
 
+def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
+    lm = random_model("layer")
+    mlp = lm.params["blocks"]["mlp"]
+    dead = {"w_in": mlp["w_in"].at[-1, :, 3].set(0), "b_in": mlp["b_in"].at[-1, 3].set(-50.0)}  # never active
+    pruned = {"w_out": mlp["w_out"].at[-1, 5].set(0)}
+    params = {**lm.params, "blocks": {**lm.params["blocks"], "mlp": {**mlp, **dead, **pruned}}}
+    frame = analyze(dataclasses.replace(lm, params=params), windows_for(lm), bootstrap_draws=10).frame
+    assert not frame.loc[[3, 5], list(METRICS)].to_numpy().any()
+    assert frame.loc[[3, 5], ["ln_mediated", "freq_mediated", "ln_mediated_lo"]].isna().all(axis=None)
+    assert not frame.loc[[3, 5], ["is_entropy_neuron", "is_frequency_neuron"]].to_numpy().any()
+    assert np.isnan(frame.loc[5, "rho"])
+    assert frame.drop(index=[3, 5])[[*METRICS, "ln_mediated", "rho"]].notna().all(axis=None)
+
+
+def test_default_counts_are_those_of_the_text():
+    lm = random_model("layer")
+    tokens = windows_for(lm)
+    counts = np.bincount(tokens.ravel(), minlength=lm.config.vocab_size)
+    counts[0] = 0  # BOS and EOS
+    default, given = (analyze(lm, tokens, counts=c, bootstrap_draws=0) for c in (None, counts))
+    pd.testing.assert_frame_equal(default.frame, given.frame)
+
+
 def test_positions_are_the_unablated_models_own_figures():
     lm = random_model("rms")
     tokens = windows_for(lm)
@@ -354,6 +378,7 @@ def test_conventions_change_weight_statistics_and_not_effects():
         ({"tokens": np.zeros(16, int)}, "windows, length"),
         ({"counts": np.ones(70)}, "one count for each"),
         ({"k": 32}, "null-space size"),
+        ({"seed": -1}, "seed is -1"),
         ({"tokens": np.zeros((2, 16), int)}, "no position"),
     ],
 )

@@ -92,7 +92,7 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 640, "--out", out)
     assert (out / "neurons.parquet").read_bytes() == before
     (out / "report.html").unlink()
-    run("report", out)
+    run("report", out / "neurons.parquet")
     assert (out / "report.html").is_file()
     run("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--force", "--bootstrap-draws", 0, "--ablation", "zero")
     assert NeuronTable.load(out).facts["ablation"] == "zero"
@@ -136,6 +136,8 @@ MISTAKES = {
     "only pickle": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled"),
     "unknown model_type": (lambda f: spoil_config(f, model_type="mamba"), "'mamba' is not supported"),
     "unknown attribute": (lambda f: spoil_config(f, logit_twist=2), "'logit_twist'"),
+    "no heads": (lambda f: spoil_config(f, num_attention_heads=0), "does not divide"),
+    "a text for a number": (lambda f: spoil_config(f, hidden_size="16"), "wrong kind"),
     "unsupported value": (lambda f: spoil_config(f, hidden_act="sinus"), "'hidden_act'"),
     "missing tensor": (lambda f: spoil_weights(f, lambda t: t.pop(BIAS)), "lack tensor"),
     "extra tensor": (lambda f: spoil_weights(f, lambda t: t.update(odd=np.zeros(2, np.float32))), "'odd'"),
@@ -168,6 +170,8 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys):
     assert str(TINY.vocab_size) in refusal(capsys, *arguments, "--data", text, "--counts", counts, *run_out)
     assert "cannot be written" in refusal(capsys, *arguments, "--data", text, "--out", file / "run")
     assert "nothing.txt" in refusal(capsys, *arguments, "--data", tmp_path / "nothing.txt", *run_out)
+    assert "--tokens" in refusal(capsys, "analyze", model, "--tokens", 0, "--data", text, *run_out)
+    assert "is a folder" in refusal(capsys, "unigram", model, "--data", text, "--out", tmp_path, "--force")
     assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
     assert "too few" in refusal(capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained")

@@ -656,3 +656,12 @@ def test_later_tokens_and_other_sequences_change_nothing(name: str, cut: int, ta
     tokens = np.stack([np.concatenate([TOKENS[0, :cut], tail[cut:]]), other])
     logits = run_all(*cases.decoder(name), tokens).logits
     np.testing.assert_array_equal(logits[0, :cut], whole(name).logits[0, :cut])
+
+
+def test_inputs_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+    lm = load(cases.build("gpt2", tmp_path / "model"))
+    for tokens, words in (([1, 2, 3], r"shape \[3\]"), ([[1, lm.config.vocab_size]], "outside"), ([[-1, 0]], "outside")):
+        with pytest.raises(InputError, match=words):
+            lm.apply(tokens)
+    with pytest.raises(InputError, match="list of site names"):
+        lm.apply([[1, 2]], capture="ln_final.hook_scale")

@@ -47,3 +47,14 @@ def test_same_seed_same_interval_and_no_draws_no_interval():
 def test_a_neuron_without_effect_has_no_share():
     assert np.isnan(share(np.zeros(1), np.zeros(1))).all()
     assert share(np.ones(1), np.full(1, 4.0)) == 0.75
+
+
+def test_a_share_of_rounding_is_no_share():
+    assert np.isnan(share(np.array([2e-7]), np.array([9e-7]))).all()
+
+
+def test_one_sequence_tells_nothing_about_its_spread():
+    sums, counts = {"x": np.random.default_rng(4).random((3, 2))}, np.array([0, 5, 0])
+    estimate, low, high = bootstrap(sums, counts, {}, 50, 0)["x"]
+    np.testing.assert_allclose(estimate, sums["x"].sum(0) / 5)
+    assert np.isnan([low, high]).all()

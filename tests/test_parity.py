@@ -15,6 +15,7 @@ import pytest
 
 from jaxconf.mesh import make_mesh
 from jaxconf.models.decoder import site_shapes
+from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.run import BUNDLED
 
@@ -253,3 +254,10 @@ def test_what_transformers_saves_loads(name: str, find: Callable[[str], Path], t
     assert again.config == ours.config
     tokens = cases.prompt(ours.config.vocab_size)
     np.testing.assert_array_equal(again.apply(tokens).logits, ours.apply(tokens).logits)
+
+
+@pytest.mark.parametrize("kind", ["GPT2Config", "GPTNeoXConfig", "LlamaConfig"])
+def test_every_attribute_of_a_full_dump_is_known(kind: str) -> None:
+    """Some config.json hold all attributes, not only those that differ from the defaults."""
+    full = getattr(transformers, kind)().to_dict()
+    assert config_from_hf(full).model_type == full["model_type"]

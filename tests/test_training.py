@@ -72,6 +72,10 @@ def test_weight_decay_touches_matrices_only():
 def test_too_little_text_is_refused(tmp_path):
     with pytest.raises(InputError, match="vocabulary"):
         train(TINY, lambda: iter(["aa"]), tmp_path / "out")
+    with pytest.raises(InputError, match="bytes alone need 257"):
+        train(dataclasses.replace(TINY, vocab_size=256), lambda: iter(TEXT), tmp_path / "out")
+    with pytest.raises(InputError, match="does not divide"):
+        train(dataclasses.replace(TINY, heads=3), lambda: iter(TEXT), tmp_path / "out")
     with pytest.raises(InputError, match="too few"):
         train(dataclasses.replace(TINY, vocab_size=257), lambda: iter(["some words"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -29,7 +29,12 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
     if not isinstance(values.get("model_type"), str):
         raise InputError("config.json has no model_type; complete it from the model's original config.json")
     attributes = Attributes(values)
-    config = family(values["model_type"]).config(attributes)
+    try:
+        config = family(values["model_type"]).config(attributes)
+    except (TypeError, ArithmeticError) as error:
+        raise InputError(
+            f"config.json holds a value of the wrong kind ({error}); complete it from the model's original config.json"
+        ) from error
     attributes.finish()
     for axis, size in config.axis_sizes().items():
         if not isinstance(size, int) or size < 1:

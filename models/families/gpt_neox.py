@@ -11,6 +11,7 @@ IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"  # 
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("is_decoder")
     d_model, n_heads = hf.take("hidden_size"), hf.take("num_attention_heads")
+    hf.divides(n_heads, d_model)
     d_head = d_model // n_heads
     bias = hf.take("attention_bias", True)
     return DecoderConfig(
