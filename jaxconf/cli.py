@@ -127,9 +127,8 @@ def _analyze(command: Analyze) -> None:
         raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
     out = command.out or Path("runs") / Path(command.model).resolve().name
-    claim(out, "neurons.parquet", command.force)
     console = Console()
-    with progress_line(console, "tokens") as progress:
+    with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress:
         progress("loading the model", 0, 0)
         lm = load(BUNDLED if command.model == "bundled" else command.model, command.revision)
         V = lm.config.vocab_size
@@ -189,15 +188,14 @@ def _unigram(command: Unigram) -> None:
     from jaxconf.run import BUNDLED, claim
     from jaxconf.text import count_tokens, documents
 
-    claim(command.out.parent, command.out.name, command.force)
-    folder, _ = find(BUNDLED if command.model == "bundled" else command.model, command.revision, weights=False)
-    tokenizer = Tokenizer.from_folder(folder)
-    vocab_size = config_from_hf(read_config(folder)).vocab_size
     console = Console()
-    with progress_line(console, "tokens") as progress:
+    with claim(command.out.parent, command.out.name, command.force), progress_line(console, "tokens") as progress:
+        folder, _ = find(BUNDLED if command.model == "bundled" else command.model, command.revision, weights=False)
+        tokenizer = Tokenizer.from_folder(folder)
+        vocab_size = config_from_hf(read_config(folder)).vocab_size
         counts = count_tokens(documents(command.data), tokenizer, vocab_size, lambda done: progress("token counts", done, 0))
-    with replacing(command.out) as path, path.open("wb") as file:
-        np.save(file, counts)
+        with replacing(command.out) as path, path.open("wb") as file:
+            np.save(file, counts)
     console.print(
         f"{counts.sum():,} tokens, {np.count_nonzero(counts):,} of {len(counts):,} ids seen: {command.out}", soft_wrap=True, highlight=False
     )
@@ -211,9 +209,8 @@ def _train(command: Train) -> None:
     from jaxconf.text import documents
     from jaxconf.training import train
 
-    claim(command.out, "config.json", command.force)
     console = Console()
-    with progress_line(console, "steps") as progress:
+    with claim(command.out, "config.json", command.force), progress_line(console, "steps") as progress:
 
         def report(step: int, figures: dict[str, float]) -> None:
             progress("training", step, command.config.steps)

@@ -13,21 +13,28 @@ from jaxconf.table import NeuronTable
 BUNDLED = Path(__file__).parent / "bundled"
 
 
-def claim(folder: Path, mark: str, force: bool) -> None:
-    """Make `folder` and see that it can be written, before any long work.
+@contextlib.contextmanager
+def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
+    """Make `folder` and see that it can be written, before any long work; if that work fails, a folder made for it and still empty goes.
 
-    Raises InputError if it cannot, or if it already holds `mark`, the file that makes it a result, and `force` is not given.
+    Raises InputError if it cannot be written, or if it already holds `mark`, the file that makes it a result, and `force` is not given.
     """
     try:
         if (folder / mark).is_dir():
             raise InputError(f"{folder / mark} is a folder; give another --out")
         if (folder / mark).exists() and not force:
             raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+    try:
+        yield
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path) -> None:

@@ -141,7 +141,7 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         return folder, None
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
         raise InputError(f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
-    with hub_errors("model", name, revision):
+    with hub_errors("model", name, revision, f"There is no folder {name}, and "):
         path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]))
     if weights and not any(path.glob("*.safetensors")):
         raise InputError(
