@@ -28,6 +28,7 @@ from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, check_tokens
+from jaxconf.progress import Progress
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
@@ -36,7 +37,6 @@ SHARES = {
     "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
     "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
 }
-Progress = Callable[[str, int, int], None]  # what is done, tokens done, tokens in all
 
 
 def analyze(
@@ -60,10 +60,10 @@ def analyze(
 
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
     `jaxconf.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
-    default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale". `k`: size of the
-    effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in which finished
-    groups of windows are kept, so that the same call goes on where an interrupted one stopped. All losses, entropies and divergences are
-    in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
+    default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
+    `k`: size of the effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in
+    which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
+    what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
     begun = time.perf_counter()
     config = lm.config

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import rich.progress
 from rich.console import Console
 
-Report = Callable[[str, int, int], None]  # what is being done, how much is done, how much in all (0: unknown)
+Progress = Callable[[str, int, int], None]  # what is being done, how much is done, how much in all (0: unknown)
 
 
 @contextlib.contextmanager
-def progress(console: Console, unit: str) -> Iterator[Report]:
+def progress(console: Console, unit: str) -> Iterator[Progress]:
     """Within the block, `report(what, done, total)` keeps one line for each thing that is done, with its rate in `unit` per second."""
     columns = (
         rich.progress.TextColumn("{task.description}"),

@@ -102,7 +102,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             raise InputError(f"{folder} holds only pickled weights, which can run code and are never loaded; save the model as safetensors")
         raise InputError(f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights")
     try:
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
         files = {name: folder / file for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is not a safetensors index; download it again") from error

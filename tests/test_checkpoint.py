@@ -22,6 +22,7 @@ from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
+from refusals import check_error
 
 from jaxconf.mesh import make_mesh, sharding
 from jaxconf.models import checkpoint
@@ -50,14 +51,6 @@ def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> 
     tensors = dict(safetensors.numpy.load_file(file))
     change(tensors)
     safetensors.numpy.save_file(tensors, file)
-
-
-def check_error(call: Callable[[], object], *parts: str) -> None:
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert all(part in message for part in parts), message
-    assert "\n" not in message
 
 
 # There and back

@@ -1,0 +1,17 @@
+"""What every refusal has in common."""
+
+from collections.abc import Callable
+
+import pytest
+
+from jaxconf.models.errors import InputError
+
+
+def check_error(call: Callable[[], object], *parts: str) -> str:
+    """The message of the InputError that `call` raises: one line that holds all the parts."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+    return message
