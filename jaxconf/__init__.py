@@ -12,16 +12,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxconf.emergence import Emergence
     from jaxconf.measure import analyze
     from jaxconf.mesh import make_mesh
     from jaxconf.models.errors import InputError
     from jaxconf.models.language_model import LanguageModel, load
-    from jaxconf.models.sites import Ablate, Add, Replace, Scale
+    from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
+    from jaxconf.revisions import track_revisions
     from jaxconf.run import BUNDLED
+    from jaxconf.study import study
     from jaxconf.table import NeuronTable, Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
-    from jaxconf.train_config import TrainConfig
-    from jaxconf.training import train
+    from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
+    from jaxconf.train_run import train
 
 __version__ = "0.1.0"
 
@@ -29,12 +32,16 @@ _HOMES = {
     "BUNDLED": "jaxconf.run",
     "Ablate": "jaxconf.models.sites",
     "Add": "jaxconf.models.sites",
+    "Dropout": "jaxconf.models.sites",
+    "Emergence": "jaxconf.emergence",
     "InputError": "jaxconf.models.errors",
     "LanguageModel": "jaxconf.models.language_model",
     "NeuronTable": "jaxconf.table",
+    "PRESETS": "jaxconf.train_config",
     "Replace": "jaxconf.models.sites",
     "Rules": "jaxconf.table",
     "Scale": "jaxconf.models.sites",
+    "TrackConfig": "jaxconf.train_config",
     "TrainConfig": "jaxconf.train_config",
     "analyze": "jaxconf.measure",
     "count_tokens": "jaxconf.text",
@@ -43,20 +50,26 @@ _HOMES = {
     "load": "jaxconf.models.language_model",
     "make_mesh": "jaxconf.mesh",
     "read_counts": "jaxconf.text",
-    "train": "jaxconf.training",
+    "study": "jaxconf.study",
+    "track_revisions": "jaxconf.revisions",
+    "train": "jaxconf.train_run",
     "windows": "jaxconf.text",
 }
 
 __all__ = [
     "BUNDLED",
+    "PRESETS",
     "Ablate",
     "Add",
+    "Dropout",
+    "Emergence",
     "InputError",
     "LanguageModel",
     "NeuronTable",
     "Replace",
     "Rules",
     "Scale",
+    "TrackConfig",
     "TrainConfig",
     "analyze",
     "count_tokens",
@@ -65,6 +78,8 @@ __all__ = [
     "load",
     "make_mesh",
     "read_counts",
+    "study",
+    "track_revisions",
     "train",
     "windows",
 ]

@@ -1,16 +1,19 @@
 """The command line. Heavy imports wait until a command runs, so that `jaxconf --help` answers at once."""
 
 import dataclasses
+import difflib
+import functools
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from jaxconf.models.errors import InputError
-from jaxconf.train_config import TrainConfig
+from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
 
 Model = Annotated[str, tyro.conf.Positional]
 
@@ -69,15 +72,54 @@ class Unigram:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a small decoder from scratch on text and save it in Hugging Face layout."""
+    """Train small decoders from scratch, measure their neurons on the way, and save them in Hugging Face layout.
+
+    A preset may follow the word train and sets other defaults: tiny (the defaults shown), small (10 million parameters) or
+    gpt2-small-shape. With --vary or --seeds it is a study: a model for each combination, trained side by side where their shapes allow it.
+    """
 
     out: Path
     """the folder to write"""
     data: str = "stdlib"
     """text, as for `jaxconf analyze`"""
+    tokenizer: str | None = None
+    """a folder or hub id with a tokenizer.json; by default a byte-level BPE is trained on the text"""
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE,VALUE of one of the options below, such as weight_decay=0,0.1; may be given again for another name"""
+    seeds: int = 1
+    """models of each kind, with seeds from --seed on"""
+    resume: bool = False
+    """go on with the run, or study, that the folder holds, from its newest good checkpoint"""
     force: bool = False
-    """replace the model that the folder holds"""
+    """replace what the folder holds"""
+    checkpoint_every: int = 250
+    """steps between checkpoints; one is also written when SIGTERM or Ctrl-C asks to stop"""
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
+    track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """Draw what was measured while a model, or a study's models, were trained; or measure the public checkpoints of a hub model."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """the folder of a training run or of a study, or with --revisions a hub id"""
+    revisions: str | None = None
+    """the hub's branches or tags, in one word: step0,step1000,step2000"""
+    effects: bool = False
+    """of the hub's revisions, also the effects of ablating every neuron, not only the weights"""
+    delete: bool = False
+    """delete each revision that was downloaded for this, once it is measured"""
+    out: Path | None = None
+    """where the hub's revisions are recorded; runs/MODEL by default"""
+    data: str = "stdlib"
+    """text, as for `jaxconf analyze`"""
+    tokens: int = 4096
+    """how many tokens to analyse"""
+    k: int | None = None
+    """size of the unembedding's effective null space; 1% of the width by default"""
+    force: bool = False
+    """replace the track that the folder holds"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,28 +130,41 @@ class Report:
     """the run folder"""
 
 
-Command = (
-    Annotated[Analyze, tyro.conf.subcommand("analyze")]
-    | Annotated[Unigram, tyro.conf.subcommand("unigram")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `jaxconf` command: exit code 2 and one sentence for what the user can mend, 130 when interrupted."""
-    command: Any = tyro.cli(
-        Command, args=arguments, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons."
-    )
-    commands: dict[type, Callable[[Any], None]] = {Analyze: _analyze, Unigram: _unigram, Train: _train, Report: _report}
     try:
-        commands[type(command)](command)
+        preset, rest = _preset(list(sys.argv[1:] if arguments is None else arguments))
+        # `out` has no default, which tyro's own mark says.
+        train = tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, config=PRESETS[preset]))
+        commands: Any = (
+            Annotated[Analyze, tyro.conf.subcommand("analyze")]
+            | Annotated[Unigram, tyro.conf.subcommand("unigram")]
+            | Annotated[Train, train]
+            | Annotated[Track, tyro.conf.subcommand("track")]
+            | Annotated[Report, tyro.conf.subcommand("report")]
+        )
+        command: Any = tyro.cli(
+            commands, args=rest, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons."
+        )
+        run: dict[type, Callable[[Any], None]] = {Analyze: _analyze, Unigram: _unigram, Train: _train, Track: _track, Report: _report}
+        run[type(command)](command)
     except InputError as error:
         print(f"jaxconf: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("jaxconf: interrupted; the same command goes on from the last finished windows (analyze) or starts again", file=sys.stderr)
         sys.exit(130)
+
+
+def _preset(arguments: list[str]) -> tuple[str, list[str]]:
+    """The preset that a train command names, if it does, and the arguments without it."""
+    if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1].startswith("-"):
+        return "tiny", arguments
+    name = arguments[1]
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, 1, 0)[0]
+        raise InputError(f"there is no preset {name!r}; the nearest is {near!r}, and all are {', '.join(PRESETS)}")
+    return name, ["train", *arguments[2:]]
 
 
 def _analyze(command: Analyze) -> None:
@@ -121,7 +176,7 @@ def _analyze(command: Analyze) -> None:
     from jaxconf.report.terminal import print_summary
     from jaxconf.run import BUNDLED, claim, save_run
     from jaxconf.table import Rules
-    from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
+    from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
 
     if command.tokens < 1:
         raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
@@ -136,7 +191,7 @@ def _analyze(command: Analyze) -> None:
         if command.counts:
             counts, origin = read_counts(command.counts, V), str(command.counts)
         else:
-            counts = count_tokens(_first(documents(command.data)), lm.tokenizer, V, lambda done: progress("token counts", done, 0))
+            counts = count_tokens(first_documents(documents(command.data)), lm.tokenizer, V, lambda done: progress("token counts", done, 0))
             origin = f"{command.data}, its first {COUNTED:,} characters at most"
         facts = {"model": command.model, "data": command.data, "counts": origin}
         kept = kept_positions(tokens, lm.special_ids)
@@ -164,16 +219,6 @@ def _analyze(command: Analyze) -> None:
 
 
 PARTIAL = ".partial"  # finished windows of an analysis that is under way
-COUNTED = 40_000_000  # characters behind the token counts when none are given
-
-
-def _first(documents: Iterator[str]) -> Iterator[str]:
-    left = COUNTED
-    for text in documents:
-        yield text[:left]
-        left -= len(text)
-        if left <= 0:
-            return
 
 
 def _unigram(command: Unigram) -> None:
@@ -202,15 +247,22 @@ def _unigram(command: Unigram) -> None:
 
 
 def _train(command: Train) -> None:
+    import jax
     from rich.console import Console
 
+    config: Any = jax.config
+    if config.jax_num_cpu_devices < 0:  # a device for each core trains small models faster than all cores on one
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
     from jaxconf.progress import progress as progress_line
-    from jaxconf.run import claim
+    from jaxconf.study import parse_vary, study
     from jaxconf.text import documents
-    from jaxconf.training import train
+    from jaxconf.train_run import train
+    from jaxconf.training import Stopped
 
     console = Console()
-    with claim(command.out, "config.json", command.force), progress_line(console, "steps") as progress:
+    vary = parse_vary(command.vary)
+    with progress_line(console, "steps") as progress:
 
         def report(step: int, figures: dict[str, float]) -> None:
             progress("training", step, command.config.steps)
@@ -218,8 +270,75 @@ def _train(command: Train) -> None:
                 f"step {step}: loss {figures['loss']:.4f} nats per token, {figures['tokens_per_second']:,.0f} tokens/s", highlight=False
             )
 
-        figures = train(command.config, lambda: documents(command.data), command.out, report)
+        options: dict[str, Any] = {
+            "tokenizer": command.tokenizer,
+            "track": command.track,
+            "checkpoint_every": command.checkpoint_every,
+            "resume": command.resume,
+            "force": command.force,
+            "progress": progress,
+            "report": report,
+        }
+        source = functools.partial(documents, command.data)
+        try:
+            if vary or command.seeds != 1:
+                table = study(command.config, vary, command.seeds, source, command.out, **options)
+            else:
+                figures = train(command.config, source, command.out, **options)
+        except Stopped as stopped:
+            print(
+                f"jaxconf: stopped after step {stopped.step}, which is saved; the same command with --resume goes on from there",
+                file=sys.stderr,
+            )
+            sys.exit(128 + stopped.signum)
+    if vary or command.seeds != 1:
+        console.print(f"{len(table)} models: {command.out / 'study.png'}, {command.out / 'study.parquet'}", soft_wrap=True, highlight=False)
+        return
     console.print(f"Held-out loss {figures['held_out_loss']:.4f} nats per token: {command.out}", soft_wrap=True, highlight=False)
+    if command.track.points:
+        share = f"Measuring took {figures['tracking_share']:.0%} of the time"
+        console.print(f"{share}; jaxconf track {command.out} draws it", soft_wrap=True, highlight=False)
+
+
+def _track(command: Track) -> None:
+    from rich.console import Console
+
+    from jaxconf.emergence import Emergence
+    from jaxconf.emergence_figures import save_emergence_figures, summary_lines
+    from jaxconf.progress import progress as progress_line
+    from jaxconf.revisions import track_revisions
+    from jaxconf.study import STUDY, compare
+    from jaxconf.text import documents
+
+    console = Console()
+    source = Path(command.source)
+    if command.revisions is None:
+        if (source / STUDY).is_file():
+            table = compare(source)
+            console.print(f"{len(table)} models: {source / 'study.png'}, {source / 'study.parquet'}", soft_wrap=True, highlight=False)
+            return
+        if not source.exists():
+            raise InputError(f"there is no folder {source}; give that of a training run, or a hub id with --revisions")
+        folder, emergence = source if source.is_dir() else source.parent, Emergence.load(source)
+    else:
+        folder = command.out or Path("runs") / source.name
+        with progress_line(console, "revisions") as progress:
+            emergence = track_revisions(
+                command.source,
+                [name for name in command.revisions.split(",") if name],
+                folder,
+                documents=functools.partial(documents, command.data),
+                effects=command.effects,
+                tokens=command.tokens,
+                k=command.k,
+                delete=command.delete,
+                force=command.force,
+                progress=progress,
+            )
+    save_emergence_figures(emergence, folder)
+    for line in summary_lines(emergence):
+        console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"\nFigures: {folder}/emergence_*.png", soft_wrap=True, highlight=False)
 
 
 def _report(command: Report) -> None:

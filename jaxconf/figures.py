@@ -3,6 +3,7 @@
 Each takes a NeuronTable and gives a matplotlib Figure; figures that have nothing to show say so. No display is needed.
 """
 
+from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,11 @@ def figure_1(table: NeuronTable) -> Figure:
     x, y = on_log_axis(frame["top1_change"]), on_log_axis(frame["entropy_abs_delta"])
     _dots(axes, x[~high], y[~high])
     _dots(axes, x[high], y[high], "entropy")
-    _log(axes, x=frame["top1_change"], y=frame["entropy_abs_delta"])
+    log_axes(axes, x=frame["top1_change"], y=frame["entropy_abs_delta"])
     axes.set_xlabel("share of positions whose top token changes" + _edge(frame["top1_change"], "left"))
     axes.set_ylabel("mean |change of entropy|, nats" + _edge(frame["entropy_abs_delta"], "lower"))
     _say_if_empty(axes, x, y)
-    _label(figure, axes, x, y, [name for name in table.members("entropy").index if high[name]], ENTROPY)
+    label_points(figure, axes, x, y, [name for name in table.members("entropy").index if high[name]], ENTROPY)
     return figure
 
 
@@ -85,7 +86,7 @@ def figure_2a(table: NeuronTable) -> Figure:
     x, y = frame["w_norm"], on_log_axis(frame["logit_var"])
     _dots(axes, x, y)
     _dots(axes, x[chosen], y[chosen], "entropy", hollow=not frame["is_entropy_neuron"].any())
-    _log(axes, y=frame["logit_var"])
+    log_axes(axes, y=frame["logit_var"])
     axes.set_xlabel("‖w_out‖", parse_math=False)
     axes.set_ylabel("LogitVar" + _edge(frame["logit_var"], "lower"))
     if x.nunique() > 1:
@@ -95,7 +96,7 @@ def figure_2a(table: NeuronTable) -> Figure:
     for panel in (top, right):
         panel.axis("off")
     _say_if_empty(axes, x, y)
-    _label(figure, axes, x, y, chosen, ENTROPY)
+    label_points(figure, axes, x, y, chosen, ENTROPY)
     return figure
 
 
@@ -119,14 +120,14 @@ def figure_2d(table: NeuronTable) -> Figure:
     ranks = np.arange(count, 0, -1)
     positive = values > 0
     upper.plot(ranks[positive], values[positive], color=INK, linewidth=1.2)
-    _log(upper, y=pd.Series(values))
+    log_axes(upper, y=pd.Series(values))
     upper.set_ylabel("singular value")
     for name, cosines, colour in zip(table.cosine_neurons, np.abs(table.cosines), cycle(HUES), strict=False):
         lower.plot(ranks, cosines, color=colour, linewidth=0.9, label=name)
     if table.cosine_neurons:
         lower.legend(loc="upper left", ncols=2)
     else:
-        _say(lower, "no neuron was chosen")
+        say(lower, "no neuron was chosen")
     lower.set_ylabel("|cosine| with w_out", parse_math=False)
     lower.set_xlabel("singular vectors, counted from the smallest value")
     lower.set_ylim(0, min(1.0, 1.35 * lower.get_ylim()[1]))
@@ -163,7 +164,7 @@ def figure_2e(table: NeuronTable) -> Figure:
     if norm is not None:
         figure.colorbar(colours, ax=axes, label="mean |change of entropy|, nats", aspect=30, pad=0.02)
     _say_if_empty(axes, x, y)
-    _label(figure, axes, x, y, chosen, ENTROPY)
+    label_points(figure, axes, x, y, chosen, ENTROPY)
     return figure
 
 
@@ -178,7 +179,7 @@ def figure_3a(table: NeuronTable) -> Figure:
         if len(np.unique(np.asarray(bins.get_array()))) > 1:
             figure.colorbar(bins, ax=axes, label="positions", aspect=30, pad=0.02)
     else:
-        _say(axes, "no positions were kept")
+        say(axes, "no positions were kept")
     axes.set_xlabel("entropy, nats")
     axes.set_ylabel(f"{KL}, nats")
     return figure
@@ -190,13 +191,13 @@ def figure_3b(table: NeuronTable) -> Figure:
     frame = table.to_pandas()
     chosen, note = shown(table, "frequency")
     entropy = list(table.members("entropy").index)
-    figure, axes = _canvas(table, "Token frequency", note + f"; red: {_count(len(entropy), 'entropy')}" * bool(entropy))
+    figure, axes = _canvas(table, "Token frequency", note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy))
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
     _dots(axes, x, y)
     _dots(axes, x[chosen], y[chosen], "frequency", hollow=not frame["is_frequency_neuron"].any())
     _dots(axes, x[entropy], y[entropy], "entropy")
-    _log(axes, x=kl)
+    log_axes(axes, x=kl)
     _threshold(axes, "y", table.rules.min_freq_mediated)
     for _, layer in kl.groupby(frame["layer"]):
         if (cut := layer.quantile(1 - table.rules.kl_top)) > 0:
@@ -204,7 +205,7 @@ def figure_3b(table: NeuronTable) -> Figure:
     axes.set_xlabel(f"mean |change of {KL}|, nats" + _edge(kl, "left"))
     axes.set_ylabel("freq_mediated" + _floored(frame["freq_mediated"]), parse_math=False)
     _say_if_empty(axes, x, y)
-    _label(figure, axes, x, y, chosen, FREQUENCY)
+    label_points(figure, axes, x, y, chosen, FREQUENCY)
     return figure
 
 
@@ -243,7 +244,7 @@ def save_figures(table: NeuronTable, folder: str | Path) -> list[Path]:
 def shown(table: NeuronTable, kind: Kind, mark: str = "hollow") -> tuple[list[str], str]:
     """The neurons a picture sets apart (those that meet the rule, else the nearest to it), and a note that says which."""
     if found := list(table.members(kind).index):
-        return found, f"{_hue(kind)}: {_count(len(found), kind)}"
+        return found, f"{_hue(kind)}: {count_of(len(found), kind)}"
     near = list(table.nearest(kind).index)
     return near, f"no neuron meets the {kind} rule" + f"; the nearest ({len(near)}) {mark}" * bool(near)
 
@@ -271,8 +272,13 @@ def floor_of(mediated: pd.Series) -> float:
 
 def title(table: NeuronTable) -> str:
     """The model and the analysed layers, short enough for a heading."""
-    model = str(table.facts.get("model", "unnamed model"))
-    return f"{model if len(model) <= 36 else '…' + model[-35:]}, {table.where}"
+    return f"{model_name(table.facts)}, {table.where}"
+
+
+def model_name(facts: Mapping[str, Any]) -> str:
+    """The model that `facts` tell of, short enough for a heading."""
+    model = str(facts.get("model", "unnamed model"))
+    return model if len(model) <= 36 else "…" + model[-35:]
 
 
 def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
@@ -282,7 +288,7 @@ def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
     chosen, _ = shown(table, kind)
     rest = others(table, kind, chosen)
     found = frame[f"is_{kind}_neuron"].any()
-    first = _count(len(chosen), kind) if found else f"{len(chosen)} nearest to the rule"
+    first = count_of(len(chosen), kind) if found else f"{len(chosen)} nearest to the rule"
     return [
         (group, effect, frame.loc[names, source].astype(float).dropna())
         for group, names in ((first, chosen), (f"{len(rest):,} random other{'s' * (len(rest) != 1)}", rest))
@@ -312,9 +318,9 @@ def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
         )
         axes.scatter(place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3)
     if not len(values):
-        _say(axes, "no neuron's effect can be compared")
+        say(axes, "no neuron's effect can be compared")
     measured = pd.concat([column for _, _, column in four])
-    _log(axes, y=measured)
+    log_axes(axes, y=measured)
     axes.set_xticks(places, [effect.replace(" ", "\n") for _, effect, _ in four])
     for middle, group in ((0.5, four[0][0]), (3.5, four[2][0])):
         axes.text(middle, -0.16, group, transform=axes.get_xaxis_transform(), ha="center", va="top")
@@ -345,14 +351,16 @@ def _dots(axes: Axes, x: pd.Series, y: pd.Series, kind: Kind | None = None, holl
 
 def _say_if_empty(axes: Axes, x: pd.Series, y: pd.Series) -> None:
     if not (x.notna() & y.notna()).any():
-        _say(axes, "no neuron has both figures")
+        say(axes, "no neuron has both figures")
 
 
-def _say(axes: Axes, words: str) -> None:
+def say(axes: Axes, words: str) -> None:
+    """What a panel without anything to draw says instead."""
     axes.text(0.5, 0.6, words, transform=axes.transAxes, ha="center", color=QUIET)
 
 
-def _log(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None) -> None:
+def log_axes(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None) -> None:
+    """Log axes, with labelled ticks, for those of the values that are given and hold a positive one."""
     for values, scale, axis in ((x, axes.set_xscale, axes.xaxis), (y, axes.set_yscale, axes.yaxis)):
         positive = pd.Series(dtype=float) if values is None else values[values > 0]
         if len(positive):
@@ -377,7 +385,8 @@ def _floored(mediated: pd.Series) -> str:
     return f" (lower ones drawn at {floor:g})" if (mediated < floor).any() else ""
 
 
-def _count(count: int, kind: Kind) -> str:
+def count_of(count: int, kind: Kind) -> str:
+    """Say, "2 entropy neurons"."""
     return f"{count:,} {kind} neuron{'s' * (count != 1)}"
 
 
@@ -385,7 +394,7 @@ def _hue(kind: Kind) -> str:
     return {"entropy": "red", "frequency": "green"}[kind]
 
 
-def _label(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: list[str], colour: str) -> None:
+def label_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: list[str], colour: str) -> None:
     """Names up to eight points, each label where it covers neither another label nor another of the points."""
     names = [name for name in names if np.isfinite(x[name]) and np.isfinite(y[name])][:8]
     if not names:

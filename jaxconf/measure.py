@@ -82,7 +82,7 @@ def analyze(
     paper = readout(config, lm.params)
     seen = paper if convention == "paper" else readout(config, lm.params, convention)
     values = spectrum(config, lm.params, convention)
-    columns = _weight_columns(lm, seen, freq, values, k)
+    columns = weight_columns(config, lm.params, seen, freq, values, k)
 
     group = _group_size(config.vocab_size, config.d_mlp, tokens.shape[1])
     mean, std = _activation_moments(lm, tokens, group, progress)
@@ -178,11 +178,14 @@ def _with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _weight_columns(lm: LanguageModel, seen: Readout, freq: Frequency, values: Spectrum, k: int) -> dict[str, np.ndarray]:
+def weight_columns(
+    config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int
+) -> dict[str, np.ndarray]:
+    """What the weights alone say of the last layer: column → [n], named as in `jaxconf.table.COLUMNS`."""
     columns = {name: np.asarray(value) for name, value in vocabulary_statistics(seen, freq.u).items()}
     columns["rho"] = rho(np.asarray(seen.w_out), values, k)
-    columns["rho_chance"] = np.full(lm.config.d_mlp, chance_rho(k, len(values.values), lm.config.d_mlp)[0])
-    columns["weight_cost"] = np.asarray(weight_cost(lm.config, lm.params))
+    columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
+    columns["weight_cost"] = np.asarray(weight_cost(config, params))
     return columns
 
 

@@ -15,15 +15,25 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 @contextlib.contextmanager
 def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
-    """Make `folder` and see that it can be written, before any long work; if that work fails, a folder made for it and still empty goes.
-
-    Raises InputError if it cannot be written, or if it already holds `mark`, the file that makes it a result, and `force` is not given.
-    """
+    """`writable`, for a folder that must not hold `mark`, the file that makes it a result, unless `force` is given."""
     try:
         if (folder / mark).is_dir():
             raise InputError(f"{folder / mark} is a folder; give another --out")
         if (folder / mark).exists() and not force:
             raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+    with writable(folder):
+        yield
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Make `folder` and see that it can be written, before any long work; if that work fails, a folder made for it and still empty goes.
+
+    Raises InputError if it cannot be written.
+    """
+    try:
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

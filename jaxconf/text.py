@@ -31,6 +31,7 @@ from jaxconf.models.tokenizer import Tokenizer
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "idlelib"}
 BATCH_CHARACTERS = 2**20
 PIECE_CHARACTERS = 2**18
+COUNTED = 40_000_000  # characters behind the token counts when none are given
 
 
 def documents(source: str) -> Iterator[str]:
@@ -73,7 +74,6 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     if length < 2:
         raise InputError(f"A window cannot have length {length}; give a length of at least 2.")
     bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    eos = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], np.int32)
     body = length - len(bos)
     wanted = max(1, n_tokens // length) * body
 
@@ -82,15 +82,30 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     pieces = _pieces(documents)
     # A token is seldom less than a character: a batch of as many characters as tokens are missing reads no document too many.
     while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
-        for ids, (_, ends_document) in zip(tokenizer.encode_batch([text for text, _ in batch]), batch, strict=True):
-            stream.append(np.append(ids, eos) if ends_document else ids)
-            found += len(stream[-1])
+        stream.append(_encode_pieces(batch, tokenizer))
+        found += len(stream[-1])
 
     n_windows = min(found, wanted) // body
     if n_windows == 0:
         raise InputError(f"The text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text or shorter windows.")
     text = np.concatenate(stream)[: n_windows * body].reshape(n_windows, body)
     return np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text])
+
+
+def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iterator[str]:
+    """The documents until they have that many characters, the last of them cut."""
+    for text in documents:
+        yield text[:characters]
+        characters -= len(text)
+        if characters <= 0:
+            return
+
+
+def encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    """All tokens of a corpus, int32, in parts of some million characters; an EOS ends each document, where the tokenizer has one."""
+    pieces = _pieces(documents)
+    while batch := _batch(pieces, BATCH_CHARACTERS):
+        yield _encode_pieces(batch, tokenizer)
 
 
 def kept_positions(windows: np.ndarray, special_ids: Iterable[int]) -> np.ndarray:
@@ -179,6 +194,12 @@ def _batch(pieces: Iterator[tuple[str, bool]], characters: int) -> list[tuple[st
         if characters <= 0:
             break
     return batch
+
+
+def _encode_pieces(batch: list[tuple[str, bool]], tokenizer: Tokenizer) -> np.ndarray:
+    eos = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], np.int32)
+    encoded = zip(tokenizer.encode_batch([text for text, _ in batch]), batch, strict=True)
+    return np.concatenate([np.append(ids, eos) if ends_document else ids for ids, (_, ends_document) in encoded])
 
 
 def _standard_library() -> Iterator[str]:

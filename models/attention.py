@@ -28,8 +28,9 @@ def attention(config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer
     if config.attn_scale_by_layer:
         scores = scores / (layer + 1)
     t = x.shape[1]
-    causal = jnp.arange(t)[:, None] >= jnp.arange(t)
-    scores = sites("attn.hook_attn_scores", jnp.where(causal, scores, -jnp.inf))
+    # Added from an array of its own: selected inside the softmax's loops the mask costs more than the softmax (XLA on CPU).
+    mask = jax.lax.optimization_barrier(jnp.where(jnp.arange(t)[:, None] >= jnp.arange(t), 0.0, -jnp.inf))
+    scores = sites("attn.hook_attn_scores", scores + mask)
     pattern = sites("attn.hook_pattern", jax.nn.softmax(scores, axis=-1))
     z = sites("attn.hook_z", jnp.einsum("bhqs,bshk->bqhk", pattern.astype(V.dtype), V))
     out = jnp.einsum("bthk,hkd->btd", z, params["wo"])

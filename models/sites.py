@@ -69,7 +69,22 @@ class Ablate:
         return jnp.where(self.mask, jnp.asarray(self.value).astype(activation.dtype), activation)
 
 
-Edit = Replace | Add | Scale | Ablate
+@struct.dataclass
+class Dropout:
+    """Each entry of the site becomes 0 with probability `rate`, else it is divided by 1 − `rate`; `key` is a jax.random key.
+
+    Source: Srivastava et al. 2014.
+    """
+
+    rate: jax.Array
+    key: jax.Array
+
+    def __call__(self, activation: jax.Array) -> jax.Array:
+        kept = jax.random.bernoulli(self.key, 1 - self.rate, activation.shape)
+        return jnp.where(kept, activation / (1 - jnp.asarray(self.rate).astype(activation.dtype)), 0)
+
+
+Edit = Replace | Add | Scale | Ablate | Dropout
 
 
 class Sites:

@@ -44,6 +44,17 @@ _LLAMA = {
     "intermediate_size": 48,
 }
 
+_STABLELM = {
+    "model_type": "stablelm",
+    "vocab_size": 67,
+    "max_position_embeddings": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 48,
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "gpt2": _GPT2,  # every default: tied, gelu_new, n_inner = 4 n_embd
     "gpt2-unscaled": _GPT2
@@ -121,6 +132,17 @@ CASES: dict[str, dict[str, Any]] = {
             "high_freq_factor": 8.0,
             "original_max_position_embeddings": 48,
         },
+    },
+    "stablelm": _STABLELM,  # every default: untied, a quarter of the head rotated
+    "stablelm-gqa": _STABLELM
+    | {
+        "num_key_value_heads": 2,
+        "use_qkv_bias": True,
+        "tie_word_embeddings": True,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 0.1,
+        "rope_theta": 1000.0,
+        "partial_rotary_factor": 0.5,
     },
 }
 

@@ -125,10 +125,10 @@ def test_sharded_checkpoint(tmp_path: Path) -> None:
         check_error(with_index(broken), "model.safetensors.index.json", "not a safetensors index")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "neox", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama", "stablelm"])
 def test_names_with_and_without_the_prefix(name: str, tmp_path: Path) -> None:
     cases.build(name, tmp_path)
-    prefix = {"gpt2": "transformer.", "neox": "gpt_neox.", "llama": "model."}[name]
+    prefix = {"gpt2": "transformer.", "neox": "gpt_neox.", "llama": "model.", "stablelm": "model."}[name]
 
     def strip(tensors: dict[str, np.ndarray]) -> None:
         assert sum(key.startswith(prefix) for key in tensors) >= len(tensors) - 1
@@ -145,6 +145,7 @@ def test_names_with_and_without_the_prefix(name: str, tmp_path: Path) -> None:
         ("gpt2", ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias", "h.1.attn.bias"]),
         ("neox", ["gpt_neox.layers.0.attention.bias", "gpt_neox.layers.1.attention.rotary_emb.inv_freq"]),
         ("llama", ["model.layers.0.self_attn.rotary_emb.inv_freq"]),
+        ("stablelm", ["model.layers.1.self_attn.rotary_emb.inv_freq"]),
     ],
 )
 def test_buffers_of_old_versions_are_ignored(name: str, buffers: list[str], tmp_path: Path) -> None:
@@ -289,6 +290,8 @@ def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> 
         ("llama", {"rope_scaling": {"type": "linear"}}, ["'factor'", "rotary"]),
         ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'mscale'", "rotary"]),
         ("llama", {"final_logit_softcapping": 30.0}, ["'final_logit_softcapping'"]),
+        ("stablelm", {"qk_layernorm": True}, ["'qk_layernorm'", "True", "only False"]),
+        ("stablelm", {"use_parallel_residual": True}, ["'use_parallel_residual'", "True", "only False"]),
     ],
 )
 def test_attributes_that_are_not_understood(name: str, values: dict[str, Any], says: list[str], tmp_path: Path) -> None:

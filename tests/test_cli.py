@@ -14,8 +14,8 @@ import safetensors.numpy
 from jaxconf.cli import main
 from jaxconf.table import COLUMNS, NeuronTable
 from jaxconf.text import kept_positions
-from jaxconf.train_config import TrainConfig
-from jaxconf.training import train
+from jaxconf.train_config import TrackConfig, TrainConfig
+from jaxconf.train_run import train
 
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
 TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
@@ -25,7 +25,7 @@ TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, cont
 def model(tmp_path_factory) -> Path:
     """A tiny model in Hugging Face layout, with its tokenizer."""
     folder = tmp_path_factory.mktemp("model")
-    train(TINY, lambda: iter(TEXT), folder)
+    train(TINY, lambda: iter(TEXT), folder, track=TrackConfig(points=0))
     return folder
 
 
@@ -176,6 +176,72 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
     assert "too few" in refusal(capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained")
+
+
+SMALL = "--layers 1 --width 16 --heads 2 --neurons 24 --vocab-size 280 --context 32 --steps 4 --batch 2".split()
+TRACK = "--track.points 3 --track.tokens 100".split()
+
+
+def test_train_and_track(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("train", "tiny", *SMALL, *TRACK, "--data", text, "--out", out)
+    said = capsys.readouterr().out
+    assert "Held-out loss" in said
+    assert "Measuring took" in said
+    assert "--resume" in refusal(capsys, "train", *SMALL, *TRACK, "--data", text, "--out", out)
+    run("track", out)
+    drawn = {file.name for file in out.glob("emergence_*.png")}
+    assert drawn == {f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")}
+    assert "chance" in capsys.readouterr().out
+
+
+def test_a_study_from_the_command_line(text, tmp_path, capsys):
+    out = tmp_path / "study"
+    run("train", *SMALL, *TRACK, "--data", text, "--out", out, "--vary", "weight_decay=0,0.5", "--vary", "z-loss=0,0.01", "--seeds", 2)
+    table = pd.read_parquet(out / "study.parquet")
+    assert len(table) == 8
+    assert set(zip(table["weight_decay"], table["z_loss"], strict=True)) == {(0, 0), (0, 0.01), (0.5, 0), (0.5, 0.01)}
+    (out / "study.png").unlink()
+    capsys.readouterr()
+    run("track", out)
+    assert (out / "study.png").is_file()
+    assert "8 models" in capsys.readouterr().out
+
+
+def test_an_existing_tokenizer_is_used(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("train", *SMALL, "--track.points", 0, "--data", text, "--out", out, "--tokenizer", model)
+    assert (out / "tokenizer.json").read_text() == (model / "tokenizer.json").read_text()
+    small = [*SMALL, "--vocab-size", 270]
+    assert "280" in refusal(capsys, "train", *small, "--data", text, "--out", tmp_path / "other", "--tokenizer", model)
+
+
+def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
+    out = ("--data", text, "--out", tmp_path / "run")
+    assert "the nearest is 'tiny'" in refusal(capsys, "train", "tinny", *out)
+    assert "the nearest is 'weight_decay'" in refusal(capsys, "train", *out, "--vary", "weight_decoy=1,2")
+    said = refusal(capsys, "train", *out, "--width", 96, "--heads", 5)
+    assert "96" in said
+    assert "5 heads" in said
+    assert "seeds is 0" in refusal(capsys, "train", *out, "--seeds", 0)
+    assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
+    assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
+    assert not (tmp_path / "run").exists()
+    assert "no folder" in refusal(capsys, "track", tmp_path / "nowhere")
+    assert "emergence.parquet" in refusal(capsys, "track", model)
+    assert "local folder" in refusal(capsys, "track", model, "--revisions", "step0", "--out", tmp_path / "track")
+    assert not (tmp_path / "track").exists()
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "study.json").write_text("{")
+    assert "study.json" in refusal(capsys, "track", unfinished)
+
+
+def test_a_misspelt_option_names_the_nearest(tmp_path):
+    command = [sys.executable, "-m", "jaxconf", "train", "--weigth-decay", "0", "--out", str(tmp_path / "run")]
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "--weight-decay" in wrong.stdout + wrong.stderr
 
 
 def test_the_command_itself(model):

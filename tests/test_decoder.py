@@ -34,7 +34,7 @@ from jaxconf.models.leaves import nest
 from jaxconf.models.mlp import mlp
 from jaxconf.models.sites import Ablate, Add, Replace, Scale, Sites
 
-ONE_EACH = ("gpt2-unscaled", "neox-linear", "llama-mqa")  # a case of each family
+ONE_EACH = ("gpt2-unscaled", "neox-linear", "llama-mqa", "stablelm-gqa")  # a case of each family
 TOKENS = np.concatenate([cases.prompt(67), cases.prompt(67)[:, ::-1]])
 
 
@@ -147,7 +147,7 @@ def test_cases_cover_every_switch() -> None:
     assert any(c.rotary and c.rotary.dim % 2 for c in configs)
     assert {c.n_heads // c.n_kv_heads for c in configs if c.rotary} == {1, 2, 4}
     assert {c.n_heads * c.d_head == c.d_model for c in configs} == {True, False}
-    defaults = {"gpt2": "gelu_new", "gpt_neox": "gelu", "llama": "silu"}
+    defaults = {"gpt2": "gelu_new", "gpt_neox": "gelu", "llama": "silu", "stablelm": "silu"}
     named = {hf.get("hidden_act", hf.get("activation_function", defaults[hf["model_type"]])) for hf in cases.CASES.values()}
     assert named == ACTIVATIONS.keys()
 

@@ -115,11 +115,12 @@ MODULES = {
         "model.norm",
     ),
 }
+MODULES["stablelm"] = MODULES["llama"]
 
 
 def qkv(config: Any, seen: Recorder, layer: str) -> tuple[np.ndarray, ...]:
     """Queries, keys and values, each [b t h k], before the rotation."""
-    if config.model_type == "llama":
+    if config.model_type in ("llama", "stablelm"):
         flat = [seen.outputs[f"{layer}.self_attn.{name}_proj"] for name in "qkv"]
         return tuple(x.reshape(*x.shape[:2], -1, config.d_head) for x in flat)
     if config.model_type == "gpt2":
@@ -147,7 +148,8 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
         q, k, v = qkv(config, seen, layer)
         sites |= {block + "attn.hook_q": q, block + "attn.hook_k": k, block + "attn.hook_v": v}
         if config.rotary:
-            sites[block + "attn.hook_rot_q"], sites[block + "attn.hook_rot_k"] = seen.rotated[i]
+            for site, rotated, x in (("attn.hook_rot_q", seen.rotated[i][0], q), ("attn.hook_rot_k", seen.rotated[i][1], k)):
+                sites[block + site] = np.concatenate([rotated, x[..., rotated.shape[-1] :]], -1)  # StableLM turns only what it has cut off
         z = seen.inputs[f"{layer}.{attn_out}"]
         sites |= {
             block + "hook_resid_pre": seen.inputs[f"{layer}.{ln1}"],
@@ -256,7 +258,7 @@ def test_what_transformers_saves_loads(name: str, find: Callable[[str], Path], t
     np.testing.assert_array_equal(again.apply(tokens).logits, ours.apply(tokens).logits)
 
 
-@pytest.mark.parametrize("kind", ["GPT2Config", "GPTNeoXConfig", "LlamaConfig"])
+@pytest.mark.parametrize("kind", ["GPT2Config", "GPTNeoXConfig", "LlamaConfig", "StableLmConfig"])
 def test_every_attribute_of_a_full_dump_is_known(kind: str) -> None:
     """Some config.json hold all attributes, not only those that differ from the defaults."""
     full = getattr(transformers, kind)().to_dict()

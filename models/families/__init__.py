@@ -11,10 +11,10 @@ from typing import Any
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import gpt2, gpt_neox, llama
+from jaxconf.models.families import gpt2, gpt_neox, llama, stablelm
 from jaxconf.models.leaves import Leaf
 
-FAMILIES: dict[str, ModuleType] = {"gpt2": gpt2, "gpt_neox": gpt_neox, "llama": llama}
+FAMILIES: dict[str, ModuleType] = {"gpt2": gpt2, "gpt_neox": gpt_neox, "llama": llama, "stablelm": stablelm}
 
 
 def family(model_type: str) -> ModuleType:

@@ -1,0 +1,73 @@
+"""Checkpoints of a training run: each a folder named after its step, there whole or not at all."""
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxconf.models.errors import InputError
+
+KEPT = 2  # the newest, and one to fall back on
+DIGESTS = "sha256.json"
+
+
+def save(folder: Path, step: int, state: Any) -> None:
+    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest.
+
+    Raises InputError if it cannot be written; the checkpoints before it are then as they were.
+    """
+    target, temporary = (folder / str(step)).absolute(), (folder / f".{step}.tmp").absolute()
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary / "state", state)
+        (temporary / DIGESTS).write_text(json.dumps(_digests(temporary)))
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        for old in steps(folder)[:-KEPT]:
+            shutil.rmtree(folder / str(old))
+    except Exception as error:  # what the storage layers raise for a full disk has no common type
+        shutil.rmtree(temporary, ignore_errors=True)
+        saved = steps(folder)
+        last = f"the last good one is of step {saved[-1]}" if saved else "there is none before it"
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; make room there and go on with --resume"
+        ) from error
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of which there are checkpoints, ascending."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.is_dir())
+
+
+def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
+    """The newest good checkpoint, its step and its state; None if there is none.
+
+    `like` is a pytree of arrays or jax.ShapeDtypeStruct with the shapes, dtypes and shardings wanted. A checkpoint that is damaged is
+    passed over, with a warning, for the one before it.
+    """
+    for step in reversed(steps(folder)):
+        path = (folder / str(step)).absolute()
+        try:
+            if json.loads((path / DIGESTS).read_text()) != _digests(path):
+                raise ValueError("its files are not as they were written")
+            with ocp.StandardCheckpointer() as checkpointer:
+                return step, checkpointer.restore(path / "state", jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        except Exception as error:  # whatever a damaged file makes the storage layers raise
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            logging.getLogger(__name__).warning(
+                "jaxconf: the checkpoint %s is damaged (%s) and is passed over for the one before it", path, reason
+            )
+    return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,127 @@
+"""Measure a model while it is trained. Letters: s window, t position, p kept position, n neuron, v vocabulary, D singular values."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconf import __version__, emergence
+from jaxconf.analysis.calibration import expected_calibration_error
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.unembedding import readout, spectrum
+from jaxconf.analysis.weights import default_k
+from jaxconf.corpus import Corpus
+from jaxconf.measure import analyze, weight_columns
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params, forward
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.table import COLUMNS, Rules
+from jaxconf.text import digest, kept_positions
+from jaxconf.train_config import TrackConfig, TrainConfig
+
+NEURON_COLUMNS = tuple(name for name in COLUMNS if name not in ("layer", "neuron", "rho_chance"))
+
+
+def tracked_steps(steps: int, track: TrackConfig) -> list[int]:
+    """The steps at which the weights are measured, ascending: 0 (before the first) and `points` from 1 to the last, even on a log scale."""
+    if not track.points:
+        return []
+    return sorted({0, *np.geomspace(1, steps, track.points).round().astype(int).tolist(), steps})
+
+
+def effect_steps(steps: int, track: TrackConfig) -> frozenset[int]:
+    """Those of the tracked steps at which the effects are measured too."""
+    return frozenset(tracked_steps(steps, track)[:: -track.effects_every]) if track.effects_every else frozenset()
+
+
+def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k: int) -> dict[str, Any]:
+    """What the weights alone say of the last layer: the columns of `jaxconf.table.COLUMNS` that need no text, [n] each, the number
+    rho_chance, and singular_values, float64 [D]. `counts`: token counts, int [v]."""
+    values = spectrum(config, params)
+    columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)
+    return {**columns, "rho_chance": float(columns["rho_chance"][0]), "singular_values": values.values}
+
+
+def measure_predictions(config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray) -> dict[str, float]:
+    """Mean loss and entropy (nats), accuracy (0 to 1) and expected calibration error of the kept predictions of windows [s t]."""
+    parts = [
+        np.stack(_predictions(config, params, rows))[:, mask[:, :-1]] for rows, mask in zip(tokens[:, None], kept[:, None], strict=True)
+    ]
+    loss, entropy, confidence, correct = np.concatenate(parts, 1)
+    return {
+        "loss": float(loss.mean()),
+        "entropy": float(entropy.mean()),
+        "accuracy": float(correct.mean()),
+        "ece": expected_calibration_error(confidence, correct) if np.isfinite(confidence).all() else math.nan,
+    }
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _predictions(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, ...]:
+    """Loss, entropy, probability of the most likely token, and whether it follows, of the next-token predictions of windows [s t]: [s t-1] each."""
+    logits: Any = forward(config, params, tokens[:, :-1]).logits
+    log_p = jax.nn.log_softmax(logits)
+    target = tokens[:, 1:]
+    loss = -jnp.take_along_axis(log_p, target[..., None], -1)[..., 0]
+    entropy = -(jnp.exp(log_p) * log_p).sum(-1)
+    return loss, entropy, jnp.exp(log_p.max(-1)), (log_p.argmax(-1) == target).astype(jnp.float32)
+
+
+class Tracker:
+    """Measures one model at the steps it is called for and adds them to the emergence.parquet of its folder.
+
+    A model whose predictions are not numbers has diverged and is not measured. `seconds` is the time that this took so far.
+    """
+
+    def __init__(self, folder: Path, hf: Mapping[str, Any], config: TrainConfig, track: TrackConfig, corpus: Corpus):
+        self.seconds = 0.0
+        self._folder, self._hf, self._decoder = folder, hf, config_from_hf(hf)
+        self._windows = corpus.held_out_windows(track.tokens, config.context)
+        self._counts = corpus.counts(config.vocab_size)
+        self._k = default_k(config.width) if track.k is None else track.k
+        self._with_effects = effect_steps(config.steps, track)
+        self._facts = {
+            "model": str(folder.name),
+            "model_type": config.model_type,
+            "n_layers": config.layers,
+            "d_model": config.width,
+            "n_neurons": config.neurons,
+            "vocab_size": config.vocab_size,
+            "layer": config.layers - 1,
+            "k": self._k,
+            "recipe": dataclasses.asdict(config),
+            "data_sha256": digest(self._windows),
+            "tokens": int(self._windows.size),
+            "rules": dataclasses.asdict(Rules()),
+            "versions": {"jaxconf": __version__, "jax": jax.__version__},
+        }
+
+    def __call__(self, step: int, params: Params, train_loss: float) -> None:
+        begun = time.perf_counter()
+        lm = LanguageModel(self._decoder, params, self._folder.name, None, self._folder, self._hf)
+        kept = kept_positions(self._windows, lm.special_ids)
+        if not kept.any():
+            raise InputError("no held-out position is left to measure after dropping special tokens; give a longer context or other text")
+        predictions = measure_predictions(self._decoder, params, self._windows, kept)
+        if all(map(math.isfinite, predictions.values())):
+            row = {
+                "step": step,
+                "train_loss": train_loss,
+                **predictions,
+                **dict.fromkeys(NEURON_COLUMNS),
+                **measure_weights(self._decoder, params, self._counts, self._k),
+            }
+            if step in self._with_effects:
+                table = analyze(lm, self._windows, kept=kept, counts=self._counts, k=self._k, bootstrap_draws=0)
+                row |= {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
+            emergence.append(self._folder, row, self._facts)
+        self.seconds += time.perf_counter() - begun

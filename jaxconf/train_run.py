@@ -1,0 +1,170 @@
+"""Training runs in folders: what is recorded, tracked, gone on with and left behind.
+
+A model's folder holds it in Hugging Face layout (config.json, model.safetensors, the tokenizer's files), `losses.npy` (float32 [steps],
+nats per token), `emergence.parquet` (what was tracked) and `train.json` (the recipe and, once it is trained, the result).
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxconf import emergence
+from jaxconf.corpus import Corpus, read_corpus, write_tokenizer
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.files import replacing
+from jaxconf.progress import Progress
+from jaxconf.run import writable
+from jaxconf.tracking import Tracker, tracked_steps
+from jaxconf.train_config import TrackConfig, TrainConfig, differences
+from jaxconf.training import hf_config, train_models
+
+RECORD = "train.json"
+CHECKPOINTS = "checkpoints"
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    config: TrainConfig,
+    documents: Callable[[], Iterator[str]],
+    out: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    track: TrackConfig | None = None,
+    checkpoint_every: int = 250,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    report: Report = lambda step, figures: None,
+) -> dict[str, Any]:
+    """Train one model on the documents, measure it on the way, and leave it in `out` in Hugging Face layout.
+
+    `documents` is called once for each pass over the text; `tokenizer`: a folder or hub id, else a byte-level BPE is trained. `track`:
+    what is measured and when. With `resume` an interrupted run goes on from its newest good checkpoint, with the same losses to the bit
+    as if it had never stopped (on the same kind of device; a run that is finished is left as it is, and where there is none one begins);
+    `force` replaces a run. `report(step, figures)` gets the training loss (nats per token) and the throughput (tokens/s) every 50 steps.
+    The same config, text and device give the same weights to the bit.
+
+    Returns `loss` (mean of the last 50 steps), `held_out_loss` (nats per token) and `tracking_share` (of the time taken, 0 to 1). Raises
+    InputError for shapes or a text that do not fit, for a folder that holds another run or cannot be written, and where the loss is no
+    longer finite; Stopped when SIGTERM or SIGINT ended the training, after a checkpoint.
+    """
+    out, track = Path(out), track or TrackConfig()
+    check(config, track, checkpoint_every)
+    record = {"config": dataclasses.asdict(config), "track": dataclasses.asdict(track), "tokenizer": tokenizer and str(tokenizer)}
+    with writable(out):
+        saved = check_record(out, RECORD, record, resume, force)
+        if saved and "result" in saved:
+            return saved["result"]
+        corpus = read_corpus(config, documents, tokenizer, progress)
+        check_text(saved, corpus, out)
+        prepare([out], out / CHECKPOINTS, saved is not None)
+        record["text_sha256"] = corpus.digest()
+        write_record(out, RECORD, record)
+        [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, report)
+        if "diverged_at" in result:
+            raise InputError(
+                f"the loss is not a finite number at step {result['diverged_at']}; lower learning_rate, now {config.learning_rate:g}, and "
+                "start again with --force"
+            )
+        write_record(out, RECORD, {**record, "result": result})
+    return result
+
+
+def train_group(
+    configs: Sequence[TrainConfig],
+    folders: Sequence[Path],
+    track: TrackConfig,
+    corpus: Corpus,
+    checkpoint_folder: Path,
+    checkpoint_every: int,
+    report: Report = lambda step, figures: None,
+) -> list[dict[str, Any]]:
+    """Train and track models of one shape side by side, each in its folder; `jaxconf.training.train_models` says what is returned and
+    raised, to which `tracking_share` is added."""
+    begun = time.perf_counter()
+    trackers = [
+        Tracker(folder, hf_config(config, corpus.begin, corpus.end), config, track, corpus)
+        for config, folder in zip(configs, folders, strict=True)
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tokenizer(corpus, folder)
+    results = train_models(
+        configs,
+        corpus,
+        folders,
+        checkpoint_folder,
+        checkpoint_every,
+        lambda model, step, params, loss: trackers[model](step, params, loss),
+        frozenset(tracked_steps(configs[0].steps, track)),
+        report,
+    )
+    share = sum(tracker.seconds for tracker in trackers) / (time.perf_counter() - begun)
+    return [{**result, "tracking_share": share} for result in results]
+
+
+def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> None:
+    """Raises InputError for a recipe that no model can be trained by, before any work is done."""
+    config.check()
+    track.check()
+    if checkpoint_every < 1:
+        raise InputError(f"checkpoint_every is {checkpoint_every}; give at least 1")
+    decoder = config_from_hf(hf_config(config))
+    if track.k is not None and not 1 <= track.k < decoder.d_model:
+        raise InputError(f"k is {track.k}; give a null-space size from 1 to {decoder.d_model - 1}")
+
+
+def check_record(folder: Path, name: str, record: dict[str, Any], resume: bool, force: bool) -> dict[str, Any] | None:
+    """The record of the run that the folder holds, if it is to be gone on with.
+
+    Raises InputError if there is a run and neither `resume` nor `force` is given, or if it is not the run that `record` describes.
+    """
+    if force:
+        return None
+    path = folder / name
+    if not path.is_file():
+        if (folder / "config.json").exists():
+            raise InputError(f"{folder} holds a model already; give another --out, or --force to replace it")
+        return None
+    if not resume:
+        raise InputError(f"{folder} holds a run already; --resume goes on with it, --force replaces it")
+    try:
+        saved = json.loads(path.read_text("utf-8"))
+        unlike = [line for part in record for line in _unlike(part, saved[part], json.loads(json.dumps(record[part])))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged, so the run cannot be gone on with; --force replaces it") from error
+    if unlike:
+        raise InputError(f"{folder} holds another run: {unlike[0]}; give the same options, or another --out")
+    return saved
+
+
+def _unlike(part: str, saved: Any, given: Any) -> list[str]:
+    return differences(saved, given) if isinstance(given, dict) else differences({part: saved}, {part: given})
+
+
+def check_text(saved: dict[str, Any] | None, corpus: Corpus, folder: Path) -> None:
+    """Raises InputError if the run that is gone on with was trained on other text."""
+    if saved and saved["text_sha256"] != corpus.digest():
+        raise InputError(f"{folder} holds a run on other text; give the same --data, or another --out")
+
+
+def prepare(folders: Sequence[Path], checkpoint_folder: Path, going_on: bool) -> None:
+    """Clear away what an older run left, unless it is gone on with."""
+    if going_on:
+        return
+    shutil.rmtree(checkpoint_folder, ignore_errors=True)
+    for folder in folders:
+        for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
+            (folder / name).unlink(missing_ok=True)
+
+
+def write_record(folder: Path, name: str, record: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / name) as path:
+        path.write_text(json.dumps(record, indent=1) + "\n")

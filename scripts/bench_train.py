@@ -1,0 +1,157 @@
+"""Throughput of training against the same model in plain PyTorch, and the cost of several seeds in one program: same cores, one run.
+
+    python scripts/bench_train.py --preset tiny --threads 1
+
+All sides take the same number of steps on random tokens in each round, in turn, so that they see the machine at the same speed; ratios are
+taken within a round. PyTorch runs transformers' own model, eager and in float32, in whichever of several ways is fastest here. Needs torch
+and transformers, no network. Letters: b sequence, t position.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import torch
+import transformers
+import tyro
+
+from jaxconf.corpus import Corpus
+from jaxconf.models.checkpoint import save_params
+from jaxconf.models.families import config_from_hf
+from jaxconf.train_config import ARRAYS, PRESETS, TrainConfig
+from jaxconf.training import Numbers, _mesh, _microbatch, _model, _program, _start, _used, hf_config
+
+Run = Callable[[int], float]  # takes so many steps and gives the loss of the last one
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Time jaxconf's training step and PyTorch's."""
+
+    preset: Literal["tiny", "small"] = "tiny"
+    """in float32 on both sides"""
+    model_type: Literal["gpt2", "gpt_neox", "llama", "stablelm"] = "gpt_neox"
+    steps: int = 2
+    """in a round, of each side"""
+    rounds: int = 5
+    threads: int = len(os.sched_getaffinity(0))
+    """cores that both sides run on; by default all that the process may use"""
+    seeds: int = 4
+    """models trained in one program, against one"""
+
+
+def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | None = None) -> Run:
+    """jaxconf's training of so many models side by side; the first one's start is written to `start_folder`."""
+    configs = [dataclasses.replace(config, seed=seed) for seed in range(seeds)]
+    hf = hf_config(config, corpus.begin, corpus.end)
+    decoder, mesh = config_from_hf(hf), _mesh(seeds, config.batch)
+    arrays: dict[str, Any] = {name: np.array([getattr(c, name) for c in configs]) for name in ARRAYS}
+    numbers = Numbers(**{name: array.astype(np.uint32 if name == "seed" else np.float32) for name, array in arrays.items()})
+    state, done = _start(decoder, mesh, seeds, numbers), 0
+    if start_folder:
+        save_params(decoder, _model(state.params, 0), start_folder / "model.safetensors")
+        (start_folder / "config.json").write_text(json.dumps(hf))
+    program = _program(config, decoder, _used(configs), mesh, seeds)
+
+    def run(steps: int) -> float:
+        nonlocal state, done
+        for _ in range(steps):
+            done += 1
+            batch = np.stack([corpus.batch(c.seed, done, c.batch, c.context) for c in configs])
+            state, loss = program(state, numbers, batch, done)
+        return float(jax.block_until_ready((state, loss))[1][0])
+
+    return run
+
+
+def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, optimizer_kind: str, at_once: int) -> Run:
+    """The same in PyTorch, gradients being summed over parts of `at_once` sequences."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, dtype=torch.float32)
+    model.eval()  # nothing is dropped out
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), **{optimizer_kind: True})
+    warmup, done = round(config.warmup * config.steps), 0
+
+    def run(steps: int) -> float:
+        nonlocal done
+        for _ in range(steps):
+            done += 1
+            tokens = torch.from_numpy(corpus.batch(config.seed, done, config.batch, config.context)).long()
+            optimizer.zero_grad()
+            total = torch.zeros(())
+            for part in tokens.split(at_once):
+                logits = model(part[:, :-1], use_cache=False).logits
+                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten()) * len(part) / len(tokens)
+                loss.backward()
+                total += loss.detach()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * min(1, done / warmup)  # more steps than the warm-up has are hardly timed
+            optimizer.step()
+        return total.item()
+
+    return run
+
+
+def seconds(run: Run, steps: int) -> tuple[float, float]:
+    """Seconds per step: by the clock, and of all cores' work, which other processes on the same cores hardly change."""
+    begun, worked = time.perf_counter(), time.process_time()
+    run(steps)
+    return (time.perf_counter() - begun) / steps, (time.process_time() - worked) / steps
+
+
+def interleaved(runs: Sequence[Run], steps: int, rounds: int) -> np.ndarray:
+    """Seconds per step [round side 2]."""
+    return np.array([[seconds(run, steps) for run in runs] for _ in range(rounds)])
+
+
+def main(bench: Bench) -> None:
+    cores = sorted(os.sched_getaffinity(0))[: bench.threads]
+    os.sched_setaffinity(0, cores)  # for XLA's threads, which no option limits
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", bench.threads)
+    torch.set_num_threads(bench.threads)
+    transformers.utils.logging.disable_progress_bar()
+    config = dataclasses.replace(PRESETS[bench.preset], model_type=bench.model_type, precision="float32")
+    tokens = np.random.default_rng(0).integers(1, config.vocab_size, 1_000_000, np.int32)
+    corpus = Corpus(tokens[:-10_000], tokens[-10_000:], 0, 0, {})
+    print(f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        one = ours(config, corpus, 1, Path(folder))
+        devices = _mesh(1, config.batch).size
+        at_once = sorted({_microbatch(config, config.batch // devices) * devices, config.batch})
+        ways = list(itertools.product(("sdpa", "eager"), ("fused", "foreach"), at_once))
+        torch_runs = [theirs(config, corpus, Path(folder), *way) for way in ways]
+    several = ours(config, corpus, bench.seeds)
+
+    losses = [one(1), several(1), *(run(1) for run in torch_runs)]  # compiles and warms up
+    print(f"{'first losses apart by':44s} {max(losses) - min(losses):.1e} nats per token")
+    trial = np.median(interleaved(torch_runs, 1, 3), 0)
+    for (attention, kind, n), (clock, work) in zip(ways, trial, strict=True):
+        print(f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work")
+    fastest = int(np.argmin(trial[:, 1] if bench.threads == 1 else trial[:, 0]))  # on one core they differ by other processes only
+
+    times = interleaved([one, torch_runs[fastest], several], bench.steps, bench.rounds)
+    names = "jaxconf", f"torch, {' '.join(map(str, ways[fastest]))}", f"jaxconf, {bench.seeds} seeds"
+    for name, models, (clock, work) in zip(names, (1, 1, bench.seeds), np.median(times, 0), strict=True):
+        rate = models * config.batch * config.context / clock
+        print(f"{name:44s} {clock:9.3f} s per step, {rate:,.0f} tokens/s; {work:.3f} s of cores' work per step")
+    for name, over, under in (("throughput, jaxconf over torch", 1, 0), (f"time, {bench.seeds} seeds over one", 2, 0)):
+        for what, ratios in zip(("", ", cores' work"), (times[:, over] / times[:, under]).T, strict=True):
+            print(f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Bench))
