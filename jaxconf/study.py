@@ -23,7 +23,7 @@ from jaxconf.models.files import replacing
 from jaxconf.progress import Progress
 from jaxconf.run import writable
 from jaxconf.train_config import ARRAYS, TrackConfig, TrainConfig
-from jaxconf.train_run import CHECKPOINTS, RECORD, Report, check, check_record, train_group, write_record
+from jaxconf.train_run import CHECKPOINTS, RECORD, Report, check, check_record, full_disk, train_group, write_record
 
 STUDY = "study.json"
 MODELS = "models"
@@ -101,11 +101,12 @@ def study(
             corpus = corpora[kind]
             if texts.setdefault(kind, corpus.digest()) != corpus.digest():
                 raise InputError(f"{out} holds a study of other text; give the same --data, or another --out")
-            write_record(out, STUDY, {**record, "text_sha256": texts})
-            progress(f"models {len(names)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
-            results = train_group(configs, folders, track, corpus, out / CHECKPOINTS / str(index), checkpoint_every, report)
-            for folder, config, result in zip(folders, configs, results, strict=True):
-                write_record(folder, RECORD, {"config": dataclasses.asdict(config), "result": result})
+            with full_disk(out):
+                write_record(out, STUDY, {**record, "text_sha256": texts})
+                progress(f"models {len(names)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
+                results = train_group(configs, folders, track, corpus, out / CHECKPOINTS / str(index), checkpoint_every, report)
+                for folder, config, result in zip(folders, configs, results, strict=True):
+                    write_record(folder, RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         return compare(out)
 

@@ -4,6 +4,7 @@ A model's folder holds it in Hugging Face layout (config.json, model.safetensors
 nats per token), `emergence.parquet` (what was tracked) and `train.json` (the recipe and, once it is trained, the result).
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -61,19 +62,31 @@ def train(
         saved = check_record(out, RECORD, record, resume, force)
         if saved and "result" in saved:
             return saved["result"]
+        if not (saved or force) and (out / CHECKPOINTS).exists():
+            raise InputError(f"{out} holds checkpoints of something else; give another --out, or --force to replace them")
         corpus = read_corpus(config, documents, tokenizer, progress)
         check_text(saved, corpus, out)
-        prepare([out], out / CHECKPOINTS, saved is not None)
         record["text_sha256"] = corpus.digest()
-        write_record(out, RECORD, record)
-        [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, report)
-        if "diverged_at" in result:
-            raise InputError(
-                f"the loss is not a finite number at step {result['diverged_at']}; lower learning_rate, now {config.learning_rate:g}, and "
-                "start again with --force"
-            )
-        write_record(out, RECORD, {**record, "result": result})
+        with full_disk(out):
+            prepare([out], out / CHECKPOINTS, saved is not None)
+            write_record(out, RECORD, record)
+            [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, report)
+            if "diverged_at" in result:
+                raise InputError(
+                    f"the loss is not a finite number at step {result['diverged_at']}; lower learning_rate, now {config.learning_rate:g}, and "
+                    "start again with --force"
+                )
+            write_record(out, RECORD, {**record, "result": result})
     return result
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Turns a write that fails during training into an InputError; what was written before, and each file's last version, stay."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}); make room there and go on with --resume") from error
 
 
 def train_group(

@@ -142,7 +142,7 @@ def train_models(
 
     Returns for each model `loss` (mean of the last 50 steps) and `held_out_loss`, nats per token, or only `diverged_at`, the first step
     whose loss is not a finite number: such a model is not written, and training ends at once if that has happened to all. Raises
-    InputError if a checkpoint or a model cannot be written; the checkpoints before it stay.
+    InputError if a checkpoint cannot be written and OSError for other files; the checkpoints before it stay.
     """
     config, m = configs[0], len(configs)
     files = [hf_config(c, corpus.begin, corpus.end) for c in configs]
@@ -192,11 +192,11 @@ def train_models(
 
     results: list[dict[str, Any]] = []
     for i, folder in enumerate(folders):
-        if diverged := _diverged_at(losses[i]):
-            results.append({"diverged_at": diverged})
-            continue
         params = _model(state.params, i)
         held_out = _held_out_loss(decoder, params, corpus, config)
+        if not (np.isfinite(losses[i]).all() and np.isfinite(held_out)):
+            results.append({"diverged_at": _diverged_at(losses[i]) or config.steps})
+            continue
         results.append({"loss": float(losses[i, -REPORT_STEPS:].mean()), "held_out_loss": held_out})
         _save(files[i], decoder, params, losses[i], folder)
     shutil.rmtree(checkpoint_folder, ignore_errors=True)
@@ -369,15 +369,12 @@ def _held_out_loss(decoder: DecoderConfig, params: Params, corpus: Corpus, confi
 
 def _save(hf: Mapping[str, Any], decoder: DecoderConfig, params: Params, losses: np.ndarray, folder: Path) -> None:
     """Write the model, config.json last, and the losses of all steps."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_params(decoder, params, folder / "model.safetensors")
-        with replacing(folder / "losses.npy") as path, path.open("wb") as file:
-            np.save(file, losses)
-        with replacing(folder / "config.json") as path:
-            path.write_text(json.dumps(hf, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(f"the model cannot be written to {folder} ({error.strerror}); make room there and go on with --resume") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    save_params(decoder, params, folder / "model.safetensors")
+    with replacing(folder / "losses.npy") as path, path.open("wb") as file:
+        np.save(file, losses)
+    with replacing(folder / "config.json") as path:
+        path.write_text(json.dumps(hf, indent=1) + "\n")
 
 
 @contextlib.contextmanager

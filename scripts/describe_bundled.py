@@ -3,14 +3,17 @@
 python scripts/describe_bundled.py
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jaxconf
 from jaxconf.models.files import replacing
 from jaxconf.table import Kind, NeuronTable
-from jaxconf.train_config import TrainConfig
+from jaxconf.train_config import PRESETS
 
+# As in scripts/train_bundled.sh.
+RECIPE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3, weight_decay=1.0, seed=1)
 TOKENS = 65536
 PAGE = Path(__file__).parents[1] / "docs" / "bundled_model.md"
 COLUMNS = ["rho", "ln_mediated", "freq_mediated", "w_norm", "logit_var", "cos_freq", "loss_abs_delta", "entropy_delta", "kl_freq_abs_delta"]
@@ -26,7 +29,7 @@ def rows(table: NeuronTable, kind: Kind) -> list[str]:
 
 
 def page(table: NeuronTable, config: Any, size: int) -> str:
-    facts, recipe = table.facts, TrainConfig()
+    facts, recipe = table.facts, RECIPE
     return "\n".join(
         [
             "# The bundled model",
@@ -35,7 +38,7 @@ def page(table: NeuronTable, config: Any, size: int) -> str:
             "",
             f"A `{config.model_type}` decoder with LayerNorm, serial blocks and tied embeddings: {config.n_layers} layers, width {config.d_model}, "
             f"{config.n_heads} heads, {config.d_mlp} neurons a layer, {config.vocab_size} tokens, context {config.n_positions}; {size:,} bytes of "
-            "float32 weights. `scripts/train_bundled.sh` trains it, on Python's own standard library with AdamW, weight "
+            "float32 weights. It is one of the models of [the study](emergence_study.md): `scripts/train_bundled.sh` trains it, on Python's own standard library with AdamW, weight "
             f"decay {recipe.weight_decay} on matrices, a cosine schedule, {recipe.steps:,} steps of {recipe.batch * recipe.context:,} tokens. The standard library is at hand on every machine and is never copied; since it differs "
             "between versions of Python, so do the weights that the recipe gives and, slightly, the figures below.",
             "",
@@ -64,7 +67,7 @@ def page(table: NeuronTable, config: Any, size: int) -> str:
 
 def main() -> None:
     lm = jaxconf.load(jaxconf.BUNDLED)
-    tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, TOKENS)
+    tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, TOKENS, lm.config.n_positions)
     counts = jaxconf.count_tokens(jaxconf.documents("stdlib"), lm.tokenizer, lm.config.vocab_size)
     table = jaxconf.analyze(lm, tokens, counts=counts, facts={"model": "bundled", "data": "stdlib"})
     with replacing(PAGE) as path:

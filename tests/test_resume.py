@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxconf import checkpoints
@@ -19,6 +20,8 @@ from jaxconf.emergence import Emergence
 from jaxconf.models.errors import InputError
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.train_run import train
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 STEPS = 60
 OPTIONS = "--layers 1 --width 16 --heads 2 --neurons 24 --vocab-size 264 --context 24 --batch 4 --dropout 0.1 --checkpoint-every 7".split()
@@ -68,8 +71,8 @@ def assert_same(out: Path, whole: Path) -> None:
     assert (out / "losses.npy").read_bytes() == (whole / "losses.npy").read_bytes()
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     one, other = Emergence.load(out), Emergence.load(whole)
-    np.testing.assert_array_equal(one.steps, other.steps)
-    np.testing.assert_array_equal(one.neurons, other.neurons)
+    pd.testing.assert_frame_equal(one.steps, other.steps, check_exact=True)
+    pd.testing.assert_frame_equal(one.neurons, other.neurons, check_exact=True)
     assert not (out / "checkpoints").exists()
 
 
@@ -116,13 +119,13 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(text, whole, tmp_path):
     assert full.returncode == 2, full.stderr
     said = full.stderr.strip().splitlines()[-1]
     assert said.startswith("jaxconf: ")
-    assert f"the last good one is of step {before[-1]}" in said
+    assert "--resume" in said
     assert checkpoints.steps(out / "checkpoints") == before
     assert run(text, out, "--resume").returncode == 0
     assert_same(out, whole)
 
 
-TINY = TrainConfig(layers=1, width=16, heads=2, neurons=32, vocab_size=264, context=24, steps=30, batch=8, learning_rate=1e-2)
+TINY = TrainConfig(layers=1, width=16, heads=2, neurons=32, vocab_size=264, context=24, steps=30, batch=7, learning_rate=1e-2)
 
 
 class Halt(Exception):

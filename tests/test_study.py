@@ -1,7 +1,4 @@
-"""Studies: what may be varied, what is trained together, and a small real one against each of its models, interrupted, and gone wrong.
-
-Programs are compiled quickly rather than well, once for the whole module, so that a model trained alone or again costs only its steps.
-"""
+"""Studies: what may be varied, what is trained together, and a small real one against each of its models, interrupted, and gone wrong."""
 
 import dataclasses
 import json
@@ -9,14 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import scipy.stats
-from jax.experimental.compilation_cache import compilation_cache
 from refusals import check_error
 from safetensors.numpy import load_file
 
@@ -26,26 +21,13 @@ from jaxconf.study import OUTCOMES, _groups, _members, compare, half_interval, o
 from jaxconf.train_config import ARRAYS, TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
 BASE = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=264, context=24, steps=12, batch=8, learning_rate=1e-2)
 TRACK = TrackConfig(points=3, tokens=100)
 VARY = {"weight_decay": [0.1, 0.9], "width": [16, 24]}
 SEEDS = 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory) -> Iterator[None]:
-    settings = {  # what is set here, and what it is otherwise
-        "jax_compilation_cache_dir": (str(tmp_path_factory.mktemp("compiled")), None),
-        "jax_persistent_cache_min_compile_time_secs": (0.1, 1.0),
-        "jax_disable_most_optimizations": (True, False),
-    }
-    for which in (0, 1):
-        for name, values in settings.items():
-            jax.config.update(name, values[which])
-        compilation_cache.reset_cache()
-        if which == 0:
-            yield
 
 
 def run(out: Path, vary: dict = VARY, base: TrainConfig = BASE, seeds: int = SEEDS, **options) -> pd.DataFrame:
@@ -179,7 +161,8 @@ def test_outcomes_of_neurons_that_emerge(tmp_path):
         return {**figures, **neurons, "singular_values": [8.0, 4.0, 3.0, 2.0, number / 100]}
 
     emergence.append(tmp_path, step(0, [0.1, 0.2, 0.5, 0.3], [0.9] * 4, [False] * 4), {})  # 0.5 is chance, not above it
-    emergence.append(tmp_path, step(10, [0.1, 0.2, 0.3, 0.8], None, None), {})
+    emergence.append(tmp_path, step(10, [0.1, 0.2, 0.3, 0.8], [0.1, 0.1, 0.1, 0.99], [False, False, False, True]), {})
+    emergence.append(tmp_path, step(20, [0.9, 0.2, 0.3, 0.1], None, None), {})
     emergence.append(tmp_path, step(60, [0.6, 0.2, 0.7, 0.4], [0.2, 0.95, 0.35, 0.9], [False, False, True, False]), {})
     found = outcome(Emergence.load(tmp_path), {"held_out_loss": 2.5})
     assert found == {

@@ -5,7 +5,6 @@ Letters: s window, t position, n neuron, v vocabulary, D singular values.
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,16 +28,11 @@ from jaxconf.tracking import NEURON_COLUMNS, Tracker, effect_steps, measure_pred
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.training import hf_config
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIG = TrainConfig(layers=2, width=16, heads=2, neurons=24, vocab_size=64, context=20, steps=10)
 TRACK = TrackConfig(points=4, effects_every=2, tokens=95, k=2)
 WEIGHTS = ("w_norm", "logit_var", "rho", "cos_freq", "vocab_skew", "vocab_kurtosis", "weight_cost")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def model(seed: int) -> LanguageModel:
