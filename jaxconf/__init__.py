@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
     from jaxconf.revisions import track_revisions
     from jaxconf.run import BUNDLED
-    from jaxconf.study import study
+    from jaxconf.studies import study
     from jaxconf.table import NeuronTable, Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
     from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
@@ -50,7 +50,7 @@ _HOMES = {
     "load": "jaxconf.models.language_model",
     "make_mesh": "jaxconf.mesh",
     "read_counts": "jaxconf.text",
-    "study": "jaxconf.study",
+    "study": "jaxconf.studies",
     "track_revisions": "jaxconf.revisions",
     "train": "jaxconf.train_run",
     "windows": "jaxconf.text",

@@ -255,7 +255,7 @@ def _train(command: Train) -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
     from jaxconf.progress import progress as progress_line
-    from jaxconf.study import parse_vary, study
+    from jaxconf.studies import parse_vary, study
     from jaxconf.text import documents
     from jaxconf.train_run import train
     from jaxconf.training import Stopped
@@ -307,7 +307,7 @@ def _track(command: Track) -> None:
     from jaxconf.emergence_figures import save_emergence_figures, summary_lines
     from jaxconf.progress import progress as progress_line
     from jaxconf.revisions import track_revisions
-    from jaxconf.study import STUDY, compare
+    from jaxconf.studies import STUDY, compare
     from jaxconf.text import documents
 
     console = Console()

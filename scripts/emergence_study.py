@@ -14,7 +14,7 @@ import pandas as pd
 import tyro
 
 from jaxconf.models.files import replacing
-from jaxconf.study import OUTCOMES, half_interval, study
+from jaxconf.studies import OUTCOMES, half_interval, study
 from jaxconf.text import documents
 from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
 

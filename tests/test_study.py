@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from jaxconf import emergence
 from jaxconf.emergence import Emergence
-from jaxconf.study import OUTCOMES, _groups, _members, compare, half_interval, outcome, parse_vary, picture, study
+from jaxconf.studies import OUTCOMES, _groups, _members, compare, half_interval, outcome, parse_vary, picture, study
 from jaxconf.train_config import ARRAYS, TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
