@@ -11,6 +11,7 @@ import scipy.stats
 from jaxconf.analysis.unembedding import Readout, Spectrum
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
+from jaxconf.models.errors import InputError
 
 BLOCK = 64  # neurons whose products with the vocabulary are held at once
 
@@ -44,9 +45,13 @@ def vocabulary_statistics(readout: Readout, u: jax.Array) -> dict[str, jax.Array
         return jax.lax.map(one, readout.w_out, batch_size=BLOCK)
 
 
-def default_k(d_model: int) -> int:
-    """The size of the effective null space: 1% of the width, at least 1."""
-    return max(1, round(0.01 * d_model))
+def null_space_size(d_model: int, k: int | None = None) -> int:
+    """The size of the effective null space: `k`, or 1% of the width, at least 1. Raises InputError for a `k` that does not fit."""
+    if k is None:
+        return max(1, round(0.01 * d_model))
+    if not 1 <= k < d_model:
+        raise InputError(f"k is {k}; give a null-space size from 1 to {d_model - 1}")
+    return k
 
 
 def rho(w_out: np.ndarray, spectrum: Spectrum, k: int) -> np.ndarray:

@@ -55,17 +55,19 @@ def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
     """
     for step in reversed(steps(folder)):
         path = (folder / str(step)).absolute()
-        try:
-            if json.loads((path / DIGESTS).read_text()) != _digests(path):
-                raise ValueError("its files are not as they were written")
+        if _intact(path):
             with ocp.StandardCheckpointer() as checkpointer:
                 return step, checkpointer.restore(path / "state", jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
-        except Exception as error:  # whatever a damaged file makes the storage layers raise
-            reason = str(error).strip().partition("\n")[0].rstrip(".")
-            logging.getLogger(__name__).warning(
-                "jaxconf: the checkpoint %s is damaged (%s) and is passed over for the one before it", path, reason
-            )
+        logging.getLogger(__name__).warning("jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path)
     return None
+
+
+def _intact(path: Path) -> bool:
+    """Whether a checkpoint's files are as they were written."""
+    try:
+        return json.loads((path / DIGESTS).read_text()) == _digests(path)
+    except (OSError, ValueError):
+        return False
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The command line. Heavy imports wait until a command runs, so that `jaxconf --help` answers at once."""
 
 import dataclasses
-import difflib
 import functools
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, nearest
 from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
 
 Model = Annotated[str, tyro.conf.Positional]
@@ -162,8 +161,7 @@ def _preset(arguments: list[str]) -> tuple[str, list[str]]:
         return "tiny", arguments
     name = arguments[1]
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1, 0)[0]
-        raise InputError(f"there is no preset {name!r}; the nearest is {near!r}, and all are {', '.join(PRESETS)}")
+        raise InputError(f"there is no preset {name!r}; the nearest is {nearest(name, PRESETS)!r}, and all are {', '.join(PRESETS)}")
     return name, ["train", *arguments[2:]]
 
 
@@ -292,12 +290,16 @@ def _train(command: Train) -> None:
             )
             sys.exit(128 + stopped.signum)
     if vary or command.seeds != 1:
-        console.print(f"{len(table)} models: {command.out / 'study.png'}, {command.out / 'study.parquet'}", soft_wrap=True, highlight=False)
+        _say_study(len(table), command.out)
         return
     console.print(f"Held-out loss {figures['held_out_loss']:.4f} nats per token: {command.out}", soft_wrap=True, highlight=False)
     if command.track.points:
         share = f"Measuring took {figures['tracking_share']:.0%} of the time"
         console.print(f"{share}; jaxconf track {command.out} draws it", soft_wrap=True, highlight=False)
+
+
+def _say_study(models: int, out: Path) -> None:
+    print(f"{models} models: {out / 'study.png'}, {out / 'study.parquet'}")
 
 
 def _track(command: Track) -> None:
@@ -314,8 +316,7 @@ def _track(command: Track) -> None:
     source = Path(command.source)
     if command.revisions is None:
         if (source / STUDY).is_file():
-            table = compare(source)
-            console.print(f"{len(table)} models: {source / 'study.png'}, {source / 'study.parquet'}", soft_wrap=True, highlight=False)
+            _say_study(len(compare(source)), source)
             return
         if not source.exists():
             raise InputError(f"there is no folder {source}; give that of a training run, or a hub id with --revisions")

@@ -46,7 +46,7 @@ class Corpus:
     def held_out_windows(self, n_tokens: int, context: int) -> np.ndarray:
         """Windows int32 [s t] spread evenly over the held-out text, as many as fill `n_tokens`, at least one."""
         count = min(max(1, n_tokens // context), len(self.held_out) // context)
-        starts = np.arange(count) * (len(self.held_out) - context) // count
+        starts = np.arange(count) * len(self.held_out) // count
         return self._sequences(self.held_out, starts, context - 1)
 
     def counts(self, vocab_size: int) -> np.ndarray:

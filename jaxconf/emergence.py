@@ -90,12 +90,6 @@ def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> No
         pq.write_table(new.replace_schema_metadata({b"jaxconf": json.dumps(dict(facts)).encode()}), temporary)
 
 
-def measured(folder: Path) -> list[int]:
-    """The steps in the folder's file; none where there is no file."""
-    path = folder / FILE
-    return pq.read_table(path, columns=["step"])["step"].to_pylist() if path.is_file() else []
-
-
 def _row(row: Mapping[str, Any]) -> pa.Table:
     def column(name: str, value: Any) -> pa.Array:
         if name in STEP_COLUMNS:

@@ -15,8 +15,7 @@ from matplotlib.ticker import EngFormatter, NullLocator
 
 from jaxconf.analysis.emergence import first_steps
 from jaxconf.emergence import Emergence
-from jaxconf.figures import ENTROPY, FREQUENCY, HUES, INK, NORMAL, QUIET, STYLE, count_of, label_points, log_axes, model_name, say
-from jaxconf.models.files import replacing
+from jaxconf.figures import ENTROPY, FREQUENCY, HUES, INK, NORMAL, QUIET, STYLE, count_of, draw_all, label_points, log_axes, model_name, say
 from jaxconf.table import Rules, number
 
 # Where neurons that never meet a criterion are drawn, as a multiple of the last step.
@@ -165,13 +164,7 @@ FIGURES = {
 
 def save_emergence_figures(e: Emergence, folder: str | Path) -> list[Path]:
     """Writes every picture as a PNG (`emergence_rho.png`, …; 160 dots per inch) into `folder`, each whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png" for name in FIGURES]
-    for path, draw in zip(paths, FIGURES.values(), strict=True):
-        with replacing(path) as temporary:
-            draw(e).savefig(temporary, format="png", dpi=160)
-    return paths
+    return draw_all(FIGURES, e, Path(folder))
 
 
 def summary_lines(e: Emergence) -> list[str]:

@@ -3,7 +3,7 @@
 Each takes a NeuronTable and gives a matplotlib Figure; figures that have nothing to show say so. No display is needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -229,12 +229,16 @@ FIGURES = {
 
 def save_figures(table: NeuronTable, folder: str | Path) -> list[Path]:
     """Writes every figure as a PNG (`figure_1.png`, …; 160 dots per inch) into `folder`, each whole or not at all."""
-    folder = Path(folder)
+    return draw_all(FIGURES, table, Path(folder))
+
+
+def draw_all(figures: Mapping[str, Callable[[Any], Figure]], subject: Any, folder: Path) -> list[Path]:
+    """Writes what each of the `figures` (name → drawing) draws of its subject."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png" for name in FIGURES]
-    for path, draw in zip(paths, FIGURES.values(), strict=True):
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, draw in zip(paths, figures.values(), strict=True):
         with replacing(path) as temporary:
-            draw(table).savefig(temporary, format="png", dpi=160)
+            draw(subject).savefig(temporary, format="png", dpi=160)
     return paths
 
 

@@ -22,7 +22,7 @@ from jaxconf.analysis.effects import METRICS, Position, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, cosines, default_k, rho, vocabulary_statistics, weight_cost
+from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
@@ -68,11 +68,11 @@ def analyze(
     begun = time.perf_counter()
     config = lm.config
     tokens = np.asarray(tokens, np.int32)
-    k = default_k(config.d_model) if k is None else k
+    k = null_space_size(config.d_model, k)
     rules = rules or Rules()
     if seed < 0 or bootstrap_draws < 0:
         raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
-    _check_tokens(config, tokens, k)
+    _check_tokens(config, tokens)
     kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
     counts = _counts_of(lm, tokens) if counts is None else np.asarray(counts)
     if counts.shape != (config.vocab_size,):
@@ -119,12 +119,7 @@ def analyze(
     all_facts = {
         "model": lm.name,
         "revision": lm.revision,
-        "model_type": config.model_type,
-        "n_layers": config.n_layers,
-        "d_model": config.d_model,
-        "n_neurons": n,
-        "vocab_size": config.vocab_size,
-        "layer": config.n_layers - 1,
+        **shape_facts(config),
         "data": "tokens",
         "data_sha256": digest(tokens),
         "windows": int(tokens.shape[0]),
@@ -154,12 +149,10 @@ def analyze(
     return NeuronTable(frame, all_facts, values.values, directions, names, positions)
 
 
-def _check_tokens(config: DecoderConfig, tokens: np.ndarray, k: int) -> None:
+def _check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(f"tokens have shape {list(tokens.shape)}; give windows of token ids as [windows, length]")
     check_tokens(config, tokens)
-    if not 1 <= k < config.d_model:
-        raise InputError(f"k is {k}; give a null-space size from 1 to {config.d_model - 1}")
 
 
 def _counts_of(lm: LanguageModel, tokens: np.ndarray) -> np.ndarray:
@@ -176,6 +169,18 @@ def _with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     if not kept.any():
         raise InputError("no position is left to measure after dropping special tokens; give longer windows or other text")
     return kept
+
+
+def shape_facts(config: DecoderConfig) -> dict[str, Any]:
+    """What every result states of the model's shape, and the layer that was measured."""
+    return {
+        "model_type": config.model_type,
+        "n_layers": config.n_layers,
+        "d_model": config.d_model,
+        "n_neurons": config.d_mlp,
+        "vocab_size": config.vocab_size,
+        "layer": config.n_layers - 1,
+    }
 
 
 def weight_columns(

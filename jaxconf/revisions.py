@@ -14,9 +14,9 @@ from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from jaxconf import __version__
-from jaxconf.analysis.weights import default_k
+from jaxconf.analysis.weights import null_space_size
 from jaxconf.emergence import FILE, Emergence, append
-from jaxconf.measure import analyze
+from jaxconf.measure import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -26,7 +26,7 @@ from jaxconf.progress import Progress
 from jaxconf.run import writable
 from jaxconf.table import Rules
 from jaxconf.text import count_tokens, digest, first_documents, kept_positions, windows
-from jaxconf.tracking import NEURON_COLUMNS, measure_predictions, measure_weights
+from jaxconf.tracking import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
 
 
 def track_revisions(
@@ -119,7 +119,7 @@ def _saved(out: Path, asked: Mapping[str, Any], k: int | None) -> tuple[dict[str
     """The facts of the track in the folder, and its revision → step. Raises InputError if it is not the one asked for."""
     saved = Emergence.load(out)
     _check_same(out, saved.facts, asked)
-    _check_same(out, saved.facts, {"k": default_k(saved.facts["d_model"]) if k is None else k})
+    _check_same(out, saved.facts, {"k": null_space_size(saved.facts["d_model"], k)})
     return saved.facts, dict(zip(saved.steps["revision"], saved.steps["step"].tolist(), strict=True))
 
 
@@ -194,29 +194,14 @@ def _read_text(
 
 def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dict[str, Any]:
     """What is one for all revisions of a track. Raises InputError for a `k` that does not fit."""
-    k = default_k(config.d_model) if k is None else k
-    if not 1 <= k < config.d_model:
-        raise InputError(f"k is {k}; give a null-space size from 1 to {config.d_model - 1}")
-    facts = {
-        "model_type": config.model_type,
-        "n_layers": config.n_layers,
-        "d_model": config.d_model,
-        "n_neurons": config.d_mlp,
-        "vocab_size": config.vocab_size,
-        "layer": config.n_layers - 1,
-        "k": k,
-        "rules": dataclasses.asdict(Rules()),
-    }
+    facts = {**shape_facts(config), "k": null_space_size(config.d_model, k), "rules": dataclasses.asdict(Rules())}
     return facts if text is None else {**facts, "data_sha256": digest(text), "tokens": int(text.size)}
 
 
 def _measure(folder: Path, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
     """One revision's row but for its name and step. A function of its own, so that the weights are gone from memory when it returns."""
     lm = load(folder)
-    row = {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
-    if text is not None:
-        kept = kept_positions(text, lm.special_ids)
-        table = analyze(lm, text, kept=kept, counts=counts, k=k, bootstrap_draws=0)
-        row |= measure_predictions(lm.config, lm.params, text, kept)
-        row |= {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
-    return row
+    if text is None:
+        return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
+    kept = kept_positions(text, lm.special_ids)
+    return {**measure_predictions(lm.config, lm.params, text, kept), **measure_effects(lm, text, kept, counts, k)}

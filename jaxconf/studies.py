@@ -1,7 +1,6 @@
 """Studies: many small models that differ in a few settings, trained side by side, and one table and one picture that compare them."""
 
 import dataclasses
-import difflib
 import itertools
 import json
 import shutil
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from jaxconf.corpus import Corpus, read_corpus
 from jaxconf.emergence import Emergence
 from jaxconf.figures import ENTROPY, NORMAL, STYLE
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.files import replacing
 from jaxconf.progress import Progress
 from jaxconf.run import writable
@@ -27,6 +26,9 @@ from jaxconf.train_run import CHECKPOINTS, RECORD, Report, check, check_record, 
 
 STUDY = "study.json"
 MODELS = "models"
+
+# What may be varied, and what kind of value it has.
+VARIED: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in ("seed", "attributes")}
 
 OUTCOMES: dict[str, str] = {
     "held_out_loss": "held-out loss, nats per token",
@@ -68,6 +70,8 @@ def study(
         raise InputError(f"seeds is {seeds}; give at least 1")
     if not (track.points and track.effects_every):
         raise InputError("a study compares what is tracked; give track.points and track.effects_every of at least 1")
+    for name in vary:
+        _check_varied(name)
     members = _members(base, vary, seeds)
     for config in members.values():
         check(config, track, checkpoint_every)
@@ -83,28 +87,29 @@ def study(
         if saved:  # names and checkpoints go by the order in which the study was begun
             record["vary"] = saved["vary"]
             members = _members(base, saved["vary"], seeds)
-        else:
-            for folder in (out / MODELS, out / CHECKPOINTS):
-                if folder.exists() and not (out / STUDY).is_file():
-                    raise InputError(f"{folder} exists already and is not of a study; give another --out")
-                shutil.rmtree(folder, ignore_errors=True)
-        texts: dict[str, str] = saved["text_sha256"] if saved else {}
+        old = [] if saved else [folder for folder in (out / MODELS, out / CHECKPOINTS) if folder.exists()]
+        if old and not (out / STUDY).is_file():
+            raise InputError(f"{old[0]} exists already and is not of a study; give another --out")
+        groups = list(enumerate(_groups(members)))
+        left = [(index, names) for index, names in groups if not (saved and all(_finished(out / MODELS / name) for name in names))]
         corpora: dict[str, Corpus] = {}
-        groups = _groups(members)
-        for index, names in enumerate(groups):
-            folders, configs = [out / MODELS / name for name in names], [members[name] for name in names]
-            if all(_finished(folder) for folder in folders):
-                continue
-            kind = f"vocab_size {configs[0].vocab_size}, context {configs[0].context}"
-            if kind not in corpora:
-                corpora[kind] = read_corpus(configs[0], documents, tokenizer, progress)
-            corpus = corpora[kind]
-            if texts.setdefault(kind, corpus.digest()) != corpus.digest():
-                raise InputError(f"{out} holds a study of other text; give the same --data, or another --out")
-            with full_disk(out):
+        for _, names in left:
+            first = members[names[0]]
+            if _kind(first) not in corpora:
+                corpora[_kind(first)] = read_corpus(first, documents, tokenizer, progress)
+        texts = {kind: corpus.digest() for kind, corpus in corpora.items()}
+        if saved and any(saved["text_sha256"].get(kind) != text for kind, text in texts.items()):
+            raise InputError(f"{out} holds a study of other text; give the same --data, or another --out")
+        with full_disk(out):
+            for folder in old:
+                shutil.rmtree(folder)
+            if not saved:
                 write_record(out, STUDY, {**record, "text_sha256": texts})
+            for index, names in left:
+                folders, configs = [out / MODELS / name for name in names], [members[name] for name in names]
                 progress(f"models {len(names)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
-                results = train_group(configs, folders, track, corpus, out / CHECKPOINTS / str(index), checkpoint_every, report)
+                checkpoints, corpus = out / CHECKPOINTS / str(index), corpora[_kind(configs[0])]
+                results = train_group(configs, folders, track, corpus, checkpoints, checkpoint_every, report)
                 for folder, config, result in zip(folders, configs, results, strict=True):
                     write_record(folder, RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
@@ -116,24 +121,26 @@ def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
 
     Raises InputError for a name that TrainConfig does not have (naming the nearest), and for a value of the wrong kind.
     """
-    fields = {field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in ("seed", "attributes")}
     vary: dict[str, list[Any]] = {}
     for text in given:
         name, equals, values = text.partition("=")
         name = name.replace("-", "_")
         if not equals or not values:
             raise InputError(f"--vary {text!r} names no values; give NAME=VALUE,VALUE")
-        if name == "seed":
-            raise InputError("the seed is varied by --seeds; give how many")
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1, 0)[0]
-            raise InputError(f"there is no {name!r} to vary; the nearest is {near!r}")
+        _check_varied(name)
         if name in vary:
             raise InputError(f"{name} is varied twice; give all its values at once")
-        vary[name] = [_parse(name, fields[name], value) for value in values.split(",")]
+        vary[name] = [_parse(name, VARIED[name], value) for value in values.split(",")]
         if len(set(vary[name])) < len(vary[name]):
             raise InputError(f"--vary {text} has a value twice; give each once")
     return vary
+
+
+def _check_varied(name: str) -> None:
+    if name == "seed":
+        raise InputError("the seed is varied by --seeds; give how many")
+    if name not in VARIED:
+        raise InputError(f"there is no {name!r} to vary; the nearest is {nearest(name, VARIED)!r}")
 
 
 def _parse(name: str, kind: Any, text: str) -> Any:
@@ -174,6 +181,11 @@ def _groups(members: Mapping[str, TrainConfig]) -> list[list[str]]:
     return list(groups.values())
 
 
+def _kind(config: TrainConfig) -> str:
+    """What the text of models has in common that are trained on the same tokens."""
+    return f"vocab_size {config.vocab_size}, context {config.context}"
+
+
 def _finished(folder: Path) -> bool:
     path = folder / RECORD
     return path.is_file() and "result" in json.loads(path.read_text("utf-8"))
@@ -189,11 +201,8 @@ def compare(out: Path) -> pd.DataFrame:
         if not _finished(folder):
             raise InputError(f"{out} is not finished: {name} is still to be trained; go on with --resume")
         result = json.loads((folder / RECORD).read_text("utf-8"))["result"]
-        if np.isfinite(result.get("held_out_loss", np.nan)):
-            found = outcome(Emergence.load(folder), result)
-        else:  # the last step may spoil a model whose losses were all numbers
-            found = {"diverged_at": result.get("diverged_at", config.steps)}
-        rows.append({"model": name, **{key: getattr(config, key) for key in vary}, "seed": config.seed, "diverged_at": np.nan, **found})
+        found = result if "diverged_at" in result else outcome(Emergence.load(folder), result)
+        rows.append({"model": name, **{key: getattr(config, key) for key in vary}, "seed": config.seed, **found})
     table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, "diverged_at"])
     with replacing(out / "study.parquet") as path:
         table.to_parquet(path)

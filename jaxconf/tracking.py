@@ -16,9 +16,9 @@ from jaxconf import __version__, emergence
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout, spectrum
-from jaxconf.analysis.weights import default_k
+from jaxconf.analysis.weights import null_space_size
 from jaxconf.corpus import Corpus
-from jaxconf.measure import analyze, weight_columns
+from jaxconf.measure import analyze, shape_facts, weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
@@ -49,6 +49,13 @@ def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k
     values = spectrum(config, params)
     columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)
     return {**columns, "rho_chance": float(columns["rho_chance"][0]), "singular_values": values.values}
+
+
+def measure_effects(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int) -> dict[str, Any]:
+    """What `measure_weights` gives, and all other columns of the whole analysis, which takes windows [s t] and the kept positions."""
+    table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=0)
+    columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
+    return {**columns, "rho_chance": float(table.frame["rho_chance"].iloc[0]), "singular_values": table.singular_values}
 
 
 def measure_predictions(config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray) -> dict[str, float]:
@@ -87,16 +94,11 @@ class Tracker:
         self._folder, self._hf, self._decoder = folder, hf, config_from_hf(hf)
         self._windows = corpus.held_out_windows(track.tokens, config.context)
         self._counts = corpus.counts(config.vocab_size)
-        self._k = default_k(config.width) if track.k is None else track.k
+        self._k = null_space_size(config.width, track.k)
         self._with_effects = effect_steps(config.steps, track)
         self._facts = {
             "model": str(folder.name),
-            "model_type": config.model_type,
-            "n_layers": config.layers,
-            "d_model": config.width,
-            "n_neurons": config.neurons,
-            "vocab_size": config.vocab_size,
-            "layer": config.layers - 1,
+            **shape_facts(self._decoder),
             "k": self._k,
             "recipe": dataclasses.asdict(config),
             "data_sha256": digest(self._windows),
@@ -113,15 +115,9 @@ class Tracker:
             raise InputError("no held-out position is left to measure after dropping special tokens; give a longer context or other text")
         predictions = measure_predictions(self._decoder, params, self._windows, kept)
         if all(map(math.isfinite, predictions.values())):
-            row = {
-                "step": step,
-                "train_loss": train_loss,
-                **predictions,
-                **dict.fromkeys(NEURON_COLUMNS),
-                **measure_weights(self._decoder, params, self._counts, self._k),
-            }
             if step in self._with_effects:
-                table = analyze(lm, self._windows, kept=kept, counts=self._counts, k=self._k, bootstrap_draws=0)
-                row |= {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
-            emergence.append(self._folder, row, self._facts)
+                neurons = measure_effects(lm, self._windows, kept, self._counts, self._k)
+            else:
+                neurons = {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(self._decoder, params, self._counts, self._k)}
+            emergence.append(self._folder, {"step": step, "train_loss": train_loss, **predictions, **neurons}, self._facts)
         self.seconds += time.perf_counter() - begun

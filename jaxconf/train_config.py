@@ -1,7 +1,7 @@
 """What is trained and how; apart from the training itself, so that the command line can show it without loading JAX."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from jaxconf.models.errors import InputError
 
@@ -117,12 +117,3 @@ class TrackConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
         if self.tokens < 1:
             raise InputError(f"tokens is {self.tokens}; give how many held-out tokens to measure on")
-
-
-def differences(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """What differs between two recorded runs, a phrase for each name: "steps is 10 there and 20 here"."""
-    return [
-        f"{name} is {saved.get(name)!r} there and {given.get(name)!r} here"
-        for name in (*saved, *(name for name in given if name not in saved))
-        if saved.get(name) != given.get(name)
-    ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxconf import emergence
+from jaxconf.analysis.weights import null_space_size
 from jaxconf.corpus import Corpus, read_corpus, write_tokenizer
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -21,7 +22,7 @@ from jaxconf.models.files import replacing
 from jaxconf.progress import Progress
 from jaxconf.run import writable
 from jaxconf.tracking import Tracker, tracked_steps
-from jaxconf.train_config import TrackConfig, TrainConfig, differences
+from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.training import hf_config, train_models
 
 RECORD = "train.json"
@@ -65,10 +66,14 @@ def train(
         if not (saved or force) and (out / CHECKPOINTS).exists():
             raise InputError(f"{out} holds checkpoints of something else; give another --out, or --force to replace them")
         corpus = read_corpus(config, documents, tokenizer, progress)
-        check_text(saved, corpus, out)
         record["text_sha256"] = corpus.digest()
+        if saved and saved["text_sha256"] != record["text_sha256"]:
+            raise InputError(f"{out} holds a run on other text; give the same --data, or another --out")
         with full_disk(out):
-            prepare([out], out / CHECKPOINTS, saved is not None)
+            if not saved:
+                shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+                for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
+                    (out / name).unlink(missing_ok=True)
             write_record(out, RECORD, record)
             [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, report)
             if "diverged_at" in result:
@@ -128,9 +133,7 @@ def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> Non
     track.check()
     if checkpoint_every < 1:
         raise InputError(f"checkpoint_every is {checkpoint_every}; give at least 1")
-    decoder = config_from_hf(hf_config(config))
-    if track.k is not None and not 1 <= track.k < decoder.d_model:
-        raise InputError(f"k is {track.k}; give a null-space size from 1 to {decoder.d_model - 1}")
+    null_space_size(config_from_hf(hf_config(config)).d_model, track.k)
 
 
 def check_record(folder: Path, name: str, record: dict[str, Any], resume: bool, force: bool) -> dict[str, Any] | None:
@@ -149,7 +152,7 @@ def check_record(folder: Path, name: str, record: dict[str, Any], resume: bool, 
         raise InputError(f"{folder} holds a run already; --resume goes on with it, --force replaces it")
     try:
         saved = json.loads(path.read_text("utf-8"))
-        unlike = [line for part in record for line in _unlike(part, saved[part], json.loads(json.dumps(record[part])))]
+        unlike = [line for part in record for line in _differences(part, saved[part], json.loads(json.dumps(record[part])))]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged, so the run cannot be gone on with; --force replaces it") from error
     if unlike:
@@ -157,24 +160,12 @@ def check_record(folder: Path, name: str, record: dict[str, Any], resume: bool, 
     return saved
 
 
-def _unlike(part: str, saved: Any, given: Any) -> list[str]:
-    return differences(saved, given) if isinstance(given, dict) else differences({part: saved}, {part: given})
-
-
-def check_text(saved: dict[str, Any] | None, corpus: Corpus, folder: Path) -> None:
-    """Raises InputError if the run that is gone on with was trained on other text."""
-    if saved and saved["text_sha256"] != corpus.digest():
-        raise InputError(f"{folder} holds a run on other text; give the same --data, or another --out")
-
-
-def prepare(folders: Sequence[Path], checkpoint_folder: Path, going_on: bool) -> None:
-    """Clear away what an older run left, unless it is gone on with."""
-    if going_on:
-        return
-    shutil.rmtree(checkpoint_folder, ignore_errors=True)
-    for folder in folders:
-        for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
-            (folder / name).unlink(missing_ok=True)
+def _differences(part: str, saved: Any, given: Any) -> list[str]:
+    """What differs in a part of two records, a phrase for each name: "steps is 10 there and 20 here"."""
+    if not isinstance(given, dict):
+        saved, given = {part: saved}, {part: given}
+    names = [name for name in {**saved, **given} if saved.get(name) != given.get(name)]
+    return [f"{name} is {saved.get(name)!r} there and {given.get(name)!r} here" for name in names]
 
 
 def write_record(folder: Path, name: str, record: dict[str, Any]) -> None:

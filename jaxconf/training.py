@@ -149,8 +149,7 @@ def train_models(
     decoder = config_from_hf(files[0])
     mesh = _mesh(m, config.batch)
     step_fn = _program(config, decoder, _used(configs), mesh, m)
-    arrays: dict[str, Any] = {name: np.array([getattr(c, name) for c in configs], _dtype(name)) for name in ARRAYS}
-    numbers = Numbers(**arrays)
+    numbers = _numbers(configs)
     state = _start(decoder, mesh, m, numbers)
     losses = np.full((m, config.steps), np.nan, np.float32)
     done = 0
@@ -203,8 +202,9 @@ def train_models(
     return results
 
 
-def _dtype(name: str) -> Any:
-    return np.uint32 if name == "seed" else np.float32
+def _numbers(configs: Sequence[TrainConfig]) -> Numbers:
+    arrays: dict[str, Any] = {name: np.array([getattr(c, name) for c in configs]) for name in ARRAYS}
+    return Numbers(**{name: array.astype(np.uint32 if name == "seed" else np.float32) for name, array in arrays.items()})
 
 
 def _diverged_at(losses: np.ndarray) -> int | None:
@@ -357,14 +357,15 @@ def _held_out_loss(decoder: DecoderConfig, params: Params, corpus: Corpus, confi
     """Mean loss over the held-out text, nats per token."""
     windows = corpus.held_out_windows(len(corpus.held_out), config.context)
     at_once = max(1, EVALUATED // config.context)
-
-    @jax.jit
-    def loss(tokens: jax.Array) -> jax.Array:
-        logits = forward(decoder, params, tokens[:, :-1]).logits
-        return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
-
     chunks = [windows[i : i + at_once] for i in range(0, len(windows), at_once)]
-    return float(np.average([float(loss(chunk)) for chunk in chunks], weights=[len(chunk) for chunk in chunks]))
+    losses = [float(_mean_loss(decoder, params, chunk)) for chunk in chunks]
+    return float(np.average(losses, weights=[len(chunk) for chunk in chunks]))
+
+
+@functools.partial(jax.jit, static_argnames="decoder")
+def _mean_loss(decoder: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
+    logits = forward(decoder, params, tokens[:, :-1]).logits
+    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
 
 
 def _save(hf: Mapping[str, Any], decoder: DecoderConfig, params: Params, losses: np.ndarray, folder: Path) -> None:

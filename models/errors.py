@@ -1,4 +1,7 @@
-"""The one exception for what a user can cause."""
+"""The one exception for what a user can cause, and what its messages share."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -6,3 +9,8 @@ class InputError(ValueError):
 
     The message is one sentence that says what is wrong and what to do; the command line prints it and exits with 2.
     """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like a name."""
+    return difflib.get_close_matches(name, list(known), 1, 0.0)[0]

@@ -18,14 +18,13 @@ k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln
 Every site lies on the compute path: freezing `ln_final.hook_scale` changes the logits.
 """
 
-import difflib
 from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, nearest
 
 
 @struct.dataclass
@@ -106,5 +105,6 @@ class Sites:
 def check_name(name: str, known: Collection[str]) -> None:
     """Raises InputError, with the closest known name, if `name` is not known."""
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise InputError(f"this model has no site {name!r}; the closest name is {close!r}, and site_shapes(config) lists them all")
+        raise InputError(
+            f"this model has no site {name!r}; the closest name is {nearest(name, known)!r}, and site_shapes(config) lists them all"
+        )

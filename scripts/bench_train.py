@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -27,8 +27,8 @@ import tyro
 from jaxconf.corpus import Corpus
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import config_from_hf
-from jaxconf.train_config import ARRAYS, PRESETS, TrainConfig
-from jaxconf.training import Numbers, _mesh, _microbatch, _model, _program, _start, _used, hf_config
+from jaxconf.train_config import PRESETS, TrainConfig
+from jaxconf.training import _mesh, _microbatch, _model, _numbers, _program, _start, _used, hf_config
 
 Run = Callable[[int], float]  # takes so many steps and gives the loss of the last one
 
@@ -54,8 +54,7 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
     configs = [dataclasses.replace(config, seed=seed) for seed in range(seeds)]
     hf = hf_config(config, corpus.begin, corpus.end)
     decoder, mesh = config_from_hf(hf), _mesh(seeds, config.batch)
-    arrays: dict[str, Any] = {name: np.array([getattr(c, name) for c in configs]) for name in ARRAYS}
-    numbers = Numbers(**{name: array.astype(np.uint32 if name == "seed" else np.float32) for name, array in arrays.items()})
+    numbers = _numbers(configs)
     state, done = _start(decoder, mesh, seeds, numbers), 0
     if start_folder:
         save_params(decoder, _model(state.params, 0), start_folder / "model.safetensors")

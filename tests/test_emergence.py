@@ -15,7 +15,7 @@ from refusals import check_error
 from jaxconf import emergence_figures
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.emergence import FILE, Emergence, append, measured
+from jaxconf.emergence import FILE, Emergence, append
 from jaxconf.emergence_figures import (
     FIGURES,
     emergence_first,
@@ -125,7 +125,7 @@ def lines_of_colour(axes, colour):
 
 def test_what_is_appended_is_loaded_again(planted, tmp_path):
     assert planted.facts == FACTS
-    assert planted.steps["step"].tolist() == STEPS == measured(tmp_path / "run")
+    assert planted.steps["step"].tolist() == STEPS
     assert planted.steps["loss"].tolist() == [5, 4, 3, 2, 1]
     np.testing.assert_array_equal(planted.singular_values[1], np.geomspace(8, 1, 5) / 2)
     assert list(planted.neurons)[:2] == ["step", "neuron"]
@@ -154,10 +154,6 @@ def test_the_folder_and_the_file_load_alike(planted, tmp_path):
     from_file = Emergence.load(str(tmp_path / "run" / FILE))
     assert from_file.steps.equals(planted.steps)
     assert from_file.neurons.equals(planted.neurons)
-
-
-def test_nothing_is_measured_where_there_is_no_file(tmp_path):
-    assert measured(tmp_path) == []
 
 
 def test_a_file_that_is_no_track_is_refused(planted, tmp_path):

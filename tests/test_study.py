@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -376,6 +377,7 @@ def test_what_is_no_study_is_left_alone(tmp_path):
         ({"seeds": 0}, ("seeds is 0",)),
         ({"track": TrackConfig(points=0)}, ("track.points",)),
         ({"track": TrackConfig(effects_every=0)}, ("track.effects_every",)),
+        ({"vary": {"widht": [16]}}, ("no 'widht' to vary", "nearest is 'width'")),
         ({"vary": {"width": [16, 15]}}, ("width of 15 does not divide into 2 heads",)),
         ({"vary": {"weight_decay": [0.0, -1.0]}}, ("weight_decay is -1.0",)),
         ({"track": TrackConfig(k=16)}, ("k is 16",)),
@@ -386,6 +388,14 @@ def test_what_is_no_study_is_left_alone(tmp_path):
 def test_what_no_model_can_be_trained_by_is_refused_at_once(change, parts, tmp_path):
     check_error(lambda: run(tmp_path / "out", **change), *parts)
     assert not (tmp_path / "out").exists()
+
+
+def test_text_that_one_shape_cannot_be_trained_on_is_refused_before_the_older_study_goes(whole, tmp_path):
+    out = copy(whole, tmp_path)
+    before = times(out, list(whole[1]["model"]))
+    check_error(lambda: run(out, vary={"vocab_size": [264, 4096]}, force=True), "the text gives a vocabulary of only")
+    assert times(out, list(whole[1]["model"])) == before
+    pd.testing.assert_frame_equal(compare(out), whole[1], check_exact=True)
 
 
 # ------------------------------------------------------------------------------------------------------------------ gone wrong
@@ -423,13 +433,10 @@ def test_a_study_in_which_all_diverge_ends_and_leaves_no_checkpoints(tmp_path):
     assert (tmp_path / "study" / "study.png").is_file()
 
 
-def test_a_model_that_the_last_step_spoils_has_diverged(whole, tmp_path):
+def test_a_model_that_the_last_step_spoils_has_diverged(tmp_path):
     """Its losses are all numbers, since each is of before its step; what it predicts afterwards is not."""
-    out, name = copy(whole, tmp_path), whole[1]["model"][0]
-    record = out / "models" / name / "train.json"
-    saved = json.loads(record.read_text())
-    record.write_text(json.dumps({**saved, "result": {**saved["result"], "held_out_loss": float("nan")}}))
-    table = compare(out)
-    assert table.loc[0, list(OUTCOMES)].isna().all()
-    assert table.loc[0, "diverged_at"] == BASE.steps
-    pd.testing.assert_frame_equal(table.drop(0)[list(OUTCOMES)], whole[1].drop(0)[list(OUTCOMES)], check_dtype=False)
+    table = run(tmp_path / "study", vary={"learning_rate": [1e-2, 1e35]}, base=dataclasses.replace(BASE, steps=1), seeds=1)
+    assert table["diverged_at"].tolist()[1] == 1
+    assert table.loc[1, list(OUTCOMES)].isna().all()
+    assert np.isfinite(table.loc[0, ["held_out_loss", "entropy", "ece"]].astype(float)).all()
+    assert math.isnan(table.loc[0, "diverged_at"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import Spectrum, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, cosines, default_k, rho, vocabulary_statistics, weight_cost
+from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.decoder import Decoder, forward
 from jaxconf.models.families import config_from_hf
 
@@ -171,7 +171,7 @@ def test_chance_level_is_what_random_directions_reach(k, d, n):
 
 
 def test_default_k():
-    assert [default_k(d) for d in (24, 64, 768, 1024, 4096)] == [1, 1, 8, 10, 41]
+    assert [null_space_size(d) for d in (24, 64, 768, 1024, 4096)] == [1, 1, 8, 10, 41]
 
 
 def test_frequency_direction():
