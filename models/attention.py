@@ -9,6 +9,11 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.positions import rotate
 from jaxconf.models.sites import Sites
 
+# Queries are taken in blocks, so that nearly half of the scores, those of later sources, are never computed: blocks of at least so many
+# positions, and at most so many blocks, for the compiler's sake.
+QUERIES = 64
+BLOCKS = 8
+
 
 def attention(config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer: jax.Array, sites: Sites) -> jax.Array:
     """What attention adds to the stream, [b t d], from the normed stream x [b t d]; scores and softmax are float32."""
@@ -24,14 +29,23 @@ def attention(config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer
     group = config.n_heads // config.n_kv_heads
     K, V = jnp.repeat(K, group, axis=2), jnp.repeat(V, group, axis=2)  # b s h k
 
-    scores = jnp.einsum("bqhk,bshk->bhqs", Q, K, preferred_element_type=jnp.float32) * config.attn_scale
-    if config.attn_scale_by_layer:
-        scores = scores / (layer + 1)
     t = x.shape[1]
-    # Added from an array of its own: selected inside the softmax's loops the mask costs more than the softmax (XLA on CPU).
-    mask = jax.lax.optimization_barrier(jnp.where(jnp.arange(t)[:, None] >= jnp.arange(t), 0.0, -jnp.inf))
-    scores = sites("attn.hook_attn_scores", scores + mask)
-    pattern = sites("attn.hook_pattern", jax.nn.softmax(scores, axis=-1))
-    z = sites("attn.hook_z", jnp.einsum("bhqs,bshk->bqhk", pattern.astype(V.dtype), V))
+
+    def mixed(begin: int, end: int) -> jax.Array:
+        """What the queries of positions [begin, end) gather, b q h k; sources after the last of them are left out."""
+        q, k, v = Q[:, begin:end], K[:, :end], V[:, :end]
+        scores = jnp.einsum("bqhk,bshk->bhqs", q, k, preferred_element_type=jnp.float32) * config.attn_scale
+        if config.attn_scale_by_layer:
+            scores = scores / (layer + 1)
+        # Added from an array of its own: selected inside the softmax's loops the mask costs more than the softmax (XLA on CPU).
+        mask = jax.lax.optimization_barrier(jnp.where(jnp.arange(begin, end)[:, None] >= jnp.arange(end), 0.0, -jnp.inf))
+        scores = sites("attn.hook_attn_scores", scores + mask)
+        pattern = sites("attn.hook_pattern", jax.nn.softmax(scores, axis=-1))
+        return jnp.einsum("bhqs,bshk->bqhk", pattern.astype(v.dtype), v)
+
+    whole = sites.used("attn.hook_attn_scores", "attn.hook_pattern")
+    rows = t if whole else max(QUERIES, -(-t // BLOCKS))
+    z = jnp.concatenate([mixed(begin, min(begin + rows, t)) for begin in range(0, t, rows)], axis=1)
+    z = sites("attn.hook_z", z)
     out = jnp.einsum("bthk,hkd->btd", z, params["wo"])
     return out + params["bo"] if config.attn_out_bias else out

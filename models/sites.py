@@ -94,6 +94,10 @@ class Sites:
         self._capture = capture  # None: all of them
         self.captured: dict[str, jax.Array] = {}
 
+    def used(self, *names: str) -> bool:
+        """Whether any of these sites is read or written."""
+        return self._capture is None or any(name in self._edits or name in self._capture for name in names)
+
     def __call__(self, name: str, activation: jax.Array) -> jax.Array:
         if name in self._edits:
             activation = self._edits[name](activation)
