@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not parity"
+	$(BIN)/python -m pytest -m "not parity" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Compares live with PyTorch; REWRITE=1 records Hugging Face's outputs again.
 parity: $(VENV)/.parity

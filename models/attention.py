@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.positions import rotate
+from jaxconf.models.products import product
 from jaxconf.models.sites import Sites
 
 # Queries are taken in blocks, so that nearly half of the scores, those of later sources, are never computed: blocks of at least so many
@@ -17,9 +18,9 @@ BLOCKS = 8
 
 def attention(config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer: jax.Array, sites: Sites) -> jax.Array:
     """What attention adds to the stream, [b t d], from the normed stream x [b t d]; scores and softmax are float32."""
-    Q = jnp.einsum("btd,dhk->bthk", x, params["wq"])
-    K = jnp.einsum("btd,dgk->btgk", x, params["wk"])
-    V = jnp.einsum("btd,dgk->btgk", x, params["wv"])
+    Q = product(x, params["wq"])
+    K = product(x, params["wk"])
+    V = product(x, params["wv"])
     if config.qkv_bias:
         Q, K, V = Q + params["bq"], K + params["bk"], V + params["bv"]
     Q, K, V = sites("attn.hook_q", Q), sites("attn.hook_k", K), sites("attn.hook_v", V)
@@ -47,5 +48,5 @@ def attention(config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer
     rows = t if whole else max(QUERIES, -(-t // BLOCKS))
     z = jnp.concatenate([mixed(begin, min(begin + rows, t)) for begin in range(0, t, rows)], axis=1)
     z = sites("attn.hook_z", z)
-    out = jnp.einsum("bthk,hkd->btd", z, params["wo"])
+    out = product(z, params["wo"], axes=2)
     return out + params["bo"] if config.attn_out_bias else out

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxconf.models.config import DecoderConfig
+from jaxconf.models.products import product
 from jaxconf.models.sites import Sites
 
 ACTIVATION: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -21,7 +22,7 @@ def mlp(config: DecoderConfig, params: dict[str, Any], x: jax.Array, sites: Site
     """What the MLP adds to the stream, [b t d], from the normed stream x [b t d]."""
 
     def project(name: str) -> jax.Array:
-        y = x @ params[f"w_{name}"]
+        y = product(x, params[f"w_{name}"])
         return y + params[f"b_{name}"] if config.mlp_bias else y
 
     act = ACTIVATION[config.activation]
@@ -31,5 +32,5 @@ def mlp(config: DecoderConfig, params: dict[str, Any], x: jax.Array, sites: Site
     else:
         post = act(sites("mlp.hook_pre", project("in")))
     post = sites("mlp.hook_post", post)
-    out = post @ params["w_out"]
+    out = product(post, params["w_out"])
     return out + params["b_out"] if config.mlp_bias else out

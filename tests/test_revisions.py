@@ -185,10 +185,10 @@ def test_what_was_cached_before_survives(server, models, tmp_path):
 
 
 def test_a_failed_measurement_is_deleted_too(server, tmp_path, monkeypatch):
-    def analyze(*arguments, **options):
+    def measure_effects(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(revisions, "analyze", analyze)
+    monkeypatch.setattr(revisions, "measure_effects", measure_effects)
     with pytest.raises(KeyboardInterrupt):
         track(tmp_path / "out", "step0", effects=True, delete=True)
     assert weights_asked(server) == 1
