@@ -2,8 +2,9 @@
 
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 2]
 
-Trains the tiny preset with one thing changed at a time, on Python's standard library, and writes the page's table from what was measured;
-each study's picture lies in its folder. It can be stopped and goes on where it was when it is started again; about two hours on one CPU core.
+Trains the tiny preset with one thing changed at a time, and one model of larger steps, on Python's standard library, and writes the page's
+tables from what was measured; each study's picture lies in its folder. It can be stopped and goes on where it was when it is started again;
+about two and a half hours on one CPU core.
 """
 
 import dataclasses
@@ -13,10 +14,12 @@ from typing import Any
 import pandas as pd
 import tyro
 
+from jaxconf.emergence import Emergence
 from jaxconf.models.files import replacing
 from jaxconf.studies import OUTCOMES, half_interval, study
 from jaxconf.text import documents
 from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
+from jaxconf.train_run import train
 
 # Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3)
@@ -33,6 +36,9 @@ QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
     "vocab_size": (BASE, {"vocab_size": [1024]}),
 }
 
+# Steps of 8,192 tokens, and the two weakest directions as the null space.
+LARGE_STEPS = dataclasses.replace(PRESETS["tiny"], layers=3, width=64, heads=2, neurons=256, steps=4000, learning_rate=4e-3)
+LARGE_STEPS_TRACK = TrackConfig(points=40, effects_every=2, tokens=8192, k=2)
 
 SHOWN = (
     "model_type",
@@ -47,6 +53,17 @@ SHOWN = (
     "batch",
     "learning_rate",
     "weight_decay",
+)
+STEP_HEAD = (
+    "step",
+    "held-out loss",
+    "mean entropy",
+    "neurons with rho above chance",
+    "largest rho",
+    "neuron above chance with the largest ln_mediated",
+    "its rho",
+    "its ln_mediated",
+    "its entropy_delta, nats",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
 
@@ -71,15 +88,35 @@ def rows(table: pd.DataFrame, vary: list[str]) -> list[str]:
     return [f"| {name} | " + " | ".join(cell(part[column]) for column in OUTCOMES) + " |" for name, part in found]
 
 
-def page(tables: dict[str, pd.DataFrame], seeds: int) -> str:
-    parameters = ", ".join(f"{field.name} {getattr(BASE, field.name)}" for field in dataclasses.fields(BASE) if field.name in SHOWN)
+def described(config: TrainConfig) -> str:
+    return ", ".join(f"{field.name} {getattr(config, field.name)}" for field in dataclasses.fields(config) if field.name in SHOWN)
+
+
+def step_rows(e: Emergence, since: int = 300) -> list[str]:
+    """A row for each step at which effects were measured, from the first one after `since` on."""
+    lines = []
+    for figures in e.steps[e.steps["step"] >= since].to_dict("records"):
+        neurons = e.neurons[e.neurons["step"] == figures["step"]]
+        if neurons["ln_mediated"].isna().all():
+            continue
+        above = neurons[neurons["rho"] > figures["rho_chance"]]
+        best = [
+            f"{r.neuron} | {r.rho:.2f} | {r.ln_mediated:.3f} | {r.entropy_delta:+.4f}"
+            for r in above.nlargest(1, "ln_mediated").itertuples()
+        ]
+        row = f"{figures['step']} | {figures['loss']:.3f} | {figures['entropy']:.3f} | {len(above)} | {neurons['rho'].max():.2f}"
+        lines.append(f"| {row} | {best[0] if best else '– | – | – | –'} |")
+    return lines
+
+
+def page(tables: dict[str, pd.DataFrame], seeds: int, large_steps: Emergence | None) -> str:
     head = ["| models | " + " | ".join(OUTCOMES.values()) + " |", "|---" * (len(OUTCOMES) + 1) + "|"]
     lines = [
         "# What was measured of tiny models",
         "",
         "Written by `scripts/emergence_study.py`; what it means is in [emergence.md](emergence.md).",
         "",
-        f"The base recipe, on Python's standard library: {parameters}. One thing is changed at a time; {seeds} seeds each. A cell is the mean over "
+        f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} seeds each. A cell is the mean over "
         "seeds ± half of its 95% interval (Student's t), at the last step; – where no seed has the figure.",
         "",
         *head,
@@ -87,16 +124,36 @@ def page(tables: dict[str, pd.DataFrame], seeds: int) -> str:
     for name, (_, vary) in QUESTIONS.items():
         if name in tables:
             lines += rows(tables[name], list(vary))
+    if large_steps:
+        facts = large_steps.facts
+        lines += [
+            "",
+            "## Larger steps",
+            "",
+            f"One seed of {described(LARGE_STEPS)}: steps of {LARGE_STEPS.batch * LARGE_STEPS.context:,} tokens. With k = {facts['k']} the chance "
+            f"level of rho, the 99% quantile of the largest of {facts['n_neurons']} random directions, is {large_steps.steps['rho_chance'].iloc[0]:.3f}.",
+            "",
+            "| " + " | ".join(STEP_HEAD) + " |",
+            "|---" * len(STEP_HEAD) + "|",
+            *step_rows(large_steps),
+        ]
     return "\n".join([*lines, ""])
 
 
 def main(out: Path = Path("runs/emergence_study"), seeds: int = 2) -> None:
-    tables = {}
+    def write(large_steps: Emergence | None = None) -> None:
+        with replacing(PAGE) as path:
+            path.write_text(page(tables, seeds, large_steps))
+
+    tables: dict[str, pd.DataFrame] = {}
     for name, (base, vary) in QUESTIONS.items():
         print(f"{name}: {vary}", flush=True)
         tables[name] = study(base, vary, seeds, lambda: documents("stdlib"), out / name, track=TRACK, resume=True, report=report)
-        with replacing(PAGE) as path:
-            path.write_text(page(tables, seeds))
+        write()
+    print("larger steps", flush=True)
+    folder = out / "large_steps"
+    train(LARGE_STEPS, lambda: documents("stdlib"), folder, track=LARGE_STEPS_TRACK, resume=True, report=report)
+    write(Emergence.load(folder))
 
 
 if __name__ == "__main__":
