@@ -341,6 +341,42 @@ def test_sites_fit_together(name: str) -> None:
     np.testing.assert_allclose(written, site["hook_mlp_out"], atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1, 64, 65, 200, 520])
+@pytest.mark.parametrize("name", ["neox-serial", "llama-mqa"])
+def test_blocks_of_queries_give_what_the_whole_pattern_gives(name: str, length: int) -> None:
+    """Blocks of the least size, a last one that is shorter, and as many as there may be."""
+    config, params = cases.decoder(name)
+    config = dataclasses.replace(config, n_positions=600)
+    tokens = np.random.default_rng(length).integers(0, config.vocab_size, (2, length))
+
+    def loss(params: Params, capture: tuple[str, ...]) -> tuple[jax.Array, jax.Array]:
+        logits = forward(config, params, tokens, capture=capture).logits
+        return jnp.square(logits).mean(), logits
+
+    patterns = tuple(f"blocks.{i}.attn.hook_pattern" for i in range(config.n_layers))
+    gradient = jit(jax.grad(loss, has_aux=True), static_argnames="capture")
+    blocks, whole_pattern = gradient(params, ()), gradient(params, patterns)
+    for one, other in zip(jax.tree.leaves(blocks), jax.tree.leaves(whole_pattern), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5 * max(1, np.abs(other).max()))
+
+
+def test_later_sources_are_left_out() -> None:
+    config, params = cases.decoder("gpt2")
+    config = dataclasses.replace(config, n_positions=256)
+    params = {**params, "embed": {**params["embed"], "positions": np.zeros((256, config.d_model), np.float32)}}
+
+    def scores(capture: tuple[str, ...]) -> int:
+        """Entries of all arrays [b h q s] that the program makes of a product."""
+        jaxpr = jax.make_jaxpr(functools.partial(forward, config, capture=capture))(params, np.zeros((1, 256), int))
+        [scan] = [equation for equation in jaxpr.eqns if equation.primitive.name == "scan"]
+        made = [out.aval.shape for e in scan.params["jaxpr"].eqns if e.primitive.name == "dot_general" for out in e.outvars]
+        return sum(shape[2] * shape[3] for shape in made if len(shape) == 4 and shape[1] == config.n_heads and config.d_head not in shape[2:])
+
+    everything = scores(("blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"))
+    assert everything == 256 * 256
+    assert scores(()) == everything * 10 / 16
+
+
 def test_capturing_one_layer_keeps_only_that_layer() -> None:
     config, params = cases.decoder("gpt2-unscaled")
     b, t = TOKENS.shape
