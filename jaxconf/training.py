@@ -171,7 +171,8 @@ def train_models(
             batch = np.stack([corpus.batch(c.seed, step, c.batch, c.context) for c in configs])
             state, loss = step_fn(state, numbers, batch, step)
             pending.append(loss)
-            stop = step == config.steps or bool(caught)
+            asked = bool(caught)  # read once: what is said to be saved must be
+            stop = step == config.steps or asked
             save = stop or step % checkpoint_every == 0
             if not (save or step in tracked or step % REPORT_STEPS == 0):
                 continue
@@ -185,7 +186,7 @@ def train_models(
                 measure(step)
             if save and step < config.steps:
                 checkpoints.save(checkpoint_folder, step, {"state": state, "losses": losses})
-            if caught and step < config.steps:
+            if asked and step < config.steps:
                 raise Stopped(step, caught[0])
             begun, fetched, pending = time.perf_counter(), step, []
 

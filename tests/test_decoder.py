@@ -370,7 +370,9 @@ def test_later_sources_are_left_out() -> None:
         jaxpr = jax.make_jaxpr(functools.partial(forward, config, capture=capture))(params, np.zeros((1, 256), int))
         [scan] = [equation for equation in jaxpr.eqns if equation.primitive.name == "scan"]
         made = [out.aval.shape for e in scan.params["jaxpr"].eqns if e.primitive.name == "dot_general" for out in e.outvars]
-        return sum(shape[2] * shape[3] for shape in made if len(shape) == 4 and shape[1] == config.n_heads and config.d_head not in shape[2:])
+        return sum(
+            shape[2] * shape[3] for shape in made if len(shape) == 4 and shape[1] == config.n_heads and config.d_head not in shape[2:]
+        )
 
     everything = scores(("blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"))
     assert everything == 256 * 256

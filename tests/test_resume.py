@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 
 from jaxconf import checkpoints
+from jaxconf.corpus import read_corpus
 from jaxconf.emergence import Emergence
 from jaxconf.models.errors import InputError
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.train_run import train
+from jaxconf.training import Stopped, train_models
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -99,6 +101,20 @@ def test_sigterm_saves_and_says_so(text, whole, tmp_path):
     assert f"after step {step}" in said
     assert run(text, out, "--resume").returncode == 0
     assert_same(out, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_model_is_measured_waits_for_the_next_step(number, tmp_path):
+    """A step is measured after it is settled whether it is saved: what is said to be saved is."""
+    corpus = read_corpus(TINY, lambda: iter(TEXT))
+
+    def track(model: int, step: int, params: dict, train_loss: float) -> None:
+        signal.raise_signal(number)
+
+    with pytest.raises(Stopped) as caught:
+        train_models([TINY], corpus, [tmp_path / "run"], tmp_path / "checkpoints", 100, track, frozenset({3}))
+    assert (caught.value.step, caught.value.signum) == (4, number)
+    assert checkpoints.steps(tmp_path / "checkpoints") == [4]
 
 
 def limited(text: Path, out: Path, limit: int) -> subprocess.CompletedProcess:
