@@ -13,7 +13,7 @@ from jaxconf.table import Kind, NeuronTable
 from jaxconf.train_config import PRESETS
 
 # As in scripts/train_bundled.sh.
-RECIPE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3, weight_decay=1.0, seed=1)
+RECIPE = dataclasses.replace(PRESETS["tiny"], width=128, heads=4, neurons=512, vocab_size=260, steps=20_000, batch=8, learning_rate=3e-3)
 TOKENS = 65536
 PAGE = Path(__file__).parents[1] / "docs" / "bundled_model.md"
 COLUMNS = ["rho", "ln_mediated", "freq_mediated", "w_norm", "logit_var", "cos_freq", "loss_abs_delta", "entropy_delta", "kl_freq_abs_delta"]

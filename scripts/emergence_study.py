@@ -2,9 +2,9 @@
 
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 2]
 
-Trains the tiny preset with one thing changed at a time, and one model of larger steps, on Python's standard library, and writes the page's
+Trains the tiny preset with one thing changed at a time, and two models of larger steps, on Python's standard library, and writes the page's
 tables from what was measured; each study's picture lies in its folder. It can be stopped and goes on where it was when it is started again;
-about two and a half hours on one CPU core.
+about three and a half hours on one CPU core.
 """
 
 import dataclasses
@@ -36,9 +36,19 @@ QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
     "vocab_size": (BASE, {"vocab_size": [1024]}),
 }
 
-# Steps of 8,192 tokens, and the two weakest directions as the null space.
-LARGE_STEPS = dataclasses.replace(PRESETS["tiny"], layers=3, width=64, heads=2, neurons=256, steps=4000, learning_rate=4e-3)
-LARGE_STEPS_TRACK = TrackConfig(points=40, effects_every=2, tokens=8192, k=2)
+# Single models, followed step by step: heading, recipe, what is tracked.
+FOLLOWED = {
+    "larger_steps": (
+        "Larger steps",
+        dataclasses.replace(PRESETS["tiny"], layers=3, width=64, heads=2, neurons=256, steps=4000, learning_rate=4e-3),
+        TrackConfig(points=40, effects_every=2, tokens=8192, k=2),
+    ),
+    "spare_width": (
+        "A stream wider than the vocabulary needs",
+        dataclasses.replace(PRESETS["tiny"], width=128, heads=4, neurons=512, vocab_size=260, steps=20_000, batch=8, learning_rate=3e-3),
+        TrackConfig(points=60, effects_every=3, tokens=8192),
+    ),
+}
 
 SHOWN = (
     "model_type",
@@ -64,6 +74,7 @@ STEP_HEAD = (
     "its rho",
     "its ln_mediated",
     "its entropy_delta, nats",
+    "entropy neurons by the rule",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
 
@@ -105,11 +116,26 @@ def step_rows(e: Emergence, since: int = 300) -> list[str]:
             for r in above.nlargest(1, "ln_mediated").itertuples()
         ]
         row = f"{figures['step']} | {figures['loss']:.3f} | {figures['entropy']:.3f} | {len(above)} | {neurons['rho'].max():.2f}"
-        lines.append(f"| {row} | {best[0] if best else '– | – | – | –'} |")
+        lines.append(f"| {row} | {best[0] if best else '– | – | – | –'} | {neurons['is_entropy_neuron'].sum()} |")
     return lines
 
 
-def page(tables: dict[str, pd.DataFrame], seeds: int, large_steps: Emergence | None) -> str:
+def followed(heading: str, config: TrainConfig, e: Emergence) -> list[str]:
+    chance = e.steps["rho_chance"].iloc[0]
+    return [
+        "",
+        f"## {heading}",
+        "",
+        f"One seed of {described(config)}: steps of {config.batch * config.context:,} tokens. With k = {e.facts['k']} the chance level of rho, "
+        f"the 99% quantile of the largest of {e.facts['n_neurons']} random directions, is {chance:.3f}.",
+        "",
+        "| " + " | ".join(STEP_HEAD) + " |",
+        "|---" * len(STEP_HEAD) + "|",
+        *step_rows(e),
+    ]
+
+
+def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergence]) -> str:
     head = ["| models | " + " | ".join(OUTCOMES.values()) + " |", "|---" * (len(OUTCOMES) + 1) + "|"]
     lines = [
         "# What was measured of tiny models",
@@ -124,36 +150,28 @@ def page(tables: dict[str, pd.DataFrame], seeds: int, large_steps: Emergence | N
     for name, (_, vary) in QUESTIONS.items():
         if name in tables:
             lines += rows(tables[name], list(vary))
-    if large_steps:
-        facts = large_steps.facts
-        lines += [
-            "",
-            "## Larger steps",
-            "",
-            f"One seed of {described(LARGE_STEPS)}: steps of {LARGE_STEPS.batch * LARGE_STEPS.context:,} tokens. With k = {facts['k']} the chance "
-            f"level of rho, the 99% quantile of the largest of {facts['n_neurons']} random directions, is {large_steps.steps['rho_chance'].iloc[0]:.3f}.",
-            "",
-            "| " + " | ".join(STEP_HEAD) + " |",
-            "|---" * len(STEP_HEAD) + "|",
-            *step_rows(large_steps),
-        ]
+    for name, e in tracks.items():
+        heading, config, _ = FOLLOWED[name]
+        lines += followed(heading, config, e)
     return "\n".join([*lines, ""])
 
 
 def main(out: Path = Path("runs/emergence_study"), seeds: int = 2) -> None:
-    def write(large_steps: Emergence | None = None) -> None:
+    def write() -> None:
         with replacing(PAGE) as path:
-            path.write_text(page(tables, seeds, large_steps))
+            path.write_text(page(tables, seeds, tracks))
 
+    tracks: dict[str, Emergence] = {}
     tables: dict[str, pd.DataFrame] = {}
     for name, (base, vary) in QUESTIONS.items():
         print(f"{name}: {vary}", flush=True)
         tables[name] = study(base, vary, seeds, lambda: documents("stdlib"), out / name, track=TRACK, resume=True, report=report)
         write()
-    print("larger steps", flush=True)
-    folder = out / "large_steps"
-    train(LARGE_STEPS, lambda: documents("stdlib"), folder, track=LARGE_STEPS_TRACK, resume=True, report=report)
-    write(Emergence.load(folder))
+    for name, (heading, config, track) in FOLLOWED.items():
+        print(heading, flush=True)
+        train(config, lambda: documents("stdlib"), out / name, track=track, resume=True, report=report)
+        tracks[name] = Emergence.load(out / name)
+        write()
 
 
 if __name__ == "__main__":
