@@ -1,9 +1,11 @@
 """Checkpoints of a training run: each a folder named after its step, there whole or not at all."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ def save(folder: Path, step: int, state: Any) -> None:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        with ocp.StandardCheckpointer() as checkpointer:
+        needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(temporary).free
+        if free < needed:
+            raise OSError(f"{free:,} bytes are free and {needed:,} needed")
+        with _silenced("absl", "asyncio"), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "state", state)
         (temporary / DIGESTS).write_text(json.dumps(_digests(temporary)))
         shutil.rmtree(target, ignore_errors=True)
@@ -40,6 +45,19 @@ def save(folder: Path, step: int, state: Any) -> None:
         raise InputError(
             f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; make room there and go on with --resume"
         ) from error
+
+
+@contextlib.contextmanager
+def _silenced(*names: str) -> Iterator[None]:
+    """Without what these loggers say: orbax's threads log the trace of every failure that it raises besides."""
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def steps(folder: Path) -> list[int]:
