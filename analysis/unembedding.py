@@ -31,20 +31,21 @@ class Readout:
 def readout(config: DecoderConfig, params: Params, convention: Convention = "paper", dtype: Any = jnp.float32) -> Readout:
     """The last layer's readout. Changes nothing in `params`.
 
-    "paper": the final norm's gain and bias are folded into the unembedding; LayerNorm models lose the mean over d of each column of W_U
+    "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in; LayerNorm models lose the mean over d of each column of W_U
     and of each write direction (the norm ignores it); W_U and b_U lose their mean over the vocabulary (the softmax ignores it).
     "raw": weights as they stand.
     """
     W_U = unembedding(config, params).astype(dtype)
-    b_U = jnp.zeros(W_U.shape[1], dtype)
+    b_U = params["unembed"]["b"].astype(dtype) if config.head_bias else jnp.zeros(W_U.shape[1], dtype)
     w_out = params["blocks"]["mlp"]["w_out"][-1].astype(dtype)
     if convention == "raw":
         return Readout(W_U, b_U, w_out)
     with jax.default_matmul_precision("highest"):
-        ln_final = params["ln_final"]
-        if config.norm == "layer":
-            b_U = b_U + ln_final["bias"].astype(dtype) @ W_U
-        W_U = W_U * ln_final["scale"].astype(dtype)[:, None]
+        if config.norm_bias:
+            b_U = b_U + params["ln_final"]["bias"].astype(dtype) @ W_U
+        if config.norm_gain:
+            W_U = W_U * (config.gain_offset + params["ln_final"]["scale"].astype(dtype))[:, None]
+    W_U, b_U, w_out = W_U * config.logit_scale, b_U * config.logit_scale, w_out * config.residual_scale
     W_U, w_out = centre(config, W_U.T).T, centre(config, w_out)
     return Readout(W_U - W_U.mean(1, keepdims=True), b_U - b_U.mean(), w_out)
 

@@ -1,7 +1,7 @@
 """What a decoder is (`DecoderConfig`), and how a Hugging Face `config.json` is read without losing a word of it (`Attributes`)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from jaxconf.models.errors import InputError
@@ -9,13 +9,14 @@ from jaxconf.models.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Rotary:
-    """Rotary position embedding of the first `dim` entries of each head, in the half-split layout.
+    """Rotary position embedding of the first `dim` entries of each head.
 
     Source: Su et al. 2021 (arXiv 2104.09864); `llama3` frequencies as released with Llama 3.1.
     """
 
     dim: int  # rotated entries of a head (an odd number counts as the next even one); the rest pass through
     base: float  # wavelengths run from 2π to 2π·base
+    pairs: bool = False  # neighbouring entries turn together (GPT-J's layout), not those that are half of `dim` apart
     scaling: Literal["none", "linear", "llama3"] = "none"
     factor: float = 1.0  # positions (linear) or long wavelengths (llama3) are stretched by this
     low_freq_factor: float = 1.0  # llama3: wavelengths above original_positions / low are stretched in full
@@ -23,7 +24,7 @@ class Rotary:
     original_positions: int = 8192  # llama3: the context before stretching
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Everything that the forward pass depends on, for every family. Hashable, so it can be a static argument of `jax.jit`."""
 
@@ -36,18 +37,35 @@ class DecoderConfig:
     d_mlp: int
     vocab_size: int
     n_positions: int  # the longest sequence that the model takes
+
     norm: Literal["layer", "rms"]
     norm_eps: float
+    norm_gain: bool = True
+    norm_bias: bool = False
+    gain_offset: float = 0.0  # the gain is this plus the parameter
+
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"]  # "gelu" is the exact one, by erf
-    gated: bool  # the MLP is act(gate)·in instead of act(in)
-    parallel: bool  # attention and MLP both read the stream before the block
-    learned_positions: bool  # a table of positions is added to the embedding
-    rotary: Rotary | None
+    gated: bool = False  # the MLP is act(gate)·in instead of act(in)
+    parallel: bool = False  # attention and MLP both read the stream before the block …
+    shared_norm: bool = False  # … through one norm, ln1
+    mlp_bias: bool = False
+
+    learned_positions: bool = False  # a table of positions is added to the embedding
+    rotary: Rotary | None = None
+    unrotated: tuple[int, ...] = ()  # layers whose queries and keys are not turned
+
     attn_scale: float  # factor on q·k
-    attn_scale_by_layer: bool  # layer i divides its scores by i + 1
-    qkv_bias: bool
-    attn_out_bias: bool
-    mlp_bias: bool
+    attn_scale_by_layer: bool = False  # layer i divides its scores by i + 1
+    windows: tuple[int, ...] = ()  # of each layer: how many positions a query sees, its own and those before it; empty: all
+    qk_norm: bool = False  # RMSNorm of each query and key head
+    qkv_clip: float | None = None  # queries, keys and values are cut to ± this
+    qkv_bias: bool = False
+    attn_out_bias: bool = False
+
+    embed_scale: float = 1.0  # factor on the embedding
+    residual_scale: float = 1.0  # factor on what attention and MLP add to the stream
+    logit_scale: float = 1.0  # factor on the logits
+    head_bias: bool = False  # the unembedding adds a bias
     tied: bool  # the unembedding is the embedding, transposed
 
     def axis_sizes(self) -> dict[str, int]:
@@ -63,6 +81,8 @@ class DecoderConfig:
             "positions": self.n_positions,
         }
 
+
+NO_WINDOW = 2**30  # of a layer without one among others that have one
 
 ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
     "gelu": "gelu",
@@ -131,10 +151,42 @@ class Attributes:
             )
         return ACTIVATIONS[found]
 
-    def rotary(self, d_head: int, base_name: str = "rope_theta", share_name: str = "partial_rotary_factor", share: float = 1.0) -> Rotary:
+    def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
+        """The sizes that Llama and its many kin name alike, but for that of a head."""
+        heads = self.take("num_attention_heads")
+        return {
+            "n_layers": self.take("num_hidden_layers"),
+            "d_model": self.take("hidden_size"),
+            "n_heads": heads,
+            "n_kv_heads": self.take("num_key_value_heads", n_kv_heads or heads),
+            "d_mlp": self.take("intermediate_size"),
+            "vocab_size": self.take("vocab_size"),
+            "n_positions": self.take("max_position_embeddings", n_positions),
+        }
+
+    def windows(self, n_layers: int, sliding: Callable[[int], bool] = lambda layer: True, size: int = 0) -> tuple[int, ...]:
+        """`windows` from `sliding_window` (`size` where absent) and `layer_types`, or else those layers for which `sliding` holds."""
+        size = self.take("sliding_window", 0) if "sliding_window" in self._values else size
+        kinds = self.take("layer_types", ["sliding_attention" if sliding(i) else "full_attention" for i in range(n_layers)])
+        if len(kinds) != n_layers or not {*kinds} <= {"sliding_attention", "full_attention"}:
+            raise InputError(
+                f"{self._within} sets layer_types to {kinds!r}; give sliding_attention or full_attention for each of {n_layers} layers"
+            )
+        if not size or "sliding_attention" not in kinds:
+            return ()
+        return tuple(size if kind == "sliding_attention" else NO_WINDOW for kind in kinds)
+
+    def rotary(
+        self,
+        d_head: int,
+        base_name: str = "rope_theta",
+        share_name: str = "partial_rotary_factor",
+        share: float = 1.0,
+        base: float = 10000.0,
+    ) -> Rotary:
         """Rotary settings, from `rope_parameters` or from the older flat names with `rope_scaling`."""
         nested = self.take("rope_parameters", {})
-        flat = {"rope_theta": self.take(base_name, 10000.0), "partial_rotary_factor": self.take(share_name, share)}
+        flat = {"rope_theta": self.take(base_name, base), "partial_rotary_factor": self.take(share_name, share)}
         scaling = self.take("rope_scaling", {})  # where both are given, transformers lets this one win
         rope = Attributes({**flat, **(scaling or nested)}, "the rotary settings of config.json")
         kind = rope.take("rope_type", rope.take("type", "default"))
@@ -144,10 +196,17 @@ class Attributes:
         if kind == "default":
             rotary = Rotary(dim, base)
         elif kind == "linear":
-            rotary = Rotary(dim, base, "linear", rope.take("factor"))
+            rotary = Rotary(dim, base, scaling="linear", factor=rope.take("factor"))
         elif kind == "llama3":
-            low, high = rope.take("low_freq_factor"), rope.take("high_freq_factor")
-            rotary = Rotary(dim, base, "llama3", rope.take("factor"), low, high, rope.take("original_max_position_embeddings"))
+            rotary = Rotary(
+                dim,
+                base,
+                scaling="llama3",
+                factor=rope.take("factor"),
+                low_freq_factor=rope.take("low_freq_factor"),
+                high_freq_factor=rope.take("high_freq_factor"),
+                original_positions=rope.take("original_max_position_embeddings"),
+            )
         else:
             raise InputError(f"rotary scaling {kind!r} in config.json is not supported, only default, linear and llama3; use another model")
         rope.finish()

@@ -82,7 +82,10 @@ def _place(site: str) -> int | str:
 
 
 def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, sites: Sites) -> jax.Array:
-    resid = sites("hook_embed", params["tokens"][tokens])
+    resid = params["tokens"][tokens]
+    if config.embed_scale != 1:
+        resid = resid * jnp.asarray(config.embed_scale, resid.dtype)
+    resid = sites("hook_embed", resid)
     if config.learned_positions:
         resid = resid + sites("hook_pos_embed", jnp.broadcast_to(params["positions"][: tokens.shape[1]], resid.shape))
     return resid
@@ -122,16 +125,25 @@ def _within(site: str, layer: int) -> str:
 
 def _block(config: DecoderConfig, params: Params, resid: jax.Array, layer: jax.Array, sites: Sites) -> jax.Array:
     resid = sites("hook_resid_pre", resid)
-    attn_out = attention(config, params["attn"], norm(config, params["ln1"], resid, sites, "ln1"), layer, sites)
-    attn_out = sites("hook_attn_out", attn_out)
+    normed = norm(config, params.get("ln1", {}), resid, sites, "ln1")
+    attn_out = sites("hook_attn_out", _added(config, attention(config, params["attn"], normed, layer, sites)))
     mid = resid if config.parallel else sites("hook_resid_mid", resid + attn_out)
-    mlp_out = sites("hook_mlp_out", mlp(config, params["mlp"], norm(config, params["ln2"], mid, sites, "ln2"), sites))
+    if not config.shared_norm:
+        normed = norm(config, params.get("ln2", {}), mid, sites, "ln2")
+    mlp_out = sites("hook_mlp_out", _added(config, mlp(config, params["mlp"], normed, sites)))
     return sites("hook_resid_post", resid + attn_out + mlp_out if config.parallel else mid + mlp_out)
 
 
+def _added(config: DecoderConfig, out: jax.Array) -> jax.Array:
+    return out * jnp.asarray(config.residual_scale, out.dtype) if config.residual_scale != 1 else out
+
+
 def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sites) -> jax.Array:
-    normed = norm(config, params["ln_final"], resid, sites, "ln_final")
-    return jnp.einsum("btd,dv->btv", normed, unembedding(config, params), preferred_element_type=jnp.float32)
+    normed = norm(config, params.get("ln_final", {}), resid, sites, "ln_final")
+    logits = jnp.einsum("btd,dv->btv", normed, unembedding(config, params), preferred_element_type=jnp.float32)
+    if config.head_bias:
+        logits = logits + params["unembed"]["b"]
+    return logits * config.logit_scale if config.logit_scale != 1 else logits
 
 
 def unembedding(config: DecoderConfig, params: Params) -> jax.Array:

@@ -20,9 +20,14 @@ def norm_scale(config: DecoderConfig, centred: jax.Array) -> jax.Array:
 
 
 def norm(config: DecoderConfig, params: dict[str, Any], x: jax.Array, sites: Sites, name: str) -> jax.Array:
-    """The norm of x [… d] with gain and (LayerNorm) bias; sites `{name}.hook_scale` [… 1] and `{name}.hook_normalized` [… d]."""
+    """The norm of x [… d] with its gain and bias; sites `{name}.hook_scale` [… 1] and `{name}.hook_normalized` [… d]."""
     centred = centre(config, x.astype(jnp.float32))
     scale = sites(f"{name}.hook_scale", norm_scale(config, centred))
     normalized = sites(f"{name}.hook_normalized", centred / scale)
-    y = normalized * params["scale"]
-    return (y + params["bias"] if config.norm == "layer" else y).astype(x.dtype)
+    y = normalized * gain(config, params)
+    return (y + params["bias"] if config.norm_bias else y).astype(x.dtype)
+
+
+def gain(config: DecoderConfig, params: dict[str, Any]) -> jax.Array | float:
+    """What a norm multiplies by, [d], or 1 where it has no parameters."""
+    return config.gain_offset + params["scale"].astype(jnp.float32) if config.norm_gain else 1.0

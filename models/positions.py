@@ -21,11 +21,16 @@ def frequencies(rotary: Rotary) -> np.ndarray:
 
 
 def rotate(rotary: Rotary, x: jax.Array) -> jax.Array:
-    """x [b t h k] with entry i and entry i + r of the first 2r turned by the angle of pair i at position t."""
+    """x [b t h k] with the two entries of each pair turned by the pair's angle at position t.
+
+    Pair i holds entries i and i + r of the first 2r, or with `rotary.pairs` 2i and 2i + 1.
+    """
     freqs = frequencies(rotary)
     angles = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None] * freqs  # t r
     cos, sin = jnp.cos(angles)[:, None, :], jnp.sin(angles)[:, None, :]  # t 1 r
     turned, passed = x[..., : 2 * len(freqs)].astype(jnp.float32), x[..., 2 * len(freqs) :]
-    first, second = jnp.split(turned, 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    side = -1 if rotary.pairs else -2  # where an entry's place in its pair stands among the axes
+    halves = turned.reshape(*x.shape[:3], *((-1, 2) if rotary.pairs else (2, -1)))
+    first, second = jnp.moveaxis(halves, side, 0)
+    turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], side).reshape(turned.shape)
     return jnp.concatenate([turned.astype(x.dtype), passed], axis=-1)

@@ -144,6 +144,79 @@ CASES: dict[str, dict[str, Any]] = {
         "rope_theta": 1000.0,
         "partial_rotary_factor": 0.5,
     },
+    "stablelm-parallel": _STABLELM | {"use_parallel_residual": True, "num_key_value_heads": 2, "num_hidden_layers": 3},
+    "mistral": _LLAMA
+    | {
+        "model_type": "mistral",
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "sliding_window": 24,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1000000.0,
+    },
+    "mistral-open": _LLAMA | {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": None, "tie_word_embeddings": True},
+    "qwen2": _LLAMA | {"model_type": "qwen2", "num_key_value_heads": 2, "sliding_window": 8, "layer_types": None, "rope_theta": 1000000.0},
+    "qwen2-window": _LLAMA
+    | {
+        "model_type": "qwen2",
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 4,
+        "use_sliding_window": True,
+        "sliding_window": 20,
+        "max_window_layers": 1,
+        "tie_word_embeddings": True,
+    },
+    "qwen3": _LLAMA | {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 12, "attention_bias": False, "rms_norm_eps": 0.1},
+    "qwen3-window": _LLAMA
+    | {
+        "model_type": "qwen3",
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "attention_bias": True,
+        "use_sliding_window": True,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "smollm3": _LLAMA | {"model_type": "smollm3", "pad_token_id": None, "num_hidden_layers": 5, "num_key_value_heads": 2},
+    "smollm3-window": _LLAMA
+    | {
+        "model_type": "smollm3",
+        "pad_token_id": None,
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 4,
+        "no_rope_layers": [0, 1, 0],
+        "use_sliding_window": True,
+        "sliding_window": 30,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": False,
+    },
+    "granite": _LLAMA
+    | {
+        "model_type": "granite",
+        "num_key_value_heads": 2,
+        "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.2,
+        "residual_multiplier": 0.4,
+        "logits_scaling": 2.5,
+        "tie_word_embeddings": True,
+    },
+    "granite-bias": _LLAMA | {"model_type": "granite", "attention_bias": True, "mlp_bias": True},
+    "olmo": _LLAMA | {"model_type": "olmo", "num_key_value_heads": 2, "clip_qkv": 0.7},
+    "olmo-bias": _LLAMA | {"model_type": "olmo", "attention_bias": True, "tie_word_embeddings": True, "num_hidden_layers": 3},
+    "gemma": _LLAMA | {"model_type": "gemma", "num_key_value_heads": 1, "head_dim": 12, "hidden_activation": None},
+    "gemma-bias": _LLAMA
+    | {"model_type": "gemma", "num_key_value_heads": 4, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": False},
+    "cohere": _LLAMA | {"model_type": "cohere", "num_key_value_heads": 2, "layer_norm_eps": 1e-3, "logit_scale": 0.4},
+    "cohere-bias": _LLAMA
+    | {"model_type": "cohere", "attention_bias": True, "logit_scale": 0.7, "tie_word_embeddings": False, "num_hidden_layers": 3},
+    "starcoder2": _LLAMA | {"model_type": "starcoder2", "num_key_value_heads": 2, "sliding_window": 24, "norm_epsilon": 0.1},
+    "starcoder2-bare": _LLAMA
+    | {"model_type": "starcoder2", "num_key_value_heads": 4, "use_bias": False, "tie_word_embeddings": False, "hidden_act": "gelu"},
+    "phi": _LLAMA | {"model_type": "phi", "num_key_value_heads": 4, "layer_norm_eps": 1e-3},
+    "phi-gqa": _LLAMA
+    | {"model_type": "phi", "num_key_value_heads": 2, "partial_rotary_factor": 0.25, "num_hidden_layers": 3, "hidden_act": "relu"},
 }
 
 

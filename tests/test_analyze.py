@@ -40,15 +40,24 @@ SHAPE = {
     "eos_token_id": 0,
 }
 HF = {"layer": {"model_type": "gpt_neox", **SHAPE}, "rms": {"model_type": "llama", "mlp_bias": True, **SHAPE}}
+# What else can stand between a neuron and the logits.
+OTHERS = {
+    "factors": {"model_type": "granite", "residual_multiplier": 0.6, "logits_scaling": 0.7, "embedding_multiplier": 2.0, **SHAPE},
+    "norm without parameters": {"model_type": "olmo", **SHAPE},
+    "gain of 1 and more": {"model_type": "gemma", "num_key_value_heads": 2, "head_dim": 16, **SHAPE},
+    "one LayerNorm without bias": {"model_type": "cohere", "logit_scale": 0.8, **SHAPE},
+    "biased head": {"model_type": "phi", **SHAPE},
+}
 
 
 def random_model(kind: str, seed: int = 0) -> LanguageModel:
     """Parameters of a size that gives confident predictions, no gain or bias at its default."""
-    config = config_from_hf(HF[kind])
+    hf = (HF | OTHERS)[kind]
+    config = config_from_hf(hf)
     params = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))["params"]
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda w: w + 0.3 * rng.standard_normal(w.shape).astype(np.float32), params)
-    return LanguageModel(config, params, f"random {kind}", None, Path(), HF[kind])
+    return LanguageModel(config, params, f"random {kind}", None, Path(), hf)
 
 
 def windows_for(lm: LanguageModel, count: int = 3, length: int = 24) -> np.ndarray:
@@ -117,8 +126,13 @@ def rerun(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.nd
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("kind", HF)
-@pytest.mark.parametrize(("ablation", "value"), [("mean", 0.0), ("zero", 0.0), ("fixed", 1.7), ("scale", -2.0)])
+@pytest.mark.parametrize(
+    ("kind", "ablation", "value"),
+    [
+        *((kind, *ablation) for kind in HF for ablation in (("mean", 0.0), ("zero", 0.0), ("fixed", 1.7), ("scale", -2.0))),
+        *((kind, "mean", 0.0) for kind in OTHERS),
+    ],
+)
 def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
     lm = random_model(kind)
     tokens = windows_for(lm)

@@ -291,7 +291,11 @@ def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> 
         ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'mscale'", "rotary"]),
         ("llama", {"final_logit_softcapping": 30.0}, ["'final_logit_softcapping'"]),
         ("stablelm", {"qk_layernorm": True}, ["'qk_layernorm'", "True", "only False"]),
-        ("stablelm", {"use_parallel_residual": True}, ["'use_parallel_residual'", "True", "only False"]),
+        ("cohere", {"use_qk_norm": True}, ["'use_qk_norm'", "True", "only False"]),
+        ("phi", {"qk_layernorm": True}, ["'qk_layernorm'", "True", "only False"]),
+        ("gemma", {"use_bidirectional_attention": True}, ["'use_bidirectional_attention'", "True", "only False"]),
+        ("qwen2-window", {"layer_types": ["full_attention"]}, ["layer_types", "each of 3 layers"]),
+        ("mistral", {"layer_types": ["full_attention", "chunked_attention"]}, ["layer_types", "chunked_attention"]),
     ],
 )
 def test_attributes_that_are_not_understood(name: str, values: dict[str, Any], says: list[str], tmp_path: Path) -> None:

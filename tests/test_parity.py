@@ -15,7 +15,7 @@ import pytest
 
 from jaxconf.mesh import make_mesh
 from jaxconf.models.decoder import site_shapes
-from jaxconf.models.families import config_from_hf
+from jaxconf.models.families import FAMILIES, config_from_hf
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.run import BUNDLED
 
@@ -115,27 +115,33 @@ MODULES = {
         "model.norm",
     ),
 }
-MODULES["stablelm"] = MODULES["llama"]
+LLAMA_KIN = ("llama", "stablelm", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo", "gemma", "cohere")
+MODULES |= dict.fromkeys(LLAMA_KIN, MODULES["llama"])
+MODULES["starcoder2"] = (*MODULES["llama"][:5], "mlp.c_fc", "mlp.c_proj", "model.norm")
+MODULES["phi"] = (*MODULES["llama"][:4], "self_attn.dense", "mlp.fc1", "mlp.fc2", "model.final_layernorm")
 
 
 def qkv(config: Any, seen: Recorder, layer: str) -> tuple[np.ndarray, ...]:
     """Queries, keys and values, each [b t h k], before the rotation."""
-    if config.model_type in ("llama", "stablelm"):
-        flat = [seen.outputs[f"{layer}.self_attn.{name}_proj"] for name in "qkv"]
-        return tuple(x.reshape(*x.shape[:2], -1, config.d_head) for x in flat)
     if config.model_type == "gpt2":
         fused = seen.outputs[f"{layer}.attn.c_attn"]
         return tuple(np.moveaxis(fused.reshape(*fused.shape[:2], 3, config.n_heads, config.d_head), 2, 0))
-    fused = seen.outputs[f"{layer}.attention.query_key_value"]
-    return tuple(np.moveaxis(fused.reshape(*fused.shape[:2], config.n_heads, 3, config.d_head), 3, 0))
+    if config.model_type == "gpt_neox":
+        fused = seen.outputs[f"{layer}.attention.query_key_value"]
+        return tuple(np.moveaxis(fused.reshape(*fused.shape[:2], config.n_heads, 3, config.d_head), 3, 0))
+    flat = [seen.outputs[f"{layer}.self_attn.{name}_proj"] for name in "qkv"]
+    if config.qkv_clip:
+        flat = [np.clip(x, -config.qkv_clip, config.qkv_clip) for x in flat]
+    return tuple(x.reshape(*x.shape[:2], -1, config.d_head) for x in flat)
 
 
 def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
     """Every site's value as transformers computes it. A norm's scale and normalized stream follow from what enters it."""
     embed, layers, ln1, ln2, attn_out, mlp_in, mlp_out, ln_final = MODULES[config.model_type]
-    sites = {"hook_embed": seen.outputs[embed]}
+    sites = {"hook_embed": seen.outputs[embed] if config.learned_positions else seen.hidden_states[0]}
     if config.learned_positions:
         sites["hook_pos_embed"] = seen.outputs["transformer.wpe"]
+    rotations = iter(seen.rotated)
 
     def add_norm(site: str, module: str) -> None:
         x = seen.inputs[module].astype(np.float64)
@@ -148,7 +154,8 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
         q, k, v = qkv(config, seen, layer)
         sites |= {block + "attn.hook_q": q, block + "attn.hook_k": k, block + "attn.hook_v": v}
         if config.rotary:
-            for site, rotated, x in (("attn.hook_rot_q", seen.rotated[i][0], q), ("attn.hook_rot_k", seen.rotated[i][1], k)):
+            rotated_q, rotated_k = (q, k) if i in config.unrotated else next(rotations)
+            for site, rotated, x in (("attn.hook_rot_q", rotated_q, q), ("attn.hook_rot_k", rotated_k, k)):
                 sites[block + site] = np.concatenate([rotated, x[..., rotated.shape[-1] :]], -1)  # StableLM turns only what it has cut off
         z = seen.inputs[f"{layer}.{attn_out}"]
         sites |= {
@@ -156,10 +163,10 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             block + "attn.hook_attn_scores": seen.scores[i],
             block + "attn.hook_pattern": seen.attentions[i],
             block + "attn.hook_z": z.reshape(*z.shape[:2], config.n_heads, config.d_head),
-            block + "hook_attn_out": seen.outputs[f"{layer}.{attn_out}"],
+            block + "hook_attn_out": seen.outputs[f"{layer}.{attn_out}"] * np.float32(config.residual_scale),
             block + "mlp.hook_pre": seen.outputs[f"{layer}.{mlp_in}"],
             block + "mlp.hook_post": seen.inputs[f"{layer}.{mlp_out}"],
-            block + "hook_mlp_out": seen.outputs[f"{layer}.{mlp_out}"],
+            block + "hook_mlp_out": seen.outputs[f"{layer}.{mlp_out}"] * np.float32(config.residual_scale),
             block + "hook_resid_post": seen.inputs[ln_final if i == config.n_layers - 1 else f"{layers}.{i + 1}.{ln1}"],
         }
         if not config.parallel:
@@ -167,7 +174,8 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
         if config.gated:
             sites[block + "mlp.hook_pre_linear"] = seen.outputs[f"{layer}.mlp.up_proj"]
         add_norm(block + "ln1", f"{layer}.{ln1}")
-        add_norm(block + "ln2", f"{layer}.{ln2}")
+        if not config.shared_norm:
+            add_norm(block + "ln2", f"{layer}.{ln2}")
     add_norm("ln_final", ln_final)
     return sites
 
@@ -175,10 +183,10 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
 def norm_output(lm: LanguageModel, name: str, normalized: np.ndarray) -> np.ndarray:
     """What leaves a norm, from its `hook_normalized` site."""
     *block, norm = name.split(".")
-    params = lm.params["blocks"][norm] if block else lm.params[norm]
-    gain, bias = np.asarray(params["scale"]), np.asarray(params.get("bias", 0))
+    params = (lm.params["blocks"] if block else lm.params).get(norm, {})
+    gain, bias = lm.config.gain_offset + np.asarray(params.get("scale", 1)), np.asarray(params.get("bias", 0))
     if block:
-        gain, bias = gain[int(block[1])], bias[int(block[1])] if bias.ndim else bias
+        gain, bias = (x[int(block[1])] if x.ndim else x for x in (gain, bias))
     return normalized * gain + bias
 
 
@@ -200,10 +208,12 @@ def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypat
     for site, value in theirs.items():
         ours = np.asarray(out.captured[site])
         assert ours.shape == value.shape, site
-        if site.endswith("attn_scores"):  # above the diagonal theirs are huge and ours infinite
-            causal = np.tril(np.ones(value.shape[-2:], bool))
-            assert np.isneginf(ours[..., ~causal]).all()
-            ours, value = ours[..., causal], value[..., causal]
+        if site.endswith("attn_scores"):  # of what is not seen theirs are huge and ours infinite
+            layer = int(site.split(".")[1])
+            back = np.subtract.outer(np.arange(value.shape[-2]), np.arange(value.shape[-1]))
+            seen_by = (back >= 0) & (back < (lm.config.windows[layer] if lm.config.windows else back.size))
+            assert np.isneginf(ours[..., ~seen_by]).all()
+            ours, value = ours[..., seen_by], value[..., seen_by]
         worst = max(worst, np.abs(ours - value).max())
         np.testing.assert_allclose(ours, value, rtol=1e-5, atol=1e-4, err_msg=site)
     print(f"{name}: max |Δlogit| {error:.1e} of {np.abs(seen.logits).max():.1f}; max |Δsite| {worst:.1e}")
@@ -215,7 +225,8 @@ def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypat
     np.testing.assert_array_equal(seen.hidden_states[-1], seen.outputs[ln_final])
     for i, hidden in enumerate(seen.hidden_states[:-1]):
         np.testing.assert_allclose(out.captured[f"blocks.{i}.hook_resid_pre"], hidden, atol=1e-4)
-        for ln, module in zip(("ln1", "ln2"), MODULES[lm.config.model_type][2:4], strict=True):
+        norms = ("ln1",) if lm.config.shared_norm else ("ln1", "ln2")
+        for ln, module in zip(norms, MODULES[lm.config.model_type][2:], strict=False):
             normalized = np.asarray(out.captured[f"blocks.{i}.{ln}.hook_normalized"])
             layer = f"{MODULES[lm.config.model_type][1]}.{i}.{module}"
             np.testing.assert_allclose(norm_output(lm, f"blocks.{i}.{ln}", normalized), seen.outputs[layer], atol=1e-4)
@@ -258,8 +269,8 @@ def test_what_transformers_saves_loads(name: str, find: Callable[[str], Path], t
     np.testing.assert_array_equal(again.apply(tokens).logits, ours.apply(tokens).logits)
 
 
-@pytest.mark.parametrize("kind", ["GPT2Config", "GPTNeoXConfig", "LlamaConfig", "StableLmConfig"])
-def test_every_attribute_of_a_full_dump_is_known(kind: str) -> None:
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_attribute_of_a_full_dump_is_known(model_type: str) -> None:
     """Some config.json hold all attributes, not only those that differ from the defaults."""
-    full = getattr(transformers, kind)().to_dict()
-    assert config_from_hf(full).model_type == full["model_type"]
+    full = transformers.AutoConfig.for_model(model_type).to_dict()
+    assert config_from_hf(full).model_type == full["model_type"] == model_type

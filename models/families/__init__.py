@@ -11,10 +11,40 @@ from typing import Any
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import gpt2, gpt_neox, llama, stablelm
+from jaxconf.models.families import (
+    cohere,
+    gemma,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    mistral,
+    olmo,
+    phi,
+    qwen2,
+    qwen3,
+    smollm3,
+    stablelm,
+    starcoder2,
+)
 from jaxconf.models.leaves import Leaf
 
-FAMILIES: dict[str, ModuleType] = {"gpt2": gpt2, "gpt_neox": gpt_neox, "llama": llama, "stablelm": stablelm}
+FAMILIES: dict[str, ModuleType] = {
+    "cohere": cohere,
+    "gemma": gemma,
+    "gpt2": gpt2,
+    "gpt_neox": gpt_neox,
+    "granite": granite,
+    "llama": llama,
+    "mistral": mistral,
+    "olmo": olmo,
+    "phi": phi,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "smollm3": smollm3,
+    "stablelm": stablelm,
+    "starcoder2": starcoder2,
+}
 
 
 def family(model_type: str) -> ModuleType:

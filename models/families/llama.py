@@ -2,11 +2,11 @@
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.leaves import Leaf
+from jaxconf.models.families import rows
 
 PREFIX = "model."
 HEAD = "lm_head.weight"
-IGNORED = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # the frequencies, stored by old versions
+IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
@@ -31,11 +31,8 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
-        parallel=False,
-        learned_positions=False,
         rotary=rotary,
         attn_scale=d_head**-0.5,
-        attn_scale_by_layer=False,
         qkv_bias=attention_bias,
         attn_out_bias=attention_bias,
         mlp_bias=mlp_bias,
@@ -43,35 +40,4 @@ def config(hf: Attributes) -> DecoderConfig:
     )
 
 
-def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
-    attn, mlp = "layers.{i}.self_attn.", "layers.{i}.mlp."
-    kv = ("layers", "embed", "kv_heads", "head_dim")
-    table = [
-        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
-        Leaf("blocks/ln1/scale", ("layers", "embed"), "layers.{i}.input_layernorm.weight", init="ones"),
-        Leaf("blocks/attn/wq", ("layers", "embed", "heads", "head_dim"), attn + "q_proj.weight", "(h k) d -> d h k"),
-        Leaf("blocks/attn/wk", kv, attn + "k_proj.weight", "(h k) d -> d h k"),
-        Leaf("blocks/attn/wv", kv, attn + "v_proj.weight", "(h k) d -> d h k"),
-        Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), attn + "o_proj.weight", "d (h k) -> h k d", init="residual"),
-        Leaf("blocks/ln2/scale", ("layers", "embed"), "layers.{i}.post_attention_layernorm.weight", init="ones"),
-        Leaf("blocks/mlp/w_gate", ("layers", "embed", "mlp"), mlp + "gate_proj.weight", "m d -> d m"),
-        Leaf("blocks/mlp/w_in", ("layers", "embed", "mlp"), mlp + "up_proj.weight", "m d -> d m"),
-        Leaf("blocks/mlp/w_out", ("layers", "mlp", "embed"), mlp + "down_proj.weight", "d m -> m d", init="residual"),
-        Leaf("ln_final/scale", ("embed",), "norm.weight", init="ones"),
-    ]
-    if config.qkv_bias:
-        table += [
-            Leaf("blocks/attn/bq", ("layers", "heads", "head_dim"), attn + "q_proj.bias", "(h k) -> h k", init="zeros"),
-            Leaf("blocks/attn/bk", ("layers", "kv_heads", "head_dim"), attn + "k_proj.bias", "(h k) -> h k", init="zeros"),
-            Leaf("blocks/attn/bv", ("layers", "kv_heads", "head_dim"), attn + "v_proj.bias", "(h k) -> h k", init="zeros"),
-            Leaf("blocks/attn/bo", ("layers", "embed"), attn + "o_proj.bias", init="zeros"),
-        ]
-    if config.mlp_bias:
-        table += [
-            Leaf("blocks/mlp/b_gate", ("layers", "mlp"), mlp + "gate_proj.bias", init="zeros"),
-            Leaf("blocks/mlp/b_in", ("layers", "mlp"), mlp + "up_proj.bias", init="zeros"),
-            Leaf("blocks/mlp/b_out", ("layers", "embed"), mlp + "down_proj.bias", init="zeros"),
-        ]
-    if not config.tied:
-        table.append(Leaf("unembed/w", ("embed", "vocab"), HEAD, "v d -> d v"))
-    return tuple(table)
+leaves = rows.llama

@@ -1,0 +1,47 @@
+"""Phi-1.5 and Phi-2: attention and plain MLP side by side behind one LayerNorm, partial rotary positions, biases up to the logits."""
+
+from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.families import rows
+from jaxconf.models.leaves import Leaf
+
+PREFIX = "model."
+HEAD = "lm_head.weight"
+IGNORED = rows.ROTARY
+
+
+def config(hf: Attributes) -> DecoderConfig:
+    hf.expect("qk_layernorm", False)
+    hf.ignore("embd_pdrop", "resid_pdrop")
+    shape = hf.shape()
+    hf.divides(shape["n_heads"], shape["d_model"])
+    d_head = shape["d_model"] // shape["n_heads"]
+    return DecoderConfig(
+        model_type="phi",
+        **shape,
+        d_head=d_head,
+        norm="layer",
+        norm_bias=True,
+        norm_eps=hf.take("layer_norm_eps", 1e-5),
+        activation=hf.activation("hidden_act", "gelu_new"),
+        parallel=True,
+        shared_norm=True,
+        mlp_bias=True,
+        rotary=hf.rotary(d_head, share=0.5),
+        attn_scale=d_head**-0.5,
+        qkv_bias=True,
+        attn_out_bias=True,
+        head_bias=True,
+        tied=hf.take("tie_word_embeddings", False),
+    )
+
+
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    mlp = "layers.{i}.mlp."
+    return (
+        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
+        *rows.norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
+        *rows.attention(config, out="dense"),
+        *rows.mlp(config, w_in=mlp + "fc1", w_out=mlp + "fc2"),
+        *rows.norm(config, "ln_final", "final_layernorm"),
+        *rows.head(config),
+    )

@@ -1,0 +1,40 @@
+"""Qwen2: Llama with biases on queries, keys and values, and in some layers a window."""
+
+from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.families import rows
+
+PREFIX = "model."
+HEAD = "lm_head.weight"
+IGNORED = rows.ROTARY
+
+
+def config(hf: Attributes) -> DecoderConfig:
+    shape = hf.shape(n_positions=32768)
+    hf.divides(shape["n_heads"], shape["d_model"])
+    d_head = shape["d_model"] // shape["n_heads"]
+    return DecoderConfig(
+        model_type="qwen2",
+        **shape,
+        d_head=d_head,
+        norm="rms",
+        norm_eps=hf.take("rms_norm_eps", 1e-6),
+        activation=hf.activation("hidden_act", "silu"),
+        gated=True,
+        rotary=hf.rotary(d_head),
+        attn_scale=d_head**-0.5,
+        windows=windows(hf, shape["n_layers"]),
+        qkv_bias=True,
+        tied=hf.take("tie_word_embeddings", False),
+    )
+
+
+def windows(hf: Attributes, n_layers: int) -> tuple[int, ...]:
+    """Qwen's layers from `max_window_layers` on have a window, if windows are used at all."""
+    first = hf.take("max_window_layers", 28)
+    if not hf.take("use_sliding_window", False):
+        hf.ignore("sliding_window", "layer_types")
+        return ()
+    return hf.windows(n_layers, lambda layer: layer >= first, size=4096)
+
+
+leaves = rows.llama

@@ -1,0 +1,46 @@
+"""StarCoder2: Llama's attention, with biases and a window, between LayerNorms, and a plain MLP."""
+
+from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.families import rows
+from jaxconf.models.leaves import Leaf
+
+PREFIX = "model."
+HEAD = "lm_head.weight"
+IGNORED = rows.ROTARY
+
+
+def config(hf: Attributes) -> DecoderConfig:
+    hf.ignore("residual_dropout", "embedding_dropout")
+    shape = hf.shape(n_kv_heads=2, n_positions=4096)
+    hf.divides(shape["n_heads"], shape["d_model"])
+    d_head = shape["d_model"] // shape["n_heads"]
+    bias = hf.take("use_bias", True)
+    return DecoderConfig(
+        model_type="starcoder2",
+        **shape,
+        d_head=d_head,
+        norm="layer",
+        norm_bias=True,
+        norm_eps=hf.take("norm_epsilon", 1e-5),
+        activation=hf.activation("hidden_act", "gelu_pytorch_tanh"),
+        mlp_bias=bias,
+        rotary=hf.rotary(d_head),
+        attn_scale=d_head**-0.5,
+        windows=hf.windows(shape["n_layers"]),
+        qkv_bias=bias,
+        attn_out_bias=bias,
+        tied=hf.take("tie_word_embeddings", True),
+    )
+
+
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    mlp = "layers.{i}.mlp."
+    return (
+        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
+        *rows.norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
+        *rows.attention(config),
+        *rows.norm(config, "blocks/ln2", "layers.{i}.post_attention_layernorm"),
+        *rows.mlp(config, w_in=mlp + "c_fc", w_out=mlp + "c_proj"),
+        *rows.norm(config, "ln_final", "norm"),
+        *rows.head(config),
+    )
