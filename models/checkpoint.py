@@ -1,6 +1,6 @@
 """Safetensors files in, sharded arrays out, and back.
 
-The file is mapped, each leaf is a lazy view of it (reshape, transpose, pick), and `jax.make_array_from_callback` asks for the slices that
+The file is mapped, each leaf is a lazy view of it (reshape, transpose, slice), and `jax.make_array_from_callback` asks for the slices that
 this host's devices hold: only their bytes are read, and the host's peak is about one device shard of one leaf. Pickle is never loaded.
 """
 
@@ -132,13 +132,9 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any) -> 
     return nest(params)
 
 
-def _layers(config: DecoderConfig, leaf: Leaf) -> list[str]:
-    return [leaf.source.replace("{i}", str(i)) for i in range(config.n_layers if leaf.stacked else 1)]
-
-
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
     rules = family(config.model_type)
-    wanted = {name: leaf for leaf in table for name in _layers(config, leaf)}
+    wanted = {name: leaf for leaf in table for name in leaf.names(config).ravel().tolist()}
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise InputError(f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json")
     left = sorted(name for name in tensors.keys() - wanted.keys() if not re.fullmatch(rules.IGNORED, name))
@@ -166,76 +162,54 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: Any) -> jax.Array:
-    shape = leaf.shape(config)
-    views = [_view(config, leaf, name, tensors[name]) for name in _layers(config, leaf)]
-    target = np.dtype(views[0].dtype if dtype is None else dtype)
+    shape, names = leaf.shape(config), leaf.names(config)
+    for name in names.flat:
+        _check_shape(config, leaf, name, tensors[name])
+    target = np.dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
 
     def piece(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None
+        chosen, within = names[index[: leaf.stacked]], index[leaf.stacked :]
         with np.errstate(over="ignore"):  # what `target` cannot hold becomes Inf, which is refused below
-            if not leaf.stacked:
-                return np.asarray(views[0][index], target)
-            return np.stack([np.asarray(view[index[1:]], target) for view in views[index[0]]])
+            parts = [np.asarray(leaf.read(config, tensors[name].map())[within], target) for name in chosen.flat]
+        return np.stack(parts).reshape(chosen.shape + parts[0].shape) if leaf.stacked else parts[0]
 
     return jax.make_array_from_callback(shape, sharding(mesh, leaf.axes, shape), piece)
 
 
-def _view(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> np.ndarray:
-    axes = leaf.axes[1:] if leaf.stacked else leaf.axes
-    shape = tuple(config.axis_sizes()[axis] for axis in axes)
-    view = tensor.map()
-    if leaf.view:
-        try:
-            view = einops.rearrange(view, leaf.view, **_letters(leaf, shape))
-        except einops.EinopsError:
-            view = np.empty(0)
-        if leaf.pick is not None and view.size:
-            view = view[leaf.pick]
-    if view.shape != shape:
-        sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, shape, strict=True))
+def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:
+    axes, wanted = leaf.axes[leaf.stacked :], leaf.shape(config)[leaf.stacked :]
+    try:
+        found = leaf.read(config, np.broadcast_to(np.empty((), np.uint8), tensor.shape)).shape
+    except einops.EinopsError:
+        found = None
+    if found != wanted:
+        sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, wanted, strict=True))
         raise InputError(
             f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); use weights that match it"
         )
-    return view
-
-
-def _letters(leaf: Leaf, shape: tuple[int, ...]) -> dict[str, int]:
-    letters = leaf.view.split("->")[1].split()
-    return dict(zip(letters if leaf.pick is None else letters[1:], shape, strict=True))
 
 
 def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
-    if not bool(jnp.isfinite(array).all()):
-        axes = tuple(range(1, array.ndim))
-        layer = int(np.argmin(np.asarray(jnp.isfinite(array).all(axes)))) if leaf.stacked else 0
-        raise InputError(f"tensor {_layers(config, leaf)[layer]!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
+    finite = jnp.isfinite(array)
+    if not bool(finite.all()):
+        tensors = np.asarray(finite.all(tuple(range(leaf.stacked, array.ndim))))
+        name = leaf.names(config).flat[int(np.argmin(tensors))]
+        raise InputError(f"tensor {name!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
 
 
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:
     """Write `params` as a safetensors file in the family's Hugging Face layout, by way of a temporary name."""
     tensors: dict[str, np.ndarray] = {}
-    shared: dict[str, list[tuple[int, Leaf, np.ndarray]]] = {}
     for leaf in leaves(config):
         array: Any = params
         for name in leaf.path.split("/"):
             array = array[name]
-        layers = np.asarray(array) if leaf.stacked else np.asarray(array)[None]
-        for name, value in zip(_layers(config, leaf), layers, strict=True):
-            if leaf.pick is None:
-                tensors[name] = _unview(leaf, value)
-            else:
-                shared.setdefault(name, []).append((leaf.pick, leaf, value))
-    for name, parts in shared.items():
-        parts.sort(key=lambda part: part[0])
-        tensors[name] = _unview(parts[0][1], np.stack([value for *_, value in parts]))
+        array, names = np.asarray(array), leaf.names(config)
+        for place, name in np.ndenumerate(names):
+            tensors[name] = leaf.write(config, array[place], tensors.get(name))
     rules = family(config.model_type)
-    named = {name if name == rules.HEAD else rules.PREFIX + name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    head = rules.HEAD.removesuffix("weight")
+    named = {name if name.startswith(head) else rules.PREFIX + name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with replacing(file) as path:
         safetensors.numpy.save_file(named, path, metadata={"format": "pt"})
-
-
-def _unview(leaf: Leaf, value: np.ndarray) -> np.ndarray:
-    if not leaf.view:
-        return value
-    stored, ours = (side.strip() for side in leaf.view.split("->"))
-    return einops.rearrange(value, f"{ours} -> {stored}")

@@ -1,13 +1,25 @@
 """Leaves: one row for each parameter, the single source of its shape, start value, sharding and place in a checkpoint."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import einops
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxconf.models.config import DecoderConfig
+
+
+class Part(NamedTuple):
+    """The stretch [start, stop) of an axis of length `of` that several leaves share."""
+
+    start: int
+    stop: int
+    of: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,18 +28,77 @@ class Leaf:
 
     path: str  # where it stands in `params`, "blocks/attn/wq"
     axes: tuple[str, ...]  # logical axes; stacked leaves begin with "layers"
-    source: str  # the tensor's name without the family's prefix; "{i}" is the layer
-    view: str = ""  # einops pattern from the stored tensor to the leaf without "layers"; empty: as stored
-    pick: int | None = None  # the view's first axis holds several leaves: which one is this
+    source: str  # the tensor's name without the family's prefix; "{i}" is the index on the first axis, "{j}" that on the second
+    view: str = ""  # einops pattern from one stored tensor to the leaf without the axes that the source counts; empty: as stored
+    part: Part | None = None  # what this leaf takes of the view's axis "a"
     init: Literal["normal", "residual", "zeros", "ones"] = "normal"
 
     @property
-    def stacked(self) -> bool:
-        return self.axes[0] == "layers"
+    def stacked(self) -> int:
+        """How many of the leaf's first axes run over tensors."""
+        return ("{i}" in self.source) + ("{j}" in self.source)
 
     def shape(self, config: DecoderConfig) -> tuple[int, ...]:
         sizes = config.axis_sizes()
         return tuple(sizes[axis] for axis in self.axes)
+
+    def names(self, config: DecoderConfig) -> np.ndarray:
+        """The names of its tensors, str, in the shape of the stacked axes."""
+        sizes = self.shape(config)[: self.stacked]
+        places = itertools.product(*map(range, sizes))
+        names = [
+            self.source.replace("{i}", str(place[0]) if place else "").replace("{j}", str(place[-1]) if place else "") for place in places
+        ]
+        return np.array(names).reshape(sizes)
+
+    def read(self, config: DecoderConfig, stored: np.ndarray) -> np.ndarray:
+        """What one stored tensor gives to this leaf, as a view of it where numpy has one.
+
+        Raises einops.EinopsError if the tensor's shape does not fit.
+        """
+        if not self.view:
+            return stored
+        left, flat, right, sizes = self._pattern(config)
+        return einops.rearrange(
+            self._cut(flat, einops.rearrange(stored, f"{left} -> {flat}", **sizes)), f"{flat} -> {right}", **self._own(sizes)
+        )
+
+    def write(self, config: DecoderConfig, value: np.ndarray, stored: np.ndarray | None) -> np.ndarray:
+        """The stored tensor that holds `value`, what `read` gives; `stored` is what other leaves have put there, or None.
+
+        What no leaf holds is 0.
+        """
+        if not self.view:
+            return value
+        left, flat, right, sizes = self._pattern(config)
+        own = einops.rearrange(value, f"{right} -> {flat}", **self._own(sizes))
+        if self.part is None:
+            return einops.rearrange(own, f"{flat} -> {left}")
+        shape = [sizes[letter] for letter in flat.split()]
+        whole = np.zeros(shape, value.dtype) if stored is None else einops.rearrange(stored, f"{left} -> {flat}", **sizes)
+        self._cut(flat, whole)[:] = own
+        return einops.rearrange(whole, f"{flat} -> {left}")
+
+    def _pattern(self, config: DecoderConfig) -> tuple[str, str, str, dict[str, int]]:
+        """The view's stored side, its letters in that order, the leaf's side, and the size of every letter."""
+        left, right = (side.strip() for side in self.view.split("->"))
+        taken = self.part.stop - self.part.start if self.part else 1
+        sizes = {"a": self.part.of} if self.part else {}
+        for group, size in zip(re.findall(r"\([^)]*\)|\w+", right), self.shape(config)[self.stacked :], strict=True):
+            for letter in re.findall(r"\w+", group):
+                if letter != "a":
+                    sizes[letter] = size // taken if "a" in group else size
+        return left, " ".join(re.findall(r"\w+", left)), right, sizes
+
+    def _cut(self, flat: str, array: np.ndarray) -> np.ndarray:
+        if self.part is None:
+            return array
+        index = [slice(None)] * array.ndim
+        index[flat.split().index("a")] = slice(self.part.start, self.part.stop)
+        return array[tuple(index)]
+
+    def _own(self, sizes: dict[str, int]) -> dict[str, int]:
+        return sizes | {"a": self.part.stop - self.part.start} if self.part else sizes
 
     def start(self, config: DecoderConfig, key: jax.Array) -> jax.Array:
         """A float32 start value: zeros, ones, N(0, 0.02²), or that over √(2·layers) for what writes into the stream (GPT-2's recipe)."""

@@ -1,7 +1,7 @@
 """GPT-2. Its Conv1D stores weights as [in, out], the transpose of what other families store."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
-from jaxconf.models.leaves import Leaf
+from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "transformer."
 HEAD = "lm_head.weight"
@@ -46,12 +46,12 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/positions", ("positions", "embed"), "wpe.weight"),
         Leaf("blocks/ln1/scale", ("layers", "embed"), h + "ln_1.weight", init="ones"),
         Leaf("blocks/ln1/bias", ("layers", "embed"), h + "ln_1.bias", init="zeros"),
-        Leaf("blocks/attn/wq", qkv, h + "attn.c_attn.weight", "d (three h k) -> three d h k", pick=0),
-        Leaf("blocks/attn/wk", qkv, h + "attn.c_attn.weight", "d (three h k) -> three d h k", pick=1),
-        Leaf("blocks/attn/wv", qkv, h + "attn.c_attn.weight", "d (three h k) -> three d h k", pick=2),
-        Leaf("blocks/attn/bq", qkv_bias, h + "attn.c_attn.bias", "(three h k) -> three h k", pick=0, init="zeros"),
-        Leaf("blocks/attn/bk", qkv_bias, h + "attn.c_attn.bias", "(three h k) -> three h k", pick=1, init="zeros"),
-        Leaf("blocks/attn/bv", qkv_bias, h + "attn.c_attn.bias", "(three h k) -> three h k", pick=2, init="zeros"),
+        Leaf("blocks/attn/wq", qkv, h + "attn.c_attn.weight", "d (a h k) -> d (a h) k", Part(0, 1, 3)),
+        Leaf("blocks/attn/wk", qkv, h + "attn.c_attn.weight", "d (a h k) -> d (a h) k", Part(1, 2, 3)),
+        Leaf("blocks/attn/wv", qkv, h + "attn.c_attn.weight", "d (a h k) -> d (a h) k", Part(2, 3, 3)),
+        Leaf("blocks/attn/bq", qkv_bias, h + "attn.c_attn.bias", "(a h k) -> (a h) k", Part(0, 1, 3), init="zeros"),
+        Leaf("blocks/attn/bk", qkv_bias, h + "attn.c_attn.bias", "(a h k) -> (a h) k", Part(1, 2, 3), init="zeros"),
+        Leaf("blocks/attn/bv", qkv_bias, h + "attn.c_attn.bias", "(a h k) -> (a h) k", Part(2, 3, 3), init="zeros"),
         Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), h + "attn.c_proj.weight", "(h k) d -> h k d", init="residual"),
         Leaf("blocks/attn/bo", ("layers", "embed"), h + "attn.c_proj.bias", init="zeros"),
         Leaf("blocks/ln2/scale", ("layers", "embed"), h + "ln_2.weight", init="ones"),

@@ -1,7 +1,7 @@
 """GPT-NeoX and Pythia. Queries, keys and values are interleaved head by head in one tensor."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
-from jaxconf.models.leaves import Leaf
+from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "gpt_neox."
 HEAD = "embed_out.weight"
@@ -46,9 +46,9 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/tokens", ("vocab", "embed"), "embed_in.weight"),
         Leaf("blocks/ln1/scale", ("layers", "embed"), layer + "input_layernorm.weight", init="ones"),
         Leaf("blocks/ln1/bias", ("layers", "embed"), layer + "input_layernorm.bias", init="zeros"),
-        Leaf("blocks/attn/wq", qkv, fused, "(h three k) d -> three d h k", pick=0),
-        Leaf("blocks/attn/wk", qkv, fused, "(h three k) d -> three d h k", pick=1),
-        Leaf("blocks/attn/wv", qkv, fused, "(h three k) d -> three d h k", pick=2),
+        Leaf("blocks/attn/wq", qkv, fused, "(h a k) d -> d (h a) k", Part(0, 1, 3)),
+        Leaf("blocks/attn/wk", qkv, fused, "(h a k) d -> d (h a) k", Part(1, 2, 3)),
+        Leaf("blocks/attn/wv", qkv, fused, "(h a k) d -> d (h a) k", Part(2, 3, 3)),
         Leaf(
             "blocks/attn/wo",
             ("layers", "heads", "head_dim", "embed"),
@@ -67,9 +67,9 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     ]
     if config.qkv_bias:
         table += [
-            Leaf("blocks/attn/bq", qkv_bias, fused_bias, "(h three k) -> three h k", pick=0, init="zeros"),
-            Leaf("blocks/attn/bk", qkv_bias, fused_bias, "(h three k) -> three h k", pick=1, init="zeros"),
-            Leaf("blocks/attn/bv", qkv_bias, fused_bias, "(h three k) -> three h k", pick=2, init="zeros"),
+            Leaf("blocks/attn/bq", qkv_bias, fused_bias, "(h a k) -> (h a) k", Part(0, 1, 3), init="zeros"),
+            Leaf("blocks/attn/bk", qkv_bias, fused_bias, "(h a k) -> (h a) k", Part(1, 2, 3), init="zeros"),
+            Leaf("blocks/attn/bv", qkv_bias, fused_bias, "(h a k) -> (h a) k", Part(2, 3, 3), init="zeros"),
             Leaf("blocks/attn/bo", ("layers", "embed"), layer + "attention.dense.bias", init="zeros"),
         ]
     if not config.tied:
