@@ -12,6 +12,7 @@ RULES: dict[str, str | None] = {
     "batch": "data",
     "layers": None,
     "embed": None,
+    "token_embed": None,
     "heads": "model",
     "kv_heads": "model",
     "head_dim": None,

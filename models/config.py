@@ -1,27 +1,14 @@
 """What a decoder is (`DecoderConfig`), and how a Hugging Face `config.json` is read without losing a word of it (`Attributes`)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from jaxconf.models.errors import InputError
-
-
-@dataclasses.dataclass(frozen=True)
-class Rotary:
-    """Rotary position embedding of the first `dim` entries of each head.
-
-    Source: Su et al. 2021 (arXiv 2104.09864); `llama3` frequencies as released with Llama 3.1.
-    """
-
-    dim: int  # rotated entries of a head (an odd number counts as the next even one); the rest pass through
-    base: float  # wavelengths run from 2π to 2π·base
-    pairs: bool = False  # neighbouring entries turn together (GPT-J's layout), not those that are half of `dim` apart
-    scaling: Literal["none", "linear", "llama3"] = "none"
-    factor: float = 1.0  # positions (linear) or long wavelengths (llama3) are stretched by this
-    low_freq_factor: float = 1.0  # llama3: wavelengths above original_positions / low are stretched in full
-    high_freq_factor: float = 4.0  # llama3: wavelengths below original_positions / high are left alone
-    original_positions: int = 8192  # llama3: the context before stretching
+from jaxconf.models.positions import Rotary, geometric, llama3, yarn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +26,9 @@ class DecoderConfig:
     n_positions: int  # the longest sequence that the model takes
 
     norm: Literal["layer", "rms"]
+    # Norms stand before attention and MLP ("pre"), behind them ("post"), on both sides, or on the stream after each addition ("sum"); with
+    # "sum" the last of them takes the final norm's place.
+    norm_place: Literal["pre", "post", "both", "sum"] = "pre"
     norm_eps: float
     norm_gain: bool = True
     norm_bias: bool = False
@@ -50,14 +40,20 @@ class DecoderConfig:
     shared_norm: bool = False  # … through one norm, ln1
     mlp_bias: bool = False
 
+    d_embed: int | None = None  # the embedding's own width, if a projection leads from it to the stream, and one back to the unembedding
+    embed_norm: bool = False  # the embedding is normed
     learned_positions: bool = False  # a table of positions is added to the embedding
+    alibi: Literal["none", "exact", "rounded"] = "none"  # scores rise with the source's position; rounded: in bfloat16, before attn_scale
     rotary: Rotary | None = None
+    local_rotary: Rotary | None = None  # that of layers with a window, if it differs
     unrotated: tuple[int, ...] = ()  # layers whose queries and keys are not turned
 
     attn_scale: float  # factor on q·k
     attn_scale_by_layer: bool = False  # layer i divides its scores by i + 1
     windows: tuple[int, ...] = ()  # of each layer: how many positions a query sees, its own and those before it; empty: all
-    qk_norm: bool = False  # RMSNorm of each query and key head
+    attn_softcap: float | None = None  # scores become cap·tanh(score/cap)
+    qk_norm: Literal["none", "head", "all"] = "none"  # the norm of each query and key head, or of all heads together
+    qk_norm_bias: bool = False
     qkv_clip: float | None = None  # queries, keys and values are cut to ± this
     qkv_bias: bool = False
     attn_out_bias: bool = False
@@ -65,6 +61,7 @@ class DecoderConfig:
     embed_scale: float = 1.0  # factor on the embedding
     residual_scale: float = 1.0  # factor on what attention and MLP add to the stream
     logit_scale: float = 1.0  # factor on the logits
+    logit_softcap: float | None = None  # logits become cap·tanh(logit/cap)
     head_bias: bool = False  # the unembedding adds a bias
     tied: bool  # the unembedding is the embedding, transposed
 
@@ -73,6 +70,7 @@ class DecoderConfig:
         return {
             "layers": self.n_layers,
             "embed": self.d_model,
+            "token_embed": self.d_embed or self.d_model,
             "heads": self.n_heads,
             "kv_heads": self.n_kv_heads,
             "head_dim": self.d_head,
@@ -128,6 +126,10 @@ class Attributes:
             raise InputError(f"{self._within} lacks {name!r}; complete it from the model's original config.json")
         return default
 
+    def take_or_null(self, name: str, default: Any) -> Any:
+        """The attribute's value, None where it is null; `default` only where it is absent."""
+        return self._values.pop(name, default)
+
     def expect(self, name: str, value: Any) -> None:
         """Raise unless the attribute is absent, null or equal to `value`, which is what the code assumes."""
         found = self.take(name, value)
@@ -176,41 +178,18 @@ class Attributes:
             return ()
         return tuple(size if kind == "sliding_attention" else NO_WINDOW for kind in kinds)
 
-    def rotary(
-        self,
-        d_head: int,
-        base_name: str = "rope_theta",
-        share_name: str = "partial_rotary_factor",
-        share: float = 1.0,
-        base: float = 10000.0,
-    ) -> Rotary:
-        """Rotary settings, from `rope_parameters` or from the older flat names with `rope_scaling`."""
+    def rotary_values(
+        self, base_name: str = "rope_theta", share_name: str = "partial_rotary_factor", share: float = 1.0, base: float = 10000.0
+    ) -> dict[str, Any]:
+        """The rotary settings, from `rope_parameters` or from the older flat names with `rope_scaling`."""
         nested = self.take("rope_parameters", {})
         flat = {"rope_theta": self.take(base_name, base), "partial_rotary_factor": self.take(share_name, share)}
         scaling = self.take("rope_scaling", {})  # where both are given, transformers lets this one win
-        rope = Attributes({**flat, **(scaling or nested)}, "the rotary settings of config.json")
-        kind = rope.take("rope_type", rope.take("type", "default"))
-        rope.ignore("type")
-        dim = int(d_head * rope.take("partial_rotary_factor"))
-        base = float(rope.take("rope_theta"))
-        if kind == "default":
-            rotary = Rotary(dim, base)
-        elif kind == "linear":
-            rotary = Rotary(dim, base, scaling="linear", factor=rope.take("factor"))
-        elif kind == "llama3":
-            rotary = Rotary(
-                dim,
-                base,
-                scaling="llama3",
-                factor=rope.take("factor"),
-                low_freq_factor=rope.take("low_freq_factor"),
-                high_freq_factor=rope.take("high_freq_factor"),
-                original_positions=rope.take("original_max_position_embeddings"),
-            )
-        else:
-            raise InputError(f"rotary scaling {kind!r} in config.json is not supported, only default, linear and llama3; use another model")
-        rope.finish()
-        return rotary
+        return {**flat, **(scaling or nested)}
+
+    def rotary(self, d_head: int, n_positions: int, pairs: bool = False, **names: Any) -> Rotary:
+        """The rotation that `rotary_values` with these names describe."""
+        return read_rotary(self.rotary_values(**names), d_head, n_positions, pairs)
 
     def finish(self) -> None:
         left = sorted(name for name, value in self._values.items() if value is not None)
@@ -218,3 +197,55 @@ class Attributes:
             raise InputError(
                 f"{self._within} has {left[0]!r}, an attribute unknown for this model_type; remove it if it does not change the model's outputs"
             )
+
+
+def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs: bool = False) -> Rotary:
+    """A model's rotation from Hugging Face's rotary settings, which hold `rope_theta` and `partial_rotary_factor`.
+
+    Raises InputError for settings that are not understood.
+    """
+    rope = Attributes(values, "the rotary settings of config.json")
+    kind = rope.take("rope_type", rope.take("type", "default"))
+    rope.ignore("type")
+    dim, base = int(d_head * rope.take("partial_rotary_factor")), float(rope.take("rope_theta"))
+    freqs = geometric(dim, base)
+    magnitude, long, original = 1.0, (), 0
+    match kind:
+        case "default":
+            pass
+        case "dynamic":
+            rope.ignore("factor", "original_max_position_embeddings")  # changes only what is longer than the model's positions
+        case "linear":
+            freqs = freqs / rope.take("factor")
+        case "llama3":
+            stretch = (rope.take("factor"), rope.take("low_freq_factor"), rope.take("high_freq_factor"))
+            freqs = llama3(freqs, *stretch, rope.take("original_max_position_embeddings"))
+        case "yarn":
+            original_positions = rope.take("original_max_position_embeddings", n_positions)
+            factor = rope.take("factor", n_positions / original_positions)
+            magnitude = _yarn_magnitude(rope, factor)
+            turns = (rope.take("beta_fast", 32), rope.take("beta_slow", 1))
+            freqs = yarn(freqs, dim, base, factor, *turns, original_positions, rope.take("truncate", True))
+        case "longrope":
+            original = rope.take("original_max_position_embeddings")
+            factor = rope.take("factor", n_positions / original)
+            magnitude = rope.take("attention_factor", math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0)
+            short_factors, long_factors = (np.array(rope.take(name), np.float64) for name in ("short_factor", "long_factor"))
+            if {short_factors.shape, long_factors.shape} != {freqs.shape}:
+                raise InputError(
+                    f"the rotary settings of config.json need {len(freqs)} numbers as short_factor and as long_factor; mend them"
+                )
+            freqs, long = freqs / short_factors, tuple((freqs / long_factors).tolist())
+        case _:
+            known = "default, dynamic, linear, llama3, longrope and yarn"
+            raise InputError(f"rotary scaling {kind!r} in config.json is not supported, only {known}; use another model")
+    rope.finish()
+    return Rotary(tuple(freqs.tolist()), pairs, float(magnitude), long, original)
+
+
+def _yarn_magnitude(rope: Attributes, factor: float) -> float:
+    """The factor on what is turned: as given, or from the stretch as YaRN's authors, or DeepSeek's, found it."""
+    given, above, below = rope.take("attention_factor", None), rope.take("mscale", 0), rope.take("mscale_all_dim", 0)
+    log = math.log(factor) if factor > 1 else 0.0
+    found = (0.1 * above * log + 1) / (0.1 * below * log + 1) if above and below else 0.1 * log + 1
+    return found if given is None else given

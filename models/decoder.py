@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxconf.models.attention import attention
+from jaxconf.models.attention import KeysValues, Places, attention
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import leaves
 from jaxconf.models.leaves import nest
 from jaxconf.models.mlp import mlp
 from jaxconf.models.norms import norm
+from jaxconf.models.products import product
 from jaxconf.models.sites import Edit, Sites, check_name
 
 Params = dict[str, Any]
@@ -30,11 +31,24 @@ UNROLL = 4  # layers that a turn of the scan runs; XLA on CPU works across them,
 
 
 @struct.dataclass
+class Cache:
+    """The keys and values of tokens that went before, so that a pass needs only the new ones; l layers, S slots."""
+
+    past: KeysValues  # l b S g k each; keys are rotated
+    filled: jax.Array  # slots in use, int []
+    padding: jax.Array  # how many of a row's first slots hold no text, int [b]
+
+
+@struct.dataclass
 class Output:
-    """`logits` float32 [b t v], or None where the pass stopped before the end; `captured` maps each site asked for to its value."""
+    """`logits` float32 [b t v], or None where the pass stopped before the end; `captured` maps each site asked for to its value.
+
+    `cache`: the one that was given, with the pass's tokens in it.
+    """
 
     logits: jax.Array | None
     captured: dict[str, jax.Array]
+    cache: Cache | None = None
 
 
 def forward(
@@ -45,13 +59,16 @@ def forward(
     capture: Collection[str] = (),
     start_at_layer: int | None = None,
     stop_at_layer: int | None = None,
+    cache: Cache | None = None,
+    last_only: bool = False,
 ) -> Output:
     """Run the decoder, or the layers [start_at_layer, stop_at_layer) of it.
 
     `inputs` are token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d]. With `stop_at_layer` nothing
     after the layers before it is run and `logits` is None. `edits` maps site names to edits (`jaxconf.models.sites`); an edit of a
-    site in a layer outside the range raises, as does capturing it. Raises InputError for unknown sites, for layers that the model does
-    not have, and for sequences longer than the model's positions.
+    site in a layer outside the range raises, as does capturing it. With a `cache` (of all layers) the inputs follow what it holds.
+    `last_only`: logits of the last position only, [b 1 v]. Raises InputError for unknown sites, for layers that the model does not have,
+    and for sequences longer than the model's positions.
     """
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
@@ -59,19 +76,37 @@ def forward(
         raise InputError(
             f"start_at_layer {first} and stop_at_layer {last} do not fit; let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers"
         )
-    if inputs.shape[1] > config.n_positions:
-        raise InputError(f"a sequence of {inputs.shape[1]} tokens is longer than the model's {config.n_positions} positions; cut it")
+    t = inputs.shape[1]
+    if t > config.n_positions:
+        raise InputError(f"a sequence of {t} tokens is longer than the model's {config.n_positions} positions; cut it")
     run = {*range(first, last)} | ({"embed"} if start_at_layer is None else set()) | ({"ln_final"} if stop_at_layer is None else set())
     for name in (*edits, *capture):
         check_name(name, site_shapes(config))
         if _place(name) not in run:
             raise InputError(f"site {name!r} is not run between layers {first} and {last - 1}; run more layers or do not name it")
     with jax.default_matmul_precision("highest"):  # float32 means float32, also where the hardware has a faster, coarser product
-        outer = Sites(edits, capture)
-        resid = _embed(config, params["embed"], inputs, outer) if start_at_layer is None else inputs
-        resid, captured = _run_blocks(config, params["blocks"], resid, first, last, edits, capture)
-        logits = _unembed(config, params, resid, outer) if stop_at_layer is None else None
-    return Output(logits, captured | outer.captured)
+        outer, places = Sites(edits, capture), _places(t, cache)
+        resid = _embed(config, params, inputs, places, outer) if start_at_layer is None else inputs
+        past = cache.past if cache else None
+        resid, captured, past = _run_blocks(config, params["blocks"], resid, first, last, places, past, edits, capture)
+        logits = _unembed(config, params, resid[:, -1:] if last_only else resid, outer) if stop_at_layer is None else None
+    if cache is not None and past is not None:
+        cache = cache.replace(past=past, filled=cache.filled + t)
+    return Output(logits, captured | outer.captured, cache)
+
+
+def empty_cache(config: DecoderConfig, padding: jax.Array, slots: int, dtype: Any) -> Cache:
+    """A cache without tokens, for rows [b] whose first `padding` slots will hold no text."""
+    shape = (config.n_layers, len(padding), slots, config.n_kv_heads, config.d_head)
+    return Cache((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)), jnp.int32(0), padding)
+
+
+def _places(t: int, cache: Cache | None) -> Places:
+    if cache is None:
+        at = jnp.arange(t)[None]
+        return Places(at, at, jnp.int32(0))
+    slots = jnp.arange(cache.past[0].shape[2]) - cache.padding[:, None]
+    return Places(cache.filled + jnp.arange(t) - cache.padding[:, None], slots, cache.filled)
 
 
 def _place(site: str) -> int | str:
@@ -81,19 +116,33 @@ def _place(site: str) -> int | str:
     return "ln_final" if site.startswith("ln_final.") else "embed"
 
 
-def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, sites: Sites) -> jax.Array:
-    resid = params["tokens"][tokens]
+def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, places: Places, sites: Sites) -> jax.Array:
+    embed = params["embed"]
+    resid = embed["tokens"][tokens]
+    if config.d_embed is not None:
+        resid = product(resid, embed["proj"])
     if config.embed_scale != 1:
         resid = resid * jnp.asarray(config.embed_scale, resid.dtype)
+    if config.embed_norm:
+        resid = norm(config, params["ln_embed"], resid, sites, "ln_embed")
     resid = sites("hook_embed", resid)
     if config.learned_positions:
-        resid = resid + sites("hook_pos_embed", jnp.broadcast_to(params["positions"][: tokens.shape[1]], resid.shape))
+        # An index below 0 would count from the table's end; what padding gets does not matter.
+        resid = resid + sites("hook_pos_embed", jnp.broadcast_to(embed["positions"][jnp.maximum(places.queries, 0)], resid.shape))
     return resid
 
 
 def _run_blocks(
-    config: DecoderConfig, blocks: Params, resid: jax.Array, first: int, last: int, edits: Mapping[str, Edit], capture: Collection[str]
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    config: DecoderConfig,
+    blocks: Params,
+    resid: jax.Array,
+    first: int,
+    last: int,
+    places: Places,
+    past: KeysValues | None,
+    edits: Mapping[str, Edit],
+    capture: Collection[str],
+) -> tuple[jax.Array, dict[str, jax.Array], KeysValues | None]:
     edits_of = {i: {name: edits[full] for full in edits if (name := _within(full, i))} for i in range(first, last)}
     capture_of = {i: frozenset(name for full in capture if (name := _within(full, i))) for i in range(first, last)}
 
@@ -102,20 +151,25 @@ def _run_blocks(
         return capture_of[i], structure, [(jnp.shape(a), jnp.result_type(a)) for a in arrays]
 
     captured: dict[str, jax.Array] = {}
+    kept: list[KeysValues] = []
     for _, group in itertools.groupby(range(first, last), alike):
         run = list(group)
         sites_here = capture_of[run[0]]
 
-        def body(resid: jax.Array, layer: tuple, sites_here: frozenset[str] = sites_here) -> tuple[jax.Array, dict[str, jax.Array]]:
-            i, params, layer_edits = layer
+        def body(resid: jax.Array, layer: tuple, sites_here: frozenset[str] = sites_here) -> tuple[jax.Array, tuple]:
+            i, params, layer_edits, layer_past = layer
             sites = Sites(layer_edits, sites_here)
-            return _block(config, params, resid, i, sites), sites.captured
+            resid, layer_past = _block(config, params, resid, i, places, layer_past, sites)
+            return resid, (sites.captured, layer_past)
 
-        stack = jax.tree.map(lambda w, run=run: w[run[0] : run[-1] + 1], blocks)
+        stack, stacked_past = jax.tree.map(lambda w, run=run: w[run[0] : run[-1] + 1], (blocks, past))
         stacked_edits = jax.tree.map(lambda *leaf: jnp.stack(leaf), *[edits_of[i] for i in run])
-        resid, values = jax.lax.scan(body, resid, (jnp.arange(run[0], run[-1] + 1), stack, stacked_edits), unroll=min(UNROLL, len(run)))
+        xs = (jnp.arange(run[0], run[-1] + 1), stack, stacked_edits, stacked_past)
+        resid, (values, new_past) = jax.lax.scan(body, resid, xs, unroll=min(UNROLL, len(run)))
         captured |= {f"blocks.{i}.{name}": value[j] for name, value in values.items() for j, i in enumerate(run)}
-    return resid, captured
+        kept.append(new_past)
+    past = jax.tree.map(lambda *runs: jnp.concatenate(runs), *kept) if kept else past
+    return resid, captured, past
 
 
 def _within(site: str, layer: int) -> str:
@@ -123,15 +177,23 @@ def _within(site: str, layer: int) -> str:
     return site.removeprefix(prefix) if site.startswith(prefix) else ""
 
 
-def _block(config: DecoderConfig, params: Params, resid: jax.Array, layer: jax.Array, sites: Sites) -> jax.Array:
+def _block(
+    config: DecoderConfig, params: Params, resid: jax.Array, layer: jax.Array, places: Places, past: KeysValues | None, sites: Sites
+) -> tuple[jax.Array, KeysValues | None]:
+    def normed(name: str, x: jax.Array, *where: str) -> jax.Array:
+        return norm(config, params.get(name, {}), x, sites, name) if config.norm_place in where else x
+
     resid = sites("hook_resid_pre", resid)
-    normed = norm(config, params.get("ln1", {}), resid, sites, "ln1")
-    attn_out = sites("hook_attn_out", _added(config, attention(config, params["attn"], normed, layer, sites)))
-    mid = resid if config.parallel else sites("hook_resid_mid", resid + attn_out)
+    reads = normed("ln1", resid, "pre", "both")
+    attn_out, past = attention(config, params["attn"], reads, layer, places, past, sites)
+    attn_out = sites("hook_attn_out", _added(config, normed("ln1_post", attn_out, "post", "both")))
+    mid = resid if config.parallel else normed("ln1", sites("hook_resid_mid", resid + attn_out), "sum")
     if not config.shared_norm:
-        normed = norm(config, params.get("ln2", {}), mid, sites, "ln2")
-    mlp_out = sites("hook_mlp_out", _added(config, mlp(config, params["mlp"], normed, sites)))
-    return sites("hook_resid_post", resid + attn_out + mlp_out if config.parallel else mid + mlp_out)
+        reads = normed("ln2", mid, "pre", "both")
+    mlp_out = normed("ln2_post", mlp(config, params["mlp"], reads, sites), "post", "both")
+    mlp_out = sites("hook_mlp_out", _added(config, mlp_out))
+    post = sites("hook_resid_post", resid + attn_out + mlp_out if config.parallel else mid + mlp_out)
+    return normed("ln2", post, "sum"), past
 
 
 def _added(config: DecoderConfig, out: jax.Array) -> jax.Array:
@@ -139,16 +201,29 @@ def _added(config: DecoderConfig, out: jax.Array) -> jax.Array:
 
 
 def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sites) -> jax.Array:
-    normed = norm(config, params.get("ln_final", {}), resid, sites, "ln_final")
-    logits = jnp.einsum("btd,dv->btv", normed, unembedding(config, params), preferred_element_type=jnp.float32)
+    normed = resid if config.norm_place == "sum" else norm(config, params.get("ln_final", {}), resid, sites, "ln_final")
+    if config.d_embed is not None:
+        normed = product(normed, params["unembed"]["proj"])
+    vocabulary = params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
+    logits = jnp.einsum("btd,dv->btv", normed, vocabulary, preferred_element_type=jnp.float32)
     if config.head_bias:
         logits = logits + params["unembed"]["b"]
-    return logits * config.logit_scale if config.logit_scale != 1 else logits
+    if config.logit_scale != 1:
+        logits = logits * config.logit_scale
+    return logits if config.logit_softcap is None else config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
 
 
 def unembedding(config: DecoderConfig, params: Params) -> jax.Array:
-    """W_U [d v]; the transposed embedding in tied models."""
-    return params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
+    """W_U [d v]: the transposed embedding in tied models, behind the projection to its width where there is one."""
+    vocabulary = params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
+    return vocabulary if config.d_embed is None else params["unembed"]["proj"] @ vocabulary
+
+
+def final_norm(config: DecoderConfig, params: Params) -> Params:
+    """The parameters of the norm before the unembedding, which may be none."""
+    if config.norm_place == "sum":
+        return {name: value[-1] for name, value in params["blocks"].get("ln2", {}).items()}
+    return params.get("ln_final", {})
 
 
 @functools.cache
@@ -157,9 +232,10 @@ def site_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
     def trace(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
         outer, inner = Sites({}, None), Sites({}, None)
-        resid = _embed(config, params["embed"], tokens, outer)
+        places = _places(2, None)
+        resid = _embed(config, params, tokens, places, outer)
         block = jax.tree.map(lambda w: w[0], params["blocks"])
-        _unembed(config, params, _block(config, block, resid, jnp.array(0), inner), outer)
+        _unembed(config, params, _block(config, block, resid, jnp.array(0), places, None, inner)[0], outer)
         return outer.captured | {f"blocks.{i}.{name}": value for i in range(config.n_layers) for name, value in inner.captured.items()}
 
     shapes = jax.eval_shape(trace, abstract_params(config), jax.ShapeDtypeStruct((1, 2), jnp.int32))

@@ -1,36 +1,81 @@
-"""Rotary positions. Letters: b batch, t position, h head, k head width, r rotated pairs (half of rotary.dim, rounded up)."""
+"""Positions: rotary embeddings and ALiBi.
+
+Letters: b batch, t position, h head, k head width, r rotated pairs. Sources: Su et al. 2021 (arXiv 2104.09864); Llama 3.1's release for its
+frequencies; Peng et al. 2023 (arXiv 2309.00071) for YaRN; Ding et al. 2024 (arXiv 2402.13753) for LongRoPE; Press et al. 2021
+(arXiv 2108.12409) for ALiBi.
+"""
+
+import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconf.models.config import Rotary
+
+@dataclasses.dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding of the first 2r entries of each head; the others pass through."""
+
+    frequencies: tuple[float, ...]  # radians per position of each pair, [r]
+    pairs: bool = False  # neighbouring entries turn together (GPT-J's layout), not those that are r apart
+    magnitude: float = 1.0  # factor on what is turned (YaRN, LongRoPE)
+    long: tuple[float, ...] = ()  # the frequencies of a sequence longer than `original` (LongRoPE)
+    original: int = 0
 
 
-def frequencies(rotary: Rotary) -> np.ndarray:
-    """Angle per position of each pair, float32 [r]."""
-    freqs = rotary.base ** (-np.arange(0, rotary.dim, 2, dtype=np.float64) / rotary.dim)
-    if rotary.scaling == "linear":
-        freqs = freqs / rotary.factor
-    elif rotary.scaling == "llama3":
-        turns = rotary.original_positions * freqs / (2 * np.pi)  # full turns within the original context
-        kept = (turns - rotary.low_freq_factor) / (rotary.high_freq_factor - rotary.low_freq_factor)
-        kept = np.clip(kept, 0, 1)
-        freqs = kept * freqs + (1 - kept) * freqs / rotary.factor
-    return freqs.astype(np.float32)
+def geometric(dim: int, base: float) -> np.ndarray:
+    """Frequencies base^(−2i/dim), float64 [r]; an odd `dim` counts as the next even one."""
+    return base ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
 
 
-def rotate(rotary: Rotary, x: jax.Array) -> jax.Array:
-    """x [b t h k] with the two entries of each pair turned by the pair's angle at position t.
+def llama3(freqs: np.ndarray, factor: float, low: float, high: float, original: int) -> np.ndarray:
+    """Frequencies [r] of fewer than `low` turns within the original context are divided by `factor`, of more than `high` kept."""
+    turns = original * freqs / (2 * np.pi)
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    return kept * freqs + (1 - kept) * freqs / factor
 
-    Pair i holds entries i and i + r of the first 2r, or with `rotary.pairs` 2i and 2i + 1.
+
+def yarn(freqs: np.ndarray, dim: int, base: float, factor: float, fast: float, slow: float, original: int, truncate: bool) -> np.ndarray:
+    """Frequencies [r] between pairs: those that turn `fast` times within the original context are kept, `slow` times divided by `factor`."""
+
+    def pair(turns: float) -> float:
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    first, last = pair(fast), pair(slow)
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, dim - 1)
+    stretched = np.clip((np.arange(len(freqs)) - first) / max(last - first, 1e-3), 0, 1)
+    return (1 - stretched) * freqs + stretched * freqs / factor
+
+
+def turns(rotary: Rotary, positions: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of each pair's angle, float32 [b t r], at positions [b t] of a sequence of `length` tokens."""
+    freqs = rotary.long if rotary.long and length > rotary.original else rotary.frequencies
+    angles = positions.astype(jnp.float32)[..., None] * np.array(freqs, np.float32)
+    return jnp.cos(angles) * rotary.magnitude, jnp.sin(angles) * rotary.magnitude
+
+
+def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array, pairs: bool) -> jax.Array:
+    """x [b t h k] with the two entries of each pair turned by the angles whose cosine and sine are given, [b t r].
+
+    Pair i holds entries i and i + r of the first 2r, or with `pairs` 2i and 2i + 1.
     """
-    freqs = frequencies(rotary)
-    angles = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None] * freqs  # t r
-    cos, sin = jnp.cos(angles)[:, None, :], jnp.sin(angles)[:, None, :]  # t 1 r
-    turned, passed = x[..., : 2 * len(freqs)].astype(jnp.float32), x[..., 2 * len(freqs) :]
-    side = -1 if rotary.pairs else -2  # where an entry's place in its pair stands among the axes
-    halves = turned.reshape(*x.shape[:3], *((-1, 2) if rotary.pairs else (2, -1)))
-    first, second = jnp.moveaxis(halves, side, 0)
+    cos, sin = cos[:, :, None], sin[:, :, None]  # b t 1 r
+    r = cos.shape[-1]
+    turned, passed = x[..., : 2 * r].astype(jnp.float32), x[..., 2 * r :]
+    side = -1 if pairs else -2  # where an entry's place in its pair stands among the axes
+    first, second = jnp.moveaxis(turned.reshape(*x.shape[:3], *((r, 2) if pairs else (2, r))), side, 0)
     turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], side).reshape(turned.shape)
     return jnp.concatenate([turned.astype(x.dtype), passed], axis=-1)
+
+
+def alibi_slopes(n_heads: int) -> np.ndarray:
+    """How much a head's scores rise with each position, float32 [h]: powers of 2^(−8/n), n the largest power of two in `n_heads`.
+
+    Heads beyond n take every other power of 2^(−4/n).
+    """
+    n = 2 ** math.floor(math.log2(n_heads))
+    slopes = [2 ** (-8 * i / n) for i in range(1, n + 1)] + [2 ** (-4 * i / n) for i in range(1, 2 * (n_heads - n), 2)]
+    return np.array(slopes, np.float32)

@@ -3,10 +3,11 @@
 Names are TransformerLens's. Shapes: b batch, t position, q and s query and source position, d model width, h head, g key/value head,
 k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln_final`.
 
-    hook_embed, hook_pos_embed                          b t d    token and position embedding
+    hook_embed, hook_pos_embed                          b t d    token (scaled, projected, normed) and position embedding
     hook_resid_pre, hook_resid_mid, hook_resid_post     b t d    the stream before, between and after (no mid in parallel blocks)
     ln1.hook_scale, ln2.…, ln_final.hook_scale          b t 1    σ = √(var + eps), what the norm divides by
     ln1.hook_normalized, ln2.…, ln_final.…              b t d    (x − mean)/σ, before the gain and bias
+    ln1_post.…, ln2_post.…, ln_embed.…                           norms behind attention, MLP and embedding, where the model has them
     attn.hook_q; hook_k, hook_v                         b t h k; b t g k
     attn.hook_rot_q; hook_rot_k                         b t h k; b t g k    after the rotation (rotary models)
     attn.hook_attn_scores, attn.hook_pattern            b h q s  before and after the softmax
@@ -14,6 +15,9 @@ k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln
     hook_attn_out, hook_mlp_out                         b t d    what is added to the stream
     mlp.hook_pre, mlp.hook_post                         b t m    before the activation function; what the down projection reads
     mlp.hook_pre_linear                                 b t m    the other factor of a gated MLP
+
+Where norms take the stream after each addition (OPT-350m) `hook_resid_mid` and `hook_resid_post` are the sums that ln1 and ln2 take, the next
+layer's `hook_resid_pre` is what ln2 gives, and there is no ln_final.
 
 Every site lies on the compute path: freezing `ln_final.hook_scale` changes the logits.
 """

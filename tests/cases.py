@@ -55,6 +55,40 @@ _STABLELM = {
     "intermediate_size": 48,
 }
 
+_PHI3_ROPE = {
+    "model_type": "phi3",
+    "pad_token_id": None,
+    "num_key_value_heads": 2,
+    "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.2, 2.0, 2.5], "long_factor": [1.5, 3.0, 4.0, 8.0]},
+}
+_GPT_NEO = {
+    "model_type": "gpt_neo",
+    "vocab_size": 67,
+    "max_position_embeddings": 80,
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 1]],
+}
+_GPTJ = {"model_type": "gptj", "vocab_size": 67, "n_positions": 80, "n_embd": 32, "n_layer": 2, "n_head": 4}
+_OPT = {
+    "model_type": "opt",
+    "vocab_size": 67,
+    "max_position_embeddings": 80,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "ffn_dim": 48,
+}
+_FALCON = {
+    "model_type": "falcon",
+    "vocab_size": 67,
+    "max_position_embeddings": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "gpt2": _GPT2,  # every default: tied, gelu_new, n_inner = 4 n_embd
     "gpt2-unscaled": _GPT2
@@ -217,6 +251,170 @@ CASES: dict[str, dict[str, Any]] = {
     "phi": _LLAMA | {"model_type": "phi", "num_key_value_heads": 4, "layer_norm_eps": 1e-3},
     "phi-gqa": _LLAMA
     | {"model_type": "phi", "num_key_value_heads": 2, "partial_rotary_factor": 0.25, "num_hidden_layers": 3, "hidden_act": "relu"},
+    "llama-yarn": _LLAMA
+    | {
+        "num_key_value_heads": 2,
+        "rope_theta": 1000.0,
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 24,
+            "beta_fast": 8.0,
+            "beta_slow": 0.5,
+            "attention_factor": 1.3,
+        },
+    },
+    "llama-yarn-ratio": _LLAMA
+    | {
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 100.0,
+            "factor": 6.0,
+            "original_max_position_embeddings": 16,
+            "mscale": 2.0,
+            "mscale_all_dim": 0.5,
+            "truncate": False,
+        },
+    },
+    "llama-dynamic": _LLAMA | {"num_key_value_heads": 4, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    "llama-longrope": _LLAMA
+    | {
+        "num_key_value_heads": 4,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 500.0,
+            "factor": 3.0,
+            "attention_factor": 0.8,
+            "short_factor": [1.0, 1.5, 2.0, 3.0],
+            "long_factor": [2.0, 3.0, 4.0, 6.0],
+            "original_max_position_embeddings": 32,
+        },
+    },
+    "stablelm-qk-norm": _STABLELM | {"qk_layernorm": True, "num_key_value_heads": 2, "use_parallel_residual": True, "use_qkv_bias": True},
+    "cohere-qk-norm": _LLAMA | {"model_type": "cohere", "use_qk_norm": True, "num_key_value_heads": 2, "rope_theta": 1000.0, "logit_scale": 1.0},
+    "phi-qk-norm": _LLAMA | {"model_type": "phi", "qk_layernorm": True, "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "phi3": _LLAMA | {"model_type": "phi3", "pad_token_id": None, "num_key_value_heads": 2, "sliding_window": 20, "rms_norm_eps": 0.1},
+    "phi3-short": _LLAMA | _PHI3_ROPE | {"original_max_position_embeddings": 80},
+    "phi3-long": _LLAMA | _PHI3_ROPE | {"original_max_position_embeddings": 48, "partial_rotary_factor": 0.5, "num_attention_heads": 2},
+    "olmo2": _LLAMA | {"model_type": "olmo2", "num_key_value_heads": 2, "rms_norm_eps": 0.1},
+    "olmo2-bias": _LLAMA
+    | {"model_type": "olmo2", "num_key_value_heads": 4, "attention_bias": True, "tie_word_embeddings": True, "num_hidden_layers": 3},
+    "gemma2": _LLAMA
+    | {
+        "model_type": "gemma2",
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 3,
+        "head_dim": 12,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 16,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma2-open": _LLAMA
+    | {
+        "model_type": "gemma2",
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "attention_bias": True,
+        "layer_types": ["full_attention", "full_attention"],
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "tie_word_embeddings": False,
+    },
+    "gemma3": _LLAMA
+    | {
+        "model_type": "gemma3_text",
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 4,
+        "head_dim": 12,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 16,
+        "sliding_window_pattern": 3,
+        "rope_theta": 5000.0,
+        "rope_local_base_freq": 50.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "gemma3-capped": _LLAMA
+    | {
+        "model_type": "gemma3_text",
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 3,
+        "head_dim": 8,
+        "attention_bias": True,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "sliding_window": 24,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 300.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
+        },
+        "attn_logit_softcapping": 1.5,
+        "final_logit_softcapping": 4.0,
+        "tie_word_embeddings": False,
+    },
+    "gpt_neo": _GPT_NEO | {"window_size": 20},
+    "gpt_neo-local": _GPT_NEO
+    | {
+        "num_layers": 3,
+        "attention_types": [[["local"], 1], [["global", "local"], 1]],
+        "window_size": 9,
+        "intermediate_size": 40,
+        "activation_function": "relu",
+        "layer_norm_epsilon": 0.1,
+        "tie_word_embeddings": False,
+    },
+    "gptj": _GPTJ | {"rotary_dim": 4},
+    "gptj-tied": _GPTJ
+    | {"rotary_dim": 8, "n_inner": 40, "n_layer": 3, "tie_word_embeddings": True, "activation_function": "gelu", "layer_norm_epsilon": 0.1},
+    "opt": _OPT,
+    "opt-summed": _OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 20, "num_hidden_layers": 3},
+    "opt-bare": _OPT
+    | {
+        "enable_bias": False,
+        "layer_norm_elementwise_affine": False,
+        "tie_word_embeddings": False,
+        "activation_function": "gelu",
+        "word_embed_proj_dim": 40,
+    },
+    "opt-summed-bare": _OPT | {"do_layer_norm_before": False, "layer_norm_elementwise_affine": False, "ffn_dim": 40},
+    "bloom": {"model_type": "bloom", "vocab_size": 67, "hidden_size": 32, "n_layer": 2, "n_head": 4, "seq_length": 96},
+    "bloom-six-heads": {
+        "model_type": "bloom",
+        "vocab_size": 67,
+        "hidden_size": 36,
+        "n_layer": 3,
+        "n_head": 6,
+        "layer_norm_epsilon": 0.1,
+        "tie_word_embeddings": False,
+    },
+    "falcon": _FALCON,  # as the 7B
+    "falcon-grouped": _FALCON  # as the 40B
+    | {"new_decoder_architecture": True, "num_kv_heads": 2, "multi_query": False, "rope_theta": 500.0, "activation": "relu"},
+    "falcon-one-norm": _FALCON  # as the 11B
+    | {
+        "new_decoder_architecture": True,
+        "num_kv_heads": 2,
+        "num_ln_in_parallel_attn": 1,
+        "ffn_hidden_size": 40,
+        "tie_word_embeddings": False,
+        "num_hidden_layers": 3,
+    },
+    "falcon-alibi": _FALCON  # as RW-1B
+    | {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True, "layer_norm_epsilon": 0.1},
+    "falcon-alibi-parallel": _FALCON | {"alibi": True, "hidden_size": 36, "num_attention_heads": 6},
+    "gpt_bigcode": _GPT2 | {"model_type": "gpt_bigcode"},
+    "gpt_bigcode-heads": _GPT2
+    | {
+        "model_type": "gpt_bigcode",
+        "multi_query": False,
+        "scale_attn_weights": False,
+        "n_inner": 40,
+        "n_layer": 3,
+        "activation_function": "gelu",
+        "layer_norm_epsilon": 0.1,
+        "tie_word_embeddings": False,
+    },
 }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
+from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
 HEAD = "lm_head.weight"
@@ -11,7 +12,6 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.expect("use_qk_norm", False)
     shape = hf.shape(n_positions=8192)
     d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])
     bias = hf.take("attention_bias", False)
@@ -25,8 +25,9 @@ def config(hf: Attributes) -> DecoderConfig:
         gated=True,
         parallel=True,
         shared_norm=True,
-        rotary=dataclasses.replace(hf.rotary(d_head, base=500000.0), pairs=True),
+        rotary=hf.rotary(d_head, shape["n_positions"], base=500000.0, pairs=True),
         attn_scale=d_head**-0.5,
+        qk_norm="head" if hf.take("use_qk_norm", False) else "none",
         qkv_bias=bias,
         attn_out_bias=bias,
         logit_scale=float(hf.take("logit_scale", 0.0625)),
@@ -34,4 +35,6 @@ def config(hf: Attributes) -> DecoderConfig:
     )
 
 
-leaves = rows.llama
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    norms = rows.head_norms(config, of_heads=True) if config.qk_norm == "head" else []
+    return (*rows.llama(dataclasses.replace(config, qk_norm="none")), *norms)

@@ -23,7 +23,7 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_act", "gelu_pytorch_tanh"),
         gated=True,
-        rotary=hf.rotary(d_head),
+        rotary=hf.rotary(d_head, shape["n_positions"]),
         attn_scale=d_head**-0.5,
         qkv_bias=bias,
         attn_out_bias=bias,

@@ -21,7 +21,7 @@ def config(hf: Attributes) -> DecoderConfig:
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
         mlp_bias=hf.take("mlp_bias", False),
-        rotary=hf.rotary(d_head),
+        rotary=hf.rotary(d_head, shape["n_positions"]),
         attn_scale=float(hf.take("attention_multiplier", 1.0)),
         qkv_bias=bias,
         attn_out_bias=bias,

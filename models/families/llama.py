@@ -11,22 +11,16 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("pretraining_tp")  # splits the same products
-    d_model, n_heads = hf.take("hidden_size"), hf.take("num_attention_heads")
-    d_head = hf.take("head_dim", d_model // n_heads)
-    rotary = hf.rotary(d_head)
-    if rotary.dim != d_head:
+    shape = hf.shape()
+    d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])
+    rotary = hf.rotary(d_head, shape["n_positions"])
+    if 2 * len(rotary.frequencies) != d_head:
         raise InputError("config.json sets 'partial_rotary_factor', which Llama's own code ignores; use a model without it")
     attention_bias, mlp_bias = hf.take("attention_bias", False), hf.take("mlp_bias", False)
     return DecoderConfig(
         model_type="llama",
-        n_layers=hf.take("num_hidden_layers"),
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=hf.take("num_key_value_heads", n_heads),
+        **shape,
         d_head=d_head,
-        d_mlp=hf.take("intermediate_size"),
-        vocab_size=hf.take("vocab_size"),
-        n_positions=hf.take("max_position_embeddings", 2048),
         norm="rms",
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_act", "silu"),

@@ -21,7 +21,7 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=1e-5,
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
-        rotary=hf.rotary(d_head),
+        rotary=hf.rotary(d_head, shape["n_positions"]),
         attn_scale=d_head**-0.5,
         qkv_clip=hf.take("clip_qkv", None),
         qkv_bias=bias,

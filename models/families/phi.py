@@ -10,7 +10,7 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.expect("qk_layernorm", False)
+    qk_norm = hf.take("qk_layernorm", False)
     hf.ignore("embd_pdrop", "resid_pdrop")
     shape = hf.shape()
     hf.divides(shape["n_heads"], shape["d_model"])
@@ -26,8 +26,10 @@ def config(hf: Attributes) -> DecoderConfig:
         parallel=True,
         shared_norm=True,
         mlp_bias=True,
-        rotary=hf.rotary(d_head, share=0.5),
+        rotary=hf.rotary(d_head, shape["n_positions"], share=0.5),
         attn_scale=d_head**-0.5,
+        qk_norm="head" if qk_norm else "none",
+        qk_norm_bias=qk_norm,
         qkv_bias=True,
         attn_out_bias=True,
         head_bias=True,
@@ -41,6 +43,7 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
         *rows.norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
         *rows.attention(config, out="dense"),
+        *(rows.head_norms(config, "layers.{i}.self_attn.{x}_layernorm") if config.qk_norm == "head" else []),
         *rows.mlp(config, w_in=mlp + "fc1", w_out=mlp + "fc2"),
         *rows.norm(config, "ln_final", "final_layernorm"),
         *rows.head(config),

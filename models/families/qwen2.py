@@ -20,7 +20,7 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
-        rotary=hf.rotary(d_head),
+        rotary=hf.rotary(d_head, shape["n_positions"]),
         attn_scale=d_head**-0.5,
         windows=windows(hf, shape["n_layers"]),
         qkv_bias=True,

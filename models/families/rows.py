@@ -1,9 +1,16 @@
-"""Rows of the leaf table that several families share. Letters of the views: d width, h head, g key/value head, k head width, m neuron, v token."""
+"""Rows of the leaf table that several families share.
+
+Letters of the views: d width, h head, g key/value head, k head width, m neuron, v token, a what several leaves share.
+"""
 
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.leaves import Leaf
+from jaxconf.models.leaves import Leaf, Part
 
 ROTARY = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # the frequencies, stored by old versions
+MASKS = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)"  # the causal mask, stored by old versions
+
+W_Q, B_Q = ("layers", "embed", "heads", "head_dim"), ("layers", "heads", "head_dim")
+W_KV, B_KV = ("layers", "embed", "kv_heads", "head_dim"), ("layers", "kv_heads", "head_dim")
 
 
 def norm(config: DecoderConfig, path: str, source: str) -> list[Leaf]:
@@ -16,23 +23,46 @@ def norm(config: DecoderConfig, path: str, source: str) -> list[Leaf]:
 
 def attention(config: DecoderConfig, source: str = "layers.{i}.self_attn.", out: str = "o_proj") -> list[Leaf]:
     """Projections to and from the heads, a tensor each."""
-    kv = ("layers", "embed", "kv_heads", "head_dim")
     rows = [
-        Leaf("blocks/attn/wq", ("layers", "embed", "heads", "head_dim"), source + "q_proj.weight", "(h k) d -> d h k"),
-        Leaf("blocks/attn/wk", kv, source + "k_proj.weight", "(g k) d -> d g k"),
-        Leaf("blocks/attn/wv", kv, source + "v_proj.weight", "(g k) d -> d g k"),
-        Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), f"{source}{out}.weight", "d (h k) -> h k d", init="residual"),
+        Leaf("blocks/attn/wq", W_Q, source + "q_proj.weight", "(h k) d -> d h k"),
+        Leaf("blocks/attn/wk", W_KV, source + "k_proj.weight", "(g k) d -> d g k"),
+        Leaf("blocks/attn/wv", W_KV, source + "v_proj.weight", "(g k) d -> d g k"),
     ]
     if config.qkv_bias:
         rows += [
-            Leaf("blocks/attn/bq", ("layers", "heads", "head_dim"), source + "q_proj.bias", "(h k) -> h k", init="zeros"),
-            Leaf("blocks/attn/bk", ("layers", "kv_heads", "head_dim"), source + "k_proj.bias", "(g k) -> g k", init="zeros"),
-            Leaf("blocks/attn/bv", ("layers", "kv_heads", "head_dim"), source + "v_proj.bias", "(g k) -> g k", init="zeros"),
+            Leaf("blocks/attn/bq", B_Q, source + "q_proj.bias", "(h k) -> h k", init="zeros"),
+            Leaf("blocks/attn/bk", B_KV, source + "k_proj.bias", "(g k) -> g k", init="zeros"),
+            Leaf("blocks/attn/bv", B_KV, source + "v_proj.bias", "(g k) -> g k", init="zeros"),
         ]
-    if config.attn_out_bias:
-        rows.append(Leaf("blocks/attn/bo", ("layers", "embed"), f"{source}{out}.bias", init="zeros"))
-    if config.qk_norm:
-        rows += [Leaf(f"blocks/attn/{x}_norm", ("layers", "head_dim"), f"{source}{x}_norm.weight", init="ones") for x in "qk"]
+    return rows + attention_out(config, source + out)
+
+
+def grouped_attention(config: DecoderConfig, fused: str, out: str) -> list[Leaf]:
+    """One tensor for queries, keys and values: each key/value head's queries, then its key, then its value."""
+    r = config.n_heads // config.n_kv_heads
+    rows = []
+    for x, part in (("q", Part(0, r, r + 2)), ("k", Part(r, r + 1, r + 2)), ("v", Part(r + 1, r + 2, r + 2))):
+        rows.append(Leaf(f"blocks/attn/w{x}", W_Q if x == "q" else W_KV, f"{fused}.weight", "(g a k) d -> d (g a) k", part))
+        if config.qkv_bias:
+            rows.append(Leaf(f"blocks/attn/b{x}", B_Q if x == "q" else B_KV, f"{fused}.bias", "(g a k) -> (g a) k", part, init="zeros"))
+    return rows + attention_out(config, out)
+
+
+def attention_out(config: DecoderConfig, source: str) -> list[Leaf]:
+    weight = Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), f"{source}.weight", "d (h k) -> h k d", init="residual")
+    bias = Leaf("blocks/attn/bo", ("layers", "embed"), f"{source}.bias", init="zeros")
+    return [weight] + [bias] * config.attn_out_bias
+
+
+def head_norms(config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_norm", of_heads: bool = False) -> list[Leaf]:
+    """Gains and biases of the norms of queries and keys, {x}: one for all heads, or one for each."""
+    rows = []
+    for x, heads in (("q", "heads"), ("k", "kv_heads")):
+        axes = ("layers", heads, "head_dim") if of_heads else ("layers", "head_dim")
+        name = source.replace("{x}", x)
+        rows.append(Leaf(f"blocks/attn/{x}_norm", axes, f"{name}.weight", init="zeros" if config.gain_offset else "ones"))
+        if config.qk_norm_bias:
+            rows.append(Leaf(f"blocks/attn/{x}_norm_bias", axes, f"{name}.bias", init="zeros"))
     return rows
 
 
@@ -56,7 +86,7 @@ def gated_mlp(config: DecoderConfig, source: str = "layers.{i}.mlp.") -> list[Le
 
 def head(config: DecoderConfig, source: str = "lm_head") -> list[Leaf]:
     """The unembedding, unless it is the embedding, and its bias."""
-    weight = Leaf("unembed/w", ("embed", "vocab"), f"{source}.weight", "v d -> d v")
+    weight = Leaf("unembed/w", ("token_embed", "vocab"), f"{source}.weight", "v d -> d v")
     bias = Leaf("unembed/b", ("vocab",), f"{source}.bias", init="zeros")
     return [weight] * (not config.tied) + [bias] * config.head_bias
 
@@ -67,8 +97,25 @@ def llama(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
         *norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
         *attention(config),
+        *(head_norms(config) if config.qk_norm == "head" else []),
         *([] if config.shared_norm else norm(config, "blocks/ln2", "layers.{i}.post_attention_layernorm")),
         *gated_mlp(config),
+        *norm(config, "ln_final", "norm"),
+        *head(config),
+    )
+
+
+def gemma(config: DecoderConfig) -> tuple[Leaf, ...]:
+    """The table of Gemma 2 and 3, with norms on both sides of attention and MLP."""
+    return (
+        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
+        *norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
+        *attention(config),
+        *(head_norms(config) if config.qk_norm == "head" else []),
+        *norm(config, "blocks/ln1_post", "layers.{i}.post_attention_layernorm"),
+        *norm(config, "blocks/ln2", "layers.{i}.pre_feedforward_layernorm"),
+        *gated_mlp(config),
+        *norm(config, "blocks/ln2_post", "layers.{i}.post_feedforward_layernorm"),
         *norm(config, "ln_final", "norm"),
         *head(config),
     )

@@ -27,7 +27,7 @@ def config(hf: Attributes) -> DecoderConfig:
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
         mlp_bias=hf.take("mlp_bias", False),
-        rotary=hf.rotary(d_head, base=2000000.0),
+        rotary=hf.rotary(d_head, shape["n_positions"], base=2000000.0),
         unrotated=tuple(i for i in range(n_layers) if not turned[i]),
         attn_scale=d_head**-0.5,
         windows=hf.windows(n_layers, lambda layer: not turned[layer]),

@@ -24,7 +24,7 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("norm_epsilon", 1e-5),
         activation=hf.activation("hidden_act", "gelu_pytorch_tanh"),
         mlp_bias=bias,
-        rotary=hf.rotary(d_head),
+        rotary=hf.rotary(d_head, shape["n_positions"]),
         attn_scale=d_head**-0.5,
         windows=hf.windows(shape["n_layers"]),
         qkv_bias=bias,

@@ -1,0 +1,46 @@
+"""OLMo 2: Llama whose norms stand behind attention and MLP instead of before them, and whose queries and keys are normed over all heads."""
+
+from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.families import rows
+from jaxconf.models.leaves import Leaf
+
+PREFIX = "model."
+HEAD = "lm_head.weight"
+IGNORED = rows.ROTARY
+
+
+def config(hf: Attributes) -> DecoderConfig:
+    shape = hf.shape()
+    d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])
+    bias = hf.take("attention_bias", False)
+    return DecoderConfig(
+        model_type="olmo2",
+        **shape,
+        d_head=d_head,
+        norm="rms",
+        norm_place="post",
+        norm_eps=hf.take("rms_norm_eps", 1e-5),
+        activation=hf.activation("hidden_act", "silu"),
+        gated=True,
+        rotary=hf.rotary(d_head, shape["n_positions"]),
+        attn_scale=d_head**-0.5,
+        qk_norm="all",
+        qkv_bias=bias,
+        attn_out_bias=bias,
+        tied=hf.take("tie_word_embeddings", False),
+    )
+
+
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    layer = "layers.{i}."
+    return (
+        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
+        *rows.attention(config),
+        Leaf("blocks/attn/q_norm", rows.B_Q, layer + "self_attn.q_norm.weight", "(h k) -> h k", init="ones"),
+        Leaf("blocks/attn/k_norm", rows.B_KV, layer + "self_attn.k_norm.weight", "(g k) -> g k", init="ones"),
+        *rows.norm(config, "blocks/ln1_post", layer + "post_attention_layernorm"),
+        *rows.gated_mlp(config),
+        *rows.norm(config, "blocks/ln2_post", layer + "post_feedforward_layernorm"),
+        *rows.norm(config, "ln_final", "norm"),
+        *rows.head(config),
+    )

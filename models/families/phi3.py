@@ -1,0 +1,55 @@
+"""Phi-3 and Phi-4-mini: Llama with fused projections, and LongRoPE in the models of long context."""
+
+from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
+from jaxconf.models.families import rows
+from jaxconf.models.leaves import Leaf, Part
+
+PREFIX = "model."
+HEAD = "lm_head.weight"
+IGNORED = rows.ROTARY
+
+
+def config(hf: Attributes) -> DecoderConfig:
+    hf.ignore("embd_pdrop", "resid_pdrop")
+    shape = hf.shape(n_positions=4096)
+    hf.divides(shape["n_heads"], shape["d_model"])
+    d_head = shape["d_model"] // shape["n_heads"]
+    rope = {"original_max_position_embeddings": hf.take("original_max_position_embeddings", 4096)} | hf.rotary_values()
+    kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
+    rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind  # what the first releases called it
+    if rope["rope_type"] == "default":
+        rope = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor", "rope_type")}
+    return DecoderConfig(
+        model_type="phi3",
+        **shape,
+        d_head=d_head,
+        norm="rms",
+        norm_eps=hf.take("rms_norm_eps", 1e-5),
+        activation=hf.activation("hidden_act", "silu"),
+        gated=True,
+        rotary=read_rotary(rope, d_head, shape["n_positions"]),
+        attn_scale=d_head**-0.5,
+        windows=hf.windows(shape["n_layers"]),
+        tied=hf.take("tie_word_embeddings", False),
+    )
+
+
+def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    layer = "layers.{i}."
+    qkv, gate_up = layer + "self_attn.qkv_proj.weight", layer + "mlp.gate_up_proj.weight"
+    h, g = config.n_heads, config.n_kv_heads
+    w_mlp = ("layers", "embed", "mlp")
+    return (
+        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
+        *rows.norm(config, "blocks/ln1", layer + "input_layernorm"),
+        Leaf("blocks/attn/wq", rows.W_Q, qkv, "(a k) d -> d a k", Part(0, h, h + 2 * g)),
+        Leaf("blocks/attn/wk", rows.W_KV, qkv, "(a k) d -> d a k", Part(h, h + g, h + 2 * g)),
+        Leaf("blocks/attn/wv", rows.W_KV, qkv, "(a k) d -> d a k", Part(h + g, h + 2 * g, h + 2 * g)),
+        *rows.attention_out(config, layer + "self_attn.o_proj"),
+        *rows.norm(config, "blocks/ln2", layer + "post_attention_layernorm"),
+        Leaf("blocks/mlp/w_gate", w_mlp, gate_up, "(a m) d -> d (a m)", Part(0, 1, 2)),
+        Leaf("blocks/mlp/w_in", w_mlp, gate_up, "(a m) d -> d (a m)", Part(1, 2, 2)),
+        *rows.mlp(config, w_out=layer + "mlp.down_proj"),
+        *rows.norm(config, "ln_final", "norm"),
+        *rows.head(config),
+    )
