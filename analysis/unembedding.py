@@ -13,8 +13,8 @@ import numpy as np
 from flax import struct
 
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, unembedding
-from jaxconf.models.norms import centre
+from jaxconf.models.decoder import Params, final_norm, unembedding
+from jaxconf.models.norms import centre, gain
 
 Convention = Literal["paper", "raw"]
 
@@ -26,28 +26,56 @@ class Readout:
     W_U: jax.Array  # d v
     b_U: jax.Array  # v
     w_out: jax.Array  # n d, one write direction a row
+    w_mlp: jax.Array  # n d, the same as they leave the MLP
+    write_gain: jax.Array | float  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
 
 
 def readout(config: DecoderConfig, params: Params, convention: Convention = "paper", dtype: Any = jnp.float32) -> Readout:
     """The last layer's readout. Changes nothing in `params`.
 
-    "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in; LayerNorm models lose the mean over d of each column of W_U
-    and of each write direction (the norm ignores it); W_U and b_U lose their mean over the vocabulary (the softmax ignores it).
+    "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in, as is the gain
+    of a norm behind the MLP, into the write directions; LayerNorm models lose the mean over d of each column of W_U and of each write
+    direction (the norm ignores it); W_U and b_U lose their mean over the vocabulary (the softmax ignores it), unless logits are soft-capped.
     "raw": weights as they stand.
     """
-    W_U = unembedding(config, params).astype(dtype)
+    W_U = unembedding(config, params, dtype)
     b_U = params["unembed"]["b"].astype(dtype) if config.head_bias else jnp.zeros(W_U.shape[1], dtype)
-    w_out = params["blocks"]["mlp"]["w_out"][-1].astype(dtype)
+    w_mlp = w_out = params["blocks"]["mlp"]["w_out"][-1].astype(dtype)
     if convention == "raw":
-        return Readout(W_U, b_U, w_out)
+        return Readout(W_U, b_U, w_out, w_mlp, 1.0)
+    final = final_norm(config, params)
+    write_gain: jax.Array | float = config.residual_scale
+    if config.norm_place in ("post", "both"):
+        write_gain = write_gain * gain(config, {name: value[-1] for name, value in params["blocks"].get("ln2_post", {}).items()})
     with jax.default_matmul_precision("highest"):
         if config.norm_bias:
-            b_U = b_U + params["ln_final"]["bias"].astype(dtype) @ W_U
-        if config.norm_gain:
-            W_U = W_U * (config.gain_offset + params["ln_final"]["scale"].astype(dtype))[:, None]
-    W_U, b_U, w_out = W_U * config.logit_scale, b_U * config.logit_scale, w_out * config.residual_scale
+            b_U = b_U + final["bias"].astype(dtype) @ W_U
+        W_U = W_U * jnp.asarray(gain(config, final), dtype)[..., None]
+    W_U, b_U, w_out = W_U * config.logit_scale, b_U * config.logit_scale, w_out * write_gain
     W_U, w_out = centre(config, W_U.T).T, centre(config, w_out)
-    return Readout(W_U - W_U.mean(1, keepdims=True), b_U - b_U.mean(), w_out)
+    if config.logit_softcap is None:
+        W_U, b_U = W_U - W_U.mean(1, keepdims=True), b_U - b_U.mean()
+    return Readout(W_U, b_U, w_out, w_mlp, write_gain)
+
+
+def convention_notes(config: DecoderConfig) -> list[str]:
+    """What the paper's convention leaves out for this model, or takes in, and why: a sentence each."""
+    notes = []
+    if config.logit_softcap is not None:
+        notes.append(
+            "The logits are soft-capped, so adding the same to all of them changes predictions: W_U keeps its mean over the vocabulary."
+        )
+    if config.norm_place in ("post", "both"):
+        notes.append("A norm stands behind the MLP, so a write direction is its gain times the neuron's output weights.")
+    if config.norm == "rms":
+        notes.append("RMSNorm sees the mean over the width, so neither W_U nor the write directions lose it.")
+    if not config.norm_gain:
+        notes.append("The final norm has no parameters, so nothing of it is folded.")
+    if config.norm_place == "sum":
+        notes.append("The last layer's second norm takes the final norm's place.")
+    if config.d_embed is not None:
+        notes.append("W_U is the projection from the stream times the unembedding.")
+    return notes
 
 
 class Spectrum(NamedTuple):

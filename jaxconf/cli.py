@@ -129,6 +129,11 @@ class Report:
     """the run folder"""
 
 
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """List the families of models that are supported, and how far their logits lie from transformers' as last measured."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `jaxconf` command: exit code 2 and one sentence for what the user can mend, 130 when interrupted."""
     try:
@@ -141,11 +146,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             | Annotated[Train, train]
             | Annotated[Track, tyro.conf.subcommand("track")]
             | Annotated[Report, tyro.conf.subcommand("report")]
+            | Annotated[Models, tyro.conf.subcommand("models")]
         )
         command: Any = tyro.cli(
             commands, args=rest, prog="jaxconf", description="Finds, measures and explains a language model's confidence neurons."
         )
-        run: dict[type, Callable[[Any], None]] = {Analyze: _analyze, Unigram: _unigram, Train: _train, Track: _track, Report: _report}
+        run: dict[type, Callable[[Any], None]] = {
+            Analyze: _analyze,
+            Unigram: _unigram,
+            Train: _train,
+            Track: _track,
+            Report: _report,
+            Models: _models,
+        }
         run[type(command)](command)
     except InputError as error:
         print(f"jaxconf: {error}", file=sys.stderr)
@@ -352,3 +365,15 @@ def _report(command: Report) -> None:
     table = NeuronTable.load(command.run)
     draw(table, command.run if command.run.is_dir() else command.run.parent)
     print_summary(table, Console())
+
+
+def _models(command: Models) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxconf.supported import supported
+
+    table = Table("model_type", "family", "largest |Δlogit|", box=None, pad_edge=False)
+    for row in supported():
+        table.add_row(row.model_type, row.what, "not measured" if row.error is None else f"{row.error:.1e}")
+    Console().print(table)

@@ -18,10 +18,10 @@ import pandas as pd
 from jaxconf import __version__
 from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
-from jaxconf.analysis.effects import METRICS, Position, effects
+from jaxconf.analysis.effects import METRICS, Position, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
-from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
+from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
@@ -126,6 +126,7 @@ def analyze(
         "tokens": int(tokens.size),
         "positions": int(kept.sum()),
         "convention": convention,
+        "convention_notes": convention_notes(config) if convention == "paper" else [],
         "ablation": ablation,
         "ablation_value": ablation_value,
         "k": k,
@@ -209,12 +210,15 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _last_layer(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The stream that enters the final norm [s t d] and the last layer's activations [s t n], float32."""
+def _last_layer(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array, PostNorm | None]:
+    """The stream that enters the final norm [s t d], the last layer's activations [s t n], and a norm behind it; float32."""
     last = f"blocks.{config.n_layers - 1}."
-    sites = (last + "hook_resid_post", last + "mlp.hook_post")
+    sites = [last + "hook_resid_post", last + "mlp.hook_post"]
+    if config.norm_place in ("post", "both"):
+        sites += [last + "ln2_post.hook_normalized", last + "ln2_post.hook_scale"]
     captured = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers).captured
-    return captured[sites[0]].astype(jnp.float32), captured[sites[1]].astype(jnp.float32)
+    x, h, *post = (captured[site].astype(jnp.float32) for site in sites)
+    return x, h, PostNorm(*post) if post else None
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -263,8 +267,8 @@ def _effect_sums(
         member = np.zeros((group, rows), np.float32)
         member[window, np.arange(len(window))] = 1
         places = _padded(np.stack([window, position, target], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
-        x, delta = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
-        total, before = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member)
+        x, delta, post = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
+        total, before = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member, post)
         sums = {name: np.asarray(value)[: len(batch)] for name, value in total.items()}
         return sums | {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
 
@@ -308,12 +312,13 @@ def _rows(
     mean: jax.Array,
     ablation: Ablation,
     ablation_value: float,
-) -> tuple[jax.Array, jax.Array]:
-    """At the places [r (window, position)] of a group: the stream that enters the final norm [r d] and the activations' change [r n]."""
-    x, h = _last_layer(config, params, tokens)
+) -> tuple[jax.Array, jax.Array, PostNorm | None]:
+    """At the places [r (window, position)] of a group: the stream that enters the final norm [r d], the activations' change [r n], and
+    what a norm behind the MLP did.
+    """
     window, position = places.T
-    x, h = x[window, position], h[window, position]
-    return x, ablated(ablation, h, mean, ablation_value) - h
+    x, h, post = jax.tree.map(lambda site: site[window, position], _last_layer(config, params, tokens))
+    return x, ablated(ablation, h, mean, ablation_value) - h, post
 
 
 @functools.cache

@@ -213,10 +213,17 @@ def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sit
     return logits if config.logit_softcap is None else config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
 
 
-def unembedding(config: DecoderConfig, params: Params) -> jax.Array:
+def unembedding(config: DecoderConfig, params: Params, dtype: Any = jnp.float32) -> jax.Array:
     """W_U [d v]: the transposed embedding in tied models, behind the projection to its width where there is one."""
-    vocabulary = params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
-    return vocabulary if config.d_embed is None else params["unembed"]["proj"] @ vocabulary
+    vocabulary = (params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]).astype(dtype)
+    if config.d_embed is None:
+        return vocabulary
+    return jnp.matmul(params["unembed"]["proj"].astype(dtype), vocabulary, precision="highest")
+
+
+def final_norm_name(config: DecoderConfig) -> str:
+    """What the sites of the norm before the unembedding begin with."""
+    return f"blocks.{config.n_layers - 1}.ln2" if config.norm_place == "sum" else "ln_final"
 
 
 def final_norm(config: DecoderConfig, params: Params) -> Params:

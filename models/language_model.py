@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Output, Params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
+from jaxconf.models.generate import generate
 from jaxconf.models.hub import hub_errors
 from jaxconf.models.sites import Edit
 from jaxconf.models.tokenizer import Tokenizer
@@ -52,15 +53,19 @@ class LanguageModel:
         return (self.folder / "tokenizer.json").is_file()
 
     @functools.cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """What ends a text, by config.json and by the tokenizer where there is one."""
+        return self._named_ids("eos_token_id") | (frozenset(self.tokenizer.eos_ids) if self.has_tokenizer else frozenset())
+
+    @functools.cached_property
     def end_ids(self) -> frozenset[int]:
         """BOS and EOS, of config.json and of the tokenizer where there is one."""
-        ids: set[int | None] = set()
-        for name in ("bos_token_id", "eos_token_id"):
-            value = self.hf_config.get(name)
-            ids |= set(value) if isinstance(value, list) else {value}
-        if self.has_tokenizer:
-            ids |= {self.tokenizer.bos_id, *self.tokenizer.eos_ids}
-        return frozenset(i for i in ids if i is not None)
+        bos = {self.tokenizer.bos_id} - {None} if self.has_tokenizer else set()
+        return self.eos_ids | self._named_ids("bos_token_id") | bos
+
+    def _named_ids(self, name: str) -> frozenset[int]:
+        value = self.hf_config.get(name)
+        return frozenset(value if isinstance(value, list) else [] if value is None else [value])
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -91,6 +96,19 @@ class LanguageModel:
         if start_at_layer is None and not isinstance(inputs, jax.core.Tracer):
             check_tokens(self.config, np.asarray(inputs))
         return _forward(self.config, self.params, inputs, dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]] | np.ndarray,
+        max_new_tokens: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        edits: Mapping[str, Edit] | None = None,
+    ) -> list[np.ndarray]:
+        """The token ids that follow each prompt, up to the first that ends a text. See `jaxconf.models.generate.generate`."""
+        ends = sorted(self.eos_ids)
+        return generate(self.config, self.params, prompts, max_new_tokens, temperature=temperature, seed=seed, end_ids=ends, edits=edits)
 
 
 def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:

@@ -293,7 +293,8 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
     "stablelm-qk-norm": _STABLELM | {"qk_layernorm": True, "num_key_value_heads": 2, "use_parallel_residual": True, "use_qkv_bias": True},
-    "cohere-qk-norm": _LLAMA | {"model_type": "cohere", "use_qk_norm": True, "num_key_value_heads": 2, "rope_theta": 1000.0, "logit_scale": 1.0},
+    "cohere-qk-norm": _LLAMA
+    | {"model_type": "cohere", "use_qk_norm": True, "num_key_value_heads": 2, "rope_theta": 1000.0, "logit_scale": 1.0},
     "phi-qk-norm": _LLAMA | {"model_type": "phi", "qk_layernorm": True, "num_key_value_heads": 2, "tie_word_embeddings": False},
     "phi3": _LLAMA | {"model_type": "phi3", "pad_token_id": None, "num_key_value_heads": 2, "sliding_window": 20, "rms_norm_eps": 0.1},
     "phi3-short": _LLAMA | _PHI3_ROPE | {"original_max_position_embeddings": 80},
@@ -416,6 +417,18 @@ CASES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
+
+
+# The cases whose outputs `references/` holds, for tests without torch: the first of each family, and what the others add.
+REFERENCED = tuple(
+    dict.fromkeys(
+        [
+            *{CASES[name]["model_type"]: name for name in reversed(CASES)}.values(),
+            *("neox-serial", "llama-gqa", "llama-mqa", "llama3", "stablelm-parallel", "stablelm-qk-norm", "qwen2-window", "phi3-long"),
+            *("gemma3-capped", "opt-summed", "falcon-grouped", "falcon-alibi", "gpt2-unscaled", "gpt2-layer-scaled"),
+        ]
+    )
+)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import cases
 import chex
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,9 @@ from jaxconf.analysis.effects import METRICS, effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
 from jaxconf.measure import analyze
-from jaxconf.models.decoder import Decoder, forward
+from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import config_from_hf
+from jaxconf.models.families import FAMILIES, config_from_hf
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.models.sites import Replace
 from jaxconf.text import kept_positions
@@ -40,19 +41,19 @@ SHAPE = {
     "eos_token_id": 0,
 }
 HF = {"layer": {"model_type": "gpt_neox", **SHAPE}, "rms": {"model_type": "llama", "mlp_bias": True, **SHAPE}}
-# What else can stand between a neuron and the logits.
-OTHERS = {
-    "factors": {"model_type": "granite", "residual_multiplier": 0.6, "logits_scaling": 0.7, "embedding_multiplier": 2.0, **SHAPE},
-    "norm without parameters": {"model_type": "olmo", **SHAPE},
-    "gain of 1 and more": {"model_type": "gemma", "num_key_value_heads": 2, "head_dim": 16, **SHAPE},
-    "one LayerNorm without bias": {"model_type": "cohere", "logit_scale": 0.8, **SHAPE},
-    "biased head": {"model_type": "phi", **SHAPE},
-}
+# What else can stand between a neuron and the logits: a norm behind the MLP and soft caps; a norm of the sum, and a projection.
+OTHERS = {"capped": "gemma2", "summed": "opt-summed"}
+EVERY_FAMILY = {cases.CASES[name]["model_type"]: name for name in cases.CASES}
 
 
 def random_model(kind: str, seed: int = 0) -> LanguageModel:
     """Parameters of a size that gives confident predictions, no gain or bias at its default."""
-    hf = (HF | OTHERS)[kind]
+    if kind not in HF:
+        config, params = cases.decoder(OTHERS.get(kind, kind))
+        return LanguageModel(
+            config, jax.tree.map(jnp.asarray, params), f"random {kind}", None, Path(), {"bos_token_id": 0, "eos_token_id": 0}
+        )
+    hf = HF[kind]
     config = config_from_hf(hf)
     params = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))["params"]
     rng = np.random.default_rng(seed)
@@ -87,9 +88,10 @@ def rerun(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.nd
     v_freq = np.log(f) - np.log(f).mean()
     u = v_freq / np.linalg.norm(v_freq)
 
-    run = jax.jit(functools.partial(forward, config, capture=(last, "ln_final.hook_scale")))
+    norm = f"{final_norm_name(config)}.hook_scale"
+    run = jax.jit(functools.partial(forward, config, capture=(last, norm)))
     before = run(lm.params, tokens)
-    h, scale = before.captured[last], before.captured["ln_final.hook_scale"]
+    h, scale = before.captured[last], before.captured[norm]
     values = replaced(np.asarray(h))
 
     @jax.jit
@@ -97,7 +99,7 @@ def rerun(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.nd
     def edited(n, value):
         edit = {last: Replace(h.at[:, :, n].set(value))}
         total = forward(config, lm.params, tokens, edits=edit).logits
-        frozen = forward(config, lm.params, tokens, edits={**edit, "ln_final.hook_scale": Replace(scale)}).logits
+        frozen = forward(config, lm.params, tokens, edits={**edit, norm: Replace(scale)}).logits
         return total, frozen
 
     totals, frozens = edited(jnp.arange(config.d_mlp), jnp.moveaxis(jnp.asarray(values), -1, 0))
@@ -146,15 +148,26 @@ def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
     }[ablation]
     expected = rerun(lm, tokens, kept, counts, replaced)
     table = analyze(lm, tokens, counts=counts, ablation=ablation, ablation_value=value, bootstrap_draws=0)
-    assert expected["loss_abs_delta"].min() > 1e-3  # the neurons do something, so that agreement means something
+    assert expected["loss_abs_delta"].median() > 1e-3  # the neurons do something, so that agreement means something
     for column in METRICS:
-        np.testing.assert_allclose(table.frame[column], expected[column], atol=2e-5, err_msg=column)
+        one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
+        np.testing.assert_allclose(table.frame[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
     shares = 1 - expected["loss_abs_delta_ln_frozen"] / expected["loss_abs_delta"]
-    np.testing.assert_allclose(table.frame["ln_mediated"], shares, atol=2e-3)
+    np.testing.assert_allclose(table.frame["ln_mediated"], shares.where(table.frame["loss_abs_delta"] > 1e-6), atol=2e-3)
+
+
+@pytest.mark.parity  # for its length; it needs nothing else
+@pytest.mark.parametrize("name", EVERY_FAMILY.values())
+def test_effects_in_every_family(name):
+    test_effects_equal_running_the_edited_model_again(name, "mean", 0.0)
+
+
+def test_every_family_is_among_them():
+    assert EVERY_FAMILY.keys() == FAMILIES.keys()
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["stories260K", "random-gpt2", "random-gpt-neox"])
+@pytest.mark.parametrize("name", ["stories260K", "random-gpt2", "random-gpt-neox", "random-gemma2"])
 def test_every_column_equals_the_oracle(name):
     lm, oracle = load(SHARED / "models" / name), SHARED / "oracle" / name
     expected = pd.read_csv(oracle / "neurons.csv")

@@ -1,0 +1,127 @@
+"""Generation with a cache of keys and values: prompts in, new tokens out, in one program.
+
+Letters: b batch, t prompt position, n new tokens, v vocabulary.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params, empty_cache, forward, site_shapes
+from jaxconf.models.errors import InputError
+from jaxconf.models.sites import Edit, check_name
+
+
+def generate(
+    config: DecoderConfig,
+    params: Params,
+    prompts: Sequence[Sequence[int]] | np.ndarray,
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    end_ids: Sequence[int] = (),
+    edits: Mapping[str, Edit] | None = None,
+) -> list[np.ndarray]:
+    """The tokens that follow each prompt, int32 [up to max_new_tokens]; a row ends with the first of `end_ids` that it comes to.
+
+    Prompts are token ids and may differ in length; shorter ones are padded on the left, which changes nothing. `temperature` 0 takes the
+    most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits` are made in every pass and so must be the same
+    at all positions. Raises InputError for prompts that are empty or do not fit the model, and for edits that name a position.
+    """
+    rows = [np.asarray(row, np.int64) for row in prompts]
+    if not rows or any(row.ndim != 1 or not row.size for row in rows):
+        raise InputError("a prompt is empty or not a row of token ids; give at least one token id for each prompt")
+    lengths = np.array([row.size for row in rows])
+    _check(config, rows, lengths, max_new_tokens, temperature, edits or {})
+    t = int(lengths.max())
+    tokens = np.stack([np.pad(row, (t - row.size, 0)) for row in rows])
+    new, used = _generate(
+        config,
+        params,
+        jnp.asarray(tokens, jnp.int32),
+        jnp.asarray(t - lengths, jnp.int32),
+        jnp.asarray(sorted(end_ids), jnp.int32),
+        jnp.float32(temperature),
+        jax.random.key(seed),
+        dict(edits or {}),
+        max_new_tokens,
+    )
+    return [row[:count] for row, count in zip(np.asarray(new), np.asarray(used), strict=True)]
+
+
+def _check(
+    config: DecoderConfig,
+    rows: list[np.ndarray],
+    lengths: np.ndarray,
+    max_new_tokens: int,
+    temperature: float,
+    edits: Mapping[str, Edit],
+) -> None:
+    for token in (min(row.min() for row in rows), max(row.max() for row in rows)):
+        if not 0 <= token < config.vocab_size:
+            raise InputError(f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer")
+    if max_new_tokens < 1 or temperature < 0:
+        raise InputError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more")
+    end = int(lengths.max()) + max_new_tokens
+    if end > config.n_positions:
+        raise InputError(f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer")
+    if config.rotary and config.rotary.long and lengths.min() <= config.rotary.original < end:
+        raise InputError(
+            f"the text would cross position {config.rotary.original}, at which this model changes how it counts them; "
+            "keep prompts and new tokens on one side of it"
+        )
+    for name, edit in edits.items():
+        check_name(name, site_shapes(config))
+        shape = site_shapes(config)[name]
+        positions = {-1, -2} if name.endswith(("hook_attn_scores", "hook_pattern")) else {1 - len(shape)}
+        for array in jax.tree.leaves(edit):
+            if any(jnp.ndim(array) >= -axis and jnp.shape(array)[axis] != 1 for axis in positions):
+                raise InputError(f"the edit of {name!r} differs between positions; give one that is the same at all of them")
+
+
+@functools.partial(jax.jit, static_argnames=("config", "n_new"))
+def _generate(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    padding: jax.Array,
+    end_ids: jax.Array,
+    temperature: jax.Array,
+    key: jax.Array,
+    edits: dict[str, Edit],
+    n_new: int,
+) -> tuple[jax.Array, jax.Array]:
+    """New tokens [b n] and how many of them each row has, [b]; from tokens [b t] of which the first `padding` [b] do not count."""
+
+    def pick(logits: jax.Array, step: Any) -> jax.Array:
+        drawn = jax.random.categorical(jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0))
+        return jnp.where(temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
+
+    cache = empty_cache(config, padding, tokens.shape[1] + n_new, params["embed"]["tokens"].dtype)
+    out = forward(config, params, tokens, edits, cache=cache, last_only=True)
+    assert out.logits is not None
+    first = pick(out.logits[:, -1], 0)
+    new = jnp.zeros((len(tokens), n_new), jnp.int32).at[:, 0].set(first)
+    used = jnp.where(jnp.isin(first, end_ids), 1, n_new)
+
+    def unfinished(state: tuple) -> jax.Array:
+        step, _, _, _, used = state
+        return (step < n_new) & (used == n_new).any()
+
+    def advance(state: tuple) -> tuple:
+        step, cache, token, new, used = state
+        out = forward(config, params, token[:, None], edits, cache=cache)
+        assert out.logits is not None
+        token = pick(out.logits[:, -1], step)
+        new = new.at[:, step].set(token)
+        used = jnp.where((used == n_new) & jnp.isin(token, end_ids), step + 1, used)
+        return step + 1, out.cache, token, new, used
+
+    *_, new, used = jax.lax.while_loop(unfinished, advance, (jnp.int32(1), out.cache, first, new, used))
+    return new, used
