@@ -91,7 +91,7 @@ def forward(
         resid, captured, past = _run_blocks(config, params["blocks"], resid, first, last, places, past, edits, capture)
         logits = _unembed(config, params, resid[:, -1:] if last_only else resid, outer) if stop_at_layer is None else None
     if cache is not None and past is not None:
-        cache = cache.replace(past=past, filled=cache.filled + t)
+        cache = Cache(past, cache.filled + t, cache.padding)
     return Output(logits, captured | outer.captured, cache)
 
 

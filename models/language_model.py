@@ -60,8 +60,8 @@ class LanguageModel:
     @functools.cached_property
     def end_ids(self) -> frozenset[int]:
         """BOS and EOS, of config.json and of the tokenizer where there is one."""
-        bos = {self.tokenizer.bos_id} - {None} if self.has_tokenizer else set()
-        return self.eos_ids | self._named_ids("bos_token_id") | bos
+        bos = self.tokenizer.bos_id if self.has_tokenizer else None
+        return self.eos_ids | self._named_ids("bos_token_id") | (frozenset() if bos is None else {bos})
 
     def _named_ids(self, name: str) -> frozenset[int]:
         value = self.hf_config.get(name)

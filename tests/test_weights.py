@@ -66,6 +66,35 @@ def test_readout_gives_the_models_own_log_probabilities(model):
     np.testing.assert_allclose(jax.nn.log_softmax(logits), jax.nn.log_softmax(out.logits), atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "olmo2", "opt-summed", "granite"])
+def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilities(name):
+    """Also what the last neurons write: the stream after the MLP, without and with all of them, differs by h·w_out where no norm follows."""
+    config, params = cases.decoder(name)
+    params = jax.tree.map(jnp.asarray, params)
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
+    last = f"blocks.{config.n_layers - 1}."
+    norm = f"{final_norm_name(config)}.hook_normalized"
+    out = forward(config, params, tokens, capture=(norm, last + "mlp.hook_post", last + "ln2_post.hook_scale", last + "hook_mlp_out")[: 4 if "ln2_post" in params["blocks"] else 2])
+    seen = readout(config, params)
+    logits = capped(out.captured[norm] @ seen.W_U + seen.b_U, config.logit_softcap)
+    np.testing.assert_allclose(jax.nn.log_softmax(logits), jax.nn.log_softmax(out.logits), atol=2e-5)
+    if "ln2_post" in params["blocks"]:
+        written = out.captured[last + "mlp.hook_post"] @ seen.w_out / out.captured[last + "ln2_post.hook_scale"]
+        np.testing.assert_allclose(written, out.captured[last + "hook_mlp_out"], atol=2e-5)
+    assert np.allclose(seen.W_U.mean(1), 0, atol=1e-6) == (config.logit_softcap is None)
+
+
+def test_what_the_convention_leaves_out_is_said():
+    said = {name: " ".join(convention_notes(cases.decoder(name)[0])) for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed")}
+    assert said["gpt2"] == ""
+    assert "soft-capped" in said["gemma2"]
+    assert "soft-capped" not in said["gemma2-open"]
+    assert all("behind the MLP" in said[name] for name in ("gemma2", "gemma2-open"))
+    assert "no parameters" in said["olmo"]
+    assert "takes the final norm's place" in said["opt-summed"]
+    assert "projection" in said["opt-summed"]
+
+
 def test_readout_is_the_folding_of_the_definition_and_leaves_the_parameters_alone(model):
     config, params = model
     kept = jax.tree.map(np.array, params)
