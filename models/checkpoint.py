@@ -1,10 +1,12 @@
 """Safetensors files in, sharded arrays out, and back.
 
-The file is mapped, each leaf is a lazy view of it (reshape, transpose, slice), and `jax.make_array_from_callback` asks for the slices that
-this host's devices hold: only their bytes are read, and the host's peak is about one device shard of one leaf. Pickle is never loaded.
+Each tensor is mapped for as long as it is read, a leaf is a lazy view of its tensors (reshape, transpose, slice), and the pieces that this
+host's devices hold are copied out of the view one after the other: only their bytes are read, and beside the arrays the host holds about
+one device's piece of one leaf, and the mapped pages of one tensor. Pickle is never loaded.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -18,7 +20,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from jaxconf.mesh import sharding
 from jaxconf.models.config import DecoderConfig
@@ -40,6 +42,8 @@ DTYPES = {
     "BOOL": np.bool_,
 }
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+BLOCK = 2**19  # entries of a tensor that are copied at once: a megabyte of bfloat16
+ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -157,8 +161,10 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    a, b = one.map(), other.map()
-    return a.shape == b.shape and all(np.array_equal(a[i : i + 4096], b[i : i + 4096]) for i in range(0, len(a), 4096))
+    # Mapped anew for each block, so that what was read does not stay in memory.
+    return one.shape == other.shape and all(
+        np.array_equal(one.map()[i : i + 4096], other.map()[i : i + 4096]) for i in range(0, one.shape[0] if one.shape else 0, 4096)
+    )
 
 
 def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: Any) -> jax.Array:
@@ -166,15 +172,44 @@ def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor],
     for name in names.flat:
         _check_shape(config, leaf, name, tensors[name])
     target = np.dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
+    split = sharding(mesh, leaf.axes, shape)
 
-    def piece(index: tuple[slice, ...] | None) -> np.ndarray:
+    def place(index: tuple[slice, ...], devices: list[jax.Device]) -> list[jax.Array]:
+        piece = _aligned([len(range(size)[part]) for size, part in zip(shape, index, strict=True)], target)
+        for at, name in np.ndenumerate(names[index[: leaf.stacked]]):
+            _copy(leaf.read(config, tensors[name].map())[index[leaf.stacked :]], piece[at])
+        return jax.block_until_ready([jax.device_put(piece, device) for device in devices])
+
+    # `jax.make_array_from_callback` would hold the pieces of all of this host's devices before it sends the first.
+    arrays = [array for index, devices in _places(split, shape) for array in place(index, devices)]
+    return jax.make_array_from_single_device_arrays(shape, split, arrays)
+
+
+def _places(split: NamedSharding, shape: tuple[int, ...]) -> list[tuple[tuple[slice, ...], list[jax.Device]]]:
+    """The pieces of an array that this host's devices hold, each with all the devices that hold it."""
+    places: dict[str, tuple[tuple[slice, ...], list[jax.Device]]] = {}
+    for device, index in split.addressable_devices_indices_map(shape).items():
         assert index is not None
-        chosen, within = names[index[: leaf.stacked]], index[leaf.stacked :]
-        with np.errstate(over="ignore"):  # what `target` cannot hold becomes Inf, which is refused below
-            parts = [np.asarray(leaf.read(config, tensors[name].map())[within], target) for name in chosen.flat]
-        return np.stack(parts).reshape(chosen.shape + parts[0].shape) if leaf.stacked else parts[0]
+        places.setdefault(str(index), (index, []))[1].append(device)
+    return list(places.values())
 
-    return jax.make_array_from_callback(shape, sharding(mesh, leaf.axes, shape), piece)
+
+def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
+    """An array to be filled, of which a device that shares the host's memory needs no copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+def _copy(view: np.ndarray, to: np.ndarray) -> None:
+    """Fill `to` with a view of a file, block by block in the file's order: most views are transposed, and a block stays in the cache."""
+    axis = int(np.argmax(np.multiply(view.strides, np.greater(view.shape, 1))))
+    step = max(1, BLOCK * view.shape[axis] // view.size)
+    with np.errstate(over="ignore"):  # what the target's dtype cannot hold becomes Inf, which is refused later
+        for begin in range(0, view.shape[axis], step):
+            part = (slice(None),) * axis + (slice(begin, begin + step),)
+            to[part] = view[part]
 
 
 def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:
@@ -191,11 +226,15 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
 
 
 def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
-    finite = jnp.isfinite(array)
-    if not bool(finite.all()):
-        tensors = np.asarray(finite.all(tuple(range(leaf.stacked, array.ndim))))
-        name = leaf.names(config).flat[int(np.argmin(tensors))]
+    if not bool(_finite(array, 0)):
+        name = leaf.names(config).flat[int(np.argmin(_finite(array, leaf.stacked)))]
         raise InputError(f"tensor {name!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
+
+
+@functools.partial(jax.jit, static_argnames="axes")  # as one program, which makes no temporary of the array's size
+def _finite(array: jax.Array, axes: int) -> jax.Array:
+    """Whether all is finite, for each place on the first `axes` axes."""
+    return jnp.isfinite(array).all(range(axes, array.ndim))
 
 
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:

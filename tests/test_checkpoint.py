@@ -5,12 +5,14 @@ import dataclasses
 import functools
 import json
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cases
 import chex
+import einops
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -181,29 +183,29 @@ SPLIT = {"heads", "kv_heads", "mlp", "vocab"}  # the axes that `model` splits, w
 @pytest.mark.parametrize("shape", [(2, 4), (1, 8)])
 @pytest.mark.parametrize("name", ["gpt2-unscaled", "neox-serial", "llama-gqa"])
 def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every leaf is split as the rules say, and at no time more of a file is read than one device holds of one layer."""
+    """Every leaf is split as the rules say, every entry is read once, and never more at a time than one device holds of one layer."""
     config = dataclasses.replace(cases.decoder(name)[0], vocab_size=64)
     rng = np.random.default_rng(0)
     params = nest((leaf.path, rng.random(leaf.shape(config), np.float32)) for leaf in leaves(config))
     save_params(config, params, tmp_path / "model.safetensors")
     mesh = make_mesh(*shape)
     read: list[int] = []
-    asarray = np.asarray
+    copy = checkpoint._copy
 
-    def recorded(array: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-        if isinstance(array, np.memmap):
-            assert array._mmap is not None  # a view of the file, not a copy
-            read.append(array.size)
-        return asarray(array, *args, **kwargs)
+    def recorded(view: np.ndarray, to: np.ndarray) -> None:
+        assert isinstance(view, np.memmap)
+        assert view._mmap is not None  # a view of the file, not a copy
+        read.append(view.size)
+        copy(view, to)
 
-    monkeypatch.setattr(np, "asarray", recorded)
+    monkeypatch.setattr(checkpoint, "_copy", recorded)
     load_leaf = checkpoint._load_leaf
-    sizes = {}
+    sizes, totals = {}, {}
 
     def measured(config: Any, leaf: Leaf, *args: Any) -> jax.Array:
         read.clear()
         array = load_leaf(config, leaf, *args)
-        sizes[leaf.path] = max(read)
+        sizes[leaf.path], totals[leaf.path] = max(read), sum(read)
         return array
 
     monkeypatch.setattr(checkpoint, "_load_leaf", measured)
@@ -215,10 +217,58 @@ def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, mon
         assert array.sharding.mesh == mesh
         held = value.size // np.prod(split_by)
         assert sizes[leaf.path] == held // (config.n_layers if leaf.stacked else 1), leaf.path
+        assert totals[leaf.path] == value.size, leaf.path
         assert len(array.addressable_shards) == 8
         for shard in array.addressable_shards:
             assert shard.data.size == held
             np.testing.assert_array_equal(shard.data, value[shard.index], err_msg=leaf.path)
+
+
+@needs_eight
+def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On devices with a memory of their own, as which these here pose, the host needs no more than what one of them holds of a leaf."""
+    config = dataclasses.replace(cases.decoder("llama")[0], vocab_size=65536)
+    params = nest((leaf.path, np.ones(leaf.shape(config), np.float32)) for leaf in leaves(config))
+    save_params(config, params, tmp_path / "model.safetensors")
+    monkeypatch.setattr(jax, "device_put", lambda piece, device: jnp.array(piece, device=device, copy=True))
+    load_leaf = checkpoint._load_leaf
+    peaks = {}
+
+    def measured(config: Any, leaf: Leaf, *args: Any) -> jax.Array:
+        tracemalloc.start()
+        array = load_leaf(config, leaf, *args)
+        peaks[leaf.path] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return array
+
+    monkeypatch.setattr(checkpoint, "_load_leaf", measured)
+    load_params(config, tmp_path, make_mesh(data=1, model=8), None)
+    for path in ("embed/tokens", "unembed/w"):
+        assert peaks[path] < 2 * (65536 * 32 * 4 // 8), peaks
+
+
+@pytest.mark.parametrize("view", ["a b c -> a b c", "a b c -> c a b", "a b c -> b c a", "a b c -> c b a"])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (1, 9, 4), (6, 1, 1), (1, 1, 1)])
+def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = np.arange(np.prod(shape)).reshape(shape)
+    wanted = einops.rearrange(stored, view)[:, :, :2]
+    for block in (1, 8, 1000):
+        monkeypatch.setattr(checkpoint, "BLOCK", block)
+        to = np.full(wanted.shape, -1)
+        checkpoint._copy(wanted, to)
+        np.testing.assert_array_equal(to, wanted)
+
+
+def test_parameters_do_not_change_with_the_file(folder: Path) -> None:
+    """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file itself."""
+    file = folder / "model.safetensors"
+    header, data = parts_of(file)
+    text = json.dumps(header).encode()
+    file.write_bytes(compose(text + b" " * (-(8 + len(text)) % 64), data))
+    params = load_params(cases.decoder("gpt2")[0], folder, make_mesh(data=1), None)
+    with file.open("r+b") as f:
+        f.write(bytes(file.stat().st_size))
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, params), cases.decoder("gpt2")[1])
 
 
 @needs_eight
