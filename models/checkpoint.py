@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import einops
 import jax
@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxconf.mesh import sharding
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.families import family, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
@@ -41,6 +41,7 @@ DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 BLOCK = 2**19  # entries of a tensor that are copied at once: a megabyte of bfloat16
 ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
@@ -120,20 +121,56 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any) -> dict[str, Any]:
-    """The parameters as a nested dict of sharded arrays of `dtype` (None: as stored).
+def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, layers: Layers = "all") -> dict[str, Any]:
+    """The parameters as a nested dict of sharded arrays; `dtype` and `layers` as in `jaxconf.load`.
 
-    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite.
+    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite, and for a `dtype` that names
+    no parameter or is no floating-point type.
     """
     tensors = {name.removeprefix(family(config.model_type).PREFIX): tensor for name, tensor in read_tensors(folder).items()}
     table = leaves(config)
     _check_names(config, table, tensors)
+    dtypes = _dtypes(table, dtype)
     params = []
     for leaf in table:
-        array = _load_leaf(config, leaf, tensors, mesh, dtype)
-        _check_finite(config, leaf, array)
-        params.append((leaf.path, array))
+        if layers == "all" or _of_last_layer(config, leaf):
+            names = leaf.names(config)[-1:] if layers == "last" and leaf.stacked else leaf.names(config)
+            array = _load_leaf(config, leaf, names, tensors, mesh, dtypes[leaf.path])
+            _check_finite(leaf, names, array)
+            params.append((leaf.path, array))
     return nest(params)
+
+
+def _of_last_layer(config: DecoderConfig, leaf: Leaf) -> bool:
+    """Whether the weight statistics of the last layer's neurons can depend on the leaf."""
+    return leaf.path.startswith(("blocks/mlp/", "blocks/ln2_post/", "ln_final/", "unembed/")) or (
+        config.tied and leaf.path == "embed/tokens"
+    )
+
+
+def _dtypes(table: tuple[Leaf, ...], dtype: Any) -> dict[str, np.dtype | None]:
+    """Leaf path → the dtype that it is to have, None for what is stored."""
+    if not isinstance(dtype, Mapping):
+        return dict.fromkeys((leaf.path for leaf in table), _floating(dtype))
+    branches = {leaf.path[:at] for leaf in table for at, letter in enumerate(leaf.path + "/") if letter == "/"}
+    for key in dtype:
+        if key not in branches:
+            raise InputError(f"dtype names {key!r}, which is no parameter of the model; the nearest is {nearest(str(key), branches)!r}")
+
+    def of(path: str) -> np.dtype | None:
+        keys = [key for key in dtype if f"{path}/".startswith(f"{key}/")]
+        return _floating(dtype[max(keys, key=len)]) if keys else None
+
+    return {leaf.path: of(leaf.path) for leaf in table}
+
+
+def _floating(dtype: Any) -> np.dtype | None:
+    try:
+        if dtype is None or jnp.issubdtype(dtype, jnp.floating):
+            return None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        pass
+    raise InputError(f"dtype is {dtype!r}; give a floating-point type such as jnp.bfloat16, or None for what is stored")
 
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
@@ -167,11 +204,14 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     )
 
 
-def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: Any) -> jax.Array:
-    shape, names = leaf.shape(config), leaf.names(config)
+def _load_leaf(
+    config: DecoderConfig, leaf: Leaf, names: np.ndarray, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: np.dtype | None
+) -> jax.Array:
+    """The leaf from the tensors of these names, which are all of its names or those of some layers."""
+    shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
     for name in names.flat:
         _check_shape(config, leaf, name, tensors[name])
-    target = np.dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
+    target = np.dtype(DTYPES[tensors[names.flat[0]].dtype]) if dtype is None else dtype
     split = sharding(mesh, leaf.axes, shape)
 
     def place(index: tuple[slice, ...], devices: list[jax.Device]) -> list[jax.Array]:
@@ -225,9 +265,9 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
         )
 
 
-def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
+def _check_finite(leaf: Leaf, names: np.ndarray, array: jax.Array) -> None:
     if not bool(_finite(array, 0)):
-        name = leaf.names(config).flat[int(np.argmin(_finite(array, leaf.stacked)))]
+        name = names.flat[int(np.argmin(_finite(array, leaf.stacked)))]
         raise InputError(f"tensor {name!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
 
 

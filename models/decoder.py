@@ -51,8 +51,9 @@ def forward(
     `inputs` are token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d]. With `stop_at_layer` nothing
     after the layers before it is run and `logits` is None. `edits` maps site names to edits (`jaxconf.models.sites`); an edit of a
     site in a layer outside the range raises, as does capturing it. Raises InputError for unknown sites, for layers that the model does
-    not have, and for sequences longer than the model's positions.
+    not have, for sequences longer than the model's positions, and for parameters that were loaded without the lower layers.
     """
+    check_runnable(params)
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
     if not 0 <= first <= last <= config.n_layers:
@@ -69,9 +70,16 @@ def forward(
     with jax.default_matmul_precision("highest"):  # float32 means float32, also where the hardware has a faster, coarser product
         outer = Sites(edits, capture)
         resid = _embed(config, params["embed"], inputs, outer) if start_at_layer is None else inputs
+        resid = resid.astype(jnp.result_type(resid, *jax.tree.leaves(params["blocks"])))  # the scan's stream keeps one dtype
         resid, captured = _run_blocks(config, params["blocks"], resid, first, last, edits, capture)
         logits = _unembed(config, params, resid, outer) if stop_at_layer is None else None
     return Output(logits, captured | outer.captured)
+
+
+def check_runnable(params: Params) -> None:
+    """Raises InputError for parameters that were loaded for the statistics of the last layer's weights alone."""
+    if "attn" not in params["blocks"]:
+        raise InputError('only the last layer\'s weights are loaded, which cannot run the model; load it without layers="last"')
 
 
 def _place(site: str) -> int | str:
