@@ -5,7 +5,7 @@ with TransformerLens's fold_ln, center_writing_weights and center_unembed.
 """
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jaxconf.models.decoder import Params, final_norm, unembedding
 from jaxconf.models.norms import centre, gain
 
 Convention = Literal["paper", "raw"]
+
+BLOCK = 2048  # columns of W_U that are held in float64 at once
 
 
 @struct.dataclass
@@ -30,32 +32,30 @@ class Readout:
     write_gain: jax.Array | float  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
 
 
-def readout(config: DecoderConfig, params: Params, convention: Convention = "paper", dtype: Any = jnp.float32) -> Readout:
-    """The last layer's readout. Changes nothing in `params`.
+@functools.partial(jax.jit, static_argnames=("config", "convention"))
+def readout(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Readout:
+    """The last layer's readout, float32. Changes nothing in `params`.
 
     "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in, as is the gain
     of a norm behind the MLP, into the write directions; LayerNorm models lose the mean over d of each column of W_U and of each write
     direction (the norm ignores it); W_U and b_U lose their mean over the vocabulary (the softmax ignores it), unless logits are soft-capped.
     "raw": weights as they stand.
     """
-    W_U = unembedding(config, params, dtype)
-    b_U = params["unembed"]["b"].astype(dtype) if config.head_bias else jnp.zeros(W_U.shape[1], dtype)
-    w_mlp = w_out = params["blocks"]["mlp"]["w_out"][-1].astype(dtype)
+    W_U = unembedding(config, params).astype(jnp.float32)
+    b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
+    w_mlp = params["blocks"]["mlp"]["w_out"][-1].astype(jnp.float32)
     if convention == "raw":
-        return Readout(W_U, b_U, w_out, w_mlp, 1.0)
-    final = final_norm(config, params)
+        return Readout(W_U, b_U, w_mlp, w_mlp, 1.0)
     write_gain: jax.Array | float = config.residual_scale
     if config.norm_place in ("post", "both"):
         write_gain = write_gain * gain(config, {name: value[-1] for name, value in params["blocks"].get("ln2_post", {}).items()})
     with jax.default_matmul_precision("highest"):
         if config.norm_bias:
-            b_U = b_U + final["bias"].astype(dtype) @ W_U
-        W_U = W_U * jnp.asarray(gain(config, final), dtype)[..., None]
-    W_U, b_U, w_out = W_U * config.logit_scale, b_U * config.logit_scale, w_out * write_gain
-    W_U, w_out = centre(config, W_U.T).T, centre(config, w_out)
+            b_U = b_U + final_norm(config, params)["bias"].astype(jnp.float32) @ W_U
+    W_U, b_U = _folded(config, params, W_U), b_U * config.logit_scale
     if config.logit_softcap is None:
         W_U, b_U = W_U - W_U.mean(1, keepdims=True), b_U - b_U.mean()
-    return Readout(W_U, b_U, w_out, w_mlp, write_gain)
+    return Readout(W_U, b_U, centre(config, w_mlp * write_gain), w_mlp, write_gain)
 
 
 def convention_notes(config: DecoderConfig) -> list[str]:
@@ -78,6 +78,12 @@ def convention_notes(config: DecoderConfig) -> list[str]:
     return notes
 
 
+def _folded(config: DecoderConfig, params: Params, columns: jax.Array) -> jax.Array:
+    """Columns of W_U, or means of them, [d …] with all folded in but the mean over the vocabulary."""
+    columns = columns * jnp.asarray(gain(config, final_norm(config, params)), columns.dtype)[..., None]
+    return centre(config, (columns * config.logit_scale).T).T
+
+
 class Spectrum(NamedTuple):
     """The left singular vectors of W_U, largest singular value first."""
 
@@ -94,15 +100,32 @@ def spectrum(config: DecoderConfig, params: Params, convention: Convention = "pa
     with jax.enable_x64(True):
         gram = np.asarray(_gram(config, params, convention))
     hidden = convention == "paper" and config.norm == "layer"
-    basis = _complement_of_ones(config.d_model) if hidden else np.eye(config.d_model)
-    squares, vectors = np.linalg.eigh(basis.T @ gram @ basis)
-    return Spectrum(np.sqrt(np.maximum(squares[::-1], 0)), basis @ vectors[:, ::-1])
+    if hidden:
+        basis = _complement_of_ones(config.d_model)
+        gram = basis.T @ gram @ basis
+    squares, vectors = np.linalg.eigh(gram)
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    return Spectrum(np.sqrt(np.maximum(squares, 0)), basis @ vectors if hidden else vectors)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "convention"))
 def _gram(config: DecoderConfig, params: Params, convention: Convention) -> jax.Array:
-    W_U = readout(config, params, convention, jnp.float64).W_U
-    return W_U @ W_U.T
+    """W_U·W_Uᵀ [d d], summed over blocks of the vocabulary: W_U as a whole in float64 would be the largest array of all."""
+    W_U = unembedding(config, params, jnp.float64)
+    d, V = W_U.shape
+    size = min(BLOCK, V)
+    centred = convention == "paper" and config.logit_softcap is None
+    mean = _folded(config, params, W_U.mean(1, keepdims=True, dtype=jnp.float64)) if centred else 0
+
+    def add(i: jax.Array, gram: jax.Array) -> jax.Array:
+        begin = jnp.minimum(i * size, V - size)  # the last block begins early, so that all have one shape …
+        block = jax.lax.dynamic_slice(W_U, (0, begin), (d, size)).astype(jnp.float64)
+        if convention == "paper":
+            block = _folded(config, params, block) - mean
+        block = jnp.where(begin + jnp.arange(size) >= i * size, block, 0)  # … and what it repeats counts once
+        return gram + block @ block.T
+
+    return jax.lax.fori_loop(0, -(-V // size), add, jnp.zeros((d, d), jnp.float64))
 
 
 def _complement_of_ones(d: int) -> np.ndarray:

@@ -26,14 +26,13 @@ def vocabulary_statistics(readout: Readout, u: jax.Array) -> dict[str, jax.Array
     """
     with jax.default_matmul_precision("highest"):
         lengths = jnp.linalg.norm(readout.W_U, axis=0)
-        columns = jnp.where(lengths > 0, readout.W_U / lengths, 0)
 
         def one(w: jax.Array) -> dict[str, jax.Array]:
             w_norm = jnp.linalg.norm(w)
-            cosines = w @ columns / w_norm
+            M = w @ readout.W_U
+            cosines = jnp.where(lengths > 0, M / lengths, 0) / w_norm
             centred = cosines - cosines.mean()
             second = jnp.mean(centred**2)
-            M = w @ readout.W_U
             return {
                 "w_norm": w_norm,
                 "logit_var": second * (len(M) / (len(M) - 1)),
@@ -59,7 +58,7 @@ def rho(w_out: np.ndarray, spectrum: Spectrum, k: int) -> np.ndarray:
 
     NaN for a neuron that writes nothing.
     """
-    return np.linalg.norm(cosines(w_out, spectrum)[:, -k:], axis=1)
+    return np.linalg.norm(cosines(w_out, Spectrum(spectrum.values[-k:], spectrum.vectors[:, -k:])), axis=1)
 
 
 def cosines(w_out: np.ndarray, spectrum: Spectrum) -> np.ndarray:

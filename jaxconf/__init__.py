@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxconf.emergence import Emergence
-    from jaxconf.measure import analyze
+    from jaxconf.measure import analyze, weight_statistics
     from jaxconf.mesh import make_mesh
     from jaxconf.models.errors import InputError
     from jaxconf.models.language_model import LanguageModel, load
@@ -53,6 +53,7 @@ _HOMES = {
     "study": "jaxconf.studies",
     "track_revisions": "jaxconf.revisions",
     "train": "jaxconf.train_run",
+    "weight_statistics": "jaxconf.measure",
     "windows": "jaxconf.text",
 }
 
@@ -81,6 +82,7 @@ __all__ = [
     "study",
     "track_revisions",
     "train",
+    "weight_statistics",
     "windows",
 ]
 

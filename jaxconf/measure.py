@@ -24,7 +24,7 @@ from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, forward
+from jaxconf.models.decoder import Params, check_runnable, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, check_tokens
@@ -66,6 +66,7 @@ def analyze(
     what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
     begun = time.perf_counter()
+    check_runnable(lm.params)  # before the weights, which can take minutes
     config = lm.config
     tokens = np.asarray(tokens, np.int32)
     k = null_space_size(config.d_model, k)
@@ -74,9 +75,7 @@ def analyze(
         raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
     _check_tokens(config, tokens)
     kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
-    counts = _counts_of(lm, tokens) if counts is None else np.asarray(counts)
-    if counts.shape != (config.vocab_size,):
-        raise InputError(f"counts have shape {list(counts.shape)}; give one count for each of the model's {config.vocab_size} tokens")
+    counts = _counts_of(lm, tokens) if counts is None else _checked_counts(config, counts)
 
     freq = frequency(counts)
     paper = readout(config, lm.params)
@@ -138,7 +137,7 @@ def analyze(
         "rules": dataclasses.asdict(rules),
         "loss": float(positions["loss"].mean()),
         "entropy": float(positions["entropy"].mean()),
-        "dtype": str(jax.tree.leaves(lm.params)[0].dtype),
+        "dtype": ", ".join(sorted({str(w.dtype) for w in jax.tree.leaves(lm.params)})),
         "seconds": time.perf_counter() - begun,
         "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
         "device": jax.devices()[0].device_kind,
@@ -162,6 +161,13 @@ def _counts_of(lm: LanguageModel, tokens: np.ndarray) -> np.ndarray:
     return counts
 
 
+def _checked_counts(config: DecoderConfig, counts: np.ndarray) -> np.ndarray:
+    counts = np.asarray(counts)
+    if counts.shape != (config.vocab_size,):
+        raise InputError(f"counts have shape {list(counts.shape)}; give one count for each of the model's {config.vocab_size} tokens")
+    return counts
+
+
 def _with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """The kept positions that a token follows."""
     if kept.shape != tokens.shape:
@@ -182,6 +188,27 @@ def shape_facts(config: DecoderConfig) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
         "layer": config.n_layers - 1,
     }
+
+
+def weight_statistics(
+    lm: LanguageModel, counts: np.ndarray | None = None, convention: Convention = "paper", k: int | None = None
+) -> pd.DataFrame:
+    """What the weights alone say of every neuron of the last layer, without running the model: a row per neuron, in their order.
+
+    Columns `layer`, `neuron`, and as docs/measures.md defines them `w_norm`, `weight_cost` (weights as stored, squared), `logit_var`,
+    `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_chance` (pure numbers), and with `counts`, int [v] token counts, `cos_freq` too. `lm` may
+    be loaded with `layers="last"`. `convention`: "paper" folds and centres the weights, "raw" takes them as they stand. `k`: size of the
+    effective null space (default 1% of the width). Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1. Raises InputError for
+    counts of another length than the vocabulary's and a `k` that does not fit.
+    """
+    config = lm.config
+    k = null_space_size(config.d_model, k)
+    freq = frequency(np.zeros(config.vocab_size) if counts is None else _checked_counts(config, counts))
+    values = spectrum(config, lm.params, convention)
+    columns = weight_columns(config, lm.params, readout(config, lm.params, convention), freq, values, k)
+    if counts is None:
+        del columns["cos_freq"]
+    return pd.DataFrame({"layer": config.n_layers - 1, "neuron": np.arange(config.d_mlp), **columns})
 
 
 def weight_columns(

@@ -200,7 +200,7 @@ def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dic
 
 def _measure(folder: Path, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
     """One revision's row but for its name and step. A function of its own, so that the weights are gone from memory when it returns."""
-    lm = load(folder)
+    lm = load(folder, dtype=None, layers="last") if text is None else load(folder)
     if text is None:
         return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
     kept = kept_positions(text, lm.special_ids)

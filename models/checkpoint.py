@@ -1,16 +1,18 @@
 """Safetensors files in, sharded arrays out, and back.
 
-The file is mapped, each leaf is a lazy view of it (reshape, transpose, slice), and `jax.make_array_from_callback` asks for the slices that
-this host's devices hold: only their bytes are read, and the host's peak is about one device shard of one leaf. Pickle is never loaded.
+Each tensor is mapped for as long as it is read, a leaf is a lazy view of its tensors (reshape, transpose, slice), and the pieces that this
+host's devices hold are copied out of the view one after the other: only their bytes are read, and beside the arrays the host holds about
+one device's piece of one leaf, and the mapped pages of one tensor. Pickle is never loaded.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import einops
 import jax
@@ -18,11 +20,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from jaxconf.mesh import sharding
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.families import family, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
@@ -39,7 +41,10 @@ DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+BLOCK = 2**19  # entries of a tensor that are copied at once: a megabyte of bfloat16
+ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -116,20 +121,55 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any) -> dict[str, Any]:
-    """The parameters as a nested dict of sharded arrays of `dtype` (None: as stored).
+def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, layers: Layers = "all") -> dict[str, Any]:
+    """The parameters as a nested dict of sharded arrays; `dtype` and `layers` as in `jaxconf.load`.
 
-    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite.
+    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite, and for a `dtype` that names
+    no parameter or is no floating-point type.
     """
     tensors = {name.removeprefix(family(config.model_type).PREFIX): tensor for name, tensor in read_tensors(folder).items()}
     table = leaves(config)
     _check_names(config, table, tensors)
+    dtypes = _dtypes(table, dtype)
     params = []
     for leaf in table:
-        array = _load_leaf(config, leaf, tensors, mesh, dtype)
-        _check_finite(config, leaf, array)
-        params.append((leaf.path, array))
+        if layers == "all" or _of_last_layer(config, leaf):
+            names = leaf.names(config)[-1:] if layers == "last" and leaf.stacked else leaf.names(config)
+            array = _load_leaf(config, leaf, names, tensors, mesh, dtypes[leaf.path])
+            _check_finite(leaf, names, array)
+            params.append((leaf.path, array))
     return nest(params)
+
+
+def _of_last_layer(config: DecoderConfig, leaf: Leaf) -> bool:
+    """Whether the weight statistics of the last layer's neurons can depend on the leaf."""
+    final_norm = "blocks/ln2/" if config.norm_place == "sum" else "ln_final/"
+    return leaf.path.startswith(("blocks/mlp/", "blocks/ln2_post/", final_norm, "unembed/")) or (config.tied and leaf.path == "embed/tokens")
+
+
+def _dtypes(table: tuple[Leaf, ...], dtype: Any) -> dict[str, np.dtype | None]:
+    """Leaf path → the dtype that it is to have, None for what is stored."""
+    if not isinstance(dtype, Mapping):
+        return dict.fromkeys((leaf.path for leaf in table), _floating(dtype))
+    branches = {leaf.path[:at] for leaf in table for at, letter in enumerate(leaf.path + "/") if letter == "/"}
+    for key in dtype:
+        if key not in branches:
+            raise InputError(f"dtype names {key!r}, which is no parameter of the model; the nearest is {nearest(str(key), branches)!r}")
+
+    def of(path: str) -> np.dtype | None:
+        keys = [key for key in dtype if f"{path}/".startswith(f"{key}/")]
+        return _floating(dtype[max(keys, key=len)]) if keys else None
+
+    return {leaf.path: of(leaf.path) for leaf in table}
+
+
+def _floating(dtype: Any) -> np.dtype | None:
+    try:
+        if dtype is None or jnp.issubdtype(dtype, jnp.floating):
+            return None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        pass
+    raise InputError(f"dtype is {dtype!r}; give a floating-point type such as jnp.bfloat16, or None for what is stored")
 
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
@@ -157,24 +197,58 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    a, b = one.map(), other.map()
-    return a.shape == b.shape and all(np.array_equal(a[i : i + 4096], b[i : i + 4096]) for i in range(0, len(a), 4096))
+    # Mapped anew for each block, so that what was read does not stay in memory.
+    return one.shape == other.shape and all(
+        np.array_equal(one.map()[i : i + 4096], other.map()[i : i + 4096]) for i in range(0, one.shape[0] if one.shape else 0, 4096)
+    )
 
 
-def _load_leaf(config: DecoderConfig, leaf: Leaf, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: Any) -> jax.Array:
-    shape, names = leaf.shape(config), leaf.names(config)
+def _load_leaf(
+    config: DecoderConfig, leaf: Leaf, names: np.ndarray, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: np.dtype | None
+) -> jax.Array:
+    """The leaf from the tensors of these names, which are all of its names or those of some layers."""
+    shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
     for name in names.flat:
         _check_shape(config, leaf, name, tensors[name])
-    target = np.dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
+    target = np.dtype(DTYPES[tensors[names.flat[0]].dtype]) if dtype is None else dtype
+    split = sharding(mesh, leaf.axes, shape)
 
-    def piece(index: tuple[slice, ...] | None) -> np.ndarray:
+    def place(index: tuple[slice, ...], devices: list[jax.Device]) -> list[jax.Array]:
+        piece = _aligned([len(range(size)[part]) for size, part in zip(shape, index, strict=True)], target)
+        for at, name in np.ndenumerate(names[index[: leaf.stacked]]):
+            _copy(leaf.read(config, tensors[name].map())[index[leaf.stacked :]], piece[at])
+        return jax.block_until_ready([jax.device_put(piece, device) for device in devices])
+
+    # `jax.make_array_from_callback` would hold the pieces of all of this host's devices before it sends the first.
+    arrays = [array for index, devices in _places(split, shape) for array in place(index, devices)]
+    return jax.make_array_from_single_device_arrays(shape, split, arrays)
+
+
+def _places(split: NamedSharding, shape: tuple[int, ...]) -> list[tuple[tuple[slice, ...], list[jax.Device]]]:
+    """The pieces of an array that this host's devices hold, each with all the devices that hold it."""
+    places: dict[str, tuple[tuple[slice, ...], list[jax.Device]]] = {}
+    for device, index in split.addressable_devices_indices_map(shape).items():
         assert index is not None
-        chosen, within = names[index[: leaf.stacked]], index[leaf.stacked :]
-        with np.errstate(over="ignore"):  # what `target` cannot hold becomes Inf, which is refused below
-            parts = [np.asarray(leaf.read(config, tensors[name].map())[within], target) for name in chosen.flat]
-        return np.stack(parts).reshape(chosen.shape + parts[0].shape) if leaf.stacked else parts[0]
+        places.setdefault(str(index), (index, []))[1].append(device)
+    return list(places.values())
 
-    return jax.make_array_from_callback(shape, sharding(mesh, leaf.axes, shape), piece)
+
+def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
+    """An array to be filled, of which a device that shares the host's memory needs no copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+def _copy(view: np.ndarray, to: np.ndarray) -> None:
+    """Fill `to` with a view of a file, block by block in the file's order: most views are transposed, and a block stays in the cache."""
+    axis = int(np.argmax(np.multiply(view.strides, np.greater(view.shape, 1))))
+    step = max(1, BLOCK * view.shape[axis] // view.size)
+    with np.errstate(over="ignore"):  # what the target's dtype cannot hold becomes Inf, which is refused later
+        for begin in range(0, view.shape[axis], step):
+            part = (slice(None),) * axis + (slice(begin, begin + step),)
+            to[part] = view[part]
 
 
 def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:
@@ -190,12 +264,16 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
         )
 
 
-def _check_finite(config: DecoderConfig, leaf: Leaf, array: jax.Array) -> None:
-    finite = jnp.isfinite(array)
-    if not bool(finite.all()):
-        tensors = np.asarray(finite.all(tuple(range(leaf.stacked, array.ndim))))
-        name = leaf.names(config).flat[int(np.argmin(tensors))]
+def _check_finite(leaf: Leaf, names: np.ndarray, array: jax.Array) -> None:
+    if not bool(_finite(array, 0)):
+        name = names.flat[int(np.argmin(_finite(array, leaf.stacked)))]
         raise InputError(f"tensor {name!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
+
+
+@functools.partial(jax.jit, static_argnames="axes")  # as one program, which makes no temporary of the array's size
+def _finite(array: jax.Array, axes: int) -> jax.Array:
+    """Whether all is finite, for each place on the first `axes` axes."""
+    return jnp.isfinite(array).all(range(axes, array.ndim))
 
 
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:

@@ -68,8 +68,9 @@ def forward(
     after the layers before it is run and `logits` is None. `edits` maps site names to edits (`jaxconf.models.sites`); an edit of a
     site in a layer outside the range raises, as does capturing it. With a `cache` (of all layers) the inputs follow what it holds.
     `last_only`: logits of the last position only, [b 1 v]. Raises InputError for unknown sites, for layers that the model does not have,
-    and for sequences longer than the model's positions.
+    for sequences longer than the model's positions, and for parameters that were loaded without the lower layers.
     """
+    check_runnable(params)
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
     if not 0 <= first <= last <= config.n_layers:
@@ -87,6 +88,7 @@ def forward(
     with jax.default_matmul_precision("highest"):  # float32 means float32, also where the hardware has a faster, coarser product
         outer, places = Sites(edits, capture), _places(t, cache)
         resid = _embed(config, params, inputs, places, outer) if start_at_layer is None else inputs
+        resid = resid.astype(jnp.result_type(resid, *jax.tree.leaves(params["blocks"])))  # the scan's stream keeps one dtype
         past = cache.past if cache else None
         resid, captured, past = _run_blocks(config, params["blocks"], resid, first, last, places, past, edits, capture)
         logits = _unembed(config, params, resid[:, -1:] if last_only else resid, outer) if stop_at_layer is None else None
@@ -107,6 +109,12 @@ def _places(t: int, cache: Cache | None) -> Places:
         return Places(at, at, jnp.int32(0))
     slots = jnp.arange(cache.past[0].shape[2]) - cache.padding[:, None]
     return Places(cache.filled + jnp.arange(t) - cache.padding[:, None], slots, cache.filled)
+
+
+def check_runnable(params: Params) -> None:
+    """Raises InputError for parameters that were loaded for the statistics of the last layer's weights alone."""
+    if "attn" not in params["blocks"]:
+        raise InputError('only the last layer\'s weights are loaded, which cannot run the model; load it without layers="last"')
 
 
 def _place(site: str) -> int | str:
@@ -213,12 +221,12 @@ def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sit
     return logits if config.logit_softcap is None else config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
 
 
-def unembedding(config: DecoderConfig, params: Params, dtype: Any = jnp.float32) -> jax.Array:
-    """W_U [d v]: the transposed embedding in tied models, behind the projection to its width where there is one."""
-    vocabulary = (params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]).astype(dtype)
+def unembedding(config: DecoderConfig, params: Params, precise: Any = jnp.float32) -> jax.Array:
+    """W_U [d v]: the transposed embedding in tied models; where a projection leads to it, their product, computed in `precise`."""
+    vocabulary = params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
     if config.d_embed is None:
         return vocabulary
-    return jnp.matmul(params["unembed"]["proj"].astype(dtype), vocabulary, precision="highest")
+    return jnp.matmul(params["unembed"]["proj"].astype(precise), vocabulary.astype(precise), precision="highest")
 
 
 def final_norm_name(config: DecoderConfig) -> str:

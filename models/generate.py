@@ -103,7 +103,8 @@ def _generate(
         drawn = jax.random.categorical(jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0))
         return jnp.where(temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
 
-    cache = empty_cache(config, padding, tokens.shape[1] + n_new, params["embed"]["tokens"].dtype)
+    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # the stream's
+    cache = empty_cache(config, padding, tokens.shape[1] + n_new, dtype)
     out = forward(config, params, tokens, edits, cache=cache, last_only=True)
     assert out.logits is not None
     first = pick(out.logits[:, -1], 0)

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxconf.mesh import make_mesh
-from jaxconf.models.checkpoint import load_params
+from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Output, Params, forward
 from jaxconf.models.errors import InputError
@@ -111,17 +111,24 @@ class LanguageModel:
         return generate(self.config, self.params, prompts, max_new_tokens, temperature=temperature, seed=seed, end_ids=ends, edits=edits)
 
 
-def load(folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:
+def load(
+    folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None, layers: Layers = "all"
+) -> LanguageModel:
     """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and revision.
 
-    `dtype` is what the parameters are held in (None: as stored); `mesh` is where they are put, as `jaxconf.mesh.RULES` says (by
-    default the first device). A local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown
-    family, or does not fit its own config.json.
+    `dtype` is what the parameters are held in: a floating-point type, None for what is stored, or a mapping from parameters or branches
+    of them ("unembed", "blocks/attn", "ln_final/scale") to these, of which the longest that fits counts; what none names is held as stored.
+    `mesh` is where they are put, as `jaxconf.mesh.RULES` says (by default the first device). `layers="last"` reads only what
+    `jaxconf.weight_statistics` needs, which is the last MLP, the final norm and the unembedding; such a model cannot be run, and its MLP's
+    arrays have one layer. A local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown family,
+    or does not fit its own config.json, and for a `dtype` or `layers` that cannot be.
     """
+    if layers not in ("all", "last"):
+        raise InputError(f"layers is {layers!r}; give 'all' or 'last'")
     folder, commit = find(folder_or_id, revision)
     hf_config = read_config(folder)
     config = config_from_hf(hf_config)
-    params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype)
+    params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype, layers)
     return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
 
 

@@ -19,7 +19,7 @@ from jaxconf import measure
 from jaxconf.analysis.effects import METRICS, effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
-from jaxconf.measure import analyze
+from jaxconf.measure import analyze, weight_statistics
 from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import FAMILIES, config_from_hf
@@ -414,3 +414,18 @@ def test_bad_input_is_one_sentence(change, words):
     arguments = {"tokens": windows_for(lm), **change}
     with pytest.raises(InputError, match=words):
         analyze(lm, **arguments)
+
+
+@pytest.mark.parametrize("convention", ["paper", "raw"])
+@pytest.mark.parametrize("kind", HF)
+def test_weight_statistics_are_the_analysis_without_running_the_model(kind, convention):
+    lm = random_model(kind)
+    counts = np.arange(lm.config.vocab_size) ** 2
+    frame = weight_statistics(lm, counts, convention, k=2)
+    whole = analyze(lm, windows_for(lm), counts=counts, convention=convention, k=2, bootstrap_draws=0).frame
+    assert {"layer", "neuron", "w_norm", "weight_cost", "logit_var", "rho", "rho_chance", "cos_freq"} < set(frame)
+    pd.testing.assert_frame_equal(frame, whole[list(frame)])
+    pd.testing.assert_frame_equal(weight_statistics(lm, convention=convention, k=2), frame.drop(columns="cos_freq"))
+    for wrong in ({"counts": counts[:-1]}, {"k": 0}):
+        with pytest.raises(InputError, match=r"counts have shape|null-space size"):
+            weight_statistics(lm, **wrong)

@@ -5,16 +5,19 @@ import dataclasses
 import functools
 import json
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cases
 import chex
+import einops
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.numpy
 from hub import hub, point_at
@@ -24,6 +27,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 from refusals import check_error
 
+from jaxconf.measure import analyze, weight_statistics
 from jaxconf.mesh import make_mesh, sharding
 from jaxconf.models import checkpoint
 from jaxconf.models.checkpoint import load_params, read_header, read_tensors, save_params
@@ -39,6 +43,11 @@ needs_eight = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight dev
 @pytest.fixture(scope="module")
 def one() -> jax.sharding.Mesh:
     return make_mesh(data=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return cases.build("gpt2", tmp_path / "model")
 
 
 def loaded(folder: Path, name: str, dtype: Any = None) -> Params:
@@ -92,6 +101,81 @@ def test_dtypes(stored: Any, target: Any, tmp_path: Path) -> None:
     if expected == np.float64:
         expected = np.dtype(np.float32)  # as JAX holds it
     chex.assert_trees_all_equal(loaded(tmp_path, name, target), jax.tree.map(lambda w: w.astype(expected), narrow))
+
+
+def flat(params: Params) -> dict[str, jax.Array]:
+    return {"/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> None:
+    """The longest name that fits counts, whatever their order; what none names is as stored, and so is what is named None."""
+    asked = {
+        "blocks/attn/wq": jnp.float32,
+        "blocks": jnp.bfloat16,
+        "blocks/attn": jnp.float16,
+        "blocks/mlp/w_in": None,
+        "ln_final/scale": "bfloat16",
+    }
+    for dtype in (asked, dict(reversed(asked.items()))):
+        params = flat(load(folder, dtype=dtype, mesh=one).params)
+        for path, array in params.items():
+            named = [key for key in asked if path == key or path.startswith(key + "/")]
+            expected = np.dtype(asked[max(named, key=len)] or np.float32) if named else np.float32
+            assert array.dtype == expected, path
+            np.testing.assert_array_equal(array, flat(cases.decoder("gpt2")[1])[path].astype(expected))
+    assert params["ln_final/bias"].dtype == params["blocks/attn/wq"].dtype == np.float32
+    assert params["blocks/attn/wk"].dtype == np.float16
+    said = check_error(lambda: load(folder, dtype={"blocks/atn": jnp.float32}), "'blocks/atn'", "no parameter")
+    assert said.endswith("the nearest is 'blocks/attn'")
+    for name in ("unembed", "blocks/", "", "blocks/mlp/w", 3):
+        check_error(lambda name=name: load(folder, dtype={name: None}), repr(name), "no parameter")
+    for wrong in ("float23", np.int32, {"blocks": "no"}, [1]):
+        check_error(lambda wrong=wrong: load(folder, dtype=wrong), "floating-point type")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama-gqa", "llama-mqa"])
+def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
+    cases.build(name, tmp_path)
+    lm = load(tmp_path, mesh=one)
+    tokens = cases.prompt(lm.config.vocab_size)
+    logits = lm.apply(tokens).logits
+    for branch in ("embed", "blocks", "blocks/attn", "blocks/mlp/w_out", "ln_final"):
+        mixed = load(tmp_path, dtype={branch: jnp.bfloat16}, mesh=one).apply(tokens).logits
+        assert mixed.dtype == np.float32
+        # The weights' rounding, 2⁻⁹ each, and that of a whole stream in bfloat16 at most.
+        assert 0 < float(jnp.abs(mixed - logits).max()) < 0.1 * float(jnp.abs(logits).max()), branch
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-unscaled", "neox-serial", "llama-gqa", "granite"])
+def test_the_last_layer_alone(name: str, tmp_path: Path, one: jax.sharding.Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weight statistics are those of the whole model, and no tensor that they do not need is read."""
+    cases.build(name, tmp_path)
+    whole = load(tmp_path, mesh=one)
+    read: list[int] = []
+    offsets = {tensor.offset: key for key, tensor in read_tensors(tmp_path).items()}
+    map_tensor = checkpoint.Tensor.map
+    monkeypatch.setattr(checkpoint.Tensor, "map", lambda tensor: (read.append(tensor.offset), map_tensor(tensor))[1])
+    last = load(tmp_path, mesh=one, layers="last")
+    inside = [offsets[offset] for offset in read]
+    assert not [key for key in inside if ".0." in key or "attn" in key or "wpe" in key]
+    assert [key for key in inside if f".{whole.config.n_layers - 1}." in key]
+    for path, array in flat(last.params).items():
+        expected = flat(whole.params)[path]
+        np.testing.assert_array_equal(array, expected[-1:] if path.startswith("blocks/") else expected)
+    counts = np.arange(whole.config.vocab_size) ** 2
+    for convention in ("paper", "raw"):
+        pd.testing.assert_frame_equal(
+            weight_statistics(last, counts, convention, k=3), weight_statistics(whole, counts, convention, k=3), rtol=1e-6
+        )
+    tokens = cases.prompt(whole.config.vocab_size)
+    for run in (lambda: last.apply(tokens), lambda: analyze(last, tokens)):
+        check_error(run, "last layer", 'layers="last"')
+
+
+def test_the_last_layer_alone_is_checked_like_the_whole(folder: Path) -> None:
+    rewrite(folder, lambda tensors: tensors.pop("transformer.h.0.ln_1.bias"))
+    check_error(lambda: load(folder, layers="last"), "lack tensor", "h.0.ln_1.bias")
+    check_error(lambda: load(folder, layers="first"), "'first'", "'last'")  # type: ignore[arg-type]
 
 
 def split(folder: Path, parts: int) -> dict[str, Any]:
@@ -181,29 +265,29 @@ SPLIT = {"heads", "kv_heads", "mlp", "vocab"}  # the axes that `model` splits, w
 @pytest.mark.parametrize("shape", [(2, 4), (1, 8)])
 @pytest.mark.parametrize("name", ["gpt2-unscaled", "neox-serial", "llama-gqa"])
 def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every leaf is split as the rules say, and at no time more of a file is read than one device holds of one layer."""
+    """Every leaf is split as the rules say, every entry is read once, and never more at a time than one device holds of one layer."""
     config = dataclasses.replace(cases.decoder(name)[0], vocab_size=64)
     rng = np.random.default_rng(0)
     params = nest((leaf.path, rng.random(leaf.shape(config), np.float32)) for leaf in leaves(config))
     save_params(config, params, tmp_path / "model.safetensors")
     mesh = make_mesh(*shape)
     read: list[int] = []
-    asarray = np.asarray
+    copy = checkpoint._copy
 
-    def recorded(array: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-        if isinstance(array, np.memmap):
-            assert array._mmap is not None  # a view of the file, not a copy
-            read.append(array.size)
-        return asarray(array, *args, **kwargs)
+    def recorded(view: np.ndarray, to: np.ndarray) -> None:
+        assert isinstance(view, np.memmap)
+        assert view._mmap is not None  # a view of the file, not a copy
+        read.append(view.size)
+        copy(view, to)
 
-    monkeypatch.setattr(np, "asarray", recorded)
+    monkeypatch.setattr(checkpoint, "_copy", recorded)
     load_leaf = checkpoint._load_leaf
-    sizes = {}
+    sizes, totals = {}, {}
 
     def measured(config: Any, leaf: Leaf, *args: Any) -> jax.Array:
         read.clear()
         array = load_leaf(config, leaf, *args)
-        sizes[leaf.path] = max(read)
+        sizes[leaf.path], totals[leaf.path] = max(read), sum(read)
         return array
 
     monkeypatch.setattr(checkpoint, "_load_leaf", measured)
@@ -215,10 +299,58 @@ def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, mon
         assert array.sharding.mesh == mesh
         held = value.size // np.prod(split_by)
         assert sizes[leaf.path] == held // (config.n_layers if leaf.stacked else 1), leaf.path
+        assert totals[leaf.path] == value.size, leaf.path
         assert len(array.addressable_shards) == 8
         for shard in array.addressable_shards:
             assert shard.data.size == held
             np.testing.assert_array_equal(shard.data, value[shard.index], err_msg=leaf.path)
+
+
+@needs_eight
+def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On devices with a memory of their own, as which these here pose, the host needs no more than what one of them holds of a leaf."""
+    config = dataclasses.replace(cases.decoder("llama")[0], vocab_size=65536)
+    params = nest((leaf.path, np.ones(leaf.shape(config), np.float32)) for leaf in leaves(config))
+    save_params(config, params, tmp_path / "model.safetensors")
+    monkeypatch.setattr(jax, "device_put", lambda piece, device: jnp.array(piece, device=device, copy=True))
+    load_leaf = checkpoint._load_leaf
+    peaks = {}
+
+    def measured(config: Any, leaf: Leaf, *args: Any) -> jax.Array:
+        tracemalloc.start()
+        array = load_leaf(config, leaf, *args)
+        peaks[leaf.path] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return array
+
+    monkeypatch.setattr(checkpoint, "_load_leaf", measured)
+    load_params(config, tmp_path, make_mesh(data=1, model=8), None)
+    for path in ("embed/tokens", "unembed/w"):
+        assert peaks[path] < 2 * (65536 * 32 * 4 // 8), peaks
+
+
+@pytest.mark.parametrize("view", ["a b c -> a b c", "a b c -> c a b", "a b c -> b c a", "a b c -> c b a"])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (1, 9, 4), (6, 1, 1), (1, 1, 1)])
+def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = np.arange(np.prod(shape)).reshape(shape)
+    wanted = einops.rearrange(stored, view)[:, :, :2]
+    for block in (1, 8, 1000):
+        monkeypatch.setattr(checkpoint, "BLOCK", block)
+        to = np.full(wanted.shape, -1)
+        checkpoint._copy(wanted, to)
+        np.testing.assert_array_equal(to, wanted)
+
+
+def test_parameters_do_not_change_with_the_file(folder: Path) -> None:
+    """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file itself."""
+    file = folder / "model.safetensors"
+    header, data = parts_of(file)
+    text = json.dumps(header).encode()
+    file.write_bytes(compose(text + b" " * (-(8 + len(text)) % 64), data))
+    params = load_params(cases.decoder("gpt2")[0], folder, make_mesh(data=1), None)
+    with file.open("r+b") as f:
+        f.write(bytes(file.stat().st_size))
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, params), cases.decoder("gpt2")[1])
 
 
 @needs_eight
@@ -237,11 +369,6 @@ def test_shardings() -> None:
 
 
 # Checkpoints that cannot be used
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return cases.build("gpt2", tmp_path / "model")
 
 
 def change_config(folder: Path, **values: Any) -> None:

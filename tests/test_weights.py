@@ -1,5 +1,6 @@
 """Weight statistics against plain float64 numpy and planted directions. Letters as in SCIENCE: d width, n neuron, v vocabulary."""
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +9,14 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxconf.analysis import unembedding
 from jaxconf.analysis.frequency import frequency
-from jaxconf.analysis.unembedding import Spectrum, readout, spectrum
+from jaxconf.analysis.unembedding import Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
-from jaxconf.models.decoder import Decoder, forward
-from jaxconf.models.families import config_from_hf
+from jaxconf.analysis.whole_logits import capped
+from jaxconf.models.decoder import Decoder, final_norm_name, forward
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.leaves import nest
 
 CONFIGS = {
     "layer": {
@@ -74,7 +78,14 @@ def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilit
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
     last = f"blocks.{config.n_layers - 1}."
     norm = f"{final_norm_name(config)}.hook_normalized"
-    out = forward(config, params, tokens, capture=(norm, last + "mlp.hook_post", last + "ln2_post.hook_scale", last + "hook_mlp_out")[: 4 if "ln2_post" in params["blocks"] else 2])
+    out = forward(
+        config,
+        params,
+        tokens,
+        capture=(norm, last + "mlp.hook_post", last + "ln2_post.hook_scale", last + "hook_mlp_out")[
+            : 4 if "ln2_post" in params["blocks"] else 2
+        ],
+    )
     seen = readout(config, params)
     logits = capped(out.captured[norm] @ seen.W_U + seen.b_U, config.logit_softcap)
     np.testing.assert_allclose(jax.nn.log_softmax(logits), jax.nn.log_softmax(out.logits), atol=2e-5)
@@ -146,6 +157,20 @@ def test_spectrum_is_the_svd_without_the_direction_the_norm_ignores(model):
         expected = np.linalg.norm(w @ U[:, D - k : D], axis=1) / np.linalg.norm(w, axis=1)
         np.testing.assert_allclose(rho(w, ours, k), expected, rtol=1e-4)
     np.testing.assert_allclose(np.square(cosines(w, ours)).sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("convention", ["paper", "raw"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_spectrum_is_summed_over_blocks_of_the_vocabulary(name, convention, monkeypatch):
+    """Blocks that divide the vocabulary and blocks that do not; sizes of no other test, since compiled programs are kept."""
+    rng = np.random.default_rng(5)
+    for vocab_size in (96, 97, 111):
+        monkeypatch.setattr(unembedding, "BLOCK", 16)
+        config = config_from_hf(CONFIGS[name] | {"vocab_size": vocab_size})
+        params = nest((leaf.path, rng.standard_normal(leaf.shape(config)).astype(np.float32)) for leaf in leaves(config))
+        W = folded(config, params)[0] if convention == "paper" else np.asarray(params["unembed"]["w"], np.float64)
+        ours = spectrum(config, params, convention).values
+        np.testing.assert_allclose(ours, np.linalg.svd(W, compute_uv=False)[: len(ours)], rtol=1e-7)
 
 
 def test_small_singular_values_survive(model):
