@@ -155,10 +155,10 @@ class Attributes:
 
     def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
         """The sizes that Llama and its many kin name alike, but for that of a head."""
-        heads = self.take("num_attention_heads")
+        d_model, heads = self.take("hidden_size"), self.take("num_attention_heads")
         return {
             "n_layers": self.take("num_hidden_layers"),
-            "d_model": self.take("hidden_size"),
+            "d_model": d_model,
             "n_heads": heads,
             "n_kv_heads": self.take("num_key_value_heads", n_kv_heads or heads),
             "d_mlp": self.take("intermediate_size"),
