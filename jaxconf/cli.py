@@ -370,10 +370,11 @@ def _report(command: Report) -> None:
 def _models(command: Models) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from jaxconf.supported import supported
 
     table = Table("model_type", "family", "largest |Δlogit|", box=None, pad_edge=False)
     for row in supported():
-        table.add_row(row.model_type, row.what, "not measured" if row.error is None else f"{row.error:.1e}")
+        table.add_row(row.model_type, Text(row.what), "not measured" if row.error is None else f"{row.error:.1e}")
     Console().print(table)

@@ -144,7 +144,9 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, lay
 def _of_last_layer(config: DecoderConfig, leaf: Leaf) -> bool:
     """Whether the weight statistics of the last layer's neurons can depend on the leaf."""
     final_norm = "blocks/ln2/" if config.norm_place == "sum" else "ln_final/"
-    return leaf.path.startswith(("blocks/mlp/", "blocks/ln2_post/", final_norm, "unembed/")) or (config.tied and leaf.path == "embed/tokens")
+    return leaf.path.startswith(("blocks/mlp/", "blocks/ln2_post/", final_norm, "unembed/")) or (
+        config.tied and leaf.path == "embed/tokens"
+    )
 
 
 def _dtypes(table: tuple[Leaf, ...], dtype: Any) -> dict[str, np.dtype | None]:

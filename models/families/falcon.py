@@ -1,4 +1,4 @@
-"""Falcon. 7B: one key/value head, attention and MLP behind one norm; 40B and 180B: groups of queries and two norms; RW: ALiBi and biases."""
+"""Falcon: one key/value head and one norm for attention and MLP (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError

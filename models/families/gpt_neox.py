@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia. Queries, keys and values are interleaved head by head in one tensor."""
+"""GPT-NeoX and Pythia: attention and MLP side by side behind two LayerNorms, rotary positions in a part of each head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
