@@ -11,6 +11,8 @@ IGNORED = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"
 
 
 def config(hf: Attributes) -> DecoderConfig:
+    hf.expect("apply_residual_connection_post_layernorm", False)
+    hf.ignore("ff_factor")  # what ffn_hidden_size says
     d_model, n_heads = hf.take("n_embed", hf.take("hidden_size", 4544)), hf.take("num_attention_heads", 71)
     hf.divides(n_heads, d_model)
     d_head = d_model // n_heads

@@ -11,6 +11,14 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("embd_pdrop", "resid_pdrop")
+    for name, assumed in (
+        ("attention_bias", False),
+        ("mlp_bias", False),
+        ("lm_head_bias", False),
+        ("full_attn_mod", 1),
+        ("interpolate_factor", 1),
+    ):
+        hf.expect(name, assumed)
     shape = hf.shape(n_positions=4096)
     hf.divides(shape["n_heads"], shape["d_model"])
     d_head = shape["d_model"] // shape["n_heads"]

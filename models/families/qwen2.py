@@ -9,6 +9,7 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
+    hf.expect("use_mrope", False)
     shape = hf.shape(n_positions=32768)
     hf.divides(shape["n_heads"], shape["d_model"])
     d_head = shape["d_model"] // shape["n_heads"]

@@ -10,7 +10,10 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("residual_dropout", "embedding_dropout")
+    hf.ignore("residual_dropout", "embedding_dropout", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32")
+    hf.ignore("activation_function", "layer_norm_epsilon")  # its own code reads hidden_act and norm_epsilon
+    for name, assumed in (("mlp_type", "default"), ("norm_type", "layer_norm"), ("scale_attn_weights", True)):
+        hf.expect(name, assumed)
     shape = hf.shape(n_kv_heads=2, n_positions=4096)
     hf.divides(shape["n_heads"], shape["d_model"])
     d_head = shape["d_model"] // shape["n_heads"]
