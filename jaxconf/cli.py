@@ -59,7 +59,7 @@ class Unigram:
     """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer per token id."""
 
     model: Model
-    """a folder or hub id with a tokenizer.json"""
+    """a folder or hub id with a tokenizer"""
     out: Path
     """the .npy file to write"""
     revision: str | None = None
@@ -82,7 +82,7 @@ class Train:
     data: str = "stdlib"
     """text, as for `jaxconf analyze`"""
     tokenizer: str | None = None
-    """a folder or hub id with a tokenizer.json; by default a byte-level BPE is trained on the text"""
+    """a folder or hub id with a tokenizer; by default a byte-level BPE is trained on the text"""
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=VALUE,VALUE of one of the options below, such as weight_decay=0,0.1; may be given again for another name"""
     seeds: int = 1

@@ -14,6 +14,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find
 from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.models.tokenizer_files import NAMES
 from jaxconf.progress import Progress
 from jaxconf.text import encode
 from jaxconf.train_config import TrainConfig
@@ -21,7 +22,6 @@ from jaxconf.train_config import TrainConfig
 END = "<|endoftext|>"
 HELD_OUT = 0.05  # the last share of the text, which is never trained on …
 HELD_OUT_TOKENS = 1_000_000  # … at most these
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def read_corpus(
         else:
             folder, _ = find(tokenizer, weights=False)
         encoder = Tokenizer.from_folder(folder)
-        files = {name: (folder / name).read_text("utf-8") for name in TOKENIZER_FILES if (folder / name).is_file()}
+        files = {name: (folder / name).read_text("utf-8") for name in ("tokenizer.json", *NAMES) if (folder / name).is_file()}
+    if "tokenizer.json" not in files:
+        files["tokenizer.json"] = encoder.to_json()
     begin = encoder.eos_id if encoder.bos_id is None else encoder.bos_id
     size = max([encoder.vocab_size, *(i + 1 for i in (begin, encoder.eos_id) if i is not None)])
     if size > config.vocab_size:

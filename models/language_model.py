@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxconf.mesh import make_mesh
+from jaxconf.models import tokenizer_files
 from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Output, Params, forward
@@ -26,7 +27,7 @@ from jaxconf.models.hub import hub_errors
 from jaxconf.models.sites import Edit
 from jaxconf.models.tokenizer import Tokenizer
 
-TEXTS = ["config.json", "tokenizer.json", "tokenizer_config.json"]
+TEXTS = ["config.json", *tokenizer_files.FILES]
 WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 
 _forward = jax.jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
@@ -45,12 +46,12 @@ class LanguageModel:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """Read on first use. Raises InputError if the folder has no tokenizer.json."""
+        """Read on first use. Raises InputError if the folder has no tokenizer, or one that cannot be read."""
         return Tokenizer.from_folder(self.folder)
 
     @property
     def has_tokenizer(self) -> bool:
-        return (self.folder / "tokenizer.json").is_file()
+        return tokenizer_files.has_tokenizer(self.folder)
 
     @functools.cached_property
     def eos_ids(self) -> frozenset[int]:

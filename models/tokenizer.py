@@ -1,14 +1,13 @@
 """The tokenizer that lies beside a model: text to ids and back, and which ids begin and end a document."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
 
 from jaxconf.models.errors import InputError
+from jaxconf.models.tokenizer_files import NAMES, content, read_json, read_tokenizer
 
 
 class Tokenizer:
@@ -35,21 +34,13 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Tokenizer":
-        """Reads tokenizer.json; tokenizer_config.json names BOS and EOS, and config.json where that one is silent.
+        """Reads tokenizer.json, or makes a tokenizer of tokenizer.model (SentencePiece) or of vocab.json and merges.txt (GPT-2).
 
-        Raises InputError if there is no tokenizer.json, or if one of the three files is broken.
+        tokenizer_config.json names BOS and EOS; where it is silent special_tokens_map.json does, and then config.json. Raises InputError
+        if there is no tokenizer, or if one of these files is broken or of a kind that is not converted.
         """
         folder = Path(folder)
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise InputError(
-                f"There is no tokenizer.json in {folder}: pass token ids, "
-                f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}").'
-            )
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"{path} is not a tokenizer that can be read ({error}); save or download it again.") from error
+        tokenizer = read_tokenizer(folder)
         bos_ids = _special_ids("bos", tokenizer, folder)
         return cls(tokenizer, bos_ids[0] if bos_ids else None, _special_ids("eos", tokenizer, folder))
 
@@ -66,6 +57,10 @@ class Tokenizer:
         """The text of `ids` ([T] integers), special tokens included."""
         return self._tokenizer.decode(np.asarray(ids, np.int64).tolist(), skip_special_tokens=False)
 
+    def to_json(self) -> str:
+        """The content of a tokenizer.json that holds this tokenizer."""
+        return self._tokenizer.to_str(pretty=True)
+
     def token(self, token_id: int) -> str:
         """One token as a reader would show it: with its leading space; part of a character by its name; `<id>` if unused."""
         name = self._tokenizer.id_to_token(int(token_id))
@@ -77,35 +72,21 @@ class Tokenizer:
 
 
 def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tuple[int, ...]:
-    """The "bos" or "eos" ids. A null in tokenizer_config.json is an answer (Qwen has no BOS), a missing key is not."""
-    path = folder / "tokenizer_config.json"
-    named = _read_json(path)
-    if f"{kind}_token" in named:
-        token = named[f"{kind}_token"]
-        content = token.get("content") if isinstance(token, dict) else token
-        if content is None:
-            return ()
-        token_id = tokenizer.token_to_id(content) if isinstance(content, str) else None
-        if token_id is None:
-            raise InputError(f"{path} has the {kind}_token {content!r}, which tokenizer.json lacks; save or download both again.")
-        return (token_id,)
+    """The "bos" or "eos" ids. A null is an answer (Qwen has no BOS), a missing key is not."""
+    for path in (folder / name for name in NAMES):
+        named = read_json(path)
+        if f"{kind}_token" in named:
+            text = content(named[f"{kind}_token"])
+            if text is None:
+                return ()
+            token_id = tokenizer.token_to_id(text) if isinstance(text, str) else None
+            if token_id is None:
+                raise InputError(f"{path} has the {kind}_token {text!r}, which the tokenizer lacks; save or download both again.")
+            return (token_id,)
 
     path = folder / "config.json"
-    value = _read_json(path).get(f"{kind}_token_id")
+    value = read_json(path).get(f"{kind}_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(i, int) for i in ids):
         raise InputError(f"{path} has the {kind}_token_id {value!r}; make it an integer, a list of integers or null.")
     return tuple(ids)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON that can be read ({error}); save or download it again.") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object; save or download it again.")
-    return value

@@ -131,7 +131,7 @@ BIAS = "gpt_neox.layers.0.mlp.dense_h_to_4h.bias"
 MISTAKES = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer.json"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer in"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
     "only pickle": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled"),
     "unknown model_type": (lambda f: spoil_config(f, model_type="mamba"), "'mamba' is not supported"),

@@ -174,6 +174,23 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path):
     assert corpus.counts(310)[corpus.begin] == 0 < (corpus.train == corpus.begin).sum()
 
 
+def test_a_converted_tokenizer_is_written_as_tokenizer_json(tmp_path):
+    folder, written = tmp_path / "in", tmp_path / "out"
+    model = json.loads((save_tokenizer(folder) / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("\n".join(map(" ".join, model["merges"])))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"bos_token": END, "eos_token": "a"}))
+    corpus = read_corpus(TrainConfig(vocab_size=300, context=24), lambda: iter(TEXT), folder)
+    written.mkdir()
+    write_tokenizer(corpus, written)
+    before, after = Tokenizer.from_folder(folder), Tokenizer.from_folder(written)
+    assert {path.name for path in written.iterdir()} == {"tokenizer.json", "special_tokens_map.json"}
+    assert (before.bos_id, before.eos_id) == (after.bos_id, after.eos_id) == (corpus.begin, corpus.end) == (0, model["vocab"]["a"])
+    text = f"{TEXT[0]}é {END}\n"
+    np.testing.assert_array_equal(after.encode(text), before.encode(text))
+
+
 def test_a_tokenizer_with_an_end_only_begins_with_it_and_one_with_neither_joins_the_text_bare(tmp_path):
     ends = read_corpus(
         TrainConfig(vocab_size=300, context=24), lambda: iter(TEXT), save_tokenizer(tmp_path / "a", config={"eos_token_id": 3})

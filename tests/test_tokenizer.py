@@ -119,8 +119,16 @@ def check_error(folder: Path, *parts: str) -> None:
 
 
 def test_missing_tokenizer(tmp_path: Path) -> None:
-    check_error(tmp_path, f"no tokenizer.json in {tmp_path}", "pass token ids", f'save_pretrained("{tmp_path}")')
-    check_error(tmp_path / "nowhere", "no tokenizer.json")
+    check_error(
+        tmp_path,
+        f"no tokenizer in {tmp_path}",
+        "tokenizer.json",
+        "tokenizer.model",
+        "merges.txt",
+        "pass token ids",
+        f'save_pretrained("{tmp_path}")',
+    )
+    check_error(tmp_path / "nowhere", "no tokenizer")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0"}', "\ufffd"])
