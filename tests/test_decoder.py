@@ -200,7 +200,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "windows": ("qwen2-window", (20, 20, 20)),
     "qk_norm": ("qwen3", "none"),
     "qk_norm_bias": ("phi-qk-norm", False),
-    "norm_place": ("llama", "sum"),
+    "norm_place": ("opt-summed-bare", "pre"),
     "d_embed": ("opt-summed", None),
     "embed_norm": ("bloom", False),
     "alibi": ("bloom", "none"),
@@ -732,7 +732,7 @@ def test_bfloat16(name: str) -> None:
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
-@pytest.mark.parametrize(("name", "shape"), [("gpt2", (2, 4)), ("llama-gqa", (2, 4)), ("neox-serial", (1, 8))])
+@pytest.mark.parametrize(("name", "shape"), [("gpt2", (2, 4)), ("gemma2", (2, 4)), ("falcon-grouped", (1, 8))])
 def test_sharded_equals_one_device(name: str, shape: tuple[int, int]) -> None:
     config, params = cases.decoder(name)
     mesh = make_mesh(*shape)

@@ -8,8 +8,11 @@ import pytest
 import scipy.stats
 from refusals import check_error
 
+from jaxconf.mesh import make_mesh, sharding
 from jaxconf.models.decoder import forward
+from jaxconf.models.families import leaves
 from jaxconf.models.generate import _generate, generate
+from jaxconf.models.leaves import nest
 from jaxconf.models.sites import Ablate, Replace
 
 NEW = 24
@@ -47,6 +50,16 @@ def test_edits_are_made_in_every_pass():
     for prompt, row, other in zip(PROMPTS, edited, plain, strict=True):
         np.testing.assert_array_equal(row, greedy_without_cache("llama", prompt, row, edits))
         assert (row != other).any()
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+def test_sharded_parameters_give_the_same_tokens():
+    config, params = cases.decoder("llama-gqa")
+    mesh = make_mesh(data=1, model=8)
+    placed = {leaf.path: sharding(mesh, leaf.axes, leaf.shape(config)) for leaf in leaves(config)}
+    sharded = jax.device_put(params, nest(placed.items()))
+    for one, other in zip(generate(config, sharded, PROMPTS, NEW), generate(config, params, PROMPTS, NEW), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_row_ends_with_its_end_token_and_the_others_go_on():
