@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()  # also for the processes that tests start
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all processes that test, and for those that tests start
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -28,9 +29,16 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """Programs of one file are not kept for the next: together they take gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def compiled_quickly() -> Iterator[None]:
-    """For tests that train: programs are compiled quickly rather than well, also in the processes that tests start."""
+    """For tests that compile much: programs are compiled quickly rather than well, also in the processes that tests start."""
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     yield

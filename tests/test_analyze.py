@@ -22,10 +22,13 @@ from jaxconf.analysis.unembedding import readout
 from jaxconf.measure import analyze, weight_statistics
 from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import FAMILIES, config_from_hf
+from jaxconf.models.families import FAMILIES, config_from_hf, leaves
 from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.models.leaves import nest
 from jaxconf.models.sites import Replace
 from jaxconf.text import kept_positions
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
@@ -55,9 +58,9 @@ def random_model(kind: str, seed: int = 0) -> LanguageModel:
         )
     hf = HF[kind]
     config = config_from_hf(hf)
-    params = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))["params"]
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda w: w + 0.3 * rng.standard_normal(w.shape).astype(np.float32), params)
+    params = {leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)}
+    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), nest(params.items()))
     return LanguageModel(config, params, f"random {kind}", None, Path(), hf)
 
 
@@ -131,7 +134,7 @@ def rerun(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.nd
 @pytest.mark.parametrize(
     ("kind", "ablation", "value"),
     [
-        *((kind, *ablation) for kind in HF for ablation in (("mean", 0.0), ("zero", 0.0), ("fixed", 1.7), ("scale", -2.0))),
+        *(("layer", "mean", 0.0), ("layer", "scale", -2.0), ("rms", "zero", 0.0), ("rms", "fixed", 1.7)),
         *((kind, "mean", 0.0) for kind in OTHERS),
     ],
 )
@@ -182,8 +185,7 @@ def test_every_column_equals_the_oracle(name):
         np.testing.assert_allclose(frame[column], expected[column], atol=1e-4, err_msg=column)
     np.testing.assert_allclose(table.singular_values, np.load(oracle / "singular_values.npy"), rtol=1e-6)
     np.testing.assert_array_equal(kept, kept_positions(np.load(oracle / "windows.npy"), lm.special_ids))
-    wider = analyze(lm, np.load(oracle / "windows.npy")[:1], k=4, bootstrap_draws=0)
-    np.testing.assert_allclose(wider.frame["rho"], expected["rho_k4"], rtol=1e-4)
+    np.testing.assert_allclose(weight_statistics(lm, k=4)["rho"], expected["rho_k4"], rtol=1e-4)
 
 
 PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]

@@ -40,6 +40,9 @@ from jaxconf.models.leaves import Leaf, nest
 needs_eight = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 @pytest.fixture(scope="module")
 def one() -> jax.sharding.Mesh:
     return make_mesh(data=1)

@@ -34,6 +34,8 @@ from jaxconf.models.leaves import nest
 from jaxconf.models.mlp import mlp
 from jaxconf.models.sites import Ablate, Add, Replace, Scale, Sites
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 ONE_EACH = ("gpt2-unscaled", "neox-linear", "llama-mqa", "stablelm-gqa")  # a case of each family
 TOKENS = np.concatenate([cases.prompt(67), cases.prompt(67)[:, ::-1]])
 

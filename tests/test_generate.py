@@ -15,6 +15,8 @@ from jaxconf.models.generate import _generate, generate
 from jaxconf.models.leaves import nest
 from jaxconf.models.sites import Ablate, Replace
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NEW = 24
 PROMPTS = [[5], [9, 4, 31, 31, 7, 60, 2, 18, 44, 3, 12], [1, 2, 3, 4, 5]]  # two of them are padded
 

@@ -225,7 +225,7 @@ def test_every_family_trains(model_type, corpus, tmp_path):
 def test_further_attributes_reach_the_model():
     config = dataclasses.replace(TINY, attributes=("use_parallel_residual=true", "hidden_act=relu", "rotary_pct=0.5"))
     decoder = config_from_hf(hf_config(config))
-    assert (decoder.parallel, decoder.activation, decoder.rotary.dim) == (True, "relu", 4)
+    assert (decoder.parallel, decoder.activation, len(decoder.rotary.frequencies)) == (True, "relu", 2)
     with pytest.raises(InputError, match="NAME=VALUE"):
         hf_config(dataclasses.replace(TINY, attributes=("oops",)))
 

@@ -18,6 +18,8 @@ from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.leaves import nest
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIGS = {
     "layer": {
         "model_type": "gpt2",
