@@ -6,11 +6,11 @@ one device's piece of one leaf, and the mapped pages of one tensor. Pickle is ne
 """
 
 import dataclasses
-import functools
 import json
 import math
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,9 +135,7 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, lay
     for leaf in table:
         if layers == "all" or _of_last_layer(config, leaf):
             names = leaf.names(config)[-1:] if layers == "last" and leaf.stacked else leaf.names(config)
-            array = _load_leaf(config, leaf, names, tensors, mesh, dtypes[leaf.path])
-            _check_finite(leaf, names, array)
-            params.append((leaf.path, array))
+            params.append((leaf.path, _load_leaf(config, leaf, names, tensors, mesh, dtypes[leaf.path])))
     return nest(params)
 
 
@@ -212,13 +210,14 @@ def _load_leaf(
     shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
     for name in names.flat:
         _check_shape(config, leaf, name, tensors[name])
-    target = np.dtype(DTYPES[tensors[names.flat[0]].dtype]) if dtype is None else dtype
+    target = jax.dtypes.canonicalize_dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
     split = sharding(mesh, leaf.axes, shape)
 
     def place(index: tuple[slice, ...], devices: list[jax.Device]) -> list[jax.Array]:
         piece = _aligned([len(range(size)[part]) for size, part in zip(shape, index, strict=True)], target)
         for at, name in np.ndenumerate(names[index[: leaf.stacked]]):
-            _copy(leaf.read(config, tensors[name].map())[index[leaf.stacked :]], piece[at])
+            if not _copy(leaf.read(config, tensors[name].map())[index[leaf.stacked :]], piece[at]):
+                raise InputError(f"tensor {name!r} holds NaN or Inf as {target}; use intact weights, or a wider dtype")
         return jax.block_until_ready([jax.device_put(piece, device) for device in devices])
 
     # `jax.make_array_from_callback` would hold the pieces of all of this host's devices before it sends the first.
@@ -243,14 +242,26 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
     return memory[begin : begin + size].view(dtype).reshape(shape)
 
 
-def _copy(view: np.ndarray, to: np.ndarray) -> None:
-    """Fill `to` with a view of a file, block by block in the file's order: most views are transposed, and a block stays in the cache."""
+def _copy(view: np.ndarray, to: np.ndarray) -> bool:
+    """Fill `to` with a view of a file, block by block in the file's order: most views are transposed, and a block stays in the cache.
+
+    Whether all that `to` then holds is finite.
+    """
+    unsigned = np.dtype(f"u{to.itemsize}")
+    bits, infinity = to.view(unsigned), np.array(np.inf, to.dtype).view(unsigned)
+    if view.dtype == to.dtype:  # numpy knows no bfloat16, so only plain integers are copied by several threads at once
+        view, to = view.view(unsigned), bits
     axis = int(np.argmax(np.multiply(view.strides, np.greater(view.shape, 1))))
     step = max(1, BLOCK * view.shape[axis] // view.size)
-    with np.errstate(over="ignore"):  # what the target's dtype cannot hold becomes Inf, which is refused later
-        for begin in range(0, view.shape[axis], step):
-            part = (slice(None),) * axis + (slice(begin, begin + step),)
+
+    def copy(begin: int) -> bool:
+        part = (slice(None),) * axis + (slice(begin, begin + step),)
+        with np.errstate(over="ignore"):  # what the target's dtype cannot hold becomes Inf
             to[part] = view[part]
+        return bool((bits[part] & infinity).max() < infinity)  # NaN and Inf have all bits of the exponent set
+
+    with ThreadPoolExecutor() as pool:
+        return all(list(pool.map(copy, range(0, view.shape[axis], step))))
 
 
 def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:
@@ -264,18 +275,6 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
         raise InputError(
             f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); use weights that match it"
         )
-
-
-def _check_finite(leaf: Leaf, names: np.ndarray, array: jax.Array) -> None:
-    if not bool(_finite(array, 0)):
-        name = names.flat[int(np.argmin(_finite(array, leaf.stacked)))]
-        raise InputError(f"tensor {name!r} holds NaN or Inf as {array.dtype}; use intact weights, or a wider dtype")
-
-
-@functools.partial(jax.jit, static_argnames="axes")  # as one program, which makes no temporary of the array's size
-def _finite(array: jax.Array, axes: int) -> jax.Array:
-    """Whether all is finite, for each place on the first `axes` axes."""
-    return jnp.isfinite(array).all(range(axes, array.ndim))
 
 
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:

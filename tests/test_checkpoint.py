@@ -136,13 +136,13 @@ def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> Non
         check_error(lambda wrong=wrong: load(folder, dtype=wrong), "floating-point type")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "neox", "llama-gqa", "llama-mqa"])
+@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
 def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
     cases.build(name, tmp_path)
     lm = load(tmp_path, mesh=one)
     tokens = cases.prompt(lm.config.vocab_size)
     logits = lm.apply(tokens).logits
-    for branch in ("embed", "blocks", "blocks/attn", "blocks/mlp/w_out", "ln_final"):
+    for branch in ("embed", "blocks/attn", "ln_final"):
         mixed = load(tmp_path, dtype={branch: jnp.bfloat16}, mesh=one).apply(tokens).logits
         assert mixed.dtype == np.float32
         # The weights' rounding, 2⁻⁹ each, and that of a whole stream in bfloat16 at most.
@@ -277,11 +277,11 @@ def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, mon
     read: list[int] = []
     copy = checkpoint._copy
 
-    def recorded(view: np.ndarray, to: np.ndarray) -> None:
+    def recorded(view: np.ndarray, to: np.ndarray) -> bool:
         assert isinstance(view, np.memmap)
         assert view._mmap is not None  # a view of the file, not a copy
         read.append(view.size)
-        copy(view, to)
+        return copy(view, to)
 
     monkeypatch.setattr(checkpoint, "_copy", recorded)
     load_leaf = checkpoint._load_leaf
@@ -315,6 +315,7 @@ def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.
     config = dataclasses.replace(cases.decoder("llama")[0], vocab_size=65536)
     params = nest((leaf.path, np.ones(leaf.shape(config), np.float32)) for leaf in leaves(config))
     save_params(config, params, tmp_path / "model.safetensors")
+    monkeypatch.setattr(checkpoint, "BLOCK", 2**12)
     monkeypatch.setattr(jax, "device_put", lambda piece, device: jnp.array(piece, device=device, copy=True))
     load_leaf = checkpoint._load_leaf
     peaks = {}
@@ -328,18 +329,32 @@ def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(checkpoint, "_load_leaf", measured)
     load_params(config, tmp_path, make_mesh(data=1, model=8), None)
-    for path in ("embed/tokens", "unembed/w"):
-        assert peaks[path] < 2 * (65536 * 32 * 4 // 8), peaks
+    assert peaks["unembed/w"] < 2 * (65536 * 32 * 4 // 8), peaks  # the last leaf: all that happens once for a process has happened
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_nan_and_inf_are_seen_wherever_they_stand(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "BLOCK", 8)
+    values = np.array([0, -0.0, 1, -1, jnp.finfo(dtype).max, jnp.finfo(dtype).min, jnp.finfo(dtype).smallest_subnormal], dtype)
+    for stored in (np.resize(values, (5, 9)), np.resize(values, (5, 9)).astype(np.float32)):
+        to = np.empty((9, 5), dtype)
+        assert checkpoint._copy(stored.T, to)
+        np.testing.assert_array_equal(to, stored.T.astype(dtype))
+        for value in (np.nan, -np.nan, np.inf, -np.inf):
+            for at in np.ndindex(stored.shape):
+                spoilt = stored.copy()
+                spoilt[at] = value
+                assert not checkpoint._copy(spoilt.T, to)
 
 
 @pytest.mark.parametrize("view", ["a b c -> a b c", "a b c -> c a b", "a b c -> b c a", "a b c -> c b a"])
 @pytest.mark.parametrize("shape", [(7, 5, 3), (1, 9, 4), (6, 1, 1), (1, 1, 1)])
 def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     stored = np.arange(np.prod(shape)).reshape(shape)
-    wanted = einops.rearrange(stored, view)[:, :, :2]
+    wanted = einops.rearrange(stored, view)[:, :, :2].astype(np.float32)
     for block in (1, 8, 1000):
         monkeypatch.setattr(checkpoint, "BLOCK", block)
-        to = np.full(wanted.shape, -1)
+        to = np.full(wanted.shape, -1, np.float32)
         checkpoint._copy(wanted, to)
         np.testing.assert_array_equal(to, wanted)
 
@@ -477,6 +492,8 @@ def test_overflow_to_the_target_dtype(folder: Path) -> None:
     """A finite weight that the asked-for dtype cannot hold is an error, not an infinity."""
     rewrite(folder, lambda tensors: tensors["transformer.wte.weight"].__setitem__((0, 0), 1e30))
     check_error(lambda: loaded(folder, "gpt2", jnp.float16), "'wte.weight'", "Inf", "float16")
+    rewrite(folder, lambda tensors: tensors.update({"transformer.ln_f.weight": np.full(32, 1e300)}))
+    check_error(lambda: loaded(folder, "gpt2"), "'ln_f.weight'", "Inf", "float32")  # as which JAX holds float64
 
 
 def parts_of(file: Path) -> tuple[dict[str, Any], bytes]:

@@ -1,0 +1,223 @@
+"""Loading a model of Llama 2 7B's shape, random weights in bfloat16 and five shards: seconds and memory, of ours and of other ways.
+
+    python scripts/bench_load.py --layers 4 --cache warm     # files and arrays both fit in little memory
+    python scripts/bench_load.py                             # all 32 layers, 13.5 GB: from the disk
+
+Every figure comes from a process of its own, in each round in the other order. With `--cache cold` the files are dropped from this machine's
+page cache before each (what a disk or a virtual machine's host caches is out of reach), with `--cache warm` they are read once before; `disk`
+is what the process really got from the disk. Seconds are those of the loading alone, without imports, and after the process has touched and
+freed as much memory as the files hold: a virtual machine may be given its memory only then, which is slower than any loading. What leaves
+the weights mapped in their files, as transformers does, has read little of them by then and holds less than its arrays. Linux only.
+
+`peak` is the most that was resident in the process (VmHWM: its own memory and the mapped pages of files, also of the libraries), `beyond`
+is the peak without the arrays that were loaded, and `libraries` is what was resident before loading began, which both of these include.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.files import replacing
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+SHARDS = 5
+DEVICES = 8
+PIECE = 2**24  # bytes that are written, or read, at once
+SIDES = ("read", "load", "safetensors", "transformers", "statistics")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Time loading, and say what memory it took."""
+
+    folder: Path | None = None
+    """where the checkpoint is written, and stays, or lies from before; by default a temporary folder"""
+    layers: int = 32
+    cache: Literal["cold", "warm"] = "cold"
+    """whether the files are in the page cache when a process begins"""
+    rounds: int = 2
+    json: Path | None = None
+    """where to write the figures"""
+    sides: tuple[Literal["read", "load", "safetensors", "transformers", "statistics"], ...] = SIDES
+    """read: every file once, from its begin, into one buffer; load: jaxconf onto 8 virtual CPU devices, each with its piece; safetensors:
+    safetensors.numpy.load_file of every file; transformers: where it is installed; statistics: the last layer alone, measured"""
+    process: Literal["read", "load", "safetensors", "transformers", "statistics"] | None = None
+    """what the processes that this starts are given"""
+
+
+def write(folder: Path, layers: int) -> None:
+    """The checkpoint, in pieces: random signs and mantissas, and lengths from 2⁻⁷ to 2⁻⁵."""
+    hf = LLAMA | {"num_hidden_layers": layers}
+    config, rng = config_from_hf(hf), np.random.default_rng(0)
+    shapes = {}
+    for leaf in leaves(config):
+        own = leaf.shape(config)[leaf.stacked :]
+        stored = leaf.write(config, np.empty(own, np.uint16), None).shape
+        shapes |= {name if name.startswith("lm_head") else f"model.{name}": stored for name in leaf.names(config).ravel().tolist()}
+    total, written = sum(2 * int(np.prod(shape)) for shape in shapes.values()), 0
+    files: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        files.setdefault(f"model-{1 + written * SHARDS // total:05}-of-{SHARDS:05}.safetensors", {})[name] = shape
+        written += 2 * int(np.prod(shape))
+    for file, tensors in files.items():
+        header, end = {}, 0
+        for name, shape in tensors.items():
+            begin, end = end, end + 2 * int(np.prod(shape))
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with (folder / file).open("wb") as out:
+            out.write(len(text).to_bytes(8, "little") + text)
+            for begin in range(0, end, PIECE):
+                bits = np.frombuffer(rng.bytes(min(PIECE, end - begin)), np.uint16)
+                out.write((bits & 0x80FF | 0x3C00).tobytes())
+            out.flush()
+            os.fsync(out.fileno())  # what is not on the disk yet cannot be dropped from the page cache
+    (folder / "config.json").write_text(json.dumps(hf))
+    weight_map = {name: file for file, tensors in files.items() for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
+
+
+def read(folder: Path) -> None:
+    buffer = bytearray(PIECE)
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb", buffering=0) as f:
+            while f.readinto(buffer):
+                pass
+
+
+def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any], int]]:
+    """What a process times, all that it needs imported, and the bytes of the arrays in its result."""
+    if side == "read":
+        return lambda: read(folder), lambda result: 0
+    if side == "safetensors":
+        import safetensors.numpy
+
+        def load_files() -> list[np.ndarray]:
+            return [tensor for file in sorted(folder.glob("*.safetensors")) for tensor in safetensors.numpy.load_file(file).values()]
+
+        return load_files, lambda result: sum(tensor.nbytes for tensor in result)
+    if side == "transformers":
+        import torch
+        import transformers
+
+        def load_model() -> Any:
+            return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, low_cpu_mem_usage=True)
+
+        return load_model, lambda model: sum(p.nbytes for p in model.parameters())
+
+    import jax
+
+    import jaxconf
+
+    if side == "statistics":
+        return lambda: jaxconf.weight_statistics(jaxconf.load(folder, dtype=None, layers="last")), lambda result: 0
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    mesh = jaxconf.make_mesh(model=DEVICES)
+    jax.block_until_ready(jax.numpy.ones(1))
+    return lambda: jaxconf.load(folder, dtype=None, mesh=mesh), lambda lm: sum(w.nbytes for w in jax.tree.leaves(lm.params))
+
+
+def status(file: str, name: str) -> int:
+    (line,) = [line for line in Path(f"/proc/self/{file}").read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(line.split()[1])
+
+
+def measure(side: str, folder: Path) -> dict[str, float]:
+    run, size = prepare(side, folder)
+    np.empty(2**29 + sum(file.stat().st_size for file in folder.glob("*.safetensors")), np.uint8)[:: os.sysconf("SC_PAGE_SIZE")] = 1
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    libraries, disk, begun = status("status", "VmRSS"), status("io", "read_bytes"), time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - begun
+    arrays, peak = size(result) / 1e9, status("status", "VmHWM") * 1024 / 1e9
+    return {
+        "seconds": seconds,
+        "disk": (status("io", "read_bytes") - disk) / 1e9,
+        "arrays": arrays,
+        "peak": peak,
+        "beyond": peak - arrays,
+        "libraries": libraries * 1024 / 1e9,
+    }
+
+
+def drop(folder: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def fresh(side: str, folder: Path, cache: str) -> dict[str, float]:
+    """One process's figures."""
+    (drop if cache == "cold" else read)(folder)
+    command = [sys.executable, __file__, "--folder", str(folder), "--process", side]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(bench: Bench, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        begun = time.perf_counter()
+        write(folder, bench.layers)
+        print(f"written in {time.perf_counter() - begun:.0f} s")
+    held = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    print(f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, {free:.1f} GB of memory free")
+    if bench.cache == "warm" and 2 * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9:
+        print("Files and arrays do not both fit in memory: part of the files will leave the page cache while they are loaded.")
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in bench.sides}
+    for number in range(bench.rounds):
+        for side in bench.sides[:: 1 - 2 * (number % 2)]:
+            try:
+                found[side].append(fresh(side, folder, bench.cache))
+            except subprocess.CalledProcessError as error:
+                print(f"{side} ended with {error.returncode}")
+    names = ("seconds", "disk", "arrays", "peak", "beyond", "libraries")
+    result = {side: {name: statistics.median(row[name] for row in rows) for name in names} for side, rows in found.items() if rows}
+    print(f"{'medians, GB':14s}" + "".join(f"{name:>11s}" for name in names))
+    for side, row in result.items():
+        print(f"{side:14s}" + "".join(f"{row[name]:11.2f}" for name in names))
+    if {"read", "load"} <= result.keys():
+        ratios = [ours["seconds"] / plain["seconds"] for ours, plain in zip(found["load"], found["read"], strict=True)]
+        print("load over read, round by round: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
+    if bench.json:
+        with replacing(bench.json) as path:
+            path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    bench = tyro.cli(Bench)
+    if bench.process:
+        assert bench.folder
+        print(json.dumps(measure(bench.process, bench.folder)))
+    elif bench.folder:
+        bench.folder.mkdir(parents=True, exist_ok=True)
+        main(bench, bench.folder)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            main(bench, Path(name))
