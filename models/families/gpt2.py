@@ -11,7 +11,6 @@ IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, stored by old 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("add_cross_attention", False)
     hf.ignore("is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")  # the last: order of operations only
-    hf.ignore("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj")
     d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
     hf.divides(n_heads, d_model)
     return DecoderConfig(

@@ -14,7 +14,6 @@ IGNORED = rows.MASKS
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("resid_dropout", "embed_dropout", "attention_layers")  # the last follows from attention_types
-    hf.ignore("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj")
     d_model, n_heads, n_layers = hf.take("hidden_size", 2048), hf.take("num_heads", 16), hf.take("num_layers", 24)
     hf.divides(n_heads, d_model)
     return DecoderConfig(

@@ -13,7 +13,6 @@ IGNORED = rows.MASKS
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("rotary", True)
     hf.expect("scale_attn_weights", True)
-    hf.ignore("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj")
     d_model, n_heads = hf.take("n_embd", 4096), hf.take("n_head", 16)
     hf.divides(n_heads, d_model)
     d_head = d_model // n_heads
