@@ -80,6 +80,7 @@ class DecoderConfig:
         }
 
 
+MOST_LAYERS = 10_000  # some settings are lists of all layers, which a broken number must not let grow
 NO_WINDOW = 2**30  # of a layer without one among others that have one
 
 ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
@@ -155,9 +156,11 @@ class Attributes:
 
     def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
         """The sizes that Llama and its many kin name alike, but for that of a head."""
-        d_model, heads = self.take("hidden_size"), self.take("num_attention_heads")
+        d_model, heads, layers = self.take("hidden_size"), self.take("num_attention_heads"), self.take("num_hidden_layers")
+        if layers > MOST_LAYERS:
+            raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; mend it")
         return {
-            "n_layers": self.take("num_hidden_layers"),
+            "n_layers": layers,
             "d_model": d_model,
             "n_heads": heads,
             "n_kv_heads": self.take("num_key_value_heads", n_kv_heads or heads),

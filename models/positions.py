@@ -25,7 +25,9 @@ class Rotary:
 
 
 def geometric(dim: int, base: float) -> np.ndarray:
-    """Frequencies base^(−2i/dim), float64 [r]; an odd `dim` counts as the next even one."""
+    """Frequencies base^(−2i/dim), float64 [r]; an odd `dim` counts as the next even one. Raises ValueError for one that cannot be."""
+    if not (1 <= dim <= 2**16 and base > 0):
+        raise ValueError(f"a rotation of {dim} entries of a head, with the base {base}")
     return base ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
 
 

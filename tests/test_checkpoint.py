@@ -33,7 +33,7 @@ from jaxconf.models import checkpoint
 from jaxconf.models.checkpoint import load_params, read_header, read_tensors, save_params
 from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import leaves
+from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.language_model import load
 from jaxconf.models.leaves import Leaf, nest
 
@@ -422,6 +422,18 @@ def test_folder_without_config(folder: Path) -> None:
 def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
     check_error(lambda: load(folder), "model_type" if "model_type" in says else "config.json" if "config" in says else "", says)
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
+    """No value of an attribute, however odd, ends in anything but an InputError or a model whose parameters have shapes."""
+    for attribute in cases.CASES[name]:
+        for value in (None, -1, 0, 1, 3, 10**9, 0.5, float("nan"), True, "x", [], [1], {}, {"rope_type": "yarn"}):
+            try:
+                config = config_from_hf(cases.CASES[name] | {attribute: value})
+            except InputError:
+                continue
+            assert all(isinstance(size, int) and size > 0 for leaf in leaves(config) for size in leaf.shape(config)), (attribute, value)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ may carry, the `HEAD` tensor (a copy of the embedding in tied checkpoints), and 
 """
 
 import functools
+import math
+import typing
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -81,19 +83,46 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
     attributes = Attributes(values)
     try:
         config = family(values["model_type"]).config(attributes)
-    except (TypeError, ArithmeticError) as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         raise InputError(
             f"config.json holds a value of the wrong kind ({error}); complete it from the model's original config.json"
         ) from error
     attributes.finish()
+    for field, kind in typing.get_type_hints(DecoderConfig).items():
+        if not _fits(getattr(config, field), kind):
+            raise InputError(
+                f"config.json makes {field} {getattr(config, field)!r}, which cannot be; complete it from the model's original config.json"
+            )
     for axis, size in config.axis_sizes().items():
-        if not isinstance(size, int) or size < 1:
+        if size < 1:
             raise InputError(f"config.json gives the size {size!r} to the axis {axis!r}; complete it from the model's original config.json")
+    for rotary in filter(None, (config.rotary, config.local_rotary)):
+        turned = 2 * len(rotary.frequencies)
+        if not 2 <= turned <= config.d_head:
+            raise InputError(f"config.json rotates {turned} of the {config.d_head} entries of a head, which cannot be; mend it")
+    if min(config.windows, default=1) < 1:
+        raise InputError(f"config.json gives a window of {min(config.windows)} positions; give 1 or more")
     if config.n_heads % config.n_kv_heads:
         raise InputError(
             f"config.json shares {config.n_kv_heads} key/value heads among {config.n_heads} heads, which does not divide; mend it"
         )
     return config
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type that an annotation of `DecoderConfig` names; numbers are finite, and bools no numbers."""
+    args = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return all(_fits(entry, args[0]) for entry in value)
+    if typing.get_origin(kind) is typing.Literal:
+        return value in args
+    if args:
+        return any(_fits(value, arg) for arg in args)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind)
 
 
 @functools.cache

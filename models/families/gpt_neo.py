@@ -2,7 +2,7 @@
 
 import itertools
 
-from jaxconf.models.config import NO_WINDOW, Attributes, DecoderConfig
+from jaxconf.models.config import MOST_LAYERS, NO_WINDOW, Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
@@ -41,8 +41,9 @@ def config(hf: Attributes) -> DecoderConfig:
 
 def _windows(hf: Attributes, n_layers: int) -> tuple[int, ...]:
     types, size = hf.take("attention_types", [[["global", "local"], 12]]), hf.take("window_size", 256)
-    kinds = list(itertools.chain.from_iterable(pattern * times for pattern, times in types))
-    if len(kinds) != n_layers or not {*kinds} <= {"global", "local"}:
+    fits = sum(len(pattern) * times for pattern, times in types) == n_layers <= MOST_LAYERS
+    kinds = list(itertools.chain.from_iterable(pattern * times for pattern, times in types)) if fits else []
+    if not kinds or not {*kinds} <= {"global", "local"}:
         raise InputError(f"config.json sets attention_types to {types!r}; let them give global or local for each of {n_layers} layers")
     return tuple(size if kind == "local" else NO_WINDOW for kind in kinds) if "local" in kinds else ()
 
