@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +42,8 @@ DTYPES = {
 }
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-BLOCK = 2**19  # entries of a tensor that are copied at once: a megabyte of bfloat16
+BLOCK = 2**19  # entries that are copied at once where they stand in the same order in file and array: a megabyte of bfloat16
+SIDE = 128  # rows and columns that are copied at once where they change places
 ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -243,25 +243,27 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 
 def _copy(view: np.ndarray, to: np.ndarray) -> bool:
-    """Fill `to` with a view of a file, block by block in the file's order: most views are transposed, and a block stays in the cache.
+    """Fill `to` with a view of a file, in the file's order; most views are transposed, and are copied in squares that stay in the cache.
 
     Whether all that `to` then holds is finite.
     """
     unsigned = np.dtype(f"u{to.itemsize}")
     bits, infinity = to.view(unsigned), np.array(np.inf, to.dtype).view(unsigned)
-    if view.dtype == to.dtype:  # numpy knows no bfloat16, so only plain integers are copied by several threads at once
+    if view.dtype == to.dtype:  # numpy copies plain integers fastest
         view, to = view.view(unsigned), bits
-    axis = int(np.argmax(np.multiply(view.strides, np.greater(view.shape, 1))))
-    step = max(1, BLOCK * view.shape[axis] // view.size)
-
-    def copy(begin: int) -> bool:
-        part = (slice(None),) * axis + (slice(begin, begin + step),)
-        with np.errstate(over="ignore"):  # what the target's dtype cannot hold becomes Inf
-            to[part] = view[part]
-        return bool((bits[part] & infinity).max() < infinity)  # NaN and Inf have all bits of the exponent set
-
-    with ThreadPoolExecutor() as pool:
-        return all(list(pool.map(copy, range(0, view.shape[axis], step))))
+    axes = [axis for axis in range(view.ndim) if view.shape[axis] > 1] or [0]
+    slow, fast = max(axes, key=view.strides.__getitem__), min(axes, key=view.strides.__getitem__)
+    width = view.shape[fast] if fast == axes[-1] else SIDE
+    height = max(1, (BLOCK if fast == axes[-1] else SIDE * view.shape[fast]) * view.shape[slow] // view.size)
+    part, finite = [slice(None)] * view.ndim, True
+    for begin in range(0, view.shape[slow], height):
+        for left in range(0, view.shape[fast], width):
+            part[fast], part[slow] = slice(left, left + width), slice(begin, begin + height)
+            with np.errstate(over="ignore"):  # what the target's dtype cannot hold becomes Inf
+                to[tuple(part)] = view[tuple(part)]
+        part[fast], part[slow] = slice(None), slice(begin, begin + height)
+        finite &= bool((bits[tuple(part)] & infinity).max() < infinity)  # NaN and Inf have all bits of the exponent set
+    return finite
 
 
 def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:

@@ -335,6 +335,7 @@ def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_nan_and_inf_are_seen_wherever_they_stand(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "BLOCK", 8)
+    monkeypatch.setattr(checkpoint, "SIDE", 2)
     values = np.array([0, -0.0, 1, -1, jnp.finfo(dtype).max, jnp.finfo(dtype).min, jnp.finfo(dtype).smallest_subnormal], dtype)
     for stored in (np.resize(values, (5, 9)), np.resize(values, (5, 9)).astype(np.float32)):
         to = np.empty((9, 5), dtype)
@@ -352,8 +353,9 @@ def test_nan_and_inf_are_seen_wherever_they_stand(dtype: Any, monkeypatch: pytes
 def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     stored = np.arange(np.prod(shape)).reshape(shape)
     wanted = einops.rearrange(stored, view)[:, :, :2].astype(np.float32)
-    for block in (1, 8, 1000):
+    for block in (1, 2, 8, 1000):
         monkeypatch.setattr(checkpoint, "BLOCK", block)
+        monkeypatch.setattr(checkpoint, "SIDE", block)
         to = np.full(wanted.shape, -1, np.float32)
         checkpoint._copy(wanted, to)
         np.testing.assert_array_equal(to, wanted)
