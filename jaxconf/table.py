@@ -259,7 +259,7 @@ class NeuronTable:
             ("SHA-256 of the data", told("{}", "data_sha256")),
             ("Kept positions", told("{}", "positions")),
             ("Baseline", joined(*baseline)),
-            ("Weights", " ".join([told("{} convention.", "convention"), *facts.get("convention_notes", [])]).strip()),
+            ("Weights", " ".join([told("{} convention.", "convention").capitalize(), *facts.get("convention_notes", [])]).strip()),
             ("Ablation", told("{}", "ablation") + (f" ({number(value)})" if isinstance(value, (int, float)) else "")),
             ("Null space", told("k = {}, the number of smallest singular values", "k")),
             ("Token counts", told("{}", "counts")),
