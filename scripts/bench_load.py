@@ -6,8 +6,9 @@
 Every figure comes from a process of its own, in each round in the other order. With `--cache cold` the files are dropped from this machine's
 page cache before each (what a disk or a virtual machine's host caches is out of reach), with `--cache warm` they are read once before; `disk`
 is what the process really got from the disk. Seconds are those of the loading alone, without imports, and after the process has touched and
-freed as much memory as the files hold: a virtual machine may be given its memory only then, which is slower than any loading. What leaves
-the weights mapped in their files, as transformers does, has read little of them by then and holds less than its arrays. Linux only.
+freed as much memory as the files hold: a virtual machine may be given its memory only then, and lose it again within seconds, which can take
+longer than any loading. `fill` shows what memory costs one who keeps what is read. Who leaves the weights mapped in their files, as
+transformers does, has read little of them by then and holds less than its arrays. Linux only.
 
 `peak` is the most that was resident in the process (VmHWM: its own memory and the mapped pages of files, also of the libraries), `beyond`
 is the peak without the arrays that were loaded, and `libraries` is what was resident before loading began, which both of these include.
@@ -23,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tyro
@@ -47,7 +48,7 @@ LLAMA = {
 SHARDS = 5
 DEVICES = 8
 PIECE = 2**24  # bytes that are written, or read, at once
-SIDES = ("read", "load", "safetensors", "transformers", "statistics")
+Side = Literal["read", "fill", "load", "safetensors", "transformers", "statistics"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,11 @@ class Bench:
     rounds: int = 2
     json: Path | None = None
     """where to write the figures"""
-    sides: tuple[Literal["read", "load", "safetensors", "transformers", "statistics"], ...] = SIDES
-    """read: every file once, from its begin, into one buffer; load: jaxconf onto 8 virtual CPU devices, each with its piece; safetensors:
-    safetensors.numpy.load_file of every file; transformers: where it is installed; statistics: the last layer alone, measured"""
-    process: Literal["read", "load", "safetensors", "transformers", "statistics"] | None = None
+    sides: tuple[Side, ...] = get_args(Side)
+    """read: every file once, from its begin, into one buffer; fill: the same into memory that keeps it all; load: jaxconf onto 8 virtual
+    CPU devices, each with its piece; safetensors: safetensors.numpy.load_file of every file; transformers: where it is installed;
+    statistics: the last layer alone, measured"""
+    process: Side | None = None
     """what the processes that this starts are given"""
 
 
@@ -114,6 +116,8 @@ def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any],
     """What a process times, all that it needs imported, and the bytes of the arrays in its result."""
     if side == "read":
         return lambda: read(folder), lambda result: 0
+    if side == "fill":
+        return lambda: [np.fromfile(file, np.uint8) for file in sorted(folder.glob("*.safetensors"))], lambda result: sum(map(len, result))
     if side == "safetensors":
         import safetensors.numpy
 
@@ -202,9 +206,10 @@ def main(bench: Bench, folder: Path) -> None:
     print(f"{'medians, GB':14s}" + "".join(f"{name:>11s}" for name in names))
     for side, row in result.items():
         print(f"{side:14s}" + "".join(f"{row[name]:11.2f}" for name in names))
-    if {"read", "load"} <= result.keys():
-        ratios = [ours["seconds"] / plain["seconds"] for ours, plain in zip(found["load"], found["read"], strict=True)]
-        print("load over read, round by round: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
+    for plain in ("read", "fill"):
+        if {plain, "load"} <= result.keys():
+            ratios = [ours["seconds"] / other["seconds"] for ours, other in zip(found["load"], found[plain], strict=True)]
+            print(f"load over {plain}, round by round: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
     if bench.json:
         with replacing(bench.json) as path:
             path.write_text(json.dumps(found, indent=1) + "\n")
