@@ -5,14 +5,17 @@ host's devices hold are copied out of the view one after the other: only their b
 one device's piece of one leaf, and the mapped pages of one tensor. Pickle is never loaded.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import einops
 import jax
@@ -44,6 +47,7 @@ DTYPES = {
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 BLOCK = 2**19  # entries of a tensor that are copied at once: a megabyte of bfloat16
+HEADER = 100_000_000  # bytes of a header at most, as in the reference implementation
 ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -65,59 +69,103 @@ class Tensor:
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file (format: 8 bytes of header length, a JSON header, the data).
+    """The tensors of one safetensors file (format: 8 bytes of header length, a JSON header, the data, in which tensors lie side by side).
 
-    Raises InputError if the file is truncated or corrupt.
+    Raises InputError if the file is truncated or corrupt, or cannot be read.
     """
-    broken = f"{file} is truncated or corrupt; download it again"
-    size = file.stat().st_size
-    with file.open("rb") as f:
+    with _opened(file) as f:
+        size = os.fstat(f.fileno()).st_size
         length = int.from_bytes(f.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise InputError(broken)
-        try:
-            header = json.loads(f.read(length))
-            header.pop("__metadata__", None)
-            tensors = {}
-            for name, row in header.items():
-                begin, end = row["data_offsets"]
-                shape = tuple(row["shape"])
-                if row["dtype"] not in DTYPES:
-                    raise InputError(f"{file} holds {name} as {row['dtype']}, which is not supported; convert it to F32, BF16 or F16")
-                if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
-                    raise InputError(broken)
-                if not begin <= end <= size - 8 - length or end - begin != math.prod(shape) * np.dtype(DTYPES[row["dtype"]]).itemsize:
-                    raise InputError(broken)
-                tensors[name] = Tensor(file, row["dtype"], shape, 8 + length + begin)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise error if isinstance(error, InputError) else InputError(broken) from error
+        broken = InputError(f"{file} is truncated or corrupt; download it again")
+        if length > min(size - 8, HEADER):
+            raise broken
+        header = f.read(length)
+    try:
+        rows = json.loads(header, object_pairs_hook=_unique)
+        rows.pop("__metadata__", None)
+        return _tensors(file, rows, 8 + length, size)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise error if isinstance(error, InputError) else broken from error
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    """The file, open to be read. Raises InputError if it cannot be, or is no regular file: a pipe would keep us waiting."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise InputError(f"{file} is no regular file, nor a link to one; download it again")
+        with file.open("rb") as f:
+            yield f
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); mend that, or download it again") from error
+
+
+def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict[str, Tensor]:
+    """The tensors of a header's rows, whose data fill the file's bytes [begin, size). Raises ValueError, or others, if that is not so."""
+    tensors, spans = {}, []
+    for name, row in rows.items():
+        if row["dtype"] not in DTYPES:
+            raise InputError(f"{file} holds {name!r} as {row['dtype']!r}, which is not supported; convert it to F32, BF16 or F16")
+        (start, stop), shape, dtype = row["data_offsets"], tuple(row["shape"]), np.dtype(DTYPES[row["dtype"]])
+        if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)):
+            raise ValueError("not sizes")
+        np.broadcast_to(np.empty((), dtype), shape)  # raises where numpy has no such array
+        if stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError("shape and bytes do not agree")
+        tensors[name] = Tensor(file, row["dtype"], shape, begin + start)
+        spans.append((start, stop))
+    place = 0
+    for start, stop in sorted(spans):
+        if start != place:
+            raise ValueError("tensors overlap, or bytes belong to none")
+        place = stop
+    if place != size - begin:
+        raise ValueError("the data do not end where the file does")
     return tensors
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a name that it holds twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 
-    Raises InputError if there are none, if only pickled weights are there, or if a shard is missing or broken.
+    Nothing outside the folder is read on a file's word: the index may name files in the folder only. Where such a file is a symbolic link
+    it is followed, as the hub's cache and people who keep weights elsewhere need it. Only regular files are opened.
+
+    Raises InputError if there are none, if only pickled weights are there, if a shard is missing or broken, or if the index is not one or
+    does not agree with the shards.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
+    if os.path.lexists(single):
         return read_header(single)
-    if not index.is_file():
+    if not os.path.lexists(index):
         if any(True for pattern in PICKLES for _ in folder.glob(pattern)):
             raise InputError(f"{folder} holds only pickled weights, which can run code and are never loaded; save the model as safetensors")
         raise InputError(f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights")
+    with _opened(index) as f:
+        text = f.read()
     try:
-        weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-        files = {name: folder / file for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        weight_map: dict[str, str] = json.loads(text, object_pairs_hook=_unique)["weight_map"]
+        outside = sorted(file for file in weight_map.values() if Path(file).name != file or not file.isprintable())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index} is not a safetensors index; download it again") from error
+    if outside:
+        raise InputError(f"{index} names {outside[0]!r}, which is not the name of a file beside it; download the index again")
     tensors: dict[str, Tensor] = {}
-    for file in sorted(set(files.values())):
-        if not file.is_file():
-            raise InputError(f"{folder} lacks {file.name}, which its index names; download it again")
-        tensors |= read_header(file)
-    if missing := sorted(files.keys() - tensors.keys()):
-        raise InputError(f"{folder} lacks tensor {missing[0]}, which its index names; download it again")
+    for file in sorted(set(weight_map.values())):
+        shard = read_header(folder / file)
+        if twice := sorted(shard.keys() & tensors.keys()):
+            raise InputError(f"{folder} holds tensor {twice[0]!r} in two files; download it again")
+        tensors |= shard
+    for name, file in weight_map.items():
+        if name not in tensors or tensors[name].file.name != file:
+            raise InputError(f"{folder} lacks tensor {name!r} in the file {file!r}, which its index names; download it again")
     return tensors
 
 
@@ -127,7 +175,12 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, lay
     Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite, and for a `dtype` that names
     no parameter or is no floating-point type.
     """
-    tensors = {name.removeprefix(family(config.model_type).PREFIX): tensor for name, tensor in read_tensors(folder).items()}
+    tensors: dict[str, Tensor] = {}
+    for full, tensor in read_tensors(folder).items():
+        name = full.removeprefix(family(config.model_type).PREFIX)
+        if name in tensors:
+            raise InputError(f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json")
+        tensors[name] = tensor
     table = leaves(config)
     _check_names(config, table, tensors)
     dtypes = _dtypes(table, dtype)

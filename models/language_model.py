@@ -128,7 +128,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} has no config.json; point to a folder that holds a model in Hugging Face layout")
     try:
         hf_config = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not valid JSON ({error}); download it again") from error
     if not isinstance(hf_config, dict):
         raise InputError(f"{file} is not a JSON object; download it again")

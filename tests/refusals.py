@@ -1,5 +1,6 @@
 """What every refusal has in common."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -15,3 +16,9 @@ def check_error(call: Callable[[], object], *parts: str) -> str:
     assert all(part in message for part in parts), message
     assert "\n" not in message
     return message
+
+
+def check_sentence(message: str) -> None:
+    """One line, one sentence."""
+    assert "\n" not in message
+    assert not re.search(r"[.!?] [A-Z]", message.rstrip(".")), message
