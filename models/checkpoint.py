@@ -323,7 +323,7 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
     axes, wanted = leaf.axes[leaf.stacked :], leaf.shape(config)[leaf.stacked :]
     try:
         found = leaf.read(config, np.broadcast_to(np.empty((), np.uint8), tensor.shape)).shape
-    except (einops.EinopsError, ValueError):
+    except einops.EinopsError:
         found = None
     if found != wanted:
         sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, wanted, strict=True))

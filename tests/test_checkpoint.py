@@ -421,6 +421,7 @@ def test_folder_without_config(folder: Path) -> None:
     [
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 50000, "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (b"{}", "no model_type"),
         (b'{"model_type": "bert"}', "'bert' is not supported"),
