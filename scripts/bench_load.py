@@ -5,8 +5,8 @@
 
 Every figure comes from a process of its own, in each round in the other order. With `--cache cold` the files are dropped from this machine's
 page cache before each (what a disk or a virtual machine's host caches is out of reach), with `--cache warm` they are read once before; `disk`
-is what the process really got from the disk. Seconds are those of the loading alone, without imports, and after the process has touched and
-freed as much memory as the files hold: a virtual machine may be given its memory only then, and lose it again within seconds, which can take
+is what the process really got from the disk. Seconds are those of the loading alone, without imports, and where all is kept after the process has touched
+and freed as much memory as the files hold: a virtual machine may be given its memory only then, and lose it again within seconds, which can take
 longer than any loading. `fill` shows what memory costs one who keeps what is read. Who leaves the weights mapped in their files, as
 transformers does, has read little of them by then and holds less than its arrays. Linux only.
 
@@ -153,7 +153,8 @@ def status(file: str, name: str) -> int:
 
 def measure(side: str, folder: Path) -> dict[str, float]:
     run, size = prepare(side, folder)
-    np.empty(2**29 + sum(file.stat().st_size for file in folder.glob("*.safetensors")), np.uint8)[:: os.sysconf("SC_PAGE_SIZE")] = 1
+    if side in ("fill", "load", "safetensors"):  # what keeps as much as the files hold
+        np.empty(2**29 + sum(file.stat().st_size for file in folder.glob("*.safetensors")), np.uint8)[:: os.sysconf("SC_PAGE_SIZE")] = 1
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     libraries, disk, begun = status("status", "VmRSS"), status("io", "read_bytes"), time.perf_counter()
     result = run()
