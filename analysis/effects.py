@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.analysis.whole_logits import Moved, capped, figures, whole_logit_changes
+from jaxconf.analysis.whole_logits import Changes, Figures, Moved, figures, whole_logit_changes
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.norms import centre, norm_scale
+from jaxconf.models.softcap import capped
 
 METRICS = (
     "loss_delta",
@@ -78,17 +79,29 @@ def effects(
         inv = 1 / sigma
         A = x @ W_U
         found = figures(capped(A * inv + b, config.logit_softcap), frequency, target)
-        before, logits_top, rank = Position(*found[:3]), found.top, found.rank
-
-        length = jnp.linalg.norm(w, axis=1)  # n
-        # The two sides are summed in different orders: where nothing was ablated their difference would be rounding.
-        ablated = (delta != 0) & (length > 0)
         if post is None and config.logit_softcap is None:
-            changes = _streamed_changes(config, readout, frequency, x, delta, target, A, inv, before, logits_top, rank)
+            change = _streamed_changes(config, readout, frequency, x, delta, target, A, inv, found)
         else:
             moved = _moved(config, readout, x, delta, A, inv, post)
-            changes = whole_logit_changes(moved, w, W_U, b, config.logit_softcap, frequency, target)
-        return {name: member @ jnp.where(ablated, change, 0) for name, change in zip(METRICS, changes, strict=True)}, before
+            change = whole_logit_changes(moved, w, W_U, b, config.logit_softcap, frequency, target)
+
+        # The two sides are summed in different orders: where nothing was ablated their difference would be rounding.
+        ablated = (delta != 0) & (jnp.linalg.norm(w, axis=1) > 0)
+        metrics = (
+            change.loss,
+            jnp.abs(change.loss),
+            jnp.abs(change.loss_ln_frozen),
+            jnp.abs(change.loss_freq_frozen),
+            change.entropy,
+            jnp.abs(change.entropy),
+            jnp.abs(change.entropy_ln_frozen),
+            change.kl_freq,
+            jnp.abs(change.kl_freq),
+            change.top.astype(jnp.float32),
+            jnp.abs(change.reciprocal_rank),
+        )
+        sums = {name: member @ jnp.where(ablated, metric, 0) for name, metric in zip(METRICS, metrics, strict=True)}
+        return sums, Position(found.loss, found.entropy, found.kl_freq)
 
 
 def _unit(w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -131,11 +144,9 @@ def _streamed_changes(
     target: jax.Array,
     A: jax.Array,
     inv: jax.Array,
-    before: Position,
-    logits_top: jax.Array,
-    rank: jax.Array,
-) -> tuple[jax.Array, ...]:
-    """The changes in the order of METRICS, [r n] each, without ever holding a neuron's logits; x [r d] is centred."""
+    before: Figures,
+) -> Changes:
+    """Without ever holding a neuron's logits; x [r d] is centred."""
     W_U, b, w = readout.W_U, readout.b_U, readout.w_out
     unit, length = _unit(w)
     along = x @ unit.T  # r n
@@ -146,7 +157,7 @@ def _streamed_changes(
     bf = b @ frequency.f
     kappa = Au[:, None] * (inv - inv_te) - delta * Mu * inv_te  # what puts the coordinate along u back
 
-    sums = ablated_softmax(A, w, W_U, b, frequency.u, inv[:, 0], inv_te, delta, kappa, target, logits_top)
+    sums = ablated_softmax(A, w, W_U, b, frequency.u, inv[:, 0], inv_te, delta, kappa, target, before.top)
 
     A_target = jnp.take_along_axis(A, target[:, None], 1)  # r 1
     written = A_target + delta * (W_U[:, target].T @ w.T)  # r n: (A + δM) of the target
@@ -154,24 +165,14 @@ def _streamed_changes(
     z_ln = written * inv + b[target][:, None]
     z_fr = z_te + kappa * frequency.u[target][:, None]
     negative_entropy_f = jnp.sum(frequency.f * frequency.log_f)
-    loss = sums.lse_te - z_te - before.loss[:, None]
-    loss_ln = sums.lse_ln - z_ln - before.loss[:, None]
-    loss_fr = sums.lse_fr - z_fr - before.loss[:, None]
-    entropy = sums.lse_te - sums.mean_te - before.entropy[:, None]
-    entropy_ln = sums.lse_ln - sums.mean_ln - before.entropy[:, None]
     f_z = (Af[:, None] + delta * Mf) * inv_te + bf
-    kl = negative_entropy_f - f_z + sums.lse_te - before.kl_freq[:, None]
-    rr = 1 / (1 + sums.n_above_target) - 1 / rank[:, None]
-    return (
-        loss,
-        jnp.abs(loss),
-        jnp.abs(loss_ln),
-        jnp.abs(loss_fr),
-        entropy,
-        jnp.abs(entropy),
-        jnp.abs(entropy_ln),
-        kl,
-        jnp.abs(kl),
-        sums.top_changed.astype(jnp.float32),
-        jnp.abs(rr),
+    return Changes(
+        loss=sums.lse_te - z_te - before.loss[:, None],
+        loss_ln_frozen=sums.lse_ln - z_ln - before.loss[:, None],
+        loss_freq_frozen=sums.lse_fr - z_fr - before.loss[:, None],
+        entropy=sums.lse_te - sums.mean_te - before.entropy[:, None],
+        entropy_ln_frozen=sums.lse_ln - sums.mean_ln - before.entropy[:, None],
+        kl_freq=negative_entropy_f - f_z + sums.lse_te - before.kl_freq[:, None],
+        top=sums.top_changed,
+        reciprocal_rank=1 / (1 + sums.n_above_target) - 1 / before.rank[:, None],
     )

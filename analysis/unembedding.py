@@ -13,7 +13,7 @@ import numpy as np
 from flax import struct
 
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, final_norm, unembedding
+from jaxconf.models.decoder import Params, final_norm, last_layer_norm, unembedding
 from jaxconf.models.norms import centre, gain
 
 Convention = Literal["paper", "raw"]
@@ -48,7 +48,7 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
         return Readout(W_U, b_U, w_mlp, w_mlp, 1.0)
     write_gain: jax.Array | float = config.residual_scale
     if config.norm_place in ("post", "both"):
-        write_gain = write_gain * gain(config, {name: value[-1] for name, value in params["blocks"].get("ln2_post", {}).items()})
+        write_gain = write_gain * gain(config, last_layer_norm(params, "ln2_post"))
     with jax.default_matmul_precision("highest"):
         if config.norm_bias:
             b_U = b_U + final_norm(config, params)["bias"].astype(jnp.float32) @ W_U

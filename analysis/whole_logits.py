@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.models.softcap import capped
 
 TILE = 2**21  # logits that are held at once
 ROWS = 16
@@ -25,6 +26,19 @@ class Figures(NamedTuple):
     kl_freq: jax.Array  # D_KL(P_freq ‖ P_model)
     top: jax.Array
     rank: jax.Array
+
+
+class Changes(NamedTuple):
+    """What each ablation does at each row, [r n]; nats."""
+
+    loss: jax.Array
+    loss_ln_frozen: jax.Array
+    loss_freq_frozen: jax.Array
+    entropy: jax.Array
+    entropy_ln_frozen: jax.Array
+    kl_freq: jax.Array
+    top: jax.Array  # bool: another token is the most likely
+    reciprocal_rank: jax.Array  # of the target
 
 
 class Moved(NamedTuple):
@@ -47,14 +61,10 @@ def figures(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Figur
     return Figures(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(logits > own, axis=-1))
 
 
-def capped(logits: jax.Array, softcap: float | None) -> jax.Array:
-    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
-
-
 def whole_logit_changes(
     moved: Moved, w: jax.Array, W_U: jax.Array, b: jax.Array, softcap: float | None, frequency: Frequency, target: jax.Array
-) -> tuple[jax.Array, ...]:
-    """The changes of `jaxconf.analysis.effects.METRICS`, in their order, [r n] each, for write directions w [n d] and target int [r]."""
+) -> Changes:
+    """For write directions w [n d] and target int [r]."""
     (R, V), N = moved.A.shape, len(w)
     T = min(ROWS, R)
     B = min(max(1, TILE // (T * V)), N)
@@ -71,7 +81,7 @@ def whole_logit_changes(
     rows = [tiles(x, True, False) for x in (moved.A, moved.P, moved.inv, target)]
     cells = [tiles(x, True, True) for x in (moved.beta, moved.write, moved.inv_te)]
 
-    def tile(M: jax.Array, tile_rows: list[jax.Array], tile_cells: list[jax.Array]) -> tuple[jax.Array, ...]:
+    def tile(M: jax.Array, tile_rows: list[jax.Array], tile_cells: list[jax.Array]) -> Changes:
         A, P, inv, own = tile_rows
         beta, write, inv_te = tile_cells
         z0 = capped(A * inv + b, softcap)  # T v
@@ -83,23 +93,20 @@ def whole_logit_changes(
         before = Figures(*(x[:, None] for x in figures(z0, frequency, own)))
         total, norm_frozen, freq_frozen = (figures(z, frequency, target_of) for z in (te, ln, fr))
         loss, entropy, kl = (a - c for a, c in zip(total[:3], before[:3], strict=True))
-        return (
-            loss,
-            jnp.abs(loss),
-            jnp.abs(norm_frozen.loss - before.loss),
-            jnp.abs(freq_frozen.loss - before.loss),
-            entropy,
-            jnp.abs(entropy),
-            jnp.abs(norm_frozen.entropy - before.entropy),
-            kl,
-            jnp.abs(kl),
-            (total.top != before.top).astype(jnp.float32),
-            jnp.abs(1 / total.rank - 1 / before.rank),
+        return Changes(
+            loss=loss,
+            loss_ln_frozen=norm_frozen.loss - before.loss,
+            loss_freq_frozen=freq_frozen.loss - before.loss,
+            entropy=entropy,
+            entropy_ln_frozen=norm_frozen.entropy - before.entropy,
+            kl_freq=kl,
+            top=total.top != before.top,
+            reciprocal_rank=1 / total.rank - 1 / before.rank,
         )
 
-    def neurons(block: tuple[jax.Array, list[jax.Array]]) -> tuple[jax.Array, ...]:
+    def neurons(block: tuple[jax.Array, list[jax.Array]]) -> Changes:
         M = block[0] @ W_U  # B v
         return jax.lax.map(lambda x: tile(M, x[0], x[1]), (rows, block[1]))
 
     changes = jax.lax.map(neurons, (tiles(w, False, True), cells))  # neuron blocks, row blocks, T, B
-    return tuple(x.transpose(1, 2, 0, 3).reshape(n_rows * T, n_neurons * B)[:R, :N] for x in changes)
+    return Changes(*(x.transpose(1, 2, 0, 3).reshape(n_rows * T, n_neurons * B)[:R, :N] for x in changes))

@@ -24,10 +24,10 @@ from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, check_runnable, forward
+from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.models.language_model import LanguageModel, check_tokens
+from jaxconf.models.language_model import LanguageModel
 from jaxconf.progress import Progress
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions

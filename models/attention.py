@@ -14,6 +14,7 @@ from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.positions import alibi_slopes, rotate, turns
 from jaxconf.models.products import product
 from jaxconf.models.sites import Sites
+from jaxconf.models.softcap import capped
 
 # Queries are taken in blocks, so that nearly half of the scores, those of later sources, are never computed: blocks of at least so many
 # positions, and at most so many blocks, for the compiler's sake.
@@ -107,9 +108,7 @@ def _bounded(config: DecoderConfig, scores: jax.Array, layer: jax.Array, sources
         scores = scores + (alibi_slopes(config.n_heads)[:, None] * sources[:, None])[:, :, None]
     if config.attn_scale_by_layer:
         scores = scores / (layer + 1)
-    if config.attn_softcap is not None:
-        scores = config.attn_softcap * jnp.tanh(scores / config.attn_softcap)
-    return scores
+    return capped(scores, config.attn_softcap)
 
 
 def _rounded(x: Any) -> jax.Array:

@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxconf.models.attention import KeysValues, Places, attention
@@ -24,6 +25,7 @@ from jaxconf.models.mlp import mlp
 from jaxconf.models.norms import norm
 from jaxconf.models.products import product
 from jaxconf.models.sites import Edit, Sites, check_name
+from jaxconf.models.softcap import capped
 
 Params = dict[str, Any]
 
@@ -115,6 +117,13 @@ def check_runnable(params: Params) -> None:
     """Raises InputError for parameters that were loaded for the statistics of the last layer's weights alone."""
     if "attn" not in params["blocks"]:
         raise InputError('only the last layer\'s weights are loaded, which cannot run the model; load it without layers="last"')
+
+
+def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
+    """Raises InputError for a token id outside the vocabulary; inside jit such an id would be clamped without a word."""
+    for token in (tokens.min(initial=0), tokens.max(initial=0)):
+        if not 0 <= token < config.vocab_size:
+            raise InputError(f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer")
 
 
 def _place(site: str) -> int | str:
@@ -212,18 +221,22 @@ def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sit
     normed = resid if config.norm_place == "sum" else norm(config, params.get("ln_final", {}), resid, sites, "ln_final")
     if config.d_embed is not None:
         normed = product(normed, params["unembed"]["proj"])
-    vocabulary = params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
-    logits = jnp.einsum("btd,dv->btv", normed, vocabulary, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("btd,dv->btv", normed, _vocabulary(config, params), preferred_element_type=jnp.float32)
     if config.head_bias:
         logits = logits + params["unembed"]["b"]
     if config.logit_scale != 1:
         logits = logits * config.logit_scale
-    return logits if config.logit_softcap is None else config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+    return capped(logits, config.logit_softcap)
+
+
+def _vocabulary(config: DecoderConfig, params: Params) -> jax.Array:
+    """What the logits are a product with, [e v]; e is the width, or the embedding's own."""
+    return params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
 
 
 def unembedding(config: DecoderConfig, params: Params, precise: Any = jnp.float32) -> jax.Array:
     """W_U [d v]: the transposed embedding in tied models; where a projection leads to it, their product, computed in `precise`."""
-    vocabulary = params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
+    vocabulary = _vocabulary(config, params)
     if config.d_embed is None:
         return vocabulary
     return jnp.matmul(params["unembed"]["proj"].astype(precise), vocabulary.astype(precise), precision="highest")
@@ -237,8 +250,13 @@ def final_norm_name(config: DecoderConfig) -> str:
 def final_norm(config: DecoderConfig, params: Params) -> Params:
     """The parameters of the norm before the unembedding, which may be none."""
     if config.norm_place == "sum":
-        return {name: value[-1] for name, value in params["blocks"].get("ln2", {}).items()}
+        return last_layer_norm(params, "ln2")
     return params.get("ln_final", {})
+
+
+def last_layer_norm(params: Params, name: str) -> Params:
+    """The last layer's parameters of one of its norms, which may be none."""
+    return {leaf: value[-1] for leaf, value in params["blocks"].get(name, {}).items()}
 
 
 @functools.cache

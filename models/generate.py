@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, empty_cache, forward, site_shapes
+from jaxconf.models.decoder import Params, check_tokens, empty_cache, forward, site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.sites import Edit, check_name
 
@@ -63,9 +63,7 @@ def _check(
     temperature: float,
     edits: Mapping[str, Edit],
 ) -> None:
-    for token in (min(row.min() for row in rows), max(row.max() for row in rows)):
-        if not 0 <= token < config.vocab_size:
-            raise InputError(f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer")
+    check_tokens(config, np.concatenate(rows))
     if max_new_tokens < 1 or temperature < 0:
         raise InputError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more")
     end = int(lengths.max()) + max_new_tokens

@@ -19,7 +19,7 @@ from jaxconf.mesh import make_mesh
 from jaxconf.models import tokenizer_files
 from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Output, Params, forward
+from jaxconf.models.decoder import Output, Params, check_tokens, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.generate import generate
@@ -131,13 +131,6 @@ def load(
     config = config_from_hf(hf_config)
     params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype, layers)
     return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
-
-
-def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
-    """Raises InputError for a token id outside the vocabulary; inside jit such an id would be clamped without a word."""
-    for token in (tokens.min(initial=0), tokens.max(initial=0)):
-        if not 0 <= token < config.vocab_size:
-            raise InputError(f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from jaxconf.analysis import unembedding
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
-from jaxconf.analysis.whole_logits import capped
 from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.leaves import nest
+from jaxconf.models.softcap import capped
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

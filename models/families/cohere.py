@@ -1,7 +1,5 @@
 """Cohere's Command R: attention and gated MLP side by side behind one LayerNorm without bias, and a factor on the logits."""
 
-import dataclasses
-
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
@@ -36,5 +34,4 @@ def config(hf: Attributes) -> DecoderConfig:
 
 
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
-    norms = rows.head_norms(config, of_heads=True) if config.qk_norm == "head" else []
-    return (*rows.llama(dataclasses.replace(config, qk_norm="none")), *norms)
+    return rows.llama(config, of_heads=True)

@@ -36,4 +36,4 @@ def config(hf: Attributes) -> DecoderConfig:
     )
 
 
-leaves = rows.gemma
+leaves = rows.llama

@@ -42,4 +42,4 @@ def config(hf: Attributes) -> DecoderConfig:
     )
 
 
-leaves = rows.gemma
+leaves = rows.llama

@@ -2,7 +2,6 @@
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
-from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
 HEAD = "lm_head.weight"
@@ -31,16 +30,4 @@ def config(hf: Attributes) -> DecoderConfig:
     )
 
 
-def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
-    layer = "layers.{i}."
-    return (
-        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
-        *rows.attention(config),
-        Leaf("blocks/attn/q_norm", rows.B_Q, layer + "self_attn.q_norm.weight", "(h k) -> h k", init="ones"),
-        Leaf("blocks/attn/k_norm", rows.B_KV, layer + "self_attn.k_norm.weight", "(g k) -> g k", init="ones"),
-        *rows.norm(config, "blocks/ln1_post", layer + "post_attention_layernorm"),
-        *rows.gated_mlp(config),
-        *rows.norm(config, "blocks/ln2_post", layer + "post_feedforward_layernorm"),
-        *rows.norm(config, "ln_final", "norm"),
-        *rows.head(config),
-    )
+leaves = rows.llama

@@ -11,7 +11,6 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     qk_norm = hf.take("qk_layernorm", False)
-    hf.ignore("embd_pdrop", "resid_pdrop")
     shape = hf.shape()
     hf.divides(shape["n_heads"], shape["d_model"])
     d_head = shape["d_model"] // shape["n_heads"]
@@ -43,7 +42,7 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
         *rows.norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
         *rows.attention(config, out="dense"),
-        *(rows.head_norms(config, "layers.{i}.self_attn.{x}_layernorm") if config.qk_norm == "head" else []),
+        *rows.head_norms(config, "layers.{i}.self_attn.{x}_layernorm"),
         *rows.mlp(config, w_in=mlp + "fc1", w_out=mlp + "fc2"),
         *rows.norm(config, "ln_final", "final_layernorm"),
         *rows.head(config),

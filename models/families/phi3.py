@@ -10,7 +10,6 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("embd_pdrop", "resid_pdrop")
     for name, assumed in (
         ("attention_bias", False),
         ("mlp_bias", False),

@@ -3,6 +3,8 @@
 Letters of the views: d width, h head, g key/value head, k head width, m neuron, v token, a what several leaves share.
 """
 
+from typing import Any
+
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
 
@@ -55,14 +57,17 @@ def attention_out(config: DecoderConfig, source: str) -> list[Leaf]:
 
 
 def head_norms(config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_norm", of_heads: bool = False) -> list[Leaf]:
-    """Gains and biases of the norms of queries and keys, {x}: one for all heads, or one for each."""
-    rows = []
-    for x, heads in (("q", "heads"), ("k", "kv_heads")):
-        axes = ("layers", heads, "head_dim") if of_heads else ("layers", "head_dim")
-        name = source.replace("{x}", x)
-        rows.append(Leaf(f"blocks/attn/{x}_norm", axes, f"{name}.weight", init="zeros" if config.gain_offset else "ones"))
+    """Gains and biases of the norms of queries and keys, {x}, if they are normed: one for all heads, or one for each."""
+    rows: list[Leaf] = []
+    if config.qk_norm == "none":
+        return rows
+    together = config.qk_norm == "all"
+    for x, heads, view in (("q", "heads", "(h k) -> h k"), ("k", "kv_heads", "(g k) -> g k")):
+        axes = ("layers", heads, "head_dim") if of_heads or together else ("layers", "head_dim")
+        name, view = source.replace("{x}", x), view if together else ""
+        rows.append(Leaf(f"blocks/attn/{x}_norm", axes, f"{name}.weight", view, init="zeros" if config.gain_offset else "ones"))
         if config.qk_norm_bias:
-            rows.append(Leaf(f"blocks/attn/{x}_norm_bias", axes, f"{name}.bias", init="zeros"))
+            rows.append(Leaf(f"blocks/attn/{x}_norm_bias", axes, f"{name}.bias", view, init="zeros"))
     return rows
 
 
@@ -91,31 +96,20 @@ def head(config: DecoderConfig, source: str = "lm_head") -> list[Leaf]:
     return [weight] * (not config.tied) + [bias] * config.head_bias
 
 
-def llama(config: DecoderConfig) -> tuple[Leaf, ...]:
-    """The whole table in Llama's layout, which many families share."""
+def llama(config: DecoderConfig, **norms: Any) -> tuple[Leaf, ...]:
+    """The whole table in Llama's layout, which many families share; `norms` is what `head_norms` takes."""
+    layer = "layers.{i}."
+    before, after = config.norm_place in ("pre", "both"), config.norm_place in ("post", "both")
+    ln2 = layer + ("pre_feedforward_layernorm" if after else "post_attention_layernorm")
     return (
         Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
-        *norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
+        *(norm(config, "blocks/ln1", layer + "input_layernorm") if before else []),
         *attention(config),
-        *(head_norms(config) if config.qk_norm == "head" else []),
-        *([] if config.shared_norm else norm(config, "blocks/ln2", "layers.{i}.post_attention_layernorm")),
+        *head_norms(config, **norms),
+        *(norm(config, "blocks/ln1_post", layer + "post_attention_layernorm") if after else []),
+        *(norm(config, "blocks/ln2", ln2) if before and not config.shared_norm else []),
         *gated_mlp(config),
-        *norm(config, "ln_final", "norm"),
-        *head(config),
-    )
-
-
-def gemma(config: DecoderConfig) -> tuple[Leaf, ...]:
-    """The table of Gemma 2 and 3, with norms on both sides of attention and MLP."""
-    return (
-        Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
-        *norm(config, "blocks/ln1", "layers.{i}.input_layernorm"),
-        *attention(config),
-        *(head_norms(config) if config.qk_norm == "head" else []),
-        *norm(config, "blocks/ln1_post", "layers.{i}.post_attention_layernorm"),
-        *norm(config, "blocks/ln2", "layers.{i}.pre_feedforward_layernorm"),
-        *gated_mlp(config),
-        *norm(config, "blocks/ln2_post", "layers.{i}.post_feedforward_layernorm"),
+        *(norm(config, "blocks/ln2_post", layer + "post_feedforward_layernorm") if after else []),
         *norm(config, "ln_final", "norm"),
         *head(config),
     )

@@ -1,7 +1,5 @@
 """StableLM: LayerNorm around a gated MLP, rotary positions in a part of each head, grouped queries."""
 
-import dataclasses
-
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
@@ -37,6 +35,4 @@ def config(hf: Attributes) -> DecoderConfig:
 
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     """Each head's norm is a tensor of its own."""
-    source = "layers.{i}.self_attn.{x}_layernorm.norms.{j}"
-    norms = rows.head_norms(config, source, of_heads=True) if config.qk_norm == "head" else []
-    return (*rows.llama(dataclasses.replace(config, qk_norm="none")), *norms)
+    return rows.llama(config, source="layers.{i}.self_attn.{x}_layernorm.norms.{j}", of_heads=True)
