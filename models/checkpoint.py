@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -23,6 +24,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 from jax.sharding import Mesh, NamedSharding
+from numpy.lib.array_utils import byte_bounds
 
 from jaxconf.mesh import sharding
 from jaxconf.models.config import DecoderConfig
@@ -46,7 +48,7 @@ DTYPES = {
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 BLOCK = 2**19  # entries that are copied at once where they stand in the same order in file and array: a megabyte of bfloat16
-SIDE = 128  # rows and columns that are copied at once where they change places
+SIDE = 256  # rows and columns that are copied at once where they change places
 HEADER = 100_000_000  # bytes of a header at most, as in the reference implementation
 ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -66,6 +68,13 @@ class Tensor:
         if 0 in self.shape:
             return np.empty(self.shape, DTYPES[self.dtype])
         return np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
+
+    def ahead(self, view: np.ndarray, mapped: np.ndarray) -> None:
+        """Have the disk begin with the bytes that a view of `map()` spans: touched one after the other, they would come in small pieces."""
+        if hasattr(os, "posix_fadvise") and np.may_share_memory(view, mapped):
+            (begin, _), (low, high) = byte_bounds(mapped), byte_bounds(view)
+            with self.file.open("rb") as f:
+                os.posix_fadvise(f.fileno(), self.offset + low - begin, high - low, os.POSIX_FADV_WILLNEED)
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
@@ -268,9 +277,17 @@ def _load_leaf(
 
     def place(index: tuple[slice, ...], devices: list[jax.Device]) -> list[jax.Array]:
         piece = _aligned([len(range(size)[part]) for size, part in zip(shape, index, strict=True)], target)
-        for at, name in np.ndenumerate(names[index[: leaf.stacked]]):
-            if not _copy(leaf.read(config, tensors[name].map())[index[leaf.stacked :]], piece[at]):
+
+        def fill(at: tuple[int, ...], name: str) -> None:
+            mapped = tensors[name].map()
+            view = leaf.read(config, mapped)[index[leaf.stacked :]]
+            tensors[name].ahead(view, mapped)
+            if not _copy(view, piece[at]):
                 raise InputError(f"tensor {name!r} holds NaN or Inf as {target}; use intact weights, or a wider dtype")
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy copies outside the interpreter's lock
+            for filled in [pool.submit(fill, *of) for of in np.ndenumerate(names[index[: leaf.stacked]])]:
+                filled.result()
         return jax.block_until_ready([jax.device_put(piece, device) for device in devices])
 
     # `jax.make_array_from_callback` would hold the pieces of all of this host's devices before it sends the first.
