@@ -1,11 +1,12 @@
 """The sums over the vocabulary that every single-neuron ablation needs, streamed in plain XLA so that no logits are ever stored.
 
-Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks. For each (t, n), with δ the change of the
-neuron's activation and M_n = w_n·W_U,
+Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks. For each (t, n), with c the neuron's change
+along its write direction, M_n = w_n·W_U, and β·P what else the ablation moves (models with a norm behind the MLP; see
+`jaxconf.analysis.effects`),
 
-    z_te = A_t/σ' + (δ/σ')·M_n + b      total effect, σ' the norm's scale after the ablation
-    z_ln = A_t/σ  + (δ/σ)·M_n  + b      norm frozen
-    z_fr = z_te + κ·u                   frequency frozen
+    z_te = (A_t + β·P_t + c·M_n)/σ' + b      total effect, σ' the norm's scale after the ablation
+    z_ln = (A_t + β·P_t + c·M_n)/σ  + b      norm frozen
+    z_fr = z_te + κ·u                        frequency frozen
 
 What makes it fast on a CPU, all of it measured: the vocabulary is the outermost loop, so a [t n] tile of accumulators stays in cache with
 neurons in the vector lanes; U tokens are unrolled into one elementwise fusion; and a sum of e^z and one of z·e^z travel as the two halves
@@ -28,6 +29,33 @@ def compiler_options() -> dict[str, int]:
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
 
+class Rows(NamedTuple):
+    """The unablated model at each position, and the tokens that matter there."""
+
+    A: jax.Array  # t v
+    P: jax.Array | None  # t v
+    inv: jax.Array  # t: 1/σ
+    target: jax.Array  # int t: the token that follows
+    top: jax.Array  # int t: the most likely token
+
+
+class Cells(NamedTuple):
+    """Each neuron's ablation at each position, [t n]."""
+
+    inv_te: jax.Array  # 1/σ'
+    beta: jax.Array | None  # where there is a P
+    write: jax.Array  # c
+    kappa: jax.Array
+
+
+class Vocabulary(NamedTuple):
+    """What tokens add to the logits."""
+
+    W_U: jax.Array  # d v
+    b: jax.Array  # v
+    u: jax.Array  # v: the frequency direction
+
+
 class Sums(NamedTuple):
     """Per position and neuron, [t n]."""
 
@@ -40,151 +68,144 @@ class Sums(NamedTuple):
     top_changed: jax.Array  # bool: some token's z_te exceeds that of the unablated most likely token
 
 
-class _Tile(NamedTuple):
-    """The coefficients of z for one block of positions and neurons; [t n], but inv_ln [t]."""
-
-    inv_te: jax.Array  # 1/σ'
-    inv_ln: jax.Array  # 1/σ
-    write_te: jax.Array  # δ/σ'
-    write_ln: jax.Array  # δ/σ
-    kappa: jax.Array
-
-    def logits(self, a: jax.Array, m: jax.Array, b: Any, u: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """z_te, z_ln, z_fr [t n] of a token, or of one token per position: a [t], m [n] or [t n], b and u scalars or [t 1]."""
-        z_te = a[:, None] * self.inv_te + self.write_te * m + b
-        return z_te, (a * self.inv_ln)[:, None] + b + self.write_ln * m, z_te + self.kappa * u
-
-
-class _Chunk(NamedTuple):
-    """U tokens: A [c t], M [c n], b and u [c]."""
+class Token(NamedTuple):
+    """A token at every cell, or U of them along a first axis; each entry is [t n], or has a 1 for what is the same along t or n."""
 
     a: jax.Array
+    p: jax.Array | None
     m: jax.Array
     b: jax.Array
     u: jax.Array
 
 
-def ablated_softmax(
-    A: jax.Array,
-    w: jax.Array,
-    W_U: jax.Array,
-    b: jax.Array,
-    u: jax.Array,
-    inv: jax.Array,
-    inv_te: jax.Array,
-    delta: jax.Array,
-    kappa: jax.Array,
-    target: jax.Array,
-    top: jax.Array,
-) -> Sums:
-    """All sums for A [t v], w [n d], W_U [d v], b and u [v], inv = 1/σ [t], inv_te = 1/σ' [t n], δ [t n], κ [t n], and the token ids
-    target and top (the unablated argmax), int [t]. Float32; exact up to rounding. Do not vmap it: its second attempt would always run.
-    """
-    (T, V), (N, d) = A.shape, w.shape
+class Tile(NamedTuple):
+    """The coefficients of z for a block of cells; [t n], but inv_ln may have a 1 for n."""
+
+    inv_te: jax.Array  # 1/σ'
+    inv_ln: jax.Array  # 1/σ
+    beta: jax.Array | None
+    write_te: jax.Array  # c/σ'
+    write_ln: jax.Array  # c/σ
+    kappa: jax.Array
+
+    @classmethod
+    def of(cls, cells: Cells, inv: jax.Array) -> "Tile":
+        return cls(cells.inv_te, inv, cells.beta, cells.write * cells.inv_te, cells.write * inv, cells.kappa)
+
+    def unwritten(self, token: Token) -> jax.Array:
+        """A + β·P."""
+        return token.a if token.p is None or self.beta is None else token.a + self.beta * token.p
+
+    def logits(self, token: Token) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """z_te, z_ln, z_fr [t n]."""
+        a = self.unwritten(token)
+        z_te = a * self.inv_te + self.write_te * token.m + token.b
+        return z_te, a * self.inv_ln + token.b + self.write_ln * token.m, z_te + self.kappa * token.u
+
+
+class Raw(NamedTuple):
+    """Sums of e^q, q = z minus a shift, [t n]; those of e^q and q·e^q are the halves of one complex number."""
+
+    te: jax.Array
+    ln: jax.Array
+    fr: jax.Array
+    counts: jax.Array  # see `_counts`
+
+
+Sweep = Callable[[Any, Callable[[Any, Token], Any], Callable[[Any, Any], Any]], Any]
+"""sweep(start, step, merge): folds `step` over U tokens at a time, and `merge` over blocks of them, which keeps sums short and exact."""
+
+
+def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary) -> Sums:
+    """All sums, for write directions w [n d]. Float32; exact up to rounding. Do not vmap it: its second attempt would always run."""
+    (T, V), (N, d) = rows.A.shape, w.shape
     block_t, block_n = min(BLOCK_T, T), min(BLOCK_N, N)
-    n_t, n_n, n_v = -(-T // block_t), -(-N // block_n), -(-V // BLOCK_V)
+    n_t, n_n = -(-T // block_t), -(-N // block_n)
+    n_v = -(-V // BLOCK_V)
     chunks = -(-V // (n_v * UNROLL))
     size_t, size_n, size_v = n_t * block_t, n_n * block_n, n_v * chunks * UNROLL
 
-    # The target and the top token leave the stream and are added by hand, so that neither is ever compared with itself.
-    t = jnp.arange(T)
-    A_top, A_target = A[t, top], A[t, target]
-    A = A.at[t, top].set(FAR / inv).at[t, target].set(FAR / inv)
+    def in_blocks(x: jax.Array) -> jax.Array:
+        return pad(x.T, size_v, size_t).reshape(n_v, chunks, UNROLL, n_t, block_t).transpose(3, 0, 1, 2, 4)[..., None]
 
-    A = _pad(A.T, size_v, size_t).reshape(n_v, chunks, UNROLL, n_t, block_t).transpose(3, 0, 1, 2, 4)  # t-blocks B c U t
-    stream = (
-        _pad(W_U.T, size_v, d).reshape(n_v, chunks * UNROLL, d),
-        _pad(b, size_v, value=FAR).reshape(n_v, chunks, UNROLL),
-        _pad(u, size_v).reshape(n_v, chunks, UNROLL),
+    streams = in_blocks(without_named(rows)), None if rows.P is None else in_blocks(rows.P)  # t-blocks B c U t 1
+    W = pad(vocabulary.W_U.T, size_v, d).reshape(n_v, chunks * UNROLL, d)
+    offsets = (
+        pad(vocabulary.b, size_v, value=FAR).reshape(n_v, chunks, UNROLL, 1, 1),
+        pad(vocabulary.u, size_v).reshape(n_v, chunks, UNROLL, 1, 1),
     )
-    rows = [_pad(x, size_t).reshape(n_t, block_t) for x in (A_top, A_target, top, target)]
-    rows.append(_pad(inv, size_t, value=1.0).reshape(n_t, block_t))
-    cells = [_pad(x, size_t, size_n, value=fill) for x, fill in ((inv_te, 1.0), (delta, 0.0), (kappa, 0.0))]
-    cells = [x.reshape(n_t, block_t, n_n, block_n).transpose(0, 2, 1, 3) for x in cells]  # t-blocks n-blocks t n
-    writes = _pad(w, size_n, d).reshape(n_n, block_n, d)
+    rows_of = jax.tree.map(lambda x: pad(x, size_t).reshape(n_t, block_t, 1), named_tokens(rows))
+    inv = pad(rows.inv, size_t, value=1.0).reshape(n_t, block_t, 1)
+    cells = jax.tree.map(lambda x: pad(x, size_t, size_n).reshape(n_t, block_t, n_n, block_n).transpose(0, 2, 1, 3), cells)
+    writes = pad(w, size_n, d).reshape(n_n, block_n, d)
 
-    def one_tile(A: jax.Array, row: list[jax.Array], cell: list[jax.Array], w: jax.Array) -> Sums:
-        A_top, A_target, top, target, inv = row
-        inv_te, delta, kappa = cell
-        tile = _Tile(inv_te, inv, delta * inv_te, delta * inv[:, None], kappa)
+    def one_tile(streams: Any, named: Any, inv: jax.Array, cells: Cells, w: jax.Array) -> Sums:
+        def sweep(start: Any, step: Callable[[Any, Token], Any], merge: Callable[[Any, Any], Any]) -> Any:
+            def block(total: Any, x: Any) -> tuple[Any, None]:
+                (A, P), W, (b, u) = x
+                M = (W @ w.T).reshape(chunks, UNROLL, 1, len(w))
+                part, _ = lax.scan(lambda carry, tokens: (step(carry, Token(*tokens)), None), start, (A, P, M, b, u))
+                return merge(total, part), None
 
-        def of_token(a: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            return tile.logits(a, W_U.T[token] @ w.T, b[token][:, None], u[token][:, None])
+            return lax.scan(block, start, (streams, W, offsets))[0]
 
-        z_top, z_target = of_token(A_top, top), of_token(A_target, target)
-        return _tile_sums(A, stream, w, tile, z_top, z_target, (top == target)[:, None])
+        tile = Tile.of(cells, inv)
+        written = [vocabulary.W_U.T[token[:, 0]] @ w.T for token in named.ids]
+        z_top, z_target = (tile.logits(token) for token in at_tokens(named, written, vocabulary))
+        return swept(sweep, tile, z_top, z_target, named.ids[0] == named.ids[1])
 
     def one_row(block: Any) -> Sums:
-        A, row, cell = block
-        return lax.map(lambda x: one_tile(A, row, x[0], x[1]), (cell, writes))
+        streams, named, inv, cells = block
+        return lax.map(lambda x: one_tile(streams, named, inv, x[0], x[1]), (cells, writes))
 
     with jax.default_matmul_precision("highest"):
-        sums = lax.map(one_row, (A, rows, cells))  # t-blocks n-blocks t n
+        sums = lax.map(one_row, (streams, rows_of, inv, cells))  # t-blocks n-blocks t n
     return jax.tree.map(lambda x: x.transpose(0, 2, 1, 3).reshape(size_t, size_n)[:T, :N], sums)
 
 
-def _pad(x: jax.Array, *sizes: int, value: float = 0.0) -> jax.Array:
+class Named(NamedTuple):
+    """Of the top token and of the target, which leave the stream and are added by hand, so that neither is ever compared with itself."""
+
+    ids: tuple[jax.Array, jax.Array]
+    a: tuple[jax.Array, jax.Array]
+    p: tuple[jax.Array, jax.Array] | None
+
+
+def named_tokens(rows: Rows) -> Named:
+    """Each entry [t]."""
+    t = jnp.arange(len(rows.A))
+
+    def of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x[t, rows.top], x[t, rows.target]
+
+    return Named((rows.top, rows.target), of(rows.A), None if rows.P is None else of(rows.P))
+
+
+def without_named(rows: Rows) -> jax.Array:
+    """A [t v] in which the top token and the target have no weight."""
+    t = jnp.arange(len(rows.A))
+    return rows.A.at[t, rows.top].set(FAR / rows.inv).at[t, rows.target].set(FAR / rows.inv)
+
+
+def at_tokens(named: Named, written: list[jax.Array], vocabulary: Vocabulary) -> list[Token]:
+    """The named tokens at every cell; `written`: their M."""
+    p = named.p or (None, None)
+    return [Token(named.a[i], p[i], written[i], vocabulary.b[named.ids[i]], vocabulary.u[named.ids[i]]) for i in range(2)]
+
+
+def pad(x: jax.Array, *sizes: int, value: float = 0.0) -> jax.Array:
     return jnp.pad(x, [(0, size - n) for size, n in zip(sizes, x.shape, strict=True)], constant_values=value)
 
 
-def _tile_sums(
-    A: jax.Array,
-    stream: tuple[jax.Array, jax.Array, jax.Array],
-    w: jax.Array,
-    tile: _Tile,
-    z_top: tuple[jax.Array, ...],
-    z_target: tuple[jax.Array, ...],
-    same: jax.Array,
-) -> Sums:
-    """One tile: `z_top` and `z_target` are the three logits of the two tokens that the stream leaves out; `same` where they are one."""
-
-    def sweep(start: Any, step: Callable[[Any, _Chunk], Any], merge: Callable[[Any, Any], Any]) -> Any:
-        """Fold `step` over the chunks of each block of the vocabulary, and `merge` over the blocks, which keeps sums short and exact."""
-
-        def block(total: Any, x: Any) -> tuple[Any, None]:
-            A, W, b, u = x
-            M = (W @ w.T).reshape(*b.shape, len(w))
-            part, _ = lax.scan(lambda carry, chunk: (step(carry, _Chunk(*chunk)), None), start, (A, M, b, u))
-            return merge(total, part), None
-
-        return lax.scan(block, start, (A, *stream))[0]
+def swept(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], same: jax.Array) -> Sums:
+    """The sums of a tile, whose `sweep` leaves two tokens out: `z_top` and `z_target` are their logits; `same` where they are one."""
 
     def sums(shifts: tuple[jax.Array, ...]) -> Sums:
-        zero = jnp.zeros_like(tile.inv_te)
-        packed = lax.complex(zero, zero)
-
-        def step(carry: Any, chunk: _Chunk) -> Any:
-            te, ln, fr, counts = carry
-            return (
-                te + _exponentials_te(chunk, tile, shifts[0]),
-                ln + _exponentials_ln(chunk, tile, shifts[1]),
-                fr + _exponentials_fr(chunk, tile, shifts[2]),
-                _add_counts(counts, _counts(chunk, tile, z_top[0], z_target[0])),
-            )
-
-        def merge(x: Any, y: Any) -> Any:
-            return x[0] + y[0], x[1] + y[1], x[2] + y[2], _add_counts(x[3], y[3])
-
-        te, ln, fr, counts = sweep((packed, packed, zero, zero), step, merge)
-        S, Q = [lax.real(te), lax.real(ln), fr], [lax.imag(te), lax.imag(ln)]
-        for z, counted in ((z_top, True), (z_target, ~same)):
-            e = [jnp.where(counted, jnp.exp(z[i] - shifts[i]), 0) for i in range(3)]
-            S = [S[i] + e[i] for i in range(3)]
-            Q = [Q[i] + jnp.where(counted, (z[i] - shifts[i]) * e[i], 0) for i in range(2)]
-        above = jnp.floor(counts)
-        return Sums(
-            lse_te=shifts[0] + jnp.log(S[0]),
-            mean_te=shifts[0] + Q[0] / S[0],
-            lse_ln=shifts[1] + jnp.log(S[1]),
-            mean_ln=shifts[1] + Q[1] / S[1],
-            lse_fr=shifts[2] + jnp.log(S[2]),
-            n_above_target=(above + (~same & (z_top[0] > z_target[0]))).astype(jnp.int32),
-            top_changed=(counts > above) | (~same & (z_target[0] > z_top[0])),
-        )
+        return finished(raw_sums(sweep, tile, z_top, z_target, shifts), z_top, z_target, same, shifts)
 
     def maxima() -> tuple[jax.Array, ...]:
         start = (jnp.full_like(tile.inv_te, -jnp.inf),) * 3
-        largest = sweep(start, lambda carry, chunk: _maxima(carry, chunk, tile), lambda x, y: tuple(map(jnp.maximum, x, y)))
+        largest = sweep(start, lambda carry, tokens: _maxima(carry, tokens, tile), lambda x, y: tuple(map(jnp.maximum, x, y)))
         return tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True))
 
     # The shift is the logit of the unablated top token: a lower bound of the largest, and its own term keeps the sum at 1 or more. Only
@@ -202,44 +223,88 @@ def _tile_sums(
     return lax.while_loop(unfinished, attempt, (jnp.int32(0), empty))[1]
 
 
-def _exponentials_te(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:
-    """Σ e^q + i·Σ q·e^q over the chunk, q = z_te − shift."""
+def raw_sums(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], shifts: tuple[jax.Array, ...]) -> Raw:
+    """The sums over what `sweep` goes through."""
+    zero = jnp.zeros_like(tile.inv_te)
+    packed = lax.complex(zero, zero)
+
+    def step(carry: Raw, tokens: Token) -> Raw:
+        return Raw(
+            carry.te + _exponentials_te(tokens, tile, shifts[0]),
+            carry.ln + _exponentials_ln(tokens, tile, shifts[1]),
+            carry.fr + _exponentials_fr(tokens, tile, shifts[2]),
+            _add_counts(carry.counts, _counts(tokens, tile, z_top[0], z_target[0])),
+        )
+
+    def merge(x: Raw, y: Raw) -> Raw:
+        return Raw(x.te + y.te, x.ln + y.ln, x.fr + y.fr, _add_counts(x.counts, y.counts))
+
+    return sweep(Raw(packed, packed, zero, zero), step, merge)
+
+
+def finished(
+    raw: Raw, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], same: jax.Array, shifts: tuple[jax.Array, ...]
+) -> Sums:
+    """With the two tokens that the sweep left out."""
+    S, Q = [lax.real(raw.te), lax.real(raw.ln), raw.fr], [lax.imag(raw.te), lax.imag(raw.ln)]
+    for z, counted in ((z_top, True), (z_target, ~same)):
+        e = [jnp.where(counted, jnp.exp(z[i] - shifts[i]), 0) for i in range(3)]
+        S = [S[i] + e[i] for i in range(3)]
+        Q = [Q[i] + jnp.where(counted, (z[i] - shifts[i]) * e[i], 0) for i in range(2)]
+    above = jnp.floor(raw.counts)
+    return Sums(
+        lse_te=shifts[0] + jnp.log(S[0]),
+        mean_te=shifts[0] + Q[0] / S[0],
+        lse_ln=shifts[1] + jnp.log(S[1]),
+        mean_ln=shifts[1] + Q[1] / S[1],
+        lse_fr=shifts[2] + jnp.log(S[2]),
+        n_above_target=(above + (~same & (z_top[0] > z_target[0]))).astype(jnp.int32),
+        top_changed=(raw.counts > above) | (~same & (z_target[0] > z_top[0])),
+    )
+
+
+def _tokens(tokens: Token) -> list[Token]:
+    return [jax.tree.map(lambda x, j=j: x[j], tokens) for j in range(UNROLL)]
+
+
+def _exponentials_te(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
+    """Σ e^q + i·Σ q·e^q over the tokens, q = z_te − shift."""
     S: Any = 0.0
     Q: Any = 0.0
-    for j in range(UNROLL):
-        a, written, offset = chunk.a[j][:, None], tile.write_te * chunk.m[j], chunk.b[j] - shift
+    for token in _tokens(tokens):
+        a, written, offset = tile.unwritten(token), tile.write_te * token.m, token.b - shift
         e = jnp.exp((a * tile.inv_te + written) + offset)
         # The factor is q again in another order: were it the same expression, XLA would store every q instead of forming it twice.
         S, Q = S + e, Q + ((a * tile.inv_te + offset) + written) * e
     return lax.complex(S, Q)
 
 
-def _exponentials_ln(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:
-    """Σ e^q + i·Σ q·e^q over the chunk, q = z_ln − shift."""
+def _exponentials_ln(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
+    """Σ e^q + i·Σ q·e^q over the tokens, q = z_ln − shift."""
     S: Any = 0.0
     Q: Any = 0.0
-    for j in range(UNROLL):
-        unablated, written = (chunk.a[j] * tile.inv_ln + chunk.b[j])[:, None], tile.write_ln * chunk.m[j]
-        e = jnp.exp((unablated + written) - shift)
-        S, Q = S + e, Q + ((unablated - shift) + written) * e
+    for token in _tokens(tokens):
+        unwritten, written = tile.unwritten(token) * tile.inv_ln + token.b, tile.write_ln * token.m
+        e = jnp.exp((unwritten + written) - shift)
+        S, Q = S + e, Q + ((unwritten - shift) + written) * e
     return lax.complex(S, Q)
 
 
-def _exponentials_fr(chunk: _Chunk, tile: _Tile, shift: jax.Array) -> jax.Array:
-    """Σ e^q over the chunk, q = z_fr − shift."""
+def _exponentials_fr(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
+    """Σ e^q over the tokens, q = z_fr − shift."""
     S: Any = 0.0
-    for j in range(UNROLL):
-        offset = tile.kappa * chunk.u[j] - shift
-        S = S + jnp.exp(chunk.a[j][:, None] * tile.inv_te + tile.write_te * chunk.m[j] + chunk.b[j] + offset)
+    for token in _tokens(tokens):
+        offset = tile.kappa * token.u - shift
+        S = S + jnp.exp(tile.unwritten(token) * tile.inv_te + tile.write_te * token.m + token.b + offset)
     return S
 
 
-def _counts(chunk: _Chunk, tile: _Tile, z_top: jax.Array, z_target: jax.Array) -> jax.Array:
+def _counts(tokens: Token, tile: Tile, z_top: jax.Array, z_target: jax.Array) -> jax.Array:
     """How many z_te lie above the target's, plus ½ if any lies above the top token's."""
     above: Any = 0.0
     beaten: Any = False
-    for j in range(UNROLL):
-        z = chunk.a[j][:, None] * tile.inv_te + tile.write_te * chunk.m[j] + chunk.b[j]
+    for token in _tokens(tokens):
+        z = tile.unwritten(token) * tile.inv_te + tile.write_te * token.m + token.b
         above, beaten = above + jnp.where(z > z_target, 1.0, 0.0), beaten | (z > z_top)
     return above + jnp.where(beaten, 0.5, 0.0)
 
@@ -250,8 +315,7 @@ def _add_counts(x: jax.Array, y: jax.Array) -> jax.Array:
     return whole_x + whole_y + jnp.maximum(x - whole_x, y - whole_y)
 
 
-def _maxima(largest: tuple[jax.Array, ...], chunk: _Chunk, tile: _Tile) -> tuple[jax.Array, ...]:
-    for j in range(UNROLL):
-        z = tile.logits(chunk.a[j], chunk.m[j], chunk.b[j], chunk.u[j])
-        largest = tuple(map(jnp.maximum, largest, z))
+def _maxima(largest: tuple[jax.Array, ...], tokens: Token, tile: Tile) -> tuple[jax.Array, ...]:
+    for token in _tokens(tokens):
+        largest = tuple(map(jnp.maximum, largest, tile.logits(token)))
     return largest

@@ -10,15 +10,19 @@ Letters: r row (a kept position), n neuron, d model width, v vocabulary, s windo
 and all that a metric needs of z are a log-sum-exp, an expectation, two counts, and sums that are bilinear in A and M.
 
 A norm behind the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m', so that with p = γ ⊙ m/σ_m, what it added before,
-the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w. Soft-capped logits are cap·tanh(z/cap), with b inside.
+the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits move along P = p·W_U too. Soft-capped logits are cap·tanh(z/cap), with b
+inside: what is bilinear in A and M then ends, and they are formed whole.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from jaxconf.analysis.ablated_softmax import ablated_softmax
+from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Changes, Figures, Moved, figures, whole_logit_changes
@@ -56,6 +60,22 @@ class PostNorm(NamedTuple):
     scale: jax.Array
 
 
+class Adaptive(NamedTuple):
+    """What the adaptive engine is asked for."""
+
+    tolerance: jax.Array | float  # nats
+    audited: tuple[ArrayLike, ArrayLike]  # int [a] rows and int [b] neurons; all their pairs are also computed exactly
+
+
+class Audit(NamedTuple):
+    """How the adaptive engine did; scalars."""
+
+    bound: jax.Array  # the largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats
+    rr_bound: jax.Array  # the largest bound on that of a reciprocal rank
+    redone: jax.Array  # int: rows × neurons that were computed with every token
+    error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
+
+
 def effects(
     config: DecoderConfig,
     readout: Readout,
@@ -65,43 +85,75 @@ def effects(
     target: jax.Array,
     member: jax.Array,
     post: PostNorm | None = None,
-) -> tuple[dict[str, jax.Array], Position]:
+    adaptive: Adaptive | None = None,
+) -> tuple[dict[str, jax.Array], Position, Audit | None]:
     """Each of METRICS summed over the rows of every window, float32 [s n], and the unablated figures of each row.
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each neuron's
     activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a window, else 0. `post`: for a
-    model with a norm behind the MLP.
+    model with a norm behind the MLP. `adaptive`: not exactly but to within a tolerance, which is no way for soft-capped logits.
     """
-    with jax.default_matmul_precision("highest"):
-        W_U, b, w = readout.W_U, readout.b_U, readout.w_out
-        x = centre(config, x)
-        sigma = norm_scale(config, x)  # r 1
-        inv = 1 / sigma
-        A = x @ W_U
-        found = figures(capped(A * inv + b, config.logit_softcap), frequency, target)
-        if post is None and config.logit_softcap is None:
-            change = _streamed_changes(config, readout, frequency, x, delta, target, A, inv, found)
-        else:
-            moved = _moved(config, readout, x, delta, A, inv, post)
-            change = whole_logit_changes(moved, w, W_U, b, config.logit_softcap, frequency, target)
-
-        # The two sides are summed in different orders: where nothing was ablated their difference would be rounding.
-        ablated = (delta != 0) & (jnp.linalg.norm(w, axis=1) > 0)
-        metrics = (
-            change.loss,
-            jnp.abs(change.loss),
-            jnp.abs(change.loss_ln_frozen),
-            jnp.abs(change.loss_freq_frozen),
-            change.entropy,
-            jnp.abs(change.entropy),
-            jnp.abs(change.entropy_ln_frozen),
-            change.kl_freq,
-            jnp.abs(change.kl_freq),
-            change.top.astype(jnp.float32),
-            jnp.abs(change.reciprocal_rank),
+    change, found, certainty = _changes(config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance)
+    ablated = _ablated(readout, delta)
+    audit = None
+    if adaptive and certainty:
+        rows, neurons = adaptive.audited
+        some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
+        x, delta, target, post = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
+        exact, *_ = _changes(config, some, frequency, x, delta, target, post, None)
+        errors = [jnp.abs(a[rows][:, neurons] - b).max() for a, b in zip(change[:6], exact[:6], strict=True)]
+        counted = ablated & (member.sum(0) > 0)[:, None]
+        audit = Audit(
+            jnp.where(counted, certainty.bound, 0).max(),
+            jnp.where(counted, certainty.rr_bound, 0).max(),
+            jnp.sum(certainty.redone & counted),
+            jnp.max(jnp.stack(errors)),
         )
+    metrics = (
+        change.loss,
+        jnp.abs(change.loss),
+        jnp.abs(change.loss_ln_frozen),
+        jnp.abs(change.loss_freq_frozen),
+        change.entropy,
+        jnp.abs(change.entropy),
+        jnp.abs(change.entropy_ln_frozen),
+        change.kl_freq,
+        jnp.abs(change.kl_freq),
+        change.top.astype(jnp.float32),
+        jnp.abs(change.reciprocal_rank),
+    )
+    with jax.default_matmul_precision("highest"):
         sums = {name: member @ jnp.where(ablated, metric, 0) for name, metric in zip(METRICS, metrics, strict=True)}
-        return sums, Position(found.loss, found.entropy, found.kl_freq)
+    return sums, Position(found.loss, found.entropy, found.kl_freq), audit
+
+
+def _changes(
+    config: DecoderConfig,
+    readout: Readout,
+    frequency: Frequency,
+    x: jax.Array,
+    delta: jax.Array,
+    target: jax.Array,
+    post: PostNorm | None,
+    tolerance: jax.Array | float | None,
+) -> tuple[Changes, Figures, Certainty | None]:
+    """Exact without a tolerance."""
+    with jax.default_matmul_precision("highest"):
+        x = centre(config, x)
+        inv = 1 / norm_scale(config, x)  # r 1
+        A = x @ readout.W_U
+        found = figures(capped(A * inv + readout.b_U, config.logit_softcap), frequency, target)
+        moved = _moved(config, readout, x, delta, A, inv, post)
+        if config.logit_softcap is not None:
+            changes = whole_logit_changes(moved, readout.w_out, readout.W_U, readout.b_U, config.logit_softcap, frequency, target)
+            return changes, found, None
+        change, certainty = _streamed_changes(readout, frequency, moved, target, found, tolerance)
+        return change, found, certainty
+
+
+def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
+    """Where anything changed, [r n]: before and after are summed in different orders, and elsewhere their difference would be rounding."""
+    return (delta != 0) & (jnp.linalg.norm(readout.w_out, axis=1) > 0)
 
 
 def _unit(w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -120,59 +172,70 @@ def _moved(
 ) -> Moved:
     """Where each neuron's ablation puts the logits; x [r d] is centred."""
     unit, length = _unit(readout.w_out)
+    x_along = x @ unit.T  # r n
+    across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
     if post is None:
-        p, beta, write = jnp.zeros_like(x), jnp.zeros_like(delta), delta
-    else:
-        raw, raw_length = _unit(centre(config, readout.w_mlp))
-        m = post.normalized * post.scale
-        along = m @ raw.T  # r n
-        inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
-        p, beta, write = centre(config, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
-    x_along, p_along = x @ unit.T, p @ unit.T
-    xx, xp, pp = jnp.sum(x * x, 1, keepdims=True), jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
-    across = (xx - x_along**2) + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
+        return Moved(A, None, None, delta, inv, _inverse_scale(config, across, x_along + delta * length))
+    raw, raw_length = _unit(centre(config, readout.w_mlp))
+    m = post.normalized * post.scale
+    along = m @ raw.T  # r n
+    inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
+    p, beta, write = centre(config, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
+    p_along = p @ unit.T
+    xp, pp = jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
+    across = across + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
     inv_te = _inverse_scale(config, across, x_along + beta * p_along + write * length)
     return Moved(A, p @ readout.W_U, beta, write, inv, inv_te)
 
 
 def _streamed_changes(
-    config: DecoderConfig,
     readout: Readout,
     frequency: Frequency,
-    x: jax.Array,
-    delta: jax.Array,
+    moved: Moved,
     target: jax.Array,
-    A: jax.Array,
-    inv: jax.Array,
     before: Figures,
-) -> Changes:
-    """Without ever holding a neuron's logits; x [r d] is centred."""
-    W_U, b, w = readout.W_U, readout.b_U, readout.w_out
-    unit, length = _unit(w)
-    along = x @ unit.T  # r n
-    inv_te = _inverse_scale(config, jnp.sum(x * x, 1, keepdims=True) - along**2, along + delta * length)
+    tolerance: jax.Array | float | None,
+) -> tuple[Changes, Certainty | None]:
+    """Without ever holding a neuron's logits."""
+    W_U, b, w, u, f = readout.W_U, readout.b_U, readout.w_out, frequency.u, frequency.f
+    inv, inv_te = moved.inv, moved.inv_te
 
-    Au, Af = A @ frequency.u, A @ frequency.f  # r
-    Mu, Mf = w @ (W_U @ frequency.u), w @ (W_U @ frequency.f)  # n
-    bf = b @ frequency.f
-    kappa = Au[:, None] * (inv - inv_te) - delta * Mu * inv_te  # what puts the coordinate along u back
+    def added(M: jax.Array, P: jax.Array | None) -> jax.Array:
+        """β·P + c·M [r n] at a token or along a direction of the vocabulary, where w has M, [n] or [r n], and p has P, [r]."""
+        written = moved.write * M
+        return written if P is None or moved.beta is None else written + moved.beta * P[:, None]
 
-    sums = ablated_softmax(A, w, W_U, b, frequency.u, inv[:, 0], inv_te, delta, kappa, target, before.top)
+    def along(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A there, [r 1], and what is added to it."""
+        return (moved.A @ direction)[:, None], added(w @ (W_U @ direction), None if moved.P is None else moved.P @ direction)
 
-    A_target = jnp.take_along_axis(A, target[:, None], 1)  # r 1
-    written = A_target + delta * (W_U[:, target].T @ w.T)  # r n: (A + δM) of the target
-    z_te = written * inv_te + b[target][:, None]
-    z_ln = written * inv + b[target][:, None]
-    z_fr = z_te + kappa * frequency.u[target][:, None]
-    negative_entropy_f = jnp.sum(frequency.f * frequency.log_f)
-    f_z = (Af[:, None] + delta * Mf) * inv_te + bf
-    return Changes(
+    def at_target(x: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(x, target[:, None], 1)
+
+    (Au, added_u), (Af, added_f) = along(u), along(f)
+    kappa = Au * (inv - inv_te) - added_u * inv_te  # what puts the coordinate along u back
+    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top)
+    cells, vocabulary = Cells(inv_te, moved.beta, moved.write, kappa), Vocabulary(W_U, b, u)
+    certainty = None
+    if tolerance is None:
+        sums = ablated_softmax(rows, cells, w, vocabulary)
+    else:
+        lse = before.loss + at_target(moved.A * inv + b)[:, 0]
+        sums, certainty = adaptive_softmax(rows, cells, w, vocabulary, lse, tolerance)
+
+    own = at_target(moved.A) + added(W_U[:, target].T @ w.T, None if moved.P is None else at_target(moved.P)[:, 0])
+    z_te = own * inv_te + b[target][:, None]
+    z_ln = own * inv + b[target][:, None]
+    z_fr = z_te + kappa * u[target][:, None]
+    negative_entropy_f = jnp.sum(f * frequency.log_f)
+    changes = Changes(
         loss=sums.lse_te - z_te - before.loss[:, None],
         loss_ln_frozen=sums.lse_ln - z_ln - before.loss[:, None],
         loss_freq_frozen=sums.lse_fr - z_fr - before.loss[:, None],
         entropy=sums.lse_te - sums.mean_te - before.entropy[:, None],
         entropy_ln_frozen=sums.lse_ln - sums.mean_ln - before.entropy[:, None],
-        kl_freq=negative_entropy_f - f_z + sums.lse_te - before.kl_freq[:, None],
+        kl_freq=negative_entropy_f - (Af + added_f) * inv_te - b @ f + sums.lse_te - before.kl_freq[:, None],
         top=sums.top_changed,
         reciprocal_rank=1 / (1 + sums.n_above_target) - 1 / before.rank[:, None],
     )
+    return changes, certainty

@@ -1,7 +1,7 @@
 """The changes that single-neuron ablations make, from whole logit vectors, a tile of rows and neurons at a time.
 
-For models in which the streamed sums of `jaxconf.analysis.ablated_softmax` do not hold: soft-capped logits, whose expectations are not
-bilinear, and MLPs with a norm behind them, which move the stream along two directions at once.
+For soft-capped logits, of which expectations and the coordinate along the frequency direction are not bilinear, as the streamed sums of
+`jaxconf.analysis.ablated_softmax` need it.
 
 Letters: r row (a kept position), n neuron, d model width, v vocabulary; T rows and B neurons of a tile.
 """
@@ -42,11 +42,11 @@ class Changes(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap."""
+    """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap; P and β only behind a post-norm."""
 
     A: jax.Array  # r v: what x gives
-    P: jax.Array  # r v: what the MLP's whole output gives
-    beta: jax.Array  # r n
+    P: jax.Array | None  # r v: what the MLP's whole output gives
+    beta: jax.Array | None  # r n
     write: jax.Array  # r n: c
     inv: jax.Array  # r 1: 1/σ
     inv_te: jax.Array  # r n: 1/σ'
@@ -78,14 +78,16 @@ def whole_logit_changes(
             return x.reshape(n_rows, T, n_neurons, B).transpose(2, 0, 1, 3)
         return x.reshape(n_rows, T, *x.shape[1:]) if rows else x.reshape(n_neurons, B, *x.shape[1:])
 
-    rows = [tiles(x, True, False) for x in (moved.A, moved.P, moved.inv, target)]
-    cells = [tiles(x, True, True) for x in (moved.beta, moved.write, moved.inv_te)]
+    rows = jax.tree.map(lambda x: tiles(x, True, False), [moved.A, moved.P, moved.inv, target])
+    cells = jax.tree.map(lambda x: tiles(x, True, True), [moved.beta, moved.write, moved.inv_te])
 
     def tile(M: jax.Array, tile_rows: list[jax.Array], tile_cells: list[jax.Array]) -> Changes:
         A, P, inv, own = tile_rows
         beta, write, inv_te = tile_cells
         z0 = capped(A * inv + b, softcap)  # T v
-        numerator = A[:, None] + beta[..., None] * P[:, None] + write[..., None] * M  # T B v
+        numerator = A[:, None] + write[..., None] * M  # T B v
+        if P is not None:
+            numerator += beta[..., None] * P[:, None]
         te = capped(numerator * inv_te[..., None] + b, softcap)
         ln = capped(numerator * inv[..., None] + b, softcap)
         fr = te + ((z0 @ frequency.u)[:, None] - te @ frequency.u)[..., None] * frequency.u

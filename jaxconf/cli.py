@@ -41,6 +41,10 @@ class Analyze:
     """the value for --ablation fixed, the factor for scale"""
     convention: Literal["paper", "raw"] = "paper"
     """weights folded and centred as in the paper, or as they stand (weight statistics only; effects do not depend on it)"""
+    engine: Literal["auto", "exact", "adaptive"] = "auto"
+    """exact takes every token of the vocabulary for every neuron; adaptive the likely ones, and bounds what the others could change"""
+    tolerance: float = 1e-4
+    """nats by which the adaptive engine may be off at any position"""
     k: int | None = None
     """size of the unembedding's effective null space; 1% of the width by default"""
     bootstrap_draws: int = 1000
@@ -214,6 +218,8 @@ def _analyze(command: Analyze) -> None:
             ablation=command.ablation,
             ablation_value=command.ablation_value,
             convention=command.convention,
+            engine=command.engine,
+            tolerance=command.tolerance,
             k=command.k,
             bootstrap_draws=command.bootstrap_draws,
             seed=command.seed,

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ import pandas as pd
 from jaxconf import __version__
 from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
-from jaxconf.analysis.effects import METRICS, Position, PostNorm, effects
+from jaxconf.analysis.adaptive_softmax import HEAD
+from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, convention_notes, readout, spectrum
@@ -32,6 +33,9 @@ from jaxconf.progress import Progress
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
+Engine = Literal["auto", "exact", "adaptive"]
+ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is the faster one, measured on a CPU (docs/benchmarks.md)
+AUDITED = 8, 64  # rows and neurons of each group that the adaptive engine is held against the exact one on
 MEMORY = 256 * 2**20  # bytes that the unablated logits, or the effects, of one group of windows may take
 SHARES = {
     "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
@@ -48,6 +52,8 @@ def analyze(
     ablation: Ablation = "mean",
     ablation_value: float = 0.0,
     convention: Convention = "paper",
+    engine: Engine = "auto",
+    tolerance: float = 1e-4,
     k: int | None = None,
     bootstrap_draws: int = 1000,
     seed: int = 0,
@@ -61,7 +67,9 @@ def analyze(
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
     `jaxconf.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
     default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
-    `k`: size of the effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in
+    `engine`: "exact" takes every token of the vocabulary; "adaptive" takes the likely ones, estimates the rest and is within `tolerance`
+    nats of it at every position, rounding apart (`jaxconf.analysis.adaptive_softmax`); "auto" is adaptive for large vocabularies, where
+    that is faster. `k`: size of the effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in
     which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
     what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
@@ -74,6 +82,7 @@ def analyze(
     if seed < 0 or bootstrap_draws < 0:
         raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
     _check_tokens(config, tokens)
+    chosen_tolerance = _tolerance(config, engine, tolerance)
     kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
     counts = _counts_of(lm, tokens) if counts is None else _checked_counts(config, counts)
 
@@ -96,13 +105,17 @@ def analyze(
             group,
             ablation,
             ablation_value,
+            chosen_tolerance,
+            seed,
             mean,
             std,
             values.values,
             *statistics,
         )
         partial = _partial_folder(partial, *identity)
-    sums, positions = _effect_sums(lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, partial, progress)
+    sums, positions, audit = _effect_sums(
+        lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, chosen_tolerance, seed, partial, progress
+    )
     columns |= {"activation_mean": mean, "activation_std": std}
     per_window = kept.sum(1)
     for name, (estimate, low, high) in bootstrap(sums, per_window, SHARES, bootstrap_draws, seed).items():
@@ -128,6 +141,7 @@ def analyze(
         "convention_notes": convention_notes(config) if convention == "paper" else [],
         "ablation": ablation,
         "ablation_value": ablation_value,
+        **_engine_facts(chosen_tolerance, audit, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
         "bootstrap": bootstrap_draws,
@@ -147,6 +161,34 @@ def analyze(
     directions = cosines(np.asarray(seen.w_out)[chosen], values)
     names = [f"{config.n_layers - 1}.{i}" for i in chosen]
     return NeuronTable(frame, all_facts, values.values, directions, names, positions)
+
+
+def _tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float | None:
+    """What the adaptive engine is to keep to, or None for the exact one."""
+    if not tolerance > 0:
+        raise InputError(f"tolerance is {tolerance}; give a number of nats above 0, or choose the exact engine")
+    if engine == "adaptive" and config.logit_softcap is not None:
+        raise InputError("the adaptive engine does not know soft-capped logits; choose exact or auto")
+    if engine == "adaptive" and config.vocab_size <= HEAD:
+        raise InputError(f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the model has no more; choose exact or auto")
+    large = config.vocab_size >= ADAPTIVE_FROM and config.logit_softcap is None
+    return tolerance if engine == "adaptive" or (engine == "auto" and large) else None
+
+
+def _engine_facts(tolerance: float | None, audit: Mapping[str, np.ndarray], pairs: int) -> dict[str, Any]:
+    """What a result states of the engine: a pair is a position and a neuron."""
+    if tolerance is None:
+        return {"engine": "exact"}
+    return {
+        "engine": "adaptive",
+        "tolerance": tolerance,
+        "pairs": pairs,
+        "pairs_redone": int(audit["redone"].sum()),
+        "largest_bound": float(audit["bound"].max()),
+        "largest_rr_bound": float(audit["rr_bound"].max()),
+        "audit_pairs": len(audit["error"]) * AUDITED[0] * AUDITED[1],
+        "audit_error": float(audit["error"].max()),
+    }
 
 
 def _check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
@@ -278,10 +320,13 @@ def _effect_sums(
     ablation: Ablation,
     ablation_value: float,
     mean: np.ndarray,
+    tolerance: float | None,
+    seed: int,
     partial: Path | None,
     progress: Progress,
-) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Each metric's sum over the kept positions of every window, [s n], and the unablated figures of every kept position.
+) -> tuple[dict[str, np.ndarray], pd.DataFrame, dict[str, np.ndarray]]:
+    """Each metric's sum over the kept positions of every window, [s n], the unablated figures of every kept position, and each group's
+    Audit, if there is a tolerance.
 
     Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
     """
@@ -289,15 +334,18 @@ def _effect_sums(
     rows = max(int(mask.sum()) for mask in _groups(kept, group))
     mean32 = jnp.asarray(mean, jnp.float32)
 
-    def compute(batch: np.ndarray, window: np.ndarray, position: np.ndarray) -> dict[str, np.ndarray]:
+    def compute(batch: np.ndarray, window: np.ndarray, position: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         target = batch[window, position + 1]
         member = np.zeros((group, rows), np.float32)
         member[window, np.arange(len(window))] = 1
         places = _padded(np.stack([window, position, target], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
         x, delta, post = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
-        total, before = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member, post)
+        audited = rng.integers(max(1, len(window)), size=AUDITED[0]), rng.integers(lm.config.d_mlp, size=AUDITED[1])
+        adaptive = None if tolerance is None else Adaptive(tolerance, audited)
+        total, before, audit = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member, post, adaptive)
         sums = {name: np.asarray(value)[: len(batch)] for name, value in total.items()}
-        return sums | {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
+        sums |= {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
+        return sums | ({} if audit is None else {name: np.asarray(value)[None] for name, value in audit._asdict().items()})
 
     found, places = [], []
     for begin in range(0, len(tokens), group):
@@ -308,7 +356,7 @@ def _effect_sums(
             with np.load(file) as saved:
                 found.append(dict(saved))
         else:
-            found.append(compute(batch, window, position))
+            found.append(compute(batch, window, position, np.random.default_rng([seed, begin])))
             if file:
                 with replacing(file) as path, path.open("wb") as out:
                     np.savez(out, **found[-1])
@@ -317,7 +365,8 @@ def _effect_sums(
         progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
     joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     positions = pd.concat(places, ignore_index=True).assign(**{name: joined[name] for name in Position._fields})
-    return {name: joined[name] for name in METRICS}, positions
+    audit = {} if tolerance is None else {name: joined[name] for name in Audit._fields}
+    return {name: joined[name] for name in METRICS}, positions, audit
 
 
 def _partial_folder(parent: Path, *parts: Any) -> Path:
@@ -349,7 +398,7 @@ def _rows(
 
 
 @functools.cache
-def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position]]:
+def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position, Audit | None]]:
     return jax.jit(effects, static_argnames="config", compiler_options=compiler_options())
 
 

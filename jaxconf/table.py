@@ -60,6 +60,12 @@ POSITION_COLUMNS = ("window", "position", "token", "target", "loss", "entropy", 
 
 
 # How the facts of a model's shape read.
+ADAPTIVE = (
+    ("within {} nats for every neuron and position", "tolerance"),
+    ("{} of {} such pairs computed again with every token", "pairs_redone", "pairs"),
+    ("largest bound on an error {:.2g} nats, of a reciprocal rank {:.2g}", "largest_bound", "largest_rr_bound"),
+    ("true error at most {:.2g} nats in {} random pairs", "audit_error", "audit_pairs"),
+)
 SHAPE = (
     ("{}", "model_type"),
     ("{} layers", "n_layers"),
@@ -261,6 +267,7 @@ class NeuronTable:
             ("Baseline", joined(*baseline)),
             ("Weights", " ".join([told("{} convention.", "convention").capitalize(), *facts.get("convention_notes", [])]).strip()),
             ("Ablation", told("{}", "ablation") + (f" ({number(value)})" if isinstance(value, (int, float)) else "")),
+            ("Engine", joined(told("{}", "engine"), *(told(*item) for item in ADAPTIVE))),
             ("Null space", told("k = {}, the number of smallest singular values", "k")),
             ("Token counts", told("{}", "counts")),
             ("Intervals", told("{} bootstrap samples", "bootstrap")),

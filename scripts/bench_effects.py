@@ -1,21 +1,25 @@
-"""The exact effects engine against forming each neuron's logits with a d×V product: same inputs, same metrics, one run.
+"""The exact and the adaptive effects engine against forming each neuron's logits with a d×V product: same inputs, same metrics, one run.
 
     python scripts/bench_effects.py --shape gpt2-small --json figures.json
+    python scripts/bench_effects.py --scaling true                 # how the exact engine's time grows with d, N, T and V
+    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page of the documentation, from such files
 
-The slow side runs on a few neurons and is scaled to all; with torch installed it is also timed there. Peak memory is what the engine adds
-to the process (or the accelerator) over its inputs. Letters: r position, d width, n neuron, v vocabulary.
+The naive form runs on a few neurons and is scaled to all; with torch installed it is also timed there. The inputs are drawn: logits whose
+mean entropy is 3 nats (or uniform ones), a stream of rms 10, neurons that write with length 3, and activations gelu(N(-1, 1.2²)) that are set
+to their mean, so that most change little and some much. Ceilings are what the device does at most, measured in the same run: exponentials of numbers that stay on the chip, and bytes
+copied. The exact engine needs three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v vocabulary.
 """
 
 import dataclasses
 import functools
 import importlib.util
 import json
-import resource
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,30 +27,57 @@ import numpy as np
 import tyro
 
 from jaxconf.analysis.ablated_softmax import compiler_options
-from jaxconf.analysis.effects import METRICS, effects
+from jaxconf.analysis.effects import METRICS, Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
 
-SHAPES = {"gpt2-small": {"n_embd": 768, "n_layer": 12, "vocab_size": 50257}, "tiny": {"n_embd": 64, "n_layer": 2, "vocab_size": 512}}
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt2-small": {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "vocab_size": 50257},
+    "pythia-410m": {
+        "model_type": "gpt_neox",
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "vocab_size": 50304,
+    },
+    "gemma-2b": {"model_type": "gemma", "hidden_size": 2048, "num_attention_heads": 8, "intermediate_size": 16384, "vocab_size": 256000},
+    "llama-2-7b": {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "intermediate_size": 11008,
+        "vocab_size": 32000,
+    },
+    "tiny": {"model_type": "gpt2", "n_embd": 64, "n_head": 2, "n_layer": 2, "vocab_size": 2048},
+}
+ENTROPY = 3.0  # nats
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Time the exact engine against the naive form."""
+    """Time the engines against the naive form."""
 
-    shape: Literal["gpt2-small", "tiny"] = "gpt2-small"
+    pages: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """with --page: the files that --json wrote"""
+    page: Path | None = None
+    """write the page of the documentation, and time nothing"""
+    shape: Literal["gpt2-small", "pythia-410m", "gemma-2b", "llama-2-7b", "tiny"] = "gpt2-small"
+    logits: Literal["realistic", "uniform"] = "realistic"
     positions: int = 256
+    tolerance: float = 1e-4
+    """nats by which the adaptive engine may be off"""
     naive_neurons: int = 8
     """neurons that the naive form runs on; its time is scaled to all"""
+    scaling: bool = False
+    """time the exact engine at several sizes instead"""
     json: Path | None = None
     """where to write the figures"""
 
 
-def inputs(config: DecoderConfig, positions: int) -> tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]:
-    """Random weights with logits of a standard deviation of 4, which gives confident predictions."""
+def inputs(config: DecoderConfig, positions: int, logits: str) -> tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]:
     d, V, N = config.d_model, config.vocab_size, config.d_mlp
     rng = np.random.default_rng(0)
 
@@ -54,10 +85,21 @@ def inputs(config: DecoderConfig, positions: int) -> tuple[Readout, Frequency, j
         array = rng.standard_normal(shape, dtype=np.float32)
         return jnp.asarray(array - array.mean(-1 if shape[-1] == d else 0, keepdims=True))
 
-    readout = Readout(normal(d, V) * (4 / d**0.5), jnp.asarray(rng.standard_normal(V, dtype=np.float32)), normal(N, d) * 0.1)
+    x, W_U, b, w = 10 * normal(positions, d), normal(d, V) / d**0.5, normal(V), 3 * normal(N, d) / d**0.5
+    if logits == "uniform":
+        W_U, b = W_U * 1e-3, b * 0
+    else:
+        some = x[:32] / scale(config, x[:32]) @ W_U
+        low, high = 1.0, 20.0
+        for _ in range(20):  # of the logits' standard deviation
+            middle = (low + high) / 2
+            p = jax.nn.log_softmax(some * middle + b * 0.3)
+            low, high = (middle, high) if -(jnp.exp(p) * p).sum(1).mean() > ENTROPY else (low, middle)
+        W_U, b = W_U * low, b * 0.3
+    pre = 1.2 * rng.standard_normal((positions, N), dtype=np.float32) - 1
+    h = jax.nn.gelu(pre)
     freq = frequency(np.round(1e7 / np.arange(1, V + 1)).astype(np.int64))
-    delta = jnp.asarray(rng.standard_normal((positions, N), dtype=np.float32))
-    return readout, freq, normal(positions, d), delta, jnp.asarray(rng.integers(0, V, positions))
+    return Readout(W_U, b, w, w, 1.0), freq, x, h.mean(0) - h, jnp.asarray(rng.integers(0, V, positions))
 
 
 def scale(config: DecoderConfig, y: jax.Array) -> jax.Array:
@@ -142,74 +184,190 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def held_bytes() -> int:
-    """What the accelerator, or on a CPU this process (Linux), holds now."""
-    stats = jax.devices()[0].memory_stats()
-    return stats["bytes_in_use"] if stats else int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def ceilings() -> dict[str, float]:
+    """What the device does at most in a second."""
+    many = 64
+    x = jnp.linspace(-1, 1, 2**16 if jax.default_backend() == "cpu" else 2**24)
+    exponentials = jax.jit(lambda x: sum(jnp.exp(x * (1 + j / many)) for j in range(many)), compiler_options=compiler_options())
+    y = jnp.ones(2**27)
+    copy = jax.jit(lambda y: y + 1)
+    jax.block_until_ready((exponentials(x), copy(y)))
+    return {
+        "exponentials_per_second": many * x.size / min(seconds(lambda: exponentials(x)) for _ in range(20)),
+        "bytes_per_second": 2 * y.nbytes / min(seconds(lambda: copy(y)) for _ in range(5)),
+    }
 
 
-def peak_bytes() -> int:
-    """The most that was ever held."""
-    stats = jax.devices()[0].memory_stats()
-    return stats["peak_bytes_in_use"] if stats else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any], float, int]:
+    """An engine on these arguments, the seconds that compiling it took, and the bytes that it needs beside the arguments, as XLA plans them."""
+    begun = time.perf_counter()
+    engine = jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
+    plan: Any = engine.memory_analysis()
+    return lambda: engine(*arguments), time.perf_counter() - begun, plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
 def main(bench: Bench) -> dict[str, Any]:
-    config = config_from_hf({"model_type": "gpt2", **SHAPES[bench.shape]})
-    readout, freq, x, delta, target = jax.block_until_ready(inputs(config, bench.positions))
-    member = jnp.full((1, bench.positions), 1 / bench.positions)
-    held = held_bytes()
+    config = config_from_hf(SHAPES[bench.shape])
+    readout, freq, x, delta, target = jax.block_until_ready(inputs(config, bench.positions, bench.logits))
+    member = jnp.eye(bench.positions)
+    rng = np.random.default_rng(1)
+    audited = rng.integers(bench.positions, size=8), rng.integers(config.d_mlp, size=64)
+    arguments = (readout, freq, x, delta, target, member, None)
 
-    begun = time.perf_counter()
-    engine = (
-        jax.jit(functools.partial(effects, config), compiler_options=compiler_options())
-        .lower(readout, freq, x, delta, target, member)
-        .compile()
-    )
-    seconds_compile = time.perf_counter() - begun
-    exact, before = engine(readout, freq, x, delta, target, member)
-    jax.block_until_ready(exact)
-    peak_memory = peak_bytes() - held
+    adaptive, compile_adaptive, memory_adaptive = compiled(config, *arguments, Adaptive(bench.tolerance, audited))
+    exact, compile_exact, memory_exact = compiled(config, *arguments)
+    quick, before, audit = jax.block_until_ready(adaptive())
+    slow_and_right, *_ = jax.block_until_ready(exact())
 
     base = jax.jit(functools.partial(unablated, config))(readout, freq, x, target)
     slow = jax.jit(functools.partial(naive, config), compiler_options=compiler_options())
     chosen = np.linspace(0, config.d_mlp - 1, bench.naive_neurons).astype(int)
     run_slow = [functools.partial(slow, readout, freq, x, target, base, delta[:, n], readout.w_out[n]) for n in chosen]
     jax.block_until_ready(run_slow[0]())
-    times_naive, times_exact = [], []
-    for half in (run_slow[::2], run_slow[1::2]):  # in turn, so that both sides see the machine at the same speed
-        times_naive += [seconds(run) for run in half]
-        times_exact.append(seconds(lambda: engine(readout, freq, x, delta, target, member)))
-    errors = [max(abs(float(value - exact[name][0, n])) for name, value in run().items()) for n, run in zip(chosen, run_slow, strict=True)]
+    times: dict[str, list[float]] = {"naive": [], "exact": [], "adaptive": []}
+    for half in (run_slow[::2], run_slow[1::2]):  # in turn, so that all see the machine at the same speed
+        times["naive"] += [seconds(run) for run in half]
+        times["exact"].append(seconds(exact))
+        times["adaptive"].append(seconds(adaptive))
+    off = [
+        max(abs(float(value - slow_and_right[name][:, n].mean())) for name, value in run().items())
+        for n, run in zip(chosen, run_slow, strict=True)
+    ]
+    nats = [name for name in METRICS if name not in ("top1_change", "rr_abs_delta")]
+    errors = np.stack([np.abs(np.asarray(quick[name]) - np.asarray(slow_and_right[name])) for name in nats])
 
-    seconds_naive, seconds_exact = statistics.median(times_naive) * config.d_mlp, statistics.median(times_exact)
+    took = {side: statistics.median(values) for side, values in times.items()}
+    took["naive"] *= config.d_mlp
+    cells = bench.positions * config.d_mlp * config.vocab_size
+    limits = ceilings()
     result = {
         "shape": bench.shape,
+        "logits": bench.logits,
         "positions": bench.positions,
+        "width": config.d_model,
         "neurons": config.d_mlp,
         "vocabulary": config.vocab_size,
         "entropy": float(before.entropy.mean()),
-        "device": jax.devices()[0].device_kind,
+        "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean()),
+        "device": _device(),
         "jax": jax.__version__,
         "naive_neurons": len(chosen),
-        "seconds_naive": seconds_naive,
-        "seconds_exact": seconds_exact,
-        "seconds_compile": seconds_compile,
-        "ratio_exact": seconds_naive / seconds_exact,
-        "peak_memory": peak_memory,
-        "error_max": max(errors),
+        "seconds_naive": took["naive"],
+        "seconds_exact": took["exact"],
+        "seconds_adaptive": took["adaptive"],
+        "compile_exact": compile_exact,
+        "compile_adaptive": compile_adaptive,
+        "ratio_exact": took["naive"] / took["exact"],
+        "ratio_adaptive": took["naive"] / took["adaptive"],
+        "memory_exact": memory_exact,
+        "memory_adaptive": memory_adaptive,
+        "tolerance": bench.tolerance,
+        "redone": int(audit.redone) / (bench.positions * config.d_mlp),
+        "bound_max": float(audit.bound),
+        "error_mean": float(errors.mean()),
+        "error_max": float(errors.max()),
+        "top1_differences": int((quick["top1_change"] != slow_and_right["top1_change"]).sum()),
+        "error_exact": max(off),
+        **limits,
+        "exact_share_of_exponentials": 3 * cells / took["exact"] / limits["exponentials_per_second"],
     }
     if importlib.util.find_spec("torch"):
         one = naive_torch(config, readout, freq, x, delta, target)
         one(0)
         result["seconds_naive_torch"] = statistics.median(seconds(functools.partial(one, n)) for n in chosen) * config.d_mlp
-        result["ratio_exact_torch"] = result["seconds_naive_torch"] / seconds_exact
-    if bench.json:
-        with replacing(bench.json) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
+def _device() -> str:
+    """The accelerator, or the processor and how many of its cores this process may use."""
+    if jax.default_backend() != "cpu":
+        return jax.devices()[0].device_kind
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def scaling() -> dict[str, Any]:
+    """Seconds of the exact engine when one size changes, the median of three runs each."""
+    start = {"d": 256, "N": 256, "T": 256, "V": 8192}
+    found: dict[str, Any] = {"device": _device(), "jax": jax.__version__, "start": start}
+    for name, values in {"d": (64, 256, 1024, 4096), "N": (256, 512, 1024), "T": (256, 512, 1024), "V": (8192, 16384, 32768)}.items():
+        found[name] = {}
+        for value in values:
+            size = {**start, name: value}
+            shape = {"hidden_size": size["d"], "num_attention_heads": 1, "intermediate_size": size["N"], "vocab_size": size["V"]}
+            config = config_from_hf({"model_type": "llama", **shape})
+            drawn = inputs(config, size["T"], "realistic")
+            run, *_ = compiled(config, *drawn, jnp.ones((1, size["T"])), None)
+            jax.block_until_ready(run())
+            found[name][value] = statistics.median(seconds(run) for _ in range(3))
+            print(f"{name} = {value}: {found[name][value]:.2f} s", flush=True)
+    return found
+
+
+def page(files: Sequence[Path]) -> str:
+    """docs/benchmarks.md."""
+    found = [json.loads(file.read_text()) for file in files]
+    rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
+    text = [
+        "# Benchmarks",
+        "",
+        "Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the inputs are drawn, its",
+        "docstring says. Every row is one run, in which all sides saw the same inputs and metrics. None of them ran on an accelerator."
+        if all("cores" in x["device"] for x in found)
+        else "docstring says. Every row is one run, in which all sides saw the same inputs and metrics.",
+        "",
+        "## Effects of every neuron of the last layer",
+        "",
+        "| shape | logits | positions | naive | exact | adaptive | exact is faster | adaptive is faster | device |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for x in rows:
+        text.append(
+            f"| {x['shape']} | {x['logits']} | {x['positions']} | {x['seconds_naive']:,.0f} s | {x['seconds_exact']:.1f} s | {x['seconds_adaptive']:.1f} s "
+            f"| {x['ratio_exact']:.0f}× | {x['ratio_adaptive']:.0f}× | {x['device']} |"
+        )
+    text += [
+        "",
+        "How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs of a position and a",
+        "neuron it computed again with every token, what the engines add to memory, and the share of the device's exponentials that the exact one gets:",
+        "",
+        "| shape | logits | entropy | tolerance | mean error | largest error | largest bound | redone | memory, exact | memory, adaptive | exponentials |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for x in rows:
+        text.append(
+            f"| {x['shape']} | {x['logits']} | {x['entropy']:.2f} | {x['tolerance']:g} | {x['error_mean']:.1g} | {x['error_max']:.1g} | {x['bound_max']:.1g} "
+            f"| {x['redone']:.1%} | {x['memory_exact'] / 1e9:.2f} GB | {x['memory_adaptive'] / 1e9:.2f} GB | {x['exact_share_of_exponentials']:.0%} |"
+        )
+    for x in grown:
+        start = ", ".join(f"{name} = {value:,}" for name, value in x["start"].items())
+        text += [
+            "",
+            f"## How the exact engine's time grows ({x['device']})",
+            "",
+            f"One size changes, the others stay: {start}.",
+            "",
+            "| size | seconds |",
+            "|---|---|",
+        ]
+        for name in x["start"]:
+            text.append(f"| {name} = {', '.join(f'{int(v):,}' for v in x[name])} | {', '.join(f'{s:.2f}' for s in x[name].values())} |")
+    return "\n".join(text) + "\n"
+
+
+def write(file: Path, text: str) -> None:
+    with replacing(file) as path:
+        path.write_text(text)
+
+
 if __name__ == "__main__":
-    for name, value in main(tyro.cli(Bench)).items():
-        print(f"{name:20s} {value:.4g}" if isinstance(value, float) else f"{name:20s} {value}")
+    bench = tyro.cli(Bench)
+    if bench.page:
+        write(bench.page, page(bench.pages))
+    else:
+        result = scaling() if bench.scaling else main(bench)
+        for name, value in result.items():
+            print(f"{name:28s} {value:.4g}" if isinstance(value, float) else f"{name:28s} {value}")
+        if bench.json:
+            write(bench.json, json.dumps(result, indent=1) + "\n")

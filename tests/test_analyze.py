@@ -44,6 +44,7 @@ SHAPE = {
     "eos_token_id": 0,
 }
 HF = {"layer": {"model_type": "gpt_neox", **SHAPE}, "rms": {"model_type": "llama", "mlp_bias": True, **SHAPE}}
+HF_LARGE = {"large": {**HF["rms"], "vocab_size": 1500}}  # more tokens than the adaptive engine's head
 # What else can stand between a neuron and the logits: a norm behind the MLP and soft caps; a norm of the sum, and a projection.
 OTHERS = {"capped": "gemma2", "summed": "opt-summed"}
 EVERY_FAMILY = {cases.CASES[name]["model_type"]: name for name in cases.CASES}
@@ -51,12 +52,12 @@ EVERY_FAMILY = {cases.CASES[name]["model_type"]: name for name in cases.CASES}
 
 def random_model(kind: str, seed: int = 0) -> LanguageModel:
     """Parameters of a size that gives confident predictions, no gain or bias at its default."""
-    if kind not in HF:
+    if kind not in HF | HF_LARGE:
         config, params = cases.decoder(OTHERS.get(kind, kind))
         return LanguageModel(
             config, jax.tree.map(jnp.asarray, params), f"random {kind}", None, Path(), {"bos_token_id": 0, "eos_token_id": 0}
         )
-    hf = HF[kind]
+    hf = (HF | HF_LARGE)[kind]
     config = config_from_hf(hf)
     rng = np.random.default_rng(seed)
     params = {leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)}
@@ -269,7 +270,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
     config, params, x, delta, target = extreme(case)
     freq = frequency(np.arange(config.vocab_size))
     R = len(x)
-    ours, before = effects(config, readout(config, params), freq, x, delta, target, np.eye(R, dtype=np.float32))
+    ours, before, _ = effects(config, readout(config, params), freq, x, delta, target, np.eye(R, dtype=np.float32))
 
     W = np.asarray(readout(config, params).W_U, np.float64)
     b = np.asarray(readout(config, params).b_U, np.float64)
@@ -408,6 +409,8 @@ def test_conventions_change_weight_statistics_and_not_effects():
         ({"counts": np.ones(70)}, "one count for each"),
         ({"k": 32}, "null-space size"),
         ({"seed": -1}, "seed is -1"),
+        ({"tolerance": 0}, "tolerance is 0"),
+        ({"engine": "adaptive"}, "1024 likeliest tokens"),
         ({"tokens": np.zeros((2, 16), int)}, "no position"),
     ],
 )
@@ -416,6 +419,12 @@ def test_bad_input_is_one_sentence(change, words):
     arguments = {"tokens": windows_for(lm), **change}
     with pytest.raises(InputError, match=words):
         analyze(lm, **arguments)
+
+
+def test_soft_capped_logits_need_the_exact_engine():
+    lm = random_model("capped")
+    with pytest.raises(InputError, match="soft-capped"):
+        analyze(lm, windows_for(lm), engine="adaptive")
 
 
 @pytest.mark.parametrize("convention", ["paper", "raw"])
@@ -431,3 +440,29 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
     for wrong in ({"counts": counts[:-1]}, {"k": 0}):
         with pytest.raises(InputError, match=r"counts have shape|null-space size"):
             weight_statistics(lm, **wrong)
+
+
+def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did():
+    lm = random_model("large")
+    tokens = windows_for(lm)
+    exact, adaptive = (analyze(lm, tokens, engine=engine, tolerance=1e-5, bootstrap_draws=0) for engine in ("exact", "adaptive"))
+    for column in METRICS:
+        np.testing.assert_allclose(adaptive.frame[column], exact.frame[column], atol=1.5e-5, err_msg=column)
+    np.testing.assert_array_equal(adaptive.frame["top1_change"], exact.frame["top1_change"])
+    facts = adaptive.facts
+    assert (exact.facts["engine"], facts["engine"], facts["tolerance"]) == ("exact", "adaptive", 1e-5)
+    assert 0 < facts["largest_bound"] <= 1e-5
+    assert facts["pairs"] == facts["positions"] * lm.config.d_mlp
+    assert 0 < facts["pairs_redone"] < facts["pairs"]
+    assert 0 < facts["audit_error"] < 2e-5
+    assert analyze(lm, tokens, bootstrap_draws=0).facts["engine"] == "exact"
+
+
+def test_auto_is_adaptive_for_large_vocabularies_without_a_soft_cap():
+    def chosen(**changes):
+        return measure._tolerance(dataclasses.replace(random_model("layer").config, **changes), "auto", 1e-4)
+
+    large = measure.ADAPTIVE_FROM
+    assert chosen(vocab_size=large) == 1e-4
+    assert chosen(vocab_size=large - 1) is None
+    assert chosen(vocab_size=large, logit_softcap=30.0) is None

@@ -1,0 +1,163 @@
+"""The adaptive engine: within its tolerance of float64 sums over every token, and within the bound that it states of each pair.
+
+Letters: t position, n neuron, d width, v vocabulary.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxconf.analysis import adaptive_softmax as module
+from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.adaptive_softmax import adaptive_softmax
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+T, N, D, V = 20, 50, 16, 3000
+ROUNDING = 3e-6  # of float32 sums, for each nat of the largest logit
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks of everything, the last of each not full."""
+    for name, value in {"HEAD": 256, "BLOCK_T": 8, "BLOCK_V": 512, "MATRIX": 1, "LANES": 16, "CELLS": 64, "PAIRS": 8, "ABREAST": 4}.items():
+        monkeypatch.setattr(module, name, value)
+
+
+def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabulary]:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape)
+
+    x, W_U, w, b = 10 * normal(T, D), normal(D, V), normal(N, D) / D**0.5, 0.3 * normal(V)
+    write = 0.3 * normal(T, N) * rng.pareto(2, (T, N))  # mostly little, sometimes much
+    change, kappa = 1 + 0.02 * normal(T, N), 3 * normal(T, N)
+    P = beta = None
+    match case:
+        case "uniform logits":
+            W_U, b = np.zeros((D, V)), np.zeros(V)
+        case "a neuron that lifts one token to the top of nearly uniform logits":
+            x[:, 0], W_U, b, w[7], write[:, 7] = 0, W_U / 1000, b / 1000, np.eye(D)[0], 0.5
+            W_U[0] = np.arange(V) == 5
+            b[5] = -0.005
+        case "one huge change":
+            write[3, :5], change[3, :5] = 1e4, 1e-3
+        case "a neuron along a rare token":
+            w[7], write[:, 7] = W_U[:, (x @ W_U).mean(0).argmin()], 3
+        case "all mass on one token":
+            b[11] = 100
+        case "logits of ±1e4":
+            W_U, b = W_U * 1000, b * 1000
+        case "a norm behind the MLP":
+            P, beta = normal(T, D) @ W_U, 0.05 * normal(T, N)
+        case "nothing changes":
+            write, change, kappa = np.zeros((T, N)), np.ones((T, N)), np.zeros((T, N))
+    A = x @ W_U
+    inv = 4 / (10 * D**0.5) * np.ones(T)
+    logits = A * inv[:, None] + b
+    target = np.where(rng.random(T) < 0.5, rng.integers(0, V, T), np.argsort(-logits, 1)[np.arange(T), rng.integers(0, 40, T)])
+    u = normal(V)
+    u /= np.linalg.norm(u)
+    arrays = A, P, inv, inv[:, None] * change, beta, write, kappa, W_U, b, u, w
+    A, P, inv, inv_te, beta, write, kappa, W_U, b, u, w = (None if y is None else jnp.asarray(y, jnp.float32) for y in arrays)
+    top = jnp.argmax(A * inv[:, None] + b, 1)  # of the float32 logits, as the engine has it
+    return Rows(A, P, inv, jnp.asarray(target), top), Cells(inv_te, beta, write, kappa), w, Vocabulary(W_U, b, u)
+
+
+def by_every_token(rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary) -> tuple[dict[str, np.ndarray], float]:
+    """In float64, from whole logit vectors [t n v]: the figures that have a tolerance, [t n] each, and the largest logit."""
+    rows, cells, w, (W_U, b, u) = jax.tree.map(lambda y: np.asarray(y, np.float64), (rows, cells, w, vocabulary))
+    moved = rows.A[:, None] + cells.write[..., None] * (w @ W_U)
+    if rows.P is not None:
+        moved = moved + cells.beta[..., None] * rows.P[:, None]
+    te, ln = moved * cells.inv_te[..., None] + b, moved * rows.inv[:, None, None] + b
+    found = {}
+    for name, z in {"te": te, "ln": ln, "fr": te + cells.kappa[..., None] * u}.items():
+        lse = np.logaddexp.reduce(z, axis=-1)
+        p = np.exp(z - lse[..., None])
+        found |= {f"lse_{name}": lse, f"entropy_{name}": lse - (p * z).sum(-1)}
+    del found["entropy_fr"]
+    return found, float(max(np.abs(te).max(), np.abs(ln).max(), 1))
+
+
+def figures(sums: module.Sums) -> dict[str, np.ndarray]:
+    return {
+        "lse_te": np.asarray(sums.lse_te),
+        "entropy_te": np.asarray(sums.lse_te - sums.mean_te),
+        "lse_ln": np.asarray(sums.lse_ln),
+        "entropy_ln": np.asarray(sums.lse_ln - sums.mean_ln),
+        "lse_fr": np.asarray(sums.lse_fr),
+    }
+
+
+def run(rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary, tolerance: float) -> tuple[module.Sums, module.Certainty]:
+    lse = jax.nn.logsumexp(rows.A * rows.inv[:, None] + vocabulary.b, axis=1)
+    return jax.jit(adaptive_softmax)(rows, cells, w, vocabulary, lse, tolerance)
+
+
+CASES = (
+    "realistic",
+    "uniform logits",
+    "a neuron that lifts one token to the top of nearly uniform logits",
+    "one huge change",
+    "a neuron along a rare token",
+    "all mass on one token",
+    "logits of ±1e4",
+    "a norm behind the MLP",
+    "nothing changes",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("engine", ["exact", 1e-3, 1e-4, 1e-5])
+def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str | float) -> None:
+    given_ = problem(case)
+    expected, size = by_every_token(*given_)
+    exact = jax.jit(ablated_softmax)(*given_)
+    if engine == "exact":
+        sums, tolerance, bound = exact, 0.0, 0.0
+    else:
+        sums, certainty = run(*given_, engine)
+        tolerance, bound = engine, np.asarray(certainty.bound)
+        assert (bound <= tolerance).all()
+        assert np.array_equal(sums.top_changed, exact.top_changed)
+        rr_error = np.abs(1 / (1 + np.asarray(sums.n_above_target)) - 1 / (1 + np.asarray(exact.n_above_target)))
+        assert (rr_error <= np.asarray(certainty.rr_bound) + 1e-7).all()
+        redone = np.asarray(certainty.redone)
+        assert (bound[redone] == 0).all()
+        if case == "realistic":  # both ways were taken
+            assert 0.02 < redone.mean() < 0.7
+        if case == "nothing changes":
+            assert not redone.any()
+            assert np.array_equal(sums.n_above_target, exact.n_above_target)
+    for name, value in figures(sums).items():
+        error = np.abs(value - expected[name])
+        assert (error <= bound + ROUNDING * size).all(), (name, error.max())
+        if case == "realistic" and engine != 1e-3:
+            assert error.mean() < 1e-5, (name, error.mean())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 30), st.floats(0, 3), st.floats(1e-3, 1))
+def test_bounds_hold_wherever_the_series_is_taken(seed: int, spread: float, strength: float, off: float) -> None:
+    """Also where it is of little use: with a tolerance of 10 nats hardly any pair is redone, and errors are large."""
+    rows, cells, w, vocabulary = problem("realistic", seed)
+    rows = rows._replace(A=rows.A * spread / 4)
+    rows = rows._replace(top=jnp.argmax(rows.A * rows.inv[:, None] + vocabulary.b, 1))
+    cells = cells._replace(write=cells.write * strength, inv_te=rows.inv[:, None] * (1 + (cells.inv_te / rows.inv[:, None] - 1) * off * 10))
+    expected, size = by_every_token(rows, cells, w, vocabulary)
+    sums, certainty = _once()(rows, cells, w, vocabulary, jax.nn.logsumexp(rows.A * rows.inv[:, None] + vocabulary.b, axis=1), 10.0)
+    for name, value in figures(sums).items():
+        error = np.abs(value - expected[name])
+        assert (error <= np.asarray(certainty.bound) * (1 + 1e-3) + 3 * ROUNDING * size).all(), name
+
+
+@functools.cache
+def _once():
+    return jax.jit(adaptive_softmax)
