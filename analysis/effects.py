@@ -109,7 +109,14 @@ def effects(
             jnp.sum(certainty.redone & counted),
             jnp.max(jnp.stack(errors)),
         )
-    metrics = (
+    with jax.default_matmul_precision("highest"):
+        sums = {name: member @ jnp.where(ablated, value, 0) for name, value in metrics(change).items()}
+    return sums, Position(found.loss, found.entropy, found.kl_freq), audit
+
+
+def metrics(change: Changes) -> dict[str, jax.Array]:
+    """METRICS of each ablation, in the shape of the changes; float32."""
+    values = (
         change.loss,
         jnp.abs(change.loss),
         jnp.abs(change.loss_ln_frozen),
@@ -122,9 +129,7 @@ def effects(
         change.top.astype(jnp.float32),
         jnp.abs(change.reciprocal_rank),
     )
-    with jax.default_matmul_precision("highest"):
-        sums = {name: member @ jnp.where(ablated, metric, 0) for name, metric in zip(METRICS, metrics, strict=True)}
-    return sums, Position(found.loss, found.entropy, found.kl_freq), audit
+    return dict(zip(METRICS, values, strict=True))
 
 
 def _changes(

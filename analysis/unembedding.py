@@ -13,7 +13,7 @@ import numpy as np
 from flax import struct
 
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, final_norm, last_layer_norm, unembedding
+from jaxconf.models.decoder import Params, final_norm, layer_norm, unembedding
 from jaxconf.models.norms import centre, gain
 
 Convention = Literal["paper", "raw"]
@@ -23,7 +23,7 @@ BLOCK = 2048  # columns of W_U that are held in float64 at once
 
 @struct.dataclass
 class Readout:
-    """How the last MLP's neurons reach the logits: logits = (centred x · W_U)/σ + b_U in the paper's convention."""
+    """How an MLP's neurons reach the logits: logits = (centred x · W_U)/σ + b_U in the paper's convention, after the last layer."""
 
     W_U: jax.Array  # d v
     b_U: jax.Array  # v
@@ -32,9 +32,10 @@ class Readout:
     write_gain: jax.Array | float  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
 
 
-@functools.partial(jax.jit, static_argnames=("config", "convention"))
-def readout(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Readout:
-    """The last layer's readout, float32. Changes nothing in `params`.
+@functools.partial(jax.jit, static_argnames=("config", "convention", "layer"))
+def readout(config: DecoderConfig, params: Params, convention: Convention = "paper", layer: int = -1) -> Readout:
+    """A layer's readout, float32: for all but the last one it says where the neurons write, and other layers come between. Changes
+    nothing in `params`.
 
     "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in, as is the gain
     of a norm behind the MLP, into the write directions; LayerNorm models lose the mean over d of each column of W_U and of each write
@@ -43,12 +44,12 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
     """
     W_U = unembedding(config, params).astype(jnp.float32)
     b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
-    w_mlp = params["blocks"]["mlp"]["w_out"][-1].astype(jnp.float32)
+    w_mlp = params["blocks"]["mlp"]["w_out"][layer].astype(jnp.float32)
     if convention == "raw":
         return Readout(W_U, b_U, w_mlp, w_mlp, 1.0)
     write_gain: jax.Array | float = config.residual_scale
     if config.norm_place in ("post", "both"):
-        write_gain = write_gain * gain(config, last_layer_norm(params, "ln2_post"))
+        write_gain = write_gain * gain(config, layer_norm(params, "ln2_post", layer))
     with jax.default_matmul_precision("highest"):
         if config.norm_bias:
             b_U = b_U + final_norm(config, params)["bias"].astype(jnp.float32) @ W_U

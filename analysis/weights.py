@@ -80,9 +80,9 @@ def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple
     return float(np.sqrt(squared.ppf(quantile ** (1 / n)))), float(np.sqrt(squared.ppf(quantile)))
 
 
-def weight_cost(config: DecoderConfig, params: Params) -> jax.Array:
-    """What weight decay pays for each neuron: the sum of the squares of all its weights, in and out (and gate), float32 [n]."""
+def weight_cost(config: DecoderConfig, params: Params, layer: int = -1) -> jax.Array:
+    """What weight decay pays for each neuron of a layer: the sum of the squares of all its weights, in and out (and gate), float32 [n]."""
     mlp = params["blocks"]["mlp"]
-    reading = [mlp["w_in"][-1], mlp["w_gate"][-1]] if config.gated else [mlp["w_in"][-1]]
-    out = jnp.square(mlp["w_out"][-1].astype(jnp.float32)).sum(1)
+    reading = [mlp["w_in"][layer], mlp["w_gate"][layer]] if config.gated else [mlp["w_in"][layer]]
+    out = jnp.square(mlp["w_out"][layer].astype(jnp.float32)).sum(1)
     return out + sum(jnp.square(w.astype(jnp.float32)).sum(0) for w in reading)

@@ -61,6 +61,19 @@ def figures(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Figur
     return Figures(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(logits > own, axis=-1))
 
 
+def changes(before: Figures, total: Figures, norm_frozen: Figures, freq_frozen: Figures) -> Changes:
+    return Changes(
+        loss=total.loss - before.loss,
+        loss_ln_frozen=norm_frozen.loss - before.loss,
+        loss_freq_frozen=freq_frozen.loss - before.loss,
+        entropy=total.entropy - before.entropy,
+        entropy_ln_frozen=norm_frozen.entropy - before.entropy,
+        kl_freq=total.kl_freq - before.kl_freq,
+        top=total.top != before.top,
+        reciprocal_rank=1 / total.rank - 1 / before.rank,
+    )
+
+
 def whole_logit_changes(
     moved: Moved, w: jax.Array, W_U: jax.Array, b: jax.Array, softcap: float | None, frequency: Frequency, target: jax.Array
 ) -> Changes:
@@ -93,22 +106,11 @@ def whole_logit_changes(
         fr = te + ((z0 @ frequency.u)[:, None] - te @ frequency.u)[..., None] * frequency.u
         target_of = jnp.broadcast_to(own[:, None], te.shape[:2])
         before = Figures(*(x[:, None] for x in figures(z0, frequency, own)))
-        total, norm_frozen, freq_frozen = (figures(z, frequency, target_of) for z in (te, ln, fr))
-        loss, entropy, kl = (a - c for a, c in zip(total[:3], before[:3], strict=True))
-        return Changes(
-            loss=loss,
-            loss_ln_frozen=norm_frozen.loss - before.loss,
-            loss_freq_frozen=freq_frozen.loss - before.loss,
-            entropy=entropy,
-            entropy_ln_frozen=norm_frozen.entropy - before.entropy,
-            kl_freq=kl,
-            top=total.top != before.top,
-            reciprocal_rank=1 / total.rank - 1 / before.rank,
-        )
+        return changes(before, *(figures(z, frequency, target_of) for z in (te, ln, fr)))
 
     def neurons(block: tuple[jax.Array, list[jax.Array]]) -> Changes:
         M = block[0] @ W_U  # B v
         return jax.lax.map(lambda x: tile(M, x[0], x[1]), (rows, block[1]))
 
-    changes = jax.lax.map(neurons, (tiles(w, False, True), cells))  # neuron blocks, row blocks, T, B
-    return Changes(*(x.transpose(1, 2, 0, 3).reshape(n_rows * T, n_neurons * B)[:R, :N] for x in changes))
+    found = jax.lax.map(neurons, (tiles(w, False, True), cells))  # neuron blocks, row blocks, T, B
+    return Changes(*(x.transpose(1, 2, 0, 3).reshape(n_rows * T, n_neurons * B)[:R, :N] for x in found))

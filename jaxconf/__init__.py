@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
     from jaxconf.revisions import track_revisions
     from jaxconf.run import BUNDLED
+    from jaxconf.sets import ablate_sets, per_token
     from jaxconf.studies import study
     from jaxconf.table import NeuronTable, Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
@@ -43,12 +44,14 @@ _HOMES = {
     "Scale": "jaxconf.models.sites",
     "TrackConfig": "jaxconf.train_config",
     "TrainConfig": "jaxconf.train_config",
+    "ablate_sets": "jaxconf.sets",
     "analyze": "jaxconf.measure",
     "count_tokens": "jaxconf.text",
     "documents": "jaxconf.text",
     "kept_positions": "jaxconf.text",
     "load": "jaxconf.models.language_model",
     "make_mesh": "jaxconf.mesh",
+    "per_token": "jaxconf.sets",
     "read_counts": "jaxconf.text",
     "study": "jaxconf.studies",
     "track_revisions": "jaxconf.revisions",
@@ -72,12 +75,14 @@ __all__ = [
     "Scale",
     "TrackConfig",
     "TrainConfig",
+    "ablate_sets",
     "analyze",
     "count_tokens",
     "documents",
     "kept_positions",
     "load",
     "make_mesh",
+    "per_token",
     "read_counts",
     "study",
     "track_revisions",

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ Model = Annotated[str, tyro.conf.Positional]
 
 @dataclasses.dataclass(frozen=True)
 class Analyze:
-    """Measure every neuron of a model's last layer and write a run folder with a table, figures and a report."""
+    """Measure every neuron of a model's last layer, or of others, and write a run folder with a table, figures and a report."""
 
     model: Model = "bundled"
     """a folder in Hugging Face layout, a hub id such as openai-community/gpt2, or "bundled", the small model that comes along"""
@@ -41,6 +42,16 @@ class Analyze:
     """the value for --ablation fixed, the factor for scale"""
     convention: Literal["paper", "raw"] = "paper"
     """weights folded and centred as in the paper, or as they stand (weight statistics only; effects do not depend on it)"""
+    layer: int | Literal["last", "all"] = "last"
+    """which layer's neurons, counted from 0; below the last one everything above is run again for each neuron, which takes far longer"""
+    frozen: Literal["final", "all"] = "final"
+    """the norms that keep their scale in the effects with the norm frozen: the final one, or all above the neuron"""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """neurons that are also ablated together, such as 11.584,11.2378, or a file with such a set on each line; may be given again"""
+    controls: int = 20
+    """random sets of as many neurons of the same layers, to compare each --set with"""
+    per_token: str | None = None
+    """neurons, such as 11.584,11.2378, whose effect at every kept position is written too"""
     engine: Literal["auto", "exact", "adaptive"] = "auto"
     """exact takes every token of the vocabulary for every neuron; adaptive the likely ones, and bounds what the others could change"""
     tolerance: float = 1e-4
@@ -50,6 +61,8 @@ class Analyze:
     bootstrap_draws: int = 1000
     """resamples of the windows behind each interval"""
     seed: int = 0
+    memory: str = "1GB"
+    """what positions and neurons that are worked on together may take on a device, beside the weights and the folded unembedding"""
     min_ln_mediated: float = 0.3
     """entropy neurons: the least share of the effect that passes through the norm"""
     min_freq_mediated: float = 0.15
@@ -186,21 +199,29 @@ def _analyze(command: Analyze) -> None:
     from rich.console import Console
 
     from jaxconf.measure import analyze
+    from jaxconf.models.files import replacing
     from jaxconf.models.language_model import load
     from jaxconf.progress import progress as progress_line
-    from jaxconf.report.terminal import print_summary
+    from jaxconf.report.terminal import print_sets, print_summary
     from jaxconf.run import BUNDLED, claim, save_run
+    from jaxconf.sets import ablate_sets, check_set, per_token, read_sets
     from jaxconf.table import Rules
     from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
 
     if command.tokens < 1:
         raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
+    sets, memory = read_sets(command.set), _bytes(command.memory)
+    chosen = read_sets([command.per_token])[0] if command.per_token else []
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
     out = command.out or Path("runs") / Path(command.model).resolve().name
     console = Console()
     with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress:
         progress("loading the model", 0, 0)
         lm = load(BUNDLED if command.model == "bundled" else command.model, command.revision)
+        for neurons in sets:
+            check_set(lm.config, neurons, command.controls)
+        if chosen:
+            check_set(lm.config, chosen, 0)
         V = lm.config.vocab_size
         tokens = windows(documents(command.data), lm.tokenizer, command.tokens, min(256, lm.config.n_positions))
         if command.counts:
@@ -210,14 +231,20 @@ def _analyze(command: Analyze) -> None:
             origin = f"{command.data}, its first {COUNTED:,} characters at most"
         facts = {"model": command.model, "data": command.data, "counts": origin}
         kept = kept_positions(tokens, lm.special_ids)
+        how: dict[str, Any] = {
+            "kept": kept,
+            "counts": counts,
+            "ablation": command.ablation,
+            "ablation_value": command.ablation_value,
+            "frozen": command.frozen,
+            "memory": memory,
+            "progress": progress,
+        }
         table = analyze(
             lm,
             tokens,
-            kept=kept,
-            counts=counts,
-            ablation=command.ablation,
-            ablation_value=command.ablation_value,
             convention=command.convention,
+            layer=command.layer,
             engine=command.engine,
             tolerance=command.tolerance,
             k=command.k,
@@ -226,16 +253,38 @@ def _analyze(command: Analyze) -> None:
             rules=rules,
             facts=facts,
             partial=out / PARTIAL,
-            progress=progress,
+            **how,
         )
+        extra: dict[str, Any] = {}
+        if sets:
+            how_often: dict[str, Any] = {"controls": command.controls, "bootstrap_draws": command.bootstrap_draws, "seed": command.seed}
+            extra[SETS] = ablate_sets(lm, tokens, sets, partial=out / PARTIAL, **how_often, **how)
+        if command.per_token:
+            extra[PER_TOKEN] = per_token(lm, tokens, chosen, **how)
         progress("figures and report", 0, 0)
         save_run(table, tokens, kept, out)
+        for name in (SETS, PER_TOKEN):
+            (out / name).unlink(missing_ok=True)
+        for name, frame in extra.items():
+            with replacing(out / name) as path:
+                frame.to_parquet(path, index=False)
         shutil.rmtree(out / PARTIAL)
     print_summary(table, console)
+    if sets:
+        print_sets(extra[SETS], console)
     console.print(f"\nReport: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
+SETS, PER_TOKEN = "sets.parquet", "per_token.parquet"
 PARTIAL = ".partial"  # finished windows of an analysis that is under way
+
+
+def _bytes(text: str) -> int:
+    """A size such as "4GB" or "500MB". Raises InputError for others."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])B", text.strip(), re.IGNORECASE)
+    if not found:
+        raise InputError(f"--memory is {text!r}; give a size such as 4GB or 500MB")
+    return int(float(found[1]) * 1000 ** (1 + "KMGT".index(found[2].upper())))
 
 
 def _unigram(command: Unigram) -> None:

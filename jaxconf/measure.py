@@ -1,4 +1,4 @@
-"""The main job: every neuron of the last layer, measured. Letters: s window, t position in it, n neuron, d width, v vocabulary."""
+"""The main job: every neuron of a layer, measured. Letters: s window, t position in it, n neuron, d width, v vocabulary."""
 
 import dataclasses
 import datetime
@@ -22,21 +22,23 @@ from jaxconf.analysis.adaptive_softmax import HEAD
 from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel
+from jaxconf.partial import kept_part, partial_folder
 from jaxconf.progress import Progress
+from jaxconf.reruns import one_by_one, rerun_sums
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
 Engine = Literal["auto", "exact", "adaptive"]
 ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is the faster one, measured on a CPU (docs/benchmarks.md)
 AUDITED = 8, 64  # rows and neurons of each group that the adaptive engine is held against the exact one on
-MEMORY = 256 * 2**20  # bytes that the unablated logits, or the effects, of one group of windows may take
+MEMORY = 2**30  # bytes
 SHARES = {
     "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
     "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
@@ -52,22 +54,27 @@ def analyze(
     ablation: Ablation = "mean",
     ablation_value: float = 0.0,
     convention: Convention = "paper",
+    layer: int | Literal["last", "all"] = "last",
+    frozen: Frozen = "final",
     engine: Engine = "auto",
     tolerance: float = 1e-4,
     k: int | None = None,
     bootstrap_draws: int = 1000,
     seed: int = 0,
+    memory: int = MEMORY,
     rules: Rules | None = None,
     facts: Mapping[str, Any] | None = None,
     partial: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> NeuronTable:
-    """Weight statistics and ablation effects of every neuron of the last layer, with bootstrap intervals over windows.
+    """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over windows.
 
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
     `jaxconf.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
     default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
-    `engine`: "exact" takes every token of the vocabulary; "adaptive" takes the likely ones, estimates the rest and is within `tolerance`
+    `layer`: its number from 0, "last" or "all"; below the last one everything above is run again for each neuron, which takes far longer.
+    `frozen`: which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.
+    `engine`: for the last layer; "exact" takes every token of the vocabulary; "adaptive" takes the likely ones, estimates the rest and is within `tolerance`
     nats of it at every position, rounding apart (`jaxconf.analysis.adaptive_softmax`); "auto" is adaptive for large vocabularies, where
     that is faster. `k`: size of the effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in
     which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
@@ -76,62 +83,48 @@ def analyze(
     begun = time.perf_counter()
     check_runnable(lm.params)  # before the weights, which can take minutes
     config = lm.config
-    tokens = np.asarray(tokens, np.int32)
     k = null_space_size(config.d_model, k)
     rules = rules or Rules()
     if seed < 0 or bootstrap_draws < 0:
         raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
-    _check_tokens(config, tokens)
     chosen_tolerance = _tolerance(config, engine, tolerance)
-    kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
-    counts = _counts_of(lm, tokens) if counts is None else _checked_counts(config, counts)
+    tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
 
-    freq = frequency(counts)
-    paper = readout(config, lm.params)
-    seen = paper if convention == "paper" else readout(config, lm.params, convention)
     values = spectrum(config, lm.params, convention)
-    columns = weight_columns(config, lm.params, seen, freq, values, k)
+    frames: list[pd.DataFrame] = []
+    audit: dict[str, np.ndarray] = {}
+    for number in _layers(config, layer):
+        columns = weight_columns(config, lm.params, readout(config, lm.params, convention, number), freq, values, k, number)
+        mean, std = activation_moments(lm, tokens, number, memory, progress)
+        folder = None
+        if partial:
+            statistics = [columns[name] for name in sorted(columns)]
+            how = (number, frozen, memory, ablation, ablation_value, chosen_tolerance, seed, mean, std)
+            folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
+        if number == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both")):
+            sums, positions, audit = _effect_sums(
+                lm, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
+            )
+        else:
+            every = {number: one_by_one(config)}
+            sums, positions = rerun_sums(
+                lm, freq, tokens, kept, every, {number: mean}, ablation, ablation_value, frozen, memory, folder, progress
+            )
+        columns |= {"activation_mean": mean, "activation_std": std}
+        for name, (estimate, low, high) in bootstrap(sums, kept.sum(1), SHARES, bootstrap_draws, seed).items():
+            columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
+        frames.append(pd.DataFrame({"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp), **columns}))
 
-    group = _group_size(config.vocab_size, config.d_mlp, tokens.shape[1])
-    mean, std = _activation_moments(lm, tokens, group, progress)
-    if partial:
-        statistics = [columns[name] for name in sorted(columns)]
-        identity = (
-            __version__,
-            config,
-            tokens,
-            kept,
-            counts,
-            group,
-            ablation,
-            ablation_value,
-            chosen_tolerance,
-            seed,
-            mean,
-            std,
-            values.values,
-            *statistics,
-        )
-        partial = _partial_folder(partial, *identity)
-    sums, positions, audit = _effect_sums(
-        lm, paper, freq, tokens, kept, group, ablation, ablation_value, mean, chosen_tolerance, seed, partial, progress
-    )
-    columns |= {"activation_mean": mean, "activation_std": std}
-    per_window = kept.sum(1)
-    for name, (estimate, low, high) in bootstrap(sums, per_window, SHARES, bootstrap_draws, seed).items():
-        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
-
-    n = config.d_mlp
-    frame = pd.DataFrame({"layer": np.full(n, config.n_layers - 1), "neuron": np.arange(n), **columns})
-    frame = rules.apply(frame)
-    if lm.has_tokenizer:
-        positions = positions.assign(token=_in_words(lm, positions["token"]), target=_in_words(lm, positions["target"]))
+    frame = rules.apply(pd.concat(frames, ignore_index=True))
+    positions = in_words(lm, positions)
     frame = frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
     chosen = _spectrum_neurons(frame)
     all_facts = {
         "model": lm.name,
         "revision": lm.revision,
         **shape_facts(config),
+        "layer": _layers(config, layer) if layer == "all" else _layers(config, layer)[0],
+        "frozen_norms": frozen,
         "data": "tokens",
         "data_sha256": digest(tokens),
         "windows": int(tokens.shape[0]),
@@ -141,13 +134,13 @@ def analyze(
         "convention_notes": convention_notes(config) if convention == "paper" else [],
         "ablation": ablation,
         "ablation_value": ablation_value,
-        **_engine_facts(chosen_tolerance, audit, int(kept.sum()) * config.d_mlp),
+        **_engine_facts(chosen_tolerance if audit else None, audit, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
         "bootstrap": bootstrap_draws,
         "counts": "the analysed windows",
         "counts_sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
-        "rho_chance_of_one": chance_rho(k, len(values.values), n)[1],
+        "rho_chance_of_one": chance_rho(k, len(values.values), config.d_mlp)[1],
         "rules": dataclasses.asdict(rules),
         "loss": float(positions["loss"].mean()),
         "entropy": float(positions["entropy"].mean()),
@@ -158,9 +151,29 @@ def analyze(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **(facts or {}),
     }
-    directions = cosines(np.asarray(seen.w_out)[chosen], values)
-    names = [f"{config.n_layers - 1}.{i}" for i in chosen]
-    return NeuronTable(frame, all_facts, values.values, directions, names, positions)
+    writes = [np.asarray(readout(config, lm.params, convention, number).w_out)[neuron] for number, neuron in chosen]
+    names = [f"{number}.{neuron}" for number, neuron in chosen]
+    return NeuronTable(frame, all_facts, values.values, cosines(np.stack(writes), values), names, positions)
+
+
+def _layers(config: DecoderConfig, layer: int | Literal["last", "all"]) -> list[int]:
+    if layer == "all":
+        return list(range(config.n_layers))
+    number = config.n_layers - 1 if layer == "last" else layer
+    if not isinstance(number, int) or not 0 <= number < config.n_layers:
+        raise InputError(f"layer is {layer!r}; give a number from 0 to {config.n_layers - 1}, last or all")
+    return [number]
+
+
+def prepared(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray | None, counts: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frequency]:
+    """Windows, kept positions with a token after them, token counts and frequencies, as `analyze` takes them, checked or by default."""
+    tokens = np.asarray(tokens, np.int32)
+    _check_tokens(lm.config, tokens)
+    kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
+    counts = _counts_of(lm, tokens) if counts is None else _checked_counts(lm.config, counts)
+    return tokens, kept, counts, frequency(counts)
 
 
 def _tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float | None:
@@ -254,28 +267,32 @@ def weight_statistics(
 
 
 def weight_columns(
-    config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int
+    config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
-    """What the weights alone say of the last layer: column → [n], named as in `jaxconf.table.COLUMNS`."""
+    """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.table.COLUMNS`."""
     columns = {name: np.asarray(value) for name, value in vocabulary_statistics(seen, freq.u).items()}
     columns["rho"] = rho(np.asarray(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
-    columns["weight_cost"] = np.asarray(weight_cost(config, params))
+    columns["weight_cost"] = np.asarray(weight_cost(config, params, layer))
     return columns
 
 
-def _group_size(vocab_size: int, n_neurons: int, length: int) -> int:
-    """Windows that are worked on together: as many as keep their logits and their effects within MEMORY."""
-    return max(1, MEMORY // (4 * length * max(vocab_size, len(METRICS) * n_neurons)))
+def _sizes(config: DecoderConfig, length: int, memory: int) -> tuple[int, int]:
+    """How many windows are run together, and how many of their positions are ablated together."""
+    rows = max(1, memory // (4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)))
+    window = 4 * length * (8 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
+    return max(1, min(memory // window, rows // length)), rows
 
 
 def _groups(tokens: np.ndarray, group: int) -> list[np.ndarray]:
     return [tokens[i : i + group] for i in range(0, len(tokens), group)]
 
 
-def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+def _padded(rows: Any, size: int) -> Any:
     """Rows repeated up to `size`, so that every group has one shape and compiles once."""
-    return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
+    if len(rows) == size:
+        return rows
+    return (np if isinstance(rows, np.ndarray) else jnp).pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -290,18 +307,21 @@ def _last_layer(config: DecoderConfig, params: Params, tokens: jax.Array) -> tup
     return x, h, PostNorm(*post) if post else None
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _moments(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    h = _last_layer(config, params, tokens)[1].reshape(-1, config.d_mlp)
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> tuple[jax.Array, jax.Array]:
+    site = f"blocks.{layer}.mlp.hook_post"
+    h = forward(config, params, tokens, capture=[site], stop_at_layer=layer + 1).captured[site].astype(jnp.float32)
+    h = h.reshape(-1, config.d_mlp)
     mean = h.mean(0)
     return mean, jnp.square(h - mean).sum(0)
 
 
-def _activation_moments(lm: LanguageModel, tokens: np.ndarray, group: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and (population) standard deviation of every neuron over all tokens, float64 [n]; groups are merged by Chan's formula."""
+def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and (population) standard deviation of every neuron of a layer over all tokens, float64 [n]; groups are merged by Chan's formula."""
+    group, _ = _sizes(lm.config, tokens.shape[1], memory)
     count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
     for rows in _groups(tokens, group):
-        more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, rows))
+        more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, rows, layer))
         away = more_mean - mean
         squares += more_squares + away**2 * count * more / (count + more)
         mean += away * more / (count + more)
@@ -312,16 +332,15 @@ def _activation_moments(lm: LanguageModel, tokens: np.ndarray, group: int, progr
 
 def _effect_sums(
     lm: LanguageModel,
-    paper: Readout,
     freq: Frequency,
     tokens: np.ndarray,
     kept: np.ndarray,
-    group: int,
     ablation: Ablation,
     ablation_value: float,
     mean: np.ndarray,
     tolerance: float | None,
     seed: int,
+    memory: int,
     partial: Path | None,
     progress: Progress,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame, dict[str, np.ndarray]]:
@@ -330,36 +349,42 @@ def _effect_sums(
 
     Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
     """
+    group, rows = _sizes(lm.config, tokens.shape[1], memory)
     group = min(group, len(tokens))
-    rows = max(int(mask.sum()) for mask in _groups(kept, group))
-    mean32 = jnp.asarray(mean, jnp.float32)
+    most = max(int(mask.sum()) for mask in _groups(kept, group))
+    rows = min(rows, most)
+    paper, mean32 = readout(lm.config, lm.params), jnp.asarray(mean, jnp.float32)
 
     def compute(batch: np.ndarray, window: np.ndarray, position: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        target = batch[window, position + 1]
+        places = np.stack([window, position, batch[window, position + 1]], 1) if len(window) else np.zeros((1, 3), np.int64)
+        x, delta, post = _rows(lm.config, lm.params, _padded(batch, group), _padded(places, most)[:, :2], mean32, ablation, ablation_value)
+        parts = [block(slice(i, i + rows), places, x, delta, post, len(window), rng) for i in range(0, len(places), rows)]
+        sums, before, audits = zip(*parts, strict=True)
+        found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in METRICS}
+        found |= {name: np.concatenate([getattr(part, name) for part in before])[: len(window)] for name in Position._fields}
+        if tolerance is not None:
+            worst = {name: np.max([getattr(part, name) for part in audits], keepdims=True) for name in Audit._fields}
+            found |= {**worst, "redone": np.sum([part.redone for part in audits], keepdims=True)}
+        return found
+
+    def block(some: slice, places: np.ndarray, x: jax.Array, delta: jax.Array, post: PostNorm | None, count: int, rng: Any) -> Any:
+        real = len(places[some]) if count else 0
         member = np.zeros((group, rows), np.float32)
-        member[window, np.arange(len(window))] = 1
-        places = _padded(np.stack([window, position, target], 1), rows) if len(window) else np.zeros((rows, 3), np.int64)
-        x, delta, post = _rows(lm.config, lm.params, _padded(batch, group), places[:, :2], mean32, ablation, ablation_value)
-        audited = rng.integers(max(1, len(window)), size=AUDITED[0]), rng.integers(lm.config.d_mlp, size=AUDITED[1])
-        adaptive = None if tolerance is None else Adaptive(tolerance, audited)
-        total, before, audit = _compiled_effects()(lm.config, paper, freq, x, delta, places[:, 2], member, post, adaptive)
-        sums = {name: np.asarray(value)[: len(batch)] for name, value in total.items()}
-        sums |= {name: np.asarray(value)[: len(window)] for name, value in before._asdict().items()}
-        return sums | ({} if audit is None else {name: np.asarray(value)[None] for name, value in audit._asdict().items()})
+        member[places[some][:real, 0], np.arange(real)] = 1
+        adaptive = None
+        if tolerance is not None:
+            adaptive = Adaptive(tolerance, (rng.integers(max(1, real), size=AUDITED[0]), rng.integers(lm.config.d_mlp, size=AUDITED[1])))
+        x, delta, post = jax.tree.map(lambda y: _padded(y[some], rows), (x, delta, post))
+        return jax.device_get(
+            _compiled_effects()(lm.config, paper, freq, x, delta, _padded(places[some], rows)[:, 2], member, post, adaptive)
+        )
 
     found, places = [], []
     for begin in range(0, len(tokens), group):
         batch, mask = tokens[begin : begin + group], kept[begin : begin + group]
         window, position = np.nonzero(mask)
-        file = partial / f"{begin}.npz" if partial else None
-        if file and file.is_file():
-            with np.load(file) as saved:
-                found.append(dict(saved))
-        else:
-            found.append(compute(batch, window, position, np.random.default_rng([seed, begin])))
-            if file:
-                with replacing(file) as path, path.open("wb") as out:
-                    np.savez(out, **found[-1])
+        computed = functools.partial(compute, batch, window, position, np.random.default_rng([seed, begin]))
+        found.append(kept_part(partial / f"{begin}.npz" if partial else None, computed))
         token, target = batch[window, position], batch[window, position + 1]
         places.append(pd.DataFrame({"window": begin + window, "position": position, "token": token, "target": target}))
         progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
@@ -367,16 +392,6 @@ def _effect_sums(
     positions = pd.concat(places, ignore_index=True).assign(**{name: joined[name] for name in Position._fields})
     audit = {} if tolerance is None else {name: joined[name] for name in Audit._fields}
     return {name: joined[name] for name in METRICS}, positions, audit
-
-
-def _partial_folder(parent: Path, *parts: Any) -> Path:
-    """A folder in `parent` named after everything that the effects depend on, so that no other run's groups are ever taken for these."""
-    key = hashlib.sha256()
-    for part in parts:
-        key.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
-    folder = parent / key.hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @functools.partial(jax.jit, static_argnames=("config", "ablation"))
@@ -402,11 +417,17 @@ def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position, A
     return jax.jit(effects, static_argnames="config", compiler_options=compiler_options())
 
 
-def _in_words(lm: LanguageModel, ids: pd.Series) -> pd.Series:
-    return ids.map({token: lm.tokenizer.token(token) for token in ids.unique()})
+def in_words(lm: LanguageModel, positions: pd.DataFrame) -> pd.DataFrame:
+    """With the columns token and target as text, if the model has a tokenizer."""
+    if not lm.has_tokenizer:
+        return positions
+    ids = set(positions["token"]) | set(positions["target"])
+    words = {token: lm.tokenizer.token(token) for token in ids}
+    return positions.assign(token=positions["token"].map(words), target=positions["target"].map(words))
 
 
-def _spectrum_neurons(frame: pd.DataFrame) -> list[int]:
-    """The neurons whose cosines with the singular vectors are kept: entropy neurons by ρ, filled up to six with the highest ρ."""
+def _spectrum_neurons(frame: pd.DataFrame) -> list[tuple[int, int]]:
+    """(layer, neuron) of those whose cosines with the singular vectors are kept: entropy neurons by ρ, filled up to six with the highest ρ."""
     ranked = frame.sort_values(["is_entropy_neuron", "rho"], ascending=False)
-    return ranked["neuron"].head(max(6, int(frame["is_entropy_neuron"].sum()))).tolist()
+    top = ranked.head(max(6, int(frame["is_entropy_neuron"].sum())))
+    return list(zip(top["layer"].tolist(), top["neuron"].tolist(), strict=True))

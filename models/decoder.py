@@ -250,13 +250,13 @@ def final_norm_name(config: DecoderConfig) -> str:
 def final_norm(config: DecoderConfig, params: Params) -> Params:
     """The parameters of the norm before the unembedding, which may be none."""
     if config.norm_place == "sum":
-        return last_layer_norm(params, "ln2")
+        return layer_norm(params, "ln2", -1)
     return params.get("ln_final", {})
 
 
-def last_layer_norm(params: Params, name: str) -> Params:
-    """The last layer's parameters of one of its norms, which may be none."""
-    return {leaf: value[-1] for leaf, value in params["blocks"].get(name, {}).items()}
+def layer_norm(params: Params, name: str, layer: int) -> Params:
+    """A layer's parameters of one of its norms, which may be none."""
+    return {leaf: value[layer] for leaf, value in params["blocks"].get(name, {}).items()}
 
 
 @functools.cache

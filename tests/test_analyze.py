@@ -50,14 +50,14 @@ OTHERS = {"capped": "gemma2", "summed": "opt-summed"}
 EVERY_FAMILY = {cases.CASES[name]["model_type"]: name for name in cases.CASES}
 
 
-def random_model(kind: str, seed: int = 0) -> LanguageModel:
-    """Parameters of a size that gives confident predictions, no gain or bias at its default."""
-    if kind not in HF | HF_LARGE:
+def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageModel:
+    """Parameters of a size that gives confident predictions, no gain or bias at its default; of `hf`, or of what the kind is here."""
+    if hf is None and kind not in HF | HF_LARGE:
         config, params = cases.decoder(OTHERS.get(kind, kind))
         return LanguageModel(
             config, jax.tree.map(jnp.asarray, params), f"random {kind}", None, Path(), {"bos_token_id": 0, "eos_token_id": 0}
         )
-    hf = (HF | HF_LARGE)[kind]
+    hf = hf or (HF | HF_LARGE)[kind]
     config = config_from_hf(hf)
     rng = np.random.default_rng(seed)
     params = {leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)}
@@ -84,29 +84,35 @@ def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, 
     }
 
 
-def rerun(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced) -> pd.DataFrame:
-    """The table's effect columns by the definitions: set one neuron, run the whole model again, subtract."""
-    config, last = lm.config, f"blocks.{lm.config.n_layers - 1}.mlp.hook_post"
+def rerun(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced, layer: int = -1, frozen=(), sets=None
+) -> pd.DataFrame:
+    """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again, subtract.
+
+    `frozen`: norms that keep their scale beside the final one.
+    """
+    config, last = lm.config, f"blocks.{layer % lm.config.n_layers}.mlp.hook_post"
+    sets = np.eye(config.d_mlp, dtype=bool) if sets is None else sets
     target, mask = tokens[:, 1:], kept[:, :-1] & True
     f = (counts + 1) / (counts + 1).sum()
     v_freq = np.log(f) - np.log(f).mean()
     u = v_freq / np.linalg.norm(v_freq)
 
-    norm = f"{final_norm_name(config)}.hook_scale"
-    run = jax.jit(functools.partial(forward, config, capture=(last, norm)))
+    norms = [f"{final_norm_name(config)}.hook_scale", *frozen]
+    run = jax.jit(functools.partial(forward, config, capture=(last, *norms)))
     before = run(lm.params, tokens)
-    h, scale = before.captured[last], before.captured[norm]
+    h = before.captured[last]
     values = replaced(np.asarray(h))
 
     @jax.jit
     @jax.vmap
-    def edited(n, value):
-        edit = {last: Replace(h.at[:, :, n].set(value))}
+    def edited(members):
+        edit = {last: Replace(jnp.where(members, values, h))}
         total = forward(config, lm.params, tokens, edits=edit).logits
-        frozen = forward(config, lm.params, tokens, edits={**edit, norm: Replace(scale)}).logits
-        return total, frozen
+        scales = {norm: Replace(before.captured[norm]) for norm in norms}
+        return total, forward(config, lm.params, tokens, edits={**edit, **scales}).logits
 
-    totals, frozens = edited(jnp.arange(config.d_mlp), jnp.moveaxis(jnp.asarray(values), -1, 0))
+    totals, frozens = edited(jnp.asarray(sets))
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)
     rows = []
@@ -340,53 +346,58 @@ def test_positions_are_the_unablated_models_own_figures():
     np.testing.assert_array_equal(table.positions["target"], tokens[where[0], where[1] + 1])
 
 
-def test_the_result_does_not_depend_on_how_windows_are_grouped(monkeypatch):
-    lm = random_model("layer")
-    tokens = windows_for(lm, count=5)
-    whole = analyze(lm, tokens, seed=4, bootstrap_draws=30)
-    monkeypatch.setattr("jaxconf.measure.MEMORY", 1)
-    single = analyze(lm, tokens, seed=4, bootstrap_draws=30)
+A_WINDOW = 300_000  # bytes of memory in which the positions of one window fit, but not of two
+
+
+@pytest.mark.parametrize(("kind", "engine"), [("layer", "exact"), ("capped", "exact"), ("large", "adaptive")])
+@pytest.mark.parametrize("memory", [A_WINDOW, 1])
+def test_little_memory_gives_the_same_numbers(kind, engine, memory):
+    lm = random_model(kind)
+    tokens = windows_for(lm, count=3)
+    whole = analyze(lm, tokens, seed=4, engine=engine, bootstrap_draws=30)
+    little = analyze(lm, tokens, seed=4, engine=engine, bootstrap_draws=30, memory=memory)
     for column in whole.frame:
-        np.testing.assert_allclose(whole.frame[column], single.frame[column], atol=1e-4, err_msg=column)
+        np.testing.assert_allclose(whole.frame[column], little.frame[column], atol=1e-4, err_msg=column)
+    pd.testing.assert_frame_equal(whole.positions, little.positions, atol=1e-5)
+    if engine == "adaptive":
+        assert whole.facts["pairs_redone"] == little.facts["pairs_redone"]
 
 
 def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxconf.measure.MEMORY", 1)  # every window is a group
     lm = random_model("layer")
     tokens = windows_for(lm, count=4)
-    whole = analyze(lm, tokens, bootstrap_draws=10)
+    whole = analyze(lm, tokens, bootstrap_draws=10, memory=A_WINDOW)
 
     def stop(what: str, done: int, total: int) -> None:
         if what == "effects" and done == 2 * tokens.shape[1]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, progress=stop)
+        analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, memory=A_WINDOW, progress=stop)
     assert len(list(tmp_path.glob("*/*.npz"))) == 2
 
     computed = []
     compiled = measure._compiled_effects()
     monkeypatch.setattr("jaxconf.measure._compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a))
-    resumed = analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path)
+    resumed = analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, memory=A_WINDOW)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
     pd.testing.assert_frame_equal(resumed.positions, whole.positions)
     other = {"ablation": "zero"}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
     for change in other:  # what a group was computed for is part of its name
         computed.clear()
-        analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, **change)
+        analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW, **change)
         assert len(computed) == 4
     computed.clear()
-    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, partial=tmp_path)
+    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW)
     assert len(computed) == 4
 
 
 def test_groups_of_windows_compile_once(monkeypatch):
-    monkeypatch.setattr("jaxconf.measure.MEMORY", 1)
     counted = jax.jit(chex.assert_max_traces(effects, n=1), static_argnames="config")
     monkeypatch.setattr("jaxconf.measure._compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
-    analyze(lm, windows_for(lm, count=4, length=16), bootstrap_draws=0)
+    analyze(lm, windows_for(lm, count=4, length=24), bootstrap_draws=0, memory=A_WINDOW)
 
 
 def test_conventions_change_weight_statistics_and_not_effects():

@@ -99,6 +99,24 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
 
 
+def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--bootstrap-draws", 9)
+    run(*arguments, "--layer", "all", "--set", "0.1,0.2", "--set", "0.3", "--controls", 3, "--per-token", "0.3,0.5", "--memory", "300KB")
+    assert NeuronTable.load(out).facts["layer"] == [0]
+    sets = pd.read_parquet(out / "sets.parquet")
+    assert sets["neurons"][[0, 4]].tolist() == ["0.1,0.2", "0.3"]
+    assert len(sets) == 8
+    assert pd.read_parquet(out / "per_token.parquet")["neuron"].unique().tolist() == ["0.3", "0.5"]
+    said = capsys.readouterr().out
+    assert "2 neurons ablated together: 0.1,0.2" in said
+    assert "Chance level of rho in layer 0" in said
+    run(*arguments, "--force", "--layer", 0, "--frozen", "all")
+    assert NeuronTable.load(out).facts["frozen_norms"] == "all"
+    assert not (out / "sets.parquet").exists()
+    assert not (out / "per_token.parquet").exists()
+
+
 def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
     file, out = tmp_path / "counts.npy", tmp_path / "run"
     run("unigram", model, "--data", text, "--out", file)
@@ -171,6 +189,11 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys):
     assert "nothing.txt" in refusal(capsys, *arguments, "--data", tmp_path / "nothing.txt", *run_out)
     assert "--tokens" in refusal(capsys, "analyze", model, "--tokens", 0, "--data", text, *run_out)
     assert "is a folder" in refusal(capsys, "unigram", model, "--data", text, "--out", tmp_path, "--force")
+    assert "such as 4GB" in refusal(capsys, *arguments, "--data", text, "--memory", "much", *run_out)
+    assert "no neuron 9.0" in refusal(capsys, *arguments, "--data", text, "--set", "9.0", *run_out)
+    assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
+    assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
+    assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
     assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
     assert not (tmp_path / "run").exists()
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)

@@ -73,3 +73,21 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
     console.print(grid)
     if len(rows) > MOST_ROWS:
         console.print(f"and {len(rows) - MOST_ROWS:,} more", highlight=False)
+
+
+def print_sets(effects: pd.DataFrame, console: Console) -> None:
+    """Prints what `jaxconf.ablate_sets` found: each set beside the middle of its random sets, and how many of them it exceeds."""
+    for _, rows in effects.groupby("set"):
+        own, controls = rows.iloc[0], rows.iloc[1:]
+        console.print()
+        console.print(Text(f"{own['size']:,} neurons ablated together: {own['neurons']}", style="bold"))
+        table = Table(box=None, padding=(0, 1))
+        for name in ("", "the set", "95% interval", f"median of {len(controls)} random sets", "random sets below"):
+            table.add_column(name, justify="left" if not name else "right")
+        for column in ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change"):
+            interval = f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}"
+            middle = number(controls[column].median()) if len(controls) else ""
+            table.add_row(
+                column, number(own[column]), interval, middle, f"{(controls[column] < own[column]).sum()}" if len(controls) else ""
+            )
+        console.print(table)

@@ -1,0 +1,197 @@
+"""Effects of neurons in any layer, and of sets of neurons, by running what lies above them again.
+
+Letters: s window, t position, c set of neurons, n neuron.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablation import Ablation, ablated
+from jaxconf.analysis.effects import METRICS, Position, metrics
+from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.rerun import Frozen, rerun
+from jaxconf.analysis.whole_logits import Changes, Figures
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params, forward
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.partial import kept_part
+from jaxconf.progress import Progress
+
+Sets = Mapping[int, np.ndarray]
+"""Layer → which of its neurons are ablated, bool [c n]."""
+
+
+def rerun_sums(
+    lm: LanguageModel,
+    freq: Frequency,
+    tokens: np.ndarray,
+    kept: np.ndarray,
+    sets: Sets,
+    means: Mapping[int, np.ndarray],
+    ablation: Ablation,
+    ablation_value: float,
+    frozen: Frozen,
+    memory: int,
+    partial: Path | None,
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Each of METRICS summed over the kept positions of every window, [s c], and the unablated figures of every kept position.
+
+    `means`: layer → its neurons' mean activations. `memory`: bytes that the sets which run together may take.
+    """
+    config, layers, (S, T) = lm.config, tuple(sorted(sets)), tokens.shape
+    count = len(sets[layers[0]])
+    size = _bytes_of_a_set(config, T)
+    group = int(np.clip(memory // size, 1, S))
+    chunk = int(np.clip(memory // (size * group), 1, count))
+    mean = {layer: jnp.asarray(means[layer], jnp.float32) for layer in layers}
+
+    def of_group(begin: int) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+        rows = np.minimum(np.arange(begin, begin + group), S - 1)  # the last group repeats a window, so that all have one shape
+        real = np.arange(begin, begin + group) < S
+        batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
+
+        @functools.cache
+        def entering() -> Any:
+            return _entering(config, layers, lm.params, batch, mean, ablation, ablation_value)
+
+        def compute(first: int) -> dict[str, np.ndarray]:
+            some = np.minimum(np.arange(first, first + chunk), count - 1)
+            chosen = {layer: sets[layer][some] for layer in layers}
+            resid, values, _ = entering()
+            total, before = _sums(config, lm.params, freq, resid, values, target, mask, chosen, frozen)
+            sums = {name: np.asarray(value).T[real, : count - first] for name, value in total.items()}
+            return sums | {name: np.asarray(value)[mask] for name, value in before._asdict().items()}
+
+        parts = []
+        for first in range(0, count, chunk):
+            parts.append(kept_part(partial / f"{begin}-{first}.npz" if partial else None, functools.partial(compute, first)))
+            done = begin * count + min(first + chunk, count) * int(real.sum())
+            progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, S * T)
+        window, position = np.nonzero(mask)
+        place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
+        figures = {name: parts[0][name] for name in Position._fields}
+        return {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}, pd.DataFrame({**place, **figures})
+
+    found, places = zip(*map(of_group, range(0, S, group)), strict=True)
+    return {name: np.concatenate([part[name] for part in found]) for name in METRICS}, pd.concat(places, ignore_index=True)
+
+
+def token_effects(
+    lm: LanguageModel,
+    freq: Frequency,
+    tokens: np.ndarray,
+    kept: np.ndarray,
+    layer: int,
+    neurons: Sequence[int],
+    mean: np.ndarray,
+    ablation: Ablation,
+    ablation_value: float,
+    frozen: Frozen,
+    memory: int,
+    progress: Progress,
+) -> pd.DataFrame:
+    """What ablating each of these neurons of a layer does at every kept position: a row for each neuron and position.
+
+    Columns `neuron` ("layer.index"), `window`, `position`, `token`, `target`, `activation`, and of the model as it is and with the neuron
+    ablated, in nats, `loss`, `loss_ablated`, `loss_ablated_ln_frozen`, `entropy`, `entropy_ablated`, `reciprocal_rank` and
+    `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
+    """
+    config, (S, T) = lm.config, tokens.shape
+    chunk = int(np.clip(memory // _bytes_of_a_set(config, T), 1, len(neurons)))
+    means, rows = {layer: jnp.asarray(mean, jnp.float32)}, []
+    for window in range(S):
+        position = np.nonzero(kept[window])[0]
+        batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
+        resid, values, h = _entering(config, (layer,), lm.params, batch, means, ablation, ablation_value)
+        for first in range(0, len(neurons), chunk):
+            some = np.asarray([*neurons[first : first + chunk], *[neurons[-1]] * (first + chunk - len(neurons))])
+            masks = {layer: np.arange(config.d_mlp) == some[:, None]}
+            change, before = jax.device_get(_changes(config, lm.params, freq, resid, values, target, masks, frozen))
+            for at, neuron in enumerate(neurons[first : first + chunk]):
+                loss, entropy, reciprocal = (x[0, position] for x in (before.loss, before.entropy, 1 / before.rank))
+                moved = {name: value[at, 0, position] for name, value in change._asdict().items()}
+                columns = {
+                    "neuron": f"{layer}.{neuron}",
+                    "window": window,
+                    "position": position,
+                    "token": batch[0, position],
+                    "target": target[0, position],
+                    "activation": np.asarray(h[layer][0, position, neuron]),
+                    "loss": loss,
+                    "loss_ablated": loss + moved["loss"],
+                    "loss_ablated_ln_frozen": loss + moved["loss_ln_frozen"],
+                    "entropy": entropy,
+                    "entropy_ablated": entropy + moved["entropy"],
+                    "reciprocal_rank": reciprocal,
+                    "reciprocal_rank_ablated": reciprocal + moved["reciprocal_rank"],
+                }
+                rows.append(pd.DataFrame(columns))
+        progress(f"tokens of layer {layer}", (window + 1) * T, S * T)
+    return pd.concat(rows, ignore_index=True)
+
+
+def _bytes_of_a_set(config: DecoderConfig, length: int) -> int:
+    """What an ablated set holds of each window: some six logits, the widest of the activations, the scores of a block of queries."""
+    return 4 * length * (6 * config.vocab_size + 12 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
+
+
+def one_by_one(config: DecoderConfig) -> np.ndarray:
+    """Every neuron of a layer as a set of its own, bool [n n]."""
+    return np.eye(config.d_mlp, dtype=bool)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layers", "ablation"))
+def _entering(
+    config: DecoderConfig,
+    layers: tuple[int, ...],
+    params: Params,
+    tokens: jax.Array,
+    mean: dict[int, jax.Array],
+    ablation: Ablation,
+    ablation_value: float,
+) -> tuple[jax.Array, dict[int, jax.Array], dict[int, jax.Array]]:
+    """The stream that enters the first of the layers [s t d], what the activations of each are set to, [s t n], and what they are."""
+    first = f"blocks.{layers[0]}.hook_resid_pre"
+    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
+    captured = forward(config, params, tokens, capture=[first, *sites.values()], stop_at_layer=layers[-1] + 1).captured
+    h = {layer: captured[site] for layer, site in sites.items()}
+    return captured[first], {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}, h
+
+
+@functools.partial(jax.jit, static_argnames=("config", "frozen"))
+def _changes(
+    config: DecoderConfig,
+    params: Params,
+    freq: Frequency,
+    resid: jax.Array,
+    values: dict[int, jax.Array],
+    target: jax.Array,
+    sets: dict[int, jax.Array],
+    frozen: Frozen,
+) -> tuple[Changes, Figures]:
+    return rerun(config, params, freq, resid, target, values, sets, frozen)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "frozen"))
+def _sums(
+    config: DecoderConfig,
+    params: Params,
+    freq: Frequency,
+    resid: jax.Array,
+    values: dict[int, jax.Array],
+    target: jax.Array,
+    kept: jax.Array,
+    sets: dict[int, jax.Array],
+    frozen: Frozen,
+) -> tuple[dict[str, jax.Array], Position]:
+    change, before = rerun(config, params, freq, resid, target, values, sets, frozen)
+    sums = {name: jnp.where(kept, value, 0).sum(-1) for name, value in metrics(change).items()}  # c s
+    return sums, Position(before.loss, before.entropy, before.kl_freq)
