@@ -101,11 +101,12 @@ class _Series(NamedTuple):
 def adaptive_softmax(
     rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary, lse: jax.Array, tolerance: jax.Array | float
 ) -> tuple[Sums, Certainty]:
-    """As `ablated_softmax`, for more than HEAD tokens; `lse` [t] is log Σ e^ℓ of the unablated logits. Every lse and entropy lies within `tolerance` nats (rounding
-    apart), whether the top token changes is exact, and so is the target's rank, but where `rr_bound` is not 0.
+    """As `ablated_softmax`, for a vocabulary of more than HEAD tokens; `lse` [t] is log Σ e^ℓ of the unablated logits.
+
+    Every lse and entropy lies within `tolerance` nats, rounding apart; whether the top token changes is exact, and so is the target's rank,
+    but where `rr_bound` is not 0.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
-    K = HEAD
     block_n = min(max(LANES, MATRIX // V // LANES * LANES), N)
     block_t = min(BLOCK_T, 2 ** (T - 1).bit_length())
     block_k = min(block_t, 2 ** max(0, (CELLS // block_n).bit_length() - 1))  # a power of 2, which divides block_t
@@ -118,7 +119,7 @@ def adaptive_softmax(
     named, inv, lse = jax.tree.map(lambda x: x[:, None], (named_tokens(rows), rows.inv, lse))
     same = named.ids[0] == named.ids[1]
     rest = without_named(rows)
-    ids = lax.top_k(rows.A * inv + vocabulary.b, K)[1]  # t k
+    ids = lax.top_k(rows.A * inv + vocabulary.b, HEAD)[1]  # t k
     tail = rest.at[t, ids].set(FAR / inv)
     alone = _alone(rows, tail, vocabulary, lse)
 
@@ -126,7 +127,7 @@ def adaptive_softmax(
         return x.reshape(-1, block, *x.shape[1:])
 
     def by_chunk(x: jax.Array) -> jax.Array:  # of what every position's head has, [t k]
-        return x.reshape(-1, block_k, K // UNROLL, UNROLL).transpose(0, 2, 3, 1)
+        return x.reshape(-1, block_k, HEAD // UNROLL, UNROLL).transpose(0, 2, 3, 1)
 
     head = rest[t, ids], None if rows.P is None else rows.P[t, ids], ids, vocabulary.b[ids], vocabulary.u[ids]
     head = jax.tree.map(by_chunk, head)
@@ -166,12 +167,13 @@ def adaptive_softmax(
         raw = jax.tree.map(lambda x: x.reshape(size_t, block_n), raw)
         products = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -3).reshape(*x.shape[1:-2], size_t, block_n), products)
         series = _series(alone, products, M_range, cells, inv)
-        sums, certainty = _joined(raw, series, alone, lse, z_top, z_target, same, V - K)
-        bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 2 / K)
+        sums, certainty = _joined(raw, series, alone, lse, z_top, z_target, same, V - HEAD)
+        bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 2 / HEAD)
         bad &= (t < T) & (cells.write != 0)
         return _redone(sums, certainty, bad, every, named, inv, cells, M[:V], vocabulary)
 
-    found = lax.map(neurons, (pad(w, size_n, d).reshape(-1, block_n, d), cells))  # n-blocks t n
+    with jax.default_matmul_precision("highest"):
+        found = lax.map(neurons, (pad(w, size_n, d).reshape(-1, block_n, d), cells))  # n-blocks t n
     return jax.tree.map(lambda x: x.transpose(1, 0, 2).reshape(size_t, size_n)[:T, :N], found)
 
 
