@@ -6,7 +6,7 @@ Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 
@@ -19,42 +19,55 @@ from jaxconf.models.sites import Ablate, Edit, Replace
 Frozen = Literal["final", "all"]
 
 
+class Unablated(NamedTuple):
+    """What the sets are compared with."""
+
+    logits: jax.Array  # s t v
+    figures: Figures  # s t
+    scales: dict[str, jax.Array]  # site of a norm that is to be frozen → its scale
+
+
+def unablated(
+    config: DecoderConfig, params: Params, frequency: Frequency, resid: jax.Array, target: jax.Array, layer: int, frozen: Frozen = "final"
+) -> Unablated:
+    """The model as it is, from the stream `resid` [s t d] that enters `layer`. `target` int [s t]: the token that follows. In nats."""
+    sites = [site for site in site_shapes(config) if site.endswith("hook_scale") and _above(config, site, layer, frozen)]
+    with jax.default_matmul_precision("highest"):
+        output = forward(config, params, resid, start_at_layer=layer, capture=sites)
+        assert output.logits is not None
+        return Unablated(output.logits, figures(output.logits, frequency, target), output.captured)
+
+
 def rerun(
     config: DecoderConfig,
     params: Params,
     frequency: Frequency,
     resid: jax.Array,
     target: jax.Array,
+    before: Unablated,
     values: Mapping[int, jax.Array],
     sets: Mapping[int, jax.Array],
-    frozen: Frozen = "final",
-) -> tuple[Changes, Figures]:
-    """What each set of neurons changes, [c s t], and the unablated figures, [s t]; nats.
+) -> Changes:
+    """What each set of neurons changes, [c s t]; nats.
 
-    `resid` [s t d]: the stream that enters the first of the layers in `values`. `target` int [s t]: the token that follows. `values`: layer →
-    what its activations are set to, [s t n]; `sets`: layer → bool [c n], which of them are.
+    `resid` and `target` as `before` was made of. `values`: layer → what its activations are set to, [s t n]; `sets`: layer → bool [c n],
+    which of them are. The first of these layers is the one that `resid` enters.
     """
-    first = min(values)
-    scales = [site for site in site_shapes(config) if site.endswith("hook_scale") and _above(config, site, first, frozen)]
-    unablated = forward(config, params, resid, start_at_layer=first, capture=scales)
-    z0 = unablated.logits
-    assert z0 is not None
-    before = figures(z0, frequency, target)
-    norms: dict[str, Edit] = {site: Replace(unablated.captured[site]) for site in scales}
+    norms: dict[str, Edit] = {site: Replace(scale) for site, scale in before.scales.items()}
 
     def one(masks: Mapping[int, jax.Array]) -> Changes:
         def after(edits: Mapping[str, Edit]) -> jax.Array:
             ablated = {f"blocks.{layer}.mlp.hook_post": Ablate(masks[layer], value) for layer, value in values.items()}
-            logits = forward(config, params, resid, start_at_layer=first, edits={**edits, **ablated}).logits
+            logits = forward(config, params, resid, start_at_layer=min(values), edits={**edits, **ablated}).logits
             assert logits is not None
             return logits
 
         te, ln = after({}), after(norms)
-        fr = te + ((z0 - te) @ frequency.u)[..., None] * frequency.u
-        return changes(before, *(figures(z, frequency, target) for z in (te, ln, fr)))
+        fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
+        return changes(before.figures, *(figures(z, frequency, target) for z in (te, ln, fr)))
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(dict(sets)), before
+        return jax.vmap(one)(dict(sets))
 
 
 def _above(config: DecoderConfig, site: str, layer: int, frozen: Frozen) -> bool:

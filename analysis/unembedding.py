@@ -4,6 +4,7 @@ Letters: d model width, n neuron, v vocabulary, D singular directions that count
 with TransformerLens's fold_ln, center_writing_weights and center_unembed.
 """
 
+import dataclasses
 import functools
 from typing import Literal, NamedTuple
 
@@ -32,10 +33,9 @@ class Readout:
     write_gain: jax.Array | float  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
 
 
-@functools.partial(jax.jit, static_argnames=("config", "convention", "layer"))
-def readout(config: DecoderConfig, params: Params, convention: Convention = "paper", layer: int = -1) -> Readout:
-    """A layer's readout, float32: for all but the last one it says where the neurons write, and other layers come between. Changes
-    nothing in `params`.
+@functools.partial(jax.jit, static_argnames=("config", "convention"))
+def readout(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Readout:
+    """The last layer's readout, float32. Changes nothing in `params`.
 
     "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in, as is the gain
     of a norm behind the MLP, into the write directions; LayerNorm models lose the mean over d of each column of W_U and of each write
@@ -44,19 +44,33 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
     """
     W_U = unembedding(config, params).astype(jnp.float32)
     b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
-    w_mlp = params["blocks"]["mlp"]["w_out"][layer].astype(jnp.float32)
+    writes = _writes(config, params, convention, -1)
     if convention == "raw":
-        return Readout(W_U, b_U, w_mlp, w_mlp, 1.0)
-    write_gain: jax.Array | float = config.residual_scale
-    if config.norm_place in ("post", "both"):
-        write_gain = write_gain * gain(config, layer_norm(params, "ln2_post", layer))
+        return Readout(W_U, b_U, *writes)
     with jax.default_matmul_precision("highest"):
         if config.norm_bias:
             b_U = b_U + final_norm(config, params)["bias"].astype(jnp.float32) @ W_U
     W_U, b_U = _folded(config, params, W_U), b_U * config.logit_scale
     if config.logit_softcap is None:
         W_U, b_U = W_U - W_U.mean(1, keepdims=True), b_U - b_U.mean()
-    return Readout(W_U, b_U, centre(config, w_mlp * write_gain), w_mlp, write_gain)
+    return Readout(W_U, b_U, *writes)
+
+
+def at_layer(config: DecoderConfig, params: Params, seen: Readout, convention: Convention, layer: int) -> Readout:
+    """A readout with the write directions of another layer: where its neurons write, though other layers come between."""
+    w_out, w_mlp, write_gain = _writes(config, params, convention, layer)
+    return dataclasses.replace(seen, w_out=w_out, w_mlp=w_mlp, write_gain=write_gain)
+
+
+def _writes(config: DecoderConfig, params: Params, convention: Convention, layer: int) -> tuple[jax.Array, jax.Array, jax.Array | float]:
+    """A readout's w_out, w_mlp and write_gain."""
+    w_mlp = params["blocks"]["mlp"]["w_out"][layer].astype(jnp.float32)
+    if convention == "raw":
+        return w_mlp, w_mlp, 1.0
+    write_gain: jax.Array | float = config.residual_scale
+    if config.norm_place in ("post", "both"):
+        write_gain = write_gain * gain(config, layer_norm(params, "ln2_post", layer))
+    return centre(config, w_mlp * write_gain), w_mlp, write_gain
 
 
 def convention_notes(config: DecoderConfig) -> list[str]:

@@ -23,7 +23,7 @@ from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNor
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.rerun import Frozen
-from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, convention_notes, readout, spectrum
+from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
@@ -31,7 +31,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.partial import kept_part, partial_folder
 from jaxconf.progress import Progress
-from jaxconf.reruns import one_by_one, rerun_sums
+from jaxconf.reruns import bytes_of_a_window, one_by_one, rerun_sums
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
@@ -90,11 +90,13 @@ def analyze(
     chosen_tolerance = _tolerance(config, engine, tolerance)
     tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
 
-    values = spectrum(config, lm.params, convention)
+    seen, values = readout(config, lm.params, convention), spectrum(config, lm.params, convention)
+    layers = _layers(config, layer)
     frames: list[pd.DataFrame] = []
     audit: dict[str, np.ndarray] = {}
-    for number in _layers(config, layer):
-        columns = weight_columns(config, lm.params, readout(config, lm.params, convention, number), freq, values, k, number)
+    for number in layers:
+        here = at_layer(config, lm.params, seen, convention, number)
+        columns = weight_columns(config, lm.params, here, freq, values, k, number)
         mean, std = activation_moments(lm, tokens, number, memory, progress)
         folder = None
         if partial:
@@ -102,8 +104,9 @@ def analyze(
             how = (number, frozen, memory, ablation, ablation_value, chosen_tolerance, seed, mean, std)
             folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
         if number == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both")):
+            paper = seen if convention == "paper" else readout(config, lm.params)
             sums, positions, audit = _effect_sums(
-                lm, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
+                lm, paper, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
             )
         else:
             every = {number: one_by_one(config)}
@@ -123,7 +126,7 @@ def analyze(
         "model": lm.name,
         "revision": lm.revision,
         **shape_facts(config),
-        "layer": _layers(config, layer) if layer == "all" else _layers(config, layer)[0],
+        "layer": layers if layer == "all" else layers[0],
         "frozen_norms": frozen,
         "data": "tokens",
         "data_sha256": digest(tokens),
@@ -151,7 +154,10 @@ def analyze(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **(facts or {}),
     }
-    writes = [np.asarray(readout(config, lm.params, convention, number).w_out)[neuron] for number, neuron in chosen]
+    of_layer = {
+        number: np.asarray(at_layer(config, lm.params, seen, convention, number).w_out) for number in {layer for layer, _ in chosen}
+    }
+    writes = [of_layer[number][neuron] for number, neuron in chosen]
     names = [f"{number}.{neuron}" for number, neuron in chosen]
     return NeuronTable(frame, all_facts, values.values, cosines(np.stack(writes), values), names, positions)
 
@@ -280,8 +286,7 @@ def weight_columns(
 def _sizes(config: DecoderConfig, length: int, memory: int) -> tuple[int, int]:
     """How many windows are run together, and how many of their positions are ablated together."""
     rows = max(1, memory // (4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)))
-    window = 4 * length * (8 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
-    return max(1, min(memory // window, rows // length)), rows
+    return max(1, min(memory // bytes_of_a_window(config, length), rows // length)), rows
 
 
 def _groups(tokens: np.ndarray, group: int) -> list[np.ndarray]:
@@ -295,7 +300,6 @@ def _padded(rows: Any, size: int) -> Any:
     return (np if isinstance(rows, np.ndarray) else jnp).pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
 
 
-@functools.partial(jax.jit, static_argnames="config")
 def _last_layer(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """The stream that enters the final norm [s t d], the last layer's activations [s t n], and a norm behind it; float32."""
     last = f"blocks.{config.n_layers - 1}."
@@ -332,6 +336,7 @@ def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory
 
 def _effect_sums(
     lm: LanguageModel,
+    paper: Readout,
     freq: Frequency,
     tokens: np.ndarray,
     kept: np.ndarray,
@@ -353,7 +358,7 @@ def _effect_sums(
     group = min(group, len(tokens))
     most = max(int(mask.sum()) for mask in _groups(kept, group))
     rows = min(rows, most)
-    paper, mean32 = readout(lm.config, lm.params), jnp.asarray(mean, jnp.float32)
+    mean32 = jnp.asarray(mean, jnp.float32)
 
     def compute(batch: np.ndarray, window: np.ndarray, position: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         places = np.stack([window, position, batch[window, position + 1]], 1) if len(window) else np.zeros((1, 3), np.int64)

@@ -16,8 +16,7 @@ import pandas as pd
 from jaxconf.analysis.ablation import Ablation, ablated
 from jaxconf.analysis.effects import METRICS, Position, metrics
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.rerun import Frozen, rerun
-from jaxconf.analysis.whole_logits import Changes, Figures
+from jaxconf.analysis.rerun import Frozen, Unablated, rerun, unablated
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
@@ -60,15 +59,15 @@ def rerun_sums(
 
         @functools.cache
         def entering() -> Any:
-            return _entering(config, layers, lm.params, batch, mean, ablation, ablation_value)
+            return _entering(config, layers, lm.params, freq, batch, target, mean, ablation, ablation_value, frozen)
 
         def compute(first: int) -> dict[str, np.ndarray]:
             some = np.minimum(np.arange(first, first + chunk), count - 1)
             chosen = {layer: sets[layer][some] for layer in layers}
-            resid, values, _ = entering()
-            total, before = _sums(config, lm.params, freq, resid, values, target, mask, chosen, frozen)
-            sums = {name: np.asarray(value).T[real, : count - first] for name, value in total.items()}
-            return sums | {name: np.asarray(value)[mask] for name, value in before._asdict().items()}
+            resid, before, values, _ = entering()
+            change = metrics(_rerun(config, lm.params, freq, resid, target, before, values, chosen))  # c s t
+            sums = {name: np.asarray(jnp.where(mask, value, 0).sum(-1)).T[real, : count - first] for name, value in change.items()}
+            return sums | {name: np.asarray(getattr(before.figures, name))[mask] for name in Position._fields}
 
         parts = []
         for first in range(0, count, chunk):
@@ -110,13 +109,15 @@ def token_effects(
     for window in range(S):
         position = np.nonzero(kept[window])[0]
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
-        resid, values, h = _entering(config, (layer,), lm.params, batch, means, ablation, ablation_value)
+        resid, before, values, h = _entering(config, (layer,), lm.params, freq, batch, target, means, ablation, ablation_value, frozen)
+        loss, entropy, reciprocal = (
+            np.asarray(x)[0, position] for x in (before.figures.loss, before.figures.entropy, 1 / before.figures.rank)
+        )
         for first in range(0, len(neurons), chunk):
             some = np.asarray([*neurons[first : first + chunk], *[neurons[-1]] * (first + chunk - len(neurons))])
             masks = {layer: np.arange(config.d_mlp) == some[:, None]}
-            change, before = jax.device_get(_changes(config, lm.params, freq, resid, values, target, masks, frozen))
+            change = jax.device_get(_rerun(config, lm.params, freq, resid, target, before, values, masks))
             for at, neuron in enumerate(neurons[first : first + chunk]):
-                loss, entropy, reciprocal = (x[0, position] for x in (before.loss, before.entropy, 1 / before.rank))
                 moved = {name: value[at, 0, position] for name, value in change._asdict().items()}
                 columns = {
                     "neuron": f"{layer}.{neuron}",
@@ -138,9 +139,14 @@ def token_effects(
     return pd.concat(rows, ignore_index=True)
 
 
+def bytes_of_a_window(config: DecoderConfig, length: int) -> int:
+    """What running a window takes beside its logits: the widest of the activations, and the scores of a block of queries."""
+    return 4 * length * (12 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
+
+
 def _bytes_of_a_set(config: DecoderConfig, length: int) -> int:
-    """What an ablated set holds of each window: some six logits, the widest of the activations, the scores of a block of queries."""
-    return 4 * length * (6 * config.vocab_size + 12 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
+    """What an ablated set takes for each window: some six logits beside running it."""
+    return bytes_of_a_window(config, length) + 4 * length * 6 * config.vocab_size
 
 
 def one_by_one(config: DecoderConfig) -> np.ndarray:
@@ -148,50 +154,28 @@ def one_by_one(config: DecoderConfig) -> np.ndarray:
     return np.eye(config.d_mlp, dtype=bool)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layers", "ablation"))
+@functools.partial(jax.jit, static_argnames=("config", "layers", "ablation", "frozen"))
 def _entering(
     config: DecoderConfig,
     layers: tuple[int, ...],
     params: Params,
+    freq: Frequency,
     tokens: jax.Array,
+    target: jax.Array,
     mean: dict[int, jax.Array],
     ablation: Ablation,
     ablation_value: float,
-) -> tuple[jax.Array, dict[int, jax.Array], dict[int, jax.Array]]:
-    """The stream that enters the first of the layers [s t d], what the activations of each are set to, [s t n], and what they are."""
+    frozen: Frozen,
+) -> tuple[jax.Array, Unablated, dict[int, jax.Array], dict[int, jax.Array]]:
+    """What every set begins with: the stream that enters the first of the layers [s t d], the model as it is from there, what the
+    activations of each layer are set to, [s t n], and what they are.
+    """
     first = f"blocks.{layers[0]}.hook_resid_pre"
     sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
     captured = forward(config, params, tokens, capture=[first, *sites.values()], stop_at_layer=layers[-1] + 1).captured
     h = {layer: captured[site] for layer, site in sites.items()}
-    return captured[first], {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}, h
+    values = {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
+    return captured[first], unablated(config, params, freq, captured[first], target, layers[0], frozen), values, h
 
 
-@functools.partial(jax.jit, static_argnames=("config", "frozen"))
-def _changes(
-    config: DecoderConfig,
-    params: Params,
-    freq: Frequency,
-    resid: jax.Array,
-    values: dict[int, jax.Array],
-    target: jax.Array,
-    sets: dict[int, jax.Array],
-    frozen: Frozen,
-) -> tuple[Changes, Figures]:
-    return rerun(config, params, freq, resid, target, values, sets, frozen)
-
-
-@functools.partial(jax.jit, static_argnames=("config", "frozen"))
-def _sums(
-    config: DecoderConfig,
-    params: Params,
-    freq: Frequency,
-    resid: jax.Array,
-    values: dict[int, jax.Array],
-    target: jax.Array,
-    kept: jax.Array,
-    sets: dict[int, jax.Array],
-    frozen: Frozen,
-) -> tuple[dict[str, jax.Array], Position]:
-    change, before = rerun(config, params, freq, resid, target, values, sets, frozen)
-    sums = {name: jnp.where(kept, value, 0).sum(-1) for name, value in metrics(change).items()}  # c s
-    return sums, Position(before.loss, before.entropy, before.kl_freq)
+_rerun = jax.jit(rerun, static_argnames="config")

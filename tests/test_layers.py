@@ -11,7 +11,7 @@ from test_analyze import HF, random_model, rerun, windows_for
 from jaxconf import measure
 from jaxconf.analysis.effects import METRICS
 from jaxconf.analysis.frequency import frequency
-from jaxconf.analysis.unembedding import readout
+from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.measure import analyze
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
@@ -52,7 +52,11 @@ def test_effects_in_any_layer(kind: str, layer: int) -> None:
     table = analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0)
     assert (table.where, table.facts["layer"]) == (f"layer {layer}", layer)
     close(table.frame, rerun(lm, tokens, kept, counts, at_mean, layer))
-    np.testing.assert_allclose(table.frame["w_norm"], np.linalg.norm(readout(lm.config, lm.params, layer=layer).w_out, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        table.frame["w_norm"],
+        np.linalg.norm(at_layer(lm.config, lm.params, readout(lm.config, lm.params), "paper", layer).w_out, axis=1),
+        rtol=1e-6,
+    )
     assert table.cosine_neurons[0].startswith(f"{layer}.")
 
 
