@@ -129,38 +129,39 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
         return pad(x.T, size_v, size_t).reshape(n_v, chunks, UNROLL, n_t, block_t).transpose(3, 0, 1, 2, 4)[..., None]
 
     streams = in_blocks(without_named(rows)), None if rows.P is None else in_blocks(rows.P)  # t-blocks B c U t 1
-    W = pad(vocabulary.W_U.T, size_v, d).reshape(n_v, chunks * UNROLL, d)
     offsets = (
         pad(vocabulary.b, size_v, value=FAR).reshape(n_v, chunks, UNROLL, 1, 1),
         pad(vocabulary.u, size_v).reshape(n_v, chunks, UNROLL, 1, 1),
     )
     rows_of = jax.tree.map(lambda x: pad(x, size_t).reshape(n_t, block_t, 1), named_tokens(rows))
     inv = pad(rows.inv, size_t, value=1.0).reshape(n_t, block_t, 1)
-    cells = jax.tree.map(lambda x: pad(x, size_t, size_n).reshape(n_t, block_t, n_n, block_n).transpose(0, 2, 1, 3), cells)
+    cells = jax.tree.map(lambda x: pad(x, size_t, size_n).reshape(n_t, block_t, n_n, block_n).transpose(2, 0, 1, 3), cells)
     writes = pad(w, size_n, d).reshape(n_n, block_n, d)
 
-    def one_tile(streams: Any, named: Any, inv: jax.Array, cells: Cells, w: jax.Array) -> Sums:
+    def one_tile(block: tuple[Any, Named, jax.Array, Cells], M: jax.Array) -> Sums:
+        streams, named, inv, cells = block
+        M_blocks = M.reshape(n_v, chunks, UNROLL, 1, block_n)
+
         def sweep(start: Any, step: Callable[[Any, Token], Any], merge: Callable[[Any, Any], Any]) -> Any:
             def block(total: Any, x: Any) -> tuple[Any, None]:
-                (A, P), W, (b, u) = x
-                M = (W @ w.T).reshape(chunks, UNROLL, 1, len(w))
+                (A, P), M, (b, u) = x
                 part, _ = lax.scan(lambda carry, tokens: (step(carry, Token(*tokens)), None), start, (A, P, M, b, u))
                 return merge(total, part), None
 
-            return lax.scan(block, start, (streams, W, offsets))[0]
+            return lax.scan(block, start, (streams, M_blocks, offsets))[0]
 
         tile = Tile.of(cells, inv)
-        written = [vocabulary.W_U.T[token[:, 0]] @ w.T for token in named.ids]
-        z_top, z_target = (tile.logits(token) for token in at_tokens(named, written, vocabulary))
+        z_top, z_target = (tile.logits(token) for token in at_tokens(named, [M[ids[:, 0]] for ids in named.ids], vocabulary))
         return swept(sweep, tile, z_top, z_target, named.ids[0] == named.ids[1])
 
-    def one_row(block: Any) -> Sums:
-        streams, named, inv, cells = block
-        return lax.map(lambda x: one_tile(streams, named, inv, x[0], x[1]), (cells, writes))
+    def some_neurons(block: tuple[jax.Array, Cells]) -> Sums:
+        w, cells = block
+        M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), size_v, block_n)  # once for all positions: the only cost that grows with d
+        return lax.map(lambda x: one_tile(x, M), (streams, rows_of, inv, cells))
 
     with jax.default_matmul_precision("highest"):
-        sums = lax.map(one_row, (streams, rows_of, inv, cells))  # t-blocks n-blocks t n
-    return jax.tree.map(lambda x: x.transpose(0, 2, 1, 3).reshape(size_t, size_n)[:T, :N], sums)
+        sums = lax.map(some_neurons, (writes, cells))  # n-blocks t-blocks t n
+    return jax.tree.map(lambda x: x.transpose(1, 2, 0, 3).reshape(size_t, size_n)[:T, :N], sums)
 
 
 class Named(NamedTuple):

@@ -107,7 +107,7 @@ def adaptive_softmax(
     but where `rr_bound` is not 0.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
-    block_n = min(max(LANES, MATRIX // V // LANES * LANES), N)
+    block_n = neurons_at_once(V, N)
     block_t = min(BLOCK_T, 2 ** (T - 1).bit_length())
     block_k = min(block_t, 2 ** max(0, (CELLS // block_n).bit_length() - 1))  # a power of 2, which divides block_t
     size_t, size_n, size_v = -(-T // block_t) * block_t, -(-N // block_n) * block_n, -(-V // BLOCK_V) * BLOCK_V
@@ -133,7 +133,6 @@ def adaptive_softmax(
     head = jax.tree.map(by_chunk, head)
     tails = jax.tree.map(lambda x: pad(x, size_t, size_v).reshape(-1, block_t, n_v, BLOCK_V).transpose(0, 2, 1, 3), (tail, rows.P))
     offsets = pad(vocabulary.b, size_v, value=FAR).reshape(n_v, BLOCK_V), pad(vocabulary.u, size_v).reshape(n_v, BLOCK_V)
-    W = pad(vocabulary.W_U.T, size_v, d)
     every = (
         _every_token(rest),
         None if rows.P is None else _every_token(rows.P),
@@ -143,7 +142,7 @@ def adaptive_softmax(
 
     def neurons(block: tuple[jax.Array, Cells]) -> tuple[Sums, Certainty]:
         w, cells = block
-        M = W @ w.T  # v n
+        M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), size_v, block_n)
         M_range = M[:V].min(0), M[:V].max(0)
         tile = Tile.of(cells, inv)
         z_top, z_target = (tile.logits(token) for token in at_tokens(named, [M[i[:, 0]] for i in named.ids], vocabulary))
@@ -175,6 +174,15 @@ def adaptive_softmax(
     with jax.default_matmul_precision("highest"):
         found = lax.map(neurons, (pad(w, size_n, d).reshape(-1, block_n, d), cells))  # n-blocks t n
     return jax.tree.map(lambda x: x.transpose(1, 0, 2).reshape(size_t, size_n)[:T, :N], found)
+
+
+def neurons_at_once(V: int, N: int) -> int:
+    return min(max(LANES, MATRIX // V // LANES * LANES), N)
+
+
+def entries_held(V: int, N: int) -> int:
+    """How many entries M has at once."""
+    return V * neurons_at_once(V, N)
 
 
 def _bases(A: jax.Array, P: jax.Array | None, inv: jax.Array, u: jax.Array) -> list[jax.Array]:

@@ -1,6 +1,6 @@
 """Means and bootstrap intervals from sums over sequences. Letters: s sequence, n neuron, r bootstrap draw."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -11,13 +11,19 @@ NOISE = 1e-6  # nats: mean effects below this are the rounding of float32 sums
 
 
 def bootstrap(
-    sums: Mapping[str, np.ndarray], counts: np.ndarray, shares: Mapping[str, tuple[str, str]], draws: int, seed: int, level: float = 0.95
+    parts: Iterable[Mapping[str, np.ndarray]],
+    counts: np.ndarray,
+    shares: Mapping[str, tuple[str, str]],
+    draws: int,
+    seed: int,
+    level: float = 0.95,
 ) -> dict[str, Interval]:
     """Estimates with percentile intervals over sequences drawn with replacement.
 
-    `sums`: metric → [s n], its sum over each sequence's kept positions; `counts` [s]: how many those are. Each metric's estimate is
-    Σ sums / Σ counts. `shares`: name → (part, whole), the mediated share 1 − part/whole of two of the metrics (see `share`). With
-    `draws` 0, or fewer than two sequences that have kept positions, the intervals are NaN.
+    `parts`: one after the other, metric → [s n], its sum over each sequence's kept positions, for the next few sequences. Of each part only
+    totals are kept, so that memory does not grow with the number of sequences. `counts` [s]: how many positions each of all sequences
+    keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), the mediated share 1 − part/whole of two of the metrics
+    (see `share`). With `draws` 0, or fewer than two sequences that have kept positions, the intervals are NaN.
     """
     rng = np.random.default_rng(seed)
     if np.count_nonzero(counts) < 2:
@@ -26,11 +32,17 @@ def bootstrap(
     weights = weights[weights @ counts > 0]
     totals = (weights @ counts).astype(np.float32)[:, None]
 
-    def mean(name: str) -> np.ndarray:
-        return sums[name].sum(0, dtype=np.float64) / counts.sum()
-
-    def drawn(name: str) -> np.ndarray:
-        return (weights @ sums[name].astype(np.float32)) / totals  # r n
+    begin = 0
+    whole: dict[str, np.ndarray] = {}  # n
+    drawn: dict[str, np.ndarray] = {}  # r n
+    for part in parts:
+        for name, sums in part.items():
+            end = begin + len(sums)
+            whole[name] = whole.get(name, 0) + sums.sum(0, dtype=np.float64)
+            drawn[name] = drawn.get(name, 0) + weights[:, begin:end] @ sums.astype(np.float32)
+        begin = end
+    estimates = {name: total / counts.sum() for name, total in whole.items()}
+    resampled = {name: total / totals for name, total in drawn.items()}
 
     def interval(estimate: np.ndarray, values: np.ndarray) -> Interval:
         if not len(weights):
@@ -38,9 +50,9 @@ def bootstrap(
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return estimate, low, high
 
-    result = {name: interval(mean(name), drawn(name)) for name in sums}
-    for name, (part, whole) in shares.items():
-        result[name] = interval(share(mean(part), mean(whole)), share(drawn(part), drawn(whole)))
+    result = {name: interval(estimates[name], resampled[name]) for name in estimates}
+    for name, (of, all_of_it) in shares.items():
+        result[name] = interval(share(estimates[of], estimates[all_of_it]), share(resampled[of], resampled[all_of_it]))
     return result
 
 

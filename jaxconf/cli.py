@@ -61,7 +61,7 @@ class Analyze:
     bootstrap_draws: int = 1000
     """resamples of the windows behind each interval"""
     seed: int = 0
-    memory: str = "1GB"
+    memory: str = "4GB"
     """what positions and neurons that are worked on together may take on a device, beside the weights and the folded unembedding"""
     min_ln_mediated: float = 0.3
     """entropy neurons: the least share of the effect that passes through the norm"""
@@ -198,7 +198,7 @@ def _preset(arguments: list[str]) -> tuple[str, list[str]]:
 def _analyze(command: Analyze) -> None:
     from rich.console import Console
 
-    from jaxconf.measure import analyze
+    from jaxconf.measure import analyze, check_options
     from jaxconf.models.files import replacing
     from jaxconf.models.language_model import load
     from jaxconf.progress import progress as progress_line
@@ -218,6 +218,7 @@ def _analyze(command: Analyze) -> None:
     with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress:
         progress("loading the model", 0, 0)
         lm = load(BUNDLED if command.model == "bundled" else command.model, command.revision)
+        check_options(lm.config, command.layer, command.k, command.engine, command.tolerance, command.bootstrap_draws, command.seed)
         for neurons in sets:
             check_set(lm.config, neurons, command.controls)
         if chosen:

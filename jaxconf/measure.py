@@ -6,7 +6,7 @@ import functools
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,29 +16,29 @@ import numpy as np
 import pandas as pd
 
 from jaxconf import __version__
-from jaxconf.analysis.ablated_softmax import compiler_options
+from jaxconf.analysis.ablated_softmax import BLOCK_T, compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
-from jaxconf.analysis.adaptive_softmax import HEAD
+from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
+from jaxconf.memory import MEMORY, fitting
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.partial import kept_part, partial_folder
+from jaxconf.partial import Part, kept_part, partial_folder
 from jaxconf.progress import Progress
-from jaxconf.reruns import bytes_of_a_window, one_by_one, rerun_sums
+from jaxconf.reruns import bytes_of_a_window, one_by_one, rerun_parts
 from jaxconf.table import COLUMNS, NeuronTable, Rules
 from jaxconf.text import digest, kept_positions
 
 Engine = Literal["auto", "exact", "adaptive"]
 ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is the faster one, measured on a CPU (docs/benchmarks.md)
 AUDITED = 8, 64  # rows and neurons of each group that the adaptive engine is held against the exact one on
-MEMORY = 2**30  # bytes
 SHARES = {
     "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
     "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
@@ -74,27 +74,23 @@ def analyze(
     default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
     `layer`: its number from 0, "last" or "all"; below the last one everything above is run again for each neuron, which takes far longer.
     `frozen`: which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.
-    `engine`: for the last layer; "exact" takes every token of the vocabulary; "adaptive" takes the likely ones, estimates the rest and is within `tolerance`
-    nats of it at every position, rounding apart (`jaxconf.analysis.adaptive_softmax`); "auto" is adaptive for large vocabularies, where
-    that is faster. `k`: size of the effective null space (default 1% of the width). `facts`: what else the result should state. `partial`: a folder in
-    which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
+    `engine`: for the last layer; "exact" takes every token of the vocabulary; "adaptive" the likely ones, estimates the rest and is within
+    `tolerance` nats of it at every position, rounding apart (`jaxconf.analysis.adaptive_softmax`); "auto" is adaptive for large vocabularies, where
+    that is faster. `k`: size of the effective null space (default 1% of the width). `memory`: bytes that positions and neurons which are
+    worked on together may take on a device, beside the weights and the folded unembedding; where there are fewer, half is tried, and so
+    on. `facts`: what else the result should state. `partial`: a folder in which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
     what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
     begun = time.perf_counter()
     check_runnable(lm.params)  # before the weights, which can take minutes
     config = lm.config
-    k = null_space_size(config.d_model, k)
     rules = rules or Rules()
-    if seed < 0 or bootstrap_draws < 0:
-        raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
-    chosen_tolerance = _tolerance(config, engine, tolerance)
+    layers, k, chosen_tolerance = check_options(config, layer, k, engine, tolerance, bootstrap_draws, seed)
     tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
 
     seen, values = readout(config, lm.params, convention), spectrum(config, lm.params, convention)
-    layers = _layers(config, layer)
-    frames: list[pd.DataFrame] = []
-    audit: dict[str, np.ndarray] = {}
-    for number in layers:
+
+    def measured(number: int, memory: int) -> tuple[pd.DataFrame, list[Part]]:
         here = at_layer(config, lm.params, seen, convention, number)
         columns = weight_columns(config, lm.params, here, freq, values, k, number)
         mean, std = activation_moments(lm, tokens, number, memory, progress)
@@ -105,21 +101,28 @@ def analyze(
             folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
         if number == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both")):
             paper = seen if convention == "paper" else readout(config, lm.params)
-            sums, positions, audit = _effect_sums(
+            parts = _effect_parts(
                 lm, paper, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
             )
         else:
             every = {number: one_by_one(config)}
-            sums, positions = rerun_sums(
-                lm, freq, tokens, kept, every, {number: mean}, ablation, ablation_value, frozen, memory, folder, progress
-            )
-        columns |= {"activation_mean": mean, "activation_std": std}
-        for name, (estimate, low, high) in bootstrap(sums, kept.sum(1), SHARES, bootstrap_draws, seed).items():
-            columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
-        frames.append(pd.DataFrame({"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp), **columns}))
+            parts = rerun_parts(lm, freq, tokens, kept, every, {number: mean}, ablation, ablation_value, frozen, memory, folder, progress)
+        notes: list[Part] = []
 
+        def sums() -> Iterator[dict[str, np.ndarray]]:
+            for part in parts:
+                notes.append(part._replace(sums={}))  # which are many, and only their totals are needed
+                yield part.sums
+
+        columns |= {"activation_mean": mean, "activation_std": std}
+        for name, (estimate, low, high) in bootstrap(sums(), kept.sum(1), SHARES, bootstrap_draws, seed).items():
+            columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
+        return pd.DataFrame({"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp), **columns}), notes
+
+    frames, notes = zip(*(fitting(functools.partial(measured, number), memory, progress) for number in layers), strict=True)
+    audits = [part.audit for of_layer in notes for part in of_layer if part.audit]
     frame = rules.apply(pd.concat(frames, ignore_index=True))
-    positions = in_words(lm, positions)
+    positions = in_words(lm, pd.concat([part.positions for part in notes[0]], ignore_index=True))
     frame = frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
     chosen = _spectrum_neurons(frame)
     all_facts = {
@@ -137,7 +140,7 @@ def analyze(
         "convention_notes": convention_notes(config) if convention == "paper" else [],
         "ablation": ablation,
         "ablation_value": ablation_value,
-        **_engine_facts(chosen_tolerance if audit else None, audit, int(kept.sum()) * config.d_mlp),
+        **_engine_facts(chosen_tolerance if audits else None, audits, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
         "bootstrap": bootstrap_draws,
@@ -160,6 +163,24 @@ def analyze(
     writes = [of_layer[number][neuron] for number, neuron in chosen]
     names = [f"{number}.{neuron}" for number, neuron in chosen]
     return NeuronTable(frame, all_facts, values.values, cosines(np.stack(writes), values), names, positions)
+
+
+def check_options(
+    config: DecoderConfig,
+    layer: int | Literal["last", "all"],
+    k: int | None,
+    engine: Engine,
+    tolerance: float,
+    bootstrap_draws: int,
+    seed: int,
+) -> tuple[list[int], int, float | None]:
+    """The layers, the size of the null space, and what the adaptive engine is to keep to, or None for the exact one.
+
+    Raises InputError for what `analyze` does not take.
+    """
+    if seed < 0 or bootstrap_draws < 0:
+        raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
+    return _layers(config, layer), null_space_size(config.d_model, k), _tolerance(config, engine, tolerance)
 
 
 def _layers(config: DecoderConfig, layer: int | Literal["last", "all"]) -> list[int]:
@@ -194,10 +215,11 @@ def _tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float
     return tolerance if engine == "adaptive" or (engine == "auto" and large) else None
 
 
-def _engine_facts(tolerance: float | None, audit: Mapping[str, np.ndarray], pairs: int) -> dict[str, Any]:
+def _engine_facts(tolerance: float | None, audits: list[dict[str, np.ndarray]], pairs: int) -> dict[str, Any]:
     """What a result states of the engine: a pair is a position and a neuron."""
     if tolerance is None:
         return {"engine": "exact"}
+    audit = {name: np.concatenate([part[name] for part in audits]) for name in Audit._fields}
     return {
         "engine": "adaptive",
         "tolerance": tolerance,
@@ -283,10 +305,17 @@ def weight_columns(
     return columns
 
 
-def _sizes(config: DecoderConfig, length: int, memory: int) -> tuple[int, int]:
-    """How many windows are run together, and how many of their positions are ablated together."""
-    rows = max(1, memory // (4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)))
-    return max(1, min(memory // bytes_of_a_window(config, length), rows // length)), rows
+def _windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
+    """How many windows are run together: a quarter of the memory is theirs."""
+    return max(1, memory // 4 // bytes_of_a_window(config, length))
+
+
+def _rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
+    """How many positions are ablated together, in three quarters of the memory; the numbers are XLA's plans, rounded up."""
+    fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
+    a_row = 4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)
+    rows = (memory * 3 // 4 - fixed) // a_row
+    return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
 
 
 def _groups(tokens: np.ndarray, group: int) -> list[np.ndarray]:
@@ -322,7 +351,7 @@ def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: in
 
 def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Mean and (population) standard deviation of every neuron of a layer over all tokens, float64 [n]; groups are merged by Chan's formula."""
-    group, _ = _sizes(lm.config, tokens.shape[1], memory)
+    group = _windows_at_once(lm.config, tokens.shape[1], memory)
     count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
     for rows in _groups(tokens, group):
         more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, rows, layer))
@@ -334,7 +363,7 @@ def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory
     return mean, np.sqrt(squares / count)
 
 
-def _effect_sums(
+def _effect_parts(
     lm: LanguageModel,
     paper: Readout,
     freq: Frequency,
@@ -348,14 +377,14 @@ def _effect_sums(
     memory: int,
     partial: Path | None,
     progress: Progress,
-) -> tuple[dict[str, np.ndarray], pd.DataFrame, dict[str, np.ndarray]]:
-    """Each metric's sum over the kept positions of every window, [s n], the unablated figures of every kept position, and each group's
-    Audit, if there is a tolerance.
+) -> Iterator[Part]:
+    """What ablating each neuron changes, METRICS of each [s n], in one group of windows after the other.
 
     Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
     """
-    group, rows = _sizes(lm.config, tokens.shape[1], memory)
-    group = min(group, len(tokens))
+    length = tokens.shape[1]
+    rows = _rows_at_once(lm.config, memory, tolerance is not None)
+    group = min(_windows_at_once(lm.config, length, memory), max(1, rows // length), len(tokens))
     most = max(int(mask.sum()) for mask in _groups(kept, group))
     rows = min(rows, most)
     mean32 = jnp.asarray(mean, jnp.float32)
@@ -384,19 +413,16 @@ def _effect_sums(
             _compiled_effects()(lm.config, paper, freq, x, delta, _padded(places[some], rows)[:, 2], member, post, adaptive)
         )
 
-    found, places = [], []
     for begin in range(0, len(tokens), group):
         batch, mask = tokens[begin : begin + group], kept[begin : begin + group]
         window, position = np.nonzero(mask)
         computed = functools.partial(compute, batch, window, position, np.random.default_rng([seed, begin]))
-        found.append(kept_part(partial / f"{begin}.npz" if partial else None, computed))
-        token, target = batch[window, position], batch[window, position + 1]
-        places.append(pd.DataFrame({"window": begin + window, "position": position, "token": token, "target": target}))
+        found = kept_part(partial / f"{begin}.npz" if partial else None, computed)
+        place = {"window": begin + window, "position": position, "token": batch[window, position], "target": batch[window, position + 1]}
+        positions = pd.DataFrame({**place, **{name: found[name] for name in Position._fields}})
+        audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
+        yield Part({name: found[name] for name in METRICS}, positions, audit)
         progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
-    joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    positions = pd.concat(places, ignore_index=True).assign(**{name: joined[name] for name in Position._fields})
-    audit = {} if tolerance is None else {name: joined[name] for name in Audit._fields}
-    return {name: joined[name] for name in METRICS}, positions, audit
 
 
 @functools.partial(jax.jit, static_argnames=("config", "ablation"))

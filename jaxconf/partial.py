@@ -3,11 +3,20 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from jaxconf.models.files import replacing
+
+
+class Part(NamedTuple):
+    """What was found in a group of windows."""
+
+    sums: dict[str, np.ndarray]  # metric → [s n], summed over each window's kept positions
+    positions: pd.DataFrame  # a row per kept position, with the unablated figures
+    audit: dict[str, np.ndarray]  # of the adaptive engine, if that was at work
 
 
 def partial_folder(parent: Path, *parts: Any) -> Path:

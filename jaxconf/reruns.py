@@ -4,7 +4,7 @@ Letters: s window, t position, c set of neurons, n neuron.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from jaxconf.analysis.rerun import Frozen, Unablated, rerun, unablated
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.partial import kept_part
+from jaxconf.partial import Part, kept_part
 from jaxconf.progress import Progress
+
+CACHED = 2**26  # bytes, measured: with 4 GB a layer takes half as long again
 
 Sets = Mapping[int, np.ndarray]
 """Layer → which of its neurons are ablated, bool [c n]."""
 
 
-def rerun_sums(
+def rerun_parts(
     lm: LanguageModel,
     freq: Frequency,
     tokens: np.ndarray,
@@ -40,19 +42,19 @@ def rerun_sums(
     memory: int,
     partial: Path | None,
     progress: Progress,
-) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Each of METRICS summed over the kept positions of every window, [s c], and the unablated figures of every kept position.
+) -> Iterator[Part]:
+    """What ablating each set changes, METRICS of each [s c], in one group of windows after the other.
 
     `means`: layer → its neurons' mean activations. `memory`: bytes that the sets which run together may take.
     """
     config, layers, (S, T) = lm.config, tuple(sorted(sets)), tokens.shape
     count = len(sets[layers[0]])
-    size = _bytes_of_a_set(config, T)
+    size, memory = _bytes_of_a_set(config, T), _of_use(memory)
     group = int(np.clip(memory // size, 1, S))
     chunk = int(np.clip(memory // (size * group), 1, count))
     mean = {layer: jnp.asarray(means[layer], jnp.float32) for layer in layers}
 
-    def of_group(begin: int) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    def of_group(begin: int) -> Part:
         rows = np.minimum(np.arange(begin, begin + group), S - 1)  # the last group repeats a window, so that all have one shape
         real = np.arange(begin, begin + group) < S
         batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
@@ -77,10 +79,10 @@ def rerun_sums(
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
         figures = {name: parts[0][name] for name in Position._fields}
-        return {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}, pd.DataFrame({**place, **figures})
+        sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
+        return Part(sums, pd.DataFrame({**place, **figures}), {})
 
-    found, places = zip(*map(of_group, range(0, S, group)), strict=True)
-    return {name: np.concatenate([part[name] for part in found]) for name in METRICS}, pd.concat(places, ignore_index=True)
+    return map(of_group, range(0, S, group))
 
 
 def token_effects(
@@ -104,7 +106,7 @@ def token_effects(
     `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, (S, T) = lm.config, tokens.shape
-    chunk = int(np.clip(memory // _bytes_of_a_set(config, T), 1, len(neurons)))
+    chunk = int(np.clip(_of_use(memory) // _bytes_of_a_set(config, T), 1, len(neurons)))
     means, rows = {layer: jnp.asarray(mean, jnp.float32)}, []
     for window in range(S):
         position = np.nonzero(kept[window])[0]
@@ -147,6 +149,11 @@ def bytes_of_a_window(config: DecoderConfig, length: int) -> int:
 def _bytes_of_a_set(config: DecoderConfig, length: int) -> int:
     """What an ablated set takes for each window: some six logits beside running it."""
     return bytes_of_a_window(config, length) + 4 * length * 6 * config.vocab_size
+
+
+def _of_use(memory: int) -> int:
+    """Of so many bytes, those that make work on sets faster: on a CPU, what the caches do not hold costs more than it gains."""
+    return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
 
 
 def one_by_one(config: DecoderConfig) -> np.ndarray:

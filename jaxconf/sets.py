@@ -3,6 +3,7 @@
 Letters: s window, t position, c set, n neuron.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,16 +12,17 @@ import pandas as pd
 
 from jaxconf import __version__
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.intervals import Interval, bootstrap
 from jaxconf.analysis.rerun import Frozen
-from jaxconf.measure import MEMORY, SHARES, activation_moments, in_words, prepared
+from jaxconf.measure import SHARES, activation_moments, in_words, prepared
+from jaxconf.memory import MEMORY, fitting
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.partial import partial_folder
 from jaxconf.progress import Progress
-from jaxconf.reruns import rerun_sums, token_effects
+from jaxconf.reruns import rerun_parts, token_effects
 
 Neurons = Sequence[tuple[int, int]]
 """(layer, index) of each."""
@@ -83,22 +85,26 @@ def ablate_sets(
         layer: activation_moments(lm, tokens, layer, memory, progress)[0]
         for layer in sorted({layer for neurons in chosen for layer, _ in neurons})
     }
-    rows = []
-    for number, neurons in enumerate(chosen):
-        drawn = [neurons, *_controls(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
-        masks = {layer: np.zeros((len(drawn), lm.config.d_mlp), bool) for layer, _ in neurons}
+
+    def measured(drawn: Sequence[Neurons], memory: int) -> dict[str, Interval]:
+        masks = {layer: np.zeros((len(drawn), lm.config.d_mlp), bool) for layer, _ in drawn[0]}
         for row, members in enumerate(drawn):
             for layer, index in members:
                 masks[layer][row, index] = True
         own = {layer: means[layer] for layer in masks}
         folder = None
         if partial:
-            how = (drawn, ablation, ablation_value, frozen, *own.values())
+            how = (drawn, memory, ablation, ablation_value, frozen, *own.values())
             folder = partial_folder(partial, __version__, lm.config, tokens, kept, counts, *how)
-        sums, _ = rerun_sums(lm, freq, tokens, kept, masks, own, ablation, ablation_value, frozen, memory, folder, progress)
+        parts = rerun_parts(lm, freq, tokens, kept, masks, own, ablation, ablation_value, frozen, memory, folder, progress)
+        return bootstrap((part.sums for part in parts), kept.sum(1), SHARES, bootstrap_draws, seed)
+
+    rows = []
+    for number, neurons in enumerate(chosen):
+        drawn = [neurons, *_controls(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
         names = [",".join(f"{layer}.{index}" for layer, index in members) for members in drawn]
         columns = {"set": number, "control": np.arange(len(drawn)), "neurons": names, "size": len(neurons)}
-        for name, (estimate, low, high) in bootstrap(sums, kept.sum(1), SHARES, bootstrap_draws, seed).items():
+        for name, (estimate, low, high) in fitting(functools.partial(measured, drawn), memory, progress).items():
             columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
         rows.append(pd.DataFrame(columns))
     return pd.concat(rows, ignore_index=True)

@@ -6,6 +6,7 @@ Letters: s window, t position, n neuron, v vocabulary. Losses, entropies and div
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import cases
 import chex
@@ -346,7 +347,7 @@ def test_positions_are_the_unablated_models_own_figures():
     np.testing.assert_array_equal(table.positions["target"], tokens[where[0], where[1] + 1])
 
 
-A_WINDOW = 300_000  # bytes of memory in which the positions of one window fit, but not of two
+A_WINDOW = 450_000  # bytes of memory in which the positions of one window fit, but not of two
 
 
 @pytest.mark.parametrize(
@@ -363,6 +364,29 @@ def test_little_memory_gives_the_same_numbers(kind, engine, memory):
     pd.testing.assert_frame_equal(whole.positions, little.positions, atol=1e-5)
     if engine == "adaptive":
         assert whole.facts["pairs_redone"] == little.facts["pairs_redone"]
+
+
+def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = random_model("layer")
+    tokens = windows_for(lm, count=6)
+    whole = analyze(lm, tokens, bootstrap_draws=5, memory=2 * 10**6)
+    compiled, tried, said = measure._compiled_effects(), [], []
+
+    def small(*arguments: Any) -> Any:
+        rows = len(arguments[3])
+        tried.append(rows)
+        if rows > 40:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+        return compiled(*arguments)
+
+    monkeypatch.setattr(measure, "_compiled_effects", lambda: small)
+    monkeypatch.setattr("jaxconf.memory.LEAST", 1)
+    little = analyze(lm, tokens, bootstrap_draws=5, memory=2 * 10**6, progress=lambda what, done, total: said.append(what))
+    assert max(tried) > 40 >= min(tried)
+    assert any("out of memory" in what for what in said)
+    for column in whole.frame:
+        np.testing.assert_allclose(little.frame[column], whole.frame[column], atol=1e-4, err_msg=column)
+    pd.testing.assert_frame_equal(little.positions, whole.positions, atol=1e-6)
 
 
 def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path):

@@ -175,7 +175,7 @@ def test_a_spoilt_model_is_refused(mistake, copy, text, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_other_mistakes_are_refused(model, text, tmp_path, capsys):
+def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     short, counts, file = tmp_path / "short.txt", tmp_path / "counts.npy", tmp_path / "file"
     short.write_text("too short")
     np.save(counts, np.ones(TINY.vocab_size + 3, np.int64))
@@ -192,9 +192,13 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys):
     assert "such as 4GB" in refusal(capsys, *arguments, "--data", text, "--memory", "much", *run_out)
     assert "no neuron 9.0" in refusal(capsys, *arguments, "--data", text, "--set", "9.0", *run_out)
     assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
-    assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
-    assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
-    assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
+    with monkeypatch.context() as patched:  # none of these waits for the text
+        patched.setattr("jaxconf.text.windows", None)
+        assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
+        assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
+        assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
+        assert "above 0" in refusal(capsys, *arguments, "--data", text, "--tolerance", 0, *run_out)
+        assert "0 or more" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
     assert not (tmp_path / "run").exists()
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
     assert "too few" in refusal(capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained")

@@ -16,7 +16,7 @@ from jaxconf.measure import analyze
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.reruns import one_by_one, rerun_sums
+from jaxconf.reruns import one_by_one, rerun_parts
 from jaxconf.sets import ablate_sets, per_token, read_sets
 from jaxconf.text import kept_positions
 
@@ -104,10 +104,11 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = analyze(lm, tokens, counts=counts, bootstrap_draws=0)
     mean, _ = measure.activation_moments(lm, tokens, 2, 2**28, lambda *_: None)
-    sums, positions = rerun_sums(
+    (part,) = rerun_parts(
         lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: mean}, "mean", 0.0, "final", 2**28, None, lambda *_: None
     )
-    close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in sums.items()}), table.frame)
+    close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
+    positions = part.positions
     pd.testing.assert_frame_equal(positions, table.positions[positions.columns], check_dtype=False, atol=1e-5)
 
 
