@@ -199,13 +199,12 @@ def _analyze(command: Analyze) -> None:
     from rich.console import Console
 
     from jaxconf.measure import analyze, check_options
-    from jaxconf.models.files import replacing
     from jaxconf.models.language_model import load
     from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_sets, print_summary
-    from jaxconf.run import BUNDLED, claim, save_run
+    from jaxconf.run import BUNDLED, PER_TOKEN, claim, save_run
     from jaxconf.sets import ablate_sets, check_set, per_token, read_sets
-    from jaxconf.table import Rules
+    from jaxconf.table import SETS, Rules
     from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
 
     if command.tokens < 1:
@@ -263,12 +262,7 @@ def _analyze(command: Analyze) -> None:
         if command.per_token:
             extra[PER_TOKEN] = per_token(lm, tokens, chosen, **how)
         progress("figures and report", 0, 0)
-        save_run(table, tokens, kept, out)
-        for name in (SETS, PER_TOKEN):
-            (out / name).unlink(missing_ok=True)
-        for name, frame in extra.items():
-            with replacing(out / name) as path:
-                frame.to_parquet(path, index=False)
+        save_run(table, tokens, kept, out, extra)
         shutil.rmtree(out / PARTIAL)
     print_summary(table, console)
     if sets:
@@ -276,7 +270,6 @@ def _analyze(command: Analyze) -> None:
     console.print(f"\nReport: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-SETS, PER_TOKEN = "sets.parquet", "per_token.parquet"
 PARTIAL = ".partial"  # finished windows of an analysis that is under way
 
 

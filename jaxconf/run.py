@@ -2,15 +2,18 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from jaxconf.models.errors import InputError
-from jaxconf.table import NeuronTable
+from jaxconf.table import SETS, NeuronTable
 
 BUNDLED = Path(__file__).parent / "bundled"
+PER_TOKEN = "per_token.parquet"
+EXTRA = {SETS, PER_TOKEN}  # files that a run has if it was asked for them
 
 
 @contextlib.contextmanager
@@ -47,8 +50,9 @@ def writable(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path) -> None:
-    """Write the whole run: windows.npy (int32 [s t]), kept.npy (bool [s t]), the table, the figures and the report.
+def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path, extra: Mapping[str, pd.DataFrame]) -> None:
+    """Write the whole run: windows.npy (int32 [s t]), kept.npy (bool [s t]), the table, those of EXTRA that there are, the figures and the
+    report.
 
     All of it is written to a folder beside the run first, so that an interruption leaves an older run as it was.
     """
@@ -56,7 +60,11 @@ def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: P
         np.save(staging / "windows.npy", tokens.astype(np.int32))
         np.save(staging / "kept.npy", kept)
         table.save(staging)
+        for name, frame in extra.items():
+            frame.to_parquet(staging / name, index=False)
         draw(table, staging)
+    for name in EXTRA - set(extra):  # of a run that stood here before
+        (folder / name).unlink(missing_ok=True)
 
 
 def draw(table: NeuronTable, folder: Path) -> None:

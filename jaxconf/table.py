@@ -56,6 +56,7 @@ MAIN_COLUMNS = (
     "loss_abs_delta", "entropy_delta", "entropy_abs_delta", "kl_freq_abs_delta", "top1_change",
 )  # fmt: skip
 
+SETS = "sets.parquet"  # what `jaxconf.ablate_sets` found, in a run folder
 POSITION_COLUMNS = ("window", "position", "token", "target", "loss", "entropy", "kl_freq")
 
 
@@ -335,3 +336,24 @@ def _plain(value: Any) -> Any:
         return _plain(value.item())
     # JSON has no NaN.
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+SET_COLUMNS = ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change")
+
+
+def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Of each set in what `jaxconf.ablate_sets` found, a heading and a table, its first row the names of its columns: the set's effects with
+    their intervals, beside the median of its random sets and how many of those lie below.
+    """
+    found = []
+    for _, rows in effects.groupby("set"):
+        own, controls = rows.iloc[0], rows.iloc[1:]
+        names = ("", "the set", "95% interval")
+        table: list[tuple[str, ...]] = [(*names, f"median of {len(controls)} random sets", "random sets below") if len(controls) else names]
+        for column in SET_COLUMNS:
+            row = (column, number(own[column]), f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}")
+            beside = (number(controls[column].median()), f"{(controls[column] < own[column]).sum()}")
+            table.append((*row, *beside) if len(controls) else row)
+        together = "neuron ablated" if own["size"] == 1 else "neurons ablated together"
+        found.append((f"{own['size']:,} {together}: {own['neurons']}", table))
+    return found

@@ -282,19 +282,20 @@ def _device() -> str:
 
 
 def scaling() -> dict[str, Any]:
-    """Seconds of the exact engine when one size changes, the median of three runs each."""
+    """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take turns."""
     start = {"d": 256, "N": 1024, "T": 512, "V": 8192}
     found: dict[str, Any] = {"device": _device(), "jax": jax.__version__, "start": start}
     for name, values in {"d": (64, 256, 1024, 4096), "N": (512, 1024, 2048), "T": (256, 512, 1024), "V": (4096, 8192, 16384)}.items():
-        found[name] = {}
+        runs = {}
         for value in values:
             size = {**start, name: value}
             config = last_layer("llama", size["d"], size["N"], size["V"])
             drawn = inputs(config, size["T"], "realistic")
-            run, *_ = compiled(config, *drawn, jnp.ones((1, size["T"])), None)
-            jax.block_until_ready(run())
-            found[name][value] = statistics.median(seconds(run) for _ in range(3))
-            print(f"{name} = {value}: {found[name][value]:.2f} s", flush=True)
+            runs[value], *_ = compiled(config, *drawn, jnp.ones((1, size["T"])), None)
+            jax.block_until_ready(runs[value]())
+        rounds = [{value: seconds(run) for value, run in runs.items()} for _ in range(5)]
+        found[name] = {value: statistics.median(times[value] for times in rounds) for value in values}
+        print(f"{name}: {', '.join(f'{value} {took:.2f} s' for value, took in found[name].items())}", flush=True)
     return found
 
 

@@ -111,9 +111,15 @@ def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 neurons ablated together: 0.1,0.2" in said
     assert "Chance level of rho in layer 0" in said
+    (out / "report.html").unlink()
+    run("report", out)
+    page = (out / "report.html").read_text()
+    assert "1 neuron ablated: 0.3" in page
+    assert "median of 3 random sets" in page
     run(*arguments, "--force", "--layer", 0, "--frozen", "all")
     assert NeuronTable.load(out).facts["frozen_norms"] == "all"
     assert not (out / "sets.parquet").exists()
+    assert "random sets" not in (out / "report.html").read_text()
     assert not (out / "per_token.parquet").exists()
 
 

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from jaxconf.figures import title
 from jaxconf.models.files import replacing
 from jaxconf.report.plots import drawn, hover_texts, plots
-from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, Kind, NeuronTable, number
+from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, SETS, Kind, NeuronTable, number, sets_in_words
 
 MOST_ROWS = 200
 
@@ -72,7 +72,9 @@ NAMED_COLUMNS: dict[Kind, list[str]] = {
 
 
 def write_report(table: NeuronTable, folder: str | Path) -> Path:
-    """Writes report.html into `folder`, whole or not at all, and gives its path. The page loads nothing from outside itself."""
+    """Writes report.html into `folder`, whole or not at all, and gives its path. The page loads nothing from outside itself. Sets of
+    neurons have a section if the folder has their file.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     frame = table.to_pandas()
@@ -90,6 +92,7 @@ def write_report(table: NeuronTable, folder: str | Path) -> Path:
         figures="".join(_card(*item) for item in CAPTIONS.items()),
         points="" if points == count else f"The scatters draw {points:,} of the {count:,} neurons: the strongest and a sample.",
         correlation=f"Entropy and divergence (3a) correlate at {number(table.correlation())}.",
+        sets=_sets(pd.read_parquet(folder / SETS)) if (folder / SETS).is_file() else "",
         named=_named(table, "entropy") + _named(table, "frequency"),
         leaders_title=f"{len(leaders):,} of {count:,} neurons, by mean |change of loss|" if len(leaders) < count else "All neurons",
         leaders=_rows(leaders, [column for column in COLUMNS if column not in ("layer", "neuron")], intervals=False),
@@ -114,6 +117,20 @@ def _named(table: NeuronTable, kind: Kind) -> str:
         return f"<h3>No {kind} neurons</h3><p>None can be judged: no effect on the loss was measured.</p>"
     heading = f"{kind.capitalize()} neurons" if len(found) else f"No {kind} neurons; the nearest to the rule"
     return f'<h3>{heading}</h3><div class="wide"><table>{_rows(rows, NAMED_COLUMNS[kind], intervals=True)}</table></div>'
+
+
+def _sets(effects: pd.DataFrame) -> str:
+    tables = []
+    for heading, (names, *rows) in sets_in_words(effects):
+        heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+        body = "".join(
+            f'<tr><th scope="row">{first}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>' for first, *cells in rows
+        )
+        tables.append(
+            f'<h3>{escape(heading)}</h3><div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+    note = "A set is worth noting where its effect lies beyond nearly all random sets of as many neurons of the same layers."
+    return f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}<p class="note">{note} Effects are in nats.</p></div>'
 
 
 def _rows(frame: pd.DataFrame, columns: list[str], intervals: bool) -> str:

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxconf.table import Kind, NeuronTable, number
+from jaxconf.table import Kind, NeuronTable, number, sets_in_words
 
 MOST_ROWS = 10
 SHOWN_FACTS = ("Model", "Shape", "Data", "Kept positions", "Baseline", "Ablation", "Null space", "Token counts", "Time")
@@ -76,18 +76,13 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
 
 
 def print_sets(effects: pd.DataFrame, console: Console) -> None:
-    """Prints what `jaxconf.ablate_sets` found: each set beside the middle of its random sets, and how many of them it exceeds."""
-    for _, rows in effects.groupby("set"):
-        own, controls = rows.iloc[0], rows.iloc[1:]
+    """Prints what `jaxconf.ablate_sets` found: each set beside its random sets."""
+    for heading, (names, *rows) in sets_in_words(effects):
         console.print()
-        console.print(Text(f"{own['size']:,} neurons ablated together: {own['neurons']}", style="bold"))
+        console.print(Text(heading, style="bold"))
         table = Table(box=None, padding=(0, 1))
-        for name in ("", "the set", "95% interval", f"median of {len(controls)} random sets", "random sets below"):
-            table.add_column(name, justify="left" if not name else "right")
-        for column in ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change"):
-            interval = f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}"
-            middle = number(controls[column].median()) if len(controls) else ""
-            table.add_row(
-                column, number(own[column]), interval, middle, f"{(controls[column] < own[column]).sum()}" if len(controls) else ""
-            )
+        for name in names:
+            table.add_column(name, justify="right" if name else "left")
+        for row in rows:
+            table.add_row(*row)
         console.print(table)
