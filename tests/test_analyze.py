@@ -199,15 +199,19 @@ def test_every_column_equals_the_oracle(name):
 PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]
 
 
-def planted_model(kind: str) -> tuple[LanguageModel, np.ndarray]:
-    """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the token frequencies."""
-    hf = {**HF[kind], "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 120, "vocab_size": 211}
+def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[LanguageModel, np.ndarray]:
+    """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the token frequencies.
+
+    With the token counts, int [v], that those frequencies are of: those given, or 211 that fall off as Zipf's law says.
+    """
+    rng = np.random.default_rng(11)
+    if counts is None:
+        counts = np.round(1e5 / rng.permutation(np.arange(1, 212))).astype(np.int64)
+    hf = {**HF[kind], "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 120, "vocab_size": len(counts)}
     config = config_from_hf(hf)
     d, V, N = config.d_model, config.vocab_size, config.d_mlp
-    rng = np.random.default_rng(11)
     params = Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
     params = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
-    counts = np.round(1e5 / np.arange(1, V + 1)).astype(np.int64)[rng.permutation(V)]
     f = (counts + 1) / (counts + 1).sum()
     u = (np.log(f) - np.log(f).mean()) / np.linalg.norm(np.log(f) - np.log(f).mean())
 

@@ -1,0 +1,160 @@
+"""Are the neurons that the paper names in a public model found again?
+
+    python scripts/reproduce_paper.py gpt2-small --data hf://datasets/OWNER/NAME --out runs/gpt2-small
+
+The model is gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a. It is measured as `jaxconf analyze` does, with the paper's size of
+the unembedding's effective null space where it gives one; the run stays in --out. A named neuron agrees if it meets the rule for its kind,
+which is printed with the result (docs/measures.md defines the figures). The exit code is 0 if all agree, 1 if any differs, 2 for what the
+user can mend.
+
+Source of the names: Stolfo et al. 2024 (arXiv 2406.16254) and its released data. The paper takes the token frequencies of OpenWebText for GPT-2
+and of the Pile for Pythia; here they are those of --data. Weights are held in float32, as `jaxconf analyze` holds them.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxconf import cli
+from jaxconf.models.errors import InputError, nearest
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.language_model import find, read_config
+from jaxconf.table import Kind, NeuronTable, number
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """What the paper names in one model: neurons of its last layer."""
+
+    model: str  # the hub's id
+    layer: int
+    entropy: tuple[int, ...]
+    frequency: tuple[int, ...] = ()
+    k: int | None = None  # size of the effective null space; None: 1% of the width
+
+    def names(self, kind: Kind) -> list[str]:
+        """The neurons' names, "layer.index"."""
+        return [f"{self.layer}.{neuron}" for neuron in (self.entropy if kind == "entropy" else self.frequency)]
+
+
+PAPER = {
+    # The paper's k of 12 counts the all-ones direction, which a LayerNorm does not see and jaxconf leaves out.
+    "gpt2-small": Named("openai-community/gpt2", 11, (584, 2378, 2870, 2123, 1611, 2910), k=11),
+    "pythia-410m": Named("EleutherAI/pythia-410m", 23, (1829, 1332, 2455, 3562, 2756, 2362), (87, 417, 730, 2017, 3412)),
+    "llama-2-7b": Named("meta-llama/Llama-2-7b-hf", 31, (3228,), k=40),
+    "stanford-gpt2-small-a": Named("stanford-crfm/alias-gpt2-small-x21", 11, (3030, 2859, 995, 2546, 823, 2748)),
+}
+TOP_RHO = 10  # as many as the paper takes for candidates by rho
+RANKED: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}
+KINDS: tuple[Kind, Kind] = ("entropy", "frequency")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Measure a public model and compare it with the neurons that the paper names in it."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a"""
+    data: str
+    """text, as for `jaxconf analyze`"""
+    out: Path
+    """the run folder"""
+    model: str | None = None
+    """a folder in Hugging Face layout, or a hub id, with this model's weights; by default the one that the paper measured"""
+    revision: str | None = None
+    """the hub's branch, tag or commit"""
+    force: bool = False
+    """replace the run that the folder holds"""
+
+
+def checked(command: Reproduce) -> tuple[Named, str]:
+    """What the paper names, and where the model is to be had; seen to fit each other before the weights are fetched.
+
+    Raises InputError if the paper does not know the model, if it cannot be had, or if it has no such neurons.
+    """
+    if command.name not in PAPER:
+        raise InputError(
+            f"the paper names no neurons in {command.name!r}; the nearest is {nearest(command.name, PAPER)!r}, and all are {', '.join(PAPER)}"
+        )
+    named = PAPER[command.name]
+    source = command.model or named.model
+    folder, _ = find(source, command.revision, weights=False)
+    config = config_from_hf(read_config(folder))
+    neurons = named.entropy + named.frequency
+    if config.n_layers != named.layer + 1 or config.d_mlp <= max(neurons):
+        raise InputError(
+            f"{source} ends with layer {config.n_layers - 1}, of {config.d_mlp} neurons, but in {command.name} the paper names the neuron "
+            f"{named.layer}.{max(neurons)} of the last layer; give another --model"
+        )
+    return named, source
+
+
+def compared(table: NeuronTable, named: Named) -> pd.DataFrame:
+    """The named neurons' rows of the table, indexed by name, with `kind`, `rank` in the layer by RANKED (1: the largest) and `agrees`."""
+    frame = table.to_pandas()
+    found = []
+    for kind in KINDS:
+        rank = frame[RANKED[kind]].rank(ascending=False, method="min", na_option="bottom").astype(int)
+        found.append(frame.assign(kind=kind, rank=rank, agrees=frame[f"is_{kind}_neuron"]).loc[named.names(kind)])
+    return pd.concat(found)
+
+
+def figures(kind: Kind, row: pd.Series) -> dict[str, str]:
+    """What is shown of a named neuron, by the head of its column."""
+    if kind == "frequency":
+        return {"|Δ KL|": number(row["kl_freq_abs_delta"]), "rank by it": f"{row['rank']:,}", "freq_mediated": number(row["freq_mediated"])}
+    above = "yes" if row["rho"] > row["rho_chance"] else "no"
+    shown = {"rho": number(row["rho"]), "rank by it": f"{row['rank']:,}", "chance": number(row["rho_chance"]), "above chance": above}
+    return {**shown, "ln_mediated": number(row["ln_mediated"])}
+
+
+def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
+    """Prints a line with a verdict for each named neuron, the criteria, and what agrees in all."""
+    for kind in KINDS:
+        some = rows[rows["kind"] == kind]
+        if some.empty:
+            continue
+        table = Table(title=f"{kind.capitalize()} neurons that the paper names", title_justify="left", title_style="bold", box=None)
+        table.add_column("neuron")
+        for head in figures(kind, some.iloc[0]):
+            table.add_column(head, justify="right")
+        table.add_column("verdict")
+        for name, row in some.iterrows():
+            table.add_row(str(name), *figures(kind, row).values(), Text("agrees", "green") if row["agrees"] else Text("differs", "red"))
+        console.print()
+        console.print(table)
+        console.print(f"A neuron agrees if it meets the rule. {rules[kind]}", highlight=False)
+        if kind == "entropy":
+            top = (some["rank"] <= TOP_RHO).sum()
+            console.print(f"Not part of the verdict: {top} of {len(some)} lie among the layer's {TOP_RHO} largest rho.", highlight=False)
+    agreeing = f"{rows['agrees'].sum()} of {len(rows)} neurons that the paper names agree"
+    differing = ", ".join(rows.index[~rows["agrees"]])
+    console.print()
+    console.print(Text(f"{agreeing}; these differ: {differing}." if differing else f"{agreeing}.", "bold"))
+
+
+def main(command: Reproduce) -> None:
+    try:
+        named, source = checked(command)
+    except InputError as error:
+        print(f"reproduce_paper: {error}", file=sys.stderr)
+        sys.exit(2)
+    options = {"--data": command.data, "--out": command.out, "--k": named.k, "--revision": command.revision}
+    given = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+    cli.main(["analyze", source, *given, *["--force"] * command.force])
+    table = NeuronTable.load(command.out)
+    rows = compared(table, named)
+    entropy_rule, frequency_rule, *_ = table.rules.describe()
+    show(rows, {"entropy": entropy_rule, "frequency": frequency_rule}, Console())
+    sys.exit(0 if rows["agrees"].all() else 1)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Reproduce))
