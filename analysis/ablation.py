@@ -22,3 +22,12 @@ def ablated(kind: Ablation, h: jax.Array, mean: jax.Array, value: float) -> jax.
             return jnp.full_like(h, value)
         case "scale":
             return value * h
+
+
+def clipped(h: jax.Array, mean: jax.Array, rises: jax.Array) -> jax.Array:
+    """The activations [… n] that replace `h` [… n] in a clip mean-ablation: `mean` [n] where a neuron that `rises`, bool [n], is above it,
+    and where one that does not is below.
+
+    Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
+    """
+    return jnp.where(rises, jnp.minimum(h, mean), jnp.maximum(h, mean))

@@ -5,7 +5,7 @@ With the norm frozen the final norm keeps its unablated scale, or if that is ask
 Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -25,6 +25,14 @@ class Unablated(NamedTuple):
     logits: jax.Array  # s t v
     figures: Figures  # s t
     scales: dict[str, jax.Array]  # site of a norm that is to be frozen → its scale
+
+
+def entering(config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]) -> tuple[jax.Array, dict[int, jax.Array]]:
+    """The stream that enters the first of the layers, [s t d], and the activations of each, [s t n]."""
+    first = f"blocks.{min(layers)}.hook_resid_pre"
+    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
+    captured = forward(config, params, tokens, capture=[first, *sites.values()], stop_at_layer=max(layers) + 1).captured
+    return captured[first], {layer: captured[site] for layer, site in sites.items()}
 
 
 def unablated(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxconf.models.errors import InputError
     from jaxconf.models.language_model import LanguageModel, load
     from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
+    from jaxconf.repeated_text import induction
     from jaxconf.revisions import track_revisions
     from jaxconf.run import BUNDLED
     from jaxconf.sets import ablate_sets, per_token
@@ -48,6 +49,7 @@ _HOMES = {
     "analyze": "jaxconf.measure",
     "count_tokens": "jaxconf.text",
     "documents": "jaxconf.text",
+    "induction": "jaxconf.repeated_text",
     "kept_positions": "jaxconf.text",
     "load": "jaxconf.models.language_model",
     "make_mesh": "jaxconf.mesh",
@@ -79,6 +81,7 @@ __all__ = [
     "analyze",
     "count_tokens",
     "documents",
+    "induction",
     "kept_positions",
     "load",
     "make_mesh",

@@ -72,6 +72,45 @@ class Analyze:
 
 
 @dataclasses.dataclass(frozen=True)
+class Induction:
+    """Let text repeat: what entropy neurons, induction heads and calibration do, with tables, figures and a page."""
+
+    model: Model = "bundled"
+    """a folder in Hugging Face layout, a hub id such as openai-community/gpt2, or "bundled", the small model that comes along"""
+    revision: str | None = None
+    """the hub's branch, tag or commit"""
+    data: str = "stdlib"
+    """text, as for `jaxconf analyze`"""
+    sequences: int = 64
+    """how many sequences to build: BOS, a piece of text, and the same again"""
+    length: int = 100
+    """tokens of the piece of text"""
+    random: bool = False
+    """random tokens instead of text are repeated"""
+    natural: bool = False
+    """also look for six tokens that the text repeats by itself, in windows of 256 of its first 262,144 tokens"""
+    neurons: str | None = None
+    """the chosen neurons, such as 11.584,11.2378; by default the ten of the last layer with the highest rho"""
+    heads: str | None = None
+    """the heads that are made to look at BOS alone, such as 5.1,5.5; by default those with the highest induction score"""
+    controls: int = 20
+    """random sets, of neurons and of heads, to compare with"""
+    tokens: int = 4096
+    """how many tokens of text the doses are measured on, besides the repeat"""
+    out: Path | None = None
+    """the folder; runs/MODEL by default, beside what `jaxconf analyze` writes there"""
+    force: bool = False
+    """replace what an earlier such command left in the folder"""
+    k: int | None = None
+    """size of the unembedding's effective null space; 1% of the width by default"""
+    bootstrap_draws: int = 1000
+    """resamples of the sequences behind each interval"""
+    seed: int = 0
+    memory: str = "4GB"
+    """what sequences and sets that are worked on together may take on a device, beside the weights"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Unigram:
     """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer per token id."""
 
@@ -159,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train = tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, config=PRESETS[preset]))
         commands: Any = (
             Annotated[Analyze, tyro.conf.subcommand("analyze")]
+            | Annotated[Induction, tyro.conf.subcommand("induction")]
             | Annotated[Unigram, tyro.conf.subcommand("unigram")]
             | Annotated[Train, train]
             | Annotated[Track, tyro.conf.subcommand("track")]
@@ -170,6 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         run: dict[type, Callable[[Any], None]] = {
             Analyze: _analyze,
+            Induction: _induction,
             Unigram: _unigram,
             Train: _train,
             Track: _track,
@@ -279,6 +320,78 @@ def _bytes(text: str) -> int:
     if not found:
         raise InputError(f"--memory is {text!r}; give a size such as 4GB or 500MB")
     return int(float(found[1]) * 1000 ** (1 + "KMGT".index(found[2].upper())))
+
+
+def _induction(command: Induction) -> None:
+    import numpy as np
+    from rich.console import Console
+
+    from jaxconf.induction_figures import sentences
+    from jaxconf.models.language_model import load
+    from jaxconf.progress import progress as progress_line
+    from jaxconf.repeated_text import check_heads, check_repeats, induction
+    from jaxconf.run import BUNDLED, INDUCTION, claim, save_induction
+    from jaxconf.sets import check_set, read_names
+    from jaxconf.text import documents, windows
+
+    if command.sequences < 1 or command.tokens < 1:
+        raise InputError(f"--sequences is {command.sequences} and --tokens {command.tokens}; give 1 or more for each")
+    named: dict[str, Any] = {}
+    for option, example in (("neurons", "11.584,11.2378"), ("heads", "5.1,5.5")):
+        text = getattr(command, option)
+        try:
+            named[option] = read_names(text) if text else None
+        except ValueError as error:
+            raise InputError(f"--{option} is {text!r}; give names such as {example}") from error
+    memory = _bytes(command.memory)
+    out = command.out or Path("runs") / Path(command.model).resolve().name
+    console = Console()
+    with claim(out, INDUCTION, command.force), progress_line(console, "tokens") as progress:
+        progress("loading the model", 0, 0)
+        lm = load(BUNDLED if command.model == "bundled" else command.model, command.revision)
+        check_repeats(lm, command.length)
+        check_set(lm.config, named["neurons"] or [(0, 0)], command.controls)
+        if named["heads"]:
+            check_heads(lm.config, named["heads"])
+        progress("reading text", 0, 0)
+        context = min(256, lm.config.n_positions)
+        if command.random:
+            drawn = np.random.default_rng(command.seed).choice(_text_ids(lm), (command.sequences, command.length))
+        else:
+            pieces = windows(documents(command.data), lm.tokenizer, command.sequences * (command.length + 1), command.length + 1)
+            if len(pieces) < command.sequences:
+                raise InputError(
+                    f"the text gives {len(pieces)} sequences of {command.length} tokens; give more text, or --sequences {len(pieces)}"
+                )
+            drawn = pieces[:, 1:]  # without BOS
+        found = induction(
+            lm,
+            drawn,
+            windows(documents(command.data), lm.tokenizer, command.tokens, context),
+            natural=windows(documents(command.data), lm.tokenizer, NATURAL_TOKENS, context) if command.natural else None,
+            neurons=named["neurons"],
+            heads=named["heads"],
+            controls=command.controls,
+            k=command.k,
+            bootstrap_draws=command.bootstrap_draws,
+            seed=command.seed,
+            memory=memory,
+            facts={"model": command.model, "data": command.data, "repeated": "random tokens" if command.random else "text"},
+            progress=progress,
+        )
+        progress("figures and page", 0, 0)
+        save_induction(found, out)
+    for sentence in sentences(found):
+        console.print(sentence, soft_wrap=True, highlight=False)
+    console.print(f"\nPage: {out / 'induction.html'}", soft_wrap=True, highlight=False)
+
+
+NATURAL_TOKENS = 2**18
+
+
+def _text_ids(lm: Any) -> list[int]:
+    """Tokens that may be drawn at random: all that are text."""
+    return sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
 
 
 def _unigram(command: Unigram) -> None:

@@ -16,9 +16,9 @@ import pandas as pd
 from jaxconf.analysis.ablation import Ablation, ablated
 from jaxconf.analysis.effects import METRICS, Position, metrics
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.rerun import Frozen, Unablated, rerun, unablated
+from jaxconf.analysis.rerun import Frozen, Unablated, entering, rerun, unablated
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, forward
+from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.partial import Part, kept_part
 from jaxconf.progress import Progress
@@ -49,7 +49,7 @@ def rerun_parts(
     """
     config, layers, (S, T) = lm.config, tuple(sorted(sets)), tokens.shape
     count = len(sets[layers[0]])
-    size, memory = _bytes_of_a_set(config, T), _of_use(memory)
+    size, memory = bytes_of_a_set(config, T), of_use(memory)
     group = int(np.clip(memory // size, 1, S))
     chunk = int(np.clip(memory // (size * group), 1, count))
     mean = {layer: jnp.asarray(means[layer], jnp.float32) for layer in layers}
@@ -60,14 +60,14 @@ def rerun_parts(
         batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
 
         @functools.cache
-        def entering() -> Any:
+        def entered() -> Any:
             return _entering(config, layers, lm.params, freq, batch, target, mean, ablation, ablation_value, frozen)
 
         def compute(first: int) -> dict[str, np.ndarray]:
             some = np.minimum(np.arange(first, first + chunk), count - 1)
             chosen = {layer: sets[layer][some] for layer in layers}
-            resid, before, values, _ = entering()
-            change = metrics(_rerun(config, lm.params, freq, resid, target, before, values, chosen))  # c s t
+            resid, before, values, _ = entered()
+            change = metrics(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))  # c s t
             sums = {name: np.asarray(jnp.where(mask, value, 0).sum(-1)).T[real, : count - first] for name, value in change.items()}
             return sums | {name: np.asarray(getattr(before.figures, name))[mask] for name in Position._fields}
 
@@ -106,7 +106,7 @@ def token_effects(
     `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, (S, T) = lm.config, tokens.shape
-    chunk = int(np.clip(_of_use(memory) // _bytes_of_a_set(config, T), 1, len(neurons)))
+    chunk = int(np.clip(of_use(memory) // bytes_of_a_set(config, T), 1, len(neurons)))
     means, rows = {layer: jnp.asarray(mean, jnp.float32)}, []
     for window in range(S):
         position = np.nonzero(kept[window])[0]
@@ -118,7 +118,7 @@ def token_effects(
         for first in range(0, len(neurons), chunk):
             some = np.asarray([*neurons[first : first + chunk], *[neurons[-1]] * (first + chunk - len(neurons))])
             masks = {layer: np.arange(config.d_mlp) == some[:, None]}
-            change = jax.device_get(_rerun(config, lm.params, freq, resid, target, before, values, masks))
+            change = jax.device_get(compiled_rerun(config, lm.params, freq, resid, target, before, values, masks))
             for at, neuron in enumerate(neurons[first : first + chunk]):
                 moved = {name: value[at, 0, position] for name, value in change._asdict().items()}
                 columns = {
@@ -146,14 +146,33 @@ def bytes_of_a_window(config: DecoderConfig, length: int) -> int:
     return 4 * length * (12 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
 
 
-def _bytes_of_a_set(config: DecoderConfig, length: int) -> int:
+def bytes_of_a_set(config: DecoderConfig, length: int) -> int:
     """What an ablated set takes for each window: some six logits beside running it."""
     return bytes_of_a_window(config, length) + 4 * length * 6 * config.vocab_size
 
 
-def _of_use(memory: int) -> int:
+def of_use(memory: int) -> int:
     """Of so many bytes, those that make work on sets faster: on a CPU, what the caches do not hold costs more than it gains."""
     return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
+
+
+def groups(lm: LanguageModel, tokens: np.ndarray, memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Sequences that are run together, all groups of one size, and which of them are not there only to fill the last."""
+    size = int(np.clip(of_use(memory) // bytes_of_a_set(lm.config, tokens.shape[1]), 1, len(tokens)))
+    for begin in range(0, len(tokens), size):
+        yield tokens[np.minimum(np.arange(begin, begin + size), len(tokens) - 1)], np.arange(begin, begin + size) < len(tokens)
+
+
+def chunks(lm: LanguageModel, count: int, group: np.ndarray, memory: int) -> Iterator[np.ndarray]:
+    """Which of `count` sets go together with a group, all of one size; the last repeats a set."""
+    size = int(np.clip(of_use(memory) // (bytes_of_a_set(lm.config, group.shape[1]) * len(group)), 1, count))
+    for begin in range(0, count, size):
+        yield np.minimum(np.arange(begin, begin + size), count - 1)
+
+
+def joined(parts: list[Any], count: int) -> Any:
+    """What the chunks found, along the sets' axis, without the repeated ones."""
+    return jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x])[:count], *parts)
 
 
 def one_by_one(config: DecoderConfig) -> np.ndarray:
@@ -177,12 +196,9 @@ def _entering(
     """What every set begins with: the stream that enters the first of the layers [s t d], the model as it is from there, what the
     activations of each layer are set to, [s t n], and what they are.
     """
-    first = f"blocks.{layers[0]}.hook_resid_pre"
-    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
-    captured = forward(config, params, tokens, capture=[first, *sites.values()], stop_at_layer=layers[-1] + 1).captured
-    h = {layer: captured[site] for layer, site in sites.items()}
+    resid, h = entering(config, params, tokens, layers)
     values = {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
-    return captured[first], unablated(config, params, freq, captured[first], target, layers[0], frozen), values, h
+    return resid, unablated(config, params, freq, resid, target, layers[0], frozen), values, h
 
 
-_rerun = jax.jit(rerun, static_argnames="config")
+compiled_rerun = jax.jit(rerun, static_argnames="config")

@@ -1,9 +1,12 @@
 """Run folders: what may be written where, and how a finished run gets there whole."""
 
 import contextlib
+import dataclasses
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,11 @@ import pandas as pd
 from jaxconf.models.errors import InputError
 from jaxconf.table import SETS, NeuronTable
 
+if TYPE_CHECKING:
+    from jaxconf.repeated_text import Induction
+
 BUNDLED = Path(__file__).parent / "bundled"
+INDUCTION = "induction.json"
 PER_TOKEN = "per_token.parquet"
 EXTRA = {SETS, PER_TOKEN}  # files that a run has if it was asked for them
 
@@ -74,6 +81,28 @@ def draw(table: NeuronTable, folder: Path) -> None:
 
     save_figures(table, folder)
     write_report(table, folder)
+
+
+def save_induction(found: "Induction", folder: Path) -> None:
+    """Write induction_….parquet for each table, induction.json (the facts and what they show), the figures and induction.html, as `save_run`
+    does.
+    """
+    from jaxconf.induction_figures import save_induction_figures, sentences
+    from jaxconf.natural import Natural
+    from jaxconf.report.induction import write_induction_report
+
+    tables = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name not in ("facts", "natural")}
+    natural = (
+        {f"natural_{field.name}": getattr(found.natural, field.name) for field in dataclasses.fields(Natural)} if found.natural else {}
+    )
+    with _staging(folder) as staging:
+        for name, frame in (tables | natural).items():
+            frame.to_parquet(staging / f"induction_{name}.parquet", index=False)
+        (staging / INDUCTION).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
+        write_induction_report(found, save_induction_figures(found, staging), staging)
+    if not natural:
+        for file in folder.glob("induction_natural*"):  # of a run that stood here before
+            file.unlink()
 
 
 @contextlib.contextmanager

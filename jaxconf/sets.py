@@ -47,10 +47,15 @@ def read_sets(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
 
 def _read_set(text: str) -> list[tuple[int, int]]:
     try:
-        pairs = [name.strip().split(".") for name in text.split(",")]
-        return [(int(layer), int(index)) for layer, index in pairs]
+        return read_names(text)
     except ValueError as error:
         raise InputError(f"{text!r} is neither a set of neurons such as 11.584,11.2378 nor a file of such lines") from error
+
+
+def read_names(text: str) -> list[tuple[int, int]]:
+    """(layer, index) of each, from names such as "11.584,11.2378". Raises ValueError for other text."""
+    pairs = [name.strip().split(".") for name in text.split(",")]
+    return [(int(layer), int(index)) for layer, index in pairs]
 
 
 def ablate_sets(
@@ -87,10 +92,7 @@ def ablate_sets(
     }
 
     def measured(drawn: Sequence[Neurons], memory: int) -> dict[str, Interval]:
-        masks = {layer: np.zeros((len(drawn), lm.config.d_mlp), bool) for layer, _ in drawn[0]}
-        for row, members in enumerate(drawn):
-            for layer, index in members:
-                masks[layer][row, index] = True
+        masks = masks_of(lm.config, drawn)
         own = {layer: means[layer] for layer in masks}
         folder = None
         if partial:
@@ -101,7 +103,7 @@ def ablate_sets(
 
     rows = []
     for number, neurons in enumerate(chosen):
-        drawn = [neurons, *_controls(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
+        drawn = [neurons, *random_sets(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
         names = [",".join(f"{layer}.{index}" for layer, index in members) for members in drawn]
         columns = {"set": number, "control": np.arange(len(drawn)), "neurons": names, "size": len(neurons)}
         for name, (estimate, low, high) in fitting(functools.partial(measured, drawn), memory, progress).items():
@@ -157,7 +159,16 @@ def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tu
     return found
 
 
-def _controls(config: DecoderConfig, neurons: Neurons, count: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:
+    """Layer → which of its neurons each set has, bool [c n]; layers in their order."""
+    masks = {layer: np.zeros((len(sets), config.d_mlp), bool) for layer in sorted({layer for members in sets for layer, _ in members})}
+    for row, members in enumerate(sets):
+        for layer, index in members:
+            masks[layer][row, index] = True
+    return masks
+
+
+def random_sets(config: DecoderConfig, neurons: Neurons, count: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
     """Random sets with as many neurons of each layer, none of them the set's own."""
     layers = sorted({layer for layer, _ in neurons})
     own = {layer: [index for other, index in neurons if other == layer] for layer in layers}

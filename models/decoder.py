@@ -45,12 +45,14 @@ class Cache:
 class Output:
     """`logits` float32 [b t v], or None where the pass stopped before the end; `captured` maps each site asked for to its value.
 
-    `cache`: the one that was given, with the pass's tokens in it.
+    `cache`: the one that was given, with the pass's tokens in it. `resid` [b t d]: where the pass stopped before the end, the stream there,
+    which enters the next layer.
     """
 
     logits: jax.Array | None
     captured: dict[str, jax.Array]
     cache: Cache | None = None
+    resid: jax.Array | None = None
 
 
 def forward(
@@ -96,7 +98,7 @@ def forward(
         logits = _unembed(config, params, resid[:, -1:] if last_only else resid, outer) if stop_at_layer is None else None
     if cache is not None and past is not None:
         cache = Cache(past, cache.filled + t, cache.padding)
-    return Output(logits, captured | outer.captured, cache)
+    return Output(logits, captured | outer.captured, cache, None if stop_at_layer is None else resid)
 
 
 def empty_cache(config: DecoderConfig, padding: jax.Array, slots: int, dtype: Any) -> Cache:

@@ -64,6 +64,11 @@ class LanguageModel:
         bos = self.tokenizer.bos_id if self.has_tokenizer else None
         return self.eos_ids | self._named_ids("bos_token_id") | (frozenset() if bos is None else {bos})
 
+    @property
+    def bos_id(self) -> int | None:
+        """What begins a text: the tokenizer's, or by config.json where there is no tokenizer."""
+        return self.tokenizer.bos_id if self.has_tokenizer else next(iter(self._named_ids("bos_token_id")), None)
+
     def _named_ids(self, name: str) -> frozenset[int]:
         value = self.hf_config.get(name)
         return frozenset(value if isinstance(value, list) else [] if value is None else [value])

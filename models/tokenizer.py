@@ -18,6 +18,7 @@ class Tokenizer:
         eos_ids: the ids that end a text, possibly none.
         eos_id: the first of `eos_ids`, which joins documents, or None.
         newline_id: the id of "\\n" if that is exactly one token, or None.
+        unknown_id: the id that stands for what the vocabulary lacks, or None.
         vocab_size: the highest id that has a token, plus one; a model's vocabulary may be larger, for padding.
     """
 
@@ -31,6 +32,8 @@ class Tokenizer:
         self.vocab_size: int = max(tokenizer.get_vocab().values(), default=-1) + 1
         newline = self.encode("\n")
         self.newline_id = int(newline[0]) if len(newline) == 1 else None
+        unknown = getattr(tokenizer.model, "unk_token", None)
+        self.unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Tokenizer":

@@ -123,6 +123,34 @@ def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
     assert not (out / "per_token.parquet").exists()
 
 
+def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    small = ("--length", 8, "--sequences", 3, "--tokens", 64, "--controls", 2, "--bootstrap-draws", 9)
+    run("induction", model, "--data", text, *small, "--natural", "--neurons", "0.3,0.5", "--heads", "0.1", "--out", out)
+    said = capsys.readouterr().out
+    assert "0.3, 0.5 (by name)" in said
+    page = (out / "induction.html").read_text()
+    assert all(words in page for words in ("Natural induction", "temperature knob", "0.3", "data:image/png"))
+    assert not set(page.split('"')) & {"http:", "https:"}
+    stated = json.loads((out / "induction.json").read_text())
+    assert stated["heads"] == ["0.1"]
+    assert stated["length"] == 8
+    tables = {file.stem for file in out.glob("induction_*.parquet")}
+    assert {"induction_sets", "induction_doses", "induction_head_sets", "induction_natural_pairs"} <= tables
+    assert "--force" in refusal(capsys, "induction", model, "--data", text, *small, "--out", out)
+    run("induction", model, "--data", text, *small, "--random", "--out", out, "--force")
+    assert not list(out.glob("induction_natural*"))
+    assert json.loads((out / "induction.json").read_text())["repeated"] == "random tokens"
+    arguments = ("induction", model, "--data", text, "--out", tmp_path / "other")
+    assert "32 positions" in refusal(capsys, *arguments, "--length", 16)
+    assert "no neuron 0.99" in refusal(capsys, *arguments, "--length", 8, "--neurons", "0.99")
+    assert "heads 0 to 1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
+    assert "such as 5.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "first")
+    assert "more text, or --sequences" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
+    assert "controls is -1" in refusal(capsys, *arguments, "--length", 8, "--controls", -1)
+    assert not (tmp_path / "other").exists()
+
+
 def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
     file, out = tmp_path / "counts.npy", tmp_path / "run"
     run("unigram", model, "--data", text, "--out", file)

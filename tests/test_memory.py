@@ -30,7 +30,6 @@ KINDS = {
         ("plain", False, 5 * 10**8),
         ("plain", True, 10**9),
         ("a norm behind the MLP", False, 10**9),
-        ("a norm behind the MLP", True, 10**9),
         ("soft caps", False, 10**9),
     ],
 )

@@ -3,6 +3,7 @@
 TransformerLens folds, centres and hooks on its own; from what it gives, the statistics are computed here in plain torch.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.induction import halves, predictions, repeated
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import rho, vocabulary_statistics
 from jaxconf.measure import analyze
 from jaxconf.mesh import make_mesh
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.language_model import load
+from jaxconf.repeated_text import induction
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -142,3 +145,55 @@ def test_effects(name: str, lens: Callable[[str], tuple[Any, Any]]) -> None:
                 assert abs(row[column] - value.item()) <= 1e-4, (neuron, column, row[column], value.item())
             assert abs(ln_frozen["loss"] - total["loss"]).max() > 1e-4  # the hook on the scale is on the path
     assert table["loss_abs_delta"].max() > 0.01
+
+
+def test_induction(lens: Callable[[str], tuple[Any, Any]]) -> None:
+    """Clip mean-ablation and heads that look at BOS alone, by hooks in the whole model."""
+    lm, bridge = lens("gpt2")
+    lm = dataclasses.replace(lm, hf_config={"bos_token_id": 0})
+    length = 20
+    text = np.random.default_rng(2).integers(1, 67, (4, length))
+    chosen, heads = [(lm.config.n_layers - 1, 3), (0, 5)], [(0, 1), (lm.config.n_layers - 1, 0)]
+    found = induction(lm, text, text, neurons=chosen, heads=heads, controls=0, bootstrap_draws=5)
+    tokens = torch.from_numpy(repeated(text, 0))
+    repeat = predictions(length)[1][:-1]
+    first, second = halves(length)
+
+    def figures(logits: Any) -> dict[str, Any]:
+        lp = logits[:, :-1].double().log_softmax(-1)
+        return {"loss": -lp.gather(-1, tokens[:, 1:, None])[..., 0], "entropy": -(lp.exp() * lp).sum(-1)}
+
+    def clip(activation: Any, hook: Any, neuron: int, was: Any) -> Any:
+        mean, later = was[:, first].mean(), was[:, second].mean()
+        activation = activation.clone()
+        activation[..., neuron] = was.clamp(max=mean) if later > mean else was.clamp(min=mean)
+        return activation
+
+    def look_at_bos(pattern: Any, hook: Any, head: int) -> Any:
+        pattern = pattern.clone()
+        pattern[:, head] = 0
+        pattern[:, head, :, 0] = 1
+        return pattern
+
+    with torch.no_grad():
+        logits, cache = bridge.run_with_cache(tokens)
+        before = figures(logits)
+        frozen = ("ln_final.hook_scale", lambda activation, hook: cache["ln_final.hook_scale"])
+        sets = found.sets.set_index("set")
+        clips = []
+        for layer, neuron in chosen:
+            site = f"blocks.{layer}.mlp.hook_post"
+            clips.append((site, functools.partial(clip, neuron=neuron, was=cache[site][..., neuron].clone())))
+        for name, hooks in ((f"{chosen[0][0]}.3", clips[:1]), ("0.5", clips[1:]), ("the set", clips)):
+            for suffix, more in (("", []), ("_ln_frozen", [frozen])):
+                after = figures(bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, *more]))
+                for metric in before:
+                    expected = (after[metric] - before[metric])[:, repeat].mean().item()
+                    assert abs(sets[metric + suffix][name] - expected) <= 1e-4, (name, metric, suffix)
+        looks = [(f"blocks.{layer}.attn.hook_pattern", functools.partial(look_at_bos, head=head)) for layer, head in heads]
+        for name, hooks in (("0.1", looks[:1]), ("top 2", looks)):
+            after = figures(bridge.run_with_hooks(tokens, fwd_hooks=hooks))
+            for metric in before:
+                expected = (after[metric] - before[metric])[:, repeat].mean().item()
+                assert abs(found.head_sets.set_index("set")[metric][name] - expected) <= 1e-4, (name, metric)
+                assert abs(expected) > 1e-4

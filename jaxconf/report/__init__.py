@@ -83,6 +83,7 @@ def write_report(table: NeuronTable, folder: str | Path) -> Path:
     figures = {name: json.loads(plotly.io.to_json(figure, validate=False)) for name, figure in plots(table).items()}
     page = Template(files("jaxconf.report").joinpath("page.html").read_text(encoding="utf-8"))
     html = page.substitute(
+        style=files("jaxconf.report").joinpath("page.css").read_text(encoding="utf-8"),
         title=escape(title(table)),
         model=escape(str(table.facts.get("model", "unnamed model"))),
         where=escape(table.where),

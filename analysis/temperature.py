@@ -1,0 +1,85 @@
+"""Whether a change of a model's predictions is a change of temperature, and which.
+
+Letters: p position, v vocabulary, g inverse temperature of a grid. With lp the unablated log-probabilities of a position, P its probabilities,
+and δ what an intervention adds to lp, the temperature 1/β that mimics it best minimises, over all positions,
+
+    S(β) = Σ_p Σ_v P·(δ − g_β)²,     g_β = log softmax(β·lp) − lp
+
+and 1 − S(β)/S(1) is the share of the change that it explains. Weighted by P, since the tail of a vocabulary would else decide alone.
+With c = lp less its mean under P, g_β = (β − 1)·c − Λ_β, Λ_β = log Σ P·e^((β−1)c): S needs five sums over v of each position, and Λ.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.optimize import minimize_scalar
+
+LOG_BETA = np.linspace(-np.log(16), np.log(16), 49)  # has 0, which is β = 1
+AT_ONE = len(LOG_BETA) // 2
+
+
+class Unchanged(NamedTuple):
+    """What of the unablated predictions is needed."""
+
+    variance: jax.Array  # p: Σ P·c²
+    curvature: jax.Array  # p g: Λ_β/(β − 1)², which is smooth; half the variance at β = 1
+
+
+class Change(NamedTuple):
+    """Of a change of the log-probabilities, [p]."""
+
+    mean: jax.Array  # Σ P·δ
+    square: jax.Array  # Σ P·δ²
+    along: jax.Array  # Σ P·δ·c
+
+
+def _centred(lp: jax.Array) -> tuple[jax.Array, jax.Array]:
+    P = jnp.exp(lp)
+    return P, lp - jnp.sum(P * lp, -1, keepdims=True)
+
+
+def unchanged(lp: jax.Array) -> Unchanged:
+    """Of log-probabilities [… v], in nats; a leading shape stands for p."""
+    P, c = _centred(lp)
+    variance = jnp.sum(P * c * c, -1)
+
+    def curvature(log_beta: jax.Array) -> jax.Array:
+        less = jnp.expm1(log_beta)  # β − 1
+        return jax.nn.logsumexp(lp + less * c, axis=-1) / jnp.square(jnp.where(less == 0, 1, less))
+
+    curve = jnp.moveaxis(jax.lax.map(curvature, jnp.asarray(LOG_BETA, lp.dtype)), 0, -1)
+    return Unchanged(variance, curve.at[..., AT_ONE].set(variance / 2))
+
+
+def change(lp: jax.Array, after: jax.Array) -> Change:
+    """From log-probabilities before and after, [… v]."""
+    P, c = _centred(lp)
+    delta = after - lp
+    return Change(jnp.sum(P * delta, -1), jnp.sum(P * delta * delta, -1), jnp.sum(P * delta * c, -1))
+
+
+def best_temperature(before: Unchanged, changed: Change) -> tuple[float, float]:
+    """The temperature that mimics the change of all positions p best, between 1/16 and 16, and the share of the change that it explains, at
+    most 1; 1 and NaN where nothing changed.
+    """
+    variance, curve = (np.asarray(x, np.float64) for x in before)
+    mean, square, along = (np.asarray(x, np.float64) for x in changed)
+    whole = square.mean()
+    if whole == 0:
+        return 1.0, float("nan")
+    crossed = CubicSpline(LOG_BETA, (curve * mean[:, None]).mean(0))
+    squared = CubicSpline(LOG_BETA, (curve**2).mean(0))
+
+    def left(log_beta: float) -> float:
+        less = np.expm1(log_beta)
+        return float(
+            whole - 2 * (less * along.mean() - less**2 * crossed(log_beta)) + less**2 * variance.mean() + less**4 * squared(log_beta)
+        )
+
+    coarse = LOG_BETA[np.argmin([left(x) for x in LOG_BETA])]
+    step = LOG_BETA[1] - LOG_BETA[0]
+    best = minimize_scalar(left, bounds=(coarse - step, coarse + step), method="bounded", options={"xatol": 1e-7}).x
+    return float(np.exp(-best)), float(1 - left(best) / whole)

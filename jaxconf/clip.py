@@ -1,0 +1,98 @@
+"""Clip mean-ablation of sets of neurons: activations beyond a mean are put back to it.
+
+Letters: b sequence, t position, n neuron, c set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablation import clipped
+from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.rerun import Unablated, entering, unablated
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.progress import Progress
+from jaxconf.reruns import chunks, compiled_rerun, groups, joined
+from jaxconf.sets import Neurons, masks_of
+
+EFFECTS = ("entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen")
+
+
+def clip_ablation(
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    sets: Sequence[Neurons],
+    means: dict[int, np.ndarray],
+    rises: dict[int, np.ndarray],
+    where: np.ndarray,
+    memory: int,
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What clip mean-ablations change, EFFECTS of each: means over sequences, [c t], and each sequence's sum over the positions `where`, bool
+    [b t], is true: [b c].
+    """
+    config, masks = lm.config, masks_of(lm.config, sets)
+    layers, freq = tuple(masks), frequency(np.zeros(config.vocab_size))
+    mean, rise = ({layer: jnp.asarray(x[layer]) for layer in layers} for x in ({i: m.astype(np.float32) for i, m in means.items()}, rises))
+    by_position = {name: np.zeros((len(sets), tokens.shape[1])) for name in EFFECTS}
+    sums: dict[str, list[np.ndarray]] = {name: [] for name in EFFECTS}
+    places = list(groups(lm, where, memory))
+    for done, (group, real) in enumerate(groups(lm, tokens, memory)):
+        target = np.roll(group, -1, 1)
+        resid, before, values = _clip_enters(config, layers, lm.params, freq, group, target, mean, rise)
+        parts = []
+        for some in chunks(lm, len(sets), group, memory):
+            chosen = {layer: mask[some] for layer, mask in masks.items()}
+            parts.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
+        changes = joined(parts, len(sets))
+        for name in EFFECTS:
+            change = np.asarray(getattr(changes, name), np.float64)[:, real]  # c b t
+            by_position[name] += change.sum(1)
+            sums[name].append(np.where(places[done][0][real], change, 0).sum(-1).T)
+        progress("clip mean-ablation", min((done + 1) * len(group), len(tokens)) * tokens.shape[1], tokens.size)
+    means_of = {name: total / len(tokens) for name, total in by_position.items()}
+    for name in ("loss", "loss_ln_frozen"):
+        means_of[name][:, -1] = np.nan
+    return means_of, {name: np.concatenate(x) for name, x in sums.items()}
+
+
+def summary_of(sums: dict[str, np.ndarray], named: dict[str, Any], kinds: list[str], count: int, draws: int, seed: int) -> pd.DataFrame:
+    """A row per set: means over the repeat with intervals over sequences, from sums [b c]."""
+    columns: dict[str, Any] = {
+        "set": list(named),
+        "kind": kinds,
+        "members": [",".join(map(name_of, members)) for members in named.values()],
+        "size": [len(members) for members in named.values()],
+    }
+    n_sequences = len(next(iter(sums.values())))
+    for name, (estimate, low, high) in bootstrap([sums], np.full(n_sequences, count), {}, draws, seed).items():
+        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
+    return pd.DataFrame(columns)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layers"))
+def _clip_enters(
+    config: DecoderConfig,
+    layers: tuple[int, ...],
+    params: Params,
+    freq: Frequency,
+    tokens: jax.Array,
+    target: jax.Array,
+    means: dict[int, jax.Array],
+    rises: dict[int, jax.Array],
+) -> tuple[jax.Array, Unablated, dict[int, jax.Array]]:
+    resid, h = entering(config, params, tokens, layers)
+    values = {layer: clipped(h[layer], means[layer], rises[layer]) for layer in layers}
+    return resid, unablated(config, params, freq, resid, target, layers[0]), values
+
+
+def name_of(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}.{pair[1]}"

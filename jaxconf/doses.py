@@ -1,0 +1,124 @@
+"""Calibration dose by dose: chosen neurons' activations are multiplied, and the temperature that does the same is sought.
+
+Letters: b sequence, t position, v vocabulary, c set of neurons, p position where a prediction counts.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.calibration import expected_calibration_error
+from jaxconf.analysis.rerun import entering
+from jaxconf.analysis.temperature import Change, Unchanged, best_temperature, change, unchanged
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params, forward
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.sites import Ablate
+from jaxconf.progress import Progress
+from jaxconf.reruns import chunks, groups, joined
+from jaxconf.sets import Neurons, masks_of
+
+FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
+
+
+class _Predicted(NamedTuple):
+    """Of each prediction, in nats where that is a unit."""
+
+    loss: jax.Array
+    entropy: jax.Array
+    brier: jax.Array
+    confidence: jax.Array  # the largest probability
+    correct: jax.Array  # whether that token follows
+
+
+def _predicted(lp: jax.Array, target: jax.Array) -> _Predicted:
+    """From log-probabilities [… v]."""
+    P = jnp.exp(lp)
+    own = jnp.take_along_axis(lp, target[..., None], -1)[..., 0]
+    brier = jnp.sum(P * P, -1) - 2 * jnp.exp(own) + 1
+    return _Predicted(-own, -jnp.sum(P * lp, -1), brier, P.max(-1), lp.argmax(-1) == target)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layers"))
+def _dose_enters(
+    config: DecoderConfig, layers: tuple[int, ...], params: Params, tokens: jax.Array
+) -> tuple[jax.Array, dict[int, jax.Array], jax.Array, Unchanged]:
+    resid, h = entering(config, params, tokens, layers)
+    logits = forward(config, params, resid, start_at_layer=layers[0]).logits
+    assert logits is not None
+    lp = jax.nn.log_softmax(logits)
+    return resid, h, lp, unchanged(lp)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _dosed(
+    config: DecoderConfig,
+    params: Params,
+    resid: jax.Array,
+    target: jax.Array,
+    h: dict[int, jax.Array],
+    lp: jax.Array,
+    masks: dict[int, jax.Array],
+    factor: jax.Array,
+) -> tuple[_Predicted, Change]:
+    """Predictions [c b t] with the activations of each set multiplied, and how far they are from the unablated log-probabilities."""
+
+    def one(members: dict[int, jax.Array]) -> tuple[_Predicted, Change]:
+        edits = {f"blocks.{layer}.mlp.hook_post": Ablate(members[layer], factor * value) for layer, value in h.items()}
+        logits = forward(config, params, resid, edits=edits, start_at_layer=min(h)).logits
+        assert logits is not None
+        after = jax.nn.log_softmax(logits)
+        return _predicted(after, target), change(lp, after)
+
+    return jax.vmap(one)(masks)
+
+
+def doses_of(
+    lm: LanguageModel, data: str, tokens: np.ndarray, mask: np.ndarray, sets: Mapping[str, Neurons], memory: int, progress: Progress
+) -> pd.DataFrame:
+    """A row per set and factor, over the positions where `mask`, bool [b t], is true."""
+    config, masks = lm.config, masks_of(lm.config, list(sets.values()))
+    before: list[Unchanged] = []
+    after: dict[float, list[tuple[_Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
+    places = list(groups(lm, mask, memory))
+    for done, (group, real) in enumerate(groups(lm, tokens, memory)):
+        where = places[done][0] & real[:, None]
+        resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, group)
+        before.append(jax.tree.map(lambda x, where=where: np.asarray(x)[where], base))
+        target = np.roll(group, -1, 1)
+        for factor in FACTORS:
+            parts = []
+            for some in chunks(lm, len(sets), group, memory):
+                members = {layer: of[some] for layer, of in masks.items()}
+                found = _dosed(config, lm.params, resid, target, h, lp, members, jnp.float32(factor))
+                parts.append(jax.tree.map(lambda x, where=where: np.asarray(x)[:, where], found))
+            after[factor].append(joined(parts, len(sets)))
+        progress(f"doses, {data}", min((done + 1) * len(group), len(tokens)) * tokens.shape[1], tokens.size)
+    base = jax.tree.map(lambda *x: np.concatenate(x), *before)
+    rows = []
+    for factor, parts in after.items():
+        predicted, changed = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
+        for at, name in enumerate(sets):
+            of = _Predicted(*(x[at] for x in predicted))
+            temperature, explained = best_temperature(base, Change(*(x[at] for x in changed)))
+            rows.append(
+                {
+                    "data": data,
+                    "set": name,
+                    "kind": "set" if at == 0 else "random",
+                    "factor": factor,
+                    "loss": np.mean(of.loss, dtype=np.float64),
+                    "entropy": np.mean(of.entropy, dtype=np.float64),
+                    "ece": expected_calibration_error(np.asarray(of.confidence), np.asarray(of.correct)),
+                    "brier": np.mean(of.brier, dtype=np.float64),
+                    "top1": np.mean(of.correct),
+                    "temperature": temperature,
+                    "explained": explained,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,115 @@
+"""The page of `jaxconf induction`: one HTML file that holds everything it needs and opens offline."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+
+from jaxconf.induction_figures import sentences
+from jaxconf.models.files import replacing
+from jaxconf.repeated_text import Induction
+from jaxconf.table import number
+
+MOST_HEADS = 20
+
+CAPTIONS = {
+    "induction_positions": (
+        "Repeated text (Figure 10)",
+        "Where the model has learnt to look back, entropy and loss fall after the dashed line, once the first repeated tokens have been seen.",
+    ),
+    "induction_activations": (
+        "Activations (Figure 5a)",
+        "Entropy neurons are expected to change at the repeat, where random neurons do not.",
+    ),
+    "induction_change": (
+        "Change from first copy to second (Figure 11)",
+        "Each point is a neuron: far from zero and to the right, its null-space write changes when text repeats.",
+    ),
+    "induction_ablations": (
+        "Clip mean-ablation (Figure 5b)",
+        "Activations beyond the mean of the first copy are put back to it. A red line below the grey ones: the neurons held the entropy up. "
+        "Where the dotted line stays at zero, the effect passes through the norm.",
+    ),
+    "induction_heads": (
+        "Induction heads",
+        "The score is the mean attention from a token of the repeat to the token after its first occurrence. To the right, what the loss on the "
+        "repeat becomes where heads look at BOS alone, one by one and together.",
+    ),
+    "induction_head_activations": (
+        "Neurons without induction heads (Figure 5c)",
+        "A red point that leaves the black line further than the grey ones: the neuron listens to these heads.",
+    ),
+    "induction_doses": (
+        "Dose and response",
+        "A temperature knob would move entropy and calibration steadily with the dose, and leave accuracy where it is; random sets show what any "
+        "neurons do.",
+    ),
+    "induction_temperature": (
+        "Are these the model's temperature knob?",
+        "The temperature that mimics each dose best, weighted by the model's own probabilities, and the share of the change of the "
+        "log-probabilities that it explains: 1 for a pure knob.",
+    ),
+    "induction_natural": (
+        "Natural induction",
+        "Six tokens that a window holds exactly twice: activations along them the first time and the second, and what clip mean-ablation changes "
+        "at the second place.",
+    ),
+}
+
+
+def write_induction_report(found: Induction, figures: Sequence[Path], folder: Path) -> Path:
+    """Writes induction.html into `folder`, whole or not at all, with the PNG files `figures` in it, and gives its path."""
+    page = Template(files("jaxconf.report").joinpath("induction.html").read_text(encoding="utf-8"))
+    sets, heads = found.sets, found.heads.sort_values("score", ascending=False).head(MOST_HEADS)
+    html = page.substitute(
+        style=files("jaxconf.report").joinpath("page.css").read_text(encoding="utf-8"),
+        model=escape(str(found.facts["model"])),
+        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(found)),
+        figures="".join(_card(path) for path in figures),
+        sets=_rows(sets, "set", ["entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen"]),
+        heads=_rows(heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]),
+        head_sets=_rows(found.head_sets, "set", ["entropy", "loss"]),
+        doses=_rows(
+            found.doses[found.doses["kind"] == "set"],
+            "data",
+            ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"],
+        ),
+        facts="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(_words(value))}</dd></div>" for name, value in found.facts.items()),
+    )
+    with replacing(folder / "induction.html") as path:
+        path.write_text(html, encoding="utf-8")
+    return folder / "induction.html"
+
+
+def _card(path: Path) -> str:
+    heading, how = CAPTIONS[path.stem]
+    image = base64.b64encode(path.read_bytes()).decode()
+    return f'<figure class="card"><h3>{heading}</h3><img src="data:image/png;base64,{image}" alt="{escape(how)}"><figcaption>{how}</figcaption></figure>'
+
+
+def _rows(frame: pd.DataFrame, first: str, columns: list[str]) -> str:
+    heads = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(str(row[first]))}</th>{"".join(_cell(row, column) for column in columns)}</tr>'
+        for row in frame.to_dict("records")
+    )
+    return f'<div class="wide"><table><thead><tr><th scope="col">{first}</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(row: dict[str, float], column: str) -> str:
+    span = ""
+    if f"{column}_lo" in row:
+        span = f' <span class="interval">{number(row[f"{column}_lo"])} to {number(row[f"{column}_hi"])}</span>'
+    return f"<td>{number(row[column])}{span}</td>"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {of}" for name, of in value.items())
+    return number(value) if isinstance(value, float) else str(value)
