@@ -243,9 +243,9 @@ def _analyze(command: Analyze) -> None:
     from jaxconf.models.language_model import load
     from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_sets, print_summary
-    from jaxconf.run import BUNDLED, PER_TOKEN, claim, save_run
+    from jaxconf.run import BUNDLED, claim, save_run
     from jaxconf.sets import ablate_sets, check_set, per_token, read_sets
-    from jaxconf.table import SETS, Rules
+    from jaxconf.table import PER_TOKEN, SETS, Rules
     from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
 
     if command.tokens < 1:

@@ -12,15 +12,14 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.models.errors import InputError
-from jaxconf.table import SETS, NeuronTable
+from jaxconf.table import PER_TOKEN, SETS, NeuronTable
 
 if TYPE_CHECKING:
     from jaxconf.repeated_text import Induction
 
 BUNDLED = Path(__file__).parent / "bundled"
 INDUCTION = "induction.json"
-PER_TOKEN = "per_token.parquet"
-EXTRA = {SETS, PER_TOKEN}  # files that a run has if it was asked for them
+EXTRA = {SETS, PER_TOKEN, "figure_4.png", "figure_4_passages.png"}  # files that a run has if it was asked for them
 
 
 @contextlib.contextmanager
@@ -58,7 +57,7 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path, extra: Mapping[str, pd.DataFrame]) -> None:
-    """Write the whole run: windows.npy (int32 [s t]), kept.npy (bool [s t]), the table, those of EXTRA that there are, the figures and the
+    """Write the whole run: windows.npy (int32 [s t]), kept.npy (bool [s t]), the table, the `extra` tables by file name, the figures and the
     report.
 
     All of it is written to a folder beside the run first, so that an interruption leaves an older run as it was.
@@ -70,16 +69,20 @@ def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: P
         for name, frame in extra.items():
             frame.to_parquet(staging / name, index=False)
         draw(table, staging)
-    for name in EXTRA - set(extra):  # of a run that stood here before
+        written = {file.name for file in staging.iterdir()}
+    for name in EXTRA - written:  # of a run that stood here before
         (folder / name).unlink(missing_ok=True)
 
 
 def draw(table: NeuronTable, folder: Path) -> None:
-    """Write the figures and the report of a run."""
+    """Write the figures and the report of a run, those of single tokens if the folder has their table."""
     from jaxconf.figures import save_figures
     from jaxconf.report import write_report
+    from jaxconf.story_figures import save_story_figures
 
     save_figures(table, folder)
+    if (folder / PER_TOKEN).is_file():
+        save_story_figures(table, pd.read_parquet(folder / PER_TOKEN), folder)
     write_report(table, folder)
 
 

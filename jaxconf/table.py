@@ -57,6 +57,7 @@ MAIN_COLUMNS = (
 )  # fmt: skip
 
 SETS = "sets.parquet"  # what `jaxconf.ablate_sets` found, in a run folder
+PER_TOKEN = "per_token.parquet"  # and what `jaxconf.per_token` found
 POSITION_COLUMNS = ("window", "position", "token", "target", "loss", "entropy", "kl_freq")
 
 

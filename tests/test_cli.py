@@ -108,19 +108,26 @@ def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
     assert sets["neurons"][[0, 4]].tolist() == ["0.1,0.2", "0.3"]
     assert len(sets) == 8
     assert pd.read_parquet(out / "per_token.parquet")["neuron"].unique().tolist() == ["0.3", "0.5"]
+    assert {file.name for file in out.glob("figure_4*")} == {"figure_4.png", "figure_4_passages.png"}
     said = capsys.readouterr().out
     assert "2 neurons ablated together: 0.1,0.2" in said
     assert "Chance level of rho in layer 0" in said
-    (out / "report.html").unlink()
+    for name in ("report.html", "figure_4.png"):
+        (out / name).unlink()
     run("report", out)
+    assert (out / "figure_4.png").is_file()
     page = (out / "report.html").read_text()
     assert "1 neuron ablated: 0.3" in page
     assert "median of 3 random sets" in page
+    assert 'id="figure_4_0.3"' in page
+    assert "where ablating it raises the loss most" in page
     run(*arguments, "--force", "--layer", 0, "--frozen", "all")
     assert NeuronTable.load(out).facts["frozen_norms"] == "all"
     assert not (out / "sets.parquet").exists()
     assert "random sets" not in (out / "report.html").read_text()
+    assert 'id="tokens"' not in (out / "report.html").read_text()
     assert not (out / "per_token.parquet").exists()
+    assert not list(out.glob("figure_4*"))
 
 
 def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsys):

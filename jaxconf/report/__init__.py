@@ -13,8 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from jaxconf.figures import title
 from jaxconf.models.files import replacing
-from jaxconf.report.plots import drawn, hover_texts, plots
-from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, SETS, Kind, NeuronTable, number, sets_in_words
+from jaxconf.report.plots import MOST_POINTS, drawn, hover_texts, plots, token_plots
+from jaxconf.report.stories import LEGEND, told
+from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, PER_TOKEN, SETS, Kind, NeuronTable, number, sets_in_words
 
 MOST_ROWS = 200
 
@@ -57,6 +58,11 @@ CAPTIONS = {
     ),
 }
 
+TOKEN_CAPTION = (
+    "Each point is a position, above the line where ablating the neuron raises the loss. Dark points on the right are tokens that the model "
+    "ranked low: where those lie high, the neuron keeps wrong predictions from costing more."
+)
+
 NAMED_COLUMNS: dict[Kind, list[str]] = {
     "entropy": ["rho", "rho_chance", "ln_mediated", "w_norm", "logit_var", "loss_abs_delta", "entropy_delta", "top1_change"],
     "frequency": [
@@ -73,14 +79,17 @@ NAMED_COLUMNS: dict[Kind, list[str]] = {
 
 def write_report(table: NeuronTable, folder: str | Path) -> Path:
     """Writes report.html into `folder`, whole or not at all, and gives its path. The page loads nothing from outside itself. Sets of
-    neurons have a section if the folder has their file.
+    neurons, and neurons token by token, have a section if the folder has their file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     frame = table.to_pandas()
     leaders = frame.sort_values("loss_abs_delta", ascending=False, kind="stable").head(MOST_ROWS)
     count, points = len(frame), len(drawn(table))
-    figures = {name: json.loads(plotly.io.to_json(figure, validate=False)) for name, figure in plots(table).items()}
+    effects = pd.read_parquet(folder / PER_TOKEN) if (folder / PER_TOKEN).is_file() else None
+    single = {} if effects is None else token_plots(effects, table.facts.get("seed", 0))
+    every = plots(table) | {f"figure_4_{neuron}": figure for neuron, figure in single.items()}
+    figures = {name: json.loads(plotly.io.to_json(figure, validate=False)) for name, figure in every.items()}
     page = Template(files("jaxconf.report").joinpath("page.html").read_text(encoding="utf-8"))
     html = page.substitute(
         style=files("jaxconf.report").joinpath("page.css").read_text(encoding="utf-8"),
@@ -94,6 +103,7 @@ def write_report(table: NeuronTable, folder: str | Path) -> Path:
         points="" if points == count else f"The scatters draw {points:,} of the {count:,} neurons: the strongest and a sample.",
         correlation=f"Entropy and divergence (3a) correlate at {number(table.correlation())}.",
         sets=_sets(pd.read_parquet(folder / SETS)) if (folder / SETS).is_file() else "",
+        tokens="" if effects is None else _tokens(effects, list(single)),
         named=_named(table, "entropy") + _named(table, "frequency"),
         leaders_title=f"{len(leaders):,} of {count:,} neurons, by mean |change of loss|" if len(leaders) < count else "All neurons",
         leaders=_rows(leaders, [column for column in COLUMNS if column not in ("layer", "neuron")], intervals=False),
@@ -132,6 +142,20 @@ def _sets(effects: pd.DataFrame) -> str:
         )
     note = "A set is worth noting where its effect lies beyond nearly all random sets of as many neurons of the same layers."
     return f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}<p class="note">{note} Effects are in nats.</p></div>'
+
+
+def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
+    every = effects["neuron"].nunique()
+    few = f" The first {len(neurons)} of {every:,} neurons are shown." if len(neurons) < every else ""
+    thinned = (
+        f" Of more than {MOST_POINTS:,} positions, the strongest and a sample are drawn." if len(effects) > MOST_POINTS * every else ""
+    )
+    cards = "".join(_card(f"figure_4_{neuron}", (f"Figure 4. Neuron {neuron}, token by token", TOKEN_CAPTION)) for neuron in neurons)
+    return (
+        f'<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating a neuron of --per-token does at '
+        f"single positions; {PER_TOKEN} holds all of them.{few}{thinned}</p>"
+        f'<div class="figures">{cards}</div><div class="box stories">{LEGEND}{"".join(told(effects, neuron) for neuron in neurons)}</div>'
+    )
 
 
 def _rows(frame: pd.DataFrame, columns: list[str], intervals: bool) -> str:

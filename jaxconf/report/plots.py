@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from jaxconf.figures import COLOUR, ENTROPY, HUES, NORMAL, QUIET, boxes, floor_of, on_log_axis, shown
+from jaxconf.stories import change_of_loss, neurons_to_draw
 from jaxconf.table import MAIN_COLUMNS, Kind, NeuronTable, number
 
 # A browser draws this many points without stutter; a wide layer has more.
@@ -34,6 +35,11 @@ def plots(table: NeuronTable) -> dict[str, go.Figure]:
         "figure_3b": _figure_3b(table),
         "figure_3c": _boxes(table, "frequency"),
     }
+
+
+def token_plots(effects: pd.DataFrame, seed: int) -> dict[str, go.Figure]:
+    """Figure 4 of each neuron that is drawn, by its name; `effects` as of `jaxconf.per_token`, `seed` draws the sample of many positions."""
+    return {neuron: _figure_4(effects[effects["neuron"] == neuron], seed) for neuron in neurons_to_draw(effects)}
 
 
 def hover_texts(table: NeuronTable) -> list[str]:
@@ -173,6 +179,30 @@ def _figure_3b(table: NeuronTable) -> go.Figure:
             figure.add_vline(cut, line=_dash())
     figure.update_xaxes(title=f"mean |change of {KL}|, nats", **_log(kl))
     figure.update_yaxes(title="freq_mediated" + _floored(frame["freq_mediated"], floor))
+    return figure
+
+
+def _figure_4(rows: pd.DataFrame, seed: int) -> go.Figure:
+    figure = _dressed(go.Figure())
+    change = change_of_loss(rows)
+    if len(rows) > MOST_POINTS:
+        strongest = change.abs().nlargest(MOST_POINTS // 4).index
+        sample = np.random.default_rng(seed).choice(rows.index.difference(strongest), MOST_POINTS - len(strongest), replace=False)
+        keep = rows.index.isin(strongest) | rows.index.isin(sample)
+        rows, change = rows[keep], change[keep]
+    texts = [
+        f"{_token(row.token)} → {_token(row.target)}<br>window {row.window}, position {row.position}<br>activation {number(row.activation)}"
+        f"<br>loss {number(row.loss)}, ablated {number(row.loss_ablated)} nats<br>reciprocal rank {number(row.reciprocal_rank)}"
+        for row in rows.itertuples()
+    ]
+    bar = {"title": "reciprocal<br>rank", "thickness": 10, "outlinewidth": 0}
+    marker = {"size": 5, "opacity": 0.8, "color": rows["reciprocal_rank"].to_numpy(float), "colorscale": "Viridis", "cmin": 0, "cmax": 1}
+    places = {"x": rows["loss"].to_numpy(float), "y": change.to_numpy(float)}
+    figure.add_trace(go.Scatter(**places, text=texts, mode="markers", marker=marker | {"colorbar": bar}, hovertemplate=HOVER))
+    figure.add_hline(0, line=_dash())
+    figure.update_layout(showlegend=False, margin={"t": 24})
+    figure.update_xaxes(title="loss, nats")
+    figure.update_yaxes(title="change of loss when ablated, nats")
     return figure
 
 
