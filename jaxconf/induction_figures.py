@@ -238,7 +238,7 @@ def sentences(found: Induction) -> list[str]:
         f"{number(means['entropy'][1])} to {number(means['entropy'][2])}."
     ]
     own, controls = sets[sets["kind"] == "set"].iloc[0], sets[sets["kind"] == "random"]
-    what = f"the {len(chosen)} chosen neurons, {', '.join(chosen)} ({found.facts['chosen_by']})"
+    what = f"the {len(chosen)} chosen neurons, {', '.join(chosen)} (chosen by {found.facts['chosen_by']})"
     said.append(
         f"Clipping {what} changes the entropy on the repeat by {number(own['entropy'])} nats ({number(own['entropy_lo'])} to "
         f"{number(own['entropy_hi'])}), with the norm frozen by {number(own['entropy_ln_frozen'])}, and the loss by {number(own['loss'])}"

@@ -356,7 +356,13 @@ A_WINDOW = 450_000  # bytes of memory in which the positions of one window fit, 
 
 @pytest.mark.parametrize(
     ("kind", "engine", "memory"),
-    [("layer", "exact", A_WINDOW), ("layer", "exact", 1), ("capped", "exact", A_WINDOW), ("capped", "exact", 1), ("large", "adaptive", 1)],
+    [
+        ("layer", "exact", A_WINDOW),
+        ("layer", "exact", 1),
+        ("capped", "exact", A_WINDOW),
+        ("capped", "exact", 1),
+        ("large", "adaptive", 3_500_000),
+    ],
 )
 def test_little_memory_gives_the_same_numbers(kind, engine, memory):
     lm = random_model(kind)

@@ -17,6 +17,8 @@ from jaxconf.text import kept_positions
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
 TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
 
@@ -135,7 +137,7 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     small = ("--length", 8, "--sequences", 3, "--tokens", 64, "--controls", 2, "--bootstrap-draws", 9)
     run("induction", model, "--data", text, *small, "--natural", "--neurons", "0.3,0.5", "--heads", "0.1", "--out", out)
     said = capsys.readouterr().out
-    assert "0.3, 0.5 (by name)" in said
+    assert "0.3, 0.5 (chosen by name)" in said
     page = (out / "induction.html").read_text()
     assert all(words in page for words in ("Natural induction", "temperature knob", "0.3", "data:image/png"))
     assert not set(page.split('"')) & {"http:", "https:"}
