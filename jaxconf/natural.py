@@ -27,7 +27,7 @@ from jaxconf.reruns import groups
 from jaxconf.sets import Neurons
 
 GRAM = 6  # tokens of A
-MOST_PAIRS = 256
+MOST_PAIRS = 128
 
 
 @dataclasses.dataclass
@@ -47,7 +47,7 @@ class Natural:
 
 
 def natural_places(lm: LanguageModel, windows: np.ndarray) -> np.ndarray:
-    """The first 256 of the windows int [s t] in which six tokens occur exactly twice: int [m 3], the window and the two places.
+    """The first 128 of the windows int [s t] in which six tokens occur exactly twice: int [m 3], the window and the two places.
 
     Raises InputError if there is none.
     """

@@ -88,7 +88,8 @@ def write_induction_report(found: Induction, figures: Sequence[Path], folder: Pa
 def _card(path: Path) -> str:
     heading, how = CAPTIONS[path.stem]
     image = base64.b64encode(path.read_bytes()).decode()
-    return f'<figure class="card"><h3>{heading}</h3><img src="data:image/png;base64,{image}" alt="{escape(how)}"><figcaption>{how}</figcaption></figure>'
+    broad = " broad" if path.stem == "induction_doses" else ""
+    return f'<figure class="card{broad}"><h3>{heading}</h3><img src="data:image/png;base64,{image}" alt="{escape(how)}"><figcaption>{how}</figcaption></figure>'
 
 
 def _rows(frame: pd.DataFrame, first: str, columns: list[str]) -> str:
