@@ -148,8 +148,8 @@ def test_learnt_heads_are_found_and_needed() -> None:
 
 
 @functools.cache
-def of_random_model(kind: str) -> tuple[LanguageModel, np.ndarray, np.ndarray, Induction]:
-    lm = random_model(kind)
+def of_random_model() -> tuple[LanguageModel, np.ndarray, np.ndarray, Induction]:
+    lm = random_model("layer")
     text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, L))
     windows = np.random.default_rng(4).integers(1, lm.config.vocab_size, (3, 24))
     last = lm.config.n_layers - 1
@@ -179,12 +179,8 @@ def with_repeats(vocabulary: int) -> np.ndarray:
     return windows
 
 
-KINDS = ["layer", "capped"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_clip_ablation_equals_running_the_edited_model(kind: str) -> None:
-    lm, tokens, _, found = of_random_model(kind)
+def test_clip_ablation_equals_running_the_edited_model() -> None:
+    lm, tokens, _, found = of_random_model()
     first, second = halves(L)
     repeat = predictions(L)[1]
     scale = f"{final_norm_name(lm.config)}.hook_scale"
@@ -220,9 +216,8 @@ def test_clip_ablation_equals_running_the_edited_model(kind: str) -> None:
     assert found.sets["loss"].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_bos_ablation_and_scores_equal_whole_patterns(kind: str) -> None:
-    lm, tokens, _, found = of_random_model(kind)
+def test_bos_ablation_and_scores_equal_whole_patterns() -> None:
+    lm, tokens, _, found = of_random_model()
     repeat = predictions(L)[1]
     names = [f"blocks.{i}.attn.hook_pattern" for i in range(lm.config.n_layers)]
     plain = lm.apply(tokens, capture=names)
@@ -256,9 +251,8 @@ def test_bos_ablation_and_scores_equal_whole_patterns(kind: str) -> None:
     assert found.head_sets["loss"].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_doses_equal_running_the_edited_model(kind: str) -> None:
-    lm, tokens, windows, found = of_random_model(kind)
+def test_doses_equal_running_the_edited_model() -> None:
+    lm, tokens, windows, found = of_random_model()
     chosen = [tuple(map(int, name.split("."))) for name in found.facts["chosen"]]
     sites = [f"blocks.{i}.mlp.hook_post" for i in range(lm.config.n_layers)]
     kept = np.broadcast_to((np.arange(24) >= 3) & (np.arange(24) < 23), windows.shape)
@@ -295,7 +289,7 @@ def test_doses_equal_running_the_edited_model(kind: str) -> None:
 
 
 def test_natural_pairs_are_looked_at_where_they_are() -> None:
-    lm, _, _, found = of_random_model("layer")
+    lm, _, _, found = of_random_model()
     windows = with_repeats(lm.config.vocab_size)
     assert found.natural is not None
     pairs = found.natural.pairs
@@ -356,7 +350,7 @@ def test_scores_hold_one_layer_of_attention_at_a_time() -> None:
 
 
 def test_random_controls_are_others_of_the_same_layers() -> None:
-    *_, found = of_random_model("layer")
+    *_, found = of_random_model()
     chosen = set(found.facts["chosen"])
     for row in found.sets[found.sets["kind"] == "random"].to_dict("records"):
         members = row["members"].split(",")
