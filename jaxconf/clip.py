@@ -3,24 +3,19 @@
 Letters: b sequence, t position, n neuron, c set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import clipped
-from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import bootstrap
-from jaxconf.analysis.rerun import Unablated, entering, unablated
-from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.progress import Progress
-from jaxconf.reruns import chunks, compiled_rerun, groups, joined
+from jaxconf.reruns import chunks, compiled_entry, compiled_rerun, groups, joined
 from jaxconf.sets import Neurons, masks_of
 
 EFFECTS = ("entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen")
@@ -44,20 +39,20 @@ def clip_ablation(
     mean, rise = ({layer: jnp.asarray(x[layer]) for layer in layers} for x in ({i: m.astype(np.float32) for i, m in means.items()}, rises))
     by_position = {name: np.zeros((len(sets), tokens.shape[1])) for name in EFFECTS}
     sums: dict[str, list[np.ndarray]] = {name: [] for name in EFFECTS}
-    places = list(groups(lm, where, memory))
-    for done, (group, real) in enumerate(groups(lm, tokens, memory)):
-        target = np.roll(group, -1, 1)
-        resid, before, values = _clip_enters(config, layers, lm.params, freq, group, target, mean, rise)
+    for rows, real in groups(config, tokens.shape, memory):
+        target = np.roll(tokens[rows], -1, 1)
+        resid, h, before = compiled_entry(config, layers, lm.params, freq, tokens[rows], target)
+        values = {layer: clipped(h[layer], mean[layer], rise[layer]) for layer in layers}
         parts = []
-        for some in chunks(lm, len(sets), group, memory):
+        for some in chunks(config, len(sets), target.shape, memory):
             chosen = {layer: mask[some] for layer, mask in masks.items()}
             parts.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
         changes = joined(parts, len(sets))
         for name in EFFECTS:
             change = np.asarray(getattr(changes, name), np.float64)[:, real]  # c b t
             by_position[name] += change.sum(1)
-            sums[name].append(np.where(places[done][0][real], change, 0).sum(-1).T)
-        progress("clip mean-ablation", min((done + 1) * len(group), len(tokens)) * tokens.shape[1], tokens.size)
+            sums[name].append(np.where(where[rows[real]], change, 0).sum(-1).T)
+        progress("clip mean-ablation", (rows[-1] + 1) * tokens.shape[1], tokens.size)
     means_of = {name: total / len(tokens) for name, total in by_position.items()}
     for name in ("loss", "loss_ln_frozen"):
         means_of[name][:, -1] = np.nan
@@ -76,22 +71,6 @@ def summary_of(sums: dict[str, np.ndarray], named: dict[str, Any], kinds: list[s
     for name, (estimate, low, high) in bootstrap([sums], np.full(n_sequences, count), {}, draws, seed).items():
         columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
     return pd.DataFrame(columns)
-
-
-@functools.partial(jax.jit, static_argnames=("config", "layers"))
-def _clip_enters(
-    config: DecoderConfig,
-    layers: tuple[int, ...],
-    params: Params,
-    freq: Frequency,
-    tokens: jax.Array,
-    target: jax.Array,
-    means: dict[int, jax.Array],
-    rises: dict[int, jax.Array],
-) -> tuple[jax.Array, Unablated, dict[int, jax.Array]]:
-    resid, h = entering(config, params, tokens, layers)
-    values = {layer: clipped(h[layer], means[layer], rises[layer]) for layer in layers}
-    return resid, unablated(config, params, freq, resid, target, layers[0]), values
 
 
 def name_of(pair: tuple[int, int]) -> str:

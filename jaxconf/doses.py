@@ -85,20 +85,19 @@ def doses_of(
     config, masks = lm.config, masks_of(lm.config, list(sets.values()))
     before: list[Unchanged] = []
     after: dict[float, list[tuple[_Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
-    places = list(groups(lm, mask, memory))
-    for done, (group, real) in enumerate(groups(lm, tokens, memory)):
-        where = places[done][0] & real[:, None]
-        resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, group)
+    for group, real in groups(config, tokens.shape, memory):
+        where = mask[group] & real[:, None]
+        resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, tokens[group])
         before.append(jax.tree.map(lambda x, where=where: np.asarray(x)[where], base))
-        target = np.roll(group, -1, 1)
+        target = np.roll(tokens[group], -1, 1)
         for factor in FACTORS:
             parts = []
-            for some in chunks(lm, len(sets), group, memory):
+            for some in chunks(config, len(sets), target.shape, memory):
                 members = {layer: of[some] for layer, of in masks.items()}
                 found = _dosed(config, lm.params, resid, target, h, lp, members, jnp.float32(factor))
                 parts.append(jax.tree.map(lambda x, where=where: np.asarray(x)[:, where], found))
             after[factor].append(joined(parts, len(sets)))
-        progress(f"doses, {data}", min((done + 1) * len(group), len(tokens)) * tokens.shape[1], tokens.size)
+        progress(f"doses, {data}", (group[-1] + 1) * tokens.shape[1], tokens.size)
     base = jax.tree.map(lambda *x: np.concatenate(x), *before)
     rows = []
     for factor, parts in after.items():

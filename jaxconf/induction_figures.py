@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxconf.analysis.induction import predictions
 from jaxconf.figures import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, draw_all, label_points, model_name, say
 from jaxconf.natural import Natural
 from jaxconf.repeated_text import Induction
@@ -231,8 +232,8 @@ def save_induction_figures(found: Induction, folder: Path) -> list[Path]:
 def sentences(found: Induction) -> list[str]:
     """What the numbers show, with the random sets as the measure of what is worth saying."""
     places, sets, chosen = found.positions, found.sets, found.facts["chosen"]
-    within = (places["copy"] > 0) & ~places["position"].isin([found.facts["length"], 2 * found.facts["length"]])
-    means = places[within].groupby("copy")[["entropy", "loss"]].mean()
+    first, second = predictions(found.facts["length"])
+    means = places[first | second].groupby("copy")[["entropy", "loss"]].mean()
     said = [
         f"From the first copy to the second the loss goes from {number(means['loss'][1])} to {number(means['loss'][2])} nats, the entropy from "
         f"{number(means['entropy'][1])} to {number(means['entropy'][2])}."

@@ -152,9 +152,7 @@ def analyze(
         "entropy": float(positions["entropy"].mean()),
         "dtype": ", ".join(sorted({str(w.dtype) for w in jax.tree.leaves(lm.params)})),
         "seconds": time.perf_counter() - begun,
-        "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
-        "device": jax.devices()[0].device_kind,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **made_with(),
         **(facts or {}),
     }
     of_layer = {
@@ -198,7 +196,7 @@ def prepared(
     """Windows, kept positions with a token after them, token counts and frequencies, as `analyze` takes them, checked or by default."""
     tokens = np.asarray(tokens, np.int32)
     _check_tokens(lm.config, tokens)
-    kept = _with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
+    kept = with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
     counts = _counts_of(lm, tokens) if counts is None else _checked_counts(lm.config, counts)
     return tokens, kept, counts, frequency(counts)
 
@@ -251,7 +249,7 @@ def _checked_counts(config: DecoderConfig, counts: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """The kept positions that a token follows."""
     if kept.shape != tokens.shape:
         raise InputError(f"kept has shape {list(kept.shape)} and tokens {list(tokens.shape)}; give a bool for each token")
@@ -270,6 +268,15 @@ def shape_facts(config: DecoderConfig) -> dict[str, Any]:
         "n_neurons": config.d_mlp,
         "vocab_size": config.vocab_size,
         "layer": config.n_layers - 1,
+    }
+
+
+def made_with() -> dict[str, Any]:
+    """What every result states of the programs and the device that made it, and when."""
+    return {
+        "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
+        "device": jax.devices()[0].device_kind,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

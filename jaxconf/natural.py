@@ -81,17 +81,15 @@ def natural_induction(
     offsets = np.arange(-GRAM + 1, 1)
     seen: list[Figures] = []
     copies: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}  # [2 m offset n]
-    done = 0
-    for group, real in groups(lm, tokens, memory):
-        of, h = _look(lm.config, layers, lm.params, group)
-        rows = m[done : done + int(real.sum())]
+    for group, real in groups(lm.config, tokens.shape, memory):
+        of, h = _look(lm.config, layers, lm.params, tokens[group])
+        rows = group[real]
         seen.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], of))
         for layer in layers:
             own = np.asarray(h[layer])[real]
             where = [place[rows][:, None] + offsets for place in (first, second)]
             copies[layer].append(np.stack([own[np.arange(len(rows))[:, None], places_of] for places_of in where]))
-        done += len(rows)
-        progress("natural induction", done * tokens.shape[1], tokens.size)
+        progress("natural induction", (rows[-1] + 1) * tokens.shape[1], tokens.size)
     found = jax.tree.map(lambda *x: np.concatenate(x), *seen)
     activations = {layer: np.concatenate(parts, 1).astype(np.float64) for layer, parts in copies.items()}
     means = {layer: x[0].mean((0, 1)) for layer, x in activations.items()}

@@ -6,9 +6,7 @@ says how a sequence is laid out. "The repeat" are the positions of the second co
 
 import collections
 import dataclasses
-import datetime
 import functools
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,15 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf import __version__
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation, halves, head_scores, predictions, repeated
-from jaxconf.analysis.unembedding import at_layer, readout, spectrum
+from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, rho
 from jaxconf.analysis.whole_logits import figures
 from jaxconf.clip import clip_ablation, name_of, summary_of
 from jaxconf.doses import doses_of
-from jaxconf.measure import shape_facts
+from jaxconf.measure import made_with, shape_facts, with_target
 from jaxconf.memory import MEMORY
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, final_norm_name, forward
@@ -96,9 +93,9 @@ def induction(
     `natural`: windows, int [s T], that are searched for repeats which text has by itself.
     `neurons`: (layer, index) of the chosen ones (by default the ten of the last layer with the highest ρ). `heads`: those that are made to
     look at BOS (by default those with the highest induction score, up to four and a quarter of all). `controls`: random sets of neurons, and
-    of heads, of the same size. `k`: size of the null space, for ρ. `memory`: bytes that sets worked on together may take. `facts`: what else the result should state. Source: Stolfo et al. 2024 (arXiv
-    2406.16254), section 5, figures 5, 10 and 11; the doses are ours. Raises InputError for a model without BOS, sequences longer than its
-    positions, and neurons or heads that it does not have.
+    of heads, of the same size. `k`: size of the null space, for ρ. `memory`: bytes that sets worked on together may take. `facts`: what else
+    the result should state. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5, figures 5, 10 and 11; the doses are ours. Raises
+    InputError for a model without BOS, sequences longer than its positions, and neurons or heads that it does not have.
     """
     begun = time.perf_counter()
     check_runnable(lm.params)
@@ -110,7 +107,8 @@ def induction(
     places = None if natural is None else natural_places(lm, natural)
     tokens = repeated(np.asarray(text, np.int32), bos)
     k = null_space_size(config.d_model, k)
-    rho_last = rho(np.asarray(readout(config, lm.params).w_out), spectrum(config, lm.params), k)
+    seen_by, values = readout(config, lm.params), spectrum(config, lm.params)
+    rho_last = rho(np.asarray(seen_by.w_out), values, k)
     chosen = check_set(config, neurons or [(last, int(n)) for n in np.argsort(-rho_last)[: min(CANDIDATES, config.d_mlp)]], controls)
     layers = tuple(sorted({layer for layer, _ in chosen} | {last}))
     drawn = random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))
@@ -119,7 +117,10 @@ def induction(
     first, second = halves(length)
     means = {layer: seen.activations[layer][first].mean(0) for layer in layers}
     rises = {layer: seen.activations[layer][second].mean(0) > means[layer] for layer in layers}
-    table = pd.concat([_neuron_rows(lm, layer, seen, first, second, k) for layer in layers], ignore_index=True)
+    table = pd.concat(
+        [_neuron_rows(lm, layer, at_layer(config, lm.params, seen_by, "paper", layer), values, seen, first, second, k) for layer in layers],
+        ignore_index=True,
+    )
     table["is_chosen"] = [(layer, neuron) in set(chosen) for layer, neuron in zip(table["layer"], table["neuron"], strict=True)]
 
     repeat = predictions(length)[1]
@@ -150,7 +151,7 @@ def induction(
     )
 
     dosed = {"the set": list(chosen), **{f"random {i + 1}": members for i, members in enumerate(drawn)}}
-    kept = kept_positions(windows, lm.special_ids) & (np.arange(windows.shape[1]) < windows.shape[1] - 1)
+    kept = with_target(windows, kept_positions(windows, lm.special_ids))
     doses = pd.concat(
         [
             doses_of(lm, data, where, mask, dosed, memory, progress)
@@ -180,8 +181,7 @@ def induction(
             "seed": seed,
             "bootstrap": bootstrap_draws,
             "seconds": time.perf_counter() - begun,
-            "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **made_with(),
             **(facts or {}),
         },
         positions=pd.DataFrame(
@@ -276,18 +276,20 @@ def _observed(config: DecoderConfig, params: Params, tokens: jax.Array, real: ja
 
 def _look(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress) -> _Seen:
     totals: Any = None
-    for done, (group, real) in enumerate(groups(lm, tokens, memory)):
-        found = jax.tree.map(lambda x: np.asarray(x, np.float64), _observed(lm.config, lm.params, group, real.astype(np.float32), layers))
+    for rows, real in groups(lm.config, tokens.shape, memory):
+        sums = _observed(lm.config, lm.params, tokens[rows], real.astype(np.float32), layers)
+        found = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         totals = found if totals is None else jax.tree.map(np.add, totals, found)
-        progress("repeated text", min((done + 1) * len(group), len(tokens)) * tokens.shape[1], tokens.size)
+        progress("repeated text", (rows[-1] + 1) * tokens.shape[1], tokens.size)
     seen: _Seen = jax.tree.map(lambda x: x / len(tokens), totals)
     seen.loss[-1] = np.nan  # nothing follows the last token
     return seen
 
 
-def _neuron_rows(lm: LanguageModel, layer: int, seen: _Seen, first: np.ndarray, second: np.ndarray, k: int) -> pd.DataFrame:
-    config, values = lm.config, spectrum(lm.config, lm.params)
-    w_out = np.asarray(at_layer(config, lm.params, readout(config, lm.params), "paper", layer).w_out)
+def _neuron_rows(
+    lm: LanguageModel, layer: int, seen_by: Readout, values: Spectrum, seen: _Seen, first: np.ndarray, second: np.ndarray, k: int
+) -> pd.DataFrame:
+    config, w_out = lm.config, np.asarray(seen_by.w_out)
     before, after = (seen.activations[layer][half].mean(0) for half in (first, second))
     norm = np.linalg.norm(w_out, axis=1)
     return pd.DataFrame(
@@ -364,15 +366,15 @@ def _at_bos(
             masks[row + 1, layer, head] = True
     sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}
     activations = np.zeros((len(sets), len(chosen)))
-    for done, (group, real) in enumerate(groups(lm, tokens, memory)):
+    for rows, real in groups(config, tokens.shape, memory):
         parts = []
-        for some in chunks(lm, len(masks), group, memory):
-            entropy, loss, h = _bos_ablated(config, layers, lm.params, group, masks[some])
+        for some in chunks(config, len(masks), (len(rows), tokens.shape[1]), memory):
+            entropy, loss, h = _bos_ablated(config, layers, lm.params, tokens[rows], masks[some])
             own = np.stack([np.asarray(h[layer][:, :, :, n])[:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen], -1)
             parts.append((np.asarray(entropy, np.float64), np.asarray(loss, np.float64), own))
         entropy, loss, own = joined(parts, len(masks))
         for name, x in (("entropy", entropy), ("loss", loss)):
             sums[name].append((x[1:] - x[:1])[:, real][:, :, repeat].sum(-1).T)
         activations += own[1:]
-        progress("heads that look at BOS", min((done + 1) * len(group), len(tokens)) * tokens.shape[1], tokens.size)
+        progress("heads that look at BOS", (rows[-1] + 1) * tokens.shape[1], tokens.size)
     return {name: np.concatenate(x) for name, x in sums.items()}, activations / len(tokens)

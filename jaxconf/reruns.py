@@ -4,6 +4,7 @@ Letters: s window, t position, c set of neurons, n neuron.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,42 +48,38 @@ def rerun_parts(
 
     `means`: layer → its neurons' mean activations. `memory`: bytes that the sets which run together may take.
     """
-    config, layers, (S, T) = lm.config, tuple(sorted(sets)), tokens.shape
+    config, layers, T = lm.config, tuple(sorted(sets)), tokens.shape[1]
     count = len(sets[layers[0]])
-    size, memory = bytes_of_a_set(config, T), of_use(memory)
-    group = int(np.clip(memory // size, 1, S))
-    chunk = int(np.clip(memory // (size * group), 1, count))
     mean = {layer: jnp.asarray(means[layer], jnp.float32) for layer in layers}
 
-    def of_group(begin: int) -> Part:
-        rows = np.minimum(np.arange(begin, begin + group), S - 1)  # the last group repeats a window, so that all have one shape
-        real = np.arange(begin, begin + group) < S
+    def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
+        begin = int(rows[0])
         batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
 
         @functools.cache
         def entered() -> Any:
-            return _entering(config, layers, lm.params, freq, batch, target, mean, ablation, ablation_value, frozen)
+            resid, h, before = compiled_entry(config, layers, lm.params, freq, batch, target, frozen)
+            return resid, before, {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
 
-        def compute(first: int) -> dict[str, np.ndarray]:
-            some = np.minimum(np.arange(first, first + chunk), count - 1)
+        def compute(some: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
-            resid, before, values, _ = entered()
+            resid, before, values = entered()
             change = metrics(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))  # c s t
-            sums = {name: np.asarray(jnp.where(mask, value, 0).sum(-1)).T[real, : count - first] for name, value in change.items()}
+            sums = {name: np.asarray(jnp.where(mask, value, 0).sum(-1)).T[real, : count - some[0]] for name, value in change.items()}
             return sums | {name: np.asarray(getattr(before.figures, name))[mask] for name in Position._fields}
 
         parts = []
-        for first in range(0, count, chunk):
-            parts.append(kept_part(partial / f"{begin}-{first}.npz" if partial else None, functools.partial(compute, first)))
-            done = begin * count + min(first + chunk, count) * int(real.sum())
-            progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, S * T)
+        for some in chunks(config, count, batch.shape, memory):
+            parts.append(kept_part(partial / f"{begin}-{some[0]}.npz" if partial else None, functools.partial(compute, some)))
+            done = begin * count + (int(some[-1]) + 1) * int(real.sum())
+            progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
         figures = {name: parts[0][name] for name in Position._fields}
         sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
         return Part(sums, pd.DataFrame({**place, **figures}), {})
 
-    return map(of_group, range(0, S, group))
+    return itertools.starmap(of_group, groups(config, tokens.shape, memory))
 
 
 def token_effects(
@@ -106,20 +103,19 @@ def token_effects(
     `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, (S, T) = lm.config, tokens.shape
-    chunk = int(np.clip(of_use(memory) // bytes_of_a_set(config, T), 1, len(neurons)))
-    means, rows = {layer: jnp.asarray(mean, jnp.float32)}, []
+    mean32, rows = jnp.asarray(mean, jnp.float32), []
     for window in range(S):
         position = np.nonzero(kept[window])[0]
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
-        resid, before, values, h = _entering(config, (layer,), lm.params, freq, batch, target, means, ablation, ablation_value, frozen)
+        resid, h, before = compiled_entry(config, (layer,), lm.params, freq, batch, target, frozen)
+        values = {layer: ablated(ablation, h[layer], mean32, ablation_value)}
         loss, entropy, reciprocal = (
             np.asarray(x)[0, position] for x in (before.figures.loss, before.figures.entropy, 1 / before.figures.rank)
         )
-        for first in range(0, len(neurons), chunk):
-            some = np.asarray([*neurons[first : first + chunk], *[neurons[-1]] * (first + chunk - len(neurons))])
-            masks = {layer: np.arange(config.d_mlp) == some[:, None]}
+        for some in chunks(config, len(neurons), batch.shape, memory):
+            masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}
             change = jax.device_get(compiled_rerun(config, lm.params, freq, resid, target, before, values, masks))
-            for at, neuron in enumerate(neurons[first : first + chunk]):
+            for at, neuron in enumerate(neurons[some[0] : some[-1] + 1]):
                 moved = {name: value[at, 0, position] for name, value in change._asdict().items()}
                 columns = {
                     "neuron": f"{layer}.{neuron}",
@@ -156,16 +152,19 @@ def of_use(memory: int) -> int:
     return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
 
 
-def groups(lm: LanguageModel, tokens: np.ndarray, memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Sequences that are run together, all groups of one size, and which of them are not there only to fill the last."""
-    size = int(np.clip(of_use(memory) // bytes_of_a_set(lm.config, tokens.shape[1]), 1, len(tokens)))
-    for begin in range(0, len(tokens), size):
-        yield tokens[np.minimum(np.arange(begin, begin + size), len(tokens) - 1)], np.arange(begin, begin + size) < len(tokens)
+def groups(config: DecoderConfig, shape: tuple[int, ...], memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of windows of that shape [s t] those that are run together, all groups of one size, and which of them are not there only to fill the
+    last group.
+    """
+    size = int(np.clip(of_use(memory) // bytes_of_a_set(config, shape[1]), 1, shape[0]))
+    for begin in range(0, shape[0], size):
+        rows = np.arange(begin, begin + size)
+        yield np.minimum(rows, shape[0] - 1), rows < shape[0]
 
 
-def chunks(lm: LanguageModel, count: int, group: np.ndarray, memory: int) -> Iterator[np.ndarray]:
-    """Which of `count` sets go together with a group, all of one size; the last repeats a set."""
-    size = int(np.clip(of_use(memory) // (bytes_of_a_set(lm.config, group.shape[1]) * len(group)), 1, count))
+def chunks(config: DecoderConfig, count: int, shape: tuple[int, ...], memory: int) -> Iterator[np.ndarray]:
+    """Of `count` sets those that are run together with a group of windows of that shape [s t], all chunks of one size; the last repeats a set."""
+    size = int(np.clip(of_use(memory) // (bytes_of_a_set(config, shape[1]) * shape[0]), 1, count))
     for begin in range(0, count, size):
         yield np.minimum(np.arange(begin, begin + size), count - 1)
 
@@ -180,25 +179,21 @@ def one_by_one(config: DecoderConfig) -> np.ndarray:
     return np.eye(config.d_mlp, dtype=bool)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layers", "ablation", "frozen"))
-def _entering(
+@functools.partial(jax.jit, static_argnames=("config", "layers", "frozen"))
+def compiled_entry(
     config: DecoderConfig,
     layers: tuple[int, ...],
     params: Params,
     freq: Frequency,
     tokens: jax.Array,
     target: jax.Array,
-    mean: dict[int, jax.Array],
-    ablation: Ablation,
-    ablation_value: float,
-    frozen: Frozen,
-) -> tuple[jax.Array, Unablated, dict[int, jax.Array], dict[int, jax.Array]]:
-    """What every set begins with: the stream that enters the first of the layers [s t d], the model as it is from there, what the
-    activations of each layer are set to, [s t n], and what they are.
+    frozen: Frozen = "final",
+) -> tuple[jax.Array, dict[int, jax.Array], Unablated]:
+    """What every set begins with: the stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the model
+    as it is from there.
     """
     resid, h = entering(config, params, tokens, layers)
-    values = {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
-    return resid, unablated(config, params, freq, resid, target, layers[0], frozen), values, h
+    return resid, h, unablated(config, params, freq, resid, target, layers[0], frozen)
 
 
 compiled_rerun = jax.jit(rerun, static_argnames="config")

@@ -15,7 +15,7 @@ from jaxconf.figures import title
 from jaxconf.models.files import replacing
 from jaxconf.report.plots import MOST_POINTS, drawn, hover_texts, plots, token_plots
 from jaxconf.report.stories import LEGEND, told
-from jaxconf.table import COLUMNS, INTERVAL_COLUMNS, PER_TOKEN, SETS, Kind, NeuronTable, number, sets_in_words
+from jaxconf.table import COLUMNS, PER_TOKEN, SETS, Kind, NeuronTable, number, sets_in_words
 
 MOST_ROWS = 200
 
@@ -161,18 +161,19 @@ def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
 def _rows(frame: pd.DataFrame, columns: list[str], intervals: bool) -> str:
     heads = "".join(f'<th scope="col" title="{escape(COLUMNS[column])}">{column}</th>' for column in columns)
     body = "".join(
-        f'<tr><th scope="row">{name}</th>{"".join(_cell(row, column, intervals) for column in columns)}</tr>'
+        f'<tr><th scope="row">{name}</th>{"".join(cell(row, column, intervals) for column in columns)}</tr>'
         for name, row in frame.to_dict("index").items()
     )
     return f'<thead><tr><th scope="col">neuron</th>{heads}</tr></thead><tbody>{body}</tbody>'
 
 
-def _cell(row: dict[str, Any], column: str, intervals: bool) -> str:
+def cell(row: dict[str, Any], column: str, intervals: bool = True) -> str:
+    """A figure in a table, with its interval below it if the row has one and it is asked for."""
     value = row[column]
     if column.startswith("is_"):
         return f'<td data-value="{int(value)}">{"yes" if value else "no"}</td>'
     span = ""
-    if intervals and column in INTERVAL_COLUMNS and f"{column}_lo" in row:
+    if intervals and f"{column}_lo" in row:
         span = f' <span class="interval">{number(row[f"{column}_lo"])} to {number(row[f"{column}_hi"])}</span>'
     return f'<td data-value="{value}">{number(value)}{span}</td>'
 

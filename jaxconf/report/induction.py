@@ -12,6 +12,7 @@ import pandas as pd
 from jaxconf.induction_figures import sentences
 from jaxconf.models.files import replacing
 from jaxconf.repeated_text import Induction
+from jaxconf.report import cell
 from jaxconf.table import number
 
 MOST_HEADS = 20
@@ -95,17 +96,10 @@ def _card(path: Path) -> str:
 def _rows(frame: pd.DataFrame, first: str, columns: list[str]) -> str:
     heads = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(
-        f'<tr><th scope="row">{escape(str(row[first]))}</th>{"".join(_cell(row, column) for column in columns)}</tr>'
+        f'<tr><th scope="row">{escape(str(row[first]))}</th>{"".join(cell(row, column) for column in columns)}</tr>'
         for row in frame.to_dict("records")
     )
     return f'<div class="wide"><table><thead><tr><th scope="col">{first}</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(row: dict[str, float], column: str) -> str:
-    span = ""
-    if f"{column}_lo" in row:
-        span = f' <span class="interval">{number(row[f"{column}_lo"])} to {number(row[f"{column}_hi"])}</span>'
-    return f"<td>{number(row[column])}{span}</td>"
 
 
 def _words(value: object) -> str:
