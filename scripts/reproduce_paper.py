@@ -4,8 +4,9 @@
 
 The model is gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a. It is measured as `jaxconf analyze` does, with the paper's size of
 the unembedding's effective null space where it gives one; the run stays in --out. A named neuron agrees if it meets the rule for its kind,
-which is printed with the result (docs/measures.md defines the figures). The exit code is 0 if all agree, 1 if any differs, 2 for what the
-user can mend.
+which is printed with the result (docs/measures.md defines the figures). Where the paper says which neuron lowers the entropy of repeated text
+most, the text is repeated as `jaxconf induction` does, and its ten candidates are compared (docs/induction.md). The exit code is 0 if all
+agree, 1 if any differs, 2 for what the user can mend.
 
 Source of the names: Stolfo et al. 2024 (arXiv 2406.16254) and its released data. The paper takes the token frequencies of OpenWebText for GPT-2
 and of the Pile for Pythia; here they are those of --data. Weights are held in float32, as `jaxconf analyze` holds them.
@@ -38,6 +39,7 @@ class Named:
     entropy: tuple[int, ...]
     frequency: tuple[int, ...] = ()
     k: int | None = None  # size of the effective null space; None: 1% of the width
+    induction: int | None = None  # the neuron whose clip mean-ablation lowers the entropy of repeated text most
 
     def names(self, kind: Kind) -> list[str]:
         """The neurons' names, "layer.index"."""
@@ -46,7 +48,7 @@ class Named:
 
 PAPER = {
     # The paper's k of 12 counts the all-ones direction, which a LayerNorm does not see and jaxconf leaves out.
-    "gpt2-small": Named("openai-community/gpt2", 11, (584, 2378, 2870, 2123, 1611, 2910), k=11),
+    "gpt2-small": Named("openai-community/gpt2", 11, (584, 2378, 2870, 2123, 1611, 2910), k=11, induction=2378),
     "pythia-410m": Named("EleutherAI/pythia-410m", 23, (1829, 1332, 2455, 3562, 2756, 2362), (87, 417, 730, 2017, 3412)),
     "llama-2-7b": Named("meta-llama/Llama-2-7b-hf", 31, (3228,), k=40),
     "stanford-gpt2-small-a": Named("stanford-crfm/alias-gpt2-small-x21", 11, (3030, 2859, 995, 2546, 823, 2748)),
@@ -116,7 +118,7 @@ def figures(kind: Kind, row: pd.Series) -> dict[str, str]:
 
 
 def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
-    """Prints a line with a verdict for each named neuron, the criteria, and what agrees in all."""
+    """Prints a line with a verdict for each named neuron, and the criteria."""
     for kind in KINDS:
         some = rows[rows["kind"] == kind]
         if some.empty:
@@ -134,6 +136,25 @@ def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
         if kind == "entropy":
             top = (some["rank"] <= TOP_RHO).sum()
             console.print(f"Not part of the verdict: {top} of {len(some)} lie among the layer's {TOP_RHO} largest rho.", highlight=False)
+
+
+def repeats(folder: Path, named: Named, console: Console) -> bool:
+    """Prints whether the named one of the neurons that `jaxconf induction` chose lowers the entropy of the repeat most, and says so."""
+    sets = pd.read_parquet(folder / "induction_sets.parquet")
+    entropy = sets[sets["kind"] == "neuron"].set_index("set")["entropy"].sort_values()
+    agrees = entropy.index[0] == f"{named.layer}.{named.induction}" and entropy.iloc[0] < 0
+    most = ", ".join(f"{name} by {number(change)}" for name, change in entropy.head(3).items())
+    console.print()
+    console.print(
+        f"When text repeats, {named.layer}.{named.induction} cuts the entropy most, the paper says:", style="bold", highlight=False
+    )
+    console.print(Text("agrees", "green") if agrees else Text("differs", "red"), end=" ")
+    console.print(f"Clipped to their means, the candidates change the entropy of the repeat, in nats: {most}.", highlight=False)
+    return bool(agrees)
+
+
+def total(rows: pd.DataFrame, console: Console) -> None:
+    """Prints how many of the named neurons agree, and which do not."""
     agreeing = f"{rows['agrees'].sum()} of {len(rows)} neurons that the paper names agree"
     differing = ", ".join(rows.index[~rows["agrees"]])
     console.print()
@@ -149,11 +170,16 @@ def main(command: Reproduce) -> None:
     options = {"--data": command.data, "--out": command.out, "--k": named.k, "--revision": command.revision}
     given = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
     cli.main(["analyze", source, *given, *["--force"] * command.force])
-    table = NeuronTable.load(command.out)
+    table, console = NeuronTable.load(command.out), Console()
     rows = compared(table, named)
     entropy_rule, frequency_rule, *_ = table.rules.describe()
-    show(rows, {"entropy": entropy_rule, "frequency": frequency_rule}, Console())
-    sys.exit(0 if rows["agrees"].all() else 1)
+    show(rows, {"entropy": entropy_rule, "frequency": frequency_rule}, console)
+    all_agree = bool(rows["agrees"].all())
+    if named.induction is not None:
+        cli.main(["induction", source, *given, *["--force"] * command.force])
+        all_agree &= repeats(command.out, named, console)
+    total(rows, console)
+    sys.exit(0 if all_agree else 1)
 
 
 if __name__ == "__main__":

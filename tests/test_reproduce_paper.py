@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reproduce_paper
@@ -13,13 +15,18 @@ from hub import Hub, hub
 from planted_table import planted_table
 from refusals import check_sentence
 from reproduce_paper import PAPER, Named, Reproduce, compared
+from rich.console import Console
 from test_analyze import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 
+from jaxconf import weight_statistics
+from jaxconf.analysis.induction import repeated
 from jaxconf.corpus import END, train_tokenizer
 from jaxconf.models.checkpoint import save_params
+from jaxconf.models.language_model import load
+from jaxconf.models.sites import Replace
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.table import NeuronTable
-from jaxconf.text import count_tokens
+from jaxconf.text import count_tokens, documents, windows
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -31,13 +38,13 @@ DATA = "hf://datasets/owner/text"
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A text, and a model in Hugging Face layout with planted neurons, four of which write along the frequencies of that text's tokens."""
     model, data = (tmp_path_factory.mktemp(name) for name in ("model", "data"))
-    text = [f"def f{i}(x):\n    return x * {i * i} + {i % 7}\n" for i in range(30)]
+    text = [f"def f{i}(x):\n    return x * {i * i} + {i % 7}\n" for i in range(400)]
     (data / "text.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in text))
     train_tokenizer(iter(text), 280).save(str(model / "tokenizer.json"))
     (model / "tokenizer_config.json").write_text(json.dumps({"bos_token": END, "eos_token": END}))
     lm, _ = planted_model("layer", count_tokens(iter(text), Tokenizer.from_folder(model), 280))
     save_params(lm.config, lm.params, model / "model.safetensors")
-    (model / "config.json").write_text(json.dumps(lm.hf_config))
+    (model / "config.json").write_text(json.dumps({**lm.hf_config, "max_position_embeddings": 256}))
     return {"model": model, "data": data}
 
 
@@ -94,6 +101,40 @@ def test_others_differ(server, folders, tmp_path, capsys, monkeypatch):
     assert f"1 of 2 neurons that the paper names agree; these differ: 0.{PLANTED_FREQUENCY[0]}." in said
     assert "Frequency neurons that" not in said
     assert NeuronTable.load(tmp_path / "run").facts["k"] == 1
+
+
+@pytest.mark.parity  # for its length; it needs nothing else
+def test_the_neuron_that_cuts_the_entropy_of_repeats_is_compared(server, folders, tmp_path, capsys, monkeypatch):
+    """Which one it is, the model says when each candidate's activations are edited."""
+    lm = load(str(folders["model"]))
+    text = windows(documents(str(folders["data"])), lm.tokenizer, 64 * 101, 101)[:, 1:]
+    tokens = repeated(text, lm.bos_id)
+    site = "blocks.0.mlp.hook_post"
+    h = np.asarray(lm.apply(tokens, capture=[site]).captured[site])
+
+    def entropy(h: np.ndarray) -> float:
+        lp = jax.nn.log_softmax(lm.apply(tokens, edits={site: Replace(jnp.asarray(h))}).logits[:, 101:-1])
+        return float(-(jnp.exp(lp) * lp).sum(-1).mean())
+
+    cut = {}
+    for n in weight_statistics(lm, k=2)["rho"].nlargest(10).index:
+        first, second = h[:, 1:101, n], h[:, 101:, n]
+        edited = h.copy()
+        edited[..., n] = (np.minimum if second.mean() > first.mean() else np.maximum)(h[..., n], first.mean())
+        cut[n] = entropy(edited) - entropy(h)
+    right, *others = sorted(cut, key=cut.get)
+
+    named = dataclasses.replace(PAPER[NAME], layer=0, entropy=(PLANTED_ENTROPY[0],), frequency=(), k=2, induction=right)
+    monkeypatch.setitem(PAPER, NAME, named)
+    assert run(NAME, "--data", folders["data"], "--out", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "agrees Clipped to their means" in said
+    assert "1 of 1 neurons that the paper names agree." in said
+
+    assert not reproduce_paper.repeats(tmp_path / "run", dataclasses.replace(named, induction=others[0]), Console())
+    said = capsys.readouterr().out
+    assert "differs Clipped to their means" in said
+    assert said.index(f"0.{right} by") < said.index(f"0.{others[0]} by")
 
 
 NOTHING = Named("", 3, (5,))
