@@ -8,20 +8,27 @@ along its write direction, M_n = w_n·W_U, and β·P what else the ablation move
     z_ln = (A_t + β·P_t + c·M_n)/σ  + b      norm frozen
     z_fr = z_te + κ·u                        frequency frozen
 
+Where logits are soft-capped, the first two are the capped values of these, cap·tanh(z/cap). Sums of z over the vocabulary, of which κ is one,
+are then not known from A and M, and are streamed as well.
+
 What makes it fast on a CPU, all of it measured: the vocabulary is the outermost loop, so a [t n] tile of accumulators stays in cache with
 neurons in the vector lanes; U tokens are unrolled into one elementwise fusion; and a sum of e^z and one of z·e^z travel as the two halves
 of a complex number, because XLA emits one loop per output and would compute the exponential once for each.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 
+from jaxconf.models.softcap import capped
+
 BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = 256, 64, 1024, 32
-FAR = -1e20  # a logit of no weight that stays finite when it is multiplied
+FAR, NEVER = -1e20, -1e9  # a logit of no weight that stays finite when it is multiplied, and what none that counts lies below
 
 
 def compiler_options() -> dict[str, int]:
@@ -37,6 +44,7 @@ class Rows(NamedTuple):
     inv: jax.Array  # t: 1/σ
     target: jax.Array  # int t: the token that follows
     top: jax.Array  # int t: the most likely token
+    along_u: jax.Array | None = None  # t: Σ u·z, for soft-capped logits
 
 
 class Cells(NamedTuple):
@@ -45,15 +53,18 @@ class Cells(NamedTuple):
     inv_te: jax.Array  # 1/σ'
     beta: jax.Array | None  # where there is a P
     write: jax.Array  # c
-    kappa: jax.Array
+    kappa: jax.Array | None  # not where logits are soft-capped
 
 
-class Vocabulary(NamedTuple):
+@struct.dataclass
+class Vocabulary:
     """What tokens add to the logits."""
 
     W_U: jax.Array  # d v
     b: jax.Array  # v
     u: jax.Array  # v: the frequency direction
+    f: jax.Array  # v: the frequencies
+    cap: float | None = struct.field(default=None, pytree_node=False)  # of the logits
 
 
 class Sums(NamedTuple):
@@ -64,6 +75,10 @@ class Sums(NamedTuple):
     lse_ln: jax.Array
     mean_ln: jax.Array
     lse_fr: jax.Array
+    target_te: jax.Array  # z of the target
+    target_ln: jax.Array
+    target_fr: jax.Array
+    mean_f: jax.Array | None  # Σ f·z_te, for soft-capped logits
     n_above_target: jax.Array  # int32: tokens with a z_te above the target's
     top_changed: jax.Array  # bool: some token's z_te exceeds that of the unablated most likely token
 
@@ -76,9 +91,11 @@ class Token(NamedTuple):
     m: jax.Array
     b: jax.Array
     u: jax.Array
+    f: jax.Array
 
 
-class Tile(NamedTuple):
+@struct.dataclass
+class Tile:
     """The coefficients of z for a block of cells; [t n], but inv_ln may have a 1 for n."""
 
     inv_te: jax.Array  # 1/σ'
@@ -86,21 +103,36 @@ class Tile(NamedTuple):
     beta: jax.Array | None
     write_te: jax.Array  # c/σ'
     write_ln: jax.Array  # c/σ
-    kappa: jax.Array
+    kappa: jax.Array | None
+    cap: float | None = struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, cells: Cells, inv: jax.Array) -> "Tile":
-        return cls(cells.inv_te, inv, cells.beta, cells.write * cells.inv_te, cells.write * inv, cells.kappa)
+    def of(cls, cells: Cells, inv: jax.Array, cap: float | None) -> "Tile":
+        return cls(cells.inv_te, inv, cells.beta, cells.write * cells.inv_te, cells.write * inv, cells.kappa, cap)
 
     def unwritten(self, token: Token) -> jax.Array:
         """A + β·P."""
         return token.a if token.p is None or self.beta is None else token.a + self.beta * token.p
 
+    def capped(self, z: jax.Array) -> jax.Array:
+        """But not what has no weight, which stays where it is."""
+        return z if self.cap is None else jnp.where(z < NEVER, z, capped(z, self.cap))
+
+    def te(self, token: Token) -> jax.Array:
+        return self.capped(self.unwritten(token) * self.inv_te + self.write_te * token.m + token.b)
+
+    def ln(self, token: Token) -> jax.Array:
+        return self.capped(self.unwritten(token) * self.inv_ln + token.b + self.write_ln * token.m)
+
     def logits(self, token: Token) -> tuple[jax.Array, jax.Array, jax.Array]:
         """z_te, z_ln, z_fr [t n]."""
-        a = self.unwritten(token)
-        z_te = a * self.inv_te + self.write_te * token.m + token.b
-        return z_te, a * self.inv_ln + token.b + self.write_ln * token.m, z_te + self.kappa * token.u
+        z_te = self.te(token)
+        return z_te, self.ln(token), z_te + self.back(token)
+
+    def back(self, token: Token) -> jax.Array:
+        """κ·u."""
+        assert self.kappa is not None
+        return self.kappa * token.u
 
 
 class Raw(NamedTuple):
@@ -129,30 +161,26 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
         return pad(x.T, size_v, size_t).reshape(n_v, chunks, UNROLL, n_t, block_t).transpose(3, 0, 1, 2, 4)[..., None]
 
     streams = in_blocks(without_named(rows)), None if rows.P is None else in_blocks(rows.P)  # t-blocks B c U t 1
-    offsets = (
-        pad(vocabulary.b, size_v, value=FAR).reshape(n_v, chunks, UNROLL, 1, 1),
-        pad(vocabulary.u, size_v).reshape(n_v, chunks, UNROLL, 1, 1),
-    )
-    rows_of = jax.tree.map(lambda x: pad(x, size_t).reshape(n_t, block_t, 1), named_tokens(rows))
+    offsets = [pad(x, size_v, value=value).reshape(n_v, chunks, UNROLL, 1, 1) for x, value in each_token(vocabulary)]
+    rows_of = jax.tree.map(lambda x: pad(x, size_t).reshape(n_t, block_t, 1), (named_tokens(rows), rows.along_u))
     inv = pad(rows.inv, size_t, value=1.0).reshape(n_t, block_t, 1)
     cells = jax.tree.map(lambda x: pad(x, size_t, size_n).reshape(n_t, block_t, n_n, block_n).transpose(2, 0, 1, 3), cells)
     writes = pad(w, size_n, d).reshape(n_n, block_n, d)
 
-    def one_tile(block: tuple[Any, Named, jax.Array, Cells], M: jax.Array) -> Sums:
-        streams, named, inv, cells = block
+    def one_tile(block: tuple[Any, tuple[Named, jax.Array | None], jax.Array, Cells], M: jax.Array) -> Sums:
+        streams, (named, along_u), inv, cells = block
         M_blocks = M.reshape(n_v, chunks, UNROLL, 1, block_n)
 
         def sweep(start: Any, step: Callable[[Any, Token], Any], merge: Callable[[Any, Any], Any]) -> Any:
             def block(total: Any, x: Any) -> tuple[Any, None]:
-                (A, P), M, (b, u) = x
-                part, _ = lax.scan(lambda carry, tokens: (step(carry, Token(*tokens)), None), start, (A, P, M, b, u))
+                (A, P), M, offsets = x
+                part, _ = lax.scan(lambda carry, tokens: (step(carry, Token(*tokens)), None), start, (A, P, M, *offsets))
                 return merge(total, part), None
 
             return lax.scan(block, start, (streams, M_blocks, offsets))[0]
 
-        tile = Tile.of(cells, inv)
-        z_top, z_target = (tile.logits(token) for token in at_tokens(named, [M[ids[:, 0]] for ids in named.ids], vocabulary))
-        return swept(sweep, tile, z_top, z_target, named.ids[0] == named.ids[1])
+        tokens = at_tokens(named, [M[ids[:, 0]] for ids in named.ids], vocabulary)
+        return swept(sweep, Tile.of(cells, inv, vocabulary.cap), tokens, named.ids[0] == named.ids[1], along_u)
 
     def some_neurons(block: tuple[jax.Array, Cells]) -> Sums:
         w, cells = block
@@ -191,18 +219,28 @@ def without_named(rows: Rows) -> jax.Array:
 def at_tokens(named: Named, written: list[jax.Array], vocabulary: Vocabulary) -> list[Token]:
     """The named tokens at every cell; `written`: their M."""
     p = named.p or (None, None)
-    return [Token(named.a[i], p[i], written[i], vocabulary.b[named.ids[i]], vocabulary.u[named.ids[i]]) for i in range(2)]
+    return [Token(named.a[i], p[i], written[i], *(x[ids] for x, _ in each_token(vocabulary))) for i, ids in enumerate(named.ids)]
+
+
+def each_token(vocabulary: Vocabulary) -> tuple[tuple[jax.Array, float], ...]:
+    """What each token has by itself, in the order of `Token`, and what one that fills a block up has."""
+    return (vocabulary.b, FAR), (vocabulary.u, 0.0), (vocabulary.f, 0.0)
 
 
 def pad(x: jax.Array, *sizes: int, value: float = 0.0) -> jax.Array:
     return jnp.pad(x, [(0, size - n) for size, n in zip(sizes, x.shape, strict=True)], constant_values=value)
 
 
-def swept(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], same: jax.Array) -> Sums:
-    """The sums of a tile, whose `sweep` leaves two tokens out: `z_top` and `z_target` are their logits; `same` where they are one."""
+def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u: jax.Array | None) -> Sums:
+    """The sums of a tile, whose `sweep` leaves the two `named` tokens out; `same` where they are one."""
+    mean_f = None
+    if along_u is not None:
+        along, mean_f = linear_sums(sweep, tile, named, same)
+        tile = dataclasses.replace(tile, kappa=along_u - along)
+    z_top, z_target = (tile.logits(token) for token in named)
 
     def sums(shifts: tuple[jax.Array, ...]) -> Sums:
-        return finished(raw_sums(sweep, tile, z_top, z_target, shifts), z_top, z_target, same, shifts)
+        return finished(raw_sums(sweep, tile, z_top, z_target, shifts), z_top, z_target, same, shifts, mean_f)
 
     def maxima() -> tuple[jax.Array, ...]:
         start = (jnp.full_like(tile.inv_te, -jnp.inf),) * 3
@@ -222,6 +260,17 @@ def swept(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: tupl
 
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sums, z_top))
     return lax.while_loop(unfinished, attempt, (jnp.int32(0), empty))[1]
+
+
+def linear_sums(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Σ u·z_te and Σ f·z_te, [t n]."""
+    zero = jnp.zeros_like(tile.inv_te)
+    packed = sweep(lax.complex(zero, zero), lambda carry, tokens: carry + _linear(tokens, tile), jnp.add)
+    along, mean = lax.real(packed), lax.imag(packed)
+    for token, once in zip(named, (jnp.bool(False), same), strict=True):
+        z = jnp.where(once, 0, tile.te(token))
+        along, mean = along + token.u * z, mean + token.f * z
+    return along, mean
 
 
 def raw_sums(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], shifts: tuple[jax.Array, ...]) -> Raw:
@@ -244,7 +293,12 @@ def raw_sums(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: t
 
 
 def finished(
-    raw: Raw, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], same: jax.Array, shifts: tuple[jax.Array, ...]
+    raw: Raw,
+    z_top: tuple[jax.Array, ...],
+    z_target: tuple[jax.Array, ...],
+    same: jax.Array,
+    shifts: tuple[jax.Array, ...],
+    mean_f: jax.Array | None,
 ) -> Sums:
     """With the two tokens that the sweep left out."""
     S, Q = [lax.real(raw.te), lax.real(raw.ln), raw.fr], [lax.imag(raw.te), lax.imag(raw.ln)]
@@ -259,6 +313,10 @@ def finished(
         lse_ln=shifts[1] + jnp.log(S[1]),
         mean_ln=shifts[1] + Q[1] / S[1],
         lse_fr=shifts[2] + jnp.log(S[2]),
+        target_te=z_target[0],
+        target_ln=z_target[1],
+        target_fr=z_target[2],
+        mean_f=mean_f,
         n_above_target=(above + (~same & (z_top[0] > z_target[0]))).astype(jnp.int32),
         top_changed=(raw.counts > above) | (~same & (z_target[0] > z_top[0])),
     )
@@ -273,10 +331,10 @@ def _exponentials_te(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
     S: Any = 0.0
     Q: Any = 0.0
     for token in _tokens(tokens):
-        a, written, offset = tile.unwritten(token), tile.write_te * token.m, token.b - shift
-        e = jnp.exp((a * tile.inv_te + written) + offset)
+        a, written = tile.unwritten(token), tile.write_te * token.m
+        e = jnp.exp(tile.capped((a * tile.inv_te + written) + token.b) - shift)
         # The factor is q again in another order: were it the same expression, XLA would store every q instead of forming it twice.
-        S, Q = S + e, Q + ((a * tile.inv_te + offset) + written) * e
+        S, Q = S + e, Q + (tile.capped((a * tile.inv_te + token.b) + written) - shift) * e
     return lax.complex(S, Q)
 
 
@@ -285,9 +343,9 @@ def _exponentials_ln(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
     S: Any = 0.0
     Q: Any = 0.0
     for token in _tokens(tokens):
-        unwritten, written = tile.unwritten(token) * tile.inv_ln + token.b, tile.write_ln * token.m
-        e = jnp.exp((unwritten + written) - shift)
-        S, Q = S + e, Q + ((unwritten - shift) + written) * e
+        a, written = tile.unwritten(token), tile.write_ln * token.m
+        e = jnp.exp(tile.capped((a * tile.inv_ln + token.b) + written) - shift)
+        S, Q = S + e, Q + (tile.capped((a * tile.inv_ln + written) + token.b) - shift) * e
     return lax.complex(S, Q)
 
 
@@ -295,9 +353,19 @@ def _exponentials_fr(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
     """Σ e^q over the tokens, q = z_fr − shift."""
     S: Any = 0.0
     for token in _tokens(tokens):
-        offset = tile.kappa * token.u - shift
-        S = S + jnp.exp(tile.unwritten(token) * tile.inv_te + tile.write_te * token.m + token.b + offset)
+        S = S + jnp.exp(tile.te(token) + (tile.back(token) - shift))
     return S
+
+
+def _linear(tokens: Token, tile: Tile) -> jax.Array:
+    """Σ u·z_te + i·Σ f·z_te over the tokens that have weight."""
+    u: Any = 0.0
+    f: Any = 0.0
+    for token in _tokens(tokens):
+        a, written = tile.unwritten(token), tile.write_te * token.m
+        z, again = tile.capped((a * tile.inv_te + written) + token.b), tile.capped((a * tile.inv_te + token.b) + written)
+        u, f = u + jnp.where(z < NEVER, 0, z) * token.u, f + jnp.where(again < NEVER, 0, again) * token.f
+    return lax.complex(u, f)
 
 
 def _counts(tokens: Token, tile: Tile, z_top: jax.Array, z_target: jax.Array) -> jax.Array:
@@ -305,7 +373,7 @@ def _counts(tokens: Token, tile: Tile, z_top: jax.Array, z_target: jax.Array) ->
     above: Any = 0.0
     beaten: Any = False
     for token in _tokens(tokens):
-        z = tile.unwritten(token) * tile.inv_te + tile.write_te * token.m + token.b
+        z = tile.te(token)
         above, beaten = above + jnp.where(z > z_target, 1.0, 0.0), beaten | (z > z_top)
     return above + jnp.where(beaten, 0.5, 0.0)
 

@@ -11,7 +11,7 @@ and all that a metric needs of z are a log-sum-exp, an expectation, two counts, 
 
 A norm behind the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m', so that with p = γ ⊙ m/σ_m, what it added before,
 the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits move along P = p·W_U too. Soft-capped logits are cap·tanh(z/cap), with b
-inside: what is bilinear in A and M then ends, and they are formed whole.
+inside; the sums of z are then not bilinear, but streamed like the others.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_so
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.analysis.whole_logits import Changes, Figures, Moved, figures, whole_logit_changes
+from jaxconf.analysis.whole_logits import Changes, Figures, figures
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
@@ -60,6 +60,17 @@ class PostNorm(NamedTuple):
     scale: jax.Array
 
 
+class Moved(NamedTuple):
+    """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap; P and β only behind a post-norm."""
+
+    A: jax.Array  # r v: what x gives
+    P: jax.Array | None  # r v: what the MLP's whole output gives
+    beta: jax.Array | None  # r n
+    write: jax.Array  # r n: c
+    inv: jax.Array  # r 1: 1/σ
+    inv_te: jax.Array  # r n: 1/σ'
+
+
 class Adaptive(NamedTuple):
     """What the adaptive engine is asked for."""
 
@@ -91,7 +102,7 @@ def effects(
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each neuron's
     activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a window, else 0. `post`: for a
-    model with a norm behind the MLP. `adaptive`: not exactly but to within a tolerance, which is no way for soft-capped logits.
+    model with a norm behind the MLP. `adaptive`: not exactly but to within a tolerance.
     """
     change, found, certainty = _changes(config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance)
     ablated = _ablated(readout, delta)
@@ -147,12 +158,10 @@ def _changes(
         x = centre(config, x)
         inv = 1 / norm_scale(config, x)  # r 1
         A = x @ readout.W_U
-        found = figures(capped(A * inv + readout.b_U, config.logit_softcap), frequency, target)
+        logits = capped(A * inv + readout.b_U, config.logit_softcap)
+        found = figures(logits, frequency, target)
         moved = _moved(config, readout, x, delta, A, inv, post)
-        if config.logit_softcap is not None:
-            changes = whole_logit_changes(moved, readout.w_out, readout.W_U, readout.b_U, config.logit_softcap, frequency, target)
-            return changes, found, None
-        change, certainty = _streamed_changes(readout, frequency, moved, target, found, tolerance)
+        change, certainty = _streamed_changes(config, readout, frequency, moved, logits, target, found, tolerance)
         return change, found, certainty
 
 
@@ -194,52 +203,50 @@ def _moved(
 
 
 def _streamed_changes(
+    config: DecoderConfig,
     readout: Readout,
     frequency: Frequency,
     moved: Moved,
+    logits: jax.Array,
     target: jax.Array,
     before: Figures,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Certainty | None]:
-    """Without ever holding a neuron's logits."""
+    """Without ever holding a neuron's logits. `logits` [r v] and `before`: of the unablated model."""
     W_U, b, w, u, f = readout.W_U, readout.b_U, readout.w_out, frequency.u, frequency.f
     inv, inv_te = moved.inv, moved.inv_te
 
-    def added(M: jax.Array, P: jax.Array | None) -> jax.Array:
-        """β·P + c·M [r n] at a token or along a direction of the vocabulary, where w has M, [n] or [r n], and p has P, [r]."""
-        written = moved.write * M
-        return written if P is None or moved.beta is None else written + moved.beta * P[:, None]
-
     def along(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A there, [r 1], and what is added to it."""
-        return (moved.A @ direction)[:, None], added(w @ (W_U @ direction), None if moved.P is None else moved.P @ direction)
+        """A along a direction of the vocabulary, [r 1], and β·P + c·M, [r n]."""
+        written = moved.write * (w @ (W_U @ direction))
+        if moved.P is not None and moved.beta is not None:
+            written += moved.beta * (moved.P @ direction)[:, None]
+        return (moved.A @ direction)[:, None], written
 
-    def at_target(x: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x, target[:, None], 1)
-
-    (Au, added_u), (Af, added_f) = along(u), along(f)
-    kappa = Au * (inv - inv_te) - added_u * inv_te  # what puts the coordinate along u back
-    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top)
-    cells, vocabulary = Cells(inv_te, moved.beta, moved.write, kappa), Vocabulary(W_U, b, u)
+    kappa = along_u = None
+    if config.logit_softcap is None:
+        Au, added_u = along(u)
+        kappa = Au * (inv - inv_te) - added_u * inv_te  # what puts the coordinate along u back
+    else:
+        along_u = logits @ u
+    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top, along_u)
+    cells, vocabulary = Cells(inv_te, moved.beta, moved.write, kappa), Vocabulary(W_U, b, u, f, config.logit_softcap)
     certainty = None
     if tolerance is None:
         sums = ablated_softmax(rows, cells, w, vocabulary)
     else:
-        lse = before.loss + at_target(moved.A * inv + b)[:, 0]
-        sums, certainty = adaptive_softmax(rows, cells, w, vocabulary, lse, tolerance)
-
-    own = at_target(moved.A) + added(W_U[:, target].T @ w.T, None if moved.P is None else at_target(moved.P)[:, 0])
-    z_te = own * inv_te + b[target][:, None]
-    z_ln = own * inv + b[target][:, None]
-    z_fr = z_te + kappa * u[target][:, None]
-    negative_entropy_f = jnp.sum(f * frequency.log_f)
+        sums, certainty = adaptive_softmax(rows, cells, w, vocabulary, jax.nn.logsumexp(logits, axis=1), tolerance)
+    mean_f = sums.mean_f
+    if mean_f is None:
+        Af, added_f = along(f)
+        mean_f = (Af + added_f) * inv_te + b @ f
     changes = Changes(
-        loss=sums.lse_te - z_te - before.loss[:, None],
-        loss_ln_frozen=sums.lse_ln - z_ln - before.loss[:, None],
-        loss_freq_frozen=sums.lse_fr - z_fr - before.loss[:, None],
+        loss=sums.lse_te - sums.target_te - before.loss[:, None],
+        loss_ln_frozen=sums.lse_ln - sums.target_ln - before.loss[:, None],
+        loss_freq_frozen=sums.lse_fr - sums.target_fr - before.loss[:, None],
         entropy=sums.lse_te - sums.mean_te - before.entropy[:, None],
         entropy_ln_frozen=sums.lse_ln - sums.mean_ln - before.entropy[:, None],
-        kl_freq=negative_entropy_f - (Af + added_f) * inv_te - b @ f + sums.lse_te - before.kl_freq[:, None],
+        kl_freq=jnp.sum(f * frequency.log_f) - mean_f + sums.lse_te - before.kl_freq[:, None],
         top=sums.top_changed,
         reciprocal_rank=1 / (1 + sums.n_above_target) - 1 / before.rank[:, None],
     )

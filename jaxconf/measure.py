@@ -205,12 +205,9 @@ def _tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float
     """What the adaptive engine is to keep to, or None for the exact one."""
     if not tolerance > 0:
         raise InputError(f"tolerance is {tolerance}; give a number of nats above 0, or choose the exact engine")
-    if engine == "adaptive" and config.logit_softcap is not None:
-        raise InputError("the adaptive engine does not know soft-capped logits; choose exact or auto")
     if engine == "adaptive" and config.vocab_size <= HEAD:
         raise InputError(f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the model has no more; choose exact or auto")
-    large = config.vocab_size >= ADAPTIVE_FROM and config.logit_softcap is None
-    return tolerance if engine == "adaptive" or (engine == "auto" and large) else None
+    return tolerance if engine == "adaptive" or (engine == "auto" and config.vocab_size >= ADAPTIVE_FROM) else None
 
 
 def _engine_facts(tolerance: float | None, audits: list[dict[str, np.ndarray]], pairs: int) -> dict[str, Any]:
