@@ -15,10 +15,11 @@ inside; the sums of z are then not bilinear, but streamed like the others.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
@@ -123,6 +124,47 @@ def effects(
     with jax.default_matmul_precision("highest"):
         sums = {name: member @ jnp.where(ablated, value, 0) for name, value in metrics(change).items()}
     return sums, Position(found.loss, found.entropy, found.kl_freq), audit
+
+
+def sharded_effects(
+    mesh: Mesh,
+    config: DecoderConfig,
+    readout: Readout,
+    frequency: Frequency,
+    x: jax.Array,
+    delta: jax.Array,
+    target: jax.Array,
+    member: jax.Array,
+    post: PostNorm | None = None,
+    adaptive: Adaptive | None = None,
+) -> tuple[dict[str, jax.Array], Position, Audit | None]:
+    """`effects` on a mesh: each device takes its own rows, and the neurons whose weights it holds; what is summed over rows is gathered.
+
+    What has rows has an axis before them here, which lies over the mesh's `data`: `x` [D r d], `delta` [D r n], `target` [D r], `member`
+    [D s r] and the figures of each row, [D r]. The audited rows and neurons are those of every device.
+    """
+    neurons, of_model = delta.shape[-1], mesh.shape["model"]
+    filled = -(-neurons // of_model) * of_model - neurons
+    w_out, w_mlp = (jnp.pad(w, ((0, filled), (0, 0))) for w in (readout.w_out, readout.w_mlp))
+    readout = dataclasses.replace(readout, w_out=w_out, w_mlp=w_mlp)
+    delta = jnp.pad(delta, ((0, 0), (0, 0), (0, filled)))
+
+    def local(readout: Readout, frequency: Frequency, rows: Any, adaptive: Adaptive | None) -> Any:
+        x, delta, target, member, post = jax.tree.map(lambda y: y[0], rows)
+        sums, before, audit = effects(config, readout, frequency, x, delta, target, member, post, adaptive)
+        sums = jax.lax.all_gather(jax.lax.psum(sums, "data"), "model", axis=1, tiled=True)
+        if audit is not None:
+            redone = jax.lax.psum(audit.redone, ("data", "model"))
+            audit = jax.lax.pmax(audit, ("data", "model"))._replace(redone=redone)
+        return sums, jax.lax.all_gather(before, "data"), audit
+
+    of_rows, whole = PartitionSpec("data"), PartitionSpec()
+    of_neurons: Any = PartitionSpec("model")
+    of_readout = dataclasses.replace(jax.tree.map(lambda _: whole, readout), w_out=of_neurons, w_mlp=of_neurons)
+    places = (of_readout, whole, (of_rows, PartitionSpec("data", None, "model"), *[of_rows] * 3), whole)
+    split = jax.shard_map(local, mesh=mesh, in_specs=places, out_specs=whole, check_vma=False)
+    sums, before, audit = split(readout, frequency, (x, delta, target, member, post), adaptive)
+    return {name: value[:, :neurons] for name, value in sums.items()}, before, audit
 
 
 def metrics(change: Changes) -> dict[str, jax.Array]:

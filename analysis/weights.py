@@ -3,10 +3,13 @@
 Sources: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1; Gurnee et al. 2024 (arXiv 2401.12181) for the moments.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxconf.analysis.unembedding import Readout, Spectrum
 from jaxconf.models.config import DecoderConfig
@@ -16,20 +19,21 @@ from jaxconf.models.errors import InputError
 BLOCK = 64  # neurons whose products with the vocabulary are held at once
 
 
-@jax.jit
-def vocabulary_statistics(readout: Readout, u: jax.Array) -> dict[str, jax.Array]:
-    """Per neuron, float32 [n], from its write into the vocabulary, w·W_U [v]:
+@functools.partial(jax.jit, static_argnames="mesh")
+def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[str, jax.Array]:
+    """Per neuron, on as many devices as the mesh has, float32 [n], from its write into the vocabulary, w·W_U [v]:
 
     `w_norm` = ‖w‖; `logit_var` (LogitVar) = the variance, with V − 1 in the denominator, of the cosines of w with W_U's columns;
     `vocab_skew` and `vocab_kurtosis` = third and fourth standardised moment of the same cosines (3 is a Gaussian's kurtosis);
     `cos_freq` = cosine of w·W_U with the token-frequency direction `u` [v].
     """
-    with jax.default_matmul_precision("highest"):
-        lengths = jnp.linalg.norm(readout.W_U, axis=0)
+
+    def some(W_U: jax.Array, u: jax.Array, w_out: jax.Array) -> dict[str, jax.Array]:
+        lengths = jnp.linalg.norm(W_U, axis=0)
 
         def one(w: jax.Array) -> dict[str, jax.Array]:
             w_norm = jnp.linalg.norm(w)
-            M = w @ readout.W_U
+            M = w @ W_U
             cosines = jnp.where(lengths > 0, M / lengths, 0) / w_norm
             centred = cosines - cosines.mean()
             second = jnp.mean(centred**2)
@@ -41,7 +45,14 @@ def vocabulary_statistics(readout: Readout, u: jax.Array) -> dict[str, jax.Array
                 "cos_freq": M @ u / jnp.linalg.norm(M),
             }
 
-        return jax.lax.map(one, readout.w_out, batch_size=BLOCK)
+        return jax.lax.all_gather(jax.lax.map(one, w_out, batch_size=BLOCK), ("data", "model"), tiled=True)
+
+    neurons, whole = len(readout.w_out), PartitionSpec()
+    w_out = jnp.pad(readout.w_out, ((0, -neurons % mesh.size), (0, 0)))
+    places = (whole, whole, PartitionSpec(("data", "model")))
+    with jax.default_matmul_precision("highest"):
+        found = jax.shard_map(some, mesh=mesh, in_specs=places, out_specs=whole, check_vma=False)(readout.W_U, u, w_out)
+    return {name: value[:neurons] for name, value in found.items()}
 
 
 def null_space_size(d_model: int, k: int | None = None) -> int:

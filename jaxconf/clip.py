@@ -39,12 +39,12 @@ def clip_ablation(
     mean, rise = ({layer: jnp.asarray(x[layer]) for layer in layers} for x in ({i: m.astype(np.float32) for i, m in means.items()}, rises))
     by_position = {name: np.zeros((len(sets), tokens.shape[1])) for name in EFFECTS}
     sums: dict[str, list[np.ndarray]] = {name: [] for name in EFFECTS}
-    for rows, real in groups(config, tokens.shape, memory):
-        target = np.roll(tokens[rows], -1, 1)
-        resid, h, before = compiled_entry(config, layers, lm.params, freq, tokens[rows], target)
+    for rows, real in groups(lm, tokens.shape, memory):
+        target = lm.over_data(np.roll(tokens[rows], -1, 1))
+        resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(tokens[rows]), target)
         values = {layer: clipped(h[layer], mean[layer], rise[layer]) for layer in layers}
         parts = []
-        for some in chunks(config, len(sets), target.shape, memory):
+        for some in chunks(lm, len(sets), target.shape, memory):
             chosen = {layer: mask[some] for layer, mask in masks.items()}
             parts.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
         changes = joined(parts, len(sets))

@@ -85,14 +85,14 @@ def doses_of(
     config, masks = lm.config, masks_of(lm.config, list(sets.values()))
     before: list[Unchanged] = []
     after: dict[float, list[tuple[_Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
-    for group, real in groups(config, tokens.shape, memory):
+    for group, real in groups(lm, tokens.shape, memory):
         where = mask[group] & real[:, None]
-        resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, tokens[group])
+        resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, lm.over_data(tokens[group]))
         before.append(jax.tree.map(lambda x, where=where: np.asarray(x)[where], base))
-        target = np.roll(tokens[group], -1, 1)
+        target = lm.over_data(np.roll(tokens[group], -1, 1))
         for factor in FACTORS:
             parts = []
-            for some in chunks(config, len(sets), target.shape, memory):
+            for some in chunks(lm, len(sets), target.shape, memory):
                 members = {layer: of[some] for layer, of in masks.items()}
                 found = _dosed(config, lm.params, resid, target, h, lp, members, jnp.float32(factor))
                 parts.append(jax.tree.map(lambda x, where=where: np.asarray(x)[:, where], found))

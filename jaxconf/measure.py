@@ -19,13 +19,14 @@ from jaxconf import __version__
 from jaxconf.analysis.ablated_softmax import BLOCK_T, compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
-from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, effects
+from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, sharded_effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.memory import MEMORY, fitting
+from jaxconf.mesh import mesh_of, over_data
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
@@ -97,7 +98,7 @@ def analyze(
         folder = None
         if partial:
             statistics = [columns[name] for name in sorted(columns)]
-            how = (number, frozen, memory, ablation, ablation_value, chosen_tolerance, seed, mean, std)
+            how = (number, frozen, memory, lm.mesh.shape, ablation, ablation_value, chosen_tolerance, seed, mean, std)
             folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
         if number == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both")):
             paper = seen if convention == "paper" else readout(config, lm.params)
@@ -140,7 +141,7 @@ def analyze(
         "convention_notes": convention_notes(config) if convention == "paper" else [],
         "ablation": ablation,
         "ablation_value": ablation_value,
-        **_engine_facts(chosen_tolerance if audits else None, audits, int(kept.sum()) * config.d_mlp),
+        **_engine_facts(chosen_tolerance if audits else None, audits, lm.mesh.size, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
         "bootstrap": bootstrap_draws,
@@ -210,7 +211,7 @@ def _tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float
     return tolerance if engine == "adaptive" or (engine == "auto" and config.vocab_size >= ADAPTIVE_FROM) else None
 
 
-def _engine_facts(tolerance: float | None, audits: list[dict[str, np.ndarray]], pairs: int) -> dict[str, Any]:
+def _engine_facts(tolerance: float | None, audits: list[dict[str, np.ndarray]], devices: int, pairs: int) -> dict[str, Any]:
     """What a result states of the engine: a pair is a position and a neuron."""
     if tolerance is None:
         return {"engine": "exact"}
@@ -222,7 +223,7 @@ def _engine_facts(tolerance: float | None, audits: list[dict[str, np.ndarray]], 
         "pairs_redone": int(audit["redone"].sum()),
         "largest_bound": float(audit["bound"].max()),
         "largest_rr_bound": float(audit["rr_bound"].max()),
-        "audit_pairs": len(audit["error"]) * AUDITED[0] * AUDITED[1],
+        "audit_pairs": len(audit["error"]) * devices * AUDITED[0] * AUDITED[1],
         "audit_error": float(audit["error"].max()),
     }
 
@@ -302,7 +303,7 @@ def weight_columns(
     config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
     """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.table.COLUMNS`."""
-    columns = {name: np.asarray(value) for name, value in vocabulary_statistics(seen, freq.u).items()}
+    columns = {name: np.asarray(value) for name, value in vocabulary_statistics(mesh_of(params), seen, freq.u).items()}
     columns["rho"] = rho(np.asarray(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
     columns["weight_cost"] = np.asarray(weight_cost(config, params, layer))
@@ -310,12 +311,12 @@ def weight_columns(
 
 
 def _windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
-    """How many windows are run together: a quarter of the memory is theirs."""
+    """How many windows a device runs together: a quarter of the memory is theirs."""
     return max(1, memory // 4 // bytes_of_a_window(config, length))
 
 
 def _rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
-    """How many positions are ablated together, in three quarters of the memory; the numbers are XLA's plans, rounded up."""
+    """How many positions a device ablates together, in three quarters of the memory; the numbers are XLA's plans, rounded up."""
     fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
     a_row = 4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)
     rows = (memory * 3 // 4 - fixed) // a_row
@@ -355,10 +356,13 @@ def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: in
 
 def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Mean and (population) standard deviation of every neuron of a layer over all tokens, float64 [n]; groups are merged by Chan's formula."""
-    group = _windows_at_once(lm.config, tokens.shape[1], memory)
+    group = lm.mesh.shape["data"] * _windows_at_once(lm.config, tokens.shape[1], memory)
     count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
     for rows in _groups(tokens, group):
-        more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, rows, layer))
+        more, more_mean, more_squares = (
+            rows.size,
+            *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, lm.over_data(rows), layer)),
+        )
         away = more_mean - mean
         squares += more_squares + away**2 * count * more / (count + more)
         mean += away * more / (count + more)
@@ -386,42 +390,57 @@ def _effect_parts(
 
     Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
     """
-    length = tokens.shape[1]
-    rows = _rows_at_once(lm.config, memory, tolerance is not None)
-    group = min(_windows_at_once(lm.config, length, memory), max(1, rows // length), len(tokens))
-    most = max(int(mask.sum()) for mask in _groups(kept, group))
+    config, mesh, length = lm.config, lm.mesh, tokens.shape[1]
+    D, neurons = mesh.shape["data"], -(-config.d_mlp // mesh.shape["model"])
+    rows = _rows_at_once(config, memory, tolerance is not None)
+    windows = min(_windows_at_once(config, length, memory), max(1, rows // length), -(-len(tokens) // D))  # of a device
+    group = windows * D
+    most = max(int(mask.sum()) for mask in _groups(kept, windows))
     rows = min(rows, most)
     mean32 = jnp.asarray(mean, jnp.float32)
 
-    def compute(batch: np.ndarray, window: np.ndarray, position: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        places = np.stack([window, position, batch[window, position + 1]], 1) if len(window) else np.zeros((1, 3), np.int64)
-        x, delta, post = _rows(lm.config, lm.params, _padded(batch, group), _padded(places, most)[:, :2], mean32, ablation, ablation_value)
-        parts = [block(slice(i, i + rows), places, x, delta, post, len(window), rng) for i in range(0, len(places), rows)]
-        sums, before, audits = zip(*parts, strict=True)
+    def compute(begin: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([seed, begin])
+        batch, mask = tokens[begin : begin + group], kept[begin : begin + group]
+        places, counts = np.zeros((D, most, 3), np.int64), []  # window of the device, position, the token that follows
+        for i in range(D):
+            window, position = np.nonzero(mask[i * windows : (i + 1) * windows])
+            places[i, : len(window)] = np.stack([window, position, batch[i * windows + window, position + 1]], 1)
+            counts.append(len(window))
+        where = over_data(mesh, places)
+        tokens_here = lm.over_data(_padded(batch, group))
+        x, delta, post = _rows(config, lm.params, tokens_here, where[..., :2], mean32, ablation, ablation_value)
+
+        def block(first: int) -> Any:
+            some = np.minimum(np.arange(first, first + rows), most - 1)  # the last block repeats a row
+            member = np.zeros((D, group, rows), np.float32)
+            for i, count in enumerate(counts):
+                real = np.arange(max(0, min(rows, count - first)))
+                member[i, i * windows + places[i, first + real, 0], real] = 1
+            adaptive = None
+            if tolerance is not None:
+                adaptive = Adaptive(
+                    tolerance, (rng.integers(max(1, min(rows, counts[0] - first)), size=AUDITED[0]), rng.integers(neurons, size=AUDITED[1]))
+                )
+            x_some, delta_some, target, post_some = jax.tree.map(lambda y: y[:, some], (x, delta, where[..., 2], post))
+            return jax.device_get(
+                _compiled_effects()(mesh, config, paper, freq, x_some, delta_some, target, over_data(mesh, member), post_some, adaptive)
+            )
+
+        sums, before, audits = zip(*(block(first) for first in range(0, most, rows)), strict=True)
         found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in METRICS}
-        found |= {name: np.concatenate([getattr(part, name) for part in before])[: len(window)] for name in Position._fields}
+        for name in Position._fields:
+            of_rows = np.concatenate([getattr(part, name) for part in before], 1)
+            found[name] = np.concatenate([of_device[:count] for of_device, count in zip(of_rows, counts, strict=True)])
         if tolerance is not None:
             worst = {name: np.max([getattr(part, name) for part in audits], keepdims=True) for name in Audit._fields}
             found |= {**worst, "redone": np.sum([part.redone for part in audits], keepdims=True)}
         return found
 
-    def block(some: slice, places: np.ndarray, x: jax.Array, delta: jax.Array, post: PostNorm | None, count: int, rng: Any) -> Any:
-        real = len(places[some]) if count else 0
-        member = np.zeros((group, rows), np.float32)
-        member[places[some][:real, 0], np.arange(real)] = 1
-        adaptive = None
-        if tolerance is not None:
-            adaptive = Adaptive(tolerance, (rng.integers(max(1, real), size=AUDITED[0]), rng.integers(lm.config.d_mlp, size=AUDITED[1])))
-        x, delta, post = jax.tree.map(lambda y: _padded(y[some], rows), (x, delta, post))
-        return jax.device_get(
-            _compiled_effects()(lm.config, paper, freq, x, delta, _padded(places[some], rows)[:, 2], member, post, adaptive)
-        )
-
     for begin in range(0, len(tokens), group):
         batch, mask = tokens[begin : begin + group], kept[begin : begin + group]
+        found = kept_part(partial / f"{begin}.npz" if partial else None, functools.partial(compute, begin))
         window, position = np.nonzero(mask)
-        computed = functools.partial(compute, batch, window, position, np.random.default_rng([seed, begin]))
-        found = kept_part(partial / f"{begin}.npz" if partial else None, computed)
         place = {"window": begin + window, "position": position, "token": batch[window, position], "target": batch[window, position + 1]}
         positions = pd.DataFrame({**place, **{name: found[name] for name in Position._fields}})
         audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
@@ -439,17 +458,21 @@ def _rows(
     ablation: Ablation,
     ablation_value: float,
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
-    """At the places [r (window, position)] of a group: the stream that enters the final norm [r d], the activations' change [r n], and
-    what a norm behind the MLP did.
+    """At the places [D r (window, position)] of each of D equal parts of a group: the stream that enters the final norm [D r d], the
+    activations' change [D r n], and what a norm behind the MLP did.
     """
-    window, position = places.T
-    x, h, post = jax.tree.map(lambda site: site[window, position], _last_layer(config, params, tokens))
+
+    def at(site: jax.Array) -> jax.Array:
+        of_parts = site.reshape(len(places), -1, *site.shape[1:])
+        return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
+
+    x, h, post = jax.tree.map(at, _last_layer(config, params, tokens))
     return x, ablated(ablation, h, mean, ablation_value) - h, post
 
 
 @functools.cache
 def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position, Audit | None]]:
-    return jax.jit(effects, static_argnames="config", compiler_options=compiler_options())
+    return jax.jit(sharded_effects, static_argnames=("mesh", "config"), compiler_options=compiler_options())
 
 
 def in_words(lm: LanguageModel, positions: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,11 @@
 Logical axis names come from the parameters' leaf table; `RULES` says which of them the `model` axis splits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 RULES: dict[str, str | None] = {
@@ -43,3 +45,14 @@ def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedShar
         fits = over is not None and over not in spec and size % mesh.shape[over] == 0
         spec.append(over if fits else None)
     return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def mesh_of(params: Mapping[str, Any]) -> Mesh:
+    """The mesh that parameters lie on; of one device, if they lie on none."""
+    place = jax.tree.leaves(params)[0].sharding
+    return place.mesh if isinstance(place, NamedSharding) and isinstance(place.mesh, Mesh) else make_mesh(data=1)
+
+
+def over_data(mesh: Mesh, array: np.ndarray) -> jax.Array:
+    """An array of this host's whose first axis is split over `data`, or copied where it does not divide."""
+    return jax.device_put(array, sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape))

@@ -81,8 +81,8 @@ def natural_induction(
     offsets = np.arange(-GRAM + 1, 1)
     seen: list[Figures] = []
     copies: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}  # [2 m offset n]
-    for group, real in groups(lm.config, tokens.shape, memory):
-        of, h = _look(lm.config, layers, lm.params, tokens[group])
+    for group, real in groups(lm, tokens.shape, memory):
+        of, h = _look(lm.config, layers, lm.params, lm.over_data(tokens[group]))
         rows = group[real]
         seen.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], of))
         for layer in layers:

@@ -276,8 +276,8 @@ def _observed(config: DecoderConfig, params: Params, tokens: jax.Array, real: ja
 
 def _look(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress) -> _Seen:
     totals: Any = None
-    for rows, real in groups(lm.config, tokens.shape, memory):
-        sums = _observed(lm.config, lm.params, tokens[rows], real.astype(np.float32), layers)
+    for rows, real in groups(lm, tokens.shape, memory):
+        sums = _observed(lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers)
         found = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         totals = found if totals is None else jax.tree.map(np.add, totals, found)
         progress("repeated text", (rows[-1] + 1) * tokens.shape[1], tokens.size)
@@ -320,11 +320,11 @@ def _set_frames(
 def _scores(lm: LanguageModel, tokens: np.ndarray, memory: int, progress: Progress) -> np.ndarray:
     """Every head's induction score, [l h]."""
     T = tokens.shape[1]
-    size = int(np.clip(of_use(memory) // (8 * lm.config.n_heads * T * T), 1, len(tokens)))
+    size = lm.mesh.shape["data"] * int(np.clip(of_use(memory) // (8 * lm.config.n_heads * T * T), 1, len(tokens)))
     total = np.zeros((lm.config.n_layers, lm.config.n_heads))
     for begin in range(0, len(tokens), size):
         group = tokens[begin : begin + size]
-        total += len(group) * np.asarray(head_scores(lm.config, lm.params, group), np.float64)
+        total += len(group) * np.asarray(head_scores(lm.config, lm.params, lm.over_data(group)), np.float64)
         progress("induction heads", (begin + len(group)) * T, tokens.size)
     return total / len(tokens)
 
@@ -366,10 +366,10 @@ def _at_bos(
             masks[row + 1, layer, head] = True
     sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}
     activations = np.zeros((len(sets), len(chosen)))
-    for rows, real in groups(config, tokens.shape, memory):
+    for rows, real in groups(lm, tokens.shape, memory):
         parts = []
-        for some in chunks(config, len(masks), (len(rows), tokens.shape[1]), memory):
-            entropy, loss, h = _bos_ablated(config, layers, lm.params, tokens[rows], masks[some])
+        for some in chunks(lm, len(masks), (len(rows), tokens.shape[1]), memory):
+            entropy, loss, h = _bos_ablated(config, layers, lm.params, lm.over_data(tokens[rows]), masks[some])
             own = np.stack([np.asarray(h[layer][:, :, :, n])[:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen], -1)
             parts.append((np.asarray(entropy, np.float64), np.asarray(loss, np.float64), own))
         entropy, loss, own = joined(parts, len(masks))

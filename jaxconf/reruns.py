@@ -54,11 +54,12 @@ def rerun_parts(
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         begin = int(rows[0])
-        batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
+        batch, mask = tokens[rows], kept[rows] & real[:, None]
+        target = lm.over_data(np.roll(batch, -1, 1))
 
         @functools.cache
         def entered() -> Any:
-            resid, h, before = compiled_entry(config, layers, lm.params, freq, batch, target, frozen)
+            resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(batch), target, frozen)
             return resid, before, {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
 
         def compute(some: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,17 +70,17 @@ def rerun_parts(
             return sums | {name: np.asarray(getattr(before.figures, name))[mask] for name in Position._fields}
 
         parts = []
-        for some in chunks(config, count, batch.shape, memory):
+        for some in chunks(lm, count, batch.shape, memory):
             parts.append(kept_part(partial / f"{begin}-{some[0]}.npz" if partial else None, functools.partial(compute, some)))
             done = begin * count + (int(some[-1]) + 1) * int(real.sum())
             progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
         window, position = np.nonzero(mask)
-        place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
+        place = {"window": begin + window, "position": position, "token": batch[mask], "target": np.roll(batch, -1, 1)[mask]}
         figures = {name: parts[0][name] for name in Position._fields}
         sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
         return Part(sums, pd.DataFrame({**place, **figures}), {})
 
-    return itertools.starmap(of_group, groups(config, tokens.shape, memory))
+    return itertools.starmap(of_group, groups(lm, tokens.shape, memory))
 
 
 def token_effects(
@@ -112,7 +113,7 @@ def token_effects(
         loss, entropy, reciprocal = (
             np.asarray(x)[0, position] for x in (before.figures.loss, before.figures.entropy, 1 / before.figures.rank)
         )
-        for some in chunks(config, len(neurons), batch.shape, memory):
+        for some in chunks(lm, len(neurons), batch.shape, memory):
             masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}
             change = jax.device_get(compiled_rerun(config, lm.params, freq, resid, target, before, values, masks))
             for at, neuron in enumerate(neurons[some[0] : some[-1] + 1]):
@@ -152,19 +153,21 @@ def of_use(memory: int) -> int:
     return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
 
 
-def groups(config: DecoderConfig, shape: tuple[int, ...], memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of windows of that shape [s t] those that are run together, all groups of one size, and which of them are not there only to fill the
-    last group.
+def groups(lm: LanguageModel, shape: tuple[int, ...], memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of windows of that shape [s t] those that are run together, all groups of one size, as many on each device, and which of them are not
+    there only to fill the last group.
     """
-    size = int(np.clip(of_use(memory) // bytes_of_a_set(config, shape[1]), 1, shape[0]))
+    devices = lm.mesh.shape["data"]
+    size = devices * int(np.clip(of_use(memory) // bytes_of_a_set(lm.config, shape[1]), 1, -(-shape[0] // devices)))
     for begin in range(0, shape[0], size):
         rows = np.arange(begin, begin + size)
         yield np.minimum(rows, shape[0] - 1), rows < shape[0]
 
 
-def chunks(config: DecoderConfig, count: int, shape: tuple[int, ...], memory: int) -> Iterator[np.ndarray]:
+def chunks(lm: LanguageModel, count: int, shape: tuple[int, ...], memory: int) -> Iterator[np.ndarray]:
     """Of `count` sets those that are run together with a group of windows of that shape [s t], all chunks of one size; the last repeats a set."""
-    size = int(np.clip(of_use(memory) // (bytes_of_a_set(config, shape[1]) * shape[0]), 1, count))
+    on_a_device = -(-shape[0] // lm.mesh.shape["data"])
+    size = int(np.clip(of_use(memory) // (bytes_of_a_set(lm.config, shape[1]) * on_a_device), 1, count))
     for begin in range(0, count, size):
         yield np.minimum(np.arange(begin, begin + size), count - 1)
 

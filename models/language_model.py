@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxconf.mesh import make_mesh
+from jaxconf.mesh import make_mesh, mesh_of, over_data
 from jaxconf.models import tokenizer_files
 from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
@@ -72,6 +72,15 @@ class LanguageModel:
     def _named_ids(self, name: str) -> frozenset[int]:
         value = self.hf_config.get(name)
         return frozenset(value if isinstance(value, list) else [] if value is None else [value])
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices that the parameters lie on."""
+        return mesh_of(self.params)
+
+    def over_data(self, array: np.ndarray) -> jax.Array:
+        """Token ids, or what else has an axis of sequences first, with the sequences split over the mesh."""
+        return over_data(self.mesh, array)
 
     @property
     def special_ids(self) -> frozenset[int]:

@@ -91,7 +91,7 @@ def test_weight_statistics(name: str, lens: Callable[[str], tuple[Any, Any]]) ->
     read = readout(lm.config, lm.params)
     np.testing.assert_allclose(read.W_U, W_U, atol=1e-5)
     np.testing.assert_allclose(read.b_U, bridge.b_U.detach() - bridge.b_U.detach().mean(), atol=1e-5)
-    ours = vocabulary_statistics(read, frequency(counts).u)
+    ours = vocabulary_statistics(make_mesh(data=1), read, frequency(counts).u)
     for column, value in expected.items():
         np.testing.assert_allclose(ours[column], value, rtol=1e-4, atol=1e-6, err_msg=column)
     for k in (1, 4):

@@ -13,6 +13,7 @@ from jaxconf.analysis import unembedding
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
+from jaxconf.mesh import make_mesh
 from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.leaves import nest
@@ -125,7 +126,7 @@ def test_vocabulary_statistics_equal_plain_numpy(model):
     config, params = model
     W, _, w = folded(config, params)
     freq = frequency(np.random.default_rng(3).integers(0, 1000, config.vocab_size))
-    ours = vocabulary_statistics(readout(config, params), freq.u)
+    ours = vocabulary_statistics(make_mesh(data=1), readout(config, params), freq.u)
     norms = np.linalg.norm(w, axis=1)
     angles = w @ W / norms[:, None] / np.linalg.norm(W, axis=0)
     M, u = w @ W, np.asarray(freq.u, np.float64)
