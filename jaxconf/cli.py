@@ -63,6 +63,10 @@ class Analyze:
     seed: int = 0
     memory: str = "4GB"
     """what positions and neurons that are worked on together may take on a device, beside the weights and the folded unembedding"""
+    mesh: str | None = None
+    """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
+    profile: Path | None = None
+    """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
     min_ln_mediated: float = 0.3
     """entropy neurons: the least share of the effect that passes through the norm"""
     min_freq_mediated: float = 0.15
@@ -108,6 +112,10 @@ class Induction:
     seed: int = 0
     memory: str = "4GB"
     """what sequences and sets that are worked on together may take on a device, beside the weights"""
+    mesh: str | None = None
+    """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
+    profile: Path | None = None
+    """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,8 +247,9 @@ def _preset(arguments: list[str]) -> tuple[str, list[str]]:
 def _analyze(command: Analyze) -> None:
     from rich.console import Console
 
+    from jaxconf.costs import traced
     from jaxconf.measure import analyze, check_options
-    from jaxconf.models.language_model import load
+    from jaxconf.placement import load_placed
     from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_sets, print_summary
     from jaxconf.run import BUNDLED, claim, save_run
@@ -255,9 +264,10 @@ def _analyze(command: Analyze) -> None:
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
     out = command.out or Path("runs") / Path(command.model).resolve().name
     console = Console()
-    with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress:
+    with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress, traced(command.profile):
         progress("loading the model", 0, 0)
-        lm = load(BUNDLED if command.model == "bundled" else command.model, command.revision)
+        model = str(BUNDLED) if command.model == "bundled" else command.model
+        lm = load_placed(model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_options(lm.config, command.layer, command.k, command.engine, command.tolerance, command.bootstrap_draws, command.seed)
         for neurons in sets:
             check_set(lm.config, neurons, command.controls)
@@ -326,8 +336,9 @@ def _induction(command: Induction) -> None:
     import numpy as np
     from rich.console import Console
 
+    from jaxconf.costs import traced
     from jaxconf.induction_figures import sentences
-    from jaxconf.models.language_model import load
+    from jaxconf.placement import load_placed
     from jaxconf.progress import progress as progress_line
     from jaxconf.repeated_text import check_heads, check_repeats, induction
     from jaxconf.run import BUNDLED, INDUCTION, claim, save_induction
@@ -346,9 +357,10 @@ def _induction(command: Induction) -> None:
     memory = _bytes(command.memory)
     out = command.out or Path("runs") / Path(command.model).resolve().name
     console = Console()
-    with claim(out, INDUCTION, command.force), progress_line(console, "tokens") as progress:
+    with claim(out, INDUCTION, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
         progress("loading the model", 0, 0)
-        lm = load(BUNDLED if command.model == "bundled" else command.model, command.revision)
+        model = str(BUNDLED) if command.model == "bundled" else command.model
+        lm = load_placed(model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_repeats(lm, command.length)
         check_set(lm.config, named["neurons"] or [(0, 0)], command.controls)
         if named["heads"]:

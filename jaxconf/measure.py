@@ -5,7 +5,6 @@ import datetime
 import functools
 import hashlib
 import platform
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
+from jaxconf.costs import Costs
 from jaxconf.memory import MEMORY, fitting
 from jaxconf.mesh import mesh_of, over_data
 from jaxconf.models.config import DecoderConfig
@@ -82,7 +82,7 @@ def analyze(
     on. `facts`: what else the result should state. `partial`: a folder in which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
     what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
-    begun = time.perf_counter()
+    costs = Costs()
     check_runnable(lm.params)  # before the weights, which can take minutes
     config = lm.config
     rules = rules or Rules()
@@ -152,7 +152,8 @@ def analyze(
         "loss": float(positions["loss"].mean()),
         "entropy": float(positions["entropy"].mean()),
         "dtype": ", ".join(sorted({str(w.dtype) for w in jax.tree.leaves(lm.params)})),
-        "seconds": time.perf_counter() - begun,
+        "mesh": dict(lm.mesh.shape),
+        **costs.facts(int(kept.sum()) * config.d_mlp * len(layers)),
         **made_with(),
         **(facts or {}),
     }

@@ -3,6 +3,7 @@
 Logical axis names come from the parameters' leaf table; `RULES` says which of them the `model` axis splits.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,12 +40,21 @@ def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedShar
 
     Raises KeyError for a name that RULES does not know.
     """
+    return NamedSharding(mesh, PartitionSpec(*_split(mesh.shape, axes, shape)))
+
+
+def pieces(sizes: Mapping[str, int], axes: Sequence[str], shape: Sequence[int]) -> int:
+    """Into how many an array with these logical axes is split on a mesh of these sizes."""
+    return math.prod(sizes[over] for over in _split(sizes, axes, shape) if over)
+
+
+def _split(sizes: Mapping[str, int], axes: Sequence[str], shape: Sequence[int]) -> list[str | None]:
     spec: list[str | None] = []
     for axis, size in zip(axes, shape, strict=True):
         over = RULES[axis]
-        fits = over is not None and over not in spec and size % mesh.shape[over] == 0
+        fits = over is not None and over not in spec and size % sizes[over] == 0
         spec.append(over if fits else None)
-    return NamedSharding(mesh, PartitionSpec(*spec))
+    return spec
 
 
 def mesh_of(params: Mapping[str, Any]) -> Mesh:

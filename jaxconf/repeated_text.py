@@ -7,7 +7,6 @@ says how a sequence is laid out. "The repeat" are the positions of the second co
 import collections
 import dataclasses
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, s
 from jaxconf.analysis.weights import chance_rho, null_space_size, rho
 from jaxconf.analysis.whole_logits import figures
 from jaxconf.clip import clip_ablation, name_of, summary_of
+from jaxconf.costs import Costs
 from jaxconf.doses import doses_of
 from jaxconf.measure import made_with, shape_facts, with_target
 from jaxconf.memory import MEMORY
@@ -97,7 +97,7 @@ def induction(
     the result should state. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5, figures 5, 10 and 11; the doses are ours. Raises
     InputError for a model without BOS, sequences longer than its positions, and neurons or heads that it does not have.
     """
-    begun = time.perf_counter()
+    costs = Costs()
     check_runnable(lm.params)
     config, last = lm.config, lm.config.n_layers - 1
     length = text.shape[1]
@@ -180,7 +180,8 @@ def induction(
             "k": k,
             "seed": seed,
             "bootstrap": bootstrap_draws,
-            "seconds": time.perf_counter() - begun,
+            "mesh": dict(lm.mesh.shape),
+            **costs.facts(tokens.size * len(table)),
             **made_with(),
             **(facts or {}),
         },

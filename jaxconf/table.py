@@ -274,7 +274,10 @@ class NeuronTable:
             ("Token counts", told("{}", "counts")),
             ("Intervals", told("{} bootstrap samples", "bootstrap")),
             ("Seed", told("{}", "seed")),
-            ("Time", joined(f"{facts['seconds']:.1f} s" if "seconds" in facts else "", told("on {}", "device"))),
+            ("Time", joined(told("{:.1f} s", "seconds"), told("{:.1f} s of them compiling", "seconds_compiling"), told("on {}", "device"))),
+            ("Mesh", joined(*(f"{axis}={size}" for axis, size in facts.get("mesh", {}).items()))),
+            ("Throughput", told("{:.3g} pairs of a token and a neuron in a second", "pairs_per_second")),
+            ("Peak memory", f"{facts['peak_memory'] / 1e9:.2f} GB" if "peak_memory" in facts else ""),
             ("Made", told("{}", "created")),
             ("Versions", joined(*(f"{name} {version}" for name, version in facts.get("versions", {}).items()))),
         ]

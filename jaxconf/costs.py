@@ -1,0 +1,60 @@
+"""What a job cost, and a trace of it if one is wanted."""
+
+import contextlib
+import functools
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+COMPILING = "/jax/core/compile/backend_compile_duration"
+
+
+class Costs:
+    """Counts from when it is made."""
+
+    def __init__(self) -> None:
+        self.begun, self.compiled = time.perf_counter(), _compiling()[0]
+
+    def facts(self, pairs: int) -> dict[str, Any]:
+        """`seconds` in all, of them `seconds_compiling` (XLA's), `pairs_per_second` without them (a pair is a token and a neuron), and
+        `peak_memory`, the most bytes that a device has held since the process began: on a CPU, what the whole process has.
+        """
+        seconds, compiling = time.perf_counter() - self.begun, _compiling()[0] - self.compiled
+        return {
+            "seconds": seconds,
+            "seconds_compiling": compiling,
+            "pairs_per_second": pairs / max(seconds - compiling, 1e-9),
+            "peak_memory": _peak_memory(),
+        }
+
+
+@functools.cache
+def _compiling() -> list[float]:
+    """Seconds that XLA has compiled for since this was first asked, in a list of one that goes on counting."""
+    total = [0.0]
+
+    def heard(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == COMPILING:
+            total[0] += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    return total
+
+
+def _peak_memory() -> int:
+    statistics = [device.memory_stats() or {} for device in jax.local_devices()]
+    if all("peak_bytes_in_use" in of_device for of_device in statistics):
+        return max(of_device["peak_bytes_in_use"] for of_device in statistics)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@contextlib.contextmanager
+def traced(folder: Path | None) -> Iterator[None]:
+    """Records a trace of what JAX does into the folder, which TensorBoard and Perfetto show; nothing without one."""
+    with jax.profiler.trace(str(folder)) if folder else contextlib.nullcontext():
+        yield

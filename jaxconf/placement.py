@@ -1,0 +1,80 @@
+"""Which mesh a model is put on: the one that is asked for, or the one that its size demands."""
+
+import math
+import os
+import re
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh
+
+from jaxconf.mesh import make_mesh, pieces
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.language_model import LanguageModel, find, load, read_config
+
+FLOAT32 = 4  # bytes
+
+
+def load_placed(model: str, revision: str | None, mesh: str | None, say: Callable[[str], None]) -> LanguageModel:
+    """A model in float32 on the mesh that `mesh` names ("data=4,model=2"), or on the one that its size demands, which is then said.
+
+    Raises InputError before the weights are fetched if the mesh is not that of the devices or the model does not fit, and what
+    `jaxconf.load` raises.
+    """
+    sizes = read_mesh(mesh) if mesh else None
+    folder, _ = find(model, revision, weights=False)
+    chosen = placement(config_from_hf(read_config(folder)), sizes)
+    if chosen.size > 1:
+        say(f"Mesh: data={chosen.shape['data']}, model={chosen.shape['model']}.")
+    return load(model, revision, mesh=chosen)
+
+
+def read_mesh(text: str) -> tuple[int, int]:
+    """The sizes of `data` and `model`, as in "data=4,model=2"; an axis that is not named has the other devices. Raises InputError for other text."""
+    if not re.fullmatch(r"(data|model)=[1-9]\d*(,(data|model)=[1-9]\d*)?", text):
+        raise InputError(f"--mesh is {text!r}; give the sizes of its axes, such as data=4,model=2")
+    sizes = [part.split("=") for part in text.split(",")]
+    named = {name: int(size) for name, size in sizes}
+    if len(named) < len(sizes):
+        raise InputError(f"--mesh is {text!r}; give each axis once, such as data=4,model=2")
+    rest = max(1, jax.device_count() // math.prod(named.values()))
+    return named.get("data", rest), named.get("model", rest)
+
+
+def placement(config: DecoderConfig, sizes: tuple[int, int] | None = None) -> Mesh:
+    """The mesh of these sizes over all devices; by default with all of them on `data`, but for as many on `model` as the weights demand.
+
+    Raises InputError if the devices are not as many as that, or have too little memory; nothing is loaded for it.
+    """
+    devices, memory = jax.device_count(), memory_of_a_device() or math.inf
+    if sizes and math.prod(sizes) != devices:
+        raise InputError(
+            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices and there are {devices}; give sizes whose product is {devices}"
+        )
+    for model in [sizes[1]] if sizes else [size for size in range(1, devices + 1) if devices % size == 0]:
+        needed = bytes_needed(config, model)
+        if needed <= memory:
+            return make_mesh(devices // model, model)
+    raise InputError(
+        f"the model needs {needed / 1e9:.1f} GB on each of {devices} devices, split {model} ways, and each has {memory / 1e9:.1f} GB; "
+        "use more or larger devices"
+    )
+
+
+def bytes_needed(config: DecoderConfig, model: int) -> int:
+    """What a device holds of the float32 weights where `model` devices share them, and of the folded unembedding, which each has whole."""
+    shapes = [(leaf.axes, leaf.shape(config)) for leaf in leaves(config)]
+    weights = sum(math.prod(shape) // pieces({"data": 1, "model": model}, axes, shape) for axes, shape in shapes)
+    return FLOAT32 * (weights + config.d_model * config.vocab_size)
+
+
+def memory_of_a_device() -> int | None:
+    """Bytes that each device has, where it says so; the host's devices share what the host has."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"])
+    if jax.default_backend() == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return None
