@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -186,6 +187,33 @@ class Track:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Analyse many models, revisions, texts, ablations and layers: as many workers as you start share the cells of one folder.
+
+    `jaxconf sweep report FOLDER` joins what is finished into one table and one page.
+    """
+
+    definition: Annotated[Path, tyro.conf.Positional]
+    """a TOML file with lists: models, and if wanted revisions, data, ablations and layers; and what else `jaxconf analyze` takes in [options]"""
+    out: Path | None = None
+    """the folder that all workers share; runs/NAME by default, NAME being the file's"""
+    tries: int = 3
+    """how often a cell may fail before it is left"""
+    patience: float = 60.0
+    """seconds without a sign of life after which a worker counts as dead and its cell is taken over"""
+    status: bool = False
+    """take no cells, but show how they stand until all are done"""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepReport:
+    """Join the finished cells of a sweep into sweep.parquet and sweep.html."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """the sweep's folder"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Draw the figures and the report of a run again."""
 
@@ -202,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The `jaxconf` command: exit code 2 and one sentence for what the user can mend, 130 when interrupted."""
     try:
         preset, rest = _preset(list(sys.argv[1:] if arguments is None else arguments))
+        if rest[:2] == ["sweep", "report"]:
+            rest = ["sweep-report", *rest[2:]]
         # `out` has no default, which tyro's own mark says.
         train = tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, config=PRESETS[preset]))
         commands: Any = (
@@ -210,6 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             | Annotated[Unigram, tyro.conf.subcommand("unigram")]
             | Annotated[Train, train]
             | Annotated[Track, tyro.conf.subcommand("track")]
+            | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+            | Annotated[SweepReport, tyro.conf.subcommand("sweep-report")]
             | Annotated[Report, tyro.conf.subcommand("report")]
             | Annotated[Models, tyro.conf.subcommand("models")]
         )
@@ -222,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Unigram: _unigram,
             Train: _train,
             Track: _track,
+            Sweep: _sweep,
+            SweepReport: _sweep_report,
             Report: _report,
             Models: _models,
         }
@@ -244,7 +278,7 @@ def _preset(arguments: list[str]) -> tuple[str, list[str]]:
     return name, ["train", *arguments[2:]]
 
 
-def _analyze(command: Analyze) -> None:
+def _analyze(command: Analyze, quiet: bool = False) -> None:
     from rich.console import Console
 
     from jaxconf.costs import traced
@@ -263,7 +297,7 @@ def _analyze(command: Analyze) -> None:
     chosen = read_sets([command.per_token])[0] if command.per_token else []
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
     out = command.out or Path("runs") / Path(command.model).resolve().name
-    console = Console()
+    console = Console(quiet=quiet)
     with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress, traced(command.profile):
         progress("loading the model", 0, 0)
         model = str(BUNDLED) if command.model == "bundled" else command.model
@@ -527,6 +561,59 @@ def _track(command: Track) -> None:
     for line in summary_lines(emergence):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"\nFigures: {folder}/emergence_*.png", soft_wrap=True, highlight=False)
+
+
+def _sweep(command: Sweep) -> None:
+    import jax
+    from rich.console import Console
+    from rich.live import Live
+
+    from jaxconf.report.terminal import sweep_table
+    from jaxconf.sweep import define, defined, read_sweep, statuses, work
+
+    if command.tries < 1 or not command.patience > 0:
+        raise InputError(f"--tries is {command.tries} and --patience {command.patience:g}; give at least 1, and more than 0 seconds")
+    console, out = Console(), command.out or Path("runs") / command.definition.stem
+    if command.status:
+        sweep = defined(out)
+        with Live(console=console, refresh_per_second=2) as live:
+            while True:
+                found = statuses(sweep, out, command.tries, command.patience)
+                live.update(sweep_table(found))
+                if not console.is_terminal or all(status.state in ("finished", "failed") for status in found.values()):
+                    return
+                time.sleep(1)
+
+    defaults = {field.name: field.default for field in dataclasses.fields(Analyze) if field.name not in ("out", "force", "profile")}
+    sweep = read_sweep(command.definition, defaults)
+    define(sweep, out)
+
+    def run(options: Any, folder: Path) -> None:
+        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        if "counts" in given:
+            given["counts"] = Path(given["counts"])
+        _analyze(Analyze(**given, out=folder, force=True), quiet=True)
+        jax.clear_caches()
+
+    found = work(sweep, out, run, command.tries, command.patience, functools.partial(console.print, soft_wrap=True, highlight=False))
+    failed = [name for name, status in found.items() if status.state == "failed"]
+    console.print(
+        f"{len(found) - len(failed)} of {len(found)} cells are finished: jaxconf sweep report {out}", soft_wrap=True, highlight=False
+    )
+    if failed:
+        raise InputError(f"{len(failed)} cells failed, the first, {failed[0]}, because: {found[failed[0]].message}")
+
+
+def _sweep_report(command: SweepReport) -> None:
+    from rich.console import Console
+
+    from jaxconf.report.sweep import write_sweep_report
+
+    console = Console()
+    page, missing = write_sweep_report(command.folder)
+    if missing:
+        console.print(f"{missing} cells are not finished, and are left out.", highlight=False)
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
 
 
 def _report(command: Report) -> None:
