@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test parity check clean
+.PHONY: demo test slow parity check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not parity" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not parity and not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# What takes minutes and is not part of every run: every mesh, a sweep of real analyses whose workers are killed, whole reproductions.
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # Compares live with PyTorch; REWRITE=1 records Hugging Face's outputs again, in one process, which sees all that was measured.
 parity: $(VENV)/.parity

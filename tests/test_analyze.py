@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from jaxconf import measure
-from jaxconf.analysis.effects import METRICS, effects
+from jaxconf.analysis.effects import METRICS, effects, sharded_effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
 from jaxconf.measure import analyze, weight_statistics
@@ -394,7 +394,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     compiled, tried, said = measure._compiled_effects(), [], []
 
     def small(*arguments: Any) -> Any:
-        rows = len(arguments[3])
+        rows = arguments[4].shape[1]
         tried.append(rows)
         if rows > 40:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
@@ -441,7 +441,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
 
 
 def test_groups_of_windows_compile_once(monkeypatch):
-    counted = jax.jit(chex.assert_max_traces(effects, n=1), static_argnames="config")
+    counted = jax.jit(chex.assert_max_traces(sharded_effects, n=1), static_argnames=("mesh", "config"))
     monkeypatch.setattr("jaxconf.measure._compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
     analyze(lm, windows_for(lm, count=4, length=24), bootstrap_draws=0, memory=A_WINDOW)

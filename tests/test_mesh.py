@@ -25,6 +25,8 @@ from jaxconf.repeated_text import Induction, induction
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
+KINDS = ["layer", "rms", "large", "capped"]
+IN_EVERY_RUN = [("layer", (2, 1)), ("layer", (1, 4)), ("layer", (8, 1)), ("rms", (1, 2)), ("capped", (2, 2))]
 MESHES = [(data, model) for data in (1, 2, 4, 8) for model in (1, 2, 4, 8) if 1 < data * model <= 8]
 
 
@@ -54,9 +56,8 @@ def table(kind: str, data: int, model: int) -> measure.NeuronTable:
 @pytest.mark.parametrize(
     ("kind", "mesh"),
     [
-        *(("layer", mesh) for mesh in MESHES),
-        *(pytest.param(kind, mesh, marks=pytest.mark.parity) for kind in ("large", "capped") for mesh in MESHES),  # for their length
-        *((kind, (2, 2)) for kind in ("large", "capped")),
+        *((kind, mesh) for kind, mesh in IN_EVERY_RUN),
+        *(pytest.param(kind, mesh, marks=pytest.mark.slow) for kind in KINDS for mesh in MESHES if (kind, mesh) not in IN_EVERY_RUN),
     ],
 )
 def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
@@ -82,8 +83,7 @@ def gathered(compiled: jax.stages.Compiled) -> int:
     return max(sizes)
 
 
-@pytest.mark.parametrize("mesh", [(1, 8), (2, 4), (8, 1)])
-@pytest.mark.parametrize("engine", ["exact", "adaptive"])
+@pytest.mark.parametrize(("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))])
 def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
     """What is as large as the products of neurons, or of positions, with the vocabulary stays in its pieces. W_U, narrower than these, may not."""
     data, model = mesh

@@ -103,7 +103,7 @@ def test_others_differ(server, folders, tmp_path, capsys, monkeypatch):
     assert NeuronTable.load(tmp_path / "run").facts["k"] == 1
 
 
-@pytest.mark.parity  # for its length; it needs nothing else
+@pytest.mark.slow
 def test_the_neuron_that_cuts_the_entropy_of_repeats_is_compared(server, folders, tmp_path, capsys, monkeypatch):
     """Which one it is, the model says when each candidate's activations are edited."""
     lm = load(str(folders["model"]))

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -192,6 +193,37 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "sweep" / "queue").glob("*.failed"))
 
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DRY_RUN": "1"}
+    return subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_scripts_say_what_they_would_run(tmp_path: Path) -> None:
+    file = write(tmp_path, "models = ['a']")
+    said = script("slurm_sweep.sh", file, "shared folder").stdout
+    assert shlex.split(said) == ["jaxconf", "sweep", str(file), "--out", "shared folder"]
+    lines = [shlex.split(line) for line in script("gpu_node.sh", file, "out", 3).stdout.splitlines()]
+    assert lines == [[f"CUDA_VISIBLE_DEVICES={gpu}", "jaxconf", "sweep", str(file), "--out", "out"] for gpu in range(3)]
+    for name, arguments, words in (
+        ("slurm_sweep.sh", [file], "usage: "),
+        ("slurm_sweep.sh", [tmp_path / "nowhere.toml", "out"], "there is no file"),
+        ("gpu_node.sh", [file], "usage: "),
+        ("gpu_node.sh", [file, "out", "many"], "GPUS is 'many'"),
+    ):
+        refused = script(name, *arguments)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert words in refused.stderr
+
+
+def test_scripts_are_sound() -> None:
+    """By shellcheck, which the test extra brings."""
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([shellcheck, *SCRIPTS.glob("*.sh")], check=True)
+
+
 TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
 
 
@@ -225,7 +257,7 @@ def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.Capt
         pd.testing.assert_frame_equal(own[list(single)], single.reset_index(drop=True))
     page = (out / "sweep.html").read_text()
     assert page.count("<tr id=") == 2
-    assert page.count("data:image/png") == 6
+    assert page.count("data:image/png") == 4
 
     few = small / "few.toml"
     for arguments, words in (
@@ -242,7 +274,7 @@ def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.Capt
         check_sentence(said)
 
 
-@pytest.mark.parity  # for its length; it needs nothing else
+@pytest.mark.slow
 def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path) -> None:
     """24 analyses by three workers, ten of which are killed, and the same by one that is left alone."""
     seeds = "".join(f", '{folder}'" for folder in (copied(small, tmp_path / f"copy{i}") for i in range(5)))

@@ -25,7 +25,7 @@ SHOWN = {
     "chance": "the 99% quantile of the largest rho among as many random directions",
     "largest ln_mediated": "among neurons with rho above chance",
 }
-FIGURES = {"figure_2a": "norm and LogitVar (Figure 7)", "figure_2e": "null space and norm", "figure_3b": "token frequency (Figure 8)"}
+FIGURES = {"figure_2a": "Norm and LogitVar (Figure 7)", "figure_3b": "Token frequency (Figure 8)"}
 
 
 def write_sweep_report(folder: Path) -> tuple[Path, int]:
