@@ -398,8 +398,9 @@ def _series(
             second = jnp.maximum(square - 2 * mean * first + mean * mean * alone.total, 0)
             off = third * second
             if tail.capped is not None and cap is not None:
-                squares = _form(alone.bb, of.bM, of.MM, k[:-1], c) / tail.capped.slope**2  # of p, at most
-                squares = jnp.minimum(squares, p * p * alone.total)
+                slope = tail.capped.slope
+                squares = jnp.where(slope > 0, jnp.maximum(_form(alone.bb, of.bM, of.MM, k[:-1], c), 0) / slope**2, jnp.inf)
+                squares = jnp.minimum(squares, p * p * alone.total)  # of p, at most
                 off += (third * 2 * R * bend + p / (3 * cap**2) + bend * R) * squares
             return first + _bent(alone, of, k, c) - mean * alone.total, second, off
 
@@ -432,6 +433,7 @@ def _joined(
 ) -> tuple[Sums, Certainty]:
     """Head, tail, and the two tokens that neither holds. `off_fr` and `off_kl`: by how much Σ u·z and Σ f·z may put loss and divergence off."""
     te, ln, fr = series
+    reached = alone.top + te.most
     S, Q = [], []
     for x, shift in zip(series, z_top, strict=True):
         scale = jnp.exp(lse - shift)
@@ -442,7 +444,7 @@ def _joined(
             raw.te + lax.complex(S[0], Q[0]),
             raw.ln + lax.complex(S[1], Q[1]),
             raw.fr + S[2],
-            raw.counts + alone.above,
+            raw.counts + jnp.where(reached < z_target[0], 0, alone.above),
         ),
         z_top,
         z_target,
@@ -456,12 +458,12 @@ def _joined(
         off = share * x.S_error
         bound = -jnp.log1p(-jnp.minimum(off, 1))
         if mean is not None:  # entropy = log S + G/S
-            bound = jnp.maximum(bound, (off * jnp.abs(1 - (lse - mean)) + share * x.G_error) / (1 - off))
-        return jnp.where(off < 0.5, bound, jnp.inf)
+            bound = jnp.maximum(bound, (off * jnp.abs(1 - (lse - mean)) + share * x.G_error) / (1 - off) + (off / (1 - off)) ** 2)
+        # Where all that was likely has sunk out of sight, weights that were too small to be held could count.
+        return jnp.where((off < 0.5) & jnp.isfinite(after) & (lse - after < REACH), bound, jnp.inf)
 
     bound = jnp.maximum(bounds(te, sums.lse_te, sums.mean_te) + off_kl, bounds(ln, sums.lse_ln, sums.mean_ln))
     bound = jnp.maximum(bound, bounds(fr, sums.lse_fr, None) + off_fr)
-    reached = alone.top + te.most
     above = jnp.floor(raw.counts) + (~same & (z_top[0] > z_target[0]))
     rr_bound = jnp.where(reached < z_target[0], 0, 1 / (1 + above) - 1 / (1 + above + n_tail))
     return sums, Certainty(jnp.where(reached < z_top[0], bound, jnp.inf), rr_bound, jnp.zeros(bound.shape, bool))

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -287,14 +287,11 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_sets, print_summary
     from jaxconf.run import BUNDLED, claim, save_run
-    from jaxconf.sets import ablate_sets, check_set, per_token, read_sets
+    from jaxconf.sets import ablate_sets, check_set, per_token
     from jaxconf.table import PER_TOKEN, SETS, Rules
     from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
 
-    if command.tokens < 1:
-        raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
-    sets, memory = read_sets(command.set), _bytes(command.memory)
-    chosen = read_sets([command.per_token])[0] if command.per_token else []
+    sets, chosen, memory = _parsed(command)
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
     out = command.out or Path("runs") / Path(command.model).resolve().name
     console = Console(quiet=quiet)
@@ -353,6 +350,15 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     if sets:
         print_sets(extra[SETS], console)
     console.print(f"\nReport: {out / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _parsed(command: Analyze) -> tuple[list[Any], Any, int]:
+    """The sets, the neurons of --per-token, and the bytes of --memory. Raises InputError for what no model could make right."""
+    from jaxconf.sets import read_sets
+
+    if command.tokens < 1:
+        raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
+    return read_sets(command.set), read_sets([command.per_token])[0] if command.per_token else [], _bytes(command.memory)
 
 
 PARTIAL = ".partial"  # finished windows of an analysis that is under way
@@ -571,8 +577,10 @@ def _sweep(command: Sweep) -> None:
     from jaxconf.report.terminal import sweep_table
     from jaxconf.sweep import define, defined, read_sweep, statuses, work
 
-    if command.tries < 1 or not command.patience > 0:
-        raise InputError(f"--tries is {command.tries} and --patience {command.patience:g}; give at least 1, and more than 0 seconds")
+    if command.tries < 1 or not 0 < command.patience < 10**6:
+        raise InputError(
+            f"--tries is {command.tries} and --patience {command.patience:g}; give at least 1, and seconds from 0 to a million"
+        )
     console, out = Console(), command.out or Path("runs") / command.definition.stem
     if command.status:
         sweep = defined(out)
@@ -584,18 +592,29 @@ def _sweep(command: Sweep) -> None:
                     return
                 time.sleep(1)
 
-    defaults = {field.name: field.default for field in dataclasses.fields(Analyze) if field.name not in ("out", "force", "profile")}
-    sweep = read_sweep(command.definition, defaults)
-    define(sweep, out)
+    options = {name: hint for name, hint in get_type_hints(Analyze).items() if name not in ("out", "force", "profile")}
+    sweep = read_sweep(command.definition, options)
 
-    def run(options: Any, folder: Path) -> None:
+    def analysis(options: Any, folder: Path) -> Analyze:
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         if "counts" in given:
             given["counts"] = Path(given["counts"])
-        _analyze(Analyze(**given, out=folder, force=True), quiet=True)
-        jax.clear_caches()
+        return Analyze(**given, out=folder, force=True)
 
-    found = work(sweep, out, run, command.tries, command.patience, functools.partial(console.print, soft_wrap=True, highlight=False))
+    def run(options: Any, folder: Path) -> None:
+        try:
+            _analyze(analysis(options, folder), quiet=True)
+        finally:
+            jax.clear_caches()
+
+    for cell in sweep.cells.values():
+        _parsed(analysis(cell, out))
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    try:
+        define(sweep, out)
+        found = work(sweep, out, run, command.tries, command.patience, say)
+    except OSError as error:
+        raise InputError(f"{out} cannot be used ({error.strerror}); see to it, and start the worker again") from error
     failed = [name for name, status in found.items() if status.state == "failed"]
     console.print(
         f"{len(found) - len(failed)} of {len(found)} cells are finished: jaxconf sweep report {out}", soft_wrap=True, highlight=False

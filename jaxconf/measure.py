@@ -360,10 +360,8 @@ def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory
     group = lm.mesh.shape["data"] * _windows_at_once(lm.config, tokens.shape[1], memory)
     count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
     for rows in _groups(tokens, group):
-        more, more_mean, more_squares = (
-            rows.size,
-            *(np.asarray(a, np.float64) for a in _moments(lm.config, lm.params, lm.over_data(rows), layer)),
-        )
+        found = _moments(lm.config, lm.params, lm.over_data(rows), layer)
+        more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in found)
         away = more_mean - mean
         squares += more_squares + away**2 * count * more / (count + more)
         mean += away * more / (count + more)
@@ -428,7 +426,7 @@ def _effect_parts(
                 _compiled_effects()(mesh, config, paper, freq, x_some, delta_some, target, over_data(mesh, member), post_some, adaptive)
             )
 
-        sums, before, audits = zip(*(block(first) for first in range(0, most, rows)), strict=True)
+        sums, before, audits = zip(*(block(first) for first in range(0, max(1, *counts), rows)), strict=True)
         found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in METRICS}
         for name in Position._fields:
             of_rows = np.concatenate([getattr(part, name) for part in before], 1)

@@ -6,6 +6,7 @@ A sweep's folder holds
     cells/CELL/                     a finished run, as `jaxconf analyze` writes it
     queue/CELL.K.claim              the K-th attempt: which worker; touched again and again while it is at work
     queue/CELL.K.failed             why that attempt failed
+    queue/CELL.K.given              the claim of an attempt that was interrupted, and is given back
     queue/CELL.K.work/              where it writes
 
 A claim is a file that only one worker can create, and an attempt that has gone silent is followed by attempt K + 1, which only one worker can
@@ -24,10 +25,11 @@ import socket
 import threading
 import time
 import tomllib
+import types
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Union, get_args, get_origin
 
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.files import replacing
@@ -37,7 +39,7 @@ AXES = {"models": "model", "revisions": "revision", "data": "data", "ablations":
 """What a sweep goes through, as its file and as `jaxconf analyze` name it."""
 DEFINITION, CELLS, QUEUE = "sweep.json", "cells", "queue"
 BEATS = 6  # signs of life in the time after which a worker counts as dead
-MOST_DEATHS = 20  # of workers at one cell: then it is the cell that kills them
+MOST_DEATHS = 20  # of workers at one cell: then it is taken for the cell that kills them
 State = Literal["finished", "running", "waiting", "failed"]
 
 
@@ -61,7 +63,7 @@ class Status:
 
 def read_sweep(file: Path, options: Mapping[str, Any]) -> Sweep:
     """The cells of a TOML file with lists of `models`, `revisions`, `data`, `ablations` and `layers`, of which `models` must be there, and a
-    table `options` of what else `jaxconf analyze` takes; `options`: those that it knows, with their defaults.
+    table `options` of what else `jaxconf analyze` takes; `options`: those that it knows, with their types.
 
     Raises InputError for a file that cannot be read, and for names and values that it cannot have.
     """
@@ -87,20 +89,41 @@ def read_sweep(file: Path, options: Mapping[str, Any]) -> Sweep:
     for name, value in fixed.items():
         if name not in known:
             raise InputError(f"options of {file} names {name!r}; the nearest that a sweep may set is {nearest(name, known)!r}")
-        if options[name] is not None and not isinstance(value, (int, float) if isinstance(options[name], float) else type(options[name])):
-            raise InputError(f"{name} of {file} is {value!r}; give a value such as {options[name]!r}")
-    allowed = {"ablation": ("mean", "zero", "fixed", "scale"), "layer": ("last", "all")}
+        if not _fits(value, options[name]):
+            raise InputError(f"{name} of {file} is {value!r}; jaxconf analyze --help says what it may be")
     cells = {}
     for place, values in enumerate(itertools.product(*given.values())):
         chosen = dict(zip((AXES[name] for name in given), values, strict=True))
         for name, value in chosen.items():
-            number = name == "layer" and isinstance(value, int) and not isinstance(value, bool)
-            if not (number or (isinstance(value, str) and value in allowed.get(name, (value,)))):
-                raise InputError(f"{file} has the {name} {value!r}; give {' or '.join(allowed.get(name, ('text',)))}")
+            if not _fits(value, options[name]):
+                raise InputError(f"{file} has the {name} {value!r}; jaxconf analyze --help says what it may be")
         words = [str(chosen.get(name, "")) for name in ("model", "revision", "data", "ablation", "layer")]
         slug = re.sub(r"[^\w.]+", "-", "-".join(Path(word).name for word in words if word)).strip("-.")[:100]
-        cells[f"{place:04d}-{slug}"] = {**fixed, **chosen}
+        cells[f"{place:04d}-{slug}"] = {
+            **fixed,
+            **{name: _anywhere(value) if name in ("model", "data") else value for name, value in chosen.items()},
+        }
     return Sweep(cells)
+
+
+def _anywhere(path: str) -> str:
+    """A local file or folder by a name that holds in any working directory; other text as it is."""
+    local = path not in ("bundled", "stdlib") and Path(path).expanduser().exists()
+    return str(Path(path).expanduser().resolve()) if local else path
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from TOML can be one of this type."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in parts
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(part, parts[0]) for part in value)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is (str if hint is Path else hint)
 
 
 def define(sweep: Sweep, folder: Path) -> None:
@@ -134,33 +157,32 @@ def statuses(sweep: Sweep, folder: Path, tries: int, patience: float) -> dict[st
     attempts: dict[str, dict[int, dict[str, os.DirEntry[str]]]] = {}
     with os.scandir(folder / QUEUE) as entries:
         for entry in entries:
-            if found := re.fullmatch(r"(.+)\.(\d+)\.(claim|failed)", entry.name):
+            if found := re.fullmatch(r"(.+)\.(\d+)\.(claim|failed|given)", entry.name):
                 attempts.setdefault(found[1], {}).setdefault(int(found[2]), {})[found[3]] = entry
     return {name: _status(attempts.get(name, {}), folder / CELLS / name, now, tries, patience) for name in sweep.cells}
 
 
 def _status(attempts: Mapping[int, Mapping[str, "os.DirEntry[str]"]], cell: Path, now: float, tries: int, patience: float) -> Status:
     last = max(attempts, default=0)
+    if cell.is_dir():
+        return Status("finished", last)
     failures = [k for k in sorted(attempts) if "failed" in attempts[k]]
     message = str(_read(attempts[failures[-1]]["failed"].path).get("message", "")) if failures else ""
     claim = attempts.get(last, {}).get("claim")
-    about = _read(claim.path) if claim else {}
-    worker = str(about.get("worker", ""))
-    seconds = max(0.0, now - float(about.get("begun", now)))
-    if cell.is_dir():
-        return Status("finished", last, worker, 0.0, message)
-    deaths = len(attempts) - len(failures)
+    if claim and last not in failures:
+        about = _read(claim.path)
+        try:
+            silent = now - claim.stat().st_mtime
+        except OSError:  # given back in the meantime
+            silent = 0.0
+        if silent < max(patience, float(about.get("patience", 0))):
+            return Status("running", last, str(about.get("worker", "")), max(0.0, now - float(about.get("begun", now))), message)
     if len(failures) >= tries:
-        return Status("failed", last, worker, 0.0, message)
-    try:
-        silent = now - claim.stat().st_mtime if claim else 0.0
-    except FileNotFoundError:  # given back in the meantime
-        claim = None
-    if claim and last not in failures and silent < patience:
-        return Status("running", last, worker, seconds, message)
+        return Status("failed", last, message=message)
+    deaths = sum("claim" in files and k not in failures for k, files in attempts.items())
     if deaths > MOST_DEATHS:
-        return Status("failed", last, worker, 0.0, f"{deaths} workers died at it")
-    return Status("waiting", last, "", 0.0, message)
+        return Status("failed", last, message=f"{deaths} workers died at it")
+    return Status("waiting", last, message=message)
 
 
 def work(
@@ -179,22 +201,25 @@ def work(
     while True:
         found = statuses(sweep, folder, tries, patience)
         waiting = [name for name, status in found.items() if status.state == "waiting"]
+        waiting.sort(key=lambda name: found[name].attempts)  # what fails or kills comes after what was not tried
         if not waiting and not any(status.state == "running" for status in found.values()):
+            for left in (folder / QUEUE).glob("*.work"):  # of workers that died after another had finished their cell
+                shutil.rmtree(left, ignore_errors=True)
             return found
         for name in waiting:
             attempt = found[name].attempts + 1
-            if _claimed(folder, name, attempt, worker):
+            if _claimed(folder, name, attempt, {"worker": worker, "patience": patience}):
                 _attempt(sweep, folder, name, attempt, run, patience, say)
                 break
         else:
             time.sleep(min(patience / BEATS, 5.0))
 
 
-def _claimed(folder: Path, name: str, attempt: int, worker: str) -> bool:
-    about = json.dumps({"worker": worker, "begun": _clock(folder)})
+def _claimed(folder: Path, name: str, attempt: int, about: Mapping[str, Any]) -> bool:
+    text = json.dumps({**about, "begun": _clock(folder)})
     try:
         with (folder / QUEUE / f"{name}.{attempt}.claim").open("x") as claim:
-            claim.write(about)
+            claim.write(text)
     except FileExistsError:
         return False
     return True
@@ -219,11 +244,18 @@ def _attempt(
             with contextlib.suppress(OSError):
                 before.rename(place)  # what a dead worker had finished is read, not done again
             run(sweep.cells[name], place)
+            for left in place.glob(".*.tmp"):  # of a worker that died while it wrote
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             place.rename(folder / CELLS / name)
     except KeyboardInterrupt:
-        claim.unlink(missing_ok=True)
+        claim.rename(claim.with_suffix(".given"))
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # Out of the way first: the next attempt takes the folder over as soon as it may, and would lose what it writes there.
+        left = here.with_name(f".{uuid.uuid4().hex}.tmp")
+        with contextlib.suppress(OSError):
+            place.rename(left)
+        shutil.rmtree(left, ignore_errors=True)
         if (folder / CELLS / name).is_dir() or here.with_name(f"{name}.{attempt + 1}.claim").exists():
             say(f"{name}: another worker has it")
         else:
@@ -231,7 +263,6 @@ def _attempt(
             with replacing(here.with_name(f"{here.name}.failed")) as path:
                 path.write_text(json.dumps({"message": message}))
             say(f"{name}: failed, {message}")
-        shutil.rmtree(place, ignore_errors=True)
         return
     say(f"{name}: finished in {time.perf_counter() - begun:.0f} s")
 

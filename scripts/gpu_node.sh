@@ -26,6 +26,7 @@ if ! [[ $gpus =~ ^[1-9][0-9]*$ ]]; then
 fi
 
 workers=()
+trap 'kill ${workers[@]+"${workers[@]}"} 2>/dev/null || true' INT TERM EXIT
 for ((gpu = 0; gpu < gpus; gpu++)); do
     if [ -n "${DRY_RUN:-}" ]; then
         printf 'CUDA_VISIBLE_DEVICES=%s %q %q %q %q %q\n' "$gpu" jaxconf sweep "$1" --out "$2"

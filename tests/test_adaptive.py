@@ -65,14 +65,28 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
             cap, W_U, b = 12.0, W_U * 8, b * 8
         case "soft-capped logits of ±1e4":
             cap, W_U, b = 12.0, W_U * 1000, b * 1000
-        case "nothing changes":
+        case "nothing changes" | "nothing changes, and most logits are at the cap":
+            if case != "nothing changes":
+                cap, b = 12.0, np.where(rng.random(V) < 0.7, -200, b)
             write, change, kappa = np.zeros((T, N)), np.ones((T, N)), np.zeros((T, N))
     A = x @ W_U
+    if case == "all that was likely sinks":
+        A[:, :] = 0
+        A[:, :300], change, write = 90 * 10 * D**0.5 / 4, 0.1 + 0 * change, 1e-6 * write
     inv = 4 / (10 * D**0.5) * np.ones(T)
     logits = A * inv[:, None] + b
     target = np.where(rng.random(T) < 0.5, rng.integers(0, V, T), np.argsort(-logits, 1)[np.arange(T), rng.integers(0, 40, T)])
     u = normal(V)
     u /= np.linalg.norm(u)
+    if case == "a rare target that rises above the tail":
+        target = np.argmin(logits, 1)
+        P, beta = np.zeros((T, V)), np.full((T, N), 0.1)
+        P[np.arange(T), target] = 10 * (logits.mean(1) - logits.min(1) + np.linspace(-1, 4, T)) / inv
+        write, change = 1e-4 * write, 1 + 1e-4 * change
+    if case == "a coordinate along u that overflows":
+        u = np.full(V, 1e-4)
+        u[np.argmax(logits[0])], kappa[0] = 1, 120
+        u[np.argsort(-logits[0])[5]] = 1
     f = rng.dirichlet(np.full(V, 0.1))
     if cap is not None:
         kappa, along_u = None, np.asarray(capped(logits, cap)) @ u
@@ -135,6 +149,10 @@ CASES = (
     "soft caps and a norm behind the MLP",
     "soft caps that little is left of",
     "soft-capped logits of ±1e4",
+    "all that was likely sinks",
+    "a rare target that rises above the tail",
+    "a coordinate along u that overflows",
+    "nothing changes, and most logits are at the cap",
     "nothing changes",
 )
 

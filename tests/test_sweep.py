@@ -9,28 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import pandas as pd
 import pytest
 from refusals import check_error, check_sentence
 
 from jaxconf import sweep as module
-from jaxconf.cli import main
+from jaxconf.cli import Analyze, main
 from jaxconf.models.errors import InputError
 from jaxconf.sweep import Sweep, define, defined, read_sweep, statuses, work
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
-OPTIONS = {
-    "model": "bundled",
-    "revision": None,
-    "data": "stdlib",
-    "ablation": "mean",
-    "layer": "last",
-    "tokens": 16384,
-    "tolerance": 1e-4,
-    "k": None,
-}
+OPTIONS = get_type_hints(Analyze)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -62,6 +54,9 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
         ("models = ['a']\n[options]\ntoken = 3", "'tokens'"),
         ("models = ['a']\n[options]\nlayer = 3", "'layer'"),
         ("models = ['a']\n[options]\ntokens = 'many'", "'many'"),
+        ("models = ['a']\n[options]\nengine = 'fast'", "'fast'"),
+        ("models = ['a']\n[options]\nset = '11.584'", "'11.584'"),
+        ("models = ['a']\n[options]\nseed = true", "seed of"),
         ("models = ['a']\noptions = 3", "[options]"),
     ],
 )
@@ -132,6 +127,51 @@ def test_the_silent_are_followed_and_lose_what_they_bring_late(tmp_path: Path) -
     assert said[0].startswith("00: finished")
     assert said[1] == "00: another worker has it"
     assert statuses(sweep, tmp_path, 3, 10.0)["00"].state == "finished"
+
+
+def test_an_interrupted_cell_is_given_back(tmp_path: Path) -> None:
+    sweep, ran = cells(1), []
+    define(sweep, tmp_path)
+
+    def run(options: dict, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        ran.append(sorted(path.name for path in folder.iterdir()))
+        (folder / "part").touch()
+        (folder / ".half.tmp").mkdir(exist_ok=True)
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(sweep, tmp_path, run, 1, 10.0, print)
+    assert statuses(sweep, tmp_path, 1, 10.0)["00"].state == "waiting"
+    assert work(sweep, tmp_path, run, 1, 10.0, print)["00"].state == "finished"
+    assert ran == [[], [".half.tmp", "part"]]
+    assert [path.name for path in (tmp_path / "cells" / "00").iterdir()] == ["part"]
+
+
+def test_what_was_not_tried_comes_before_what_failed(tmp_path: Path) -> None:
+    ran = []
+
+    def run(options: dict, folder: Path) -> None:
+        ran.append(options["number"])
+        folder.mkdir()
+        if options["number"] == 0:
+            raise SystemExit(1)
+
+    define(cells(3), tmp_path)
+    found = work(cells(3), tmp_path, run, 2, 10.0, print)
+    assert ran == [0, 1, 2, 0]
+    assert found["00"].message == "SystemExit: 1"
+
+
+def test_a_worker_counts_as_dead_by_its_own_patience(tmp_path: Path) -> None:
+    sweep, now = cells(1), time.time()
+    define(sweep, tmp_path)
+    claim = tmp_path / "queue" / "00.1.claim"
+    claim.write_text(json.dumps({"worker": "host:1", "patience": 100, "begun": now - 300}))
+    for silent, state in ((50, "running"), (150, "waiting")):
+        os.utime(claim, (now - silent, now - silent))
+        assert statuses(sweep, tmp_path, 3, 10.0)["00"].state == state
 
 
 def test_a_cell_that_kills_its_workers_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,15 +299,16 @@ def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.Capt
     assert page.count("<tr id=") == 2
     assert page.count("data:image/png") == 4
 
-    few = small / "few.toml"
-    for arguments, words in (
-        (["sweep", str(few), "--out", str(out), "--tries", "0"], "--tries"),
-        (["sweep", "report", str(tmp_path / "nowhere")], "holds no sweep"),
-        (["sweep", str(write(tmp_path, few.read_text().replace("'zero'", "'scale'"))), "--out", str(out)], "another definition"),
-        (["sweep", str(write(tmp_path, "models = ['nowhere']")), "--out", str(tmp_path / "other"), "--tries", "1"], "no folder nowhere"),
+    few = (small / "few.toml").read_text()
+    for text, arguments, words in (
+        (few, ["--out", str(out), "--tries", "0"], "--tries"),
+        (few.replace("'zero'", "'scale'"), ["--out", str(out)], "another definition"),
+        (few + "memory = 'lots'\n", ["--out", str(tmp_path / "other")], "--memory is 'lots'"),
+        ("models = ['nowhere']", ["--out", str(tmp_path / "other"), "--tries", "1"], "no folder nowhere"),
+        (few, ["--out", str(tmp_path / "third"), "--status"], "holds no sweep"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            main(arguments)
+            main(["sweep", str(write(tmp_path, text)), *arguments])
         assert stopped.value.code == 2
         said = capsys.readouterr().err.strip()
         assert words in said

@@ -39,6 +39,7 @@ def write_sweep_report(folder: Path) -> tuple[Path, int]:
     tables = {name: NeuronTable.load(folder / CELLS / name) for name in names}
     frames = []
     for name, table in tables.items():
+        table.facts |= {"revision": sweep.cells[name].get("revision")}  # by the name that was asked for, where the run has the commit
         facts = {key: table.facts.get(key) for key in OF_CELLS if key != "layer"}
         frames.append(pd.DataFrame({"cell": name, **facts}, index=table.frame.index).join(table.frame))
     with replacing(folder / "sweep.parquet") as path:
