@@ -31,7 +31,7 @@ KINDS = {
         ("plain", True, 10**9),
         ("a norm behind the MLP", False, 10**9),
         ("soft caps", False, 10**9),
-        ("soft caps", True, 10**9),
+        pytest.param("soft caps", True, 10**9, marks=pytest.mark.slow),
     ],
 )
 def test_the_plan_keeps_to_the_memory(kind: str, adaptive: bool, memory: int) -> None:
