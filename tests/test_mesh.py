@@ -42,7 +42,8 @@ def on_mesh(lm: LanguageModel, data: int, model: int) -> LanguageModel:
 def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     assert list(ours) == list(theirs)
     for column in theirs:
-        off = 1e-3 if "mediated" in column else 1e-5  # a share divides by the effect, and with it its rounding
+        # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally likely.
+        off = 1e-3 if "mediated" in column or column.startswith(("rr_", "top1_")) else 1e-5
         np.testing.assert_allclose(ours[column], theirs[column], atol=off, rtol=1e-5, err_msg=column)
 
 
