@@ -286,7 +286,7 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     from jaxconf.placement import load_placed
     from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_sets, print_summary
-    from jaxconf.run import BUNDLED, claim, save_run
+    from jaxconf.run import claim, save_run
     from jaxconf.sets import ablate_sets, check_set, per_token
     from jaxconf.table import PER_TOKEN, SETS, Rules
     from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
@@ -297,8 +297,7 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     console = Console(quiet=quiet)
     with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress, traced(command.profile):
         progress("loading the model", 0, 0)
-        model = str(BUNDLED) if command.model == "bundled" else command.model
-        lm = load_placed(model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
+        lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_options(lm.config, command.layer, command.k, command.engine, command.tolerance, command.bootstrap_draws, command.seed)
         for neurons in sets:
             check_set(lm.config, neurons, command.controls)
@@ -381,7 +380,7 @@ def _induction(command: Induction) -> None:
     from jaxconf.placement import load_placed
     from jaxconf.progress import progress as progress_line
     from jaxconf.repeated_text import check_heads, check_repeats, induction
-    from jaxconf.run import BUNDLED, INDUCTION, claim, save_induction
+    from jaxconf.run import INDUCTION, claim, save_induction
     from jaxconf.sets import check_set, read_names
     from jaxconf.text import documents, windows
 
@@ -399,8 +398,7 @@ def _induction(command: Induction) -> None:
     console = Console()
     with claim(out, INDUCTION, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
         progress("loading the model", 0, 0)
-        model = str(BUNDLED) if command.model == "bundled" else command.model
-        lm = load_placed(model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
+        lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_repeats(lm, command.length)
         check_set(lm.config, named["neurons"] or [(0, 0)], command.controls)
         if named["heads"]:
@@ -616,9 +614,7 @@ def _sweep(command: Sweep) -> None:
     except OSError as error:
         raise InputError(f"{out} cannot be used ({error.strerror}); see to it, and start the worker again") from error
     failed = [name for name, status in found.items() if status.state == "failed"]
-    console.print(
-        f"{len(found) - len(failed)} of {len(found)} cells are finished: jaxconf sweep report {out}", soft_wrap=True, highlight=False
-    )
+    say(f"{len(found) - len(failed)} of {len(found)} cells are finished: jaxconf sweep report {out}")
     if failed:
         raise InputError(f"{len(failed)} cells failed, the first, {failed[0]}, because: {found[failed[0]].message}")
 

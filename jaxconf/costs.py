@@ -5,7 +5,6 @@ import functools
 import resource
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,6 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-@contextlib.contextmanager
-def traced(folder: Path | None) -> Iterator[None]:
+def traced(folder: Path | None) -> contextlib.AbstractContextManager[None]:
     """Records a trace of what JAX does into the folder, which TensorBoard and Perfetto show; nothing without one."""
-    with jax.profiler.trace(str(folder)) if folder else contextlib.nullcontext():
-        yield
+    return jax.profiler.trace(str(folder)) if folder else contextlib.nullcontext()

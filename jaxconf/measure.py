@@ -26,7 +26,7 @@ from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.costs import Costs
 from jaxconf.memory import MEMORY, fitting
-from jaxconf.mesh import mesh_of, over_data
+from jaxconf.mesh import mesh_of
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
@@ -406,7 +406,7 @@ def _effect_parts(
             window, position = np.nonzero(mask[i * windows : (i + 1) * windows])
             places[i, : len(window)] = np.stack([window, position, batch[i * windows + window, position + 1]], 1)
             counts.append(len(window))
-        where = over_data(mesh, places)
+        where = lm.over_data(places)
         tokens_here = lm.over_data(_padded(batch, group))
         x, delta, post = _rows(config, lm.params, tokens_here, where[..., :2], mean32, ablation, ablation_value)
 
@@ -423,7 +423,7 @@ def _effect_parts(
                 )
             x_some, delta_some, target, post_some = jax.tree.map(lambda y: y[:, some], (x, delta, where[..., 2], post))
             return jax.device_get(
-                _compiled_effects()(mesh, config, paper, freq, x_some, delta_some, target, over_data(mesh, member), post_some, adaptive)
+                _compiled_effects()(mesh, config, paper, freq, x_some, delta_some, target, lm.over_data(member), post_some, adaptive)
             )
 
         sums, before, audits = zip(*(block(first) for first in range(0, max(1, *counts), rows)), strict=True)

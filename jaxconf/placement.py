@@ -13,22 +13,24 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.language_model import LanguageModel, find, load, read_config
+from jaxconf.run import BUNDLED
 
 FLOAT32 = 4  # bytes
 
 
 def load_placed(model: str, revision: str | None, mesh: str | None, say: Callable[[str], None]) -> LanguageModel:
-    """A model in float32 on the mesh that `mesh` names ("data=4,model=2"), or on the one that its size demands, which is then said.
+    """A model, "bundled" or as `jaxconf.load` takes it, in float32 on the mesh that `mesh` names ("data=4,model=2"), or on the one that its size demands, which is then said.
 
     Raises InputError before the weights are fetched if the mesh is not that of the devices or the model does not fit, and what
     `jaxconf.load` raises.
     """
     sizes = read_mesh(mesh) if mesh else None
-    folder, _ = find(model, revision, weights=False)
+    source = str(BUNDLED) if model == "bundled" else model
+    folder, _ = find(source, revision, weights=False)
     chosen = placement(config_from_hf(read_config(folder)), sizes)
     if chosen.size > 1:
         say(f"Mesh: data={chosen.shape['data']}, model={chosen.shape['model']}.")
-    return load(model, revision, mesh=chosen)
+    return load(source, revision, mesh=chosen)
 
 
 def read_mesh(text: str) -> tuple[int, int]:

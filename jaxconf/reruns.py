@@ -54,18 +54,18 @@ def rerun_parts(
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         begin = int(rows[0])
-        batch, mask = tokens[rows], kept[rows] & real[:, None]
-        target = lm.over_data(np.roll(batch, -1, 1))
+        batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
 
         @functools.cache
         def entered() -> Any:
-            resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(batch), target, frozen)
-            return resid, before, {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
+            follows = lm.over_data(target)
+            resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(batch), follows, frozen)
+            return resid, follows, before, {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
 
         def compute(some: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
-            resid, before, values = entered()
-            change = metrics(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))  # c s t
+            resid, follows, before, values = entered()
+            change = metrics(compiled_rerun(config, lm.params, freq, resid, follows, before, values, chosen))  # c s t
             sums = {name: np.asarray(jnp.where(mask, value, 0).sum(-1)).T[real, : count - some[0]] for name, value in change.items()}
             return sums | {name: np.asarray(getattr(before.figures, name))[mask] for name in Position._fields}
 
@@ -75,7 +75,7 @@ def rerun_parts(
             done = begin * count + (int(some[-1]) + 1) * int(real.sum())
             progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
         window, position = np.nonzero(mask)
-        place = {"window": begin + window, "position": position, "token": batch[mask], "target": np.roll(batch, -1, 1)[mask]}
+        place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
         figures = {name: parts[0][name] for name in Position._fields}
         sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
         return Part(sums, pd.DataFrame({**place, **figures}), {})

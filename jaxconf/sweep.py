@@ -97,7 +97,7 @@ def read_sweep(file: Path, options: Mapping[str, Any]) -> Sweep:
         for name, value in chosen.items():
             if not _fits(value, options[name]):
                 raise InputError(f"{file} has the {name} {value!r}; jaxconf analyze --help says what it may be")
-        words = [str(chosen.get(name, "")) for name in ("model", "revision", "data", "ablation", "layer")]
+        words = [str(chosen.get(name, "")) for name in AXES.values()]
         slug = re.sub(r"[^\w.]+", "-", "-".join(Path(word).name for word in words if word)).strip("-.")[:100]
         cells[f"{place:04d}-{slug}"] = {
             **fixed,

@@ -11,10 +11,10 @@ import pandas as pd
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.sweep import CELLS, defined, finished
+from jaxconf.sweep import AXES, CELLS, defined, finished
 from jaxconf.table import NeuronTable, number
 
-OF_CELLS = ("model", "revision", "data", "ablation", "layer")
+OF_CELLS = tuple(AXES.values())
 SHOWN = {
     "loss": "nats",
     "entropy": "nats",
