@@ -1,19 +1,12 @@
 """The page of `jaxconf induction`: one HTML file that holds everything it needs and opens offline."""
 
-import base64
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
-
-import pandas as pd
 
 from jaxconf.induction_figures import sentences
-from jaxconf.models.files import replacing
 from jaxconf.repeated_text import Induction
-from jaxconf.report import cell
-from jaxconf.table import number
+from jaxconf.report.pictures import facts, picture, rows, write_page
 
 MOST_HEADS = 20
 
@@ -64,47 +57,23 @@ CAPTIONS = {
 
 def write_induction_report(found: Induction, figures: Sequence[Path], folder: Path) -> Path:
     """Writes induction.html into `folder`, whole or not at all, with the PNG files `figures` in it, and gives its path."""
-    page = Template(files("jaxconf.report").joinpath("induction.html").read_text(encoding="utf-8"))
-    sets, heads = found.sets, found.heads.sort_values("score", ascending=False).head(MOST_HEADS)
-    html = page.substitute(
-        style=files("jaxconf.report").joinpath("page.css").read_text(encoding="utf-8"),
-        model=escape(str(found.facts["model"])),
+    heads = found.heads.sort_values("score", ascending=False).head(MOST_HEADS)
+    doses = found.doses[found.doses["kind"] == "set"]
+    return write_page(
+        folder / "induction.html",
+        "induction",
+        str(found.facts["model"]),
+        "When text repeats",
         verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(found)),
         figures="".join(_card(path) for path in figures),
-        sets=_rows(sets, "set", ["entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen"]),
-        heads=_rows(heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]),
-        head_sets=_rows(found.head_sets, "set", ["entropy", "loss"]),
-        doses=_rows(
-            found.doses[found.doses["kind"] == "set"],
-            "data",
-            ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"],
-        ),
-        facts="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(_words(value))}</dd></div>" for name, value in found.facts.items()),
+        sets=rows(found.sets, "set", ["entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen"]),
+        heads=rows(heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]),
+        head_sets=rows(found.head_sets, "set", ["entropy", "loss"]),
+        doses=rows(doses, "data", ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"]),
+        facts=facts(found.facts),
     )
-    with replacing(folder / "induction.html") as path:
-        path.write_text(html, encoding="utf-8")
-    return folder / "induction.html"
 
 
 def _card(path: Path) -> str:
     heading, how = CAPTIONS[path.stem]
-    image = base64.b64encode(path.read_bytes()).decode()
-    broad = " broad" if path.stem == "induction_doses" else ""
-    return f'<figure class="card{broad}"><h3>{heading}</h3><img src="data:image/png;base64,{image}" alt="{escape(how)}"><figcaption>{how}</figcaption></figure>'
-
-
-def _rows(frame: pd.DataFrame, first: str, columns: list[str]) -> str:
-    heads = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{escape(str(row[first]))}</th>{"".join(cell(row, column) for column in columns)}</tr>'
-        for row in frame.to_dict("records")
-    )
-    return f'<div class="wide"><table><thead><tr><th scope="col">{first}</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _words(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {of}" for name, of in value.items())
-    return number(value) if isinstance(value, float) else str(value)
+    return picture(path, heading, how, how, broad=path.stem == "induction_doses")

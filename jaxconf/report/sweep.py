@@ -1,16 +1,14 @@
 """The joined result of a sweep: one table of every neuron of every cell, and one page that compares the cells."""
 
-import base64
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pandas as pd
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
+from jaxconf.report.pictures import picture, write_page
 from jaxconf.sweep import AXES, CELLS, defined, finished
 from jaxconf.table import NeuronTable, number
 
@@ -48,17 +46,15 @@ def write_sweep_report(folder: Path) -> tuple[Path, int]:
     heads = "".join(
         f'<th scope="col" title="{escape(hint)}">{escape(name)}</th>' for name, hint in (dict.fromkeys(OF_CELLS, "") | SHOWN).items()
     )
-    page = Template(files("jaxconf.report").joinpath("sweep.html").read_text(encoding="utf-8"))
-    html = page.substitute(
-        style=files("jaxconf.report").joinpath("page.css").read_text(encoding="utf-8"),
-        title=escape(folder.resolve().name),
-        count=f"{len(names)} of {len(sweep.cells)} cells",
+    page = write_page(
+        folder / "sweep.html",
+        "sweep",
+        folder.resolve().name,
+        f"A sweep, {len(names)} of {len(sweep.cells)} cells",
         table=f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
         figures="".join(_cards(name, table, folder / CELLS / name) for name, table in tables.items()),
     )
-    with replacing(folder / "sweep.html") as path:
-        path.write_text(html, encoding="utf-8")
-    return folder / "sweep.html", len(sweep.cells) - len(names)
+    return page, len(sweep.cells) - len(names)
 
 
 def _row(name: str, table: NeuronTable) -> str:
@@ -80,11 +76,7 @@ def _row(name: str, table: NeuronTable) -> str:
 
 def _cards(name: str, table: NeuronTable, folder: Path) -> str:
     where = ", ".join(_words(table.facts.get(key)) for key in OF_CELLS if table.facts.get(key) is not None)
-    cards = "".join(
-        f'<figure class="card"><h3>{escape(what)}</h3><img src="data:image/png;base64,{base64.b64encode((folder / f"{figure}.png").read_bytes()).decode()}" '
-        f'alt="{escape(f"{what}: {where}")}"></figure>'
-        for figure, what in FIGURES.items()
-    )
+    cards = "".join(picture(folder / f"{figure}.png", what, f"{what}: {where}") for figure, what in FIGURES.items())
     return f'<h3 class="cell">{escape(where)}</h3><div class="figures">{cards}</div>'
 
 
