@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 RULES: dict[str, str | None] = {
@@ -64,5 +65,17 @@ def mesh_of(params: Mapping[str, Any]) -> Mesh:
 
 
 def over_data(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    """An array of this host's whose first axis is split over `data`, or copied where it does not divide."""
-    return jax.device_put(array, sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape))
+    """An array that every host has, with its first axis split over `data`, or copied where it does not divide; a host sends its own part only."""
+    place = sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape)
+    return jax.make_array_from_callback(array.shape, place, lambda part: array[part])
+
+
+def fetched(tree: Any) -> Any:
+    """Arrays on devices as numpy arrays, whole on every host, wherever their pieces lie."""
+
+    def whole(array: Any) -> np.ndarray:
+        if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+            array = multihost_utils.process_allgather(array, tiled=True)
+        return np.asarray(array)
+
+    return jax.tree.map(whole, tree)

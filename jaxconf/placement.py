@@ -1,5 +1,6 @@
 """Which mesh a model is put on: the one that is asked for, or the one that its size demands."""
 
+import functools
 import math
 import os
 import re
@@ -50,26 +51,55 @@ def placement(config: DecoderConfig, sizes: tuple[int, int] | None = None) -> Me
 
     Raises InputError if the devices are not as many as that, or have too little memory; nothing is loaded for it.
     """
+    return _fitting(sizes, functools.partial(bytes_needed, config), lambda rest: rest)
+
+
+def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[int, int] | None = None) -> Mesh:
+    """The mesh on which m models of one shape are trained on batches of so many sequences; sizes and errors as for `placement`.
+
+    By default `data` has all devices if the models divide among them, else as many as the sequences do. What a device holds is the weights,
+    their gradients and Adam's two moments, in float32, of its models: of all, where it is the sequences that are split.
+    """
+
+    def over_data(rest: int) -> int:
+        return rest if m % rest == 0 else math.gcd(batch, rest)
+
+    if sizes and over_data(sizes[0]) != sizes[0]:
+        raise InputError(
+            f"neither {m} models nor {batch} sequences of a batch divide over data={sizes[0]}; give sizes that fit, or another batch"
+        )
+
+    def needed(model: int) -> int:
+        data = over_data(sizes[0] if sizes else jax.device_count() // model)
+        return 4 * bytes_of_weights(config, model) * (m // data if m % data == 0 else m)
+
+    return _fitting(sizes, needed, over_data)
+
+
+def _fitting(sizes: tuple[int, int] | None, needed: Callable[[int], int], over_data: Callable[[int], int]) -> Mesh:
+    """`needed`: the bytes of a device, where so many share the weights; `over_data`: of the devices that are left, how many `data` takes."""
     devices, memory = jax.device_count(), memory_of_a_device() or math.inf
     if sizes and math.prod(sizes) != devices:
         raise InputError(
             f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices and there are {devices}; give sizes whose product is {devices}"
         )
     for model in [sizes[1]] if sizes else [size for size in range(1, devices + 1) if devices % size == 0]:
-        needed = bytes_needed(config, model)
-        if needed <= memory:
-            return make_mesh(devices // model, model)
+        if (bytes_of_one := needed(model)) <= memory:
+            return make_mesh(over_data(devices // model), model)
     raise InputError(
-        f"the model needs {needed / 1e9:.1f} GB on each of {devices} devices, split {model} ways, and each has {memory / 1e9:.1f} GB; "
+        f"the model needs {bytes_of_one / 1e9:.1f} GB on each of {devices} devices, split {model} ways, and each has {memory / 1e9:.1f} GB; "
         "use more or larger devices"
     )
 
 
 def bytes_needed(config: DecoderConfig, model: int) -> int:
     """What a device holds of the float32 weights where `model` devices share them, and of the folded unembedding, which each has whole."""
+    return bytes_of_weights(config, model) + FLOAT32 * config.d_model * config.vocab_size
+
+
+def bytes_of_weights(config: DecoderConfig, model: int) -> int:
     shapes = [(leaf.axes, leaf.shape(config)) for leaf in leaves(config)]
-    weights = sum(math.prod(shape) // pieces({"data": 1, "model": model}, axes, shape) for axes, shape in shapes)
-    return FLOAT32 * (weights + config.d_model * config.vocab_size)
+    return FLOAT32 * sum(math.prod(shape) // pieces({"data": 1, "model": model}, axes, shape) for axes, shape in shapes)
 
 
 def memory_of_a_device() -> int | None:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
+from jax.sharding import Mesh
 
 from jaxconf import __version__
 from jaxconf.analysis.weights import null_space_size
@@ -22,6 +23,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import find, load, read_config
 from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.placement import placement
 from jaxconf.progress import Progress
 from jaxconf.run import writable
 from jaxconf.table import Rules
@@ -38,6 +40,7 @@ def track_revisions(
     effects: bool = False,
     tokens: int = 4096,
     k: int | None = None,
+    mesh: tuple[int, int] | None = None,
     delete: bool = False,
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
@@ -48,7 +51,8 @@ def track_revisions(
     the same, the steps of all are their places in `revisions`, from 0. Each is downloaded when its turn comes, and measured by its
     weights alone, or with `effects` on windows of at least 1 and otherwise at most `tokens` tokens too: held-out loss and entropy (nats),
     accuracy, calibration, and every neuron's effects. `documents` gives the text anew at each call; the first 40 million characters are
-    counted. `k`: size of the effective null space (default 1% of the width). `delete`: remove from the hub's cache what was downloaded of
+    counted. `k`: size of the effective null space (default 1% of the width). `mesh`: the sizes of its axes `data` and `model` (by default as
+    `jaxconf.placement.placement` says). `delete`: remove from the hub's cache what was downloaded of
     a revision once it is measured, or has failed; what was there before stays. `progress`: called with the revisions done and in all.
 
     The same call goes on after the revisions that `out` holds, and may name later ones besides; `force` replaces them all. Raises
@@ -82,7 +86,7 @@ def track_revisions(
                 text = text or _read_text(folder, config, documents, tokens if effects else None)
                 found = {**asked, **_facts(config, k, text[1])}
                 _check_same(out, facts, found)
-                row = {"step": step, "revision": revision, **_measure(folder, *text, found["k"])}
+                row = {"step": step, "revision": revision, **_measure(folder, placement(config, mesh), *text, found["k"])}
                 if force and not facts:
                     (out / FILE).unlink(missing_ok=True)  # not before there is something to put in its place
                 facts = found
@@ -198,9 +202,9 @@ def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dic
     return facts if text is None else {**facts, "data_sha256": digest(text), "tokens": int(text.size)}
 
 
-def _measure(folder: Path, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
+def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
     """One revision's row but for its name and step. A function of its own, so that the weights are gone from memory when it returns."""
-    lm = load(folder, dtype=None, layers="last") if text is None else load(folder)
+    lm = load(folder, dtype=None, mesh=mesh, layers="last") if text is None else load(folder, mesh=mesh)
     if text is None:
         return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
     kept = kept_positions(text, lm.special_ids)

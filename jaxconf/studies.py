@@ -55,6 +55,7 @@ def study(
     checkpoint_every: int = 250,
     resume: bool = False,
     force: bool = False,
+    mesh: tuple[int, int] | None = None,
     progress: Progress = lambda what, done, total: None,
     report: Report = lambda step, figures: None,
 ) -> pd.DataFrame:
@@ -109,7 +110,7 @@ def study(
                 folders, configs = [out / MODELS / name for name in names], [members[name] for name in names]
                 progress(f"models {len(names)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
                 checkpoints, corpus = out / CHECKPOINTS / str(index), corpora[_kind(configs[0])]
-                results = train_group(configs, folders, track, corpus, checkpoints, checkpoint_every, report)
+                results = train_group(configs, folders, track, corpus, checkpoints, checkpoint_every, mesh, progress, report)
                 for folder, config, result in zip(folders, configs, results, strict=True):
                     write_record(folder, RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

@@ -19,6 +19,7 @@ from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.corpus import Corpus
 from jaxconf.measure import analyze, shape_facts, weight_columns
+from jaxconf.mesh import fetched, mesh_of, over_data
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
@@ -60,9 +61,12 @@ def measure_effects(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, cou
 
 def measure_predictions(config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray) -> dict[str, float]:
     """Mean loss and entropy (nats), accuracy (0 to 1) and expected calibration error of the kept predictions of windows [s t]."""
-    parts = [
-        np.stack(_predictions(config, params, rows))[:, mask[:, :-1]] for rows, mask in zip(tokens[:, None], kept[:, None], strict=True)
-    ]
+    mesh, parts = mesh_of(params), []
+    for begin in range(0, len(tokens), mesh.shape["data"]):
+        places = np.arange(begin, begin + mesh.shape["data"])
+        rows = np.minimum(places, len(tokens) - 1)
+        found = fetched(_predictions(config, params, over_data(mesh, tokens[rows])))
+        parts.append(np.stack(found)[:, kept[rows, :-1] & (places < len(tokens))[:, None]])
     loss, entropy, confidence, correct = np.concatenate(parts, 1)
     return {
         "loss": float(loss.mean()),

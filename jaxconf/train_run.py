@@ -19,6 +19,7 @@ from jaxconf.corpus import Corpus, read_corpus, write_tokenizer
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
+from jaxconf.placement import training_placement
 from jaxconf.progress import Progress
 from jaxconf.run import writable
 from jaxconf.tracking import Tracker, tracked_steps
@@ -41,6 +42,7 @@ def train(
     checkpoint_every: int = 250,
     resume: bool = False,
     force: bool = False,
+    mesh: tuple[int, int] | None = None,
     progress: Progress = lambda what, done, total: None,
     report: Report = lambda step, figures: None,
 ) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def train(
     `documents` is called once for each pass over the text; `tokenizer`: a folder or hub id, else a byte-level BPE is trained. `track`:
     what is measured and when. With `resume` an interrupted run goes on from its newest good checkpoint, with the same losses to the bit
     as if it had never stopped (on the same kind of device; a run that is finished is left as it is, and where there is none one begins);
-    `force` replaces a run. `report(step, figures)` gets the training loss (nats per token) and the throughput (tokens/s) every 50 steps.
+    `force` replaces a run. `mesh`: the sizes of its axes `data` and `model` (by default as `jaxconf.placement.training_placement` says).
+    `report(step, figures)` gets the training loss (nats per token) and the throughput (tokens/s) every 50 steps.
     The same config, text and device give the same weights to the bit.
 
     Returns `loss` (mean of the last 50 steps), `held_out_loss` (nats per token) and `tracking_share` (of the time taken, 0 to 1). Raises
@@ -75,7 +78,7 @@ def train(
                 for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
                     (out / name).unlink(missing_ok=True)
             write_record(out, RECORD, record)
-            [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, report)
+            [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, mesh, progress, report)
             if "diverged_at" in result:
                 raise InputError(
                     f"the loss is not a finite number at step {result['diverged_at']}; lower learning_rate, now {config.learning_rate:g}, and "
@@ -101,11 +104,17 @@ def train_group(
     corpus: Corpus,
     checkpoint_folder: Path,
     checkpoint_every: int,
-    report: Report = lambda step, figures: None,
+    sizes: tuple[int, int] | None,
+    progress: Progress,
+    report: Report,
 ) -> list[dict[str, Any]]:
     """Train and track models of one shape side by side, each in its folder; `jaxconf.training.train_models` says what is returned and
     raised, to which `tracking_share` is added."""
     begun = time.perf_counter()
+    decoder = config_from_hf(hf_config(configs[0]))
+    mesh = training_placement(decoder, len(configs), configs[0].batch, sizes)
+    if mesh.size > 1:
+        progress(f"training on a mesh of data={mesh.shape['data']}, model={mesh.shape['model']}", 0, 0)
     trackers = [
         Tracker(folder, hf_config(config, corpus.begin, corpus.end), config, track, corpus)
         for config, folder in zip(configs, folders, strict=True)
@@ -122,6 +131,7 @@ def train_group(
         lambda model, step, params, loss: trackers[model](step, params, loss),
         frozenset(tracked_steps(configs[0].steps, track)),
         report,
+        mesh,
     )
     share = sum(tracker.seconds for tracker in trackers) / (time.perf_counter() - begun)
     return [{**result, "tracking_share": share} for result in results]

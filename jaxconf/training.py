@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxconf import checkpoints
 from jaxconf.corpus import Corpus
-from jaxconf.mesh import make_mesh
+from jaxconf.mesh import fetched, sharding
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Decoder, Params, forward
@@ -35,6 +35,7 @@ from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import nest
 from jaxconf.models.sites import Dropout, Edit
+from jaxconf.placement import training_placement
 from jaxconf.train_config import ARRAYS, TrainConfig
 
 CPU_TOKENS = 512  # tokens of a microbatch on a CPU: what one keeps in its caches trains twice as fast
@@ -131,6 +132,7 @@ def train_models(
     track: Callable[[int, int, Params, float], None] = lambda model, step, params, train_loss: None,
     tracked: frozenset[int] = frozenset(),
     report: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+    mesh: Mesh | None = None,
 ) -> list[dict[str, Any]]:
     """Train models of one shape side by side and write the config.json, model.safetensors and losses.npy of each to its folder.
 
@@ -138,7 +140,8 @@ def train_models(
     stopped; checkpoints are written there every `checkpoint_every` steps and when SIGTERM or SIGINT asks to stop (then Stopped is
     raised), and deleted at the end. `track(model, step, params, train_loss)` is called at the `tracked` steps (0: before the first) with
     the model's index, its parameters and its mean training loss since the tracked step before; a resumed run may call it again for steps
-    after the checkpoint. `report(step, figures)` gets the mean loss (nats per token) and the throughput (tokens/s) every 50 steps.
+    after the checkpoint. `report(step, figures)` gets the mean loss (nats per token) and the throughput (tokens/s) every 50 steps. `mesh`: as
+    `jaxconf.placement.training_placement` gives it, which is the default.
 
     Returns for each model `loss` (mean of the last 50 steps) and `held_out_loss`, nats per token, or only `diverged_at`, the first step
     whose loss is not a finite number: such a model is not written, and training ends at once if that has happened to all. Raises
@@ -147,7 +150,7 @@ def train_models(
     config, m = configs[0], len(configs)
     files = [hf_config(c, corpus.begin, corpus.end) for c in configs]
     decoder = config_from_hf(files[0])
-    mesh = _mesh(m, config.batch)
+    mesh = mesh or training_placement(decoder, m, config.batch)
     step_fn = _program(config, decoder, _used(configs), mesh, m)
     numbers = _numbers(configs)
     state = _start(decoder, mesh, m, numbers)
@@ -161,11 +164,11 @@ def train_models(
         before = max((t for t in tracked if t < step), default=0)
         for i in range(m):
             if not _diverged_at(losses[i, :step]):
-                track(i, step, _model(state.params, i), float(losses[i, before:step].mean()) if step else math.nan)
+                track(i, step, _model(decoder, mesh, state.params, i), float(losses[i, before:step].mean()) if step else math.nan)
 
     if done == 0 and 0 in tracked:
         measure(0)
-    begun, fetched, pending = time.perf_counter(), done, []
+    begun, seen, pending = time.perf_counter(), done, []
     with _signals() as caught:
         for step in range(done + 1, config.steps + 1):
             batch = np.stack([corpus.batch(c.seed, step, c.batch, c.context) for c in configs])
@@ -176,8 +179,8 @@ def train_models(
             save = stop or step % checkpoint_every == 0
             if not (save or step in tracked or step % REPORT_STEPS == 0):
                 continue
-            losses[:, fetched:step] = np.stack(pending, 1)
-            rate = m * (step - fetched) * config.batch * config.context / (time.perf_counter() - begun)
+            losses[:, seen:step] = np.stack(fetched(pending), 1)
+            rate = m * (step - seen) * config.batch * config.context / (time.perf_counter() - begun)
             if step % REPORT_STEPS == 0 or stop:
                 report(step, {"loss": float(losses[:, max(0, step - REPORT_STEPS) : step].mean()), "tokens_per_second": rate})
             if all(_diverged_at(of_one[:step]) for of_one in losses):
@@ -188,11 +191,11 @@ def train_models(
                 checkpoints.save(checkpoint_folder, step, {"state": state, "losses": losses})
             if asked and step < config.steps:
                 raise Stopped(step, caught[0])
-            begun, fetched, pending = time.perf_counter(), step, []
+            begun, seen, pending = time.perf_counter(), step, []
 
     results: list[dict[str, Any]] = []
     for i, folder in enumerate(folders):
-        params = _model(state.params, i)
+        params = _model(decoder, mesh, state.params, i)
         held_out = _held_out_loss(decoder, params, corpus, config)
         if not (np.isfinite(losses[i]).all() and np.isfinite(held_out)):
             results.append({"diverged_at": _diverged_at(losses[i]) or config.steps})
@@ -219,17 +222,23 @@ def _used(configs: Sequence[TrainConfig]) -> frozenset[str]:
     return frozenset(name for name in ("dropout", "z_loss", "label_smoothing") if any(getattr(c, name) for c in configs))
 
 
-def _mesh(m: int, batch: int) -> Mesh:
-    """All devices if the models divide among them, else as many as the sequences of a batch divide among."""
-    devices = jax.device_count()
-    return make_mesh(data=devices if m % devices == 0 else math.gcd(batch, devices))
-
-
 def _places(mesh: Mesh, m: int) -> tuple[PartitionSpec, PartitionSpec]:
-    """How the state [m …] and a step's tokens [m b t] lie on the mesh: split by model, or the tokens by sequence and the state copied."""
+    """How the state [m …] and a step's tokens [m b t] lie over `data`: split by model, or the tokens by sequence and the state copied."""
     if m % mesh.shape["data"] == 0:
         return PartitionSpec("data"), PartitionSpec("data")
     return PartitionSpec(), PartitionSpec(None, "data")
+
+
+def _shardings(decoder: DecoderConfig, mesh: Mesh, m: int, state: State) -> State:
+    """Where each array of a state [m …] lies: over `data` as `_places` says, and the weights and their moments over `model` as the leaf table does."""
+    over_data, table = _places(mesh, m)[0], {leaf.path: leaf for leaf in leaves(decoder)}
+
+    def place(path: Any, array: jax.Array) -> NamedSharding:
+        leaf = table.get("/".join(key.key for key in path if isinstance(key, jax.tree_util.DictKey)))
+        split = sharding(mesh, leaf.axes, array.shape[1:]).spec if leaf else ()
+        return NamedSharding(mesh, PartitionSpec(over_data[0] if over_data else None, *split))
+
+    return jax.tree_util.tree_map_with_path(place, state)
 
 
 def _microbatch(config: TrainConfig, sequences: int) -> int:
@@ -243,13 +252,17 @@ def _microbatch(config: TrainConfig, sequences: int) -> int:
 
 
 def _start(decoder: DecoderConfig, mesh: Mesh, m: int, numbers: Numbers) -> State:
-    """The state before the first step, of all models."""
+    """The state before the first step, of all models, on the mesh."""
+    places = _shardings(decoder, mesh, m, jax.eval_shape(functools.partial(_initial, decoder), numbers))
+    return jax.jit(_initial, static_argnums=0, out_shardings=places)(decoder, numbers)
 
+
+def _initial(decoder: DecoderConfig, numbers: Numbers) -> State:
     def one(numbers: Numbers) -> State:
         params = Decoder(decoder).init(jax.random.key(numbers.seed), jnp.zeros((1, 2), jnp.int32))["params"]
         return State(params, _optimizer(decoder, numbers, 0.0).init(params))
 
-    return jax.jit(jax.vmap(one), out_shardings=NamedSharding(mesh, _places(mesh, m)[0]))(numbers)
+    return jax.vmap(one)(numbers)
 
 
 def _program(
@@ -268,9 +281,12 @@ def _program(
         return over_models(lambda model: one(model[0], model[1], model[2], step), (state, numbers, tokens))
 
     places = (state_place, state_place, token_place, PartitionSpec())
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=places, out_specs=(state_place, state_place), check_vma=False)
+    # By hand over `data` only: what the weights' split over `model` asks for, the compiler adds.
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=places, out_specs=(state_place, state_place), axis_names={"data"}, check_vma=False)
     # Said outright, since XLA may call a split over one device a copy, and the next step would be compiled anew.
-    return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(mesh, state_place))
+    shapes = jax.eval_shape(functools.partial(_initial, decoder), _numbers([config] * m))
+    out = (_shardings(decoder, mesh, m, shapes), NamedSharding(mesh, state_place))
+    return jax.jit(mapped, donate_argnums=0, out_shardings=out)
 
 
 def _step(
@@ -349,9 +365,12 @@ def _optimizer(decoder: DecoderConfig, numbers: Numbers, rate: Any) -> optax.Gra
     return optax.chain(optax.clip_by_global_norm(numbers.clip), adamw)
 
 
-def _model(params: Params, i: int) -> Params:
-    """The parameters of one of the models, on the first device."""
-    return jax.device_put(jax.tree.map(lambda w: w[i], params), jax.devices()[0])
+def _model(decoder: DecoderConfig, mesh: Mesh, params: Params, i: int) -> Params:
+    """The parameters of one of the models, as an analysis takes them: on this host's first device, or on the mesh where that splits weights."""
+    one = jax.tree.map(lambda w: w[i], params)
+    if mesh.shape["model"] == 1:
+        return jax.device_put(fetched(one), jax.local_devices()[0])
+    return jax.device_put(one, nest((leaf.path, sharding(mesh, leaf.axes, leaf.shape(decoder))) for leaf in leaves(decoder)))
 
 
 def _held_out_loss(decoder: DecoderConfig, params: Params, corpus: Corpus, config: TrainConfig) -> float:

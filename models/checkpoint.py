@@ -26,7 +26,7 @@ import safetensors.numpy
 from jax.sharding import Mesh, NamedSharding
 from numpy.lib.array_utils import byte_bounds
 
-from jaxconf.mesh import sharding
+from jaxconf.mesh import fetched, sharding
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.families import family, leaves
@@ -356,7 +356,7 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
         array: Any = params
         for name in leaf.path.split("/"):
             array = array[name]
-        array, names = np.asarray(array), leaf.names(config)
+        array, names = fetched(array), leaf.names(config)
         for place, name in np.ndenumerate(names):
             tensors[name] = leaf.write(config, array[place], tensors.get(name))
     rules = family(config.model_type)

@@ -10,6 +10,7 @@ several ways is fastest here. Needs torch and transformers, no network. Letters:
 import dataclasses
 import itertools
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -27,8 +28,9 @@ import tyro
 from jaxconf.corpus import Corpus
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import config_from_hf
+from jaxconf.placement import training_placement
 from jaxconf.train_config import PRESETS, TrainConfig
-from jaxconf.training import _mesh, _microbatch, _model, _numbers, _program, _start, _used, hf_config
+from jaxconf.training import _microbatch, _model, _numbers, _program, _start, _used, hf_config
 
 ATTENTIONS = ("eager", "sdpa")  # PyTorch's own arithmetic, step by step, and its fused kernel
 
@@ -55,11 +57,12 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
     """jaxconf's training of so many models side by side; the first one's start is written to `start_folder`."""
     configs = [dataclasses.replace(config, seed=seed) for seed in range(seeds)]
     hf = hf_config(config, corpus.begin, corpus.end)
-    decoder, mesh = config_from_hf(hf), _mesh(seeds, config.batch)
+    decoder = config_from_hf(hf)
+    mesh = training_placement(decoder, seeds, config.batch)
     numbers = _numbers(configs)
     state, done = _start(decoder, mesh, seeds, numbers), 0
     if start_folder:
-        save_params(decoder, _model(state.params, 0), start_folder / "model.safetensors")
+        save_params(decoder, _model(decoder, mesh, state.params, 0), start_folder / "model.safetensors")
         (start_folder / "config.json").write_text(json.dumps(hf))
     program = _program(config, decoder, _used(configs), mesh, seeds)
 
@@ -131,7 +134,7 @@ def main(bench: Bench) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         one = ours(config, corpus, 1, Path(folder))
-        devices = _mesh(1, config.batch).size
+        devices = math.gcd(config.batch, bench.threads)
         at_once = sorted({_microbatch(config, config.batch // devices) * devices, config.batch})
         ways = list(itertools.product(ATTENTIONS, ("fused", "foreach"), at_once))
         torch_runs = [theirs(config, corpus, Path(folder), *way) for way in ways]

@@ -50,7 +50,8 @@ def write_start(config: TrainConfig, hf: dict[str, Any], folder: Path) -> None:
     """The model as jaxconf begins to train it."""
     arrays: dict[str, Any] = {name: np.array([getattr(config, name)], np.uint32 if name == "seed" else np.float32) for name in ARRAYS}
     decoder = config_from_hf(hf)
-    params = _model(_start(decoder, make_mesh(data=1), 1, Numbers(**arrays)).params, 0)
+    mesh = make_mesh(data=1)
+    params = _model(decoder, mesh, _start(decoder, mesh, 1, Numbers(**arrays)).params, 0)
     folder.mkdir()
     save_params(decoder, params, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(hf))

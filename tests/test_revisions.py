@@ -94,7 +94,7 @@ def test_rows_are_those_of_each_revision_alone(server, models, tmp_path, effects
     assert e.steps["step"].tolist() == [0, 20, 100]
     assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
     for index, (name, folder) in enumerate(models.items()):
-        lm = jaxconf.load(folder)
+        lm = jaxconf.load(folder, mesh=jaxconf.make_mesh())  # as a track puts it
         tokens = jaxconf.windows(text(), lm.tokenizer, TOKENS, 40)
         counts = jaxconf.count_tokens(text(), lm.tokenizer, 262)
         table = jaxconf.analyze(lm, tokens, counts=counts, k=2, bootstrap_draws=0)

@@ -16,9 +16,23 @@ from jaxconf.models.decoder import Decoder, abstract_params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import load
+from jaxconf.placement import bytes_of_weights
 from jaxconf.train_config import ARRAYS, PRESETS, TrackConfig, TrainConfig
 from jaxconf.train_run import train
-from jaxconf.training import Numbers, _dropout, _loss, _microbatch, _optimizer, _program, _schedule, _start, _step, hf_config, train_models
+from jaxconf.training import (
+    Numbers,
+    _dropout,
+    _loss,
+    _microbatch,
+    _optimizer,
+    _program,
+    _schedule,
+    _shardings,
+    _start,
+    _step,
+    hf_config,
+    train_models,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -93,21 +107,26 @@ def test_a_model_without_an_extra_is_not_touched_by_its_neighbours(corpus, tmp_p
     assert abs(extra[-1] - alone[-1]) > 1e-3
 
 
-@pytest.mark.parametrize("models", [1, 8])
-def test_devices_share_the_work_and_change_nothing(models, corpus):
-    """One device against eight: with one model the batch is split, with eight the models are."""
+@pytest.mark.parametrize(("models", "sizes"), [(1, (8, 1)), (8, (8, 1)), (1, (2, 4)), (2, (2, 2))])
+def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
+    """One device against several: with one model the batch is split, with more the models are; and the weights over `model`."""
     configs = [dataclasses.replace(TINY, steps=5, batch=8, seed=seed) for seed in range(models)]
     decoder = config_from_hf(hf_config(TINY))
     tokens = np.stack([corpus.batch(c.seed, 1, c.batch, c.context) for c in configs])
     found = []
-    for devices in (1, 8):
-        mesh = make_mesh(data=devices)
+    for of in ((1, 1), sizes):
+        mesh = make_mesh(*of)
         state = _start(decoder, mesh, models, numbers(*configs))
         for step in (1, 2):
             state, loss = _program(configs[0], decoder, frozenset(), mesh, models)(state, numbers(*configs), tokens, step)
         found.append((state.params, loss))
-        if devices == 8:
-            assert len(loss.sharding.device_set) == 8
+        held = sum(w.addressable_shards[0].data.nbytes for w in jax.tree.leaves(state))
+    assert len(loss.sharding.device_set) == sizes[0] * sizes[1]
+    split = _shardings(decoder, mesh, models, state)
+    assert held == sum(
+        np.prod(place.shard_shape(w.shape)) * w.itemsize for w, place in zip(*map(jax.tree.leaves, (state, split)), strict=True)
+    )
+    assert held < 3.2 * bytes_of_weights(decoder, sizes[1]) * max(1, models // sizes[0])
     chex.assert_trees_all_close(
         *[jax.tree.map(np.asarray, each) for each in found], atol=2e-4
     )  # Adam makes large steps of small differences
