@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm, layer_norm, unembedding
 from jaxconf.models.norms import centre, gain
@@ -113,7 +114,7 @@ def spectrum(config: DecoderConfig, params: Params, convention: Convention = "pa
     In the paper's convention a LayerNorm model's all-ones direction (singular value 0, invisible to the norm) is left out: D = d − 1.
     """
     with jax.enable_x64(True):
-        gram = np.asarray(_gram(config, params, convention))
+        gram = fetched(_gram(config, params, convention))
     hidden = convention == "paper" and config.norm == "layer"
     if hidden:
         basis = _complement_of_ones(config.d_model)

@@ -1,18 +1,22 @@
 """The command line. Heavy imports wait until a command runs, so that `jaxconf --help` answers at once."""
 
+import contextlib
 import dataclasses
 import functools
+import json
 import os
 import re
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
+from jaxconf.hosts import Hosts, alone, join, leave, of_a_lost_host, part
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
 
@@ -74,6 +78,7 @@ class Analyze:
     """frequency neurons: the least share of the effect along the frequency direction"""
     kl_top: float = 0.05
     """frequency neurons: the top share of the change in D_KL(P_freq || P_model) that they must be in"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +122,7 @@ class Induction:
     """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
     profile: Path | None = None
     """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +164,8 @@ class Train:
     """replace what the folder holds"""
     checkpoint_every: int = 250
     """steps between checkpoints; one is also written when SIGTERM or Ctrl-C asks to stop"""
+    mesh: str | None = None
+    """devices that models or sequences, and weights, are split over, such as data=4,model=2; by default as many on model as they demand"""
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
 
@@ -182,6 +190,8 @@ class Track:
     """how many tokens to analyse"""
     k: int | None = None
     """size of the unembedding's effective null space; 1% of the width by default"""
+    mesh: str | None = None
+    """of the hub's revisions: devices that sequences and weights are split over, such as data=4,model=2"""
     force: bool = False
     """replace the track that the folder holds"""
 
@@ -203,6 +213,7 @@ class Sweep:
     """seconds without a sign of life after which a worker counts as dead and its cell is taken over"""
     status: bool = False
     """take no cells, but show how they stand until all are done"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,13 +270,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Report: _report,
             Models: _models,
         }
+        if isinstance(command, Analyze | Induction | Sweep):
+            join(command.hosts, by_itself=not isinstance(command, Sweep))
         run[type(command)](command)
+        part()
     except InputError as error:
         print(f"jaxconf: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
     except KeyboardInterrupt:
         print("jaxconf: interrupted; the same command goes on from the last finished windows (analyze) or starts again", file=sys.stderr)
-        sys.exit(130)
+        leave(130)
+    except Exception as error:
+        if alone():
+            raise
+        lost = of_a_lost_host(error)
+        if not lost:
+            traceback.print_exc()
+        leave(1, explained=not lost)
 
 
 def _preset(arguments: list[str]) -> tuple[str, list[str]]:
@@ -282,6 +303,7 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     from rich.console import Console
 
     from jaxconf.costs import traced
+    from jaxconf.hosts import first, only_first_writes
     from jaxconf.measure import analyze, check_options
     from jaxconf.placement import load_placed
     from jaxconf.progress import progress as progress_line
@@ -293,9 +315,13 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
 
     sets, chosen, memory = _parsed(command)
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
-    out = command.out or Path("runs") / Path(command.model).resolve().name
-    console = Console(quiet=quiet)
-    with claim(out, "neurons.parquet", command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+    console = Console(quiet=quiet or not first())
+    with (
+        only_first_writes(command.out or Path("runs") / Path(command.model).resolve().name) as out,
+        claim(out, "neurons.parquet", command.force),
+        progress_line(console, "tokens") as progress,
+        traced(command.profile),
+    ):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_options(lm.config, command.layer, command.k, command.engine, command.tolerance, command.bootstrap_draws, command.seed)
@@ -376,6 +402,7 @@ def _induction(command: Induction) -> None:
     from rich.console import Console
 
     from jaxconf.costs import traced
+    from jaxconf.hosts import first, only_first_writes
     from jaxconf.induction_figures import sentences
     from jaxconf.placement import load_placed
     from jaxconf.progress import progress as progress_line
@@ -394,9 +421,13 @@ def _induction(command: Induction) -> None:
         except ValueError as error:
             raise InputError(f"--{option} is {text!r}; give names such as {example}") from error
     memory = _bytes(command.memory)
-    out = command.out or Path("runs") / Path(command.model).resolve().name
-    console = Console()
-    with claim(out, INDUCTION, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+    console = Console(quiet=not first())
+    with (
+        only_first_writes(command.out or Path("runs") / Path(command.model).resolve().name) as out,
+        claim(out, INDUCTION, command.force),
+        progress_line(console, "tokens") as progress,
+        traced(command.profile),
+    ):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_repeats(lm, command.length)
@@ -477,6 +508,7 @@ def _train(command: Train) -> None:
     if config.jax_num_cpu_devices < 0:  # a device for each core trains small models faster than all cores on one
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
+    from jaxconf.placement import read_mesh
     from jaxconf.progress import progress as progress_line
     from jaxconf.studies import parse_vary, study
     from jaxconf.text import documents
@@ -499,6 +531,7 @@ def _train(command: Train) -> None:
             "checkpoint_every": command.checkpoint_every,
             "resume": command.resume,
             "force": command.force,
+            "mesh": read_mesh(command.mesh) if command.mesh else None,
             "progress": progress,
             "report": report,
         }
@@ -532,6 +565,7 @@ def _track(command: Track) -> None:
 
     from jaxconf.emergence import Emergence
     from jaxconf.emergence_figures import save_emergence_figures, summary_lines
+    from jaxconf.placement import read_mesh
     from jaxconf.progress import progress as progress_line
     from jaxconf.revisions import track_revisions
     from jaxconf.studies import STUDY, compare
@@ -557,6 +591,7 @@ def _track(command: Track) -> None:
                 effects=command.effects,
                 tokens=command.tokens,
                 k=command.k,
+                mesh=read_mesh(command.mesh) if command.mesh else None,
                 delete=command.delete,
                 force=command.force,
                 progress=progress,
@@ -572,6 +607,7 @@ def _sweep(command: Sweep) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from jaxconf.hosts import first, told
     from jaxconf.report.terminal import sweep_table
     from jaxconf.sweep import define, defined, read_sweep, statuses, work
 
@@ -590,9 +626,6 @@ def _sweep(command: Sweep) -> None:
                     return
                 time.sleep(1)
 
-    options = {name: hint for name, hint in get_type_hints(Analyze).items() if name not in ("out", "force", "profile")}
-    sweep = read_sweep(command.definition, options)
-
     def analysis(options: Any, folder: Path) -> Analyze:
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         if "counts" in given:
@@ -600,11 +633,20 @@ def _sweep(command: Sweep) -> None:
         return Analyze(**given, out=folder, force=True)
 
     def run(options: Any, folder: Path) -> None:
+        told(lambda: json.dumps(options).encode())
         try:
             _analyze(analysis(options, folder), quiet=True)
         finally:
             jax.clear_caches()
 
+    if not first():  # where several hosts are one worker, the first one takes the cells
+        while options := json.loads(told(bytes)):
+            with contextlib.suppress(Exception):  # the first one has it too, and says it
+                _analyze(analysis(options, out), quiet=True)
+            jax.clear_caches()
+        return
+    known = {name: hint for name, hint in get_type_hints(Analyze).items() if name not in ("out", "force", "profile", "hosts")}
+    sweep = read_sweep(command.definition, known)
     for cell in sweep.cells.values():
         _parsed(analysis(cell, out))
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
@@ -615,8 +657,13 @@ def _sweep(command: Sweep) -> None:
         raise InputError(f"{out} cannot be used ({error.strerror}); see to it, and start the worker again") from error
     failed = [name for name, status in found.items() if status.state == "failed"]
     say(f"{len(found) - len(failed)} of {len(found)} cells are finished: jaxconf sweep report {out}")
-    if failed:
-        raise InputError(f"{len(failed)} cells failed, the first, {failed[0]}, because: {found[failed[0]].message}")
+
+    def end() -> bytes:
+        if failed:
+            raise InputError(f"{len(failed)} cells failed, the first, {failed[0]}, because: {found[failed[0]].message}")
+        return b"null"
+
+    told(end)
 
 
 def _sweep_report(command: SweepReport) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.rerun import entering
 from jaxconf.analysis.temperature import Change, Unchanged, best_temperature, change, unchanged
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
@@ -88,14 +89,14 @@ def doses_of(
     for group, real in groups(lm, tokens.shape, memory):
         where = mask[group] & real[:, None]
         resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, lm.over_data(tokens[group]))
-        before.append(jax.tree.map(lambda x, where=where: np.asarray(x)[where], base))
+        before.append(jax.tree.map(lambda x, where=where: x[where], fetched(base)))
         target = lm.over_data(np.roll(tokens[group], -1, 1))
         for factor in FACTORS:
             parts = []
             for some in chunks(lm, len(sets), target.shape, memory):
                 members = {layer: of[some] for layer, of in masks.items()}
                 found = _dosed(config, lm.params, resid, target, h, lp, members, jnp.float32(factor))
-                parts.append(jax.tree.map(lambda x, where=where: np.asarray(x)[:, where], found))
+                parts.append(jax.tree.map(lambda x, where=where: x[:, where], fetched(found)))
             after[factor].append(joined(parts, len(sets)))
         progress(f"doses, {data}", (group[-1] + 1) * tokens.shape[1], tokens.size)
     base = jax.tree.map(lambda *x: np.concatenate(x), *before)

@@ -26,7 +26,7 @@ from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.costs import Costs
 from jaxconf.memory import MEMORY, fitting
-from jaxconf.mesh import mesh_of
+from jaxconf.mesh import fetched, mesh_of
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
@@ -157,9 +157,7 @@ def analyze(
         **made_with(),
         **(facts or {}),
     }
-    of_layer = {
-        number: np.asarray(at_layer(config, lm.params, seen, convention, number).w_out) for number in {layer for layer, _ in chosen}
-    }
+    of_layer = {number: fetched(at_layer(config, lm.params, seen, convention, number).w_out) for number in {layer for layer, _ in chosen}}
     writes = [of_layer[number][neuron] for number, neuron in chosen]
     names = [f"{number}.{neuron}" for number, neuron in chosen]
     return NeuronTable(frame, all_facts, values.values, cosines(np.stack(writes), values), names, positions)
@@ -304,10 +302,10 @@ def weight_columns(
     config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
     """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.table.COLUMNS`."""
-    columns = {name: np.asarray(value) for name, value in vocabulary_statistics(mesh_of(params), seen, freq.u).items()}
-    columns["rho"] = rho(np.asarray(seen.w_out), values, k)
+    columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
+    columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
-    columns["weight_cost"] = np.asarray(weight_cost(config, params, layer))
+    columns["weight_cost"] = fetched(weight_cost(config, params, layer))
     return columns
 
 
@@ -361,7 +359,7 @@ def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory
     count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
     for rows in _groups(tokens, group):
         found = _moments(lm.config, lm.params, lm.over_data(rows), layer)
-        more, more_mean, more_squares = rows.size, *(np.asarray(a, np.float64) for a in found)
+        more, more_mean, more_squares = rows.size, *(a.astype(np.float64) for a in fetched(found))
         away = more_mean - mean
         squares += more_squares + away**2 * count * more / (count + more)
         mean += away * more / (count + more)
@@ -422,7 +420,7 @@ def _effect_parts(
                     tolerance, (rng.integers(max(1, min(rows, counts[0] - first)), size=AUDITED[0]), rng.integers(neurons, size=AUDITED[1]))
                 )
             x_some, delta_some, target, post_some = jax.tree.map(lambda y: y[:, some], (x, delta, where[..., 2], post))
-            return jax.device_get(
+            return fetched(
                 _compiled_effects()(mesh, config, paper, freq, x_some, delta_some, target, lm.over_data(member), post_some, adaptive)
             )
 

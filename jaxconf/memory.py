@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import jax
 
+from jaxconf.models.errors import InputError
 from jaxconf.progress import Progress
 
 MEMORY = 4 * 10**9
@@ -21,5 +22,9 @@ def fitting(run: Callable[[int], Result], memory: int, progress: Progress) -> Re
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or memory < LEAST:
                 raise
+            if jax.process_count() > 1:  # the others may have had enough, and are at work
+                raise InputError(
+                    f"a device has too little memory to work with {memory / 1e9:.2g} GB at once; give a smaller --memory"
+                ) from error
             memory //= 2
             progress(f"out of memory, again with {memory / 1e9:.2g} GB", 0, 0)

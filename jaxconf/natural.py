@@ -17,6 +17,7 @@ import pandas as pd
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.whole_logits import Figures, figures
 from jaxconf.clip import clip_ablation, name_of, summary_of
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
@@ -82,11 +83,11 @@ def natural_induction(
     seen: list[Figures] = []
     copies: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}  # [2 m offset n]
     for group, real in groups(lm, tokens.shape, memory):
-        of, h = _look(lm.config, layers, lm.params, lm.over_data(tokens[group]))
+        of, h = fetched(_look(lm.config, layers, lm.params, lm.over_data(tokens[group])))
         rows = group[real]
-        seen.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], of))
+        seen.append(jax.tree.map(lambda x, real=real: x[real], of))
         for layer in layers:
-            own = np.asarray(h[layer])[real]
+            own = h[layer][real]
             where = [place[rows][:, None] + offsets for place in (first, second)]
             copies[layer].append(np.stack([own[np.arange(len(rows))[:, None], places_of] for places_of in where]))
         progress("natural induction", (rows[-1] + 1) * tokens.shape[1], tokens.size)

@@ -1,6 +1,7 @@
 """Finished parts of a long measurement, kept in files so that the same call goes on where an interrupted one stopped."""
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxconf.hosts import first, told
 from jaxconf.models.files import replacing
 
 
@@ -31,11 +33,11 @@ def partial_folder(parent: Path, *parts: Any) -> Path:
 
 def kept_part(file: Path | None, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What `file` holds, or else what `compute` gives, which is then put there; without a file it is computed."""
-    if file and file.is_file():
-        with np.load(file) as saved:
+    if file and (there := told(lambda: file.read_bytes() if file.is_file() else b"")):
+        with np.load(io.BytesIO(there)) as saved:
             return dict(saved)
     found = compute()
-    if file:
+    if file and first():
         with replacing(file) as path, path.open("wb") as out:
             np.savez(out, allow_pickle=False, **found)
     return found

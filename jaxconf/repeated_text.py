@@ -25,6 +25,7 @@ from jaxconf.costs import Costs
 from jaxconf.doses import doses_of
 from jaxconf.measure import made_with, shape_facts, with_target
 from jaxconf.memory import MEMORY
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, final_norm_name, forward
 from jaxconf.models.errors import InputError
@@ -108,7 +109,7 @@ def induction(
     tokens = repeated(np.asarray(text, np.int32), bos)
     k = null_space_size(config.d_model, k)
     seen_by, values = readout(config, lm.params), spectrum(config, lm.params)
-    rho_last = rho(np.asarray(seen_by.w_out), values, k)
+    rho_last = rho(fetched(seen_by.w_out), values, k)
     chosen = check_set(config, neurons or [(last, int(n)) for n in np.argsort(-rho_last)[: min(CANDIDATES, config.d_mlp)]], controls)
     layers = tuple(sorted({layer for layer, _ in chosen} | {last}))
     drawn = random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))
@@ -279,7 +280,7 @@ def _look(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory
     totals: Any = None
     for rows, real in groups(lm, tokens.shape, memory):
         sums = _observed(lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers)
-        found = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+        found = jax.tree.map(lambda x: x.astype(np.float64), fetched(sums))
         totals = found if totals is None else jax.tree.map(np.add, totals, found)
         progress("repeated text", (rows[-1] + 1) * tokens.shape[1], tokens.size)
     seen: _Seen = jax.tree.map(lambda x: x / len(tokens), totals)
@@ -290,7 +291,7 @@ def _look(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory
 def _neuron_rows(
     lm: LanguageModel, layer: int, seen_by: Readout, values: Spectrum, seen: _Seen, first: np.ndarray, second: np.ndarray, k: int
 ) -> pd.DataFrame:
-    config, w_out = lm.config, np.asarray(seen_by.w_out)
+    config, w_out = lm.config, fetched(seen_by.w_out)
     before, after = (seen.activations[layer][half].mean(0) for half in (first, second))
     norm = np.linalg.norm(w_out, axis=1)
     return pd.DataFrame(
@@ -325,7 +326,7 @@ def _scores(lm: LanguageModel, tokens: np.ndarray, memory: int, progress: Progre
     total = np.zeros((lm.config.n_layers, lm.config.n_heads))
     for begin in range(0, len(tokens), size):
         group = tokens[begin : begin + size]
-        total += len(group) * np.asarray(head_scores(lm.config, lm.params, lm.over_data(group)), np.float64)
+        total += len(group) * fetched(head_scores(lm.config, lm.params, lm.over_data(group))).astype(np.float64)
         progress("induction heads", (begin + len(group)) * T, tokens.size)
     return total / len(tokens)
 
@@ -370,9 +371,9 @@ def _at_bos(
     for rows, real in groups(lm, tokens.shape, memory):
         parts = []
         for some in chunks(lm, len(masks), (len(rows), tokens.shape[1]), memory):
-            entropy, loss, h = _bos_ablated(config, layers, lm.params, lm.over_data(tokens[rows]), masks[some])
-            own = np.stack([np.asarray(h[layer][:, :, :, n])[:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen], -1)
-            parts.append((np.asarray(entropy, np.float64), np.asarray(loss, np.float64), own))
+            entropy, loss, h = fetched(_bos_ablated(config, layers, lm.params, lm.over_data(tokens[rows]), masks[some]))
+            own = np.stack([h[layer][:, :, :, n][:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen], -1)
+            parts.append((entropy.astype(np.float64), loss.astype(np.float64), own))
         entropy, loss, own = joined(parts, len(masks))
         for name, x in (("entropy", entropy), ("loss", loss)):
             sums[name].append((x[1:] - x[:1])[:, real][:, :, repeat].sum(-1).T)

@@ -18,6 +18,7 @@ from jaxconf.analysis.ablation import Ablation, ablated
 from jaxconf.analysis.effects import METRICS, Position, metrics
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import Frozen, Unablated, entering, rerun, unablated
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel
@@ -66,8 +67,8 @@ def rerun_parts(
             chosen = {layer: sets[layer][some] for layer in layers}
             resid, follows, before, values = entered()
             change = metrics(compiled_rerun(config, lm.params, freq, resid, follows, before, values, chosen))  # c s t
-            sums = {name: np.asarray(jnp.where(mask, value, 0).sum(-1)).T[real, : count - some[0]] for name, value in change.items()}
-            return sums | {name: np.asarray(getattr(before.figures, name))[mask] for name in Position._fields}
+            sums = {name: fetched(jnp.where(mask, value, 0).sum(-1)).T[real, : count - some[0]] for name, value in change.items()}
+            return sums | {name: fetched(getattr(before.figures, name))[mask] for name in Position._fields}
 
         parts = []
         for some in chunks(lm, count, batch.shape, memory):
@@ -110,12 +111,11 @@ def token_effects(
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
         resid, h, before = compiled_entry(config, (layer,), lm.params, freq, batch, target, frozen)
         values = {layer: ablated(ablation, h[layer], mean32, ablation_value)}
-        loss, entropy, reciprocal = (
-            np.asarray(x)[0, position] for x in (before.figures.loss, before.figures.entropy, 1 / before.figures.rank)
-        )
+        loss, entropy, reciprocal, own = fetched((before.figures.loss, before.figures.entropy, 1 / before.figures.rank, h[layer]))
+        loss, entropy, reciprocal = (x[0, position] for x in (loss, entropy, reciprocal))
         for some in chunks(lm, len(neurons), batch.shape, memory):
             masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}
-            change = jax.device_get(compiled_rerun(config, lm.params, freq, resid, target, before, values, masks))
+            change = fetched(compiled_rerun(config, lm.params, freq, resid, target, before, values, masks))
             for at, neuron in enumerate(neurons[some[0] : some[-1] + 1]):
                 moved = {name: value[at, 0, position] for name, value in change._asdict().items()}
                 columns = {
@@ -124,7 +124,7 @@ def token_effects(
                     "position": position,
                     "token": batch[0, position],
                     "target": target[0, position],
-                    "activation": np.asarray(h[layer][0, position, neuron]),
+                    "activation": own[0, position, neuron],
                     "loss": loss,
                     "loss_ablated": loss + moved["loss"],
                     "loss_ablated_ln_frozen": loss + moved["loss_ln_frozen"],
@@ -174,7 +174,7 @@ def chunks(lm: LanguageModel, count: int, shape: tuple[int, ...], memory: int) -
 
 def joined(parts: list[Any], count: int) -> Any:
     """What the chunks found, along the sets' axis, without the repeated ones."""
-    return jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x])[:count], *parts)
+    return jax.tree.map(lambda *x: np.concatenate(fetched(x))[:count], *parts)
 
 
 def one_by_one(config: DecoderConfig) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxconf.hosts import first, told
 from jaxconf.models.errors import InputError
 from jaxconf.table import PER_TOKEN, SETS, NeuronTable
 
@@ -25,13 +26,18 @@ EXTRA = {SETS, PER_TOKEN, "figure_4.png", "figure_4_passages.png"}  # files that
 @contextlib.contextmanager
 def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
     """`writable`, for a folder that must not hold `mark`, the file that makes it a result, unless `force` is given."""
-    try:
-        if (folder / mark).is_dir():
-            raise InputError(f"{folder / mark} is a folder; give another --out")
-        if (folder / mark).exists() and not force:
-            raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+
+    def check() -> bytes:
+        try:
+            if (folder / mark).is_dir():
+                raise InputError(f"{folder / mark} is a folder; give another --out")
+            if (folder / mark).exists() and not force:
+                raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+        return b""
+
+    told(check)
     with writable(folder):
         yield
 
@@ -42,17 +48,21 @@ def writable(folder: Path) -> Iterator[None]:
 
     Raises InputError if it cannot be written.
     """
-    try:
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+
+    def make() -> bytes:
+        try:
+            made = not folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return b"made" if made else b""
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+
+    made = told(make)
     try:
         yield
     finally:
-        if made and not any(folder.iterdir()):
+        if made and first() and not any(folder.iterdir()):
             folder.rmdir()
 
 

@@ -3,6 +3,7 @@
 S windows of `length` tokens; V the model's vocabulary. Documents are streamed: memory does not grow with the corpus.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 
+from jaxconf.hosts import shared_work
 from jaxconf.models.errors import InputError
 from jaxconf.models.hub import hub_errors
 from jaxconf.models.tokenizer import Tokenizer
@@ -80,10 +82,15 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     stream = [np.array([], np.int32)]
     found = 0
     pieces = _pieces(documents)
-    # A token is seldom less than a character: a batch of as many characters as tokens are missing reads no document too many.
-    while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
-        stream.append(_encode_pieces(batch, tokenizer))
-        found += len(stream[-1])
+
+    def batches() -> Iterator[list[tuple[str, bool]]]:
+        # A token is seldom less than a character: a batch of as many characters as tokens are missing reads no document too many.
+        while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
+            yield batch
+
+    for ids in shared_work(batches(), functools.partial(_encode_pieces, tokenizer=tokenizer)):
+        stream.append(ids)
+        found += len(ids)
 
     n_windows = min(found, wanted) // body
     if n_windows == 0:
@@ -129,8 +136,8 @@ def count_tokens(
     counts = np.zeros(vocab_size, np.int64)
     total = 0
     pieces = _pieces(documents)
-    while batch := _batch(pieces, BATCH_CHARACTERS):
-        ids = np.concatenate(tokenizer.encode_batch([text for text, _ in batch]))
+    batches = iter(lambda: _batch(pieces, BATCH_CHARACTERS), [])
+    for ids in shared_work(batches, lambda batch: np.concatenate(tokenizer.encode_batch([text for text, _ in batch]))):
         if ids.max(initial=-1) >= vocab_size:
             raise InputError(
                 f"The tokenizer gives the id {ids.max()}, outside the vocabulary of {vocab_size}; use the model's own tokenizer."
