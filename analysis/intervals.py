@@ -25,11 +25,7 @@ def bootstrap(
     keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), the mediated share 1 − part/whole of two of the metrics
     (see `share`). With `draws` 0, or fewer than two sequences that have kept positions, the intervals are NaN.
     """
-    rng = np.random.default_rng(seed)
-    if np.count_nonzero(counts) < 2:
-        draws = 0
-    weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=draws).astype(np.float32)  # r s
-    weights = weights[weights @ counts > 0]
+    weights = resamples(counts, draws, seed)
     totals = (weights @ counts).astype(np.float32)[:, None]
 
     begin = 0
@@ -54,6 +50,16 @@ def bootstrap(
     for name, (of, all_of_it) in shares.items():
         result[name] = interval(share(estimates[of], estimates[all_of_it]), share(resampled[of], resampled[all_of_it]))
     return result
+
+
+def resamples(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """How often each sequence is drawn in each resample, float32 [r s]: `draws` resamples but for those without kept positions, and none where
+    fewer than two sequences have such positions. `counts` [s]: how many each keeps."""
+    if np.count_nonzero(counts) < 2:
+        draws = 0
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=draws).astype(np.float32)
+    return weights[weights @ counts > 0]
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

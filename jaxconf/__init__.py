@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxconf.comparison import compare_models
     from jaxconf.emergence import Emergence
     from jaxconf.measure import analyze, weight_statistics
     from jaxconf.mesh import make_mesh
@@ -47,6 +48,7 @@ _HOMES = {
     "TrainConfig": "jaxconf.train_config",
     "ablate_sets": "jaxconf.sets",
     "analyze": "jaxconf.measure",
+    "compare_models": "jaxconf.comparison",
     "count_tokens": "jaxconf.text",
     "documents": "jaxconf.text",
     "induction": "jaxconf.repeated_text",
@@ -79,6 +81,7 @@ __all__ = [
     "TrainConfig",
     "ablate_sets",
     "analyze",
+    "compare_models",
     "count_tokens",
     "documents",
     "induction",

@@ -126,6 +126,35 @@ class Induction:
 
 
 @dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare a model with what further training made of it: entropy-neuron candidates, effects and calibration, with tables, figures and a page."""
+
+    base: Model
+    """a folder in Hugging Face layout, a hub id such as openai-community/gpt2, or "bundled", the small model that comes along"""
+    tuned: tyro.conf.Positional[tuple[str, ...]]
+    """one or more models that were trained on from it, each compared with it"""
+    data: str = "stdlib"
+    """text, as for `jaxconf analyze`"""
+    tokens: int = 16384
+    """how many tokens of it to run the models on; a model with another tokenizer is compared by its weights alone"""
+    out: Path | None = None
+    """the folder; runs/BASE by default, beside what `jaxconf analyze` writes there"""
+    force: bool = False
+    """replace what an earlier such command left in the folder"""
+    k: int | None = None
+    """size of the unembedding's effective null space; 1% of the width by default"""
+    bootstrap_draws: int = 1000
+    """resamples of the windows behind each interval"""
+    seed: int = 0
+    memory: str = "4GB"
+    """what positions and neurons that are worked on together may take on a device, beside the weights and the folded unembedding"""
+    mesh: str | None = None
+    """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
+    profile: Path | None = None
+    """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Unigram:
     """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer per token id."""
 
@@ -248,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands: Any = (
             Annotated[Analyze, tyro.conf.subcommand("analyze")]
             | Annotated[Induction, tyro.conf.subcommand("induction")]
+            | Annotated[Compare, tyro.conf.subcommand("compare")]
             | Annotated[Unigram, tyro.conf.subcommand("unigram")]
             | Annotated[Train, train]
             | Annotated[Track, tyro.conf.subcommand("track")]
@@ -262,6 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run: dict[type, Callable[[Any], None]] = {
             Analyze: _analyze,
             Induction: _induction,
+            Compare: _compare,
             Unigram: _unigram,
             Train: _train,
             Track: _track,
@@ -473,6 +504,64 @@ NATURAL_TOKENS = 2**18
 def _text_ids(lm: Any) -> list[int]:
     """Tokens that may be drawn at random: all that are text."""
     return sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
+
+
+def _compare(command: Compare) -> None:
+    from rich.console import Console
+
+    from jaxconf.comparison import check_same_shape, compare_models
+    from jaxconf.comparison_figures import paragraphs
+    from jaxconf.costs import traced
+    from jaxconf.measure import check_options
+    from jaxconf.models.families import config_from_hf
+    from jaxconf.models.language_model import find, read_config
+    from jaxconf.placement import load_placed
+    from jaxconf.progress import progress as progress_line
+    from jaxconf.run import BUNDLED, COMPARISON, claim, save_comparison
+    from jaxconf.text import documents, windows
+
+    if command.tokens < 1:
+        raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
+    if not command.tuned:
+        raise InputError("there is no model to compare with; give at least one that was trained on from the base model")
+    memory = _bytes(command.memory)
+    out = command.out or Path("runs") / Path(command.base).resolve().name
+    partial = out / f"{PARTIAL}-compare"
+    console = Console()
+    with claim(out, COMPARISON, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+
+        def config_of(model: str) -> Any:
+            return config_from_hf(read_config(find(str(BUNDLED) if model == "bundled" else model, weights=False)[0]))
+
+        def load(model: str) -> Any:
+            progress(f"{model}: loading", 0, 0)
+            lm = load_placed(model, None, command.mesh, functools.partial(console.print, highlight=False))
+            return dataclasses.replace(lm, name=model)
+
+        configs = [config_of(model) for model in (command.base, *command.tuned)]
+        for model, config in zip(command.tuned, configs[1:], strict=True):  # before the weights, which can take minutes
+            check_same_shape(configs[0], config, model)
+        check_options(configs[0], "last", command.k, "auto", 1e-4, command.bootstrap_draws, command.seed)
+        base = load(command.base)
+        progress("reading text", 0, 0)
+        found = compare_models(
+            base,
+            map(load, command.tuned),
+            windows(documents(command.data), base.tokenizer, command.tokens, min(256, *(config.n_positions for config in configs))),
+            k=command.k,
+            bootstrap_draws=command.bootstrap_draws,
+            seed=command.seed,
+            memory=memory,
+            facts={"data": command.data},
+            partial=partial,
+            progress=progress,
+        )
+        progress("figures and page", 0, 0)
+        save_comparison(found, out)
+        shutil.rmtree(partial, ignore_errors=True)
+    for paragraph in paragraphs(found):
+        console.print(paragraph, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"\nPage: {out / 'comparison.html'}", soft_wrap=True, highlight=False)
 
 
 def _unigram(command: Unigram) -> None:

@@ -5,14 +5,13 @@ Letters: b sequence, t position, v vocabulary, c set of neurons, p position wher
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.calibration import expected_calibration_error
+from jaxconf.analysis.calibration import Predicted, expected_calibration_error, predicted
 from jaxconf.analysis.rerun import entering
 from jaxconf.analysis.temperature import Change, Unchanged, best_temperature, change, unchanged
 from jaxconf.mesh import fetched
@@ -25,24 +24,6 @@ from jaxconf.reruns import chunks, groups, joined
 from jaxconf.sets import Neurons, masks_of
 
 FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
-
-
-class _Predicted(NamedTuple):
-    """Of each prediction, in nats where that is a unit."""
-
-    loss: jax.Array
-    entropy: jax.Array
-    brier: jax.Array
-    confidence: jax.Array  # the largest probability
-    correct: jax.Array  # whether that token follows
-
-
-def _predicted(lp: jax.Array, target: jax.Array) -> _Predicted:
-    """From log-probabilities [… v]."""
-    P = jnp.exp(lp)
-    own = jnp.take_along_axis(lp, target[..., None], -1)[..., 0]
-    brier = jnp.sum(P * P, -1) - 2 * jnp.exp(own) + 1
-    return _Predicted(-own, -jnp.sum(P * lp, -1), brier, P.max(-1), lp.argmax(-1) == target)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
@@ -66,15 +47,15 @@ def _dosed(
     lp: jax.Array,
     masks: dict[int, jax.Array],
     factor: jax.Array,
-) -> tuple[_Predicted, Change]:
+) -> tuple[Predicted, Change]:
     """Predictions [c b t] with the activations of each set multiplied, and how far they are from the unablated log-probabilities."""
 
-    def one(members: dict[int, jax.Array]) -> tuple[_Predicted, Change]:
+    def one(members: dict[int, jax.Array]) -> tuple[Predicted, Change]:
         edits = {f"blocks.{layer}.mlp.hook_post": Ablate(members[layer], factor * value) for layer, value in h.items()}
         logits = forward(config, params, resid, edits=edits, start_at_layer=min(h)).logits
         assert logits is not None
         after = jax.nn.log_softmax(logits)
-        return _predicted(after, target), change(lp, after)
+        return predicted(after, target), change(lp, after)
 
     return jax.vmap(one)(masks)
 
@@ -85,7 +66,7 @@ def doses_of(
     """A row per set and factor, over the positions where `mask`, bool [b t], is true."""
     config, masks = lm.config, masks_of(lm.config, list(sets.values()))
     before: list[Unchanged] = []
-    after: dict[float, list[tuple[_Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
+    after: dict[float, list[tuple[Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
     for group, real in groups(lm, tokens.shape, memory):
         where = mask[group] & real[:, None]
         resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, lm.over_data(tokens[group]))
@@ -102,9 +83,9 @@ def doses_of(
     base = jax.tree.map(lambda *x: np.concatenate(x), *before)
     rows = []
     for factor, parts in after.items():
-        predicted, changed = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
+        predictions, changed = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
         for at, name in enumerate(sets):
-            of = _Predicted(*(x[at] for x in predicted))
+            of = Predicted(*(x[at] for x in predictions))
             temperature, explained = best_temperature(base, Change(*(x[at] for x in changed)))
             rows.append(
                 {

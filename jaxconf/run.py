@@ -16,10 +16,12 @@ from jaxconf.models.errors import InputError
 from jaxconf.table import PER_TOKEN, SETS, NeuronTable
 
 if TYPE_CHECKING:
+    from jaxconf.comparison import Comparison
     from jaxconf.repeated_text import Induction
 
 BUNDLED = Path(__file__).parent / "bundled"
 INDUCTION = "induction.json"
+COMPARISON = "comparison.json"
 EXTRA = {SETS, PER_TOKEN, "figure_4.png", "figure_4_passages.png"}  # files that a run has if it was asked for them
 
 
@@ -116,6 +118,24 @@ def save_induction(found: "Induction", folder: Path) -> None:
     if not natural:
         for file in folder.glob("induction_natural*"):  # of a run that stood here before
             file.unlink()
+
+
+def save_comparison(found: "Comparison", folder: Path) -> None:
+    """Write comparison_….parquet for each table, comparison.json (the facts and what they show), the figures and comparison.html, as `save_run`
+    does.
+    """
+    from jaxconf.comparison_figures import paragraphs, save_comparison_figures
+    from jaxconf.report.comparison import write_comparison_report
+
+    tables = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "facts"}
+    with _staging(folder) as staging:
+        for name, frame in tables.items():
+            frame.to_parquet(staging / f"comparison_{name}.parquet", index=False)
+        (staging / COMPARISON).write_text(json.dumps({"verdict": paragraphs(found), **found.facts}, indent=1) + "\n")
+        figures = save_comparison_figures(found, staging)
+        write_comparison_report(found, figures, staging)
+    for file in set(folder.glob("comparison_*.png")) - {folder / figure.name for figure in figures}:  # of a run that stood here before
+        file.unlink()
 
 
 @contextlib.contextmanager

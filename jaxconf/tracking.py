@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconf import __version__, emergence
-from jaxconf.analysis.calibration import expected_calibration_error
+from jaxconf.analysis.calibration import expected_calibration_error, predicted
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
@@ -80,11 +80,8 @@ def measure_predictions(config: DecoderConfig, params: Params, tokens: np.ndarra
 def _predictions(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, ...]:
     """Loss, entropy, probability of the most likely token, and whether it follows, of the next-token predictions of windows [s t]: [s t-1] each."""
     logits: Any = forward(config, params, tokens[:, :-1]).logits
-    log_p = jax.nn.log_softmax(logits)
-    target = tokens[:, 1:]
-    loss = -jnp.take_along_axis(log_p, target[..., None], -1)[..., 0]
-    entropy = -(jnp.exp(log_p) * log_p).sum(-1)
-    return loss, entropy, jnp.exp(log_p.max(-1)), (log_p.argmax(-1) == target).astype(jnp.float32)
+    of = predicted(jax.nn.log_softmax(logits), tokens[:, 1:])
+    return of.loss, of.entropy, of.confidence, of.correct.astype(jnp.float32)
 
 
 class Tracker:
