@@ -239,6 +239,8 @@ def _changes(base: pd.DataFrame, matched: pd.DataFrame, measures: tuple[str, ...
     chosen = np.flatnonzero(base["is_candidate"])
     heavy = np.flatnonzero(large(base["w_norm"].to_numpy(), SHARE))
     random = rng.permuted(np.tile(heavy, (CONTROLS, 1)), axis=1)[:, : len(chosen)]
+    if len(chosen) == len(heavy):  # nothing to choose from
+        random = random[:0]
     for name in measures:
         both = pd.DataFrame({"base": base[name].to_numpy(float), "tuned": matched[name].to_numpy(float)})
         both[both.isna().any(axis=1)] = np.nan  # a neuron without a mediated share in one model has no change of it

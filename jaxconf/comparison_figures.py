@@ -217,9 +217,11 @@ def _of_model(found: Comparison, tuned: str) -> list[str]:
         for what, row in ((what, changes.loc[name]) for name, what in words.items())
     ]
     beyond = [what for name, what in words.items() if _outside(changes.loc[name])]
+    verdict = "no more than chance explains" if changes.loc[list(words), "random_lo"].notna().all() else "beside nothing to compare with"
+    if beyond:
+        verdict = f"more than chance explains for {' and '.join(beyond)}"
     said.append(
-        f"Means over {base}'s candidates, in brackets the 95% range of the change of as many random neurons with a large norm: {'; '.join(told)}: "
-        + (f"more than chance explains for {' and '.join(beyond)}." if beyond else "no more than chance explains.")
+        f"Means over {base}'s candidates, in brackets the 95% range of the change of as many random neurons with a large norm: {'; '.join(told)}: {verdict}."
     )
     if not run:
         return [*said, "Its tokenizer is not the same, so only the weights are compared: no effects and no calibration on the same tokens."]
