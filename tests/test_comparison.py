@@ -9,7 +9,7 @@ import itertools
 import json
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -446,19 +446,28 @@ def test_tokenizers_are_told_apart_by_what_they_give(models: dict[str, Path], tm
     assert same_tokens(base, same, tokens)
     assert base.config.vocab_size == other.config.vocab_size
     assert not same_tokens(base, other, tokens)
-    renamed = tmp_path / "renamed"  # one token that the text has stands for another
-    shutil.copytree(models["base"], renamed)
-    read = json.loads((renamed / "tokenizer.json").read_text())
-    vocabulary = read["model"]["vocab"]
-    vocabulary["x"], vocabulary["~"] = vocabulary["~"], vocabulary["x"]
-    (renamed / "tokenizer.json").write_text(json.dumps(read))
-    assert not same_tokens(base, load(renamed), tokens)
-    more = tmp_path / "more"  # a token that post-training added, and the text does not have
-    shutil.copytree(models["base"], more)
-    read = json.loads((more / "tokenizer.json").read_text())
-    read["added_tokens"].append({**read["added_tokens"][0], "id": 260, "content": "<|user|>"})
-    (more / "tokenizer.json").write_text(json.dumps(read))
-    assert same_tokens(base, load(more), tokens)
+
+    def changed(name: str, change: Callable[[dict[str, Any]], Any]) -> LanguageModel:
+        shutil.copytree(models["base"], tmp_path / name)
+        read = json.loads((tmp_path / name / "tokenizer.json").read_text())
+        change(read)
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(read))
+        return load(tmp_path / name)
+
+    assert not same_tokens(base, changed("split", lambda read: read["model"].update(merges=[])), tokens)
+
+    def rename(read: dict[str, Any]) -> None:  # what each window begins with
+        read["model"]["vocab"]["<|start|>"] = read["model"]["vocab"].pop("<|endoftext|>")
+        read["added_tokens"][0]["content"] = "<|start|>"
+
+    renamed = changed("renamed", rename)
+    named = json.loads((tmp_path / "renamed" / "tokenizer_config.json").read_text()) | {"bos_token": "<|start|>", "eos_token": "<|start|>"}
+    (tmp_path / "renamed" / "tokenizer_config.json").write_text(json.dumps(named))
+    assert not same_tokens(base, renamed, tokens)
+    # A token that post-training added, and the text does not have.
+    more = changed("more", lambda read: read["added_tokens"].append({**read["added_tokens"][0], "id": 260, "content": "<|user|>"}))
+    assert more.tokenizer.vocab_size == 261
+    assert same_tokens(base, more, tokens)
     bare = dataclasses.replace(base, folder=tmp_path)
     assert not same_tokens(base, bare, tokens)
     assert same_tokens(bare, dataclasses.replace(same, folder=tmp_path), tokens)
