@@ -82,7 +82,7 @@ def one_to_one(cosines: np.ndarray) -> np.ndarray:
     """For each neuron of the first model one of the second, int [n], each taken once, so that the sum of the cosines [n n] is as large as can be.
 
     An assignment by shortest augmenting paths on the host, in a float64 copy of the matrix: 1 GB for 11,008 neurons. Its time is O(n³) at
-    worst, and far less where most neurons have a clear counterpart.
+    worst, and far less where most neurons have a clear counterpart (docs/companions.md).
     """
     return scipy.optimize.linear_sum_assignment(cosines, maximize=True)[1]
 

@@ -432,7 +432,7 @@ def test_a_model_of_another_shape_is_refused_before_it_is_loaded(
 ) -> None:
     """Its weights would not even fit its config.json."""
     arguments = ("--data", models["text"], "--out", tmp_path / "run")
-    said = refusal(capsys, "compare", models["base"], models["tuned"], models["wide"], *arguments)
+    said = refusal(capsys, "compare", models["base"], models["wide"], models["tuned"], *arguments)
     assert "2 layers of 600 neurons at width 128" in said
     assert "no folder" in refusal(capsys, "compare", models["base"], tmp_path / "nowhere", *arguments)
     assert "at least one" in refusal(capsys, "compare", models["base"], *arguments)
