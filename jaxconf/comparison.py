@@ -5,6 +5,7 @@ Letters: n neuron of the last layer, s window, t position in it, d width.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -97,10 +98,12 @@ def compare_models(
     """
     costs = Costs()
     check_runnable(base.params)
+    if seed < 0 or bootstrap_draws < 0:
+        raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
+    k = null_space_size(base.config.d_model, k)
     tokens = np.asarray(tokens, np.int32)
     kept = with_target(tokens, kept_positions(tokens, base.special_ids))
     N = base.config.d_mlp
-    k = null_space_size(base.config.d_model, k)
     resampled = resamples(kept.sum(1), bootstrap_draws, seed)
 
     def statistics(lm: LanguageModel, name: str, run: bool) -> pd.DataFrame:
@@ -180,7 +183,10 @@ def compare_models(
 
 def check_same_shape(base: DecoderConfig, tuned: DecoderConfig, name: str) -> None:
     """Raises InputError unless the tuned model has as many layers, as many neurons in each and the same width."""
-    shapes = [f"{config.n_layers} layers of {config.d_mlp:,} neurons at width {config.d_model:,}" for config in (tuned, base)]
+    shapes = [
+        f"{config.n_layers} layer{'s' * (config.n_layers > 1)} of {config.d_mlp:,} neurons at width {config.d_model:,}"
+        for config in (tuned, base)
+    ]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"{name} has {shapes[0]} and the base model {shapes[1]}; compare a model with one that was trained on from it, which has its shape"
@@ -205,11 +211,13 @@ def same_tokens(base: LanguageModel, tuned: LanguageModel, tokens: np.ndarray) -
 
 def _with_names(base: LanguageModel, tuned: Iterable[LanguageModel]) -> Iterator[tuple[str, LanguageModel]]:
     """Each tuned model with a name that no other has."""
-    seen = {base.name: 1}
+    taken = {base.name}
     for lm in tuned:
-        seen[lm.name] = seen.get(lm.name, 0) + 1
-        yield lm.name if seen[lm.name] == 1 else f"{lm.name} ({seen[lm.name]})", lm
-        del lm
+        numbered = (f"{lm.name} ({number})" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([lm.name], numbered) if name not in taken)
+        taken.add(name)
+        yield name, lm
+        del lm, numbered
 
 
 def _named(progress: Progress, name: str) -> Progress:

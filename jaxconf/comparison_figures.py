@@ -217,7 +217,9 @@ def _of_model(found: Comparison, tuned: str) -> list[str]:
         for what, row in ((what, changes.loc[name]) for name, what in words.items())
     ]
     beyond = [what for name, what in words.items() if _outside(changes.loc[name])]
-    verdict = "no more than chance explains" if changes.loc[list(words), "random_lo"].notna().all() else "beside nothing to compare with"
+    verdict = (
+        "no more than chance explains" if changes.loc[list(words), "random_lo"].notna().all() else "with no others to compare them with"
+    )
     if beyond:
         verdict = f"more than chance explains for {' and '.join(beyond)}"
     said.append(

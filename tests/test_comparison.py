@@ -377,6 +377,8 @@ def test_mistakes_are_refused(compared: Compared) -> None:
     said = check_error(lambda: compare_models(lm, [random_model("layer")], tokens), "2 layers of 48 neurons", "2 layers of 512 neurons")
     check_sentence(said)
     check_sentence(check_error(lambda: compare_models(lm, [], tokens), "at least one"))
+    check_sentence(check_error(lambda: compare_models(lm, [lm], tokens, seed=-1), "0 or more"))
+    check_sentence(check_error(lambda: compare_models(lm, [lm], tokens, k=200), "null-space size"))
 
 
 def test_a_zero_neuron_is_no_candidate_and_has_no_ratio() -> None:
