@@ -209,6 +209,9 @@ def test_shuffled_neurons_are_found_by_their_cosine_and_not_by_their_index(compa
     for name in EFFECTS:  # of neurons that do something
         done = pairs["loss_abs_delta_base"] > 1e-3
         np.testing.assert_allclose(pairs[f"{name}_tuned"][done], pairs[f"{name}_base"][done], rtol=0.02, atol=2e-3)
+    changes = found.changes[found.changes["model"] == "shuffled"].set_index("measure").loc[["w_norm", "logit_var", "ratio", "rho"]]
+    np.testing.assert_allclose(changes["change"], 0, atol=1e-5)
+    np.testing.assert_allclose(changes["correlation"], 1, atol=1e-3)
     np.testing.assert_allclose(found.calibration.query("model == 'shuffled'")["change"], 0, atol=1e-5)
     assert "the IoU is 1." in paragraphs(found)[1]
 
@@ -353,6 +356,9 @@ def test_the_table_equals_what_is_computed_by_hand(models: dict[str, Path], comp
     row = found.overlaps.set_index(["model", "by", "share", "lowest"]).loc[("tuned", "cosine", SHARE, CANDIDATES)]
     assert (row["common"], row["iou"]) == (len(common), len(common) / len(union))
     assert 0 < len(common) < 10
+    chosen = pairs[pairs["is_candidate_base"]]
+    row = found.changes.set_index(["model", "measure"]).loc[("tuned", "rho")]
+    assert row["change"] == pytest.approx((chosen["rho_tuned"] - chosen["rho_base"]).mean())
 
 
 def test_a_tuned_model_is_let_go_before_the_next_is_loaded(compared: Compared) -> None:
