@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
     from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
     from jaxconf.train_run import train
+    from jaxconf.universality import universal
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ _HOMES = {
     "study": "jaxconf.studies",
     "track_revisions": "jaxconf.revisions",
     "train": "jaxconf.train_run",
+    "universal": "jaxconf.universality",
     "weight_statistics": "jaxconf.measure",
     "windows": "jaxconf.text",
 }
@@ -93,6 +95,7 @@ __all__ = [
     "study",
     "track_revisions",
     "train",
+    "universal",
     "weight_statistics",
     "windows",
 ]

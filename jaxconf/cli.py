@@ -155,6 +155,36 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
+class Universal:
+    """Find which neurons of a model recur in others that were trained apart, with tables of every neuron, its families, figures and a page."""
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """two models or more, with one tokenizer: folders, such as those of a study, hub ids, or "bundled"; the first one's neurons are matched"""
+    data: str = "stdlib"
+    """text, as for `jaxconf analyze`"""
+    tokens: int = 65536
+    """how many tokens to correlate activations over, in windows of 256 (or of the shortest context)"""
+    effects: int = 4096
+    """tokens that the effects of ablating neurons of the last layers are measured on, for entropy and frequency neurons; 0 for none"""
+    min_excess: float = 0.5
+    """universal neurons: how much more the best match must correlate than the best of the randomly rotated layers"""
+    out: Path | None = None
+    """the folder; runs/MODEL by default, MODEL being the first"""
+    force: bool = False
+    """replace what an earlier such command left in the folder"""
+    k: int | None = None
+    """size of the unembedding's effective null space; 1% of the width by default"""
+    seed: int = 0
+    """of the rotations and random directions"""
+    memory: str = "4GB"
+    """what sums of products, and windows that are worked on together, may take on a device, beside the weights"""
+    mesh: str | None = None
+    """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
+    profile: Path | None = None
+    """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Unigram:
     """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer per token id."""
 
@@ -278,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Annotated[Analyze, tyro.conf.subcommand("analyze")]
             | Annotated[Induction, tyro.conf.subcommand("induction")]
             | Annotated[Compare, tyro.conf.subcommand("compare")]
+            | Annotated[Universal, tyro.conf.subcommand("universal")]
             | Annotated[Unigram, tyro.conf.subcommand("unigram")]
             | Annotated[Train, train]
             | Annotated[Track, tyro.conf.subcommand("track")]
@@ -293,6 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Analyze: _analyze,
             Induction: _induction,
             Compare: _compare,
+            Universal: _universal,
             Unigram: _unigram,
             Train: _train,
             Track: _track,
@@ -562,6 +594,51 @@ def _compare(command: Compare) -> None:
     for paragraph in paragraphs(found):
         console.print(paragraph, soft_wrap=True, highlight=False, markup=False)
     console.print(f"\nPage: {out / 'comparison.html'}", soft_wrap=True, highlight=False)
+
+
+def _universal(command: Universal) -> None:
+    from rich.console import Console
+
+    from jaxconf.costs import traced
+    from jaxconf.placement import load_placed
+    from jaxconf.progress import progress as progress_line
+    from jaxconf.run import UNIVERSAL, claim, save_universal
+    from jaxconf.text import documents, windows
+    from jaxconf.universal_figures import sentences
+    from jaxconf.universality import FamilyRules, check_models, check_options, universal
+
+    if len(command.models) < 2:
+        raise InputError("give two models or more, the first of which is compared with the others")
+    if command.tokens < 1:
+        raise InputError(f"--tokens is {command.tokens}; give how many tokens to correlate activations over")
+    rules, memory = FamilyRules(command.min_excess), _bytes(command.memory)
+    check_options(command.effects, rules, command.seed)
+    out = command.out or Path("runs") / Path(command.models[0]).resolve().name
+    console = Console()
+    with claim(out, UNIVERSAL, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+        lms: list[Any] = []
+        for model in command.models:
+            progress("loading the models", len(lms), len(command.models))
+            lms.append(load_placed(model, None, command.mesh, functools.partial(console.print, highlight=False)))
+        check_models(lms)
+        progress("reading text", 0, 0)
+        length = min(256, *(lm.config.n_positions for lm in lms))
+        found = universal(
+            lms,
+            windows(documents(command.data), lms[0].tokenizer, command.tokens, length),
+            effects=command.effects,
+            rules=rules,
+            k=command.k,
+            seed=command.seed,
+            memory=memory,
+            facts={"model": command.models[0], "models": list(command.models), "data": command.data},
+            progress=progress,
+        )
+        progress("figures and page", 0, 0)
+        save_universal(found, out)
+    for sentence in sentences(found):
+        console.print(sentence, soft_wrap=True, highlight=False)
+    console.print(f"\nPage: {out / 'universal.html'}", soft_wrap=True, highlight=False)
 
 
 def _unigram(command: Unigram) -> None:

@@ -153,12 +153,12 @@ def of_use(memory: int) -> int:
     return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
 
 
-def groups(lm: LanguageModel, shape: tuple[int, ...], memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def groups(lm: LanguageModel, shape: tuple[int, ...], memory: int, each: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of windows of that shape [s t] those that are run together, all groups of one size, as many on each device, and which of them are not
-    there only to fill the last group.
+    there only to fill the last group. `each`: bytes that a window takes, by default what it takes to ablate a set.
     """
     devices = lm.mesh.shape["data"]
-    size = devices * int(np.clip(of_use(memory) // bytes_of_a_set(lm.config, shape[1]), 1, -(-shape[0] // devices)))
+    size = devices * int(np.clip(of_use(memory) // (each or bytes_of_a_set(lm.config, shape[1])), 1, -(-shape[0] // devices)))
     for begin in range(0, shape[0], size):
         rows = np.arange(begin, begin + size)
         yield np.minimum(rows, shape[0] - 1), rows < shape[0]

@@ -18,10 +18,12 @@ from jaxconf.table import PER_TOKEN, SETS, NeuronTable
 if TYPE_CHECKING:
     from jaxconf.comparison import Comparison
     from jaxconf.repeated_text import Induction
+    from jaxconf.universality import Universality
 
 BUNDLED = Path(__file__).parent / "bundled"
 INDUCTION = "induction.json"
 COMPARISON = "comparison.json"
+UNIVERSAL = "universal.json"
 EXTRA = {SETS, PER_TOKEN, "figure_4.png", "figure_4_passages.png"}  # files that a run has if it was asked for them
 
 
@@ -136,6 +138,21 @@ def save_comparison(found: "Comparison", folder: Path) -> None:
         write_comparison_report(found, figures, staging)
     for file in set(folder.glob("comparison_*.png")) - {folder / figure.name for figure in figures}:  # of a run that stood here before
         file.unlink()
+
+
+def save_universal(found: "Universality", folder: Path) -> None:
+    """Write universal_….parquet for each table, universal.json (the facts and what they show), the figures and universal.html, as `save_run`
+    does.
+    """
+    from jaxconf.report.universal import write_universal_report
+    from jaxconf.universal_figures import save_universal_figures, sentences
+
+    tables = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "facts"}
+    with _staging(folder) as staging:
+        for name, frame in tables.items():
+            frame.to_parquet(staging / f"universal_{name}.parquet", index=False)
+        (staging / UNIVERSAL).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
+        write_universal_report(found, save_universal_figures(found, staging), staging)
 
 
 @contextlib.contextmanager

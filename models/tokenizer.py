@@ -47,6 +47,11 @@ class Tokenizer:
         bos_ids = _special_ids("bos", tokenizer, folder)
         return cls(tokenizer, bos_ids[0] if bos_ids else None, _special_ids("eos", tokenizer, folder))
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token by its name, special ones included, and its id."""
+        return self._tokenizer.get_vocab()
+
     def encode(self, text: str) -> np.ndarray:
         """The ids of `text`, int32 [T], without special tokens."""
         return self.encode_batch([text])[0]

@@ -1,0 +1,147 @@
+"""How alike neurons of two models act: Pearson correlations of their activations over the same tokens, streamed.
+
+Letters: b window, t position, l layer, n neuron; i and n layers and neurons of a block of the first model, j and m those of a block of the
+other; D devices that windows are split over, x what a device holds of them, p neurons of a layer again; k best matches.
+
+The correlations of one block with another are sums of products that stay on the devices; only each neuron's best matches leave them. A layer
+times a random rotation R has the covariances cov·R with the first model's neurons, and the variances of RᵀCR, C being the layer's own
+covariances: so the baseline of rotated layers follows from sums too, and needs no activations of its own.
+
+Source: Gurnee et al. 2024 (arXiv 2401.12181), section 4.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxconf.mesh import sharding
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params, forward
+
+CONSTANT = 1e-6  # of the mean: an activation that varies by less is constant but for float32's rounding
+
+
+class Moments(NamedTuple):
+    """Sums over counted tokens of an activation's distance from a shift; float32."""
+
+    by_position: jax.Array  # l t n: over windows
+    powers: jax.Array  # 3 l n: of the square, cube and fourth power, over windows and positions
+
+
+class Sums(NamedTuple):
+    """Of the activations of two blocks, less what they are centred at, over the counted tokens of each device; float32."""
+
+    cross: jax.Array  # D i n j m: products
+    own: jax.Array  # D j m p: products within a layer of the other model
+    first: jax.Array  # D i n
+    squares: jax.Array  # D i n
+    other: jax.Array  # D j m
+
+
+class Best(NamedTuple):
+    """What each neuron of the first block finds in each layer of the other."""
+
+    correlation: jax.Array  # j i n k: the largest; NaN for a constant neuron
+    neuron: jax.Array  # j i n k: int, whose
+    baseline: jax.Array  # j i n: the largest with the rotated layer
+
+
+def activations(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
+    """What the down projections read, float32 [l b t n], for tokens [b t]."""
+    sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(config.n_layers)]
+    captured = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers).captured
+    return jnp.stack([captured[site].astype(jnp.float32) for site in sites])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def moments(config: DecoderConfig, params: Params, tokens: jax.Array, counted: jax.Array, shift: jax.Array) -> Moments:
+    """`counted`: bool [b t]; `shift` [l n], best near the mean, where the powers lose least to rounding."""
+    distance = jnp.where(counted[..., None], activations(config, params, tokens) - shift[:, None, None], 0)
+    return Moments(distance.sum(1), jnp.stack([jnp.sum(distance**power, (1, 2)) for power in (2, 3, 4)]))
+
+
+def no_sums(mesh: Mesh, i: int, n: int, j: int, m: int) -> Sums:
+    """What `add` begins with; the first block's neurons lie over the mesh's `model`."""
+    D = mesh.shape["data"]
+    shapes = {
+        "cross": (("batch", "layers", "mlp", "layers", "mlp"), (D, i, n, j, m)),
+        "own": (("batch", "layers", "mlp", "mlp"), (D, j, m, m)),
+        "first": (("batch", "layers", "mlp"), (D, i, n)),
+        "squares": (("batch", "layers", "mlp"), (D, i, n)),
+        "other": (("batch", "layers", "mlp"), (D, j, m)),
+    }
+    return Sums(**{name: jnp.zeros(shape, device=sharding(mesh, axes, shape)) for name, (axes, shape) in shapes.items()})
+
+
+@functools.partial(jax.jit, static_argnames=("config", "other_config"), donate_argnames="sums")
+def add(
+    config: DecoderConfig,
+    params: Params,
+    layers: jax.Array,
+    centre: jax.Array,
+    other_config: DecoderConfig,
+    other_params: Params,
+    other_layers: jax.Array,
+    other_centre: jax.Array,
+    tokens: jax.Array,
+    counted: jax.Array,
+    sums: Sums,
+) -> Sums:
+    """`sums` with those of more windows, tokens [b t], of which the positions `counted`, bool [b t], count.
+
+    `layers` int [i] and `other_layers` int [j] are the blocks' layers. `centre` [l n] and `other_centre` [l m] are near the mean activations:
+    nearer than a standard deviation is enough, since what is left of the mean is taken away in `best`.
+    """
+    D = len(sums.first)
+
+    def block(config: DecoderConfig, params: Params, layers: jax.Array, centre: jax.Array) -> jax.Array:
+        h = (activations(config, params, tokens) - centre[:, None, None])[layers]
+        h = jnp.moveaxis(jnp.where(counted[..., None], h, 0), 0, 2)  # b t i n
+        return h.reshape(D, -1, *h.shape[2:])
+
+    a, b = block(config, params, layers, centre), block(other_config, other_params, other_layers, other_centre)
+    with jax.default_matmul_precision("highest"):
+        cross, own = jnp.einsum("Dxin,Dxjm->Dinjm", a, b), jnp.einsum("Dxjm,Dxjp->Djmp", b, b)
+    return Sums(*map(jnp.add, sums, (cross, own, a.sum(1), jnp.square(a).sum(1), b.sum(1))))
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def best(sums: Sums, count: jax.Array, means: jax.Array, other_means: jax.Array, keys: jax.Array, k: int) -> Best:
+    """The largest correlations of each neuron of a block with the neurons of each layer of the other block, and with those layers' rotations.
+
+    `count`: tokens in all. `means` [i n] and `other_means` [j m]: of the activations, to tell constant ones. `keys` [j]: of the rotations. A
+    constant neuron of the other model correlates with none.
+    """
+    total = Sums(*(x.sum(0) for x in sums))
+    first = total.first
+    variance = _variance(total.squares - first**2 / count, count, means)  # i n, times the count
+
+    def layer(of: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        cross, own, other, other_means, key = of
+        covariance = cross - first[..., None] * other / count  # i n m
+        own = own - other[:, None] * other / count
+        other_variance = _variance(jnp.diagonal(own), count, other_means)
+        with jax.default_matmul_precision("highest"):
+            R = jax.random.orthogonal(key, len(own))
+            rotated, rotated_variance = covariance @ R, jnp.sum(R * (own @ R), 0)
+        largest, neuron = jax.lax.top_k(_correlation(covariance, variance, other_variance), k)
+        baseline = _correlation(rotated, variance, jnp.where(rotated_variance > 0, rotated_variance, jnp.nan)).max(-1)
+        return largest, neuron, baseline
+
+    found = jax.lax.map(layer, (jnp.moveaxis(total.cross, 2, 0), total.own, total.other, other_means, keys))
+    constant = jnp.isnan(variance)
+    return Best(jnp.where(constant[..., None], jnp.nan, found[0]), found[1], jnp.where(constant, jnp.nan, found[2]))
+
+
+def _variance(squares: jax.Array, count: jax.Array, means: jax.Array) -> jax.Array:
+    """Sums of squares about the mean, NaN where they are no more than rounding."""
+    return jnp.where(squares > count * (CONSTANT * means) ** 2, squares, jnp.nan)
+
+
+def _correlation(covariance: jax.Array, variance: jax.Array, other_variance: jax.Array) -> jax.Array:
+    """From sums [i n m], [i n] and [m]; −1, less than which there is none, where a variance is NaN."""
+    correlation = covariance * jax.lax.rsqrt(variance)[..., None] * jax.lax.rsqrt(other_variance)
+    return jnp.clip(jnp.where(jnp.isnan(correlation), -1, correlation), -1, 1)

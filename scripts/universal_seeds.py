@@ -1,0 +1,51 @@
+"""Do entropy neurons recur across seeds? Trains tiny models that differ in nothing but the seed, and matches the neurons of one with the others'.
+
+python scripts/universal_seeds.py [--out runs/universal_seeds] [--seeds 3] [--steps 4000]
+
+The text is Python's standard library. Prints the sentences of `jaxconf universal` and, for entropy and null-space neurons, how many are universal
+beside the other neurons; each model in turn is the first. The page of the first one lies in the folder. Training can be stopped and goes on where it
+was when the script is started again.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+import jaxconf
+from jaxconf.run import save_universal
+from jaxconf.studies import MODELS
+from jaxconf.train_config import PRESETS, TrackConfig
+from jaxconf.universal_figures import sentences
+
+# As in scripts/emergence_study.py: many small steps.
+BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, learning_rate=4e-3)
+TRACK = TrackConfig(points=2, effects_every=1, tokens=2048)
+EFFECTS = 4096
+ASKED = ["entropy", "null_space"]
+
+
+def report(step: int, figures: dict[str, float]) -> None:
+    if step % 500 == 0:
+        print(f"step {step}: {figures['loss']:.3f} nats per token", flush=True)
+
+
+def main(out: Path = Path("runs/universal_seeds"), seeds: int = 3, steps: int = 4000, tokens: int = 65536) -> None:
+    config = dataclasses.replace(BASE, steps=steps)
+    table = jaxconf.study(config, {}, seeds, lambda: jaxconf.documents("stdlib"), out, track=TRACK, resume=True, report=report)
+    print(table[["model", "held_out_loss", "above_chance", "entropy_neurons"]].to_string(index=False), flush=True)
+    lms = [jaxconf.load(out / MODELS / name) for name in table["model"]]
+    windows = jaxconf.windows(jaxconf.documents("stdlib"), lms[0].tokenizer, tokens, config.context)
+    rows = []
+    for index, name in enumerate(table["model"]):
+        found = jaxconf.universal([lms[index], *lms[:index], *lms[index + 1 :]], windows, effects=EFFECTS, facts={"data": "stdlib"})
+        if not index:
+            save_universal(found, out)
+            print("", *sentences(found), "", sep="\n", flush=True)
+        rows.append(found.families[found.families["family"].isin(ASKED)].assign(model=name))
+    print(pd.concat(rows).set_index(["model", "family"]).to_string())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
