@@ -40,8 +40,10 @@ PROPERTIES = (
     "activation_kurtosis",
     "position_r2",
 )
+OF_INTEREST = ("entropy", "null_space")
 BY_DEPTH = ("prediction", "suppression", "partition", "null_space")
 MOST_LABELLED = 30  # layers along an axis that are named one by one
+LEAST_BOXED = 10  # universal neurons from which quartiles say something
 SIGNIFICANT = 0.01
 
 
@@ -119,16 +121,13 @@ def universal_properties(found: Universality) -> Figure:
     first = _first(found)
     ranks = first.groupby("layer")[list(PROPERTIES)].rank(pct=True)[first["is_universal"]]
     if len(ranks):
-        values = [ranks[name].dropna().to_numpy() for name in PROPERTIES]
-        axes.boxplot(
-            values,
-            widths=0.6,
-            patch_artist=True,
-            boxprops={"facecolor": (ENTROPY, 0.3), "edgecolor": INK},
-            medianprops={"color": INK},
-            flierprops={"markersize": 2},
-        )
-        axes.set_xticks(range(1, len(PROPERTIES) + 1), PROPERTIES, rotation=45, ha="right")
+        places = np.arange(1, len(PROPERTIES) + 1)
+        aside = np.random.default_rng(0).uniform(-0.2, 0.2, len(ranks))
+        for place, name in zip(places, PROPERTIES, strict=True):
+            axes.scatter(place + aside, ranks[name], s=9, color=ENTROPY, alpha=0.6, linewidths=0)
+        if len(ranks) >= LEAST_BOXED:
+            axes.boxplot([ranks[name].dropna().to_numpy() for name in PROPERTIES], widths=0.6, showfliers=False, medianprops={"color": INK})
+        axes.set_xticks(places, PROPERTIES, rotation=45, ha="right")
         axes.axhline(0.5, color=QUIET, linewidth=0.9, linestyle="--")
     else:
         say(axes, "no neuron is universal")
@@ -147,7 +146,7 @@ def universal_families(found: Universality) -> Figure:
     for axes, own, others in ((left, "share", "share_of_others"), (right, "recurs", "recurs_of_others")):
         axes.barh(y - 0.2, found.families[own], height=0.36, color=ENTROPY)
         axes.barh(y + 0.2, found.families[others], height=0.36, color=NORMAL)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(0, 1.1 * max(0.01, found.families[[own, others]].max().max()))
         axes.invert_yaxis()
     left.set_yticks(y, [f"{row['family']} ({row['neurons']:,})" for row in found.families.to_dict("records")])
     right.set_yticks(y, [""] * len(y))
@@ -229,25 +228,12 @@ def sentences(found: Universality) -> list[str]:
     if constant:
         said.append(f"{constant:,} neurons are constant on this text and have no match.")
     families = found.families.set_index("family")
-    apart = families[(families["p"] < SIGNIFICANT)].sort_values("p")
+    apart = families.drop(index=list(OF_INTEREST), errors="ignore")
+    apart = apart[apart["p"] < SIGNIFICANT].sort_values("p")
     for family, row in apart.iterrows():
         more = "more" if row["share"] > row["share_of_others"] else "less"
-        said.append(f"{_words(str(family))} are universal {more} often than others: {_shares(row)}.")
-    if universal and apart.empty:
-        said.append(f"No family is universal more or less often than other neurons are, at p < {SIGNIFICANT:g} (Fisher's exact test).")
-    for family in ("entropy", "null_space"):
-        if family not in families.index:
-            said.append("Entropy neurons by their effects were not looked for (--effects 0).")
-        elif not families["neurons"][family]:
-            said.append(f"The first model has no {_words(family).lower()}.")
-        elif family not in apart.index:
-            said.append(f"Of the {_words(family).lower()}, {_shares(families.loc[family])}.")
-        if family in families.index and families["neurons"][family]:
-            row = families.loc[family]
-            said.append(
-                f"The best match of {'an entropy' if family == 'entropy' else 'a null-space'} neuron is one too in {row['recurs']:.0%} of the cases, "
-                f"that of another neuron in {row['recurs_of_others']:.1%}."
-            )
+        said.append(f"{_words(str(family)).capitalize()} are universal {more} often than others: {_shares(row)}.")
+    said += [_recurrence(families, family) for family in OF_INTEREST]
     said.append(
         "This says which neurons are active on the same tokens, not that they do the same there; families other than entropy and frequency rest on "
         "weights and activations, not on ablations; and the test takes neurons as independent, which those of one model are not."
@@ -255,14 +241,28 @@ def sentences(found: Universality) -> list[str]:
     return said
 
 
+def _recurrence(families: pd.DataFrame, family: str) -> str:
+    """Whether neurons of the family recur."""
+    words = _words(family)
+    if family not in families.index:
+        return f"Whether {words} recur by their effects was not asked (--effects 0)."
+    row = families.loc[family]
+    if not row["neurons"]:
+        return f"The first model has no {words}."
+    found = f"Of its {words} {_shares(row)}"
+    if np.isnan(row["recurs"]):
+        return f"{found}."
+    return f"{found}; the best match of one is one too in {row['recurs']:.0%} of the cases, that of another neuron in {row['recurs_of_others']:.1%}."
+
+
 def _words(family: str) -> str:
-    return family.replace("null_space", "null-space").replace("_", " ").capitalize() + " neurons"
+    return family.replace("null_space", "null-space").replace("_", "-") + " neurons"
 
 
 def _shares(row: pd.Series) -> str:
     return (
-        f"{row['universal']:,.0f} of {row['neurons']:,.0f} are universal ({row['share']:.0%}), of the neurons outside the family "
-        f"{row['share_of_others']:.1%} (p = {row['p']:.2g})"
+        f"{row['universal']:,.0f} of {row['neurons']:,.0f} are universal, of the neurons outside the family {row['share_of_others']:.1%} "
+        f"(p = {row['p']:.2g})"
     )
 
 

@@ -155,16 +155,15 @@ def universal(
     for index, lm in enumerate(lms):
         own = _named(progress, index)
         tokens, counted, _, freq = prepared(lm, tokens, kept, None)
-        frame, mean = _described(lm, tokens, counted, freq, k, seed, memory, own)
+        frame, mean = fitting(functools.partial(_described, lm, tokens, counted, freq, k, seed, own), memory, own)
         if effects:
             frame = _with_effects(lm, frame, tokens, counted, effects, k, seed, memory, own)
         frames.append(rules.apply(frame).assign(model=index))
         means.append(mean)
     matches = []
     for index, lm in enumerate(lms[1:], 1):
-        found = fitting(
-            functools.partial(_matched, lms[0], lm, tokens, counted, means[0], means[index], [seed, index], progress), memory, progress
-        )
+        own, key = _named(progress, index), jax.random.fold_in(jax.random.key(seed), index)
+        found = fitting(functools.partial(_matched, lms[0], lm, tokens, counted, means[0], means[index], key, own), memory, own)
         matches.append(_match_rows(found).assign(model=index))
     table = pd.concat(matches, ignore_index=True)
     best_of = table[table["rank"] == 0].groupby(["layer", "neuron"])[["correlation", "baseline", "excess"]].mean()
@@ -236,7 +235,7 @@ def _named(progress: Progress, index: int) -> Progress:
 
 
 def _described(
-    lm: LanguageModel, tokens: np.ndarray, counted: np.ndarray, freq: Frequency, k: int | None, seed: int, memory: int, progress: Progress
+    lm: LanguageModel, tokens: np.ndarray, counted: np.ndarray, freq: Frequency, k: int | None, seed: int, progress: Progress, memory: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """A row per neuron of the model with what its weights and its activations say, and the mean activations, float64 [l n]."""
     config = lm.config
@@ -348,7 +347,7 @@ def _matched(
     counted: np.ndarray,
     means: np.ndarray,
     other_means: np.ndarray,
-    seed: Sequence[int],
+    key: jax.Array,
     progress: Progress,
     memory: int,
 ) -> Best:
@@ -356,7 +355,7 @@ def _matched(
     config, others = lm.config, other.config
     (L, n), (M, m) = (config.n_layers, config.d_mlp), (others.n_layers, others.d_mlp)
     centres = means.astype(np.float32), other_means.astype(np.float32)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed[0]), seed[1]), M)
+    keys = jax.random.split(key, M)
     i, j = block_layers(L, n, M, m, memory // 2)
     T = tokens.shape[1]
     each = bytes_of_a_window(config, T) + bytes_of_a_window(others, T) + 2 * 4 * T * (L * n + M * m)
@@ -370,7 +369,7 @@ def _matched(
         for rows, real in groups(lm, tokens.shape, memory // 2, each):
             sums = add(*ours, *theirs, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), sums)
             done = run * tokens.size + int(rows[real][-1] + 1) * T
-            progress(f"correlations with model {seed[1] + 1}", done, len(blocks) * tokens.size)
+            progress("correlations", done, len(blocks) * tokens.size)
         of_block = best(sums, counted.sum(), means[layers], other_means[other_layers], keys[other_layers], min(MATCHES, m))
         found.append(jax.tree.map(lambda x, i=L - first, j=M - other_first: np.asarray(x)[:j, :i], of_block))
     across = -(-M // j)

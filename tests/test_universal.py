@@ -186,7 +186,7 @@ def of_other_shape() -> tuple[LanguageModel, LanguageModel, np.ndarray, list[np.
 def match_rows(lm: LanguageModel, other: LanguageModel, memory: int) -> pd.DataFrame:
     *_, counted, h = of_other_shape()
     means = [x.mean(-1) for x in h]
-    found = universality._matched(lm, other, windows()[0], counted, *means, [0, 1], lambda what, done, total: None, memory)
+    found = universality._matched(lm, other, windows()[0], counted, *means, jax.random.key(1), lambda what, done, total: None, memory)
     return universality._match_rows(found)
 
 

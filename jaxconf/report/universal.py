@@ -46,7 +46,7 @@ CAPTIONS = {
     ),
     "universal_properties": (
         "What sets universal neurons apart",
-        "Boxes of the percentiles of universal neurons; a box right of the dashed line: they have more of it than most neurons of their layer.",
+        "Each point is a universal neuron: above the dashed line it has more of the property than most neurons of its layer.",
     ),
     "universal_depth": (
         "Families by depth",
@@ -54,7 +54,8 @@ CAPTIONS = {
     ),
     "universal_vocabulary": (
         "Effects on the vocabulary",
-        "A prediction neuron has a tail to the right, a suppression neuron one to the left; a partition neuron is wide; a null-space neuron is narrow.",
+        "A prediction neuron has a tail to the right, a suppression neuron one to the left; a partition neuron is wide. A null-space neuron "
+        "may look wide too, since cosines leave out how short the unembeddings are along its write.",
     ),
 }
 
