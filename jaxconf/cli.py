@@ -773,7 +773,7 @@ def _sweep(command: Sweep) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from jaxconf.hosts import first, told
+    from jaxconf.hosts import first, only_first_writes, told
     from jaxconf.report.terminal import sweep_table
     from jaxconf.sweep import define, defined, read_sweep, statuses, work
 
@@ -805,20 +805,21 @@ def _sweep(command: Sweep) -> None:
         finally:
             jax.clear_caches()
 
-    if not first():  # where several hosts are one worker, the first one takes the cells
-        while options := json.loads(told(bytes)):
-            with contextlib.suppress(Exception):  # the first one has it too, and says it
-                _analyze(analysis(options, out), quiet=True)
-            jax.clear_caches()
-        return
     known = {name: hint for name, hint in get_type_hints(Analyze).items() if name not in ("out", "force", "profile", "hosts")}
     sweep = read_sweep(command.definition, known)
     for cell in sweep.cells.values():
         _parsed(analysis(cell, out))
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     try:
-        define(sweep, out)
-        found = work(sweep, out, run, command.tries, command.patience, say)
+        with only_first_writes(out) as folder:
+            define(sweep, folder)
+            if not first():  # where several hosts are one worker, the first one takes the cells
+                while options := json.loads(told(bytes)):
+                    with contextlib.suppress(Exception):  # the first one has it too, and says it
+                        _analyze(analysis(options, folder / "cell"), quiet=True)
+                    jax.clear_caches()
+                return
+            found = work(sweep, folder, run, command.tries, command.patience, say)
     except OSError as error:
         raise InputError(f"{out} cannot be used ({error.strerror}); see to it, and start the worker again") from error
     failed = [name for name, status in found.items() if status.state == "failed"]

@@ -4,6 +4,7 @@ Letters: b sequence, t position, v vocabulary, c set of neurons, p position wher
 """
 
 import functools
+import math
 from collections.abc import Mapping
 
 import jax
@@ -86,7 +87,8 @@ def doses_of(
         predictions, changed = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
         for at, name in enumerate(sets):
             of = Predicted(*(x[at] for x in predictions))
-            temperature, explained = best_temperature(base, Change(*(x[at] for x in changed)))
+            # Without a dose there is no change, and what rounding leaves of one is not to be explained.
+            temperature, explained = (1.0, math.nan) if factor == 1 else best_temperature(base, Change(*(x[at] for x in changed)))
             rows.append(
                 {
                     "data": data,

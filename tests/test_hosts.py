@@ -50,7 +50,7 @@ def launch(count: int, arguments: list[str], devices: int = 1) -> Launched:
 
 def ended(processes: Launched, code: int) -> list[str]:
     """What they said, on stderr, once all have ended."""
-    said = [process.communicate(timeout=400)[1] for process in processes]
+    said = [process.communicate(timeout=900)[1] for process in processes]
     assert [process.returncode for process in processes] == [code] * len(processes), said
     return said
 
