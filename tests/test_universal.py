@@ -31,9 +31,11 @@ from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.cli import main
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.models.sites import Add
 from jaxconf.run import BUNDLED
+from jaxconf.text import documents
+from jaxconf.text import windows as text_windows
 from jaxconf.universal_figures import DRAWN, sentences
 from jaxconf.universality import FamilyRules, Universality, block_layers, universal
 
@@ -41,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 # The command's models have the shapes of the others, so that programs are compiled once.
 HERE = {**HF["layer"], "vocab_size": 260, "max_position_embeddings": 24}
-MEMORY = 3 * 10**5
+MEMORY = 8 * 10**4  # so little that layers are correlated one by one, and windows run one after the other
 SILENT, OFFSET = (0, 3), (1, 5)  # a neuron that never acts, and one whose mean is far larger than its deviation
 
 
@@ -190,10 +192,11 @@ def match_rows(lm: LanguageModel, other: LanguageModel, memory: int) -> pd.DataF
     return universality._match_rows(found)
 
 
-def test_blocks_of_layers_give_what_all_layers_give() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [MEMORY, 10**8])
+def test_models_of_different_shapes_are_matched(memory: int) -> None:
     ours, theirs, _, h = of_other_shape()
-    assert block_layers(2, 48, 3, 40, 4 * 10**4) == (1, 1)
-    matches = match_rows(ours, theirs, 8 * 10**4)
+    matches = match_rows(ours, theirs, memory)
     expected = correlations(*h)
     at = tuple(matches[name].to_numpy() for name in ("layer", "neuron", "match_layer", "match_neuron"))
     np.testing.assert_allclose(matches["correlation"], expected[at], atol=1e-5)
@@ -208,6 +211,11 @@ def test_a_mesh_changes_nothing(mesh: tuple[int, int]) -> None:
     ours, theirs, *_ = of_other_shape()
     whole = match_rows(ours, theirs, 10**8)
     pd.testing.assert_frame_equal(whole, match_rows(on_mesh(ours, *mesh), on_mesh(theirs, *mesh), 10**8), atol=1e-5, rtol=0)
+
+
+def test_layers_are_correlated_one_by_one_where_memory_is_short() -> None:
+    assert block_layers(2, 48, 2, 48, MEMORY // 2) == (1, 1)
+    assert block_layers(2, 48, 3, 40, 10**8) == (2, 3)
 
 
 @given(*[st.integers(1, 40)] * 2, *[st.integers(1, 5000)] * 2, st.integers(1, 10**10))
@@ -402,20 +410,7 @@ def test_the_command_writes_its_page(folders: list[Path], tmp_path: Path, capsys
     text = tmp_path / "text.txt"
     text.write_text("".join(f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(100)))
     out = tmp_path / "run"
-    arguments = [
-        "universal",
-        *map(str, folders[:2]),
-        "--data",
-        str(text),
-        "--tokens",
-        "504",
-        "--memory",
-        "300KB",
-        "--effects",
-        str(effects),
-        "--out",
-        str(out),
-    ]
+    arguments = ["universal", *map(str, folders[:2]), "--data", str(text), "--tokens", "504", "--effects", str(effects), "--out", str(out)]
     main(arguments)
     said = capsys.readouterr().out.replace("\n", "")
     assert str(out / "universal.html") in said
@@ -428,6 +423,12 @@ def test_the_command_writes_its_page(folders: list[Path], tmp_path: Path, capsys
     neurons = pd.read_parquet(out / "universal_neurons.parquet")
     assert len(neurons) == 2 * 96
     assert ("ln_mediated" in neurons) == bool(effects)
+    # On eight devices, all layers at once; the same on one, in blocks.
+    lms = [load(folder) for folder in folders[:2]]
+    alone = universal(lms, text_windows(documents(str(text)), lms[0].tokenizer, 504, 24), memory=MEMORY)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "universal_matches.parquet"), alone.matches, atol=1e-5, rtol=0)
+    same = [column for column in alone.neurons if column != "bos_head"]
+    pd.testing.assert_frame_equal(neurons[same], alone.neurons[same], atol=1e-3, rtol=1e-3)
     assert ("entropy" in set(pd.read_parquet(out / "universal_families.parquet")["family"])) == bool(effects)
     page = (out / "universal.html").read_text()
     assert all(words in page for words in ("Gurnee et al., 2024", "suppression", "data:image/png", str(folders[1])))
