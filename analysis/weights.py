@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxconf.analysis.unembedding import Readout, Spectrum
@@ -87,8 +87,8 @@ def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple
     """
     if k >= dimensions:
         return 1.0, 1.0
-    squared = scipy.stats.beta(k / 2, (dimensions - k) / 2)
-    return float(np.sqrt(squared.ppf(quantile ** (1 / n)))), float(np.sqrt(squared.ppf(quantile)))
+    largest, single = scipy.special.betaincinv(k / 2, (dimensions - k) / 2, [quantile ** (1 / n), quantile])
+    return float(np.sqrt(largest)), float(np.sqrt(single))
 
 
 def weight_cost(config: DecoderConfig, params: Params, layer: int = -1) -> jax.Array:

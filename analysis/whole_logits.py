@@ -37,7 +37,9 @@ def figures(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Figur
     lse = jax.nn.logsumexp(logits, axis=-1)
     mean = jnp.sum(jax.nn.softmax(logits, axis=-1) * logits, axis=-1)
     kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
-    return Figures(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(logits > own, axis=-1))
+    # Where logits are formed twice, once for `own`, XLA may round them differently: the target is not to be found above itself.
+    above = (logits > own) & (jnp.arange(logits.shape[-1]) != target[..., None])
+    return Figures(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
 
 
 def changes(before: Figures, total: Figures, norm_frozen: Figures, freq_frozen: Figures) -> Changes:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy.special
 from matplotlib.figure import Figure
 
 from jaxconf.corpus import Corpus, read_corpus
@@ -269,4 +269,4 @@ def half_interval(values: np.ndarray) -> float:
     """Half the width of the 95% interval of the mean of independent values, by Student's t; 0 for a single one, which has none."""
     if len(values) < 2:
         return 0.0
-    return float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(scipy.special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / len(values) ** 0.5)

@@ -292,7 +292,9 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
     config, params, x, delta, target = extreme(case)
     freq = frequency(np.arange(config.vocab_size))
     R = len(x)
-    ours, before, _ = effects(config, readout(config, params), freq, x, delta, target, np.eye(R, dtype=np.float32))
+    ours, before, _ = jax.jit(effects, static_argnames="config")(
+        config, readout(config, params), freq, x, delta, target, np.eye(R, dtype=np.float32)
+    )
 
     W = np.asarray(readout(config, params).W_U, np.float64)
     b = np.asarray(readout(config, params).b_U, np.float64)
@@ -381,7 +383,8 @@ def test_little_memory_gives_the_same_numbers(kind, engine, memory):
     whole = analyze(lm, tokens, seed=4, engine=engine, bootstrap_draws=30)
     little = analyze(lm, tokens, seed=4, engine=engine, bootstrap_draws=30, memory=memory)
     for column in whole.frame:
-        np.testing.assert_allclose(whole.frame[column], little.frame[column], atol=1e-4, err_msg=column)
+        size = whole.frame["loss_abs_delta"] if "mediated" in column else 1  # a share divides by the effect, and with it its rounding
+        np.testing.assert_allclose(whole.frame[column] * size, little.frame[column] * size, atol=1e-6, err_msg=column)
     pd.testing.assert_frame_equal(whole.positions, little.positions, atol=1e-5)
     if engine == "adaptive":
         assert whole.facts["pairs_redone"] == little.facts["pairs_redone"]

@@ -17,7 +17,8 @@ from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.reruns import one_by_one, rerun_parts
-from jaxconf.sets import ablate_sets, per_token, read_sets
+from jaxconf.sets import ablate_sets, per_token, random_sets, read_sets
+from jaxconf.table import NeuronTable
 from jaxconf.text import kept_positions
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -45,11 +46,26 @@ def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
         np.testing.assert_allclose(found[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
 
 
-@pytest.mark.parametrize("layer", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["parallel", "rms", "capped", "summed"])
+@functools.cache
+def measured(kind: str, layer: int) -> NeuronTable:
+    lm, tokens, _, counts = model(kind)
+    return analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0)
+
+
+KINDS = ["parallel", "rms", "capped", "summed"]
+IN_EVERY_RUN = [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("summed", 0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [
+        *IN_EVERY_RUN,
+        *(pytest.param(kind, layer, marks=pytest.mark.slow) for kind in KINDS for layer in range(3) if (kind, layer) not in IN_EVERY_RUN),
+    ],
+)
 def test_effects_in_any_layer(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
-    table = analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0)
+    table = measured(kind, layer)
     assert (table.where, table.facts["layer"]) == (f"layer {layer}", layer)
     close(table.frame, rerun(lm, tokens, kept, counts, at_mean, layer))
     np.testing.assert_allclose(
@@ -60,7 +76,7 @@ def test_effects_in_any_layer(kind: str, layer: int) -> None:
     assert table.cosine_neurons[0].startswith(f"{layer}.")
 
 
-@pytest.mark.parametrize(("kind", "layer"), [("rms", 0), ("parallel", 1), ("capped", 1), ("capped", 2), ("summed", 0)])
+@pytest.mark.parametrize(("kind", "layer"), IN_EVERY_RUN)
 def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
     above = [site for site in site_shapes(lm.config) if site.endswith("hook_scale") and site.startswith("blocks.")]
@@ -68,7 +84,7 @@ def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     above = [site for site in above if (of := int(site.split(".")[1])) > layer or (of == layer and site.split(".")[2] in behind)]
     frame = analyze(lm, tokens, counts=counts, layer=layer, frozen="all", bootstrap_draws=0).frame
     close(frame, rerun(lm, tokens, kept, counts, at_mean, layer, above))
-    final = analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0).frame
+    final = measured(kind, layer).frame
     assert (frame["loss_abs_delta_ln_frozen"] - final["loss_abs_delta_ln_frozen"]).abs().max() > 1e-3
 
 
@@ -102,7 +118,7 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     """Two ways to the same numbers that share nothing but the definitions."""
     lm, tokens, kept, counts = model("parallel")
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
-    table = analyze(lm, tokens, counts=counts, bootstrap_draws=0)
+    table = measured("parallel", 2)
     mean, _ = measure.activation_moments(lm, tokens, 2, 2**28, lambda *_: None)
     (part,) = rerun_parts(
         lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: mean}, "mean", 0.0, "final", 2**28, None, lambda *_: None
@@ -130,7 +146,7 @@ def test_sets_are_ablated_together_beside_random_ones_of_their_size() -> None:
     assert len({tuple(of) for of in members}) == 14
     close(found, rerun(lm, tokens, kept, counts, at_mean, 1, sets=masks))
     assert (found["loss_abs_delta_lo"] <= found["loss_abs_delta"]).all()
-    one = analyze(lm, tokens, counts=counts, layer=1, bootstrap_draws=0).frame.loc[5, list(METRICS)]
+    one = measured("rms", 1).frame.loc[5, list(METRICS)]
     np.testing.assert_allclose(found.loc[7, list(METRICS)].astype(float), one.astype(float), atol=1e-6)
     pd.testing.assert_frame_equal(found, ablate_sets(lm, tokens, sets, controls=6, counts=counts, bootstrap_draws=20))
 
@@ -139,13 +155,11 @@ def test_a_set_may_span_layers() -> None:
     """Ablated neurons of a higher layer hide what those of a lower one would have changed in them."""
     lm, tokens, _, counts = model("rms")
     sets = [[(2, n) for n in range(lm.config.d_mlp)], [(1, 3), *((2, n) for n in range(lm.config.d_mlp))]]
-    upper, both = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)[list(METRICS)].to_numpy()
-    lower = ablate_sets(lm, tokens, [[(1, 3)]], controls=0, counts=counts, bootstrap_draws=0)[list(METRICS)].to_numpy()[0]
-    column = METRICS.index("loss_abs_delta")
-    assert lower[column] > 1e-3
-    assert upper[column] != both[column]
-    drawn = ablate_sets(lm, tokens, [[(0, 3), (2, 5), (2, 6)]], controls=4, counts=counts, bootstrap_draws=0)["neurons"]
-    assert all([name.split(".")[0] for name in text.split(",")] == ["0", "2", "2"] for text in drawn)
+    upper, both = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)["loss_abs_delta"]
+    assert measured("rms", 1).frame["loss_abs_delta"][3] > 1e-3
+    assert upper != both
+    drawn = random_sets(lm.config, [(0, 3), (2, 5), (2, 6)], 4, np.random.default_rng(0))
+    assert [[layer for layer, _ in members] for members in drawn] == 4 * [[0, 2, 2]]
 
 
 @pytest.mark.parametrize("memory", [2**28, 1])
@@ -155,8 +169,8 @@ def test_token_by_token_the_means_are_those_of_the_table(memory: int) -> None:
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     assert found["neuron"].unique().tolist() == ["1.7", "1.40", "2.3"]
     assert len(found) == 3 * kept.sum()
-    frame = analyze(lm, tokens, counts=counts, layer="all", bootstrap_draws=0).to_pandas()
-    table = analyze(lm, tokens, counts=counts, bootstrap_draws=0)
+    frame = pd.concat([measured("parallel", layer).to_pandas() for layer in (1, 2)])
+    table = measured("parallel", 2)
     h = lm.apply(tokens, capture=["blocks.1.mlp.hook_post"]).captured["blocks.1.mlp.hook_post"]
     np.testing.assert_allclose(found.loc[found["neuron"] == "1.40", "activation"], np.asarray(h)[..., 40][kept], atol=1e-5)
     for name, rows in found.groupby("neuron"):
