@@ -32,13 +32,11 @@ class Moments(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Of the activations of two blocks, less what they are centred at, over the counted tokens of each device; float32."""
+    """Of products of the activations of two blocks, less their means, over the counted tokens of each device; float32."""
 
-    cross: jax.Array  # D i n j m: products
-    own: jax.Array  # D j m p: products within a layer of the other model
-    first: jax.Array  # D i n
+    cross: jax.Array  # D i n j m
+    own: jax.Array  # D j m p: within a layer of the other model
     squares: jax.Array  # D i n
-    other: jax.Array  # D j m
 
 
 class Best(NamedTuple):
@@ -69,9 +67,7 @@ def no_sums(mesh: Mesh, i: int, n: int, j: int, m: int) -> Sums:
     shapes = {
         "cross": (("batch", "layers", "mlp", "layers", "mlp"), (D, i, n, j, m)),
         "own": (("batch", "layers", "mlp", "mlp"), (D, j, m, m)),
-        "first": (("batch", "layers", "mlp"), (D, i, n)),
         "squares": (("batch", "layers", "mlp"), (D, i, n)),
-        "other": (("batch", "layers", "mlp"), (D, j, m)),
     }
     return Sums(**{name: jnp.zeros(shape, device=sharding(mesh, axes, shape)) for name, (axes, shape) in shapes.items()})
 
@@ -81,31 +77,31 @@ def add(
     config: DecoderConfig,
     params: Params,
     layers: jax.Array,
-    centre: jax.Array,
+    means: jax.Array,
     other_config: DecoderConfig,
     other_params: Params,
     other_layers: jax.Array,
-    other_centre: jax.Array,
+    other_means: jax.Array,
     tokens: jax.Array,
     counted: jax.Array,
     sums: Sums,
 ) -> Sums:
     """`sums` with those of more windows, tokens [b t], of which the positions `counted`, bool [b t], count.
 
-    `layers` int [i] and `other_layers` int [j] are the blocks' layers. `centre` [l n] and `other_centre` [l m] are near the mean activations:
-    nearer than a standard deviation is enough, since what is left of the mean is taken away in `best`.
+    `layers` int [i] and `other_layers` int [j] are the blocks' layers, `means` [l n] and `other_means` [l m] the mean activations over all tokens
+    that count.
     """
-    D = len(sums.first)
+    D = len(sums.cross)
 
-    def block(config: DecoderConfig, params: Params, layers: jax.Array, centre: jax.Array) -> jax.Array:
-        h = (activations(config, params, tokens) - centre[:, None, None])[layers]
+    def block(config: DecoderConfig, params: Params, layers: jax.Array, means: jax.Array) -> jax.Array:
+        h = (activations(config, params, tokens) - means[:, None, None])[layers]
         h = jnp.moveaxis(jnp.where(counted[..., None], h, 0), 0, 2)  # b t i n
         return h.reshape(D, -1, *h.shape[2:])
 
-    a, b = block(config, params, layers, centre), block(other_config, other_params, other_layers, other_centre)
+    a, b = block(config, params, layers, means), block(other_config, other_params, other_layers, other_means)
     with jax.default_matmul_precision("highest"):
         cross, own = jnp.einsum("Dxin,Dxjm->Dinjm", a, b), jnp.einsum("Dxjm,Dxjp->Djmp", b, b)
-    return Sums(*map(jnp.add, sums, (cross, own, a.sum(1), jnp.square(a).sum(1), b.sum(1))))
+    return Sums(*map(jnp.add, sums, (cross, own, jnp.square(a).sum(1))))
 
 
 @functools.partial(jax.jit, static_argnames="k")
@@ -116,28 +112,25 @@ def best(sums: Sums, count: jax.Array, means: jax.Array, other_means: jax.Array,
     constant neuron of the other model correlates with none.
     """
     total = Sums(*(x.sum(0) for x in sums))
-    first = total.first
-    variance = _variance(total.squares - first**2 / count, count, means)  # i n, times the count
+    variance = _variance(total.squares, count, means)  # i n, times the count
 
     def layer(of: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        cross, own, other, other_means, key = of
-        covariance = cross - first[..., None] * other / count  # i n m
-        own = own - other[:, None] * other / count
-        other_variance = _variance(jnp.diagonal(own), count, other_means)
+        cross, own, other_means, key = of  # i n m, m p, m
         with jax.default_matmul_precision("highest"):
             R = jax.random.orthogonal(key, len(own))
-            rotated, rotated_variance = covariance @ R, jnp.sum(R * (own @ R), 0)
-        largest, neuron = jax.lax.top_k(_correlation(covariance, variance, other_variance), k)
+            rotated, rotated_variance = cross @ R, jnp.sum(R * (own @ R), 0)
+        correlation = _correlation(cross, variance, _variance(jnp.diagonal(own), count, other_means))
+        largest, neuron = jax.lax.top_k(correlation, k)
         baseline = _correlation(rotated, variance, jnp.where(rotated_variance > 0, rotated_variance, jnp.nan)).max(-1)
         return largest, neuron, baseline
 
-    found = jax.lax.map(layer, (jnp.moveaxis(total.cross, 2, 0), total.own, total.other, other_means, keys))
+    found = jax.lax.map(layer, (jnp.moveaxis(total.cross, 2, 0), total.own, other_means, keys))
     constant = jnp.isnan(variance)
     return Best(jnp.where(constant[..., None], jnp.nan, found[0]), found[1], jnp.where(constant, jnp.nan, found[2]))
 
 
 def _variance(squares: jax.Array, count: jax.Array, means: jax.Array) -> jax.Array:
-    """Sums of squares about the mean, NaN where they are no more than rounding."""
+    """Sums of squares, NaN where they are no more than rounding."""
     return jnp.where(squares > count * (CONSTANT * means) ** 2, squares, jnp.nan)
 
 

@@ -249,7 +249,7 @@ def _recurrence(families: pd.DataFrame, family: str) -> str:
     row = families.loc[family]
     if not row["neurons"]:
         return f"The first model has no {words}."
-    found = f"Of its {words} {_shares(row)}"
+    found = f"Of its {words} {_shares(row)}, and their median excess is {number(row['excess'])}, that of the others {number(row['excess_of_others'])}"
     if np.isnan(row["recurs"]):
         return f"{found}."
     return f"{found}; the best match of one is one too in {row['recurs']:.0%} of the cases, that of another neuron in {row['recurs_of_others']:.1%}."

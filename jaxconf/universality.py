@@ -109,8 +109,8 @@ class Universality:
     `correlation`, with the model's `baseline`; a constant neuron has none.
     layers: a row per layer of the first model with its `neurons`, how many are `universal`, and their `share`.
     families: a row per family, its `neurons` in the first model, how many are `universal`, their `share`, `share_of_others` (of neurons outside
-    it, in the layers where the family is judged), and `p`, Fisher's exact, two-sided; `recurs`, how often the best match in another model is of
-    the same family, and `recurs_of_others`, how often that of a neuron outside it is.
+    it, in the layers where the family is judged), and `p`, Fisher's exact, two-sided; `excess` and `excess_of_others`, the medians; `recurs`, how
+    often the best match in another model is of the same family, and `recurs_of_others`, how often that of a neuron outside it is.
     vocabulary: of one neuron of each of EXAMPLES, the one with the largest excess, the cosine of its write with each token's unembedding:
     `family`, `neuron`, `token` (id), `cosine`, and of the extreme ones `word`.
     """
@@ -354,7 +354,6 @@ def _matched(
     """`Best` of all layers of both models, in blocks of layers whose sums fit into half of the memory; the other half is for windows."""
     config, others = lm.config, other.config
     (L, n), (M, m) = (config.n_layers, config.d_mlp), (others.n_layers, others.d_mlp)
-    centres = means.astype(np.float32), other_means.astype(np.float32)
     keys = jax.random.split(key, M)
     i, j = block_layers(L, n, M, m, memory // 2)
     T = tokens.shape[1]
@@ -364,7 +363,8 @@ def _matched(
     for run, (first, other_first) in enumerate(blocks):
         layers = np.minimum(np.arange(first, first + i), L - 1)  # the last block repeats a layer
         other_layers = np.minimum(np.arange(other_first, other_first + j), M - 1)
-        ours, theirs = (config, lm.params, layers, centres[0]), (others, other.params, other_layers, centres[1])
+        ours = (config, lm.params, layers, means.astype(np.float32))
+        theirs = (others, other.params, other_layers, other_means.astype(np.float32))
         sums = no_sums(lm.mesh, i, n, j, m)
         for rows, real in groups(lm, tokens.shape, memory // 2, each):
             sums = add(*ours, *theirs, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), sums)
@@ -388,9 +388,8 @@ def block_layers(L: int, n: int, M: int, m: int, memory: int) -> tuple[int, int]
 
 def _match_rows(found: Best) -> pd.DataFrame:
     """The best matches among the neurons of all layers: a row for each neuron and rank."""
-    correlation, match = (
-        np.moveaxis(np.asarray(x), 0, 2) for x in (found.correlation, found.neuron)
-    )  # l n L k, L being the other model's layers
+    # l n L k, L being the other model's layers.
+    correlation, match = (np.moveaxis(np.asarray(x), 0, 2) for x in (found.correlation, found.neuron))
     *shape, k = correlation.shape
     correlation, match = correlation.reshape(*shape[:2], -1), match.reshape(*shape[:2], -1)
     order = np.argsort(-correlation, -1, kind="stable")[..., :k]
@@ -438,6 +437,8 @@ def _families(neurons: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules) 
                 "share": _share(is_universal[member]),
                 "share_of_others": _share(is_universal[~member]),
                 "p": float(scipy.stats.fisher_exact(counts).pvalue) if member.any() else np.nan,
+                "excess": of_layers["excess"][member].median(),
+                "excess_of_others": of_layers["excess"][~member].median(),
                 "recurs": _share(same[own & here]),
                 "recurs_of_others": _share(same[~own & here]),
             }

@@ -4,7 +4,7 @@ python scripts/universal_seeds.py [--out runs/universal_seeds] [--seeds 3] [--st
 
 The text is Python's standard library. Prints the sentences of `jaxconf universal` and, for entropy and null-space neurons, how many are universal
 beside the other neurons; each model in turn is the first. The page of the first one lies in the folder. Training can be stopped and goes on where it
-was when the script is started again.
+was when the script is started again. Three seeds of 3,000 steps take some minutes on two CPU cores.
 """
 
 import dataclasses

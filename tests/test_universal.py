@@ -343,6 +343,7 @@ def test_families_are_counted_and_compared() -> None:
     ]
     neurons = FamilyRules().apply(pd.concat(frames, ignore_index=True))
     neurons["is_universal"] = pd.Series([True, False, True, True, *[None] * 8], dtype="boolean")
+    neurons["excess"] = [0.6, 0.2, 0.7, 0.5, *[np.nan] * 8]
     match = {1: [0, 1, 1, 3], 2: [0, 1, 2, 3]}
     matches = pd.concat(
         [
@@ -353,6 +354,7 @@ def test_families_are_counted_and_compared() -> None:
     row = universality._families(neurons, matches, FamilyRules()).set_index("family").loc["null_space"]
     assert (row["neurons"], row["universal"], row["share"], row["share_of_others"]) == (2, 1, 0.5, 1.0)
     assert row["p"] == pytest.approx(1.0)
+    assert (row["excess"], row["excess_of_others"]) == pytest.approx((0.4, 0.6))
     assert row["recurs"] == 2 / 4  # 0.0 in the second other model, 0.1 in the first
     assert row["recurs_of_others"] == 1 / 4
     assert "entropy" not in universality._families(neurons, matches, FamilyRules())["family"].tolist()
