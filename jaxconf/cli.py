@@ -272,6 +272,16 @@ class Sweep:
     """seconds without a sign of life after which a worker counts as dead and its cell is taken over"""
     status: bool = False
     """take no cells, but show how they stand until all are done"""
+    plan: bool = False
+    """take no cells and load no weights, but estimate what memory and time the cells need, on what the next four options say"""
+    devices: int | None = None
+    """how many devices a worker has; by default those that JAX sees, as for the next three"""
+    device_memory: str | None = None
+    """what each of them has, such as 80GB"""
+    flops: float | None = None
+    """operations of float32 matrix products that each of them does in a second; by default, after some seconds, what is measured here"""
+    exponentials: float | None = None
+    """exponentials of logits that each of them sums in a second; given with --flops or not at all"""
     hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
@@ -452,11 +462,11 @@ def _parsed(command: Analyze) -> tuple[list[Any], Any, int]:
 PARTIAL = ".partial"  # finished windows of an analysis that is under way
 
 
-def _bytes(text: str) -> int:
+def _bytes(text: str, option: str = "--memory") -> int:
     """A size such as "4GB" or "500MB". Raises InputError for others."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])B", text.strip(), re.IGNORECASE)
     if not found:
-        raise InputError(f"--memory is {text!r}; give a size such as 4GB or 500MB")
+        raise InputError(f"{option} is {text!r}; give a size such as 4GB or 500MB")
     return int(float(found[1]) * 1000 ** (1 + "KMGT".index(found[2].upper())))
 
 
@@ -781,6 +791,11 @@ def _sweep(command: Sweep) -> None:
         raise InputError(
             f"--tries is {command.tries} and --patience {command.patience:g}; give at least 1, and seconds from 0 to a million"
         )
+    about_plan = (command.devices, command.device_memory, command.flops, command.exponentials)
+    if not command.plan and any(value is not None for value in about_plan):
+        raise InputError("--devices, --device-memory, --flops and --exponentials are what --plan reckons with; add it, or leave them out")
+    if command.plan and command.status:
+        raise InputError("--status shows how cells stand, and --plan what they would need; give one of them")
     console, out = Console(), command.out or Path("runs") / command.definition.stem
     if command.status:
         sweep = defined(out)
@@ -807,8 +822,12 @@ def _sweep(command: Sweep) -> None:
 
     known = {name: hint for name, hint in get_type_hints(Analyze).items() if name not in ("out", "force", "profile", "hosts")}
     sweep = read_sweep(command.definition, known)
-    for cell in sweep.cells.values():
-        _parsed(analysis(cell, out))
+    cells = [analysis(cell, out) for cell in sweep.cells.values()]
+    for cell in cells:
+        _parsed(cell)
+    if command.plan:
+        _plan(command, cells)
+        return
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     try:
         with only_first_writes(out) as folder:
@@ -831,6 +850,69 @@ def _sweep(command: Sweep) -> None:
         return b"null"
 
     told(end)
+
+
+def _plan(command: Sweep, cells: Sequence[Analyze]) -> None:
+    """Prints what the cells need, those in one row that need the same."""
+    import collections
+    import math
+
+    import jax
+    from rich.console import Console
+
+    from jaxconf.measure import check_options
+    from jaxconf.models.families import config_from_hf
+    from jaxconf.models.language_model import find, read_config
+    from jaxconf.placement import memory_of_a_device, read_mesh
+    from jaxconf.plan import Devices, Plan, described, in_words, measured_rates, plan, sets_again, warnings
+    from jaxconf.report.terminal import plan_table
+    from jaxconf.run import BUNDLED
+    from jaxconf.sets import check_set
+
+    count = jax.device_count() if command.devices is None else command.devices
+    rates = [rate for rate in (command.flops, command.exponentials) if rate is not None]
+    memory = memory_of_a_device() or math.inf if command.device_memory is None else _bytes(command.device_memory, "--device-memory")
+    if count < 1 or len(rates) == 1 or not all(0 < rate < math.inf for rate in rates):
+        raise InputError(
+            f"--devices is {count}, --flops {command.flops} and --exponentials {command.exponentials}; give 1 device or more, and both rates, "
+            "above 0, or none of them"
+        )
+    configs = {}
+    for cell in cells:
+        if cell.model not in configs:  # as the first revision has it
+            folder, _ = find(BUNDLED if cell.model == "bundled" else cell.model, cell.revision, weights=False)
+            configs[cell.model] = config_from_hf(read_config(folder))
+    console = Console()
+    with console.status("Measuring what this machine does in a second"):
+        devices = Devices(count, memory, *(rates or measured_rates()))
+    found: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
+    for cell in cells:
+        config, (sets, single, memory_of_work) = configs[cell.model], _parsed(cell)
+        try:
+            layers, _, tolerance = check_options(config, cell.layer, cell.k, cell.engine, cell.tolerance, cell.bootstrap_draws, cell.seed)
+            for neurons in [*sets, *([single] if single else [])]:
+                check_set(config, neurons, cell.controls)
+        except InputError as error:
+            raise InputError(f"{cell.model}: {error}") from error
+        needed = plan(
+            config,
+            devices,
+            tokens=cell.tokens,
+            layers=layers,
+            adaptive=tolerance is not None,
+            frozen=cell.frozen,
+            memory=memory_of_work,
+            again=sets_again(sets, cell.controls, single),
+            sizes=read_mesh(cell.mesh, count) if cell.mesh else None,
+        )
+        found[Path(cell.model).name, str(cell.layer), needed] += 1
+    of_memory, of_time = in_words(found)
+    console.print(plan_table("Memory of a device, estimated", of_memory))
+    console.print()
+    console.print(plan_table("Time of a worker, estimated", of_time))
+    console.print()
+    for sentence in (described(devices), *warnings(found, devices)):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def _sweep_report(command: SweepReport) -> None:

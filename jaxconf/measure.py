@@ -100,7 +100,7 @@ def analyze(
             statistics = [columns[name] for name in sorted(columns)]
             how = (number, frozen, memory, lm.mesh.shape, ablation, ablation_value, chosen_tolerance, seed, mean, std)
             folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
-        if number == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both")):
+        if streams(config, number, frozen):
             paper = seen if convention == "paper" else readout(config, lm.params)
             parts = _effect_parts(
                 lm, paper, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
@@ -309,17 +309,33 @@ def weight_columns(
     return columns
 
 
-def _windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
+def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
     """How many windows a device runs together: a quarter of the memory is theirs."""
     return max(1, memory // 4 // bytes_of_a_window(config, length))
 
 
+def group_of_a_device(config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool) -> tuple[int, int]:
+    """How many of its `count` windows a device runs together in the last layer, and how many of their positions it ablates together."""
+    rows = _rows_at_once(config, memory, adaptive)
+    return min(windows_at_once(config, length, memory), max(1, rows // length), count), rows
+
+
 def _rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
-    """How many positions a device ablates together, in three quarters of the memory; the numbers are XLA's plans, rounded up."""
-    fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
-    a_row = 4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)
-    rows = (memory * 3 // 4 - fixed) // a_row
+    """How many positions a device ablates together, in three quarters of the memory."""
+    fixed = bytes_of_rows(config, 0, adaptive)
+    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive) - fixed)
     return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
+
+
+def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
+    """What ablating every neuron at so many positions takes; the numbers are XLA's plans, rounded up."""
+    fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
+    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)
+
+
+def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
+    """Whether the effects of a layer's neurons are sums over the vocabulary, for which nothing is run again."""
+    return layer == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both"))
 
 
 def _groups(tokens: np.ndarray, group: int) -> list[np.ndarray]:
@@ -355,7 +371,7 @@ def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: in
 
 def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Mean and (population) standard deviation of every neuron of a layer over all tokens, float64 [n]; groups are merged by Chan's formula."""
-    group = lm.mesh.shape["data"] * _windows_at_once(lm.config, tokens.shape[1], memory)
+    group = lm.mesh.shape["data"] * windows_at_once(lm.config, tokens.shape[1], memory)
     count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
     for rows in _groups(tokens, group):
         found = _moments(lm.config, lm.params, lm.over_data(rows), layer)
@@ -389,8 +405,7 @@ def _effect_parts(
     """
     config, mesh, length = lm.config, lm.mesh, tokens.shape[1]
     D, neurons = mesh.shape["data"], -(-config.d_mlp // mesh.shape["model"])
-    rows = _rows_at_once(config, memory, tolerance is not None)
-    windows = min(_windows_at_once(config, length, memory), max(1, rows // length), -(-len(tokens) // D))  # of a device
+    windows, rows = group_of_a_device(config, length, -(-len(tokens) // D), memory, tolerance is not None)
     group = windows * D
     most = max(int(mask.sum()) for mask in _groups(kept, windows))
     rows = min(rows, most)

@@ -34,15 +34,17 @@ def load_placed(model: str, revision: str | None, mesh: str | None, say: Callabl
     return load(source, revision, mesh=chosen)
 
 
-def read_mesh(text: str) -> tuple[int, int]:
-    """The sizes of `data` and `model`, as in "data=4,model=2"; an axis that is not named has the other devices. Raises InputError for other text."""
+def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
+    """The sizes of `data` and `model`, as in "data=4,model=2"; an axis that is not named has the others of `devices`, by default of those that
+    are there. Raises InputError for other text.
+    """
     if not re.fullmatch(r"(data|model)=[1-9]\d*(,(data|model)=[1-9]\d*)?", text):
         raise InputError(f"--mesh is {text!r}; give the sizes of its axes, such as data=4,model=2")
     sizes = [part.split("=") for part in text.split(",")]
     named = {name: int(size) for name, size in sizes}
     if len(named) < len(sizes):
         raise InputError(f"--mesh is {text!r}; give each axis once, such as data=4,model=2")
-    rest = max(1, jax.device_count() // math.prod(named.values()))
+    rest = max(1, (devices or jax.device_count()) // math.prod(named.values()))
     return named.get("data", rest), named.get("model", rest)
 
 

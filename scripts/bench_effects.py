@@ -243,7 +243,7 @@ def main(bench: Bench) -> dict[str, Any]:
         "vocabulary": config.vocab_size,
         "entropy": float(before.entropy.mean()),
         "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean()),
-        "device": _device(),
+        "device": device(),
         "jax": jax.__version__,
         "naive_neurons": len(chosen),
         "seconds_naive": took["naive"],
@@ -272,7 +272,7 @@ def main(bench: Bench) -> dict[str, Any]:
     return result
 
 
-def _device() -> str:
+def device() -> str:
     """The accelerator, or the processor and how many of its cores this process may use."""
     if jax.default_backend() != "cpu":
         return jax.devices()[0].device_kind
@@ -284,7 +284,7 @@ def _device() -> str:
 def scaling() -> dict[str, Any]:
     """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take turns."""
     start = {"d": 256, "N": 1024, "T": 512, "V": 8192}
-    found: dict[str, Any] = {"device": _device(), "jax": jax.__version__, "start": start}
+    found: dict[str, Any] = {"device": device(), "jax": jax.__version__, "start": start}
     for name, values in {"d": (64, 256, 1024, 4096), "N": (512, 1024, 2048), "T": (256, 512, 1024), "V": (4096, 8192, 16384)}.items():
         runs = {}
         for value in values:

@@ -1,7 +1,7 @@
 """The result of one analysis as a terminal shows it, in 80 columns."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich.console import Console
@@ -103,4 +103,14 @@ def sweep_table(found: Mapping[str, Status]) -> Table:
         if status.state in ("running", "failed") or (status.state == "waiting" and status.attempts):
             since = f"{status.seconds:.0f} s" if status.state == "running" else ""
             table.add_row(Text(name), status.state, str(status.attempts), Text(status.worker), since, Text(status.message, "red"))
+    return table
+
+
+def plan_table(title: str, rows: Sequence[Sequence[str]]) -> Table:
+    """One of the tables that `jaxconf.plan.in_words` makes."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in ("model", "by") else "right", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
     return table

@@ -1,0 +1,106 @@
+"""Small analyses on this machine against what `jaxconf sweep --plan` expects of them, as a table in docs/sweeps.md.
+
+    python scripts/check_plan.py
+
+The models are drawn at random. Each analysis runs twice, and the second time counts, so that nothing is compiled in it; the machine's rates are
+measured just before and just after, and their means are what the plan is given. Seconds are those of the processor's cores together, so
+that it does not matter what else they do. Letters: d width, N neurons of a layer, V vocabulary.
+"""
+
+import functools
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from bench_effects import device
+from plan_tables import between, markdown
+
+from jaxconf.measure import ADAPTIVE_FROM, analyze
+from jaxconf.memory import MEMORY
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.files import replacing
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.leaves import nest
+from jaxconf.plan import Devices, measured_rates, plan
+
+PAGE = Path(__file__).parents[1] / "docs" / "sweeps.md"
+LENGTH = 256  # of a window
+LAST = {"layers": 4, "d": 256, "N": 512, "V": 4096, "layer": 3, "tokens": 1024}
+WIDE = {**LAST, "N": 256, "V": 20000}
+BELOW = {**LAST, "N": 64, "layer": 1, "tokens": 512}
+RUNS = [
+    LAST,
+    {**LAST, "tokens": 2048},
+    {**LAST, "N": 1024},
+    {**LAST, "V": 8192},
+    WIDE,
+    {**WIDE, "tokens": 2048},
+    {**WIDE, "N": 512},
+    BELOW,
+    {**BELOW, "tokens": 1024},
+    {**BELOW, "V": 8192},
+    {**BELOW, "layers": 8, "V": 1024},
+]
+
+
+class Found(NamedTuple):
+    """Seconds of one of RUNS, and by what its effects are found."""
+
+    by: str
+    expected: float
+    measured: float
+
+
+def config_of(run: dict[str, int]) -> DecoderConfig:
+    sizes = {"hidden_size": run["d"], "intermediate_size": run["N"], "vocab_size": run["V"], "num_hidden_layers": run["layers"]}
+    return config_from_hf({"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes})
+
+
+def drawn(config: DecoderConfig) -> LanguageModel:
+    """Weights as for training, but an unembedding that makes confident predictions."""
+    keys = jax.random.split(jax.random.key(0), len(leaves(config)))
+    params = {leaf.path: leaf.start(config, key) for leaf, key in zip(leaves(config), keys, strict=True)}
+    params["unembed/w"] *= 20
+    return LanguageModel(config, nest(params.items()), "random", None, Path(), {"bos_token_id": 0})
+
+
+def measured(run: dict[str, int]) -> Found:
+    config = config_of(run)
+    lm, tokens = drawn(config), np.random.default_rng(0).integers(1, config.vocab_size, (run["tokens"] // LENGTH, LENGTH))
+    once = functools.partial(analyze, lm, tokens, layer=run["layer"], bootstrap_draws=0)
+    once()
+    before, begun = measured_rates(time.process_time), time.process_time()
+    once()
+    took, after = time.process_time() - begun, measured_rates(time.process_time)
+    devices = Devices(1, float("inf"), *((x + y) / 2 for x, y in zip(before, after, strict=True)))
+    expected = plan(
+        config,
+        devices,
+        tokens=run["tokens"],
+        layers=[run["layer"]],
+        adaptive=config.vocab_size >= ADAPTIVE_FROM,
+        frozen="final",
+        memory=MEMORY,
+    )
+    return Found(expected.by, expected.seconds, took)
+
+
+def table(found: list[Found]) -> str:
+    factors = [x.measured / x.expected for x in found]
+    rows = [["by", "layers", "d", "N", "V", "layer", "tokens", "expected", "measured", "measured / expected"]]
+    for run, x, factor in zip(RUNS, found, factors, strict=True):
+        sizes = [f"{run[name]:,}" for name in rows[0][1:7]]
+        rows.append([x.by, *sizes, f"{x.expected:.1f} s", f"{x.measured:.1f} s", f"{factor:.2f}"])
+    return f"{device()}; measured / expected from {min(factors):.2f} to {max(factors):.2f}:\n\n{markdown(rows)}"
+
+
+if __name__ == "__main__":
+    found = []
+    for run in RUNS:
+        found.append(measured(run))
+        print(run, found[-1], flush=True)
+    with replacing(PAGE) as path:
+        path.write_text(between(PAGE.read_text(), "check_plan", table(found)))
