@@ -28,6 +28,7 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Changes, Figures, figures
 from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
 
@@ -61,6 +62,14 @@ class PostNorm(NamedTuple):
     scale: jax.Array
 
 
+class LastLayer(NamedTuple):
+    """What the last layer held, float32 [… d] and [… n]."""
+
+    x: jax.Array  # the stream that enters the final norm
+    h: jax.Array  # activations
+    post: PostNorm | None
+
+
 class Moved(NamedTuple):
     """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap; P and β only behind a post-norm."""
 
@@ -86,6 +95,17 @@ class Audit(NamedTuple):
     rr_bound: jax.Array  # the largest bound on that of a reciprocal rank
     redone: jax.Array  # int: rows × neurons that were computed with every token
     error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
+
+
+def last_layer(config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None) -> tuple[LastLayer, Cache | None]:
+    """What the last layer held at every token, int [s t], and the cache with the tokens in it, if one is given."""
+    last = f"blocks.{config.n_layers - 1}."
+    sites = [last + "hook_resid_post", last + "mlp.hook_post"]
+    if config.norm_place in ("post", "both"):
+        sites += [last + "ln2_post.hook_normalized", last + "ln2_post.hook_scale"]
+    output = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers, cache=cache)
+    x, h, *post = (output.captured[site].astype(jnp.float32) for site in sites)
+    return LastLayer(x, h, PostNorm(*post) if post else None), output.cache
 
 
 def effects(

@@ -18,7 +18,7 @@ from jaxconf import __version__
 from jaxconf.analysis.ablated_softmax import BLOCK_T, compiler_options
 from jaxconf.analysis.ablation import Ablation, ablated
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
-from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, sharded_effects
+from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, last_layer, sharded_effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.rerun import Frozen
@@ -349,17 +349,6 @@ def _padded(rows: Any, size: int) -> Any:
     return (np if isinstance(rows, np.ndarray) else jnp).pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
 
 
-def _last_layer(config: DecoderConfig, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array, PostNorm | None]:
-    """The stream that enters the final norm [s t d], the last layer's activations [s t n], and a norm behind it; float32."""
-    last = f"blocks.{config.n_layers - 1}."
-    sites = [last + "hook_resid_post", last + "mlp.hook_post"]
-    if config.norm_place in ("post", "both"):
-        sites += [last + "ln2_post.hook_normalized", last + "ln2_post.hook_scale"]
-    captured = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers).captured
-    x, h, *post = (captured[site].astype(jnp.float32) for site in sites)
-    return x, h, PostNorm(*post) if post else None
-
-
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
 def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> tuple[jax.Array, jax.Array]:
     site = f"blocks.{layer}.mlp.hook_post"
@@ -478,8 +467,8 @@ def _rows(
         of_parts = site.reshape(len(places), -1, *site.shape[1:])
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
-    x, h, post = jax.tree.map(at, _last_layer(config, params, tokens))
-    return x, ablated(ablation, h, mean, ablation_value) - h, post
+    last = jax.tree.map(at, last_layer(config, params, tokens)[0])
+    return last.x, ablated(ablation, last.h, mean, ablation_value) - last.h, last.post
 
 
 @functools.cache

@@ -101,8 +101,9 @@ def forward(
     return Output(logits, captured | outer.captured, cache, None if stop_at_layer is None else resid)
 
 
-def empty_cache(config: DecoderConfig, padding: jax.Array, slots: int, dtype: Any) -> Cache:
+def empty_cache(config: DecoderConfig, params: Params, padding: jax.Array, slots: int) -> Cache:
     """A cache without tokens, for rows [b] whose first `padding` slots will hold no text."""
+    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # the stream's
     shape = (config.n_layers, len(padding), slots, config.n_kv_heads, config.d_head)
     return Cache((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)), jnp.int32(0), padding)
 

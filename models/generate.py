@@ -34,18 +34,15 @@ def generate(
     most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits` are made in every pass and so must be the same
     at all positions. Raises InputError for prompts that are empty or do not fit the model, and for edits that name a position.
     """
-    rows = [np.asarray(row, np.int64) for row in prompts]
-    if not rows or any(row.ndim != 1 or not row.size for row in rows):
-        raise InputError("a prompt is empty or not a row of token ids; give at least one token id for each prompt")
-    lengths = np.array([row.size for row in rows])
-    _check(config, rows, lengths, max_new_tokens, temperature, edits or {})
-    t = int(lengths.max())
-    tokens = np.stack([np.pad(row, (t - row.size, 0)) for row in rows])
+    if max_new_tokens < 1 or temperature < 0:
+        raise InputError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more")
+    tokens, padding = padded(config, prompts, max_new_tokens)
+    _check_edits(config, edits or {})
     new, used = _generate(
         config,
         params,
-        jnp.asarray(tokens, jnp.int32),
-        jnp.asarray(t - lengths, jnp.int32),
+        jnp.asarray(tokens),
+        jnp.asarray(padding),
         jnp.asarray(sorted(end_ids), jnp.int32),
         jnp.float32(temperature),
         jax.random.key(seed),
@@ -55,18 +52,18 @@ def generate(
     return [row[:count] for row, count in zip(np.asarray(new), np.asarray(used), strict=True)]
 
 
-def _check(
-    config: DecoderConfig,
-    rows: list[np.ndarray],
-    lengths: np.ndarray,
-    max_new_tokens: int,
-    temperature: float,
-    edits: Mapping[str, Edit],
-) -> None:
+def padded(config: DecoderConfig, prompts: Sequence[Sequence[int]] | np.ndarray, max_new_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts as one array, int32 [b t], and how many tokens on the left of each are padding, int32 [b].
+
+    Raises InputError for prompts that are empty, or do not fit the model together with so many new tokens.
+    """
+    rows = [np.asarray(row, np.int64) for row in prompts]
+    if not rows or any(row.ndim != 1 or not row.size for row in rows):
+        raise InputError("a prompt is empty or not a row of token ids; give at least one token id for each prompt")
+    lengths = np.array([row.size for row in rows])
     check_tokens(config, np.concatenate(rows))
-    if max_new_tokens < 1 or temperature < 0:
-        raise InputError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more")
-    end = int(lengths.max()) + max_new_tokens
+    t = int(lengths.max())
+    end = t + max_new_tokens
     if end > config.n_positions:
         raise InputError(f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer")
     if config.rotary and config.rotary.long and lengths.min() <= config.rotary.original < end:
@@ -74,6 +71,10 @@ def _check(
             f"the text would cross position {config.rotary.original}, at which this model changes how it counts them; "
             "keep prompts and new tokens on one side of it"
         )
+    return np.stack([np.pad(row, (t - row.size, 0)) for row in rows]).astype(np.int32), (t - lengths).astype(np.int32)
+
+
+def _check_edits(config: DecoderConfig, edits: Mapping[str, Edit]) -> None:
     for name, edit in edits.items():
         check_name(name, site_shapes(config))
         shape = site_shapes(config)[name]
@@ -101,8 +102,7 @@ def _generate(
         drawn = jax.random.categorical(jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0))
         return jnp.where(temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
 
-    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # the stream's
-    cache = empty_cache(config, padding, tokens.shape[1] + n_new, dtype)
+    cache = empty_cache(config, params, padding, tokens.shape[1] + n_new)
     out = forward(config, params, tokens, edits, cache=cache, last_only=True)
     assert out.logits is not None
     first = pick(out.logits[:, -1], 0)

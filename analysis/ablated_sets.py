@@ -1,0 +1,83 @@
+"""Next-token logits with whole sets of the last layer's neurons ablated: many sets, over the same states.
+
+Letters: r state (what the model holds at one position of one text), p prediction (made from a state), k neuron of a set, u neuron that is in
+any set, d model width, v vocabulary. As in `jaxconf.analysis.effects` nothing lies between these neurons and the final norm, so with
+A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
+
+    z = (A + Σ_k δ_k·M_k)/σ' + b    σ' the norm's scale of x + Σ_k δ_k·w_k
+
+and a set costs O(k·v) a prediction, not O(d·v), on top of what all sets share. A norm behind the MLP adds the direction P of `effects`.
+"""
+
+from typing import NamedTuple
+
+import jax
+
+from jaxconf.analysis.effects import LastLayer
+from jaxconf.analysis.unembedding import Readout
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.norms import centre, norm_scale
+from jaxconf.models.softcap import capped
+
+
+class Writes(NamedTuple):
+    """What the neurons write that any set has."""
+
+    w_out: jax.Array  # u d
+    w_mlp: jax.Array  # u d: as they leave the MLP, centred as the norm behind it sees them
+    M: jax.Array  # u v
+
+
+class States(NamedTuple):
+    """What all sets share of each state; m, scale, p and P only behind a post-norm."""
+
+    x: jax.Array  # r d: the stream that enters the final norm, centred
+    h: jax.Array  # r u: activations
+    A: jax.Array  # r v
+    m: jax.Array | None  # r d: the MLP's output, centred
+    scale: jax.Array | None  # r 1: σ_m
+    p: jax.Array | None  # r d: what it adds to the stream, centred
+    P: jax.Array | None  # r v
+
+
+def writes(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Writes:
+    """Of these neurons of the last layer, int [u]; `readout` in the paper's convention. float32."""
+    w_out = readout.w_out[neurons]
+    with jax.default_matmul_precision("highest"):
+        return Writes(w_out, centre(config, readout.w_mlp[neurons]), w_out @ readout.W_U)
+
+
+def states(config: DecoderConfig, readout: Readout, neurons: jax.Array, last: LastLayer) -> States:
+    """From what the last layer held at any number of places, [… d] and [… n], which become the axis r."""
+    x, h, *post = (y.reshape(-1, y.shape[-1]) for y in jax.tree.leaves(last))
+    x, h = centre(config, x), h[:, neurons]
+    with jax.default_matmul_precision("highest"):
+        if not post:
+            return States(x, h, x @ readout.W_U, None, None, None, None)
+        normalized, scale = post
+        p = centre(config, normalized * readout.write_gain)
+        return States(x, h, x @ readout.W_U, normalized * scale, scale, p, p @ readout.W_U)
+
+
+def set_logits(
+    config: DecoderConfig,
+    readout: Readout,
+    written: Writes,
+    seen: States,
+    rows: jax.Array,
+    members: jax.Array,
+    values: jax.Array,
+    ablated: jax.Array,
+) -> jax.Array:
+    """float32 [p v], up to what is the same for all v: those of the states `rows`, int [p], with the neurons `members`, int [k] among the u, set
+    to `values` [k] where `ablated`, a bool, and as they are where not.
+    """
+    with jax.default_matmul_precision("highest"):
+        delta = ablated * (values - seen.h[rows][:, members])  # p k
+        x, A = seen.x[rows], seen.A[rows]
+        if seen.m is not None and seen.scale is not None and seen.p is not None and seen.P is not None:
+            inv = 1 / norm_scale(config, seen.m[rows] + delta @ written.w_mlp[members])
+            beta, delta = seen.scale[rows] * inv - 1, delta * inv
+            x, A = x + beta * seen.p[rows], A + beta * seen.P[rows]
+        scale = norm_scale(config, x + delta @ written.w_out[members])
+        return capped((A + delta @ written.M[members]) / scale + readout.b_U, config.logit_softcap)
