@@ -1,7 +1,7 @@
 """Next-token logits with whole sets of the last layer's neurons ablated: many sets, over the same states.
 
 Letters: r state (what the model holds at one position of one text), p prediction (made from a state), k neuron of a set, u neuron that is in
-any set, d model width, v vocabulary. As in `jaxconf.analysis.effects` nothing lies between these neurons and the final norm, so with
+any set, c set, d model width, v vocabulary. As in `jaxconf.analysis.effects` nothing lies between these neurons and the final norm, so with
 A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
 
     z = (A + Σ_k δ_k·M_k)/σ' + b    σ' the norm's scale of x + Σ_k δ_k·w_k
@@ -9,7 +9,7 @@ A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
 and a set costs O(k·v) a prediction, not O(d·v), on top of what all sets share. A norm behind the MLP adds the direction P of `effects`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -18,6 +18,14 @@ from jaxconf.analysis.unembedding import Readout
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
+
+
+class Ablations(NamedTuple):
+    """Sets of as many neurons each of the last layer, and what their activations are set to; or, without the axis c, one such set."""
+
+    members: Any  # int [c k]
+    values: Any  # float32 [c k]
+    ablated: Any  # bool [c]: false for the model as it is
 
 
 class Writes(NamedTuple):
@@ -65,13 +73,12 @@ def set_logits(
     written: Writes,
     seen: States,
     rows: jax.Array,
-    members: jax.Array,
-    values: jax.Array,
-    ablated: jax.Array,
+    of_set: Ablations,
 ) -> jax.Array:
-    """float32 [p v], up to what is the same for all v: those of the states `rows`, int [p], with the neurons `members`, int [k] among the u, set
-    to `values` [k] where `ablated`, a bool, and as they are where not.
+    """Those of the states `rows`, int [p], with the neurons of one set, numbered among the u, ablated: float32 [p v], up to what is the same for
+    all v.
     """
+    members, values, ablated = of_set
     with jax.default_matmul_precision("highest"):
         delta = ablated * (values - seen.h[rows][:, members])  # p k
         x, A = seen.x[rows], seen.A[rows]

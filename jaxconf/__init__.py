@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxconf.comparison import compare_models
+    from jaxconf.context_copying import copying
     from jaxconf.emergence import Emergence
     from jaxconf.measure import analyze, weight_statistics
     from jaxconf.mesh import make_mesh
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jaxconf.revisions import track_revisions
     from jaxconf.run import BUNDLED
     from jaxconf.sets import ablate_sets, per_token
+    from jaxconf.statements import read_statements
     from jaxconf.studies import study
     from jaxconf.table import NeuronTable, Rules
     from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
@@ -50,6 +52,7 @@ _HOMES = {
     "ablate_sets": "jaxconf.sets",
     "analyze": "jaxconf.measure",
     "compare_models": "jaxconf.comparison",
+    "copying": "jaxconf.context_copying",
     "count_tokens": "jaxconf.text",
     "documents": "jaxconf.text",
     "induction": "jaxconf.repeated_text",
@@ -58,6 +61,7 @@ _HOMES = {
     "make_mesh": "jaxconf.mesh",
     "per_token": "jaxconf.sets",
     "read_counts": "jaxconf.text",
+    "read_statements": "jaxconf.statements",
     "study": "jaxconf.studies",
     "track_revisions": "jaxconf.revisions",
     "train": "jaxconf.train_run",
@@ -84,6 +88,7 @@ __all__ = [
     "ablate_sets",
     "analyze",
     "compare_models",
+    "copying",
     "count_tokens",
     "documents",
     "induction",
@@ -92,6 +97,7 @@ __all__ = [
     "make_mesh",
     "per_token",
     "read_counts",
+    "read_statements",
     "study",
     "track_revisions",
     "train",

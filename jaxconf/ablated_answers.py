@@ -7,6 +7,7 @@ prompt is run once for all sets, and so is every text that sets have gone on to 
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconf.analysis.ablated_sets import States, Writes, set_logits, states, writes
+from jaxconf.analysis.ablated_sets import Ablations, States, Writes, set_logits, states, writes
 from jaxconf.analysis.effects import last_layer
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.models.config import DecoderConfig
@@ -25,14 +26,6 @@ from jaxconf.progress import Progress
 from jaxconf.reruns import of_use
 
 SETS = 128  # sets that go through the steps of a generation together
-
-
-class Ablations(NamedTuple):
-    """Sets of as many neurons each of the last layer, and what their activations are set to."""
-
-    members: np.ndarray  # int [c k]
-    values: np.ndarray  # float32 [c k]
-    ablated: np.ndarray  # bool [c]: false for the model as it is
 
 
 class Answers(NamedTuple):
@@ -120,7 +113,7 @@ def _continued(
             # Sets that went on from one text with one token still have one text.
             different, at = np.unique(text * np.int64(lm.config.vocab_size) + token, return_inverse=True)
             text = at.reshape(text.shape)
-            filled = size * 2 ** int(np.ceil(np.log2(max(1, len(different) / size))))  # few sizes, each of which is compiled
+            filled = size * min(len(text), 4 ** math.ceil(math.log(max(1, len(different) / size), 4)))  # few sizes, for each is compiled
             parent, token = np.divmod(np.pad(different, (0, filled - len(different)), mode="edge"), lm.config.vocab_size)
             cache = _branched(cache, lm.over_data(parent))
             cache, seen = _advance(lm.config, read, neurons, lm.params, cache, lm.over_data(token.astype(np.int32)))
@@ -169,13 +162,11 @@ def _advance(
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _likeliest(
-    config: DecoderConfig, read: Readout, written: Writes, seen: States, text: jax.Array, sets: Ablations
-) -> jax.Array:
+def _likeliest(config: DecoderConfig, read: Readout, written: Writes, seen: States, text: jax.Array, sets: Ablations) -> jax.Array:
     """The token that each set finds most likely after its text, int32 [c p]."""
 
     def one(of_set: tuple[jax.Array, Ablations]) -> jax.Array:
-        return jnp.argmax(set_logits(config, read, written, seen, of_set[0], *of_set[1]), -1).astype(jnp.int32)
+        return jnp.argmax(set_logits(config, read, written, seen, *of_set), -1).astype(jnp.int32)
 
     return jax.lax.map(one, (text, sets), batch_size=_sets_at_once(config, text.shape[1]))
 
@@ -188,7 +179,7 @@ def _judged(
     counted = jnp.arange(given.shape[2]) < lengths[..., None]
 
     def one(of_set: Ablations) -> tuple[jax.Array, jax.Array]:
-        lp = jax.nn.log_softmax(set_logits(config, read, written, along, jnp.arange(given.size), *of_set)).reshape(*given.shape, -1)
+        lp = jax.nn.log_softmax(set_logits(config, read, written, along, jnp.arange(given.size), of_set)).reshape(*given.shape, -1)
         own = jnp.take_along_axis(lp, given[..., None], -1)[..., 0]
         first = lp[:, 0, 0]
         return jnp.where(counted, own, 0).sum(-1), -jnp.sum(jnp.exp(first) * first, -1)

@@ -185,6 +185,41 @@ class Universal:
 
 
 @dataclasses.dataclass(frozen=True)
+class Copying:
+    """Contradict what a model knows: whether it repeats the context or its memory, with and without its entropy neurons, as tables and a page."""
+
+    model: Model
+    """a folder in Hugging Face layout, a hub id such as openai-community/gpt2, or "bundled", the small model that comes along"""
+    data: Path
+    """statements as CSV, with the columns rel_p_id, statement_subject, statement_relation and statement_object"""
+    revision: str | None = None
+    """the hub's branch, tag or commit"""
+    statements: int = 100
+    """how many of the statements to ask, drawn at random; up to three prompts are made of each"""
+    neurons: str | None = None
+    """the chosen set, such as 11.584,11.2378, of the last layer; by default the ten with the highest rho"""
+    controls: int = 100
+    """random sets of as many neurons to compare with"""
+    text: str = "stdlib"
+    """text, as for --data of `jaxconf analyze`, whose activations say what the neurons are set to"""
+    tokens: int = 16384
+    """how many tokens of that text"""
+    out: Path | None = None
+    """the folder; runs/MODEL by default, beside what `jaxconf analyze` writes there"""
+    force: bool = False
+    """replace what an earlier such command left in the folder"""
+    k: int | None = None
+    """size of the unembedding's effective null space; 1% of the width by default"""
+    seed: int = 0
+    memory: str = "4GB"
+    """what texts that are worked on together may take on a device, beside the weights"""
+    mesh: str | None = None
+    """devices that prompts and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
+    profile: Path | None = None
+    """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Unigram:
     """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer per token id."""
 
@@ -319,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             | Annotated[Induction, tyro.conf.subcommand("induction")]
             | Annotated[Compare, tyro.conf.subcommand("compare")]
             | Annotated[Universal, tyro.conf.subcommand("universal")]
+            | Annotated[Copying, tyro.conf.subcommand("copying")]
             | Annotated[Unigram, tyro.conf.subcommand("unigram")]
             | Annotated[Train, train]
             | Annotated[Track, tyro.conf.subcommand("track")]
@@ -335,6 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Induction: _induction,
             Compare: _compare,
             Universal: _universal,
+            Copying: _copying,
             Unigram: _unigram,
             Train: _train,
             Track: _track,
@@ -649,6 +686,55 @@ def _universal(command: Universal) -> None:
     for sentence in sentences(found):
         console.print(sentence, soft_wrap=True, highlight=False)
     console.print(f"\nPage: {out / 'universal.html'}", soft_wrap=True, highlight=False)
+
+
+def _copying(command: Copying) -> None:
+    from rich.console import Console
+
+    from jaxconf.context_copying import check_chosen, copying
+    from jaxconf.copying_figures import sentences
+    from jaxconf.costs import traced
+    from jaxconf.placement import load_placed
+    from jaxconf.progress import progress as progress_line
+    from jaxconf.run import COPYING, claim, save_copying
+    from jaxconf.sets import read_names
+    from jaxconf.statements import read_statements
+    from jaxconf.text import documents, windows
+
+    if command.statements < 1 or command.tokens < 1 or command.seed < 0:
+        raise InputError(
+            f"--statements is {command.statements}, --tokens {command.tokens} and --seed {command.seed}; give 1 or more, for the seed 0 or more"
+        )
+    try:
+        neurons = read_names(command.neurons) if command.neurons else None
+    except ValueError as error:
+        raise InputError(f"--neurons is {command.neurons!r}; give names such as 11.584,11.2378") from error
+    memory, statements = _bytes(command.memory), read_statements(command.data)
+    out = command.out or Path("runs") / Path(command.model).resolve().name
+    console = Console()
+    with claim(out, COPYING, command.force), progress_line(console, "") as progress, traced(command.profile):
+        progress("loading the model", 0, 0)
+        lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
+        check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], command.controls)
+        progress("reading text", 0, 0)
+        found = copying(
+            lm,
+            statements,
+            windows(documents(command.text), lm.tokenizer, command.tokens, min(256, lm.config.n_positions)),
+            count=command.statements,
+            neurons=neurons,
+            controls=command.controls,
+            k=command.k,
+            seed=command.seed,
+            memory=memory,
+            facts={"model": command.model, "data": str(command.data), "text": command.text},
+            progress=progress,
+        )
+        progress("figures and page", 0, 0)
+        save_copying(found, out)
+    for sentence in sentences(found):
+        console.print(sentence, soft_wrap=True, highlight=False)
+    console.print(f"\nPage: {out / 'copying.html'}", soft_wrap=True, highlight=False)
 
 
 def _unigram(command: Unigram) -> None:

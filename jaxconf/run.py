@@ -17,6 +17,7 @@ from jaxconf.table import PER_TOKEN, SETS, NeuronTable
 
 if TYPE_CHECKING:
     from jaxconf.comparison import Comparison
+    from jaxconf.context_copying import Copying
     from jaxconf.repeated_text import Induction
     from jaxconf.universality import Universality
 
@@ -24,6 +25,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 INDUCTION = "induction.json"
 COMPARISON = "comparison.json"
 UNIVERSAL = "universal.json"
+COPYING = "copying.json"
 EXTRA = {SETS, PER_TOKEN, "figure_4.png", "figure_4_passages.png"}  # files that a run has if it was asked for them
 
 
@@ -153,6 +155,19 @@ def save_universal(found: "Universality", folder: Path) -> None:
             frame.to_parquet(staging / f"universal_{name}.parquet", index=False)
         (staging / UNIVERSAL).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
         write_universal_report(found, save_universal_figures(found, staging), staging)
+
+
+def save_copying(found: "Copying", folder: Path) -> None:
+    """Write copying_….parquet for each table, copying.json (the facts and what they show), the figures and copying.html, as `save_run` does."""
+    from jaxconf.copying_figures import save_copying_figures, sentences
+    from jaxconf.report.copying import write_copying_report
+
+    with _staging(folder) as staging:
+        for field in dataclasses.fields(found):
+            if field.name != "facts":
+                getattr(found, field.name).to_parquet(staging / f"copying_{field.name}.parquet")
+        (staging / COPYING).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
+        write_copying_report(found, save_copying_figures(found, staging), staging)
 
 
 @contextlib.contextmanager

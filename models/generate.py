@@ -52,7 +52,9 @@ def generate(
     return [row[:count] for row, count in zip(np.asarray(new), np.asarray(used), strict=True)]
 
 
-def padded(config: DecoderConfig, prompts: Sequence[Sequence[int]] | np.ndarray, max_new_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def padded(
+    config: DecoderConfig, prompts: Sequence[Sequence[int] | np.ndarray] | np.ndarray, max_new_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Prompts as one array, int32 [b t], and how many tokens on the left of each are padding, int32 [b].
 
     Raises InputError for prompts that are empty, or do not fit the model together with so many new tokens.
