@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconf.analysis.ablated_sets import Ablations, States, Writes, set_logits, states, writes
-from jaxconf.analysis.effects import last_layer
+from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, empty_cache
@@ -65,7 +65,8 @@ def ablated_answers(
     read = readout(config, lm.params)
     written = _writes(config, read, neurons)
     found = Answers(np.zeros((C, P, n_new), np.int32), np.zeros((C, P, n_answers), np.float32), np.zeros((C, P), np.float32))
-    chunk, size = min(C, SETS), _prompts_at_once(lm, slots, n_answers * longest, min(C, SETS), P, memory)
+    chunk, each = min(C, SETS), n_new + n_answers * longest
+    size = _prompts_at_once(lm, slots, n_answers * longest, chunk, P, memory)
     for begin in range(0, P, size):
         rows = np.minimum(np.arange(begin, begin + size), P - 1)
         real = slice(begin, min(begin + size, P))
@@ -77,11 +78,12 @@ def ablated_answers(
             some = np.minimum(np.arange(first, first + chunk), C - 1)
             here = Ablations(members.reshape(sets.members.shape)[some], sets.values[some], sets.ablated[some])
             kept = slice(first, min(first + chunk, C))
-            log_p, entropy = _judged(config, read, written, along, here, given_here, lengths_here)
-            new = _continued(lm, read, neurons, written, cache, ends, here, size, n_new)
+            at_once = _sets_at_once(config, given_here.size, memory)
+            log_p, entropy = _judged(config, at_once, read, written, along, here, given_here, lengths_here)
+            new = _continued(lm, read, neurons, written, cache, ends, here, size, n_new, memory)
             for of_all, of_some in zip(found, (new, log_p, entropy), strict=True):
                 of_all[kept, real] = np.asarray(of_some)[: kept.stop - first, : real.stop - begin]
-            progress(what, begin * C + kept.stop * (real.stop - begin), C * P)
+            progress(what, (begin * C + kept.stop * (real.stop - begin)) * each, C * P * each)
     return found
 
 
@@ -90,7 +92,12 @@ def _prompts_at_once(lm: LanguageModel, slots: int, given: int, sets: int, count
     config, devices = lm.config, lm.mesh.shape["data"]
     a_text = 4 * (2 * config.n_layers * 2 * slots * config.n_kv_heads * config.d_head + 4 * config.vocab_size)
     a_prompt = sets * a_text + 4 * given * 4 * config.vocab_size
-    return devices * int(np.clip(memory // a_prompt, 1, -(-count // devices)))
+    return devices * int(np.clip(memory * 3 // 4 // a_prompt, 1, -(-count // devices)))
+
+
+def _sets_at_once(config: DecoderConfig, predictions: int, memory: int) -> int:
+    """How many sets' logits are held at once, in a quarter of the memory: of so many predictions each."""
+    return max(1, of_use(memory // 4) // (4 * 4 * predictions * config.vocab_size))
 
 
 def _continued(
@@ -103,12 +110,14 @@ def _continued(
     sets: Ablations,
     size: int,
     n_new: int,
+    memory: int,
 ) -> np.ndarray:
     """The new tokens, int32 [c p n]; p prompts are `size`."""
     text = np.broadcast_to(np.arange(size), (len(sets.members), size))  # which of the texts each set has come to
     new = np.zeros((*text.shape, n_new), np.int32)
+    at_once = _sets_at_once(lm.config, size, memory)
     for step in range(n_new):
-        token = new[:, :, step] = np.asarray(_likeliest(lm.config, read, written, seen, text, sets))
+        token = new[:, :, step] = np.asarray(_likeliest(lm.config, at_once, read, written, seen, text, sets))
         if step + 1 < n_new:
             # Sets that went on from one text with one token still have one text.
             different, at = np.unique(text * np.int64(lm.config.vocab_size) + token, return_inverse=True)
@@ -139,10 +148,14 @@ def _begin(
     """The prompts in a cache, the states at their ends [p], and those that each token of a given answer is predicted from [p·j·a]."""
     last, cache = last_layer(config, params, tokens, empty_cache(config, params, padding, slots))
     ends = jax.tree.map(lambda x: x[:, -1:], last)
-    along = [last_layer(config, params, given[:, j], cache)[0] for j in range(given.shape[1])]
-    before = [jax.tree.map(lambda end, x: jnp.concatenate([end, x[:, :-1]], 1), ends, of_answer) for of_answer in along]
     assert cache is not None
-    return cache, states(config, read, neurons, ends), states(config, read, neurons, jax.tree.map(lambda *x: jnp.stack(x, 1), *before))
+
+    def before(answer: jax.Array) -> LastLayer:
+        after, _ = last_layer(config, params, answer, cache)
+        return jax.tree.map(lambda end, x: jnp.concatenate([end, x[:, :-1]], 1), ends, after)
+
+    along = jax.tree.map(lambda x: x.swapaxes(0, 1), jax.lax.map(before, given.swapaxes(0, 1)))
+    return cache, states(config, read, neurons, ends), states(config, read, neurons, along)
 
 
 @jax.jit
@@ -161,19 +174,28 @@ def _advance(
     return more, states(config, read, neurons, last)
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _likeliest(config: DecoderConfig, read: Readout, written: Writes, seen: States, text: jax.Array, sets: Ablations) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("config", "at_once"))
+def _likeliest(
+    config: DecoderConfig, at_once: int, read: Readout, written: Writes, seen: States, text: jax.Array, sets: Ablations
+) -> jax.Array:
     """The token that each set finds most likely after its text, int32 [c p]."""
 
     def one(of_set: tuple[jax.Array, Ablations]) -> jax.Array:
         return jnp.argmax(set_logits(config, read, written, seen, *of_set), -1).astype(jnp.int32)
 
-    return jax.lax.map(one, (text, sets), batch_size=_sets_at_once(config, text.shape[1]))
+    return jax.lax.map(one, (text, sets), batch_size=at_once)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "at_once"))
 def _judged(
-    config: DecoderConfig, read: Readout, written: Writes, along: States, sets: Ablations, given: jax.Array, lengths: jax.Array
+    config: DecoderConfig,
+    at_once: int,
+    read: Readout,
+    written: Writes,
+    along: States,
+    sets: Ablations,
+    given: jax.Array,
+    lengths: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """The log-probability of each given answer, [c p j], and the entropy of the first token's prediction, [c p]; nats."""
     counted = jnp.arange(given.shape[2]) < lengths[..., None]
@@ -184,12 +206,4 @@ def _judged(
         first = lp[:, 0, 0]
         return jnp.where(counted, own, 0).sum(-1), -jnp.sum(jnp.exp(first) * first, -1)
 
-    return jax.lax.map(one, sets, batch_size=_sets_at_once(config, given.size))
-
-
-def _sets_at_once(config: DecoderConfig, predictions: int) -> int:
-    """How many sets' logits are held at once."""
-    return max(1, of_use(MOST_LOGITS) // (4 * 4 * predictions * config.vocab_size))
-
-
-MOST_LOGITS = 2**30  # bytes
+    return jax.lax.map(one, sets, batch_size=at_once)

@@ -712,7 +712,7 @@ def _copying(command: Copying) -> None:
     memory, statements = _bytes(command.memory), read_statements(command.data)
     out = command.out or Path("runs") / Path(command.model).resolve().name
     console = Console()
-    with claim(out, COPYING, command.force), progress_line(console, "") as progress, traced(command.profile):
+    with claim(out, COPYING, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], command.controls)

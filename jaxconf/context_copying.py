@@ -113,12 +113,12 @@ def copying(
     members = [chosen, *random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))]
 
     def answered(prompts: pd.Series, given: pd.DataFrame, sets: Ablations, n_new: int, what: str) -> Answers:
-        ids, of_given = _encoded(tokenizer, prompts.tolist()), _encoded_answers(tokenizer, prompts.tolist(), given.to_numpy())
+        ids, of_given = encoded(tokenizer, prompts.tolist()), encoded_answers(tokenizer, prompts.tolist(), given.to_numpy())
         return fitting(lambda memory: ablated_answers(lm, ids, of_given, sets, n_new, memory, progress, what), memory, progress)
 
     pool = objects_of(statements)
     usable = statements[statements["relation"].map(pool.map(len)) >= 2]
-    asked = usable.sample(min(count, len(usable)), random_state=seed).sort_index()
+    asked = usable.sample(min(count, len(usable)), random_state=np.random.default_rng([seed, 1])).sort_index()
     elicited = answered(asked["query"], asked[["object"]], unablated(), NEW_TOKENS, "own objects")
     said = [_text(lm, ids) for ids in elicited.tokens[0]]
     own = [own_object(text, pool[relation]) for text, relation in zip(said, asked["relation"], strict=True)]
@@ -192,21 +192,22 @@ def copying(
 
 def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
     """The set. Raises InputError as `jaxconf.sets.check_set` does, and for neurons that are not of the last layer."""
-    for layer, index in check_set(config, neurons, controls):
+    found = check_set(config, neurons, controls)
+    for layer, index in found:
         if layer != config.n_layers - 1:
             raise InputError(
                 f"neuron {layer}.{index} is not of the last layer, whose sets answer together; name neurons of layer {config.n_layers - 1}"
             )
-    return check_set(config, neurons, controls)
+    return found
 
 
-def _encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
+def encoded(tokenizer: Tokenizer, prompts: list[str]) -> list[np.ndarray]:
     """Token ids of prompts, which begin with BOS where there is one."""
     bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.int32)
     return [np.concatenate([bos, ids]) for ids in tokenizer.encode_batch(prompts)]
 
 
-def _encoded_answers(tokenizer: Tokenizer, prompts: list[str], answers: np.ndarray) -> list[list[np.ndarray]]:
+def encoded_answers(tokenizer: Tokenizer, prompts: list[str], answers: np.ndarray) -> list[list[np.ndarray]]:
     """Token ids of answers [p j] as they go on from each prompt."""
     alone = tokenizer.encode_batch(prompts)
     whole = tokenizer.encode_batch(
@@ -236,7 +237,7 @@ def _counterfactuals(tokenizer: Tokenizer, asked: pd.DataFrame, pool: pd.Series)
         if row.own and normal(other) != normal(row.object) and contradicts(other, row.own)
     ]
     found = pd.DataFrame(rows, columns=["statement", "query", "own", "context"])
-    ids = _encoded_answers(tokenizer, found["query"].tolist(), found[["context"]].to_numpy())
+    ids = encoded_answers(tokenizer, found["query"].tolist(), found[["context"]].to_numpy())
     found["tokens"] = [len(answer) for [answer] in ids]
     found = found[found["tokens"] <= NEW_TOKENS]
     if found.empty:

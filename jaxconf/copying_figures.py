@@ -19,7 +19,7 @@ from jaxconf.table import number
 RED_GREY = "red: the chosen set; grey: random sets of as many neurons"
 OF_CLASS = dict(zip(CLASSES, HUES, strict=False))
 BINS = 25
-FEW = 0.9  # of the prompts: where more than these answers are neither, little can be said
+FEW, MANY = 0.05, 0.9  # shares of the prompts that a sentence is said of
 
 
 @mpl.rc_context(STYLE)
@@ -160,15 +160,20 @@ def sentences(found: Copying) -> list[str]:
     counts = prompts["class"].value_counts().reindex(CLASSES, fill_value=0)
     shares = counts / len(prompts)
     said = [
-        f"Of {facts['statements_asked']:,} statements the model knows {found.statements['knows'].sum():,}, and {facts['statements']:,} can be contradicted. "
-        f"In {len(prompts):,} prompts whose context contradicts its own object it says the context's in {shares['CK']:.1%} (CK), its own in "
-        f"{shares['PK']:.1%} (PK), and something else in {shares['ND']:.1%} (ND)."
+        f"Of {facts['statements_asked']:,} statements that were asked {facts['statements']:,} can be contradicted, and of these the model knows "
+        f"{found.statements['knows'].sum():,}. In {len(prompts):,} prompts whose context contradicts its own object it says the context's in "
+        f"{shares['CK']:.1%} (CK), its own in {shares['PK']:.1%} (PK), and something else in {shares['ND']:.1%} (ND)."
     ]
-    if shares["ND"] > FEW:
+    if shares["ND"] > 0.5:
         said.append(
-            f"Almost all answers are neither the context's object nor the model's own, so these statements say next to nothing about which of the two "
-            f"this model repeats: only {counts['CK'] + counts['PK']:,} prompts can."
+            f"{'Almost all' if shares['ND'] > MANY else 'Most'} answers are neither the context's object nor the model's own: only "
+            f"{_prompts(counts['CK'] + counts['PK'])} can tell which of the two it repeats."
         )
+    rare = [
+        f"{what} in only {_prompts(counts[name])}" for name, what in (("CK", "its context"), ("PK", "its memory")) if shares[name] < FEW
+    ]
+    if rare:
+        said.append(f"The model repeats {' and '.join(rare)}, so these statements say next to nothing about when it copies.")
     own, chosen = _row(found, "mean", "transition_score"), facts["chosen"]
     said.append(
         f"Setting the {len(chosen)} chosen neurons, {', '.join(chosen)} (chosen by {facts['chosen_by']}), to their means changes the class of "
@@ -180,7 +185,7 @@ def sentences(found: Copying) -> list[str]:
     ratios = [f"{found.sets[f'conversion_{name}'].iloc[0]:.1%} of {name}" for name in CLASSES if counts[name]]
     said.append(
         f"Of the classes, {', '.join(ratios)} {'become' if len(ratios) > 1 else 'becomes'} another; from memory to context go "
-        f"{moved['PK', 'CK']:,} prompts, from context to memory {moved['CK', 'PK']:,}; the entropy of the first new token changes by "
+        f"{_prompts(moved['PK', 'CK'])}, from context to memory {moved['CK', 'PK']:,}; the entropy of the first new token changes by "
         f"{number(_row(found, 'mean', 'entropy_change')['value'])} nats" + _among(found, _row(found, "mean", "entropy_change"))
     )
     others = found.quantiles[(found.quantiles["measure"] == "transition_score") & (found.quantiles["ablation"] != "mean")]
@@ -195,6 +200,10 @@ def sentences(found: Copying) -> list[str]:
         f"many neurons, not as large ones: the mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}, of the layer {number(facts['w_norm_layer'])}."
     )
     return said
+
+
+def _prompts(count: int) -> str:
+    return f"{count:,} prompt{'' if count == 1 else 's'}"
 
 
 def _row(found: Copying, ablation: str, measure: str) -> dict[str, Any]:
@@ -233,5 +242,5 @@ def _strips(axes: Axes, found: Copying, measure: str) -> None:
     for kind, style in _styles():
         rows = found.sets[found.sets["kind"] == kind]
         beside = rng.uniform(-0.25, 0.25, len(rows)) if kind == "random" else 0
-        axes.scatter(rows["ablation"].map(ablations.index) + beside, rows[measure], **style)
+        axes.scatter(rows["ablation"].map(ablations.index).astype(float) + beside, rows[measure], **style)
     axes.set_xticks(range(len(ablations)), ablations, rotation=30, ha="right")

@@ -1,0 +1,95 @@
+"""What one set of neurons costs to answer with, and what a hundred do together: `jaxconf.ablated_answers`, on the same prompts.
+
+    taskset -c 0,1 python scripts/bench_copying.py --model runs/knowledge/model --data runs/knowledge/statements.csv
+
+Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over the prompts themselves.
+One set and all of them are timed in turn, after a first round in which everything is compiled, so that they see the machine at the same speed.
+Seconds are of the wall and of all cores (CPU). `texts` are the different continuations that the sets come to, of each prompt: what they have in
+common is run once, so they bound what a hundred sets can cost.
+"""
+
+import dataclasses
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from jaxconf.ablated_answers import ablated_answers
+from jaxconf.activations import ABLATIONS, ablation_values
+from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.context_copying import NEW_TOKENS, encoded, encoded_answers
+from jaxconf.memory import MEMORY
+from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.run import BUNDLED
+from jaxconf.statements import objects_of, read_statements
+
+SIZE = 10  # neurons of a set
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Time one set and many."""
+
+    data: Path
+    """statements, as for `jaxconf copying`"""
+    model: str = "bundled"
+    prompts: int = 64
+    sets: int = 100
+    rounds: int = 5
+    ablation: str = ABLATIONS[0]
+    seed: int = 0
+
+
+def drawn_prompts(lm: LanguageModel, bench: Bench) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    """Token ids of prompts, and of the two answers to each."""
+    rng = np.random.default_rng(bench.seed)
+    statements = read_statements(bench.data)
+    pool = objects_of(statements)
+    rows = statements[statements["relation"].map(pool.map(len)) >= 2].sample(bench.prompts, replace=True, random_state=rng)
+    others = [str(rng.choice([o for o in pool[row.relation] if o != row.object])) for row in rows.itertuples()]
+    prompts = [f"{query} {other}. {query}" for query, other in zip(rows["query"], others, strict=True)]
+    return encoded(lm.tokenizer, prompts), encoded_answers(lm.tokenizer, prompts, np.array([others, rows["object"]]).T)
+
+
+def drawn_sets(lm: LanguageModel, prompts: list[np.ndarray], bench: Bench) -> Ablations:
+    rng, last = np.random.default_rng(bench.seed), lm.config.n_layers - 1
+    members = np.array([np.sort(rng.choice(lm.config.d_mlp, SIZE, replace=False)) for _ in range(bench.sets)])
+    shortest = min(map(len, prompts))
+    neurons = np.unique(members)
+    values = ablation_values(lm, np.stack([row[:shortest] for row in prompts]), last, neurons.tolist(), MEMORY, quiet)
+    to = values[bench.ablation].to_numpy()[np.searchsorted(neurons, members)]
+    return Ablations(members, to.astype(np.float32), np.ones(len(members), bool))
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    pass
+
+
+def main(bench: Bench) -> None:
+    lm = load(BUNDLED if bench.model == "bundled" else bench.model)
+    prompts, answers = drawn_prompts(lm, bench)
+    every = drawn_sets(lm, prompts, bench)
+    seconds: dict[str, list[tuple[float, float]]] = {"one": [], "all": []}
+    for turn in range(bench.rounds + 1):
+        for name, some in (("one", Ablations(*(x[:1] for x in every))), ("all", every)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            found = ablated_answers(lm, prompts, answers, some, NEW_TOKENS, MEMORY, quiet, "")
+            if turn:
+                seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    texts = np.mean([len(np.unique(found.tokens[:, p], axis=0)) for p in range(len(prompts))])
+    one, many = (np.median(seconds[name], 0) for name in ("one", "all"))
+    ratios = [statistics.median(a[i] / b[i] for a, b in zip(seconds["all"], seconds["one"], strict=True)) for i in (0, 1)]
+    print(
+        f"{bench.model}: {len(prompts)} prompts of {min(map(len, prompts))} to {max(map(len, prompts))} tokens, {jax.devices()[0].device_kind}"
+    )
+    print(
+        f"1 set: {one[0]:.2f} s, CPU {one[1]:.2f} s; {bench.sets} sets: {many[0]:.2f} s, CPU {many[1]:.2f} s; {texts:.1f} texts of each prompt"
+    )
+    print(f"{bench.sets} sets cost {ratios[0]:.1f} times one set by the wall, {ratios[1]:.1f} times by CPU")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Bench))
