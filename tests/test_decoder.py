@@ -40,18 +40,7 @@ ONE_EACH = ("gpt2-unscaled", "neox-linear", "llama-mqa", "stablelm-gqa")  # a ca
 TOKENS = np.concatenate([cases.prompt(67), cases.prompt(67)[:, ::-1]])
 
 
-def quick_options() -> dict[str, Any]:
-    """Most of the time goes into compiling: these options make it two or three times shorter, as far as this version of XLA has them."""
-    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda: 0, compiler_options=options)()
-    except jax.errors.JaxRuntimeError:
-        del options["xla_cpu_use_fusion_emitters"]
-    return options
-
-
-jit = functools.partial(jax.jit, compiler_options=quick_options())
-_run = jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
+_run = jax.jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
 
 
 def run(*args: Any, **kwargs: Any) -> Output:
@@ -418,7 +407,7 @@ def test_blocks_of_queries_give_what_the_whole_pattern_gives(name: str, length: 
         return jnp.square(logits).mean(), logits
 
     patterns = tuple(f"blocks.{i}.attn.hook_pattern" for i in range(config.n_layers))
-    gradient = jit(jax.grad(loss, has_aux=True), static_argnames="capture")
+    gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnames="capture")
     blocks, whole_pattern = gradient(params, ()), gradient(params, patterns)
     for one, other in zip(jax.tree.leaves(blocks), jax.tree.leaves(whole_pattern), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5 * max(1, np.abs(other).max()))
@@ -582,11 +571,11 @@ def test_all_neurons_in_one_compilation() -> None:
         traces.append(1)
         return forward(config, params, last, {site: Ablate(jnp.arange(config.d_mlp) == neuron, value)}).logits
 
-    every = jit(jax.vmap(ablate, (None, 0, None)))
+    every = jax.jit(jax.vmap(ablate, (None, 0, None)))
     neurons = np.arange(config.d_mlp)
     zero, one = np.asarray(every(params, neurons, 0.0)), np.asarray(every(params, neurons[::-1], 1.0))
     assert len(traces) == 1
-    single = jit(ablate)
+    single = jax.jit(ablate)
     for neuron in (0, 7, config.d_mlp - 1):
         np.testing.assert_allclose(zero[neuron], single(params, neuron, 0.0), atol=1e-5)
         np.testing.assert_allclose(one[config.d_mlp - 1 - neuron], single(params, neuron, 1.0), atol=1e-5)
@@ -669,7 +658,7 @@ def test_flax_module_declares_the_leaf_table(name: str) -> None:
 def test_flax_module_starts_and_applies() -> None:
     config, params = cases.decoder("llama-mqa")
     module = Decoder(config)
-    start = jax.tree.map(np.asarray, jit(module.init)(jax.random.key(0), TOKENS)["params"])
+    start = jax.tree.map(np.asarray, jax.jit(module.init)(jax.random.key(0), TOKENS)["params"])
     for leaf in leaves(config):
         array = read(start, leaf.path)
         mean, std = {"ones": (1, 0), "zeros": (0, 0), "normal": (0, 0.02), "residual": (0, 0.02 / (2 * config.n_layers) ** 0.5)}[leaf.init]
@@ -678,7 +667,7 @@ def test_flax_module_starts_and_applies() -> None:
     drawn = [read(start, leaf.path).ravel()[:20].tobytes() for leaf in leaves(config) if leaf.init in ("normal", "residual")]
     assert len(set(drawn)) == len(drawn)
     edits = {"blocks.1.mlp.hook_post": Scale(2.0)}
-    apply = jit(lambda params, edits: module.apply({"params": params}, TOKENS, edits=edits, capture=tuple(edits)))
+    apply = jax.jit(lambda params, edits: module.apply({"params": params}, TOKENS, edits=edits, capture=tuple(edits)))
     chex.assert_trees_all_close(apply(params, edits), run(config, params, TOKENS, edits, tuple(edits)), atol=2e-5)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from jaxconf import checkpoints
+from jaxconf.cli import main
 from jaxconf.corpus import read_corpus
 from jaxconf.emergence import Emergence
 from jaxconf.models.errors import InputError
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 STEPS = 60
 OPTIONS = "--layers 1 --width 16 --heads 2 --neurons 24 --vocab-size 264 --context 24 --batch 4 --dropout 0.1 --checkpoint-every 7".split()
-TRACKED = "--track.points 6 --track.effects-every 3 --track.tokens 120".split()
+TRACKED = "--track.points 6 --track.effects-every 7 --track.tokens 120".split()
 TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
 
 
@@ -59,7 +60,7 @@ def whole(text, tmp_path_factory) -> Path:
 
 def interrupt(text: Path, out: Path, number: signal.Signals) -> subprocess.Popen:
     """Send a signal once the run has a checkpoint, and wait for its end."""
-    process = subprocess.Popen(command(text, out, "--steps", str(STEPS)), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command(text, out), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until = time.monotonic() + 300
     while not checkpoints.steps(out / "checkpoints"):
         assert process.poll() is None, process.stderr.read()
@@ -68,6 +69,16 @@ def interrupt(text: Path, out: Path, number: signal.Signals) -> subprocess.Popen
     process.send_signal(number)
     process.wait(120)
     return process
+
+
+def limited(text: Path, out: Path, limit: int) -> subprocess.CompletedProcess:
+    """Resume with no file able to grow beyond a limit, which to a program looks like a disk that is full."""
+    code = (
+        "import resource, sys; from jaxconf.cli import main; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); main(sys.argv[1:])"
+    )
+    arguments = command(text, out, "--resume")[3:]
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 
 def assert_same(out: Path, whole: Path) -> None:
@@ -79,27 +90,34 @@ def assert_same(out: Path, whole: Path) -> None:
     assert not (out / "checkpoints").exists()
 
 
-def test_killed_and_resumed_is_the_same_to_the_bit(text, whole, tmp_path):
+def test_killed_and_resumed_is_the_same_to_the_bit(text, whole, tmp_path, capsys):
     out = tmp_path / "run"
     assert interrupt(text, out, signal.SIGKILL).returncode == -signal.SIGKILL
-    refused = run(text, out)
-    assert refused.returncode == 2
-    assert "--resume" in refused.stderr
+    with pytest.raises(SystemExit) as refused:
+        main(command(text, out)[3:])
+    assert refused.value.code == 2
+    assert "--resume" in capsys.readouterr().err
     assert not (out / "config.json").exists()
     resumed = run(text, out, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert_same(out, whole)
 
 
-def test_sigterm_saves_and_says_so(text, whole, tmp_path):
+def test_sigterm_saves_and_says_so_and_a_full_disk_leaves_the_last_good_checkpoint(text, whole, tmp_path):
     out = tmp_path / "run"
     stopped = interrupt(text, out, signal.SIGTERM)
     assert stopped.returncode == 128 + signal.SIGTERM
     said = stopped.stderr.read()
     assert "--resume" in said
     assert "Traceback" not in said
-    step = checkpoints.steps(out / "checkpoints")[-1]
-    assert f"after step {step}" in said
+    before = checkpoints.steps(out / "checkpoints")
+    assert f"after step {before[-1]}" in said
+    full = limited(text, out, 20_000)
+    assert full.returncode == 2, full.stderr
+    [said] = [line for line in full.stderr.splitlines() if line.startswith("jaxconf: ")]  # tensorstore's threads may add lines of their own
+    assert "--resume" in said
+    assert "ERROR" not in full.stderr
+    assert checkpoints.steps(out / "checkpoints") == before
     assert run(text, out, "--resume").returncode == 0
     assert_same(out, whole)
 
@@ -116,30 +134,6 @@ def test_a_signal_while_the_model_is_measured_waits_for_the_next_step(number, tm
         train_models([TINY], corpus, [tmp_path / "run"], tmp_path / "checkpoints", 100, track, frozenset({3}))
     assert (caught.value.step, caught.value.signum) == (4, number)
     assert checkpoints.steps(tmp_path / "checkpoints") == [4]
-
-
-def limited(text: Path, out: Path, limit: int) -> subprocess.CompletedProcess:
-    """Resume with no file able to grow beyond a limit, which to a program looks like a disk that is full."""
-    code = (
-        "import resource, sys; from jaxconf.cli import main; "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); main(sys.argv[1:])"
-    )
-    arguments = command(text, out, "--resume")[3:]
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-
-
-def test_a_full_disk_leaves_the_last_good_checkpoint(text, whole, tmp_path):
-    out = tmp_path / "run"
-    interrupt(text, out, signal.SIGTERM)
-    before = checkpoints.steps(out / "checkpoints")
-    full = limited(text, out, 20_000)
-    assert full.returncode == 2, full.stderr
-    [said] = [line for line in full.stderr.splitlines() if line.startswith("jaxconf: ")]  # tensorstore's threads may add lines of their own
-    assert "--resume" in said
-    assert "ERROR" not in full.stderr
-    assert checkpoints.steps(out / "checkpoints") == before
-    assert run(text, out, "--resume").returncode == 0
-    assert_same(out, whole)
 
 
 TINY = TrainConfig(layers=1, width=16, heads=2, neurons=32, vocab_size=264, context=24, steps=30, batch=7, learning_rate=1e-2)

@@ -25,6 +25,8 @@ from jaxconf.models.leaves import nest
 from jaxconf.revisions import track_revisions
 from jaxconf.tracking import NEURON_COLUMNS, measure_predictions
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NAME = "owner/name"
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(120)]
 HF = cases.CASES["neox"] | {"vocab_size": 262, "max_position_embeddings": 40}

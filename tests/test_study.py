@@ -179,9 +179,10 @@ def test_outcomes_of_neurons_that_emerge(tmp_path):
     }
 
 
-def test_every_model_is_the_one_that_is_trained_alone(whole, tmp_path):
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])  # the third has both shapes, decays and seeds
+def test_every_model_is_the_one_that_is_trained_alone(whole, tmp_path, every):
     out, table = whole
-    for name, config in _members(BASE, VARY, SEEDS).items():
+    for name, config in list(_members(BASE, VARY, SEEDS).items())[::every]:
         alone, beside = tmp_path / name, out / "models" / name
         track = TRACK if config.seed == 0 else TrackConfig(points=0)  # to measure takes as long as to train
         result = train(config, lambda: iter(TEXT), alone, track=track)

@@ -22,6 +22,8 @@ from jaxconf.sweep import Sweep, define, defined, read_sweep, statuses, work
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 OPTIONS = get_type_hints(Analyze)
 
 
