@@ -470,7 +470,7 @@ def edited(name: str) -> Callable[[dict[str, Chain]], np.ndarray]:
     nothing = {site: chain(value) for site, value in values.items()}
     traces = []
 
-    @jit
+    @jax.jit
     def logits(params: Params, edits: dict[str, Any]) -> jax.Array:
         traces.append(1)
         return forward(config, params, TOKENS, edits).logits
