@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -24,6 +23,7 @@ from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_sta
 from jaxconf.costs import Costs
 from jaxconf.measure import analyze, made_with, prepared, shape_facts, weight_columns
 from jaxconf.memory import MEMORY, fitting
+from jaxconf.mesh import fetched
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -242,7 +242,7 @@ def _described(
     seen, values = readout(config, lm.params), spectrum(config, lm.params)
     k = null_space_size(config.d_model, k)
     activity, mean = _activity(lm, tokens, counted, memory, progress)
-    directions = np.mean([bos_directions(config, lm.params, window[None]) for window in tokens[:BOS_WINDOWS]], 0)
+    directions = np.mean([fetched(bos_directions(config, lm.params, window[None])) for window in tokens[:BOS_WINDOWS]], 0)
     if config.norm_place == "sum":  # a norm stands between what a neuron writes and the stream that the next layer reads
         directions[:] = np.nan
     drawn = _random_directions(lm, seen, freq, seed)
@@ -261,8 +261,8 @@ def _described(
 def _random_directions(lm: LanguageModel, seen: Readout, freq: Frequency, seed: int) -> dict[str, float]:
     """The largest of each statistic among as many random directions as a layer has neurons."""
     drawn = jax.random.normal(jax.random.key(seed), (lm.config.d_mlp, lm.config.d_model))
-    found = vocabulary_statistics(lm.mesh, dataclasses.replace(seen, w_out=centre(lm.config, drawn)), freq.u)
-    return {name: float(jnp.abs(found[name]).max()) for name in ("vocab_kurtosis", "logit_var", "cos_freq")}
+    found = fetched(vocabulary_statistics(lm.mesh, dataclasses.replace(seen, w_out=centre(lm.config, drawn)), freq.u))
+    return {name: float(np.abs(found[name]).max()) for name in ("vocab_kurtosis", "logit_var", "cos_freq")}
 
 
 def _activity(
@@ -273,8 +273,8 @@ def _activity(
     each = bytes_of_a_window(config, T) + 3 * 4 * T * config.n_layers * config.d_mlp
 
     def of_group(rows: np.ndarray, real: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = moments(config, lm.params, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), shift)
-        return np.asarray(found.by_position, np.float64), np.asarray(found.powers, np.float64)
+        found = fetched(moments(config, lm.params, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), shift))
+        return found.by_position.astype(np.float64), found.powers.astype(np.float64)
 
     shift = np.zeros((config.n_layers, config.d_mlp), np.float32)
     by_position: Any = 0
@@ -308,7 +308,7 @@ def _bos_columns(here: Readout, values: Spectrum, directions: np.ndarray, std: n
     above = directions[layer + 1 :].reshape(-1, directions.shape[-1])  # (l h) d
     if not len(above) or np.isnan(above).any():
         return {"bos_head": [None] * N, **dict.fromkeys(("bos_change", "bos_cosine", "bos_cosine_chance"), np.full(N, np.nan))}
-    writes = np.asarray(here.w_out, np.float64)
+    writes = fetched(here.w_out).astype(np.float64)
     moved = writes @ above.T.astype(np.float64)  # n (l h), for a rise of 1
     head = np.abs(moved).argmax(1)
     strongest = moved[np.arange(N), head]
@@ -370,8 +370,8 @@ def _matched(
             sums = add(*ours, *theirs, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), sums)
             done = run * tokens.size + int(rows[real][-1] + 1) * T
             progress("correlations", done, len(blocks) * tokens.size)
-        of_block = best(sums, counted.sum(), means[layers], other_means[other_layers], keys[other_layers], min(MATCHES, m))
-        found.append(jax.tree.map(lambda x, i=L - first, j=M - other_first: np.asarray(x)[:j, :i], of_block))
+        of_block = fetched(best(sums, counted.sum(), means[layers], other_means[other_layers], keys[other_layers], min(MATCHES, m)))
+        found.append(jax.tree.map(lambda x, i=L - first, j=M - other_first: x[:j, :i], of_block))
     across = -(-M // j)
     of_layers = [jax.tree.map(lambda *x: np.concatenate(x), *found[first : first + across]) for first in range(0, len(found), across)]
     return jax.tree.map(lambda *x: np.concatenate(x, 1), *of_layers)
@@ -452,7 +452,7 @@ def _share(which: np.ndarray) -> float:
 
 def _examples(lm: LanguageModel, frame: pd.DataFrame) -> pd.DataFrame:
     seen = readout(lm.config, lm.params)
-    W_U = np.asarray(seen.W_U, np.float64)
+    W_U = fetched(seen.W_U).astype(np.float64)
     lengths = np.linalg.norm(W_U, axis=0)
     found = []
     for family in EXAMPLES:
@@ -460,7 +460,7 @@ def _examples(lm: LanguageModel, frame: pd.DataFrame) -> pd.DataFrame:
         if members["excess"].isna().all():
             continue
         layer, neuron = (int(members.loc[members["excess"].idxmax(), name]) for name in ("layer", "neuron"))
-        w = np.asarray(at_layer(lm.config, lm.params, seen, "paper", layer).w_out[neuron], np.float64)
+        w = fetched(at_layer(lm.config, lm.params, seen, "paper", layer).w_out)[neuron].astype(np.float64)
         cosine = w @ W_U / np.where(lengths > 0, lengths, np.inf) / np.linalg.norm(w)
         order = np.argsort(cosine)
         extreme = {*order[:NAMED_TOKENS], *order[-NAMED_TOKENS:]}
