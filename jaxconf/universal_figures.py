@@ -124,7 +124,7 @@ def universal_properties(found: Universality) -> Figure:
         places = np.arange(1, len(PROPERTIES) + 1)
         aside = np.random.default_rng(0).uniform(-0.2, 0.2, len(ranks))
         for place, name in zip(places, PROPERTIES, strict=True):
-            axes.scatter(place + aside, ranks[name], s=9, color=ENTROPY, alpha=0.6, linewidths=0)
+            axes.scatter(place + aside, ranks[name], s=9, color=ENTROPY, alpha=float(np.clip(60 / len(ranks), 0.1, 0.6)), linewidths=0)
         if len(ranks) >= LEAST_BOXED:
             axes.boxplot([ranks[name].dropna().to_numpy() for name in PROPERTIES], widths=0.6, showfliers=False, medianprops={"color": INK})
         axes.set_xticks(places, PROPERTIES, rotation=45, ha="right")
