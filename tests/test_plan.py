@@ -137,7 +137,7 @@ def test_operations_of_layers_that_run_again_are_those_that_xla_counts(frozen: s
     config, sets, compiled = reran(frozen)
     counted: Any = compiled.cost_analysis()
     one = planned(config, layers=[], again=[(0, sets)], frozen=frozen, tokens=64)
-    assert 0.8 < SMALL * counted["flops"] / one.seconds < 1.5
+    assert 0.95 < SMALL * counted["flops"] / one.seconds < 1.2
 
 
 @pytest.mark.parametrize("cap", [None, 30.0])
@@ -166,6 +166,7 @@ def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float
     assert seconds(twice) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(config, layers=[2, 2]) == 2 * seconds(config)
     assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(seconds(config) / 8, rel=0.15)
+    assert seconds(config, layers=[0], tokens=2048) == 2 * seconds(config, layers=[0])
     assert seconds(config, layers=[], again=[(0, 20)]) == 2 * seconds(config, layers=[], again=[(0, 10)])
     assert seconds(config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])) == pytest.approx(
         sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2)))
