@@ -374,19 +374,16 @@ def test_own_objects() -> None:
     assert own_object(". Yes", ["Rome"]) == ""
 
 
-words = st.text("ab A.", max_size=6)
+words = st.text("ab A.", max_size=6).map(lambda text: " ".join(text.split()))
 
 
 @settings(deadline=None)
 @given(text=words, one=words, other=words)
 def test_no_answer_is_of_two_classes(text: str, one: str, other: str) -> None:
-    assume(normal(one) and normal(other))
+    assume(one and other)
     if contradicts(one, other):
         assert not (begins(normal(text), normal(one)) and begins(normal(text), normal(other)))
-    assert (
-        CLASSES[answer_class(text, one, other)] == ("CK" if begins(normal(text), normal(one)) else plain_class(text, one, other))
-        or "  " in text
-    )
+    assert CLASSES[answer_class(f" {text}", one, other)] == plain_class(text, one, other)
 
 
 HEAD = "rel_p_id,statement_subject,statement_relation,statement_object\n"
