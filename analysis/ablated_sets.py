@@ -72,19 +72,16 @@ def set_logits(
     readout: Readout,
     written: Writes,
     seen: States,
-    rows: jax.Array,
     of_set: Ablations,
 ) -> jax.Array:
-    """Those of the states `rows`, int [p], with the neurons of one set, numbered among the u, ablated: float32 [p v], up to what is the same for
-    all v.
-    """
+    """Those of the states with the neurons of one set, numbered among the u, ablated: float32 [r v], up to what is the same for all v."""
     members, values, ablated = of_set
     with jax.default_matmul_precision("highest"):
-        delta = ablated * (values - seen.h[rows][:, members])  # p k
-        x, A = seen.x[rows], seen.A[rows]
+        delta = ablated * (values - seen.h[:, members])  # r k
+        x, A = seen.x, seen.A
         if seen.m is not None and seen.scale is not None and seen.p is not None and seen.P is not None:
-            inv = 1 / norm_scale(config, seen.m[rows] + delta @ written.w_mlp[members])
-            beta, delta = seen.scale[rows] * inv - 1, delta * inv
-            x, A = x + beta * seen.p[rows], A + beta * seen.P[rows]
+            inv = 1 / norm_scale(config, seen.m + delta @ written.w_mlp[members])
+            beta, delta = seen.scale * inv - 1, delta * inv
+            x, A = x + beta * seen.p, A + beta * seen.P
         scale = norm_scale(config, x + delta @ written.w_out[members])
         return capped((A + delta @ written.M[members]) / scale + readout.b_U, config.logit_softcap)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxconf.analysis.ablated_sets import Ablations, States, Writes, set_logits, states, writes
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.unembedding import Readout, readout
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, empty_cache
 from jaxconf.models.generate import padded
@@ -81,8 +82,8 @@ def ablated_answers(
             at_once = _sets_at_once(config, given_here.size, memory)
             log_p, entropy = _judged(config, at_once, read, written, along, here, given_here, lengths_here)
             new = _continued(lm, read, neurons, written, cache, ends, here, size, n_new, memory)
-            for of_all, of_some in zip(found, (new, log_p, entropy), strict=True):
-                of_all[kept, real] = np.asarray(of_some)[: kept.stop - first, : real.stop - begin]
+            for of_all, of_some in zip(found, (new, *fetched((log_p, entropy))), strict=True):
+                of_all[kept, real] = of_some[: kept.stop - first, : real.stop - begin]
             progress(what, (begin * C + kept.stop * (real.stop - begin)) * each, C * P * each)
     return found
 
@@ -117,7 +118,7 @@ def _continued(
     new = np.zeros((*text.shape, n_new), np.int32)
     at_once = _sets_at_once(lm.config, size, memory)
     for step in range(n_new):
-        token = new[:, :, step] = np.asarray(_likeliest(lm.config, at_once, read, written, seen, text, sets))
+        token = new[:, :, step] = fetched(_likeliest(lm.config, at_once, read, written, seen, text, sets))
         if step + 1 < n_new:
             # Sets that went on from one text with one token still have one text.
             different, at = np.unique(text * np.int64(lm.config.vocab_size) + token, return_inverse=True)
@@ -180,8 +181,9 @@ def _likeliest(
 ) -> jax.Array:
     """The token that each set finds most likely after its text, int32 [c p]."""
 
-    def one(of_set: tuple[jax.Array, Ablations]) -> jax.Array:
-        return jnp.argmax(set_logits(config, read, written, seen, *of_set), -1).astype(jnp.int32)
+    def one(with_texts: tuple[jax.Array, Ablations]) -> jax.Array:
+        rows, of_set = with_texts
+        return jnp.argmax(set_logits(config, read, written, jax.tree.map(lambda x: x[rows], seen), of_set), -1).astype(jnp.int32)
 
     return jax.lax.map(one, (text, sets), batch_size=at_once)
 
@@ -201,7 +203,7 @@ def _judged(
     counted = jnp.arange(given.shape[2]) < lengths[..., None]
 
     def one(of_set: Ablations) -> tuple[jax.Array, jax.Array]:
-        lp = jax.nn.log_softmax(set_logits(config, read, written, along, jnp.arange(given.size), of_set)).reshape(*given.shape, -1)
+        lp = jax.nn.log_softmax(set_logits(config, read, written, along, of_set)).reshape(*given.shape, -1)
         own = jnp.take_along_axis(lp, given[..., None], -1)[..., 0]
         first = lp[:, 0, 0]
         return jnp.where(counted, own, 0).sum(-1), -jnp.sum(jnp.exp(first) * first, -1)

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from refusals import check_error
 from test_analyze import random_model
 from test_cli import refusal, run
+from test_mesh import ACROSS, gathered, on_mesh
 
 from jaxconf import ablated_answers as together
 from jaxconf.ablated_answers import ablated_answers
@@ -39,17 +41,14 @@ from jaxconf.analysis.transitions import (
 from jaxconf.context_copying import MEASURES, NEW_TOKENS, Copying, copying
 from jaxconf.copying_figures import DRAWN, sentences
 from jaxconf.measure import activation_moments
-from jaxconf.mesh import make_mesh, sharding
 from jaxconf.models.decoder import forward
-from jaxconf.models.families import leaves
 from jaxconf.models.language_model import LanguageModel, load
-from jaxconf.models.leaves import nest
 from jaxconf.models.sites import Ablate
 from jaxconf.statements import answer_class, begins, contradicts, normal, objects_of, own_object, read_statements
 from jaxconf.text import documents, windows
 from jaxconf.train_config import TrainConfig
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 MEMORY = 10**9
 whole_pass = jax.jit(forward, static_argnames="config")
@@ -140,19 +139,42 @@ def test_what_sets_share_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [(2, 1), (4, 2)])
-def test_meshes_give_the_same_answers(mesh: tuple[int, int]) -> None:
-    lm, rng = random_model("layer"), np.random.default_rng(2)
+@pytest.mark.parametrize(("kind", "mesh"), ACROSS)
+def test_meshes_give_the_same_answers(kind: str, mesh: tuple[int, int]) -> None:
+    lm, rng = random_model(kind), np.random.default_rng(2)
     prompts = [rng.integers(1, lm.config.vocab_size, length) for length in (5, 9, 7, 6, 5)]
     answers = [[prompt[:2]] for prompt in prompts]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(5)])
     sets = Ablations(members, rng.standard_normal(members.shape).astype(np.float32), np.arange(5) > 0)
-    on = make_mesh(*mesh)
-    placed = nest((leaf.path, sharding(on, leaf.axes, leaf.shape(lm.config))) for leaf in leaves(lm.config))
-    split = dataclasses.replace(lm, params=jax.device_put(lm.params, placed))
-    one, other = (ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, split))
+    one, other = (ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, on_mesh(lm, *mesh)))
     np.testing.assert_array_equal(one.tokens, other.tokens)
-    np.testing.assert_allclose(one.log_p, other.log_p, atol=1e-4)
+    np.testing.assert_allclose(one.log_p, other.log_p, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(one.entropy, other.entropy, atol=1e-5)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1), (2, 4)])
+def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, rng = on_mesh(random_model("large"), *mesh), np.random.default_rng(2)
+    V = lm.config.vocab_size
+    prompts = [rng.integers(1, V, 5) for _ in range(16)]
+    members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(3)])
+    sets = Ablations(members, rng.standard_normal(members.shape).astype(np.float32), np.arange(3) > 0)
+    found: dict[str, int] = {}
+
+    def measured(name: str) -> Callable[..., Any]:
+        program = getattr(together, name)
+
+        def run(*arguments: Any) -> Any:
+            found[name] = found.get(name) or gathered(program.lower(*arguments).compile())
+            return program(*arguments)
+
+        return run
+
+    for name in ("_begin", "_judged", "_likeliest", "_branched", "_advance"):
+        monkeypatch.setattr(together, name, measured(name))
+    ablated_answers(lm, prompts, [[prompt[:2], prompt[1:3]] for prompt in prompts], sets, 3, MEMORY, quiet, "")
+    assert len(found) == 5
+    assert max(found.values()) < len(prompts) * V
 
 
 # A model that has learnt facts and to be contradicted.
@@ -163,7 +185,10 @@ TINY = TrainConfig(layers=1, width=32, heads=2, neurons=64, vocab_size=300, cont
 @pytest.fixture(scope="module")
 def knowledge(tmp_path_factory: pytest.TempPathFactory, compiled_quickly: None) -> Path:
     """A folder with statements.csv, text.jsonl and a model of them."""
-    folder = tmp_path_factory.mktemp("knowledge")
+    return make_knowledge(tmp_path_factory.mktemp("knowledge"))
+
+
+def make_knowledge(folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(knowledge_model, "RELATIONS", {words: knowledge_model.RELATIONS[words][:5] for words in ("lives in", "works as a")})
         knowledge_model.make(knowledge_model.Knowledge(folder, people=8, passages=600, follows=0.6, config=TINY))
@@ -325,7 +350,6 @@ def test_a_table_by_hand() -> None:
     np.testing.assert_allclose(means[0], [[1, 3, np.nan], [16, 8, np.nan], [np.nan] * 3])
 
 
-@settings(deadline=None)
 @given(data=st.data(), P=st.integers(1, 12), C=st.integers(1, 4))
 def test_tables_hold_every_prompt_once(data: st.DataObject, P: int, C: int) -> None:
     before, after = data.draw(of_classes(shape=P)), data.draw(of_classes(shape=(C, P)))
@@ -337,7 +361,6 @@ def test_tables_hold_every_prompt_once(data: st.DataObject, P: int, C: int) -> N
     np.testing.assert_allclose(np.nansum(conversion_ratios(tables) * weights, 1), transition_scores(tables), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(others=arrays.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 5)), own=st.integers(0, 5))
 def test_quantiles_have_clopper_and_pearsons_intervals(others: np.ndarray, own: int) -> None:
     quantile, low, high = quantile_among(own, others)
@@ -377,7 +400,6 @@ def test_own_objects() -> None:
 words = st.text("ab A.", max_size=6).map(lambda text: " ".join(text.split()))
 
 
-@settings(deadline=None)
 @given(text=words, one=words, other=words)
 def test_no_answer_is_of_two_classes(text: str, one: str, other: str) -> None:
     assume(one and other)
