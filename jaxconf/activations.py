@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
@@ -27,7 +28,7 @@ def ablation_values(lm: LanguageModel, tokens: np.ndarray, layer: int, neurons: 
     parts, columns = [], np.asarray(neurons)
     for rows, real in groups(lm, tokens.shape, memory):
         parts.append(
-            np.asarray(_activations(lm.config, lm.params, lm.over_data(tokens[rows]), columns, layer))[real].reshape(-1, len(columns))
+            fetched(_activations(lm.config, lm.params, lm.over_data(tokens[rows]), columns, layer))[real].reshape(-1, len(columns))
         )
         progress("activations", min(int(rows[-1]) + 1, len(tokens)) * tokens.shape[1], tokens.size)
     h = np.concatenate(parts)

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxconf.hosts import first, told, told_json
+from jaxconf.mesh import fetched, placed
 from jaxconf.models.errors import InputError
 
 KEPT = 2  # the newest, and one to fall back on
@@ -19,10 +22,15 @@ DIGESTS = "sha256.json"
 
 
 def save(folder: Path, step: int, state: Any) -> None:
-    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest.
+    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest; of several hosts the first one does.
 
     Raises InputError if it cannot be written; the checkpoints before it are then as they were.
     """
+    whole = fetched(state)
+    told(lambda: _write(folder, step, whole))
+
+
+def _write(folder: Path, step: int, state: Any) -> bytes:
     target, temporary = (folder / str(step)).absolute(), (folder / f".{step}.tmp").absolute()
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -30,13 +38,14 @@ def save(folder: Path, step: int, state: Any) -> None:
         needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(temporary).free
         if free < needed:
             raise OSError(f"{free:,} bytes are free and {needed:,} needed")
-        with _silenced("absl", "asyncio"), ocp.StandardCheckpointer() as checkpointer:
+        with _silenced("absl", "asyncio"), _checkpointer() as checkpointer:
             checkpointer.save(temporary / "state", state)
         (temporary / DIGESTS).write_text(json.dumps(_digests(temporary)))
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
         for old in steps(folder)[:-KEPT]:
             shutil.rmtree(folder / str(old))
+        return b""
     except Exception as error:  # what the storage layers raise for a full disk has no common type
         shutil.rmtree(temporary, ignore_errors=True)
         saved = steps(folder)
@@ -45,6 +54,12 @@ def save(folder: Path, step: int, state: Any) -> None:
         raise InputError(
             f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; make room there and go on with --resume"
         ) from error
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that asks no other host."""
+    own = jax.process_index()
+    return ocp.StandardCheckpointer(multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}))
 
 
 @contextlib.contextmanager
@@ -66,16 +81,31 @@ def steps(folder: Path) -> list[int]:
 
 
 def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
-    """The newest good checkpoint, its step and its state; None if there is none.
+    """The newest good checkpoint, its step and its state; None if there is none. Several hosts all get what the first one finds.
 
-    `like` is a pytree of arrays or jax.ShapeDtypeStruct with the shapes, dtypes and shardings wanted. A checkpoint that is damaged is
-    passed over, with a warning, for the one before it.
+    `like` is a pytree of arrays with the shapes, dtypes and shardings wanted; what stands for a numpy array is one. A checkpoint that is damaged
+    is passed over, with a warning, for the one before it.
     """
+    step = told_json(lambda: _newest(folder))
+    if step is None:
+        return None
+    shapes = jax.tree.map(lambda array: np.empty(array.shape, array.dtype), like)
+    if first():
+        with _checkpointer() as checkpointer:
+            shapes = checkpointer.restore((folder / str(step)).absolute() / "state", shapes)
+
+    def to_its_place(array: Any, of_like: Any) -> Any:
+        array = np.frombuffer(told(array.tobytes), array.dtype).reshape(array.shape)
+        return placed(array, of_like.sharding) if isinstance(of_like, jax.Array) else array
+
+    return step, jax.tree.map(to_its_place, shapes, like)
+
+
+def _newest(folder: Path) -> int | None:
     for step in reversed(steps(folder)):
         path = (folder / str(step)).absolute()
         if _intact(path):
-            with ocp.StandardCheckpointer() as checkpointer:
-                return step, checkpointer.restore(path / "state", jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+            return step
         logging.getLogger(__name__).warning("jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path)
     return None
 

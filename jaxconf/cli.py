@@ -10,15 +10,20 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from jaxconf.hosts import Hosts, alone, join, leave, of_a_lost_host, part
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jaxconf.progress import Progress
 
 Model = Annotated[str, tyro.conf.Positional]
 
@@ -152,6 +157,7 @@ class Compare:
     """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
     profile: Path | None = None
     """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +188,7 @@ class Universal:
     """devices that sequences and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
     profile: Path | None = None
     """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +224,7 @@ class Copying:
     """devices that prompts and weights are split over, such as data=4,model=2; by default all on data, as far as the weights fit"""
     profile: Path | None = None
     """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +270,7 @@ class Train:
     """devices that models or sequences, and weights, are split over, such as data=4,model=2; by default as many on model as they demand"""
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,6 +297,7 @@ class Track:
     """of the hub's revisions: devices that sequences and weights are split over, such as data=4,model=2"""
     force: bool = False
     """replace the track that the folder holds"""
+    hosts: tyro.conf.OmitArgPrefixes[Hosts] = dataclasses.field(default_factory=Hosts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Report: _report,
             Models: _models,
         }
-        if isinstance(command, Analyze | Induction | Sweep):
+        if hasattr(command, "hosts"):
             join(command.hosts, by_itself=not isinstance(command, Sweep))
         run[type(command)](command)
         part()
@@ -409,29 +419,44 @@ def _preset(arguments: list[str]) -> tuple[str, list[str]]:
     return name, ["train", *arguments[2:]]
 
 
-def _analyze(command: Analyze, quiet: bool = False) -> None:
+@contextlib.contextmanager
+def _job(command: Any, model: str, mark: str, quiet: bool = False) -> Iterator[tuple[Path, "Console", "Progress"]]:
+    """The folder that a command writes to, `mark` being the file that it must not hold yet, where to speak, and a progress line."""
     from rich.console import Console
 
     from jaxconf.costs import traced
     from jaxconf.hosts import first, only_first_writes
+    from jaxconf.progress import progress as progress_line
+    from jaxconf.run import claim
+
+    console = Console(quiet=quiet or not first())
+    with (
+        only_first_writes(command.out or Path("runs") / Path(model).resolve().name) as out,
+        claim(out, mark, command.force),
+        progress_line(console, "tokens") as progress,
+        traced(command.profile),
+    ):
+        yield out, console, progress
+
+
+def _say(console: "Console", sentences: Sequence[str], page: Path) -> None:
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"\nPage: {page}", soft_wrap=True, highlight=False)
+
+
+def _analyze(command: Analyze, quiet: bool = False) -> None:
     from jaxconf.measure import analyze, check_options
     from jaxconf.placement import load_placed
-    from jaxconf.progress import progress as progress_line
     from jaxconf.report.terminal import print_sets, print_summary
-    from jaxconf.run import claim, save_run
+    from jaxconf.run import save_run
     from jaxconf.sets import ablate_sets, check_set, per_token
     from jaxconf.table import PER_TOKEN, SETS, Rules
     from jaxconf.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
 
     sets, chosen, memory = _parsed(command)
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
-    console = Console(quiet=quiet or not first())
-    with (
-        only_first_writes(command.out or Path("runs") / Path(command.model).resolve().name) as out,
-        claim(out, "neurons.parquet", command.force),
-        progress_line(console, "tokens") as progress,
-        traced(command.profile),
-    ):
+    with _job(command, command.model, "neurons.parquet", quiet) as (out, console, progress):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_options(lm.config, command.layer, command.k, command.engine, command.tolerance, command.bootstrap_draws, command.seed)
@@ -496,7 +521,9 @@ def _parsed(command: Analyze) -> tuple[list[Any], Any, int]:
     return read_sets(command.set), read_sets([command.per_token])[0] if command.per_token else [], _bytes(command.memory)
 
 
-PARTIAL = ".partial"  # finished windows of an analysis that is under way
+# Finished windows of an analysis that is under way, and of a comparison.
+PARTIAL = ".partial"
+PARTIAL_COMPARISON = ".partial-compare"
 
 
 def _bytes(text: str, option: str = "--memory") -> int:
@@ -509,15 +536,12 @@ def _bytes(text: str, option: str = "--memory") -> int:
 
 def _induction(command: Induction) -> None:
     import numpy as np
-    from rich.console import Console
 
-    from jaxconf.costs import traced
-    from jaxconf.hosts import first, only_first_writes
-    from jaxconf.induction_figures import sentences
+    from jaxconf.induction_figures import save_induction_figures, sentences
     from jaxconf.placement import load_placed
-    from jaxconf.progress import progress as progress_line
     from jaxconf.repeated_text import check_heads, check_repeats, induction
-    from jaxconf.run import INDUCTION, claim, save_induction
+    from jaxconf.report.induction import write_induction_report
+    from jaxconf.run import save_result
     from jaxconf.sets import check_set, read_names
     from jaxconf.text import documents, windows
 
@@ -531,13 +555,7 @@ def _induction(command: Induction) -> None:
         except ValueError as error:
             raise InputError(f"--{option} is {text!r}; give names such as {example}") from error
     memory = _bytes(command.memory)
-    console = Console(quiet=not first())
-    with (
-        only_first_writes(command.out or Path("runs") / Path(command.model).resolve().name) as out,
-        claim(out, INDUCTION, command.force),
-        progress_line(console, "tokens") as progress,
-        traced(command.profile),
-    ):
+    with _job(command, command.model, "induction.json") as (out, console, progress):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_repeats(lm, command.length)
@@ -571,10 +589,8 @@ def _induction(command: Induction) -> None:
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_induction(found, out)
-    for sentence in sentences(found):
-        console.print(sentence, soft_wrap=True, highlight=False)
-    console.print(f"\nPage: {out / 'induction.html'}", soft_wrap=True, highlight=False)
+        save_result(found, "induction", sentences(found), save_induction_figures, write_induction_report, out)
+    _say(console, sentences(found), out / "induction.html")
 
 
 NATURAL_TOKENS = 2**18
@@ -586,17 +602,14 @@ def _text_ids(lm: Any) -> list[int]:
 
 
 def _compare(command: Compare) -> None:
-    from rich.console import Console
-
     from jaxconf.comparison import check_same_shape, compare_models
-    from jaxconf.comparison_figures import paragraphs
-    from jaxconf.costs import traced
+    from jaxconf.comparison_figures import paragraphs, save_comparison_figures
     from jaxconf.measure import check_options
     from jaxconf.models.families import config_from_hf
     from jaxconf.models.language_model import find, read_config
     from jaxconf.placement import load_placed
-    from jaxconf.progress import progress as progress_line
-    from jaxconf.run import BUNDLED, COMPARISON, claim, save_comparison
+    from jaxconf.report.comparison import write_comparison_report
+    from jaxconf.run import BUNDLED, save_result
     from jaxconf.text import documents, windows
 
     if command.tokens < 1:
@@ -604,10 +617,7 @@ def _compare(command: Compare) -> None:
     if not command.tuned:
         raise InputError("there is no model to compare with; give at least one that was trained on from the base model")
     memory = _bytes(command.memory)
-    out = command.out or Path("runs") / Path(command.base).resolve().name
-    partial = out / f"{PARTIAL}-compare"
-    console = Console()
-    with claim(out, COMPARISON, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+    with _job(command, command.base, "comparison.json") as (out, console, progress):
 
         def config_of(model: str) -> Any:
             return config_from_hf(read_config(find(str(BUNDLED) if model == "bundled" else model, weights=False)[0]))
@@ -632,26 +642,21 @@ def _compare(command: Compare) -> None:
             seed=command.seed,
             memory=memory,
             facts={"data": command.data},
-            partial=partial,
+            partial=out / PARTIAL_COMPARISON,
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_comparison(found, out)
-        shutil.rmtree(partial, ignore_errors=True)
-    for paragraph in paragraphs(found):
-        console.print(paragraph, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"\nPage: {out / 'comparison.html'}", soft_wrap=True, highlight=False)
+        save_result(found, "comparison", paragraphs(found), save_comparison_figures, write_comparison_report, out)
+        shutil.rmtree(out / PARTIAL_COMPARISON, ignore_errors=True)
+    _say(console, paragraphs(found), out / "comparison.html")
 
 
 def _universal(command: Universal) -> None:
-    from rich.console import Console
-
-    from jaxconf.costs import traced
     from jaxconf.placement import load_placed
-    from jaxconf.progress import progress as progress_line
-    from jaxconf.run import UNIVERSAL, claim, save_universal
+    from jaxconf.report.universal import write_universal_report
+    from jaxconf.run import save_result
     from jaxconf.text import documents, windows
-    from jaxconf.universal_figures import sentences
+    from jaxconf.universal_figures import save_universal_figures, sentences
     from jaxconf.universality import FamilyRules, check_models, check_options, universal
 
     if len(command.models) < 2:
@@ -660,9 +665,7 @@ def _universal(command: Universal) -> None:
         raise InputError(f"--tokens is {command.tokens}; give how many tokens to correlate activations over")
     rules, memory = FamilyRules(command.min_excess), _bytes(command.memory)
     check_options(command.effects, rules, command.seed)
-    out = command.out or Path("runs") / Path(command.models[0]).resolve().name
-    console = Console()
-    with claim(out, UNIVERSAL, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+    with _job(command, command.models[0], "universal.json") as (out, console, progress):
         lms: list[Any] = []
         for model in command.models:
             progress("loading the models", len(lms), len(command.models))
@@ -682,21 +685,16 @@ def _universal(command: Universal) -> None:
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_universal(found, out)
-    for sentence in sentences(found):
-        console.print(sentence, soft_wrap=True, highlight=False)
-    console.print(f"\nPage: {out / 'universal.html'}", soft_wrap=True, highlight=False)
+        save_result(found, "universal", sentences(found), save_universal_figures, write_universal_report, out)
+    _say(console, sentences(found), out / "universal.html")
 
 
 def _copying(command: Copying) -> None:
-    from rich.console import Console
-
     from jaxconf.context_copying import check_chosen, copying
-    from jaxconf.copying_figures import sentences
-    from jaxconf.costs import traced
+    from jaxconf.copying_figures import save_copying_figures, sentences
     from jaxconf.placement import load_placed
-    from jaxconf.progress import progress as progress_line
-    from jaxconf.run import COPYING, claim, save_copying
+    from jaxconf.report.copying import write_copying_report
+    from jaxconf.run import save_result
     from jaxconf.sets import read_names
     from jaxconf.statements import read_statements
     from jaxconf.text import documents, windows
@@ -710,9 +708,7 @@ def _copying(command: Copying) -> None:
     except ValueError as error:
         raise InputError(f"--neurons is {command.neurons!r}; give names such as 11.584,11.2378") from error
     memory, statements = _bytes(command.memory), read_statements(command.data)
-    out = command.out or Path("runs") / Path(command.model).resolve().name
-    console = Console()
-    with claim(out, COPYING, command.force), progress_line(console, "tokens") as progress, traced(command.profile):
+    with _job(command, command.model, "copying.json") as (out, console, progress):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
         check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], command.controls)
@@ -731,10 +727,8 @@ def _copying(command: Copying) -> None:
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_copying(found, out)
-    for sentence in sentences(found):
-        console.print(sentence, soft_wrap=True, highlight=False)
-    console.print(f"\nPage: {out / 'copying.html'}", soft_wrap=True, highlight=False)
+        save_result(found, "copying", sentences(found), save_copying_figures, write_copying_report, out)
+    _say(console, sentences(found), out / "copying.html")
 
 
 def _unigram(command: Unigram) -> None:
@@ -770,6 +764,7 @@ def _train(command: Train) -> None:
     if config.jax_num_cpu_devices < 0:  # a device for each core trains small models faster than all cores on one
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
+    from jaxconf.hosts import first, only_first_writes
     from jaxconf.placement import read_mesh
     from jaxconf.progress import progress as progress_line
     from jaxconf.studies import parse_vary, study
@@ -777,9 +772,9 @@ def _train(command: Train) -> None:
     from jaxconf.train_run import train
     from jaxconf.training import Stopped
 
-    console = Console()
+    console = Console(quiet=not first())
     vary = parse_vary(command.vary)
-    with progress_line(console, "steps") as progress:
+    with only_first_writes(command.out) as out, progress_line(console, "steps") as progress:
 
         def report(step: int, figures: dict[str, float]) -> None:
             progress("training", step, command.config.steps)
@@ -800,17 +795,18 @@ def _train(command: Train) -> None:
         source = functools.partial(documents, command.data)
         try:
             if vary or command.seeds != 1:
-                table = study(command.config, vary, command.seeds, source, command.out, **options)
+                table = study(command.config, vary, command.seeds, source, out, **options)
             else:
-                figures = train(command.config, source, command.out, **options)
+                figures = train(command.config, source, out, **options)
         except Stopped as stopped:
             print(
                 f"jaxconf: stopped after step {stopped.step}, which is saved; the same command with --resume goes on from there",
                 file=sys.stderr,
             )
+            part()
             sys.exit(128 + stopped.signum)
     if vary or command.seeds != 1:
-        _say_study(len(table), command.out)
+        _say_study(console, len(table), command.out)
         return
     console.print(f"Held-out loss {figures['held_out_loss']:.4f} nats per token: {command.out}", soft_wrap=True, highlight=False)
     if command.track.points:
@@ -818,8 +814,8 @@ def _train(command: Train) -> None:
         console.print(f"{share}; jaxconf track {command.out} draws it", soft_wrap=True, highlight=False)
 
 
-def _say_study(models: int, out: Path) -> None:
-    print(f"{models} models: {out / 'study.png'}, {out / 'study.parquet'}")
+def _say_study(console: "Console", models: int, out: Path) -> None:
+    console.print(f"{models} models: {out / 'study.png'}, {out / 'study.parquet'}", soft_wrap=True, highlight=False)
 
 
 def _track(command: Track) -> None:
@@ -827,28 +823,31 @@ def _track(command: Track) -> None:
 
     from jaxconf.emergence import Emergence
     from jaxconf.emergence_figures import save_emergence_figures, summary_lines
+    from jaxconf.hosts import first, only_first_writes
     from jaxconf.placement import read_mesh
     from jaxconf.progress import progress as progress_line
     from jaxconf.revisions import track_revisions
     from jaxconf.studies import STUDY, compare
     from jaxconf.text import documents
 
-    console = Console()
+    console = Console(quiet=not first())
     source = Path(command.source)
     if command.revisions is None:
+        if not alone():
+            raise InputError("what was tracked is drawn by one host; start it on one, or name --revisions to measure")
         if (source / STUDY).is_file():
-            _say_study(len(compare(source)), source)
+            _say_study(console, len(compare(source)), source)
             return
         if not source.exists():
             raise InputError(f"there is no folder {source}; give that of a training run, or a hub id with --revisions")
         folder, emergence = source if source.is_dir() else source.parent, Emergence.load(source)
     else:
         folder = command.out or Path("runs") / source.name
-        with progress_line(console, "revisions") as progress:
+        with only_first_writes(folder) as out, progress_line(console, "revisions") as progress:
             emergence = track_revisions(
                 command.source,
                 [name for name in command.revisions.split(",") if name],
-                folder,
+                out,
                 documents=functools.partial(documents, command.data),
                 effects=command.effects,
                 tokens=command.tokens,
@@ -858,7 +857,8 @@ def _track(command: Track) -> None:
                 force=command.force,
                 progress=progress,
             )
-    save_emergence_figures(emergence, folder)
+    if first():
+        save_emergence_figures(emergence, folder)
     for line in summary_lines(emergence):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"\nFigures: {folder}/emergence_*.png", soft_wrap=True, highlight=False)

@@ -23,7 +23,8 @@ from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.costs import Costs
 from jaxconf.measure import analyze, made_with, shape_facts, weight_statistics, with_target
-from jaxconf.memory import MEMORY
+from jaxconf.memory import MEMORY, fitting
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, forward
 from jaxconf.models.errors import InputError
@@ -118,8 +119,12 @@ def compare_models(
         return frame.reindex(columns=["model", "layer", "neuron", *WEIGHTS, "rho_chance", "is_candidate", *measured, "is_entropy_neuron"])
 
     own_statistics = functools.cache(functools.partial(statistics, base, base.name))
-    own_sums = functools.cache(lambda: _prediction_sums(base, tokens, kept, memory, _named(progress, base.name)))
-    writes = np.asarray(readout(base.config, base.params).w_out)
+
+    def prediction_sums(lm: LanguageModel, name: str) -> dict[str, np.ndarray]:
+        return fitting(lambda memory: _prediction_sums(lm, tokens, kept, memory, _named(progress, name)), memory, progress)
+
+    own_sums = functools.cache(functools.partial(prediction_sums, base, base.name))
+    writes = fetched(readout(base.config, base.params).w_out)
 
     neurons: list[pd.DataFrame] = []
     overlaps: list[dict[str, Any]] = []
@@ -133,7 +138,7 @@ def compare_models(
             weights_only.append(name)
         before, after = own_statistics(run), statistics(lm, name, run)
         progress(f"{name}: matching neurons", 0, 0)
-        cosines = cosine_matrix(writes, np.asarray(readout(lm.config, lm.params).w_out))
+        cosines = cosine_matrix(writes, fetched(readout(lm.config, lm.params).w_out))
         match = one_to_one(cosines)
         back = np.argsort(match)
         after = after.assign(match=back, cosine=cosines[back, np.arange(N)], cosine_index=np.diagonal(cosines))
@@ -143,7 +148,7 @@ def compare_models(
         neurons.append(after)
         if run:
             predictions = {base.name: own_sums()} | predictions
-            predictions[name] = _prediction_sums(lm, tokens, kept, memory, _named(progress, name))
+            predictions[name] = prediction_sums(lm, name)
         del lm  # before the next one is loaded
     if not neurons:
         raise InputError("there is no model to compare with; give at least one that was trained on from the base model")
@@ -276,7 +281,7 @@ def _prediction_sums(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, me
     """`window_sums` of all windows."""
     parts = []
     for rows, real in groups(lm, tokens.shape, memory):
-        of = jax.device_get(_predictions(lm.config, lm.params, lm.over_data(tokens[rows])))
+        of = fetched(_predictions(lm.config, lm.params, lm.over_data(tokens[rows])))
         parts.append(jax.tree.map(lambda x, real=real: x[real], window_sums(of, kept[rows])))
         progress("predictions", (rows[real][-1] + 1) * tokens.shape[1], tokens.size)
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)

@@ -29,6 +29,7 @@ from jaxconf.clip import name_of
 from jaxconf.costs import Costs
 from jaxconf.measure import made_with, shape_facts
 from jaxconf.memory import MEMORY, fitting
+from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -107,7 +108,7 @@ def copying(
     config, last, tokenizer = lm.config, lm.config.n_layers - 1, lm.tokenizer
     k = null_space_size(config.d_model, k)
     seen_by = readout(config, lm.params)
-    own_rho = rho(np.asarray(seen_by.w_out), spectrum(config, lm.params), k)
+    own_rho = rho(fetched(seen_by.w_out), spectrum(config, lm.params), k)
     highest = [(last, int(n)) for n in np.argsort(-own_rho)[: min(CANDIDATES, max(1, config.d_mlp // 2))]]
     chosen = check_chosen(config, neurons or highest, controls)
     members = [chosen, *random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))]
@@ -131,7 +132,8 @@ def copying(
     prompts = candidates.sort_values(["statement", "log_p_query"], kind="stable").groupby("statement").head(COUNTERFACTUALS)
     prompts = prompts.assign(prompt=prompts["query"] + " " + prompts["context"] + ". " + prompts["query"]).reset_index(drop=True)
 
-    values = ablation_values(lm, text, last, sorted({n for of_set in members for _, n in of_set}), memory, progress)
+    of_any = sorted({n for of_set in members for _, n in of_set})
+    values = fitting(lambda memory: ablation_values(lm, text, last, of_any, memory, progress), memory, progress)
     sets = _ablations(members, values)
     found = answered(prompts["prompt"], prompts[["context", "own"]], sets, NEW_TOKENS, "answers of every set")
     texts, classes = _told_apart(lm, found.tokens, prompts)
@@ -152,7 +154,7 @@ def copying(
         listed = [",".join(map(name_of, of_set)) for of_set in members]
         summaries.append(pd.DataFrame({"ablation": name, **place, "members": listed, **_measures(tables, entropy, moved)}))
     summary = pd.concat(summaries, ignore_index=True)
-    w_norm, own_indices = np.linalg.norm(np.asarray(seen_by.w_out), axis=1), [n for _, n in chosen]
+    w_norm, own_indices = np.linalg.norm(fetched(seen_by.w_out), axis=1), [n for _, n in chosen]
     return Copying(
         facts={
             "model": lm.name,

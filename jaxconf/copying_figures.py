@@ -177,7 +177,7 @@ def sentences(found: Copying) -> list[str]:
     own, chosen = _row(found, "mean", "transition_score"), facts["chosen"]
     said.append(
         f"Setting the {len(chosen)} chosen neurons, {', '.join(chosen)} (chosen by {facts['chosen_by']}), to their means changes the class of "
-        f"{own['value']:.1%} of the prompts (the global transition score)" + _among(found, own)
+        f"{own['value']:.1%} of the prompts (the global transition score)" + _among(found, own, "{:.1%}".format)
     )
     moved = found.transitions[(found.transitions["ablation"] == "mean") & (found.transitions["kind"] == "set")].set_index(
         ["before", "after"]
@@ -210,11 +210,11 @@ def _row(found: Copying, ablation: str, measure: str) -> dict[str, Any]:
     return found.quantiles[(found.quantiles["ablation"] == ablation) & (found.quantiles["measure"] == measure)].iloc[0].to_dict()
 
 
-def _among(found: Copying, row: dict[str, Any]) -> str:
+def _among(found: Copying, row: dict[str, Any], written: Callable[[float], str] = number) -> str:
     if not found.facts["controls"]:
         return "."
     return (
-        f", where random sets do by {number(row['random_mean'])} on average: the quantile {number(row['quantile'])} of {found.facts['controls']} "
+        f", where random sets do by {written(row['random_mean'])} on average: the quantile {number(row['quantile'])} of {found.facts['controls']} "
         f"({number(row['quantile_lo'])} to {number(row['quantile_hi'])})."
     )
 

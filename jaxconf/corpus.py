@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from jaxconf.hosts import told
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find
@@ -112,7 +113,7 @@ def write_tokenizer(corpus: Corpus, folder: Path) -> None:
 
 
 def _save_tokenizer(documents: Iterator[str], config: TrainConfig, folder: Path) -> None:
-    tokenizer = train_tokenizer(documents, config.vocab_size)
+    tokenizer = tokenizers.Tokenizer.from_str(told(lambda: train_tokenizer(documents, config.vocab_size).to_str().encode()).decode())
     size = tokenizer.get_vocab_size()
     if size > config.vocab_size:
         raise InputError(f"vocab_size is {config.vocab_size}, but the bytes alone need {size}; give at least that")

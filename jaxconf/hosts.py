@@ -7,6 +7,7 @@ tells the others.
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import signal
 import socket
@@ -179,6 +180,29 @@ def told(make: Callable[[], bytes]) -> bytes:
     if said[:1] == b"-":
         raise InputError(said[1:].decode())
     return said[1:]
+
+
+def told_json(make: Callable[[], Any]) -> Any:
+    """As `told`, of what JSON can hold."""
+    return json.loads(told(lambda: json.dumps(make()).encode()))
+
+
+def copied(file: Path) -> None:
+    """Give all other hosts the first one's file, if it has it, at this path of theirs."""
+    content = told(lambda: b"+" + file.read_bytes() if file.is_file() else b"")
+    if content and not first():
+        file.write_bytes(content[1:])
+
+
+def largest(number: int) -> int:
+    """The largest of the hosts' numbers, int32."""
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    if not jax.distributed.is_initialized():
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def shared_work(items: Iterator[Item], do: Callable[[Item], "np.ndarray"]) -> Iterator["np.ndarray"]:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 RULES: dict[str, str | None] = {
     "batch": "data",
@@ -33,7 +33,11 @@ def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
     """
     if data is None:
         data = max(1, jax.device_count() // model)
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[: data * model])
+    return _mesh(data, model, jax.devices()[: data * model])
+
+
+def _mesh(data: int, model: int, devices: Sequence[jax.Device]) -> Mesh:
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedSharding:
@@ -59,14 +63,20 @@ def _split(sizes: Mapping[str, int], axes: Sequence[str], shape: Sequence[int]) 
 
 
 def mesh_of(params: Mapping[str, Any]) -> Mesh:
-    """The mesh that parameters lie on; of one device, if they lie on none."""
+    """The mesh that parameters lie on; of their one device, if they lie on none."""
     place = jax.tree.leaves(params)[0].sharding
-    return place.mesh if isinstance(place, NamedSharding) and isinstance(place.mesh, Mesh) else make_mesh(data=1)
+    if isinstance(place, NamedSharding) and isinstance(place.mesh, Mesh):
+        return place.mesh
+    return _mesh(1, 1, sorted(place.device_set, key=lambda device: device.id)[:1])
 
 
 def over_data(mesh: Mesh, array: np.ndarray) -> jax.Array:
     """An array that every host has, with its first axis split over `data`, or copied where it does not divide; a host sends its own part only."""
-    place = sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape)
+    return placed(array, sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape))
+
+
+def placed(array: np.ndarray, place: Sharding) -> jax.Array:
+    """An array that every host has, as `place` says; a host sends its own part only."""
     return jax.make_array_from_callback(array.shape, place, lambda part: array[part])
 
 
@@ -79,3 +89,11 @@ def fetched(tree: Any) -> Any:
         return np.asarray(array)
 
     return jax.tree.map(whole, tree)
+
+
+def wait_on_cpus(mesh: Mesh, tree: Any) -> None:
+    """In a loop that fetches nothing: wait for arrays on several CPU devices. Programs that queue there share too few threads for the devices of one to
+    meet, and XLA ends a process in which they do not within 40 seconds.
+    """
+    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
+        jax.block_until_ready(tree)

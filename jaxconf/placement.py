@@ -87,7 +87,13 @@ def _fitting(sizes: tuple[int, int] | None, needed: Callable[[int], int], over_d
         )
     for model in [sizes[1]] if sizes else [size for size in range(1, devices + 1) if devices % size == 0]:
         if (bytes_of_one := needed(model)) <= memory:
-            return make_mesh(over_data(devices // model), model)
+            data = over_data(devices // model)
+            if jax.process_count() > 1 and data * model < devices:
+                raise InputError(
+                    f"what is to be split divides over {data} times {model} of the {devices} devices, and several hosts need all of theirs; give "
+                    "another batch, or fewer hosts"
+                )
+            return make_mesh(data, model)
     raise InputError(
         f"the model needs {bytes_of_one / 1e9:.1f} GB on each of {devices} devices, split {model} ways, and each has {memory / 1e9:.1f} GB; "
         "use more or larger devices"

@@ -7,7 +7,7 @@ says how a sequence is laid out. "The repeat" are the positions of the second co
 import collections
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ from jaxconf.clip import clip_ablation, name_of, summary_of
 from jaxconf.costs import Costs
 from jaxconf.doses import doses_of
 from jaxconf.measure import made_with, shape_facts, with_target
-from jaxconf.memory import MEMORY
+from jaxconf.memory import MEMORY, fitting
 from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, final_norm_name, forward
@@ -114,7 +114,10 @@ def induction(
     layers = tuple(sorted({layer for layer, _ in chosen} | {last}))
     drawn = random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))
 
-    seen = _look(lm, tokens, layers, memory, progress)
+    def fitted(measure: Callable[..., Any], *of: Any) -> Any:
+        return fitting(lambda memory: measure(*of, memory, progress), memory, progress)
+
+    seen = fitted(_look, lm, tokens, layers)
     first, second = halves(length)
     means = {layer: seen.activations[layer][first].mean(0) for layer in layers}
     rises = {layer: seen.activations[layer][second].mean(0) > means[layer] for layer in layers}
@@ -129,17 +132,17 @@ def induction(
     named["the set"] = list(chosen)
     named |= {f"random {i + 1}": members for i, members in enumerate(drawn)}
     kinds = ["neuron"] * (len(chosen) * (len(chosen) > 1)) + ["set"] + ["random"] * controls
-    found = clip_ablation(lm, tokens, list(named.values()), means, rises, np.broadcast_to(repeat, tokens.shape), memory, progress)
+    found = fitted(clip_ablation, lm, tokens, list(named.values()), means, rises, np.broadcast_to(repeat, tokens.shape))
     ablations, sets = _set_frames(found, named, kinds, int(repeat.sum()), bootstrap_draws, seed)
 
-    scores = _scores(lm, tokens, memory, progress)
+    scores = fitted(_scores, lm, tokens)
     ranked = [(int(i) // config.n_heads, int(i) % config.n_heads) for i in np.argsort(-scores.ravel())]
     top = list(heads) if heads else ranked[: max(1, min(MOST_HEADS, len(ranked) // 4))]
     drawn_heads = _random_heads(config, top, controls, np.random.default_rng([seed, 1]))
     looking = {name_of(head): [head] for head in top} | {f"top {size}": top[:size] for size in range(2, len(top) + 1)}
     looking |= {f"random {i + 1}": members for i, members in enumerate(drawn_heads)}
     head_kinds = ["single"] * len(top) + ["cumulative"] * (len(top) - 1) + ["random"] * len(drawn_heads)
-    changed, activations = _at_bos(lm, tokens, list(looking.values()), chosen, repeat, memory, progress)
+    changed, activations = fitted(_at_bos, lm, tokens, list(looking.values()), chosen, repeat)
     head_sets = summary_of(changed, looking, head_kinds, int(repeat.sum()), bootstrap_draws, seed)
     head_activations = pd.DataFrame(
         {
@@ -155,7 +158,7 @@ def induction(
     kept = with_target(windows, kept_positions(windows, lm.special_ids))
     doses = pd.concat(
         [
-            doses_of(lm, data, where, mask, dosed, memory, progress)
+            fitted(doses_of, lm, data, where, mask, dosed)
             for data, where, mask in (("text", windows, kept), ("repeat", tokens, np.broadcast_to(repeat, tokens.shape)))
         ],
         ignore_index=True,
@@ -164,7 +167,7 @@ def induction(
     shown = [*((pair, "chosen") for pair in chosen), *((pair, "random") for pair in (drawn[0] if drawn else []))]
     by_itself = None
     if natural is not None and places is not None:
-        by_itself = natural_induction(lm, natural, places, named, kinds, shown, bootstrap_draws, seed, memory, progress)
+        by_itself = fitted(natural_induction, lm, natural, places, named, kinds, shown, bootstrap_draws, seed)
     return Induction(
         facts={
             "model": lm.name,

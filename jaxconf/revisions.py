@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jaxconf import __version__
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.emergence import FILE, Emergence, append
+from jaxconf.hosts import copied
 from jaxconf.measure import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
@@ -61,6 +62,8 @@ def track_revisions(
     """
     out = Path(out)
     steps = _steps(revisions)
+    if delete and jax.process_count() > 1:
+        raise InputError("several hosts may share a cache, and would delete what others still read; leave out --delete, or use one host")
     if tokens < 1:
         raise InputError(f"tokens is {tokens}; give how many tokens to analyse")
     with writable(out):
@@ -73,6 +76,7 @@ def track_revisions(
         }
         facts: dict[str, Any] = {}
         measured: dict[str, int] = {}
+        copied(out / FILE)
         if (out / FILE).is_file() and not force:
             facts, measured = _saved(out, asked, k)
             _check_order(out, measured, steps)

@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,17 +15,7 @@ from jaxconf.hosts import first, told
 from jaxconf.models.errors import InputError
 from jaxconf.table import PER_TOKEN, SETS, NeuronTable
 
-if TYPE_CHECKING:
-    from jaxconf.comparison import Comparison
-    from jaxconf.context_copying import Copying
-    from jaxconf.repeated_text import Induction
-    from jaxconf.universality import Universality
-
 BUNDLED = Path(__file__).parent / "bundled"
-INDUCTION = "induction.json"
-COMPARISON = "comparison.json"
-UNIVERSAL = "universal.json"
-COPYING = "copying.json"
 EXTRA = {SETS, PER_TOKEN, "figure_4.png", "figure_4_passages.png"}  # files that a run has if it was asked for them
 
 
@@ -102,72 +92,32 @@ def draw(table: NeuronTable, folder: Path) -> None:
     write_report(table, folder)
 
 
-def save_induction(found: "Induction", folder: Path) -> None:
-    """Write induction_….parquet for each table, induction.json (the facts and what they show), the figures and induction.html, as `save_run`
-    does.
-    """
-    from jaxconf.induction_figures import save_induction_figures, sentences
-    from jaxconf.natural import Natural
-    from jaxconf.report.induction import write_induction_report
+def save_result(
+    found: Any, name: str, verdict: Sequence[str], figures: Callable[[Any, Path], Any], page: Callable[[Any, Any, Path], Any], folder: Path
+) -> None:
+    """Write name_….parquet for each table of a result, name.json (the facts, and the verdict in words), the figures and the page that shows them, as
+    `save_run` does.
 
-    tables = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name not in ("facts", "natural")}
-    natural = (
-        {f"natural_{field.name}": getattr(found.natural, field.name) for field in dataclasses.fields(Natural)} if found.natural else {}
-    )
+    `found`: a dataclass of tables and `facts`; a field that is another such dataclass, or None, adds its tables under its name.
+    """
     with _staging(folder) as staging:
-        for name, frame in (tables | natural).items():
-            frame.to_parquet(staging / f"induction_{name}.parquet", index=False)
-        (staging / INDUCTION).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
-        write_induction_report(found, save_induction_figures(found, staging), staging)
-    if not natural:
-        for file in folder.glob("induction_natural*"):  # of a run that stood here before
+        for table, frame in _tables(found, f"{name}_"):
+            frame.to_parquet(staging / f"{table}.parquet")
+        (staging / f"{name}.json").write_text(json.dumps({"verdict": list(verdict), **found.facts}, indent=1) + "\n")
+        page(found, figures(found, staging), staging)
+        written = {file.name for file in staging.iterdir()}
+    for file in folder.glob(f"{name}_*"):  # of a run that stood here before
+        if file.name not in written:
             file.unlink()
 
 
-def save_comparison(found: "Comparison", folder: Path) -> None:
-    """Write comparison_….parquet for each table, comparison.json (the facts and what they show), the figures and comparison.html, as `save_run`
-    does.
-    """
-    from jaxconf.comparison_figures import paragraphs, save_comparison_figures
-    from jaxconf.report.comparison import write_comparison_report
-
-    tables = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "facts"}
-    with _staging(folder) as staging:
-        for name, frame in tables.items():
-            frame.to_parquet(staging / f"comparison_{name}.parquet", index=False)
-        (staging / COMPARISON).write_text(json.dumps({"verdict": paragraphs(found), **found.facts}, indent=1) + "\n")
-        figures = save_comparison_figures(found, staging)
-        write_comparison_report(found, figures, staging)
-    for file in set(folder.glob("comparison_*.png")) - {folder / figure.name for figure in figures}:  # of a run that stood here before
-        file.unlink()
-
-
-def save_universal(found: "Universality", folder: Path) -> None:
-    """Write universal_….parquet for each table, universal.json (the facts and what they show), the figures and universal.html, as `save_run`
-    does.
-    """
-    from jaxconf.report.universal import write_universal_report
-    from jaxconf.universal_figures import save_universal_figures, sentences
-
-    tables = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "facts"}
-    with _staging(folder) as staging:
-        for name, frame in tables.items():
-            frame.to_parquet(staging / f"universal_{name}.parquet", index=False)
-        (staging / UNIVERSAL).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
-        write_universal_report(found, save_universal_figures(found, staging), staging)
-
-
-def save_copying(found: "Copying", folder: Path) -> None:
-    """Write copying_….parquet for each table, copying.json (the facts and what they show), the figures and copying.html, as `save_run` does."""
-    from jaxconf.copying_figures import save_copying_figures, sentences
-    from jaxconf.report.copying import write_copying_report
-
-    with _staging(folder) as staging:
-        for field in dataclasses.fields(found):
-            if field.name != "facts":
-                getattr(found, field.name).to_parquet(staging / f"copying_{field.name}.parquet")
-        (staging / COPYING).write_text(json.dumps({"verdict": sentences(found), **found.facts}, indent=1) + "\n")
-        write_copying_report(found, save_copying_figures(found, staging), staging)
+def _tables(found: Any, prefix: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    for field in dataclasses.fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, pd.DataFrame):
+            yield f"{prefix}{field.name}", value
+        elif dataclasses.is_dataclass(value):
+            yield from _tables(value, f"{prefix}{field.name}_")
 
 
 @contextlib.contextmanager

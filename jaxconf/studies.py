@@ -1,6 +1,7 @@
 """Studies: many small models that differ in a few settings, trained side by side, and one table and one picture that compare them."""
 
 import dataclasses
+import io
 import itertools
 import json
 import shutil
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from jaxconf.corpus import Corpus, read_corpus
 from jaxconf.emergence import Emergence
 from jaxconf.figures import ENTROPY, NORMAL, STYLE
+from jaxconf.hosts import told, told_json
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.files import replacing
 from jaxconf.progress import Progress
@@ -25,6 +27,7 @@ from jaxconf.train_config import ARRAYS, TrackConfig, TrainConfig
 from jaxconf.train_run import CHECKPOINTS, RECORD, Report, check, check_record, full_disk, train_group, write_record
 
 STUDY = "study.json"
+TABLE = "study.parquet"
 MODELS = "models"
 
 # What may be varied, and what kind of value it has.
@@ -83,16 +86,27 @@ def study(
         "vary": {name: list(values) for name, values in vary.items()},
         "seeds": seeds,
     }
-    with writable(out):
+
+    def begun() -> tuple[dict[str, Any] | None, list[str]]:
+        """The record of the study that the folder holds, and which of its models are finished."""
         saved = check_record(out, STUDY, record, resume, force)
+        old = [] if saved else [folder for folder in folders_of_models if folder.exists()]
+        if old and not (out / STUDY).is_file():
+            raise InputError(f"{old[0]} exists already and is not of a study; give another --out")
+        return saved, [folder.name for folder in (out / MODELS).glob("*") if saved and _finished(folder)]
+
+    def compared() -> bytes:
+        compare(out)
+        return (out / TABLE).read_bytes()
+
+    folders_of_models = out / MODELS, out / CHECKPOINTS
+    with writable(out):
+        saved, finished = told_json(begun)
         if saved:  # names and checkpoints go by the order in which the study was begun
             record["vary"] = saved["vary"]
             members = _members(base, saved["vary"], seeds)
-        old = [] if saved else [folder for folder in (out / MODELS, out / CHECKPOINTS) if folder.exists()]
-        if old and not (out / STUDY).is_file():
-            raise InputError(f"{old[0]} exists already and is not of a study; give another --out")
         groups = list(enumerate(_groups(members)))
-        left = [(index, names) for index, names in groups if not (saved and all(_finished(out / MODELS / name) for name in names))]
+        left = [(index, names) for index, names in groups if not set(names) <= set(finished)]
         corpora: dict[str, Corpus] = {}
         for _, names in left:
             first = members[names[0]]
@@ -102,9 +116,9 @@ def study(
         if saved and any(saved["text_sha256"].get(kind) != text for kind, text in texts.items()):
             raise InputError(f"{out} holds a study of other text; give the same --data, or another --out")
         with full_disk(out):
-            for folder in old:
-                shutil.rmtree(folder)
             if not saved:
+                for folder in filter(Path.exists, folders_of_models):
+                    shutil.rmtree(folder)
                 write_record(out, STUDY, {**record, "text_sha256": texts})
             for index, names in left:
                 folders, configs = [out / MODELS / name for name in names], [members[name] for name in names]
@@ -114,7 +128,7 @@ def study(
                 for folder, config, result in zip(folders, configs, results, strict=True):
                     write_record(folder, RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        return compare(out)
+        return pd.read_parquet(io.BytesIO(told(compared)))
 
 
 def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
@@ -205,7 +219,7 @@ def compare(out: Path) -> pd.DataFrame:
         found = result if "diverged_at" in result else outcome(Emergence.load(folder), result)
         rows.append({"model": name, **{key: getattr(config, key) for key in vary}, "seed": config.seed, **found})
     table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, "diverged_at"])
-    with replacing(out / "study.parquet") as path:
+    with replacing(out / TABLE) as path:
         table.to_parquet(path)
     with replacing(out / "study.png") as path:
         picture(table, list(vary)).savefig(path, dpi=150, format="png")

@@ -111,8 +111,8 @@ def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iter
 def encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
     """All tokens of a corpus, int32, in parts of some million characters; an EOS ends each document, where the tokenizer has one."""
     pieces = _pieces(documents)
-    while batch := _batch(pieces, BATCH_CHARACTERS):
-        yield _encode_pieces(batch, tokenizer)
+    batches = iter(lambda: _batch(pieces, BATCH_CHARACTERS), [])
+    yield from shared_work(batches, functools.partial(_encode_pieces, tokenizer=tokenizer))
 
 
 def kept_positions(windows: np.ndarray, special_ids: Iterable[int]) -> np.ndarray:

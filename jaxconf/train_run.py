@@ -16,6 +16,7 @@ from typing import Any
 from jaxconf import emergence
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.corpus import Corpus, read_corpus, write_tokenizer
+from jaxconf.hosts import told_json
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
@@ -62,12 +63,17 @@ def train(
     out, track = Path(out), track or TrackConfig()
     check(config, track, checkpoint_every)
     record = {"config": dataclasses.asdict(config), "track": dataclasses.asdict(track), "tokenizer": tokenizer and str(tokenizer)}
-    with writable(out):
+
+    def begun() -> dict[str, Any] | None:
         saved = check_record(out, RECORD, record, resume, force)
-        if saved and "result" in saved:
-            return saved["result"]
         if not (saved or force) and (out / CHECKPOINTS).exists():
             raise InputError(f"{out} holds checkpoints of something else; give another --out, or --force to replace them")
+        return saved
+
+    with writable(out):
+        saved = told_json(begun)
+        if saved and "result" in saved:
+            return saved["result"]
         corpus = read_corpus(config, documents, tokenizer, progress)
         record["text_sha256"] = corpus.digest()
         if saved and saved["text_sha256"] != record["text_sha256"]:

@@ -26,7 +26,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxconf import checkpoints
 from jaxconf.corpus import Corpus
-from jaxconf.mesh import fetched, sharding
+from jaxconf.hosts import largest
+from jaxconf.mesh import fetched, placed, sharding, wait_on_cpus
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Decoder, Params, forward
@@ -138,7 +139,7 @@ def train_models(
 
     Goes on from the newest good checkpoint in `checkpoint_folder`, if there is one, with the same losses to the bit as if it had never
     stopped; checkpoints are written there every `checkpoint_every` steps and when SIGTERM or SIGINT asks to stop (then Stopped is
-    raised), and deleted at the end. `track(model, step, params, train_loss)` is called at the `tracked` steps (0: before the first) with
+    raised; of several hosts any may be asked, and all stop when they next look at their losses), and deleted at the end. `track(model, step, params, train_loss)` is called at the `tracked` steps (0: before the first) with
     the model's index, its parameters and its mean training loss since the tracked step before; a resumed run may call it again for steps
     after the checkpoint. `report(step, figures)` gets the mean loss (nats per token) and the throughput (tokens/s) every 50 steps. `mesh`: as
     `jaxconf.placement.training_placement` gives it, which is the default.
@@ -152,7 +153,8 @@ def train_models(
     decoder = config_from_hf(files[0])
     mesh = mesh or training_placement(decoder, m, config.batch)
     step_fn = _program(config, decoder, _used(configs), mesh, m)
-    numbers = _numbers(configs)
+    numbers = jax.tree.map(lambda x: placed(x, NamedSharding(mesh, _places(mesh, m)[0])), _numbers(configs))
+    tokens_place = NamedSharding(mesh, _places(mesh, m)[1])
     state = _start(decoder, mesh, m, numbers)
     losses = np.full((m, config.steps), np.nan, np.float32)
     done = 0
@@ -172,13 +174,16 @@ def train_models(
     with _signals() as caught:
         for step in range(done + 1, config.steps + 1):
             batch = np.stack([corpus.batch(c.seed, step, c.batch, c.context) for c in configs])
-            state, loss = step_fn(state, numbers, batch, step)
+            state, loss = step_fn(state, numbers, placed(batch, tokens_place), step)
             pending.append(loss)
-            asked = bool(caught)  # read once: what is said to be saved must be
-            stop = step == config.steps or asked
-            save = stop or step % checkpoint_every == 0
-            if not (save or step in tracked or step % REPORT_STEPS == 0):
+            wait_on_cpus(mesh, loss)
+            look = step == config.steps or step in tracked or step % checkpoint_every == 0 or step % REPORT_STEPS == 0
+            # Read once, for what is said to be saved must be; and where there are several hosts, only where all of them look.
+            asked = largest(caught[0] if caught else 0) if look or jax.process_count() == 1 else 0
+            if not (look or asked):
                 continue
+            stop = bool(asked) or step == config.steps
+            save = stop or step % checkpoint_every == 0
             losses[:, seen:step] = np.stack(fetched(pending), 1)
             rate = m * (step - seen) * config.batch * config.context / (time.perf_counter() - begun)
             if step % REPORT_STEPS == 0 or stop:
@@ -190,7 +195,7 @@ def train_models(
             if save and step < config.steps:
                 checkpoints.save(checkpoint_folder, step, {"state": state, "losses": losses})
             if asked and step < config.steps:
-                raise Stopped(step, caught[0])
+                raise Stopped(step, asked)
             begun, seen, pending = time.perf_counter(), step, []
 
     results: list[dict[str, Any]] = []
@@ -267,7 +272,7 @@ def _initial(decoder: DecoderConfig, numbers: Numbers) -> State:
 
 def _program(
     config: TrainConfig, decoder: DecoderConfig, used: frozenset[str], mesh: Mesh, m: int
-) -> Callable[[State, Numbers, np.ndarray, int], tuple[State, jax.Array]]:
+) -> Callable[[State, Numbers, jax.Array, int], tuple[State, jax.Array]]:
     """The jitted step of all models: (state, numbers, tokens [m b t+1], step) → the next state and the losses [m]."""
     state_place, token_place = _places(mesh, m)
     by_model = state_place == token_place

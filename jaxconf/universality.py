@@ -23,7 +23,7 @@ from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_sta
 from jaxconf.costs import Costs
 from jaxconf.measure import analyze, made_with, prepared, shape_facts, weight_columns
 from jaxconf.memory import MEMORY, fitting
-from jaxconf.mesh import fetched
+from jaxconf.mesh import fetched, wait_on_cpus
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -368,6 +368,7 @@ def _matched(
         sums = no_sums(lm.mesh, i, n, j, m)
         for rows, real in groups(lm, tokens.shape, memory // 2, each):
             sums = add(*ours, *theirs, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), sums)
+            wait_on_cpus(lm.mesh, sums)
             done = run * tokens.size + int(rows[real][-1] + 1) * T
             progress("correlations", done, len(blocks) * tokens.size)
         of_block = fetched(best(sums, counted.sum(), means[layers], other_means[other_layers], keys[other_layers], min(MATCHES, m)))

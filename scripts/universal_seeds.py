@@ -14,10 +14,11 @@ import pandas as pd
 import tyro
 
 import jaxconf
-from jaxconf.run import save_universal
+from jaxconf.report.universal import write_universal_report
+from jaxconf.run import save_result
 from jaxconf.studies import MODELS
 from jaxconf.train_config import PRESETS, TrackConfig
-from jaxconf.universal_figures import sentences
+from jaxconf.universal_figures import save_universal_figures, sentences
 
 # As in scripts/emergence_study.py: many small steps.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, learning_rate=4e-3)
@@ -41,7 +42,7 @@ def main(out: Path = Path("runs/universal_seeds"), seeds: int = 3, steps: int = 
     for index, name in enumerate(table["model"]):
         found = jaxconf.universal([lms[index], *lms[:index], *lms[index + 1 :]], windows, effects=EFFECTS, facts={"data": "stdlib"})
         if not index:
-            save_universal(found, out)
+            save_result(found, "universal", sentences(found), save_universal_figures, write_universal_report, out)
             print("", *sentences(found), "", sep="\n", flush=True)
         rows.append(found.families[found.families["family"].isin(ASKED)].assign(model=name))
     print(pd.concat(rows).set_index(["model", "family"]).to_string())
