@@ -1,24 +1,35 @@
 """Several processes that find each other on this machine and do one job: the same tables as one process, and an end where one is lost."""
 
 import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
+import numpy as np
 import pandas as pd
 import pytest
+from hub import hub
 from refusals import check_error
-from test_mesh import agree as of_induction
+from test_copying import make_knowledge
+from test_mesh import agree as of_study
 from test_mesh import same
+from test_resume import assert_same
+from test_revisions import NAME, build
 
-from jaxconf import hosts
+import jaxconf
+from jaxconf import checkpoints, hosts
+from jaxconf.emergence import Emergence
 from jaxconf.hosts import Hosts
+from jaxconf.models.checkpoint import save_params
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -79,9 +90,10 @@ def agree(ours: Path, alone: Path) -> None:
 
 
 def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text: str, tmp_path: Path) -> None:
-    how = ["analyze", "--data", text, "--tokens", "6144", "--bootstrap-draws", "0"]
+    model = build(tmp_path / "model", 0)
+    how = ["analyze", str(model), "--data", text, "--tokens", "2400", "--bootstrap-draws", "0"]
     alone = launch(1, [*how, "--out", str(tmp_path / "alone")])
-    split = [*how, "--out", str(tmp_path / "run"), "--mesh", "data=1,model=2", "--memory", "8MB"]
+    split = [*how, "--out", str(tmp_path / "run"), "--mesh", "data=1,model=2", "--memory", "200KB"]
     several = launch(2, split)
     while not (parts := set((tmp_path / "run").glob(".partial/*/*.npz"))) and several[0].poll() is None:
         time.sleep(0.02)
@@ -116,30 +128,98 @@ def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: 
     agree(tmp_path / "several", tmp_path / "alone")
 
 
+@pytest.fixture(scope="module")
+def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each study of small models is called with."""
+    knowledge = make_knowledge(tmp_path_factory.mktemp("knowledge"))
+    model, altered = knowledge / "model", tmp_path_factory.mktemp("altered") / "model"
+    shutil.copytree(model, altered)
+    lm, rng = jaxconf.load(model), np.random.default_rng(0)
+    params = jax.tree.map(lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params)
+    save_params(lm.config, params, altered / "model.safetensors")
+    text = ["--data", str(knowledge / "text.jsonl")]
+    return {
+        "induction": [str(model), *text, "--natural", *"--sequences 3 --length 12 --controls 1 --tokens 512 --bootstrap-draws 20".split()],
+        "compare": [str(model), str(altered), *text, *"--tokens 640 --bootstrap-draws 20".split()],
+        "copying": [str(model), "--data", str(knowledge / "statements.csv"), "--text", *text[1:], *"--tokens 640 --controls 3".split()],
+        "universal": [str(model), str(altered), *text, *"--tokens 640 --effects 320".split()],
+    }
+
+
+@pytest.fixture(scope="module")
+def of_one(studied: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a study by one process with one device."""
+
+    @functools.cache
+    def made(command: str) -> Path:
+        out = tmp_path_factory.mktemp("alone")
+        ended(launch(1, [command, *studied[command], "--out", str(out)]), 0)
+        return out
+
+    return made
+
+
 @pytest.mark.slow
-def test_induction_on_two_hosts(text: str, tmp_path: Path) -> None:
-    how = [
-        "induction",
-        "--data",
-        text,
-        "--sequences",
-        "3",
-        "--length",
-        "12",
-        "--controls",
-        "1",
-        "--tokens",
-        "512",
-        "--bootstrap-draws",
-        "20",
-    ]
-    several = launch(2, [*how, "--out", str(tmp_path / "several"), "--mesh", "data=1,model=2"])
-    ended(several, 0)
-    ended(launch(1, [*how, "--out", str(tmp_path / "alone")]), 0)
-    files = sorted((tmp_path / "alone").glob("*.parquet"))
-    assert len(files) >= 8
+@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")])
+@pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal"])
+def test_studies(
+    command: str, count: int, devices: int, mesh: str, studied: dict[str, list[str]], of_one: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ended(launch(count, [command, *studied[command], "--out", str(tmp_path / "out"), "--mesh", mesh], devices), 0)
+    files = sorted(of_one(command).glob("*.parquet"))
+    assert len(files) >= 5
     for file in files:
-        of_induction(pd.read_parquet(tmp_path / "several" / file.name), pd.read_parquet(file))
+        of_study(pd.read_parquet(tmp_path / "out" / file.name), pd.read_parquet(file))
+
+
+TRAINING = "--vocab-size 270 --layers 2 --width 32 --heads 2 --context 32 --batch 4 --track.points 3 --track.tokens 128".split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data=2,model=1", "data=1,model=2"])
+def test_two_hosts_train_are_stopped_and_go_on(mesh: str, text: str, tmp_path: Path) -> None:
+    how = ["train", "--data", text, *TRAINING, "--steps", "300", "--checkpoint-every", "50", "--mesh", mesh]
+    ended(launch(1, [*how, "--out", str(tmp_path / "alone")], devices=2), 0)
+    out = tmp_path / "several"
+    several = launch(2, [*how, "--out", str(out)])
+    while not checkpoints.steps(out / "checkpoints") and several[0].poll() is None:
+        time.sleep(0.02)
+    several[1].send_signal(signal.SIGTERM)  # one host is asked, and all stop
+    said = ended(several, 128 + signal.SIGTERM)
+    step = checkpoints.steps(out / "checkpoints")[-1]
+    assert all(f"after step {step}" in of_host and hosts.LOST not in of_host for of_host in said)
+    assert step < 300
+    ended(launch(2, [*how, "--out", str(out), "--resume"]), 0)
+    assert_same(out, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_study_of_two_hosts(text: str, tmp_path: Path) -> None:
+    how = ["train", "--data", text, *TRAINING, "--steps", "20", "--vary", "weight_decay=0,0.3"]
+    ended(launch(2, [*how, "--out", str(tmp_path / "several")]), 0)
+    ended(launch(1, [*how, "--out", str(tmp_path / "alone")], devices=2), 0)
+    ours, alone = (pd.read_parquet(tmp_path / name / "study.parquet") for name in ("several", "alone"))
+    pd.testing.assert_frame_equal(ours, alone)
+    for name in alone["model"]:
+        assert_same(tmp_path / "several" / "models" / name, tmp_path / "alone" / "models" / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("effects", [[], ["--effects"]])
+def test_two_hosts_track_revisions(effects: list[str], text: str, tmp_path: Path) -> None:
+    revisions = {f"step{step}": build(tmp_path / str(step), step) for step in (0, 20, 100)}
+    with hub({f"models/{NAME}": revisions}, tmp_path / "cache"):
+        how = ["track", NAME, "--data", text, "--tokens", "200", *effects]
+        ended(launch(1, [*how, "--revisions", "step0,step20", "--out", str(tmp_path / "alone")]), 0)
+        split = [*how, "--mesh", "data=1,model=2", "--out", str(tmp_path / "several")]
+        ended(launch(2, [*split, "--revisions", "step0"]), 0)
+        ended(launch(2, [*split, "--revisions", "step0,step20"]), 0)  # goes on
+        said = ended(launch(2, [*split, "--revisions", "step0,step20,step100", "--delete"]), 2)
+    assert all("--delete" in of_host for of_host in said)
+    ours, alone = (Emergence.load(tmp_path / name) for name in ("several", "alone"))
+    of_study(ours.steps, alone.steps)
+    same(ours.neurons, alone.neurons)
+    np.testing.assert_allclose(ours.singular_values, alone.singular_values, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 Letters: b sequence, t position, l layer, h head, n neuron. Losses and entropies in nats.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 from test_analyze import random_model
 
+from jaxconf import repeated_text
 from jaxconf.analysis.induction import halves, head_scores, predictions, repeated
 from jaxconf.analysis.temperature import best_temperature, change, unchanged
 from jaxconf.models.decoder import Decoder, abstract_params, final_norm_name, forward
@@ -132,6 +134,7 @@ def learnt() -> LanguageModel:
     return model_of(HF_LEARNT, params)
 
 
+@pytest.mark.slow
 def test_learnt_heads_are_found_and_needed() -> None:
     """Trained on repeats alone every head of the upper layer becomes one; they rely on a head below that looks one position back."""
     text = np.random.default_rng(2).integers(1, 24, (32, 12))
@@ -147,25 +150,48 @@ def test_learnt_heads_are_found_and_needed() -> None:
     assert sets.loc[[f"0.{head}" for head in range(4)], "loss"].median() < 0.5
 
 
+MEMORY = 3 * 10**5
+
+
 @functools.cache
 def of_random_model() -> tuple[LanguageModel, np.ndarray, np.ndarray, Induction]:
     lm = random_model("layer")
     text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, L))
     windows = np.random.default_rng(4).integers(1, lm.config.vocab_size, (3, 24))
+    return lm, repeated(text, 0), windows, by_name(lm, text, windows)
+
+
+def by_name(lm: LanguageModel, text: np.ndarray, windows: np.ndarray, memory: int = MEMORY) -> Induction:
     last = lm.config.n_layers - 1
-    chosen = [(last, 2), (0, 5), (last, 7)]
-    found = induction(
-        lm,
-        text,
-        windows,
-        natural=with_repeats(lm.config.vocab_size),
-        neurons=chosen,
-        heads=[(0, 1), (last, 0)],
-        controls=3,
-        bootstrap_draws=20,
-        memory=3 * 10**5,
-    )
-    return lm, repeated(text, 0), windows, found
+    named: dict[str, Any] = {"neurons": [(last, 2), (0, 5), (last, 7)], "heads": [(0, 1), (last, 0)]}
+    return induction(lm, text, windows, natural=with_repeats(lm.config.vocab_size), controls=3, bootstrap_draws=20, memory=memory, **named)
+
+
+@pytest.mark.slow
+def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, tokens, windows, found = of_random_model()
+    tried: list[str] = []
+
+    def refused_once(name: str) -> None:
+        measure = getattr(repeated_text, name)
+
+        def small(*arguments: Any) -> Any:
+            if (memory := arguments[-2]) > MEMORY:
+                tried.append(name)
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+            return measure(*arguments[:-2], memory, arguments[-1])
+
+        monkeypatch.setattr(repeated_text, name, small)
+
+    monkeypatch.setattr("jaxconf.memory.LEAST", 1)
+    parts = ["_look", "clip_ablation", "_scores", "_at_bos", "doses_of", "doses_of", "natural_induction"]
+    for name in set(parts):
+        refused_once(name)
+    little = by_name(lm, tokens[:, 1 : L + 1], windows, 2 * MEMORY)
+    assert tried == parts
+    for field in dataclasses.fields(Induction):
+        if field.name not in ("facts", "natural"):
+            pd.testing.assert_frame_equal(getattr(little, field.name), getattr(found, field.name))
 
 
 def with_repeats(vocabulary: int) -> np.ndarray:

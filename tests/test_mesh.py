@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,12 +17,14 @@ from test_induction import with_repeats
 from jaxconf import measure, placement, reruns
 from jaxconf.analysis.effects import Adaptive
 from jaxconf.analysis.weights import vocabulary_statistics
+from jaxconf.comparison import compare_models
 from jaxconf.costs import Costs
 from jaxconf.mesh import make_mesh, over_data, sharding
 from jaxconf.models.families import leaves
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.leaves import nest
-from jaxconf.repeated_text import Induction, induction
+from jaxconf.repeated_text import induction
+from jaxconf.universality import universal
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -42,9 +45,14 @@ def on_mesh(lm: LanguageModel, data: int, model: int) -> LanguageModel:
 def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     assert list(ours) == list(theirs)
     for column in theirs:
-        # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally likely.
-        off = 1e-3 if "mediated" in column or column.startswith(("rr_", "top1_")) else 1e-5
-        np.testing.assert_allclose(ours[column], theirs[column], atol=off, rtol=1e-5, err_msg=column)
+        np.testing.assert_allclose(ours[column], theirs[column], atol=off_by(column), rtol=1e-5, err_msg=column)
+
+
+def off_by(column: str) -> float:
+    if column in ("temperature", "explained"):  # the minimum of a flat curve
+        return 2e-2
+    # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally likely.
+    return 1e-3 if "mediated" in column or column.startswith(("rr_", "top1_")) else 1e-5
 
 
 @functools.cache
@@ -124,31 +132,54 @@ def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
         assert gathered(compiled) < tokens.size * config.vocab_size
 
 
+def tables(found: Any) -> dict[str, pd.DataFrame]:
+    """The tables of a study's result, those of a part of it too."""
+    every = {}
+    for field in dataclasses.fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, pd.DataFrame):
+            every[field.name] = value
+        elif dataclasses.is_dataclass(value):
+            every |= tables(value)
+    return every
+
+
+@functools.cache
+def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame]:
+    lm, other = (on_mesh(random_model(kind, seed), data, model) for seed in (0, 1))
+    tokens = windows_for(lm, count=5)
+    if name == "induction":
+        text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 10))
+        return tables(induction(lm, text, windows_for(lm), natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20))
+    if name == "compare":
+        return tables(compare_models(lm, [other], tokens, bootstrap_draws=20))
+    return tables(universal([lm, other], tokens, effects=tokens.size))
+
+
+ACROSS = [*(("layer", mesh) for mesh in MESHES), *((kind, mesh) for kind in ("rms", "capped") for mesh in ((2, 4), (4, 1)))]
+
+
 @pytest.mark.slow
-def test_induction_on_a_mesh() -> None:
-    lm = random_model("layer")
-    text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 10))
-
-    def found(data: int, model: int) -> Induction:
-        placed = on_mesh(lm, data, model)
-        return induction(placed, text, windows_for(lm), natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20)
-
-    ours, alone = found(2, 2), found(1, 1)
-    for field in dataclasses.fields(Induction):
-        of_ours, of_alone = getattr(ours, field.name), getattr(alone, field.name)
-        if field.name == "natural":
-            for part in dataclasses.fields(of_alone):
-                agree(getattr(of_ours, part.name), getattr(of_alone, part.name))
-        elif field.name != "facts":
-            agree(of_ours, of_alone)
+@pytest.mark.parametrize(
+    ("name", "kind", "mesh"),
+    [
+        *(("induction", "layer", mesh) for mesh in ((2, 2), (1, 8), (8, 1))),
+        *(("induction", kind, (2, 4)) for kind in ("rms", "capped")),
+        *((name, *case) for name in ("compare", "universal") for case in ACROSS),
+    ],
+)
+def test_studies_on_a_mesh(name: str, kind: str, mesh: tuple[int, int]) -> None:
+    ours, alone = study(name, kind, *mesh), study(name, kind, 1, 1)
+    assert len(alone) >= 5
+    for table in alone:
+        agree(ours[table], alone[table])
 
 
 def agree(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     numbers = theirs.select_dtypes("number")
     pd.testing.assert_frame_equal(ours.drop(columns=numbers), theirs.drop(columns=numbers))
     for column in numbers:
-        fitted = column in ("temperature", "explained")  # the minimum of a flat curve
-        np.testing.assert_allclose(ours[column], theirs[column], atol=2e-2 if fitted else 1e-5, rtol=1e-4, err_msg=column)
+        np.testing.assert_allclose(ours[column], theirs[column], atol=off_by(column), rtol=1e-4, err_msg=column)
 
 
 def test_the_mesh_follows_from_what_a_device_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from test_mesh import MESHES, gathered
 
 from jaxconf.corpus import read_corpus, train_tokenizer
 from jaxconf.mesh import make_mesh
@@ -121,12 +122,22 @@ def test_a_model_without_an_extra_is_not_touched_by_its_neighbours(corpus, alone
     assert abs(extra[-1] - plain[-1]) > 1e-3
 
 
-@pytest.mark.parametrize(("models", "sizes"), [(1, (8, 1)), (8, (8, 1)), (1, (2, 4)), (2, (2, 2))])
+IN_EVERY_RUN = [(8, (8, 1)), (1, (2, 4))]
+
+
+@pytest.mark.parametrize(
+    ("models", "sizes"),
+    [
+        *IN_EVERY_RUN,
+        *(pytest.param(m, sizes, marks=pytest.mark.slow) for m in (1, 2, 8) for sizes in MESHES if (m, sizes) not in IN_EVERY_RUN),
+    ],
+)
 def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
     """One device against several: with one model the batch is split, with more the models are; and the weights over `model`."""
     configs = [dataclasses.replace(TINY, steps=5, batch=8, seed=seed) for seed in range(models)]
     decoder = config_from_hf(hf_config(TINY))
     tokens = np.stack([corpus.batch(c.seed, 1, c.batch, c.context) for c in configs])
+    assert configs[0].vocab_size % sizes[1] == 0  # the vocabulary is split too
     found = []
     for of in ((1, 1), sizes):
         mesh = make_mesh(*of)
@@ -137,6 +148,8 @@ def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
         found.append((state.params, loss))
         held = sum(w.addressable_shards[0].data.nbytes for w in jax.tree.leaves(state))
     assert len(loss.sharding.device_set) == sizes[0] * sizes[1]
+    compiled = program.lower(state, numbers(*configs), tokens, step).compile()
+    assert gathered(compiled) < configs[0].context * decoder.vocab_size  # no logits, nor of a sequence
     split = _shardings(decoder, mesh, models, state)
     assert held == sum(
         np.prod(place.shard_shape(w.shape)) * w.itemsize for w, place in zip(*map(jax.tree.leaves, (state, split)), strict=True)
