@@ -1,6 +1,8 @@
-"""What one set of neurons costs to answer with, and what a hundred do together: `jaxconf.ablated_answers`, on the same prompts.
+"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md: `jaxconf.ablated_answers`, on the same
+prompts.
 
-    taskset -c 0,1 python scripts/bench_copying.py --model runs/knowledge/model --data runs/knowledge/statements.csv
+    python scripts/knowledge_model.py
+    taskset -c 0,1 python scripts/bench_copying.py
 
 Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over the prompts themselves.
 One set and all of them are timed in turn, after a first round in which everything is compiled, so that they see the machine at the same speed.
@@ -13,29 +15,32 @@ import statistics
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import tyro
+from bench_effects import device
+from plan_tables import between
 
 from jaxconf.ablated_answers import ablated_answers
 from jaxconf.activations import ABLATIONS, ablation_values
 from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.context_copying import NEW_TOKENS, encoded, encoded_answers
 from jaxconf.memory import MEMORY
+from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, load
-from jaxconf.run import BUNDLED
 from jaxconf.statements import objects_of, read_statements
 
 SIZE = 10  # neurons of a set
+PAGE = Path(__file__).parents[1] / "docs" / "companions.md"
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
     """Time one set and many."""
 
-    data: Path
+    model: Path = Path("runs/knowledge/model")
+    """the model that `scripts/knowledge_model.py` makes by default, or another"""
+    data: Path = Path("runs/knowledge/statements.csv")
     """statements, as for `jaxconf copying`"""
-    model: str = "bundled"
     prompts: int = 64
     sets: int = 100
     rounds: int = 5
@@ -69,7 +74,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def main(bench: Bench) -> None:
-    lm = load(BUNDLED if bench.model == "bundled" else bench.model)
+    lm = load(bench.model)
     prompts, answers = drawn_prompts(lm, bench)
     every = drawn_sets(lm, prompts, bench)
     seconds: dict[str, list[tuple[float, float]]] = {"one": [], "all": []}
@@ -82,13 +87,15 @@ def main(bench: Bench) -> None:
     texts = np.mean([len(np.unique(found.tokens[:, p], axis=0)) for p in range(len(prompts))])
     one, many = (np.median(seconds[name], 0) for name in ("one", "all"))
     ratios = [statistics.median(a[i] / b[i] for a, b in zip(seconds["all"], seconds["one"], strict=True)) for i in (0, 1)]
-    print(
-        f"{bench.model}: {len(prompts)} prompts of {min(map(len, prompts))} to {max(map(len, prompts))} tokens, {jax.devices()[0].device_kind}"
+    lengths = list(map(len, prompts))
+    line = (
+        f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, sets of {SIZE} "
+        f"neurons: one set {one[0]:.2f} s (CPU {one[1]:.2f} s), {bench.sets} sets {many[0]:.2f} s ({many[1]:.2f} s), which is {ratios[0]:.1f} "
+        f"({ratios[1]:.1f}) times as much, for {texts:.1f} different texts of each prompt."
     )
-    print(
-        f"1 set: {one[0]:.2f} s, CPU {one[1]:.2f} s; {bench.sets} sets: {many[0]:.2f} s, CPU {many[1]:.2f} s; {texts:.1f} texts of each prompt"
-    )
-    print(f"{bench.sets} sets cost {ratios[0]:.1f} times one set by the wall, {ratios[1]:.1f} times by CPU")
+    print(line)
+    with replacing(PAGE) as path:
+        path.write_text(between(PAGE.read_text(), "bench_copying", line))
 
 
 if __name__ == "__main__":
