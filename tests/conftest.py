@@ -7,23 +7,27 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if version("jaxlib").startswith(
-    "0.10."
-):  # which also has an older compiler of loops, the faster one; later ones end at a flag they do not know
+# jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know.
+if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all processes that test, and for those that tests start
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import hypothesis
 import jax
 import pytest
+from matplotlib.figure import Figure
 
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
 
 jax.config.update("jax_num_cpu_devices", 8)
+hypothesis.settings.register_profile("jaxconf", deadline=None)  # how long an example takes says more of the machine
+hypothesis.settings.load_profile("jaxconf")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -54,3 +58,17 @@ def compiled_quickly() -> Iterator[None]:
         yield
     jax.config.update("jax_disable_most_optimizations", False)
     del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
+
+
+@pytest.fixture(scope="module")
+def drawn_quickly() -> Iterator[None]:
+    """For tests that save many figures without looking at them: with few pixels, and nothing moved to where it would fit."""
+    whole = Figure.savefig
+
+    def save(figure: Figure, file: Any, **how: Any) -> None:
+        figure.set_layout_engine("none")
+        whole(figure, file, **{**how, "dpi": 30})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", save)
+        yield

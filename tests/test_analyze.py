@@ -374,7 +374,7 @@ A_WINDOW = 450_000  # bytes of memory in which the positions of one window fit, 
         ("layer", "exact", 1),
         ("capped", "exact", A_WINDOW),
         ("capped", "exact", 1),
-        ("large", "adaptive", 3_500_000),
+        pytest.param("large", "adaptive", 3_500_000, marks=pytest.mark.slow),
     ],
 )
 def test_little_memory_gives_the_same_numbers(kind, engine, memory):

@@ -38,11 +38,11 @@ from jaxconf.models.checkpoint import save_params
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.text import kept_positions
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 
 @given(st.data(), st.integers(1, 30), st.sampled_from([0.05, 0.1, 0.25, 0.5, 1.0]), st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_candidates_are_the_lowest_of_the_largest(data: st.DataObject, n: int, share: float, lowest: int) -> None:
     few = st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0])  # so that some are equal
     w_norm = np.array(data.draw(st.lists(few, min_size=n, max_size=n)))

@@ -28,9 +28,9 @@ KINDS = {
     ("kind", "adaptive", "memory"),
     [
         ("plain", False, 5 * 10**8),
-        ("plain", True, 10**9),
+        pytest.param("plain", True, 10**9, marks=pytest.mark.slow),
         ("a norm behind the MLP", False, 10**9),
-        ("soft caps", False, 10**9),
+        pytest.param("soft caps", False, 10**9, marks=pytest.mark.slow),
         pytest.param("soft caps", True, 10**9, marks=pytest.mark.slow),
     ],
 )

@@ -407,7 +407,7 @@ def refused_by_the_command(folder: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize("mutation", [*REFUSED, linked, same_in_other_words, any_byte])
-@settings(max_examples=9, deadline=None, derandomize=True)  # 216 in all
+@settings(max_examples=9, derandomize=True)  # 216 in all
 @given(data=st.data())
 def test_a_spoilt_checkpoint_is_refused_or_loads_unharmed(mutation: Callable[[Checkpoint, Draw], None], data: st.DataObject) -> None:
     config, params = cases.decoder(NAME)

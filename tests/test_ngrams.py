@@ -19,7 +19,7 @@ def one_by_one(window: list[int], n: int, excluded: set[int]) -> tuple[int, int]
     return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(3, 9), st.integers(4, 40))
 def test_as_counted_one_by_one(seed: int, n: int, vocabulary: int, length: int) -> None:
     windows = np.random.default_rng(seed).integers(0, vocabulary, (8, length))

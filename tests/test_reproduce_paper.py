@@ -28,7 +28,7 @@ from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.table import NeuronTable
 from jaxconf.text import count_tokens, documents, windows
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 NAME = "pythia-410m"  # of the planted model's family
 DATA = "hf://datasets/owner/text"
@@ -90,6 +90,7 @@ def test_named_neurons_that_are_planted_agree(server, tmp_path, capsys, monkeypa
     assert (facts["model"], facts["k"], facts["data"]) == (named.model, 2, DATA)
 
 
+@pytest.mark.slow
 def test_others_differ(server, folders, tmp_path, capsys, monkeypatch):
     """Also: another copy of the model, and no frequency neurons named."""
     server.repos = {"models/owner/copy": {"v1": folders["model"]}}

@@ -22,7 +22,7 @@ from jaxconf.studies import OUTCOMES, _groups, _members, compare, half_interval,
 from jaxconf.train_config import ARRAYS, TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
 BASE = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=264, context=24, steps=12, batch=8, learning_rate=1e-2)
@@ -179,10 +179,10 @@ def test_outcomes_of_neurons_that_emerge(tmp_path):
     }
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])  # the third has both shapes, decays and seeds
-def test_every_model_is_the_one_that_is_trained_alone(whole, tmp_path, every):
+@pytest.mark.slow
+def test_every_model_is_the_one_that_is_trained_alone(whole, tmp_path):
     out, table = whole
-    for name, config in list(_members(BASE, VARY, SEEDS).items())[::every]:
+    for name, config in list(_members(BASE, VARY, SEEDS).items()):
         alone, beside = tmp_path / name, out / "models" / name
         track = TRACK if config.seed == 0 else TrackConfig(points=0)  # to measure takes as long as to train
         result = train(config, lambda: iter(TEXT), alone, track=track)
@@ -434,6 +434,7 @@ def test_a_study_in_which_all_diverge_ends_and_leaves_no_checkpoints(tmp_path):
     assert (tmp_path / "study" / "study.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_model_that_the_last_step_spoils_has_diverged(tmp_path):
     """Its losses are all numbers, since each is of before its step; what it predicts afterwards is not."""
     table = run(tmp_path / "study", vary={"learning_rate": [1e-2, 1e35]}, base=dataclasses.replace(BASE, steps=1), seeds=1)

@@ -22,7 +22,7 @@ from jaxconf.sweep import Sweep, define, defined, read_sweep, statuses, work
 from jaxconf.train_config import TrackConfig, TrainConfig
 from jaxconf.train_run import train
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 OPTIONS = get_type_hints(Analyze)
 

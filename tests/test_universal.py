@@ -39,7 +39,7 @@ from jaxconf.text import windows as text_windows
 from jaxconf.universal_figures import DRAWN, sentences
 from jaxconf.universality import FamilyRules, Universality, block_layers, universal
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 # The command's models have the shapes of the others, so that programs are compiled once.
 HERE = {**HF["layer"], "vocab_size": 260, "max_position_embeddings": 24}

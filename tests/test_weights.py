@@ -200,7 +200,7 @@ def test_an_exact_null_space_beside_the_hidden_direction_is_found():
     assert abs(ours.vectors[:, -1] @ null) == pytest.approx(1, abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(k=st.integers(1, 6), d=st.integers(7, 40), seed=st.integers(0, 2**31))
 def test_rho_is_a_share_and_does_not_depend_on_length(k, d, seed):
     rng = np.random.default_rng(seed)
