@@ -497,7 +497,7 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("kind", HF_LARGE)
+@pytest.mark.parametrize("kind", ["large", pytest.param("large, capped", marks=pytest.mark.slow)])
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)

@@ -101,6 +101,7 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--bootstrap-draws", 9)
@@ -264,6 +265,7 @@ def test_train_and_track(text, tmp_path, capsys):
     assert "chance" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_study_from_the_command_line(text, tmp_path, capsys):
     out = tmp_path / "study"
     run("train", *SMALL, *TRACK, "--data", text, "--out", out, "--vary", "weight_decay=0,0.5", "--vary", "z-loss=0,0.01", "--seeds", 2)
