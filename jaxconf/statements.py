@@ -26,7 +26,8 @@ def read_statements(path: str | Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # of pandas, those of its parser too
-        raise InputError(f"{path} cannot be read as CSV ({str(error).splitlines()[0]}); give a file of statements") from error
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read as CSV ({reason}); give a file of statements") from error
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}; give statements with {', '.join(COLUMNS)}, as ParaRel's have")

@@ -24,7 +24,7 @@ from jaxconf.models.files import replacing
 from jaxconf.progress import Progress
 from jaxconf.run import writable
 from jaxconf.train_config import ARRAYS, TrackConfig, TrainConfig
-from jaxconf.train_run import CHECKPOINTS, RECORD, Report, check, check_record, full_disk, train_group, write_record
+from jaxconf.train_run import CHECKPOINTS, RECORD, Report, check, check_record, full_disk, placed, train_group, write_record
 
 STUDY = "study.json"
 TABLE = "study.parquet"
@@ -79,6 +79,8 @@ def study(
     members = _members(base, vary, seeds)
     for config in members.values():
         check(config, track, checkpoint_every)
+    for names in _groups(members):
+        placed([members[name] for name in names], mesh)
     record = {
         "config": dataclasses.asdict(base),
         "track": dataclasses.asdict(track),
@@ -124,7 +126,8 @@ def study(
                 folders, configs = [out / MODELS / name for name in names], [members[name] for name in names]
                 progress(f"models {len(names)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
                 checkpoints, corpus = out / CHECKPOINTS / str(index), corpora[_kind(configs[0])]
-                results = train_group(configs, folders, track, corpus, checkpoints, checkpoint_every, mesh, progress, report)
+                placed_on = placed(configs, mesh)
+                results = train_group(configs, folders, track, corpus, checkpoints, checkpoint_every, placed_on, progress, report)
                 for folder, config, result in zip(folders, configs, results, strict=True):
                     write_record(folder, RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

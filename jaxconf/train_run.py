@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jaxconf import emergence
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.corpus import Corpus, read_corpus, write_tokenizer
@@ -62,6 +64,7 @@ def train(
     """
     out, track = Path(out), track or TrackConfig()
     check(config, track, checkpoint_every)
+    placed_on = placed([config], mesh)
     record = {"config": dataclasses.asdict(config), "track": dataclasses.asdict(track), "tokenizer": tokenizer and str(tokenizer)}
 
     def begun() -> dict[str, Any] | None:
@@ -84,7 +87,7 @@ def train(
                 for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
                     (out / name).unlink(missing_ok=True)
             write_record(out, RECORD, record)
-            [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, mesh, progress, report)
+            [result] = train_group([config], [out], track, corpus, out / CHECKPOINTS, checkpoint_every, placed_on, progress, report)
             if "diverged_at" in result:
                 raise InputError(
                     f"the loss is not a finite number at step {result['diverged_at']}; lower learning_rate, now {config.learning_rate:g}, and "
@@ -110,15 +113,13 @@ def train_group(
     corpus: Corpus,
     checkpoint_folder: Path,
     checkpoint_every: int,
-    sizes: tuple[int, int] | None,
+    mesh: Mesh,
     progress: Progress,
     report: Report,
 ) -> list[dict[str, Any]]:
     """Train and track models of one shape side by side, each in its folder; `jaxconf.training.train_models` says what is returned and
     raised, to which `tracking_share` is added."""
     begun = time.perf_counter()
-    decoder = config_from_hf(hf_config(configs[0]))
-    mesh = training_placement(decoder, len(configs), configs[0].batch, sizes)
     if mesh.size > 1:
         progress(f"training on a mesh of data={mesh.shape['data']}, model={mesh.shape['model']}", 0, 0)
     trackers = [
@@ -141,6 +142,11 @@ def train_group(
     )
     share = sum(tracker.seconds for tracker in trackers) / (time.perf_counter() - begun)
     return [{**result, "tracking_share": share} for result in results]
+
+
+def placed(configs: Sequence[TrainConfig], sizes: tuple[int, int] | None) -> Mesh:
+    """The mesh of models that are trained side by side. Raises InputError as `jaxconf.placement.training_placement` does."""
+    return training_placement(config_from_hf(hf_config(configs[0])), len(configs), configs[0].batch, sizes)
 
 
 def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> None:
