@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxconf.mesh import sharding
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
+from jaxconf.models.mesh import sharding
 
 CONSTANT = 1e-6  # of the mean: an activation that varies by less is constant but for float32's rounding
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxconf.mesh import fetched
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm, layer_norm, unembedding
+from jaxconf.models.mesh import fetched
 from jaxconf.models.norms import centre, gain
 
 Convention = Literal["paper", "raw"]

@@ -12,62 +12,61 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxconf.comparison import compare_models
-    from jaxconf.context_copying import copying
-    from jaxconf.emergence import Emergence
-    from jaxconf.measure import analyze, weight_statistics
-    from jaxconf.mesh import make_mesh
+    from jaxconf.data.statements import read_statements
+    from jaxconf.data.text import count_tokens, documents, kept_positions, read_counts, windows
+    from jaxconf.measure.analyze import analyze, weight_statistics
+    from jaxconf.measure.neuron_sets import ablate_sets, per_token
     from jaxconf.models.errors import InputError
-    from jaxconf.models.language_model import LanguageModel, load
+    from jaxconf.models.language_model import BUNDLED, LanguageModel, load
+    from jaxconf.models.mesh import make_mesh
     from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
-    from jaxconf.repeated_text import induction
-    from jaxconf.revisions import track_revisions
-    from jaxconf.run import BUNDLED
-    from jaxconf.sets import ablate_sets, per_token
-    from jaxconf.statements import read_statements
-    from jaxconf.studies import study
-    from jaxconf.table import NeuronTable, Rules
-    from jaxconf.text import count_tokens, documents, kept_positions, read_counts, windows
-    from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
-    from jaxconf.train_run import train
-    from jaxconf.universality import universal
+    from jaxconf.results.neuron_table import NeuronTable, Rules
+    from jaxconf.studies.comparison.study import compare_models
+    from jaxconf.studies.copying.study import copying
+    from jaxconf.studies.induction.study import induction
+    from jaxconf.studies.universal.study import universal
+    from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
+    from jaxconf.training.emergence import Emergence
+    from jaxconf.training.grid import study
+    from jaxconf.training.revisions import track_revisions
+    from jaxconf.training.run import train
 
-__version__ = "0.1.0"
+from jaxconf.runtime.version import __version__ as __version__
 
 _HOMES = {
-    "BUNDLED": "jaxconf.run",
+    "BUNDLED": "jaxconf.models.language_model",
     "Ablate": "jaxconf.models.sites",
     "Add": "jaxconf.models.sites",
     "Dropout": "jaxconf.models.sites",
-    "Emergence": "jaxconf.emergence",
+    "Emergence": "jaxconf.training.emergence",
     "InputError": "jaxconf.models.errors",
     "LanguageModel": "jaxconf.models.language_model",
-    "NeuronTable": "jaxconf.table",
-    "PRESETS": "jaxconf.train_config",
+    "NeuronTable": "jaxconf.results.neuron_table",
+    "PRESETS": "jaxconf.training.config",
     "Replace": "jaxconf.models.sites",
-    "Rules": "jaxconf.table",
+    "Rules": "jaxconf.results.neuron_table",
     "Scale": "jaxconf.models.sites",
-    "TrackConfig": "jaxconf.train_config",
-    "TrainConfig": "jaxconf.train_config",
-    "ablate_sets": "jaxconf.sets",
-    "analyze": "jaxconf.measure",
-    "compare_models": "jaxconf.comparison",
-    "copying": "jaxconf.context_copying",
-    "count_tokens": "jaxconf.text",
-    "documents": "jaxconf.text",
-    "induction": "jaxconf.repeated_text",
-    "kept_positions": "jaxconf.text",
+    "TrackConfig": "jaxconf.training.config",
+    "TrainConfig": "jaxconf.training.config",
+    "ablate_sets": "jaxconf.measure.neuron_sets",
+    "analyze": "jaxconf.measure.analyze",
+    "compare_models": "jaxconf.studies.comparison.study",
+    "copying": "jaxconf.studies.copying.study",
+    "count_tokens": "jaxconf.data.text",
+    "documents": "jaxconf.data.text",
+    "induction": "jaxconf.studies.induction.study",
+    "kept_positions": "jaxconf.data.text",
     "load": "jaxconf.models.language_model",
-    "make_mesh": "jaxconf.mesh",
-    "per_token": "jaxconf.sets",
-    "read_counts": "jaxconf.text",
-    "read_statements": "jaxconf.statements",
-    "study": "jaxconf.studies",
-    "track_revisions": "jaxconf.revisions",
-    "train": "jaxconf.train_run",
-    "universal": "jaxconf.universality",
-    "weight_statistics": "jaxconf.measure",
-    "windows": "jaxconf.text",
+    "make_mesh": "jaxconf.models.mesh",
+    "per_token": "jaxconf.measure.neuron_sets",
+    "read_counts": "jaxconf.data.text",
+    "read_statements": "jaxconf.data.statements",
+    "study": "jaxconf.training.grid",
+    "track_revisions": "jaxconf.training.revisions",
+    "train": "jaxconf.training.run",
+    "universal": "jaxconf.studies.universal.study",
+    "weight_statistics": "jaxconf.measure.analyze",
+    "windows": "jaxconf.data.text",
 }
 
 __all__ = [

@@ -26,12 +26,12 @@ import safetensors.numpy
 from jax.sharding import Mesh, NamedSharding
 from numpy.lib.array_utils import byte_bounds
 
-from jaxconf.mesh import fetched, sharding
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.families import family, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
+from jaxconf.models.mesh import fetched, sharding
 
 DTYPES = {
     "F64": np.float64,

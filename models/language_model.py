@@ -15,7 +15,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxconf.mesh import make_mesh, mesh_of, over_data
 from jaxconf.models import tokenizer_files
 from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
@@ -24,10 +23,12 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.generate import generate
 from jaxconf.models.hub import hub_errors
+from jaxconf.models.mesh import make_mesh, mesh_of, over_data
 from jaxconf.models.sites import Edit
 from jaxconf.models.tokenizer import Tokenizer
 
 TEXTS = ["config.json", *tokenizer_files.FILES]
+BUNDLED = Path(__file__).parent / "bundled"
 WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 
 _forward = jax.jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
@@ -133,7 +134,7 @@ def load(
 
     `dtype` is what the parameters are held in: a floating-point type, None for what is stored, or a mapping from parameters or branches
     of them ("unembed", "blocks/attn", "ln_final/scale") to these, of which the longest that fits counts; what none names is held as stored.
-    `mesh` is where they are put, as `jaxconf.mesh.RULES` says (by default the first device). `layers="last"` reads only what
+    `mesh` is where they are put, as `jaxconf.models.mesh.RULES` says (by default the first device). `layers="last"` reads only what
     `jaxconf.weight_statistics` needs, which is the last MLP, the final norm and the unembedding; such a model cannot be run, and its MLP's
     arrays have one layer. A local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown family,
     or does not fit its own config.json, and for a `dtype` or `layers` that cannot be.
@@ -167,7 +168,7 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
     Raises InputError if there is no such model or it cannot be had.
     """
     name = str(folder_or_id)
-    folder = Path(name).expanduser()
+    folder = BUNDLED if name == "bundled" else Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"{name} is a local folder, which has no revisions; leave the revision out or give a hub id")

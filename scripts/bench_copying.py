@@ -1,4 +1,4 @@
-"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md: `jaxconf.ablated_answers`, on the same
+"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md: `jaxconf.measure.answers`, on the same
 prompts.
 
     python scripts/knowledge_model.py
@@ -20,14 +20,14 @@ import tyro
 from bench_effects import device
 from plan_tables import between
 
-from jaxconf.ablated_answers import ablated_answers
-from jaxconf.activations import ABLATIONS, ablation_values
 from jaxconf.analysis.ablated_sets import Ablations
-from jaxconf.context_copying import NEW_TOKENS, encoded, encoded_answers
-from jaxconf.memory import MEMORY
+from jaxconf.data.statements import objects_of, read_statements
+from jaxconf.measure.activations import ABLATIONS, ablation_values
+from jaxconf.measure.answers import ablated_answers
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, load
-from jaxconf.statements import objects_of, read_statements
+from jaxconf.runtime.memory import MEMORY
+from jaxconf.studies.copying.study import NEW_TOKENS, encoded, encoded_answers
 
 SIZE = 10  # neurons of a set
 PAGE = Path(__file__).parents[1] / "docs" / "companions.md"

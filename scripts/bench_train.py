@@ -25,12 +25,12 @@ import torch
 import transformers
 import tyro
 
-from jaxconf.corpus import Corpus
+from jaxconf.data.corpus import Corpus
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import config_from_hf
-from jaxconf.placement import training_placement
-from jaxconf.train_config import PRESETS, TrainConfig
-from jaxconf.training import _microbatch, _model, _numbers, _program, _start, _used, hf_config
+from jaxconf.runtime.placement import training_placement
+from jaxconf.training.config import PRESETS, TrainConfig
+from jaxconf.training.trainer import _microbatch, _model, _numbers, _program, _start, _used, hf_config
 
 ATTENTIONS = ("eager", "sdpa")  # PyTorch's own arithmetic, step by step, and its fused kernel
 

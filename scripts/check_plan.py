@@ -17,14 +17,14 @@ import numpy as np
 from bench_effects import device
 from plan_tables import between, markdown
 
-from jaxconf.measure import ADAPTIVE_FROM, analyze
-from jaxconf.memory import MEMORY
+from jaxconf.measure.analyze import ADAPTIVE_FROM, analyze
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.leaves import nest
-from jaxconf.plan import Devices, measured_rates, plan
+from jaxconf.runtime.memory import MEMORY
+from jaxconf.sweeps.plan import Devices, measured_rates, plan
 
 PAGE = Path(__file__).parents[1] / "docs" / "sweeps.md"
 LENGTH = 256  # of a window

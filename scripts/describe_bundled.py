@@ -9,8 +9,8 @@ from typing import Any
 
 import jaxconf
 from jaxconf.models.files import replacing
-from jaxconf.table import Kind, NeuronTable
-from jaxconf.train_config import PRESETS
+from jaxconf.results.neuron_table import Kind, NeuronTable
+from jaxconf.training.config import PRESETS
 
 # As in scripts/train_bundled.sh.
 RECIPE = dataclasses.replace(PRESETS["tiny"], width=128, heads=4, neurons=512, vocab_size=260, steps=20_000, batch=8, learning_rate=3e-3)

@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import tyro
 
-from jaxconf.emergence import Emergence
+from jaxconf.data.text import documents
 from jaxconf.models.files import replacing
-from jaxconf.studies import OUTCOMES, half_interval, study
-from jaxconf.text import documents
-from jaxconf.train_config import PRESETS, TrackConfig, TrainConfig
-from jaxconf.train_run import train
+from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
+from jaxconf.training.emergence import Emergence
+from jaxconf.training.grid import OUTCOMES, half_interval, study
+from jaxconf.training.run import train
 
 # Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3)

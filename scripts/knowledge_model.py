@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from jaxconf.train_config import TrackConfig, TrainConfig
-from jaxconf.train_run import train
+from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.run import train
 
 NAMES = "Ada Bo Cleo Dan Eve Finn Gus Hal Ida Jon Kim Leo Mia Ned Ola Pam Ray Sue Tom Una Vic Wes Yan Zoe".split()
 RELATIONS = {
@@ -49,7 +49,7 @@ class Knowledge:
 
 
 def facts(people: int, seed: int) -> pd.DataFrame:
-    """A row per person and relation, in the columns of `jaxconf.statements`."""
+    """A row per person and relation, in the columns of `jaxconf.data.statements`."""
     rng = np.random.default_rng([seed, 0])
     rows = [(name, words, str(rng.choice(objects))) for name in NAMES[:people] for words, objects in RELATIONS.items()]
     frame = pd.DataFrame(rows, columns=["statement_subject", "statement_relation", "statement_object"])

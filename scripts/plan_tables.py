@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from jaxconf.cli import Analyze
-from jaxconf.measure import check_options
-from jaxconf.memory import MEMORY
+from jaxconf.measure.analyze import check_options
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
-from jaxconf.plan import Devices, Plan, in_words, plan, warnings
-from jaxconf.sweep import read_sweep
+from jaxconf.runtime.memory import MEMORY
+from jaxconf.sweeps.plan import Devices, Plan, in_words, plan, warnings
+from jaxconf.sweeps.queue import read_sweep
 
 PAGE = Path(__file__).parent / "README.md"
 GPU = Devices(1, 60e9, 1e13, 5e10)

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/bundled}
 jaxconf train tiny --width 128 --heads 4 --neurons 512 --vocab-size 260 --batch 8 --steps 20000 --learning-rate 3e-3 --out "$out" "${@:2}"
-cp "$out"/{config.json,model.safetensors,tokenizer.json,tokenizer_config.json} jaxconf/bundled/
+cp "$out"/{config.json,model.safetensors,tokenizer.json,tokenizer_config.json} models/bundled/

@@ -14,11 +14,11 @@ import pandas as pd
 import tyro
 
 import jaxconf
-from jaxconf.report.universal import write_universal_report
-from jaxconf.run import save_result
-from jaxconf.studies import MODELS
-from jaxconf.train_config import PRESETS, TrackConfig
-from jaxconf.universal_figures import save_universal_figures, sentences
+from jaxconf.results.run_folder import save_result
+from jaxconf.studies.universal.figures import save_universal_figures, sentences
+from jaxconf.studies.universal.page import write_universal_report
+from jaxconf.training.config import PRESETS, TrackConfig
+from jaxconf.training.grid import MODELS
 
 # As in scripts/emergence_study.py: many small steps.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, learning_rate=4e-3)

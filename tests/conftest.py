@@ -1,9 +1,6 @@
-"""Eight virtual CPU devices for the tests of meshes, each program compiled once in a session, and the way to the shared material."""
+"""Eight virtual CPU devices for the tests of meshes, a cache of compiled programs, and the way to the shared material."""
 
-import atexit
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know.
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
-if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all processes that test, and for those that tests start
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Kept from one run to the next, and shared by all processes that test and those that tests start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import jax

@@ -1,4 +1,4 @@
-"""The report's interactive figures, in Plotly's own terms: what `jaxconf.figures` draws, with hover.
+"""The report's interactive figures, in Plotly's own terms: what `jaxconf.report.figures` draws, with hover.
 
 A neuron's hover text is held once for all figures: each point's `customdata` is the neuron's row, and the page fills in the text.
 """
@@ -12,9 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from jaxconf.figures import COLOUR, ENTROPY, HUES, NORMAL, QUIET, boxes, floor_of, on_log_axis, shown
-from jaxconf.stories import change_of_loss, neurons_to_draw
-from jaxconf.table import MAIN_COLUMNS, Kind, NeuronTable, number
+from jaxconf.report.figures import COLOUR, ENTROPY, HUES, NORMAL, QUIET, boxes, floor_of, on_log_axis, shown
+from jaxconf.report.passages import change_of_loss, neurons_to_draw
+from jaxconf.results.neuron_table import MAIN_COLUMNS, Kind, NeuronTable, number
 
 # A browser draws this many points without stutter; a wide layer has more.
 MOST_POINTS = 4000

@@ -1,0 +1,1 @@
+"""What an analysis leaves: the neuron table, the rules that name neurons, and the run folder."""

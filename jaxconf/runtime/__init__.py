@@ -1,0 +1,1 @@
+"""What long work needs: hosts, placement, batches, memory, resuming, timing, progress."""

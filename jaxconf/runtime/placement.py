@@ -1,0 +1,118 @@
+"""Which mesh a model is put on: the one that is asked for, or the one that its size demands."""
+
+import functools
+import math
+import os
+import re
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh
+
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.language_model import LanguageModel, find, load, read_config
+from jaxconf.models.mesh import make_mesh, pieces
+
+FLOAT32 = 4  # bytes
+
+
+def load_placed(model: str, revision: str | None, mesh: str | None, say: Callable[[str], None]) -> LanguageModel:
+    """A model, "bundled" or as `jaxconf.load` takes it, in float32 on the mesh that `mesh` names ("data=4,model=2"), or on the one that its size demands, which is then said.
+
+    Raises InputError before the weights are fetched if the mesh is not that of the devices or the model does not fit, and what
+    `jaxconf.load` raises.
+    """
+    sizes = read_mesh(mesh) if mesh else None
+    folder, _ = find(model, revision, weights=False)
+    chosen = placement(config_from_hf(read_config(folder)), sizes)
+    if chosen.size > 1:
+        say(f"Mesh: data={chosen.shape['data']}, model={chosen.shape['model']}.")
+    return load(model, revision, mesh=chosen)
+
+
+def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
+    """The sizes of `data` and `model`, as in "data=4,model=2"; an axis that is not named has the others of `devices`, by default of those that
+    are there. Raises InputError for other text.
+    """
+    if not re.fullmatch(r"(data|model)=[1-9]\d*(,(data|model)=[1-9]\d*)?", text):
+        raise InputError(f"--mesh is {text!r}; give the sizes of its axes, such as data=4,model=2")
+    sizes = [part.split("=") for part in text.split(",")]
+    named = {name: int(size) for name, size in sizes}
+    if len(named) < len(sizes):
+        raise InputError(f"--mesh is {text!r}; give each axis once, such as data=4,model=2")
+    rest = max(1, (devices or jax.device_count()) // math.prod(named.values()))
+    return named.get("data", rest), named.get("model", rest)
+
+
+def placement(config: DecoderConfig, sizes: tuple[int, int] | None = None) -> Mesh:
+    """The mesh of these sizes over all devices; by default with all of them on `data`, but for as many on `model` as the weights demand.
+
+    Raises InputError if the devices are not as many as that, or have too little memory; nothing is loaded for it.
+    """
+    return _fitting(sizes, functools.partial(bytes_needed, config), lambda rest: rest)
+
+
+def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[int, int] | None = None) -> Mesh:
+    """The mesh on which m models of one shape are trained on batches of so many sequences; sizes and errors as for `placement`.
+
+    By default `data` has all devices if the models divide among them, else as many as the sequences do. What a device holds is the weights,
+    their gradients and Adam's two moments, in float32, of its models: of all, where it is the sequences that are split.
+    """
+
+    def over_data(rest: int) -> int:
+        return rest if m % rest == 0 else math.gcd(batch, rest)
+
+    if sizes and over_data(sizes[0]) != sizes[0]:
+        raise InputError(
+            f"neither {m} models nor {batch} sequences of a batch divide over data={sizes[0]}; give sizes that fit, or another batch"
+        )
+
+    def needed(model: int) -> int:
+        data = over_data(sizes[0] if sizes else jax.device_count() // model)
+        return 4 * bytes_of_weights(config, model) * (m // data if m % data == 0 else m)
+
+    return _fitting(sizes, needed, over_data)
+
+
+def _fitting(sizes: tuple[int, int] | None, needed: Callable[[int], int], over_data: Callable[[int], int]) -> Mesh:
+    """`needed`: the bytes of a device, where so many share the weights; `over_data`: of the devices that are left, how many `data` takes."""
+    devices, memory = jax.device_count(), memory_of_a_device() or math.inf
+    if sizes and math.prod(sizes) != devices:
+        raise InputError(
+            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices and there are {devices}; give sizes whose product is {devices}"
+        )
+    for model in [sizes[1]] if sizes else [size for size in range(1, devices + 1) if devices % size == 0]:
+        if (bytes_of_one := needed(model)) <= memory:
+            data = over_data(devices // model)
+            if jax.process_count() > 1 and data * model < devices:
+                raise InputError(
+                    f"what is to be split divides over {data} times {model} of the {devices} devices, and several hosts need all of theirs; give "
+                    "another batch, or fewer hosts"
+                )
+            return make_mesh(data, model)
+    raise InputError(
+        f"the model needs {bytes_of_one / 1e9:.1f} GB on each of {devices} devices, split {model} ways, and each has {memory / 1e9:.1f} GB; "
+        "use more or larger devices"
+    )
+
+
+def bytes_needed(config: DecoderConfig, model: int) -> int:
+    """What a device holds of the float32 weights where `model` devices share them, and of the folded unembedding, which each has whole."""
+    return bytes_of_weights(config, model) + FLOAT32 * config.d_model * config.vocab_size
+
+
+def bytes_of_weights(config: DecoderConfig, model: int) -> int:
+    shapes = [(leaf.axes, leaf.shape(config)) for leaf in leaves(config)]
+    return FLOAT32 * sum(math.prod(shape) // pieces({"data": 1, "model": model}, axes, shape) for axes, shape in shapes)
+
+
+def memory_of_a_device() -> int | None:
+    """Bytes that each device has, where it says so; the host's devices share what the host has."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"])
+    if jax.default_backend() == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return None

@@ -1,0 +1,1 @@
+"""Companion studies, a folder each: the study, its figures, its sentences and its page."""

@@ -1,0 +1,1 @@
+"""A base model beside the models that were trained on from it."""

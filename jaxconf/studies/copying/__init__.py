@@ -1,0 +1,1 @@
+"""Whether a model repeats its context or its memory where they disagree."""

@@ -1,0 +1,1 @@
+"""What entropy neurons, induction heads and calibration do when text repeats."""

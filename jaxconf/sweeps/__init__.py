@@ -1,0 +1,1 @@
+"""Many analyses on a shared folder, and what they will need."""

@@ -1,0 +1,88 @@
+"""The joined result of a sweep: one table of every neuron of every cell, and one page that compares the cells."""
+
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
+from jaxconf.report.frame import picture, write_page
+from jaxconf.results.neuron_table import NeuronTable, number
+from jaxconf.sweeps.queue import AXES, CELLS, defined, finished
+
+OF_CELLS = tuple(AXES.values())
+SHOWN = {
+    "loss": "nats",
+    "entropy": "nats",
+    "correlation": "of entropy with the divergence from the token frequencies",
+    "entropy neurons": "by the rule",
+    "frequency neurons": "by the rule",
+    "largest rho": "",
+    "chance": "the 99% quantile of the largest rho among as many random directions",
+    "largest ln_mediated": "among neurons with rho above chance",
+}
+FIGURES = {"figure_2a": "Norm and LogitVar (Figure 7)", "figure_3b": "Token frequency (Figure 8)"}
+
+
+def write_sweep_report(folder: Path) -> tuple[Path, int]:
+    """Writes sweep.parquet (a row per neuron of each finished cell, with `cell` and what the cell is) and sweep.html into a sweep's folder;
+    the page, and how many cells are not finished. Raises InputError if none is.
+    """
+    sweep = defined(folder)
+    names = finished(sweep, folder)
+    if not names:
+        raise InputError(f"no cell of {folder} is finished; start a worker with jaxconf sweep")
+    tables = {name: NeuronTable.load(folder / CELLS / name) for name in names}
+    frames = []
+    for name, table in tables.items():
+        table.facts |= {"revision": sweep.cells[name].get("revision")}  # by the name that was asked for, where the run has the commit
+        facts = {key: table.facts.get(key) for key in OF_CELLS if key != "layer"}
+        frames.append(pd.DataFrame({"cell": name, **facts}, index=table.frame.index).join(table.frame))
+    with replacing(folder / "sweep.parquet") as path:
+        pd.concat(frames, ignore_index=True).to_parquet(path, index=False)
+    rows = "".join(_row(name, table) for name, table in tables.items())
+    heads = "".join(
+        f'<th scope="col" title="{escape(hint)}">{escape(name)}</th>' for name, hint in (dict.fromkeys(OF_CELLS, "") | SHOWN).items()
+    )
+    page = write_page(
+        folder / "sweep.html",
+        files(__package__) / "page.html",
+        "sweep",
+        folder.resolve().name,
+        f"A sweep, {len(names)} of {len(sweep.cells)} cells",
+        table=f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+        figures="".join(_cards(name, table, folder / CELLS / name) for name, table in tables.items()),
+    )
+    return page, len(sweep.cells) - len(names)
+
+
+def _row(name: str, table: NeuronTable) -> str:
+    frame, facts = table.frame, table.facts
+    above = frame[frame["rho"] > frame["rho_chance"]]
+    figures: dict[str, Any] = {
+        "loss": facts["loss"],
+        "entropy": facts["entropy"],
+        "correlation": table.correlation(),
+        "entropy neurons": int(frame["is_entropy_neuron"].sum()),
+        "frequency neurons": int(frame["is_frequency_neuron"].sum()),
+        "largest rho": frame["rho"].max(),
+        "chance": frame["rho_chance"].iloc[0],
+        "largest ln_mediated": above["ln_mediated"].max(),
+    }
+    of_cell = "".join(f"<td>{escape(_words(facts.get(key)))}</td>" for key in OF_CELLS)
+    return f'<tr id="{escape(name)}">{of_cell}{"".join(f"<td>{number(figures[key])}</td>" for key in SHOWN)}</tr>'
+
+
+def _cards(name: str, table: NeuronTable, folder: Path) -> str:
+    where = ", ".join(_words(table.facts.get(key)) for key in OF_CELLS if table.facts.get(key) is not None)
+    cards = "".join(picture(folder / f"{figure}.png", what, f"{what}: {where}") for figure, what in FIGURES.items())
+    return f'<h3 class="cell">{escape(where)}</h3><div class="figures">{cards}</div>'
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"{value[0]} to {value[-1]}"
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Small models trained from scratch and measured while they learn."""

@@ -1,0 +1,123 @@
+"""Checkpoints of a training run: each a folder named after its step, there whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.mesh import fetched, placed
+from jaxconf.runtime.hosts import first, told, told_json
+
+KEPT = 2  # the newest, and one to fall back on
+DIGESTS = "sha256.json"
+
+
+def save(folder: Path, step: int, state: Any) -> None:
+    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest; of several hosts the first one does.
+
+    Raises InputError if it cannot be written; the checkpoints before it are then as they were.
+    """
+    whole = fetched(state)
+    told(lambda: _write(folder, step, whole))
+
+
+def _write(folder: Path, step: int, state: Any) -> bytes:
+    target, temporary = (folder / str(step)).absolute(), (folder / f".{step}.tmp").absolute()
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(temporary).free
+        if free < needed:
+            raise OSError(f"{free:,} bytes are free and {needed:,} needed")
+        with _silenced("absl", "asyncio"), _checkpointer() as checkpointer:
+            checkpointer.save(temporary / "state", state)
+        (temporary / DIGESTS).write_text(json.dumps(_digests(temporary)))
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        for old in steps(folder)[:-KEPT]:
+            shutil.rmtree(folder / str(old))
+        return b""
+    except Exception as error:  # what the storage layers raise for a full disk has no common type
+        shutil.rmtree(temporary, ignore_errors=True)
+        saved = steps(folder)
+        last = f"the last good one is of step {saved[-1]}" if saved else "there is none before it"
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; make room there and go on with --resume"
+        ) from error
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that asks no other host."""
+    own = jax.process_index()
+    return ocp.StandardCheckpointer(multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}))
+
+
+@contextlib.contextmanager
+def _silenced(*names: str) -> Iterator[None]:
+    """Without what these loggers say: orbax's threads log the trace of every failure that it raises besides."""
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of which there are checkpoints, ascending."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.is_dir())
+
+
+def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
+    """The newest good checkpoint, its step and its state; None if there is none. Several hosts all get what the first one finds.
+
+    `like` is a pytree of arrays with the shapes, dtypes and shardings wanted; what stands for a numpy array is one. A checkpoint that is damaged
+    is passed over, with a warning, for the one before it.
+    """
+    step = told_json(lambda: _newest(folder))
+    if step is None:
+        return None
+    shapes = jax.tree.map(lambda array: np.empty(array.shape, array.dtype), like)
+    if first():
+        with _checkpointer() as checkpointer:
+            shapes = checkpointer.restore((folder / str(step)).absolute() / "state", shapes)
+
+    def to_its_place(array: Any, of_like: Any) -> Any:
+        array = np.frombuffer(told(array.tobytes), array.dtype).reshape(array.shape)
+        return placed(array, of_like.sharding) if isinstance(of_like, jax.Array) else array
+
+    return step, jax.tree.map(to_its_place, shapes, like)
+
+
+def _newest(folder: Path) -> int | None:
+    for step in reversed(steps(folder)):
+        path = (folder / str(step)).absolute()
+        if _intact(path):
+            return step
+        logging.getLogger(__name__).warning("jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path)
+    return None
+
+
+def _intact(path: Path) -> bool:
+    """Whether a checkpoint's files are as they were written."""
+    try:
+        return json.loads((path / DIGESTS).read_text()) == _digests(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,107 @@
+"""What was measured of one model at many steps of its training, in one Parquet file.
+
+S measured steps, n neurons of the last layer, D singular values of the folded unembedding. Losses and entropies are in nats.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
+
+FILE = "emergence.parquet"
+
+STEP_COLUMNS: dict[str, str] = {
+    "step": "optimiser steps that the model had been trained for",
+    "revision": "the hub's revision, where a public model was measured",
+    "train_loss": "mean training loss since the step measured before, nats per token",
+    "loss": "held-out loss, nats per token",
+    "entropy": "mean entropy of the predictions on held-out text, nats",
+    "accuracy": "share (0 to 1) of held-out positions whose most likely token is the one that follows",
+    "ece": "expected calibration error (0 to 1) of the most likely token, 15 bins of equal width",
+    "rho_chance": "99% quantile of the largest rho among as many random directions as the layer has neurons",
+}
+
+
+@dataclass(frozen=True)
+class Emergence:
+    """One model over its training.
+
+    `steps`: a row per measured step, with STEP_COLUMNS (those that do not apply are missing or NaN). `neurons`: a row per (step, neuron)
+    with the columns of `jaxconf.results.neuron_table.COLUMNS`; at steps at which only the weights were measured those of effects are NaN and the rules
+    False. `singular_values`: float64 [S D], largest first. `facts`: model, recipe, data, k, rules and versions.
+    """
+
+    steps: pd.DataFrame
+    neurons: pd.DataFrame
+    singular_values: np.ndarray
+    facts: dict[str, Any]
+
+    @classmethod
+    def load(cls, source: str | Path) -> "Emergence":
+        """Reads emergence.parquet, or the folder that holds it.
+
+        Raises InputError where there is no such file, or one that was not written here.
+        """
+        path = Path(source) / FILE if Path(source).is_dir() else Path(source)
+        advice = "give the folder of a tracked training run, or its emergence.parquet"
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; {advice}")
+        try:
+            rows, facts = _read(path)
+        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+            raise InputError(f"{path} is not a track of jaxconf; {advice}") from error
+        if not rows:
+            raise InputError(f"{path} holds no measured step; {advice}")
+        scalars = [name for name in STEP_COLUMNS if name in rows[0]]
+        lists = [name for name in rows[0] if name not in (*scalars, "singular_values")]
+        steps = pd.DataFrame({name: [row[name] for row in rows] for name in scalars})
+        neurons = pd.concat([_neurons(row, lists) for row in rows], ignore_index=True)
+        return cls(steps, neurons, np.array([row["singular_values"] for row in rows]), facts)
+
+
+def _neurons(row: Mapping[str, Any], lists: list[str]) -> pd.DataFrame:
+    unmeasured = {name: False if name.startswith("is_") else np.nan for name in lists if row[name] is None}
+    measured = {name: row[name] for name in lists if name not in unmeasured}
+    frame = pd.DataFrame({"step": row["step"], "neuron": np.arange(len(row["rho"])), **measured, **unmeasured})
+    return frame[["step", "neuron", *lists]]
+
+
+def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Add one measured step to the folder's file, in the place of rows of this step or later ones, which a resumed run measures again.
+
+    `row`: the STEP_COLUMNS that apply, `singular_values` [D], and for each neuron column an array [n] or None. Parquet files end in their
+    index and cannot grow, so the file is written again, whole or not at all.
+    """
+    path, new = folder / FILE, _row(row)
+    if path.is_file():
+        old = pq.read_table(path)
+        new = pa.concat_tables([old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None), new])
+    with replacing(path) as temporary:
+        pq.write_table(new.replace_schema_metadata({b"jaxconf": json.dumps(dict(facts)).encode()}), temporary)
+
+
+def _row(row: Mapping[str, Any]) -> pa.Table:
+    def column(name: str, value: Any) -> pa.Array:
+        if name in STEP_COLUMNS:
+            kind = {"step": pa.int64(), "revision": pa.string()}.get(name, pa.float64())
+            return pa.array([value], kind)
+        kind = pa.list_(pa.bool_() if name.startswith("is_") else pa.float64())
+        return pa.array([None if value is None else np.asarray(value)], kind)
+
+    return pa.table({name: column(name, value) for name, value in row.items()})
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    table = pq.read_table(path)
+    table.select(["step", "rho", "rho_chance", "singular_values"])  # a KeyError for the table of an analysis, which has facts too
+    return table.to_pylist(), json.loads((table.schema.metadata or {})[b"jaxconf"])

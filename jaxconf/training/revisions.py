@@ -1,0 +1,215 @@
+"""Measure public checkpoints of one model over its training, one hub revision after the other. Letters: s window, t position, v vocabulary."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from huggingface_hub import constants, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+from jax.sharding import Mesh
+
+from jaxconf.analysis.weights import null_space_size
+from jaxconf.data.text import count_tokens, digest, first_documents, kept_positions, windows
+from jaxconf.measure.analyze import shape_facts
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.language_model import find, load, read_config
+from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.results.neuron_table import Rules
+from jaxconf.results.run_folder import writable
+from jaxconf.runtime.hosts import copied
+from jaxconf.runtime.placement import placement
+from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.version import __version__
+from jaxconf.training.emergence import FILE, Emergence, append
+from jaxconf.training.tracker import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
+
+
+def track_revisions(
+    model: str,
+    revisions: Sequence[str],
+    out: str | Path,
+    *,
+    documents: Callable[[], Iterator[str]],
+    effects: bool = False,
+    tokens: int = 4096,
+    k: int | None = None,
+    mesh: tuple[int, int] | None = None,
+    delete: bool = False,
+    force: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> Emergence:
+    """Measure revisions of the hub's `model`, and write a row for each to emergence.parquet in the folder `out`; all rows there.
+
+    Revisions are taken in the order of their steps, the numbers in which their names end (step1000); where one ends in none, or two in
+    the same, the steps of all are their places in `revisions`, from 0. Each is downloaded when its turn comes, and measured by its
+    weights alone, or with `effects` on windows of at least 1 and otherwise at most `tokens` tokens too: held-out loss and entropy (nats),
+    accuracy, calibration, and every neuron's effects. `documents` gives the text anew at each call; the first 40 million characters are
+    counted. `k`: size of the effective null space (default 1% of the width). `mesh`: the sizes of its axes `data` and `model` (by default as
+    `jaxconf.runtime.placement.placement` says). `delete`: remove from the hub's cache what was downloaded of
+    a revision once it is measured, or has failed; what was there before stays. `progress`: called with the revisions done and in all.
+
+    The same call goes on after the revisions that `out` holds, and may name later ones besides; `force` replaces them all. Raises
+    InputError for no revisions, one named twice or unknown, a folder as `model`, numbers out of range, an `out` that cannot be written or
+    holds a track of other arguments, text or revisions between those asked for. Rows measured before an error stay.
+    """
+    out = Path(out)
+    steps = _steps(revisions)
+    if delete and jax.process_count() > 1:
+        raise InputError("several hosts may share a cache, and would delete what others still read; leave out --delete, or use one host")
+    if tokens < 1:
+        raise InputError(f"tokens is {tokens}; give how many tokens to analyse")
+    with writable(out):
+        progress("reading the text", 0, 0)
+        asked = {
+            "model": model,
+            "effects": effects,
+            "tokens_asked": tokens if effects else None,
+            "text_sha256": _text_digest(documents()),
+        }
+        facts: dict[str, Any] = {}
+        measured: dict[str, int] = {}
+        copied(out / FILE)
+        if (out / FILE).is_file() and not force:
+            facts, measured = _saved(out, asked, k)
+            _check_order(out, measured, steps)
+        text = None
+        for place, (revision, step) in enumerate(steps.items()):
+            progress("revisions", place, len(steps))
+            if revision in measured:
+                continue
+            with _downloaded(model, revision, delete) as folder:
+                config = config_from_hf(read_config(folder))
+                text = text or _read_text(folder, config, documents, tokens if effects else None)
+                found = {**asked, **_facts(config, k, text[1])}
+                _check_same(out, facts, found)
+                row = {"step": step, "revision": revision, **_measure(folder, placement(config, mesh), *text, found["k"])}
+                if force and not facts:
+                    (out / FILE).unlink(missing_ok=True)  # not before there is something to put in its place
+                facts = found
+                append(out, row, {**facts, "versions": {"jaxconf": __version__, "jax": jax.__version__}})
+        progress("revisions", len(steps), len(steps))
+        return Emergence.load(out)
+
+
+def _steps(revisions: Sequence[str]) -> dict[str, int]:
+    """Revision → step, ascending."""
+    if not revisions:
+        raise InputError("there are no revisions to measure; give branches or tags of the model, such as step0,step1000")
+    for name in revisions:
+        if revisions.count(name) > 1:
+            raise InputError(f"the revision {name} is given twice; give each once")
+    # A commit ends in a number only by chance, and the file's steps are 64-bit integers.
+    ends = [None if re.fullmatch("[0-9a-f]{40}", name) else re.search("(?<![0-9])[0-9]{1,18}$", name) for name in revisions]
+    numbers = [int(end[0]) for end in ends if end]
+    if len(set(numbers)) < len(revisions):
+        numbers = list(range(len(revisions)))
+    return dict(sorted(zip(revisions, numbers, strict=True), key=lambda item: item[1]))
+
+
+def _text_digest(documents: Iterator[str]) -> str:
+    """The SHA-256 of the counted text: it tells whether a track is of this text before there is a tokenizer."""
+    key = hashlib.sha256()
+    for text in first_documents(documents):
+        data = text.encode()
+        key.update(len(data).to_bytes(8) + data)
+    return key.hexdigest()
+
+
+def _saved(out: Path, asked: Mapping[str, Any], k: int | None) -> tuple[dict[str, Any], dict[str, int]]:
+    """The facts of the track in the folder, and its revision → step. Raises InputError if it is not the one asked for."""
+    saved = Emergence.load(out)
+    _check_same(out, saved.facts, asked)
+    _check_same(out, saved.facts, {"k": null_space_size(saved.facts["d_model"], k)})
+    return saved.facts, dict(zip(saved.steps["revision"], saved.steps["step"].tolist(), strict=True))
+
+
+def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if saved and saved.get(name) != value:
+            what = "its text is another" if name.endswith("sha256") else f"{name} is {saved.get(name)!r} there and {value!r} here"
+            raise InputError(f"{out} holds another track: {what}; give the same, another --out, or --force to replace it")
+
+
+def _check_order(out: Path, measured: Mapping[str, int], steps: Mapping[str, int]) -> None:
+    """Raises InputError unless all that is still to be measured comes after what the folder holds.
+
+    Adding a row drops those of later steps, which may not be among the revisions asked for: nothing measured is lost unasked.
+    """
+    last = max(measured, key=measured.__getitem__)
+    for revision, step in steps.items():
+        if measured.get(revision, step) != step or (revision not in measured and step <= measured[last]):
+            raise InputError(
+                f"{out} ends with {last} at step {measured[last]}, and {revision} at step {step} cannot be added to it; "
+                "name the revisions there first and later ones after them, or give another --out, or --force to measure all again"
+            )
+
+
+@contextmanager
+def _downloaded(model: str, revision: str, delete: bool) -> Iterator[Path]:
+    """The folder of a revision in the hub's cache; with `delete`, what was downloaded for it goes when the block ends."""
+    before = {file.file_path for repo in _cached() for cached in repo.revisions for file in cached.files} if delete else set()
+    folder, _ = find(model, revision)
+    try:
+        yield folder
+    finally:
+        if delete:
+            _delete(folder, before)
+
+
+def _cached() -> frozenset[Any]:
+    """The repos in the hub's cache."""
+    try:
+        return scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return frozenset()
+
+
+def _delete(folder: Path, before: set[Path]) -> None:
+    """Remove a revision from the hub's cache, but for the files that were there `before` and the blobs that other revisions share."""
+    cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    found = [(repo, cached) for repo in cache.repos for cached in repo.revisions if cached.snapshot_path.samefile(folder)]
+    if not found:
+        raise InputError(f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete")
+    [(repo, cached)] = found
+    new = {file for file in cached.files if file.file_path not in before}
+    if len(new) == len(cached.files):
+        # A renamed model lies in the cache under each of its names with the same commits, so the others are left out of sight.
+        dataclasses.replace(cache, repos=frozenset([repo])).delete_revisions(cached.commit_hash).execute()
+        return
+    kept = {file.blob_path for other in repo.revisions for file in other.files - (new if other is cached else set())}
+    for file in new:
+        file.file_path.unlink()
+        if file.blob_path not in kept:
+            file.blob_path.unlink(missing_ok=True)
+
+
+def _read_text(
+    folder: Path, config: DecoderConfig, documents: Callable[[], Iterator[str]], tokens: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Token counts, int64 [v], and windows of that many tokens, int32 [s t], by the tokenizer of a model's folder."""
+    tokenizer = Tokenizer.from_folder(folder)
+    counts = count_tokens(first_documents(documents()), tokenizer, config.vocab_size)
+    return counts, None if tokens is None else windows(documents(), tokenizer, tokens, min(256, config.n_positions))
+
+
+def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dict[str, Any]:
+    """What is one for all revisions of a track. Raises InputError for a `k` that does not fit."""
+    facts = {**shape_facts(config), "k": null_space_size(config.d_model, k), "rules": dataclasses.asdict(Rules())}
+    return facts if text is None else {**facts, "data_sha256": digest(text), "tokens": int(text.size)}
+
+
+def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
+    """One revision's row but for its name and step. A function of its own, so that the weights are gone from memory when it returns."""
+    lm = load(folder, dtype=None, mesh=mesh, layers="last") if text is None else load(folder, mesh=mesh)
+    if text is None:
+        return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
+    kept = kept_positions(text, lm.special_ids)
+    return {**measure_predictions(lm.config, lm.params, text, kept), **measure_effects(lm, text, kept, counts, k)}

@@ -1,0 +1,48 @@
+"""What is supported, from the code itself, and how far each family's logits lie from transformers' as the parity tests last measured."""
+
+import inspect
+import json
+from importlib.resources import files
+from typing import NamedTuple
+
+from jaxconf.models.families import FAMILIES
+
+MEASURED = files("jaxconf.models") / "parity.json"  # written by `make parity REWRITE=1`
+
+
+class Supported(NamedTuple):
+    model_type: str
+    what: str  # the family in one sentence
+    error: float | None  # the largest |Δlogit| over the cases, None if it was never measured
+    cases: int  # random models that between them exercise every switch of the family
+
+
+def supported() -> list[Supported]:
+    """The families, in the order of their names."""
+    measured = json.loads(MEASURED.read_text("utf-8"))["cases"]
+    rows = []
+    for model_type, family in FAMILIES.items():
+        errors = [case["error"] for case in measured.values() if case["model_type"] == model_type]
+        what = (inspect.getdoc(family) or "").partition("\n")[0]
+        rows.append(Supported(model_type, what, max(errors, default=None), len(errors)))
+    return rows
+
+
+def page() -> str:
+    """docs/models.md."""
+    facts = json.loads(MEASURED.read_text("utf-8"))
+    lines = [
+        "# Supported models",
+        "",
+        "A checkpoint's family is its `model_type` in config.json, so any fine-tune of a known family loads. This page, and what",
+        "`jaxconf models` prints, is written by `make parity REWRITE=1` from the code and from what that run measured: the largest difference of",
+        f"a logit from transformers {facts['transformers']} in float32, {facts['tokens']} tokens, over random models that between them exercise every",
+        "switch of the family's config.",
+        "",
+        "| model_type | family | models | largest difference |",
+        "|---|---|---:|---:|",
+    ]
+    lines += [f"| `{row.model_type}` | {row.what} | {row.cases} | {row.error:.1e} |" for row in supported()]
+    lines += ["", "| random model | model_type | largest difference | largest logit |", "|---|---|---:|---:|"]
+    lines += [f"| {name} | `{case['model_type']}` | {case['error']:.1e} | {case['largest']:.1f} |" for name, case in facts["cases"].items()]
+    return "\n".join(lines) + "\n"

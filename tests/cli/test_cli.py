@@ -1,0 +1,330 @@
+"""The commands as a user meets them: what a run leaves behind, and what each mistake is answered with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+from refusals import check_sentence
+
+from jaxconf.cli import main
+from jaxconf.data.text import kept_positions
+from jaxconf.results.neuron_table import COLUMNS, NeuronTable
+from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.run import train
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
+
+TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
+TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A tiny model in Hugging Face layout, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("model")
+    train(TINY, lambda: iter(TEXT), folder, track=TrackConfig(points=0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "code.jsonl"
+    file.write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXT))
+    return file
+
+
+@pytest.fixture
+def copy(model, tmp_path) -> Path:
+    """The tiny model again, to be spoilt."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def run(*arguments) -> None:
+    main([str(a) for a in arguments])
+
+
+def refusal(capsys, *arguments) -> str:
+    """The one sentence on standard error with which a command ends, exit code 2."""
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("jaxconf: ")
+    assert "Traceback" not in said
+    check_sentence(said)
+    return said
+
+
+def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("analyze", model, "--data", text, "--tokens", 640, "--out", out, "--bootstrap-draws", 50)
+    names = {file.name for file in out.iterdir()}
+    figures = {f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")}
+    arrays = {"windows.npy", "kept.npy", "spectrum.npz"}
+    assert names == figures | arrays | {"neurons.parquet", "positions.parquet", "summary.json", "report.html"}
+
+    windows, kept = np.load(out / "windows.npy"), np.load(out / "kept.npy")
+    assert windows.dtype == np.int32
+    assert windows.shape == kept.shape == (20, 32)
+    assert kept.dtype == bool
+    np.testing.assert_array_equal(kept, kept_positions(windows, {0}))
+    frame = pd.read_parquet(out / "neurons.parquet")
+    assert list(frame.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert len(frame) == TINY.neurons
+    assert (frame["loss_abs_delta_lo"] <= frame["loss_abs_delta"]).all()
+    assert (frame["loss_abs_delta"] <= frame["loss_abs_delta_hi"]).all()
+    facts = NeuronTable.load(out).facts
+    assert (facts["data"], facts["tokens"], facts["positions"]) == (str(text), 640, int(kept.sum()))
+    assert json.loads((out / "summary.json").read_text())["facts"]["model"] == str(model)
+    said = capsys.readouterr().out
+    assert str(out / "report.html") in said.replace("\n", "")
+    assert "nats" in said
+
+    before = (out / "neurons.parquet").read_bytes()
+    assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 640, "--out", out)
+    assert (out / "neurons.parquet").read_bytes() == before
+    (out / "report.html").unlink()
+    run("report", out / "neurons.parquet")
+    assert (out / "report.html").is_file()
+    run("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--force", "--bootstrap-draws", 0, "--ablation", "zero")
+    assert NeuronTable.load(out).facts["ablation"] == "zero"
+    assert len(np.load(out / "windows.npy")) == 2
+    assert not [file for file in out.iterdir() if file.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--bootstrap-draws", 9)
+    run(*arguments, "--layer", "all", "--set", "0.1,0.2", "--set", "0.3", "--controls", 3, "--per-token", "0.3,0.5", "--memory", "300KB")
+    assert NeuronTable.load(out).facts["layer"] == [0]
+    sets = pd.read_parquet(out / "sets.parquet")
+    assert sets["neurons"][[0, 4]].tolist() == ["0.1,0.2", "0.3"]
+    assert len(sets) == 8
+    assert pd.read_parquet(out / "per_token.parquet")["neuron"].unique().tolist() == ["0.3", "0.5"]
+    assert {file.name for file in out.glob("figure_4*")} == {"figure_4.png", "figure_4_passages.png"}
+    said = capsys.readouterr().out
+    assert "2 neurons ablated together: 0.1,0.2" in said
+    assert "Chance level of rho in layer 0" in said
+    for name in ("report.html", "figure_4.png"):
+        (out / name).unlink()
+    run("report", out)
+    assert (out / "figure_4.png").is_file()
+    page = (out / "report.html").read_text()
+    assert "1 neuron ablated: 0.3" in page
+    assert "median of 3 random sets" in page
+    assert 'id="figure_4_0.3"' in page
+    assert "where ablating it raises the loss most" in page
+    run(*arguments, "--force", "--layer", 0, "--frozen", "all")
+    assert NeuronTable.load(out).facts["frozen_norms"] == "all"
+    assert not (out / "sets.parquet").exists()
+    assert "random sets" not in (out / "report.html").read_text()
+    assert 'id="tokens"' not in (out / "report.html").read_text()
+    assert not (out / "per_token.parquet").exists()
+    assert not list(out.glob("figure_4*"))
+
+
+def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    small = ("--length", 8, "--sequences", 3, "--tokens", 64, "--controls", 2, "--bootstrap-draws", 9)
+    run("induction", model, "--data", text, *small, "--natural", "--neurons", "0.3,0.5", "--heads", "0.1", "--out", out)
+    said = capsys.readouterr().out
+    assert "0.3, 0.5 (chosen by name)" in said
+    page = (out / "induction.html").read_text()
+    assert all(words in page for words in ("Natural induction", "temperature knob", "0.3", "data:image/png"))
+    assert not set(page.split('"')) & {"http:", "https:"}
+    stated = json.loads((out / "induction.json").read_text())
+    assert stated["heads"] == ["0.1"]
+    assert stated["length"] == 8
+    tables = {file.stem for file in out.glob("induction_*.parquet")}
+    assert {"induction_sets", "induction_doses", "induction_head_sets", "induction_natural_pairs"} <= tables
+    assert "--force" in refusal(capsys, "induction", model, "--data", text, *small, "--out", out)
+    run("induction", model, "--data", text, *small, "--random", "--out", out, "--force")
+    assert not list(out.glob("induction_natural*"))
+    assert json.loads((out / "induction.json").read_text())["repeated"] == "random tokens"
+    arguments = ("induction", model, "--data", text, "--out", tmp_path / "other")
+    assert "32 positions" in refusal(capsys, *arguments, "--length", 16)
+    assert "no neuron 0.99" in refusal(capsys, *arguments, "--length", 8, "--neurons", "0.99")
+    assert "heads 0 to 1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
+    assert "such as 5.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "first")
+    assert "more text, or --sequences" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
+    assert "controls is -1" in refusal(capsys, *arguments, "--length", 8, "--controls", -1)
+    assert not (tmp_path / "other").exists()
+
+
+def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
+    file, out = tmp_path / "counts.npy", tmp_path / "run"
+    run("unigram", model, "--data", text, "--out", file)
+    counts = np.load(file)
+    assert counts.shape == (TINY.vocab_size,)
+    assert f"{counts.sum():,} tokens" in capsys.readouterr().out
+    arguments = ("analyze", model, "--data", text, "--tokens", 64, "--bootstrap-draws", 0)
+    run(*arguments, "--out", out, "--counts", file)
+    run(*arguments, "--out", tmp_path / "default")
+    given, default = NeuronTable.load(out), NeuronTable.load(tmp_path / "default")
+    assert given.facts["counts"] == str(file)
+    pd.testing.assert_frame_equal(given.frame, default.frame)
+    assert "exists already" in refusal(capsys, "unigram", model, "--data", text, "--out", file)
+
+
+def spoil_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def spoil_weights(folder: Path, change) -> None:
+    file = folder / "model.safetensors"
+    tensors = safetensors.numpy.load_file(file)
+    change(tensors)
+    safetensors.numpy.save_file(tensors, file)
+
+
+BIAS = "gpt_neox.layers.0.mlp.dense_h_to_4h.bias"
+MISTAKES = {
+    "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer in"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    "only pickle": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled"),
+    "unknown model_type": (lambda f: spoil_config(f, model_type="mamba"), "'mamba' is not supported"),
+    "unknown attribute": (lambda f: spoil_config(f, logit_twist=2), "'logit_twist'"),
+    "no heads": (lambda f: spoil_config(f, num_attention_heads=0), "does not divide"),
+    "a text for a number": (lambda f: spoil_config(f, hidden_size="16"), "wrong kind"),
+    "unsupported value": (lambda f: spoil_config(f, hidden_act="sinus"), "'hidden_act'"),
+    "missing tensor": (lambda f: spoil_weights(f, lambda t: t.pop(BIAS)), "lack tensor"),
+    "extra tensor": (lambda f: spoil_weights(f, lambda t: t.update(odd=np.zeros(2, np.float32))), "'odd'"),
+    "misshapen tensor": (lambda f: spoil_weights(f, lambda t: t.update({BIAS: t[BIAS][:-1]})), "has shape [23]"),
+    "NaN": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.nan)), "NaN or Inf"),
+    "Inf": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.inf)), "NaN or Inf"),
+    "truncated": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "truncated or corrupt"),
+    "corrupt": (lambda f: (f / "model.safetensors").write_bytes(b"\x10" + bytes(40)), "truncated or corrupt"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_spoilt_model_is_refused(mistake, copy, text, tmp_path, capsys):
+    spoil, words = MISTAKES[mistake]
+    spoil(copy)
+    out = tmp_path / "run"
+    assert words in refusal(capsys, "analyze", copy, "--data", text, "--tokens", 64, "--out", out)
+    assert not out.exists()
+
+
+def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
+    short, counts, file = tmp_path / "short.txt", tmp_path / "counts.npy", tmp_path / "file"
+    short.write_text("too short")
+    np.save(counts, np.ones(TINY.vocab_size + 3, np.int64))
+    file.write_text("")
+    arguments = ("analyze", model, "--tokens", 64)
+    run_out = ("--out", tmp_path / "run")
+    assert "no folder" in refusal(capsys, "analyze", tmp_path / "nowhere", *run_out)
+    assert "one window" in refusal(capsys, *arguments, "--data", short, *run_out)
+    assert str(TINY.vocab_size) in refusal(capsys, *arguments, "--data", text, "--counts", counts, *run_out)
+    assert "cannot be written" in refusal(capsys, *arguments, "--data", text, "--out", file / "run")
+    assert "nothing.txt" in refusal(capsys, *arguments, "--data", tmp_path / "nothing.txt", *run_out)
+    assert "--tokens" in refusal(capsys, "analyze", model, "--tokens", 0, "--data", text, *run_out)
+    assert "is a folder" in refusal(capsys, "unigram", model, "--data", text, "--out", tmp_path, "--force")
+    assert "such as 4GB" in refusal(capsys, *arguments, "--data", text, "--memory", "much", *run_out)
+    assert "no neuron 9.0" in refusal(capsys, *arguments, "--data", text, "--set", "9.0", *run_out)
+    assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
+    with monkeypatch.context() as patched:  # none of these waits for the text
+        patched.setattr("jaxconf.data.text.windows", None)
+        assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
+        assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
+        assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
+        assert "above 0" in refusal(capsys, *arguments, "--data", text, "--tolerance", 0, *run_out)
+        assert "0 or more" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
+    assert not (tmp_path / "run").exists()
+    assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
+    assert "too few" in refusal(capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained")
+
+
+SMALL = "--layers 1 --width 16 --heads 2 --neurons 24 --vocab-size 280 --context 32 --steps 4 --batch 2".split()
+TRACK = "--track.points 3 --track.tokens 100".split()
+
+
+def test_train_and_track(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("train", "tiny", *SMALL, *TRACK, "--data", text, "--out", out)
+    said = capsys.readouterr().out
+    assert "Held-out loss" in said
+    assert "Measuring took" in said
+    assert "--resume" in refusal(capsys, "train", *SMALL, *TRACK, "--data", text, "--out", out)
+    run("track", out)
+    drawn = {file.name for file in out.glob("emergence_*.png")}
+    assert drawn == {f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")}
+    assert "chance" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_study_from_the_command_line(text, tmp_path, capsys):
+    out = tmp_path / "study"
+    run("train", *SMALL, *TRACK, "--data", text, "--out", out, "--vary", "weight_decay=0,0.5", "--vary", "z-loss=0,0.01", "--seeds", 2)
+    table = pd.read_parquet(out / "study.parquet")
+    assert len(table) == 8
+    assert set(zip(table["weight_decay"], table["z_loss"], strict=True)) == {(0, 0), (0, 0.01), (0.5, 0), (0.5, 0.01)}
+    (out / "study.png").unlink()
+    capsys.readouterr()
+    run("track", out)
+    assert (out / "study.png").is_file()
+    assert "8 models" in capsys.readouterr().out
+
+
+def test_an_existing_tokenizer_is_used(model, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("train", *SMALL, "--track.points", 0, "--data", text, "--out", out, "--tokenizer", model)
+    assert (out / "tokenizer.json").read_text() == (model / "tokenizer.json").read_text()
+    small = [*SMALL, "--vocab-size", 270]
+    assert "280" in refusal(capsys, "train", *small, "--data", text, "--out", tmp_path / "other", "--tokenizer", model)
+
+
+def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
+    out = ("--data", text, "--out", tmp_path / "run")
+    assert "the nearest is 'tiny'" in refusal(capsys, "train", "tinny", *out)
+    assert "the nearest is 'weight_decay'" in refusal(capsys, "train", *out, "--vary", "weight_decoy=1,2")
+    said = refusal(capsys, "train", *out, "--width", 96, "--heads", 5)
+    assert "96" in said
+    assert "5 heads" in said
+    assert "seeds is 0" in refusal(capsys, "train", *out, "--seeds", 0)
+    assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
+    assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
+    assert "there are 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
+    assert "divide over data=4" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1")
+    assert not (tmp_path / "run").exists()
+    assert "no folder" in refusal(capsys, "track", tmp_path / "nowhere")
+    assert "emergence.parquet" in refusal(capsys, "track", model)
+    assert "local folder" in refusal(capsys, "track", model, "--revisions", "step0", "--out", tmp_path / "track")
+    assert not (tmp_path / "track").exists()
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "study.json").write_text("{")
+    assert "study.json" in refusal(capsys, "track", unfinished)
+
+
+def test_a_misspelt_option_names_the_nearest(tmp_path):
+    command = [sys.executable, "-m", "jaxconf", "train", "--weigth-decay", "0", "--out", str(tmp_path / "run")]
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "--weight-decay" in wrong.stdout + wrong.stderr
+
+
+def test_the_command_itself(model):
+    """As a process: exit codes, and a wrong option answered without a traceback."""
+    command = [sys.executable, "-m", "jaxconf"]
+    wrong = subprocess.run([*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stdout + wrong.stderr
+    nowhere = subprocess.run([*command, "analyze", "/no/such/folder"], capture_output=True, text=True, check=False)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.count("\n") == 1
+    light = [sys.executable, "-c", "import sys, jaxconf.cli; print('jax' in sys.modules)"]  # so that --help answers at once
+    assert subprocess.run(light, capture_output=True, text=True, check=True).stdout.strip() == "False"

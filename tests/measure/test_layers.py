@@ -1,0 +1,224 @@
+"""Effects in any layer and of sets of neurons, against setting them in the whole model and running all of it again."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_analyze import HF, random_model, rerun, windows_for
+
+from jaxconf.analysis.effects import METRICS
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.unembedding import at_layer, readout
+from jaxconf.data.text import kept_positions
+from jaxconf.measure import analyze as measure
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets
+from jaxconf.measure.reruns import one_by_one, rerun_parts
+from jaxconf.models.decoder import site_shapes
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.results.neuron_table import NeuronTable
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+DEEP = {"parallel": {**HF["layer"], "num_hidden_layers": 3}, "rms": {**HF["rms"], "num_hidden_layers": 3}}
+
+
+@functools.cache
+def model(kind: str) -> tuple[LanguageModel, np.ndarray, np.ndarray, np.ndarray]:
+    """A model of three layers, windows, kept positions, and counts."""
+    lm = random_model(kind, hf=DEEP.get(kind))
+    assert lm.config.n_layers == 3
+    tokens = windows_for(lm)
+    return lm, tokens, kept_positions(tokens, lm.special_ids), np.random.default_rng(1).integers(0, 500, lm.config.vocab_size)
+
+
+def at_mean(h: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(h.mean((0, 1)), h.shape)
+
+
+def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert expected["loss_abs_delta"].median() > 1e-3  # something happens, so that agreement means something
+    for column in METRICS:
+        one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
+        np.testing.assert_allclose(found[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
+
+
+@functools.cache
+def measured(kind: str, layer: int) -> NeuronTable:
+    lm, tokens, _, counts = model(kind)
+    return analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0)
+
+
+KINDS = ["parallel", "rms", "capped", "summed"]
+IN_EVERY_RUN = [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("summed", 0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [
+        *IN_EVERY_RUN,
+        *(pytest.param(kind, layer, marks=pytest.mark.slow) for kind in KINDS for layer in range(3) if (kind, layer) not in IN_EVERY_RUN),
+    ],
+)
+def test_effects_in_any_layer(kind: str, layer: int) -> None:
+    lm, tokens, kept, counts = model(kind)
+    table = measured(kind, layer)
+    assert (table.where, table.facts["layer"]) == (f"layer {layer}", layer)
+    close(table.frame, rerun(lm, tokens, kept, counts, at_mean, layer))
+    np.testing.assert_allclose(
+        table.frame["w_norm"],
+        np.linalg.norm(at_layer(lm.config, lm.params, readout(lm.config, lm.params), "paper", layer).w_out, axis=1),
+        rtol=1e-6,
+    )
+    assert table.cosine_neurons[0].startswith(f"{layer}.")
+
+
+@pytest.mark.parametrize(("kind", "layer"), IN_EVERY_RUN)
+def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
+    lm, tokens, kept, counts = model(kind)
+    above = [site for site in site_shapes(lm.config) if site.endswith("hook_scale") and site.startswith("blocks.")]
+    behind = ("ln2_post",) if kind == "capped" else ("ln2",) if kind == "summed" else ()
+    above = [site for site in above if (of := int(site.split(".")[1])) > layer or (of == layer and site.split(".")[2] in behind)]
+    frame = analyze(lm, tokens, counts=counts, layer=layer, frozen="all", bootstrap_draws=0).frame
+    close(frame, rerun(lm, tokens, kept, counts, at_mean, layer, above))
+    final = measured(kind, layer).frame
+    assert (frame["loss_abs_delta_ln_frozen"] - final["loss_abs_delta_ln_frozen"]).abs().max() > 1e-3
+
+
+def test_all_layers_are_the_layers_one_after_the_other() -> None:
+    lm, tokens, _, counts = model("rms")
+    every = analyze(lm, tokens, counts=counts, layer="all", bootstrap_draws=5)
+    assert every.where == "layers 0, 1, 2"
+    alone = [analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=5).frame for layer in range(3)]
+    pd.testing.assert_frame_equal(every.frame, pd.concat(alone, ignore_index=True))
+
+
+def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> None:
+    lm, tokens, _, _ = model("rms")
+    whole = analyze(lm, tokens, layer=1, bootstrap_draws=5)
+    little = analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1)
+    np.testing.assert_allclose(little.frame[list(METRICS)], whole.frame[list(METRICS)], atol=1e-6)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "effects in layer 1" and done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, partial=tmp_path, progress=stop)
+    parts = len(list(tmp_path.glob("*/*.npz")))
+    assert 0 < parts < len(tokens) * lm.config.d_mlp
+    pd.testing.assert_frame_equal(analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, partial=tmp_path).frame, little.frame)
+    assert len(list(tmp_path.glob("*/*.npz"))) == len(tokens) * lm.config.d_mlp
+
+
+def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
+    """Two ways to the same numbers that share nothing but the definitions."""
+    lm, tokens, kept, counts = model("parallel")
+    kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
+    table = measured("parallel", 2)
+    mean, _ = measure.activation_moments(lm, tokens, 2, 2**28, lambda *_: None)
+    (part,) = rerun_parts(
+        lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: mean}, "mean", 0.0, "final", 2**28, None, lambda *_: None
+    )
+    close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
+    positions = part.positions
+    pd.testing.assert_frame_equal(positions, table.positions[positions.columns], check_dtype=False, atol=1e-5)
+
+
+def test_sets_are_ablated_together_beside_random_ones_of_their_size() -> None:
+    lm, tokens, kept, counts = model("rms")
+    sets = [[(1, 3), (1, 40), (1, 7)], [(1, 5)]]
+    found = ablate_sets(lm, tokens, sets, controls=6, counts=counts, bootstrap_draws=20)
+    assert found["set"].tolist() == [0] * 7 + [1] * 7
+    assert found["control"].tolist() == 2 * list(range(7))
+    assert found["neurons"][0] == "1.3,1.40,1.7"
+    members = [[int(name.split(".")[1]) for name in text.split(",")] for text in found["neurons"]]
+    masks = np.zeros((len(members), lm.config.d_mlp), bool)
+    for row, of in enumerate(members):
+        masks[row, of] = True
+        assert len(set(of)) == found["size"][row] == len(of)
+    for number in range(2):
+        own, *controls = (set(of) for of in members[7 * number : 7 * number + 7])
+        assert all(own.isdisjoint(control) for control in controls)
+    assert len({tuple(of) for of in members}) == 14
+    close(found, rerun(lm, tokens, kept, counts, at_mean, 1, sets=masks))
+    assert (found["loss_abs_delta_lo"] <= found["loss_abs_delta"]).all()
+    one = measured("rms", 1).frame.loc[5, list(METRICS)]
+    np.testing.assert_allclose(found.loc[7, list(METRICS)].astype(float), one.astype(float), atol=1e-6)
+    pd.testing.assert_frame_equal(found, ablate_sets(lm, tokens, sets, controls=6, counts=counts, bootstrap_draws=20))
+
+
+def test_a_set_may_span_layers() -> None:
+    """Ablated neurons of a higher layer hide what those of a lower one would have changed in them."""
+    lm, tokens, _, counts = model("rms")
+    sets = [[(2, n) for n in range(lm.config.d_mlp)], [(1, 3), *((2, n) for n in range(lm.config.d_mlp))]]
+    upper, both = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)["loss_abs_delta"]
+    assert measured("rms", 1).frame["loss_abs_delta"][3] > 1e-3
+    assert upper != both
+    drawn = random_sets(lm.config, [(0, 3), (2, 5), (2, 6)], 4, np.random.default_rng(0))
+    assert [[layer for layer, _ in members] for members in drawn] == 4 * [[0, 2, 2]]
+
+
+@pytest.mark.parametrize("memory", [2**28, 1])
+def test_token_by_token_the_means_are_those_of_the_table(memory: int) -> None:
+    lm, tokens, kept, counts = model("parallel")
+    found = per_token(lm, tokens, [(2, 3), (1, 7), (1, 40)], counts=counts, memory=memory)
+    kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
+    assert found["neuron"].unique().tolist() == ["1.7", "1.40", "2.3"]
+    assert len(found) == 3 * kept.sum()
+    frame = pd.concat([measured("parallel", layer).to_pandas() for layer in (1, 2)])
+    table = measured("parallel", 2)
+    h = lm.apply(tokens, capture=["blocks.1.mlp.hook_post"]).captured["blocks.1.mlp.hook_post"]
+    np.testing.assert_allclose(found.loc[found["neuron"] == "1.40", "activation"], np.asarray(h)[..., 40][kept], atol=1e-5)
+    for name, rows in found.groupby("neuron"):
+        for column in ("window", "position", "token", "target"):
+            assert rows[column].tolist() == table.positions[column].tolist()
+        np.testing.assert_allclose(rows["loss"], table.positions["loss"], atol=1e-5)
+        means = {
+            "loss_delta": (rows["loss_ablated"] - rows["loss"]).mean(),
+            "loss_abs_delta": (rows["loss_ablated"] - rows["loss"]).abs().mean(),
+            "loss_abs_delta_ln_frozen": (rows["loss_ablated_ln_frozen"] - rows["loss"]).abs().mean(),
+            "entropy_delta": (rows["entropy_ablated"] - rows["entropy"]).mean(),
+            "rr_abs_delta": (rows["reciprocal_rank_ablated"] - rows["reciprocal_rank"]).abs().mean(),
+        }
+        for column, value in means.items():
+            assert value == pytest.approx(frame.loc[name, column], abs=2e-5), column
+
+
+def test_sets_are_read_from_words_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "sets.txt"
+    file.write_text("11.584,11.2378\n\n0.1\n")
+    assert read_sets(["2.3, 2.4", str(file)]) == [[(2, 3), (2, 4)], [(11, 584), (11, 2378)], [(0, 1)]]
+
+
+@pytest.mark.parametrize("text", ["584", "11.584,", "11.5.8", "eleven.2", "missing.txt"])
+def test_what_is_no_set_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="such as"):
+        read_sets([text])
+
+
+@pytest.mark.parametrize(
+    ("sets", "controls", "words"),
+    [
+        ([[(3, 0)]], 1, "no neuron 3.0"),
+        ([[(0, 48)]], 1, "no neuron 0.48"),
+        ([[]], 1, "empty"),
+        ([[(0, 1), (0, 1)]], 1, "names one twice"),
+        ([[(0, n) for n in range(25)]], 1, "25 of a layer's 48"),
+        ([[(0, 1)]], -1, "controls is -1"),
+    ],
+)
+def test_bad_sets_are_one_sentence(sets: list, controls: int, words: str) -> None:
+    lm, tokens, *_ = model("rms")
+    with pytest.raises(InputError, match=words):
+        ablate_sets(lm, tokens, sets, controls=controls)
+
+
+@pytest.mark.parametrize("layer", [3, -1, "first", 1.0])
+def test_bad_layers_are_one_sentence(layer) -> None:
+    lm, tokens, *_ = model("rms")
+    with pytest.raises(InputError, match="from 0 to 2"):
+        analyze(lm, tokens, layer=layer)

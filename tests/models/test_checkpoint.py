@@ -1,0 +1,681 @@
+"""Safetensors to sharded arrays and back, folders and the hub, and a sentence for each checkpoint that cannot be used."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cases
+import chex
+import einops
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+from hub import hub, point_at
+from huggingface_hub import constants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec
+from refusals import check_error
+
+from jaxconf.measure.analyze import analyze, weight_statistics
+from jaxconf.models import checkpoint
+from jaxconf.models.checkpoint import load_params, read_header, read_tensors, save_params
+from jaxconf.models.decoder import Params
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.language_model import load
+from jaxconf.models.leaves import Leaf, nest
+from jaxconf.models.mesh import make_mesh, sharding
+
+needs_eight = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
+@pytest.fixture(scope="module")
+def one() -> jax.sharding.Mesh:
+    return make_mesh(data=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return cases.build("gpt2", tmp_path / "model")
+
+
+def loaded(folder: Path, name: str, dtype: Any = None) -> Params:
+    return jax.tree.map(np.asarray, load_params(cases.decoder(name)[0], folder, make_mesh(data=1), dtype))
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    """Lets `change` edit the tensors of the folder's file."""
+    file = folder / "model.safetensors"
+    tensors = dict(safetensors.numpy.load_file(file))
+    change(tensors)
+    safetensors.numpy.save_file(tensors, file)
+
+
+# There and back
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    _, params = cases.decoder(name)
+    chex.assert_trees_all_equal_comparator(
+        lambda a, b: a.tobytes() == b.tobytes() and a.dtype == b.dtype, str, loaded(cases.build(name, tmp_path), name), params
+    )
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+def test_header_equals_the_librarys(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    rng = np.random.default_rng(0)
+    tensors = {
+        f"{dtype}.{i}": rng.integers(0, 2, shape).astype(dtype)
+        for dtype in (np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8, np.uint8, np.bool_)
+        for i, shape in enumerate([(), (3,), (2, 0, 2), (2, 3, 4)])
+    }
+    safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"})
+    for name, tensor in read_header(file).items():
+        value = tensor.map()
+        assert value.dtype == tensors[name].dtype
+        np.testing.assert_array_equal(value, tensors.pop(name))
+    assert not tensors
+
+
+@pytest.mark.parametrize("stored", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("target", [None, jnp.float32, jnp.bfloat16])
+def test_dtypes(stored: Any, target: Any, tmp_path: Path) -> None:
+    name = "llama-mqa"
+    config, params = cases.decoder(name)
+    narrow = jax.tree.map(lambda w: w.astype(stored), params)
+    save_params(config, narrow, tmp_path / "model.safetensors")
+    expected = np.dtype(stored if target is None else target)
+    if expected == np.float64:
+        expected = np.dtype(np.float32)  # as JAX holds it
+    chex.assert_trees_all_equal(loaded(tmp_path, name, target), jax.tree.map(lambda w: w.astype(expected), narrow))
+
+
+def flat(params: Params) -> dict[str, jax.Array]:
+    return {"/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> None:
+    """The longest name that fits counts, whatever their order; what none names is as stored, and so is what is named None."""
+    asked = {
+        "blocks/attn/wq": jnp.float32,
+        "blocks": jnp.bfloat16,
+        "blocks/attn": jnp.float16,
+        "blocks/mlp/w_in": None,
+        "ln_final/scale": "bfloat16",
+    }
+    for dtype in (asked, dict(reversed(asked.items()))):
+        params = flat(load(folder, dtype=dtype, mesh=one).params)
+        for path, array in params.items():
+            named = [key for key in asked if path == key or path.startswith(key + "/")]
+            expected = np.dtype(asked[max(named, key=len)] or np.float32) if named else np.float32
+            assert array.dtype == expected, path
+            np.testing.assert_array_equal(array, flat(cases.decoder("gpt2")[1])[path].astype(expected))
+    assert params["ln_final/bias"].dtype == params["blocks/attn/wq"].dtype == np.float32
+    assert params["blocks/attn/wk"].dtype == np.float16
+    said = check_error(lambda: load(folder, dtype={"blocks/atn": jnp.float32}), "'blocks/atn'", "no parameter")
+    assert said.endswith("the nearest is 'blocks/attn'")
+    for name in ("unembed", "blocks/", "", "blocks/mlp/w", 3):
+        check_error(lambda name=name: load(folder, dtype={name: None}), repr(name), "no parameter")
+    for wrong in ("float23", np.int32, {"blocks": "no"}, [1]):
+        check_error(lambda wrong=wrong: load(folder, dtype=wrong), "floating-point type")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
+def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
+    cases.build(name, tmp_path)
+    lm = load(tmp_path, mesh=one)
+    tokens = cases.prompt(lm.config.vocab_size)
+    logits = lm.apply(tokens).logits
+    for branch in ("embed", "blocks/attn", "ln_final"):
+        mixed = load(tmp_path, dtype={branch: jnp.bfloat16}, mesh=one).apply(tokens).logits
+        assert mixed.dtype == np.float32
+        # The weights' rounding, 2⁻⁹ each, and that of a whole stream in bfloat16 at most.
+        assert 0 < float(jnp.abs(mixed - logits).max()) < 0.1 * float(jnp.abs(logits).max()), branch
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"])
+def test_the_last_layer_alone(name: str, tmp_path: Path, one: jax.sharding.Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weight statistics are those of the whole model, and no tensor that they do not need is read."""
+    cases.build(name, tmp_path)
+    whole = load(tmp_path, mesh=one)
+    read: list[int] = []
+    offsets = {tensor.offset: key for key, tensor in read_tensors(tmp_path).items()}
+    map_tensor = checkpoint.Tensor.map
+    monkeypatch.setattr(checkpoint.Tensor, "map", lambda tensor: (read.append(tensor.offset), map_tensor(tensor))[1])
+    last = load(tmp_path, mesh=one, layers="last")
+    inside = [offsets[offset] for offset in read]
+    assert not [key for key in inside if ".0." in key or "attn" in key or "wpe" in key]
+    assert [key for key in inside if f".{whole.config.n_layers - 1}." in key]
+    for path, array in flat(last.params).items():
+        expected = flat(whole.params)[path]
+        np.testing.assert_array_equal(array, expected[-1:] if path.startswith("blocks/") else expected)
+    counts = np.arange(whole.config.vocab_size) ** 2
+    for convention in ("paper", "raw"):
+        pd.testing.assert_frame_equal(
+            weight_statistics(last, counts, convention, k=3), weight_statistics(whole, counts, convention, k=3), rtol=1e-6
+        )
+    tokens = cases.prompt(whole.config.vocab_size)
+    for run in (lambda: last.apply(tokens), lambda: analyze(last, tokens)):
+        check_error(run, "last layer", 'layers="last"')
+
+
+def test_the_last_layer_alone_is_checked_like_the_whole(folder: Path) -> None:
+    rewrite(folder, lambda tensors: tensors.pop("transformer.h.0.ln_1.bias"))
+    check_error(lambda: load(folder, layers="last"), "lack tensor", "h.0.ln_1.bias")
+    check_error(lambda: load(folder, layers="first"), "'first'", "'last'")  # type: ignore[arg-type]
+
+
+def split(folder: Path, parts: int) -> dict[str, Any]:
+    """Turns the folder's file into shards with an index, and returns the index."""
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {}
+    for part in range(parts):
+        file = f"model-{part + 1:05}-of-{parts:05}.safetensors"
+        names = sorted(tensors)[part::parts]
+        safetensors.numpy.save_file({name: tensors[name] for name in names}, folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return index
+
+
+def test_sharded_checkpoint(tmp_path: Path) -> None:
+    name = "neox"
+    index = split(cases.build(name, tmp_path), 3)
+    chex.assert_trees_all_equal(loaded(tmp_path, name), cases.decoder(name)[1])
+
+    def with_index(value: Any) -> Callable[[], object]:
+        (tmp_path / "model.safetensors.index.json").write_text(value if isinstance(value, str) else json.dumps(value))
+        return lambda: loaded(tmp_path, name)
+
+    first = sorted(index["weight_map"])[0]
+    check_error(
+        with_index({"weight_map": index["weight_map"] | {first: "model-00009-of-00003.safetensors"}}),
+        "model-00009-of-00003",
+        "cannot be read (No such file",
+    )
+    check_error(
+        with_index({"weight_map": index["weight_map"] | {"nowhere": "model-00001-of-00003.safetensors"}}),
+        "lacks tensor 'nowhere' in the file",
+    )
+    for broken in ("{", "[]", {}, {"weight_map": ["a"]}, {"weight_map": {"a": 1}}):
+        check_error(with_index(broken), "model.safetensors.index.json", "not a safetensors index")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama", "stablelm"])
+def test_names_with_and_without_the_prefix(name: str, tmp_path: Path) -> None:
+    cases.build(name, tmp_path)
+    prefix = {"gpt2": "transformer.", "neox": "gpt_neox.", "llama": "model.", "stablelm": "model."}[name]
+
+    def strip(tensors: dict[str, np.ndarray]) -> None:
+        assert sum(key.startswith(prefix) for key in tensors) >= len(tensors) - 1
+        for key in list(tensors):
+            tensors[key.removeprefix(prefix)] = tensors.pop(key)
+
+    rewrite(tmp_path, strip)
+    chex.assert_trees_all_equal(loaded(tmp_path, name), cases.decoder(name)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "buffers"),
+    [
+        ("gpt2", ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias", "h.1.attn.bias"]),
+        ("neox", ["gpt_neox.layers.0.attention.bias", "gpt_neox.layers.1.attention.rotary_emb.inv_freq"]),
+        ("llama", ["model.layers.0.self_attn.rotary_emb.inv_freq"]),
+        ("stablelm", ["model.layers.1.self_attn.rotary_emb.inv_freq"]),
+    ],
+)
+def test_buffers_of_old_versions_are_ignored(name: str, buffers: list[str], tmp_path: Path) -> None:
+    cases.build(name, tmp_path)
+    rewrite(tmp_path, lambda tensors: tensors.update({buffer: np.tril(np.ones((4, 4), np.uint8)) for buffer in buffers}))
+    chex.assert_trees_all_equal(loaded(tmp_path, name), cases.decoder(name)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "embedding"),
+    [
+        ("gpt2", "lm_head.weight", "transformer.wte.weight"),
+        ("neox-serial", "embed_out.weight", "gpt_neox.embed_in.weight"),
+        ("llama-mqa", "lm_head.weight", "model.embed_tokens.weight"),
+    ],
+)
+def test_tied_head(name: str, head: str, embedding: str, tmp_path: Path) -> None:
+    """An equal copy of the embedding loads without taking memory, a different one raises."""
+    cases.build(name, tmp_path)
+    rewrite(tmp_path, lambda tensors: tensors.update({head: tensors[embedding].copy()}))
+    chex.assert_trees_all_equal(loaded(tmp_path, name), cases.decoder(name)[1])
+    rewrite(tmp_path, lambda tensors: tensors[head].__setitem__((-1, -1), 7))
+    check_error(lambda: loaded(tmp_path, name), head, "differs", "tie_word_embeddings")
+
+
+# Meshes
+
+
+SPLIT = {"heads", "kv_heads", "mlp", "vocab"}  # the axes that `model` splits, where they divide
+
+
+@needs_eight
+@pytest.mark.parametrize("shape", [(2, 4), (1, 8)])
+@pytest.mark.parametrize("name", ["gpt2-unscaled", "neox-serial", "llama-gqa"])
+def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every leaf is split as the rules say, every entry is read once, and never more at a time than one device holds of one layer."""
+    config = dataclasses.replace(cases.decoder(name)[0], vocab_size=64)
+    rng = np.random.default_rng(0)
+    params = nest((leaf.path, rng.random(leaf.shape(config), np.float32)) for leaf in leaves(config))
+    save_params(config, params, tmp_path / "model.safetensors")
+    mesh = make_mesh(*shape)
+    read: list[int] = []
+    copy = checkpoint._copy
+
+    def recorded(view: np.ndarray, to: np.ndarray) -> bool:
+        assert isinstance(view, np.memmap)
+        assert view._mmap is not None  # a view of the file, not a copy
+        read.append(view.size)
+        return copy(view, to)
+
+    monkeypatch.setattr(checkpoint, "_copy", recorded)
+    load_leaf = checkpoint._load_leaf
+    sizes, totals = {}, {}
+
+    def measured(config: Any, leaf: Leaf, *args: Any) -> jax.Array:
+        read.clear()
+        array = load_leaf(config, leaf, *args)
+        sizes[leaf.path], totals[leaf.path] = max(read), sum(read)
+        return array
+
+    monkeypatch.setattr(checkpoint, "_load_leaf", measured)
+    placed = load_params(config, tmp_path, mesh, None)
+    for leaf in leaves(config):
+        array, value = (functools.reduce(lambda node, key: node[key], leaf.path.split("/"), tree) for tree in (placed, params))
+        split_by = [shape[1] if axis in SPLIT and size % shape[1] == 0 else 1 for axis, size in zip(leaf.axes, value.shape, strict=True)]
+        assert array.sharding.spec == PartitionSpec(*("model" if n > 1 else None for n in split_by)), leaf.path
+        assert array.sharding.mesh == mesh
+        held = value.size // np.prod(split_by)
+        assert sizes[leaf.path] == held // (config.n_layers if leaf.stacked else 1), leaf.path
+        assert totals[leaf.path] == value.size, leaf.path
+        assert len(array.addressable_shards) == 8
+        for shard in array.addressable_shards:
+            assert shard.data.size == held
+            np.testing.assert_array_equal(shard.data, value[shard.index], err_msg=leaf.path)
+
+
+@needs_eight
+def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On devices with a memory of their own, as which these here pose, the host needs no more than what one of them holds of a leaf."""
+    config = dataclasses.replace(cases.decoder("llama")[0], vocab_size=65536)
+    params = nest((leaf.path, np.ones(leaf.shape(config), np.float32)) for leaf in leaves(config))
+    save_params(config, params, tmp_path / "model.safetensors")
+    monkeypatch.setattr(checkpoint, "BLOCK", 2**12)
+    monkeypatch.setattr(jax, "device_put", lambda piece, device: jnp.array(piece, device=device, copy=True))
+    load_leaf = checkpoint._load_leaf
+    peaks = {}
+
+    def measured(config: Any, leaf: Leaf, *args: Any) -> jax.Array:
+        tracemalloc.start()
+        array = load_leaf(config, leaf, *args)
+        peaks[leaf.path] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return array
+
+    monkeypatch.setattr(checkpoint, "_load_leaf", measured)
+    load_params(config, tmp_path, make_mesh(data=1, model=8), None)
+    assert peaks["unembed/w"] < 2 * (65536 * 32 * 4 // 8), peaks  # the last leaf: all that happens once for a process has happened
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_nan_and_inf_are_seen_wherever_they_stand(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "BLOCK", 8)
+    monkeypatch.setattr(checkpoint, "SIDE", 2)
+    values = np.array([0, -0.0, 1, -1, jnp.finfo(dtype).max, jnp.finfo(dtype).min, jnp.finfo(dtype).smallest_subnormal], dtype)
+    for stored in (np.resize(values, (5, 9)), np.resize(values, (5, 9)).astype(np.float32)):
+        to = np.empty((9, 5), dtype)
+        assert checkpoint._copy(stored.T, to)
+        np.testing.assert_array_equal(to, stored.T.astype(dtype))
+        for value in (np.nan, -np.nan, np.inf, -np.inf):
+            for at in np.ndindex(stored.shape):
+                spoilt = stored.copy()
+                spoilt[at] = value
+                assert not checkpoint._copy(spoilt.T, to)
+
+
+@pytest.mark.parametrize("view", ["a b c -> a b c", "a b c -> c a b", "a b c -> b c a", "a b c -> c b a"])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (1, 9, 4), (6, 1, 1), (1, 1, 1)])
+def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = np.arange(np.prod(shape)).reshape(shape)
+    wanted = einops.rearrange(stored, view)[:, :, :2].astype(np.float32)
+    for block in (1, 2, 8, 1000):
+        monkeypatch.setattr(checkpoint, "BLOCK", block)
+        monkeypatch.setattr(checkpoint, "SIDE", block)
+        to = np.full(wanted.shape, -1, np.float32)
+        checkpoint._copy(wanted, to)
+        np.testing.assert_array_equal(to, wanted)
+
+
+def test_parameters_do_not_change_with_the_file(folder: Path) -> None:
+    """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file itself."""
+    file = folder / "model.safetensors"
+    header, data = parts_of(file)
+    text = json.dumps(header).encode()
+    file.write_bytes(compose(text + b" " * (-(8 + len(text)) % 64), data))
+    params = load_params(cases.decoder("gpt2")[0], folder, make_mesh(data=1), None)
+    with file.open("r+b") as f:
+        f.write(bytes(file.stat().st_size))
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, params), cases.decoder("gpt2")[1])
+
+
+@needs_eight
+def test_shardings() -> None:
+    mesh = make_mesh(data=2, model=4)
+    assert dict(mesh.shape) == {"data": 2, "model": 4}
+    assert make_mesh().shape == {"data": 8, "model": 1}
+    assert make_mesh(model=2).shape == {"data": 4, "model": 2}
+    assert sharding(mesh, ("batch", "positions", "vocab"), (4, 7, 64)).spec == PartitionSpec("data", None, "model")
+    assert sharding(mesh, ("vocab", "embed"), (50257, 768)).spec == PartitionSpec(None, None)
+    assert sharding(mesh, ("heads", "mlp"), (4, 4)).spec == PartitionSpec("model", None)  # a name is split once
+    with pytest.raises(KeyError, match="neurons"):
+        sharding(mesh, ("embed", "neurons"), (4, 4))
+    with pytest.raises(ValueError, match="devices"):
+        make_mesh(data=4, model=4)
+
+
+# Checkpoints that cannot be used
+
+
+def change_config(folder: Path, **values: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    check_error(lambda: load(tmp_path / "nowhere"), "no folder", "nowhere")
+
+
+def test_a_local_folder_has_no_revisions(folder: Path) -> None:
+    check_error(lambda: load(folder, revision="main"), "local folder", "revision")
+
+
+def test_folder_without_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    check_error(lambda: load(folder), str(folder), "no config.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 50000, "not valid JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"{}", "no model_type"),
+        (b'{"model_type": "bert"}', "'bert' is not supported"),
+        (b'{"model_type": ["gpt2"]}', "no model_type"),
+        (b'{"model_type": "llama"}', "lacks 'hidden_size'"),
+    ],
+)
+def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> None:
+    (folder / "config.json").write_bytes(content)
+    check_error(lambda: load(folder), "model_type" if "model_type" in says else "config.json" if "config" in says else "", says)
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
+    """No value of an attribute, however odd, ends in anything but an InputError or a model whose parameters have shapes."""
+    for attribute in cases.CASES[name]:
+        for value in (None, -1, 0, 1, 3, 10**9, 0.5, float("nan"), True, "x", [], [1], {}, {"rope_type": "yarn"}):
+            try:
+                config = config_from_hf(cases.CASES[name] | {attribute: value})
+            except InputError:
+                continue
+            assert all(isinstance(size, int) and size > 0 for leaf in leaves(config) for size in leaf.shape(config)), (attribute, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("gpt2", {"sliding_window": 16}, ["'sliding_window'", "unknown"]),
+        ("gpt2", {"add_cross_attention": True}, ["'add_cross_attention'", "True", "only False"]),
+        ("gpt2", {"activation_function": "mish"}, ["'activation_function'", "'mish'", "gelu_new"]),
+        ("neox", {"quantization_config": {"bits": 4}}, ["'quantization_config'", "unknown"]),
+        ("neox", {"rope_scaling": {"type": "proportional", "factor": 2.0}}, ["'proportional'", "linear", "llama3", "yarn"]),
+        ("llama", {"rope_scaling": {"type": "linear"}}, ["'factor'", "rotary"]),
+        ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'mscale'", "rotary"]),
+        ("llama", {"final_logit_softcapping": 30.0}, ["'final_logit_softcapping'"]),
+        ("llama-longrope", {"head_dim": 12}, ["6 numbers", "short_factor"]),
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, ["'apply_residual_connection_post_layernorm'", "only False"]),
+        ("opt", {"_remove_final_layer_norm": True}, ["'_remove_final_layer_norm'", "only False"]),
+        ("gptj", {"rotary": False}, ["'rotary'", "only True"]),
+        ("gpt_neo", {"attention_types": [[["global"], 3]]}, ["attention_types", "each of 2 layers"]),
+        ("falcon-grouped", {"parallel_attn": False}, ["parallel_attn", "no Falcon"]),
+        ("falcon", {"num_ln_in_parallel_attn": 2}, ["num_ln_in_parallel_attn", "no Falcon"]),
+        ("gemma3", {"attention_chunk_size": 3}, ["'attention_chunk_size'", "unknown"]),
+        ("gemma", {"use_bidirectional_attention": True}, ["'use_bidirectional_attention'", "True", "only False"]),
+        ("qwen2-window", {"layer_types": ["full_attention"]}, ["layer_types", "each of 3 layers"]),
+        ("mistral", {"layer_types": ["full_attention", "chunked_attention"]}, ["layer_types", "chunked_attention"]),
+    ],
+)
+def test_attributes_that_are_not_understood(name: str, values: dict[str, Any], says: list[str], tmp_path: Path) -> None:
+    change_config(cases.build(name, tmp_path), **values)
+    check_error(lambda: load(tmp_path), *says)
+
+
+def test_attributes_that_do_not_matter(folder: Path, one: jax.sharding.Mesh) -> None:
+    before = load(folder, mesh=one).config
+    change_config(folder, use_cache=False, transformers_version="9", summary_type="cls_index", n_inner=None, torch_dtype="float16")
+    assert load(folder, mesh=one).config == before
+
+
+def test_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    check_error(lambda: load(folder), str(folder), "no model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    check_error(lambda: load(folder), str(folder), "pickled", "never loaded", "safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("transformer.h.1.ln_2.bias"), ["lack", "'h.1.ln_2.bias'", "1 missing"]),
+        (lambda t: t.update({"transformer.h.2.ln_1.bias": np.ones(32, np.float32)}), ["'h.2.ln_1.bias'", "does not use"]),
+        (lambda t: t.update({"score.weight": np.ones(32, np.float32)}), ["'score.weight'", "does not use"]),
+        (lambda t: t.update({"transformer.wte.weight": np.ones((66, 32), np.float32)}), ["wte.weight", "[66, 32]", "vocab 67"]),
+        (lambda t: t.update({"transformer.wpe.weight": np.ones(80 * 32, np.float32)}), ["wpe.weight", "[2560]"]),
+        (lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((32, 95), np.float32)}), ["h.0.attn.c_attn.weight", "[32, 95]"]),
+        (lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((96, 32), np.float32)}), ["h.0.attn.c_attn.weight", "[96, 32]"]),
+        (lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((1, 32, 96), np.float32)}), ["c_attn", "[1, 32, 96]"]),
+        (lambda t: t.update({"transformer.h.1.mlp.c_fc.weight": np.ones((32, 128), np.int8)}), ["c_fc.weight", "I8", "unquantized"]),
+        (lambda t: t["transformer.h.1.mlp.c_fc.weight"].__setitem__((3, 4), np.nan), ["'h.1.mlp.c_fc.weight'", "NaN"]),
+        (lambda t: t["transformer.h.0.attn.c_attn.bias"].__setitem__(70, np.inf), ["'h.0.attn.c_attn.bias'", "Inf"]),
+        (lambda t: t["transformer.ln_f.weight"].__setitem__(0, -np.inf), ["'ln_f.weight'", "Inf"]),
+    ],
+)
+def test_tensors_that_do_not_fit(change: Callable[[dict[str, np.ndarray]], object], says: list[str], folder: Path) -> None:
+    rewrite(folder, change)
+    check_error(lambda: loaded(folder, "gpt2"), *says)
+
+
+def test_overflow_to_the_target_dtype(folder: Path) -> None:
+    """A finite weight that the asked-for dtype cannot hold is an error, not an infinity."""
+    rewrite(folder, lambda tensors: tensors["transformer.wte.weight"].__setitem__((0, 0), 1e30))
+    check_error(lambda: loaded(folder, "gpt2", jnp.float16), "'wte.weight'", "Inf", "float16")
+    rewrite(folder, lambda tensors: tensors.update({"transformer.ln_f.weight": np.full(32, 1e300)}))
+    check_error(lambda: loaded(folder, "gpt2"), "'ln_f.weight'", "Inf", "float32")  # as which JAX holds float64
+
+
+def parts_of(file: Path) -> tuple[dict[str, Any], bytes]:
+    """A safetensors file's header and data."""
+    content = file.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def compose(header: Any, data: bytes) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, 1000, -1000, -1])
+def test_truncated_file(length: int, folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:length])
+    check_error(lambda: read_tensors(folder), "model.safetensors", "truncated or corrupt")
+
+
+NAME = "transformer.ln_f.weight"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        [],
+        {},
+        {"dtype": "F32", "shape": [32]},
+        {"dtype": "F32", "data_offsets": [0, 128]},
+        {"dtype": "F32", "shape": [32], "data_offsets": [0]},
+        {"dtype": "F32", "shape": [32], "data_offsets": [0, 127]},
+        {"dtype": "F32", "shape": [32], "data_offsets": [128, 0]},
+        {"dtype": "F32", "shape": [32], "data_offsets": [-128, 0]},
+        {"dtype": "F32", "shape": [32], "data_offsets": [10**12, 10**12 + 128]},
+        {"dtype": "F32", "shape": [-4, -8], "data_offsets": [0, 128]},
+        {"dtype": "F32", "shape": [32.0], "data_offsets": [0, 128]},
+        {"dtype": "F32", "shape": [32], "data_offsets": [0.0, 128.0]},
+        {"dtype": "F32", "shape": ["32"], "data_offsets": [0, 128]},
+        {"dtype": "F32", "shape": "a", "data_offsets": [0, 128]},
+        {"dtype": ["F32"], "shape": [32], "data_offsets": [0, 128]},
+        {"dtype": 32, "shape": [32], "data_offsets": [0, 128]},
+    ],
+)
+def test_corrupt_row_of_the_header(row: Any, folder: Path) -> None:
+    file = folder / "model.safetensors"
+    header, data = parts_of(file)
+    file.write_bytes(compose(header | {NAME: row}, data))
+    check_error(lambda: loaded(folder, "gpt2"), "model.safetensors")
+
+
+def test_unknown_dtype(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    header, data = parts_of(file)
+    file.write_bytes(compose(header | {NAME: header[NAME] | {"dtype": "F8_E4M3"}}, data))
+    check_error(lambda: loaded(folder, "gpt2"), NAME, "F8_E4M3", "not supported")
+
+
+@pytest.mark.parametrize("header", [b"", b"{", b"[]", b"null", b"\xff", b'{"a": ' * 5000, b"9" * 9000])
+def test_corrupt_header(header: bytes, folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(compose(header, parts_of(file)[1]))
+    check_error(lambda: loaded(folder, "gpt2"), "model.safetensors", "truncated or corrupt")
+
+
+@pytest.mark.parametrize("length", [2**63, 2**64 - 1, 10**6])
+def test_header_length_beyond_the_file(length: int, folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", length) + file.read_bytes()[8:])
+    check_error(lambda: loaded(folder, "gpt2"), "model.safetensors", "truncated or corrupt")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    folder = cases.build("neox-serial", tmp_path_factory.mktemp("small"))
+    return folder, (folder / "model.safetensors").read_bytes()
+
+
+@settings(max_examples=100, derandomize=True)
+@given(data=st.data())
+def test_corrupt_bytes_never_crash(small: tuple[Path, bytes], data: st.DataObject) -> None:
+    """Whatever stands in the header, the tensors load or InputError says why not."""
+    folder, content = small
+    (length,) = struct.unpack("<Q", content[:8])
+    corrupt = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, 7 + length))
+        corrupt[at] = data.draw(st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789-[]{}",:.eE')))
+    (folder / "model.safetensors").write_bytes(corrupt)
+    with contextlib.suppress(InputError):
+        tensors = read_tensors(folder)
+        views = [tensor.map() for tensor in tensors.values()]
+        assert sum(view.size for view in views) <= len(content)
+        checkpoint._check_names(cases.decoder("neox-serial")[0], leaves(cases.decoder("neox-serial")[0]), tensors)
+
+
+# The hub
+
+
+def test_load_from_the_hub(folder: Path, tmp_path: Path, one: jax.sharding.Mesh) -> None:
+    """By id, by revision, only what is needed, and from the cache when the hub is off or out of reach."""
+    second = cases.build("llama-mqa", tmp_path / "second")
+    for extra in ("pytorch_model.bin", "README.md", "onnx/model.onnx", "tf_model.h5"):
+        (folder / extra).parent.mkdir(exist_ok=True)
+        (folder / extra).write_bytes(b"not wanted")
+    cache = tmp_path / "cache"
+    with hub({"models/owner/name": {"main": folder, "v2": second}}, cache) as server:
+        lm = load("owner/name", mesh=one)
+        assert lm.config == cases.decoder("gpt2")[0]
+        assert lm.name == "owner/name"
+        assert lm.revision is not None
+        assert len(lm.revision) == 40
+        chex.assert_trees_all_equal(jax.tree.map(np.asarray, lm.params), cases.decoder("gpt2")[1])
+        assert not [request for request in server.requests if any(name in request for name in ("bin", "README", "onnx", "h5"))]
+        newer = load("owner/name", "v2", mesh=one)
+        assert newer.config == cases.decoder("llama-mqa")[0]
+        assert newer.revision != lm.revision
+        assert load("owner/name", lm.revision, mesh=one).config == lm.config
+    with point_at(server.endpoint, cache):  # nobody listens there any more
+        assert load("owner/name", mesh=one).revision == lm.revision
+        check_error(lambda: load("owner/name", "v3"), "owner/name", "cannot be fetched")
+    with point_at(server.endpoint, cache), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert load("owner/name", "v2", mesh=one).revision == newer.revision
+        check_error(lambda: load("owner/other"), "owner/other", "cache")
+
+
+def test_a_local_folder_asks_nobody(folder: Path, tmp_path: Path, one: jax.sharding.Mesh) -> None:
+    with hub({}, tmp_path / "cache") as server:
+        lm = load(folder, mesh=one)
+        assert lm.revision is None
+        assert lm.folder == folder
+        assert server.requests == []
+
+
+def test_hub_models_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
+    repos = {"models/owner/name": {"main": folder}}
+    with hub(repos, tmp_path / "cache"):
+        check_error(lambda: load("owner/nothing"), "no model owner/nothing")
+        check_error(lambda: load("owner/name", "v9"), "owner/name", "no revision v9")
+        check_error(lambda: load("owner//name"), "no folder owner//name")
+    with hub(repos, tmp_path / "gated", token="secret"):
+        check_error(lambda: load("owner/name"), "owner/name", "gated", "HF_TOKEN")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HF_TOKEN", "secret")
+            assert load("owner/name").name == "owner/name"
+
+
+def test_hub_model_with_pickled_weights_only(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"not to be read")
+    with hub({"models/owner/name": {"main": folder}}, tmp_path / "cache") as server:
+        check_error(lambda: load("owner/name"), "no model.safetensors")
+        assert not [request for request in server.requests if "bin" in request]
+
+
+def test_sharded_hub_model(tmp_path: Path, one: jax.sharding.Mesh) -> None:
+    folder = cases.build("neox", tmp_path / "model")
+    split(folder, 2)
+    with hub({"models/owner/name": {"main": folder}}, tmp_path / "cache"):
+        chex.assert_trees_all_equal(jax.tree.map(np.asarray, load("owner/name", mesh=one).params), cases.decoder("neox")[1])

@@ -1,0 +1,421 @@
+"""Every site and every logit against transformers (`make parity`; `make parity REWRITE=1` records the references anew).
+
+Letters: b batch, t position, s source position, d model width, h head, k head width.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cases
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxconf.models import supported
+from jaxconf.models.decoder import site_shapes
+from jaxconf.models.families import FAMILIES, config_from_hf
+from jaxconf.models.language_model import BUNDLED, LanguageModel, load
+from jaxconf.models.mesh import make_mesh
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.parity
+
+SHARED_MODELS = ("stories260K", "random-gpt2", "random-gpt-neox")
+MEASURED: dict[str, dict[str, Any]] = {}  # of each case, what test_logits_and_every_site found
+REWRITE = os.environ.get("JAXCONF_REWRITE") == "1"
+
+
+@pytest.fixture(scope="session")
+def find(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    def folder(name: str) -> Path:
+        if name in cases.CASES:
+            return cases.build(name, tmp_path_factory.mktemp(name))
+        return BUNDLED if name == "bundled" else request.getfixturevalue("shared") / "models" / name
+
+    return folder
+
+
+def one_device(folder: Path) -> LanguageModel:
+    return load(folder, mesh=make_mesh(data=1))
+
+
+def torch_model(folder: Path, dtype: Any = torch.float32) -> Any:
+    """transformers' model, which reads every tensor of our file and finds every tensor it wants."""
+    alibi = json.loads((folder / "config.json").read_text()).get("alibi")  # Falcon's eager attention adds ALiBi twice, the default once
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="sdpa" if alibi else "eager", dtype=dtype, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert not report["mismatched_keys"]
+    return model.eval()
+
+
+class Recorder:
+    """Runs a transformers model and keeps what enters and leaves its modules, its softmaxes and its rotations."""
+
+    def __init__(self, model: Any, tokens: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+        self.inputs: dict[str, np.ndarray] = {}
+        self.outputs: dict[str, np.ndarray] = {}
+        self.scores: list[np.ndarray] = []
+        self.rotated: list[np.ndarray] = []
+        for name, module in model.named_modules():
+            module.register_forward_hook(self.hook(name))
+        functional = torch.nn.functional
+        softmax, attention = functional.softmax, functional.scaled_dot_product_attention
+        monkeypatch.setattr(functional, "softmax", lambda x, **kw: (self.scores.append(x.numpy()), softmax(x, **kw))[1])
+
+        def attended(q: Any, k: Any, v: Any, attn_mask: Any, **kwargs: Any) -> Any:
+            self.scores.append((q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5 + attn_mask).numpy())
+            return attention(q, k, v, attn_mask=attn_mask, **kwargs)
+
+        monkeypatch.setattr(functional, "scaled_dot_product_attention", attended)
+        code = sys.modules[type(model).__module__]
+        if hasattr(code, "apply_rotary_pos_emb"):
+            rotate = code.apply_rotary_pos_emb
+
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                out = rotate(*args, **kwargs)
+                if torch.is_tensor(out):  # GPT-J turns keys and queries one by one, in its own order of axes
+                    self.rotated.append(out.numpy())
+                else:
+                    self.rotated += [x.numpy().swapaxes(1, 2) for x in reversed(out)]
+                return out
+
+            monkeypatch.setattr(code, "apply_rotary_pos_emb", recorded)
+        eager = model.config._attn_implementation == "eager"
+        with torch.no_grad():
+            out = model(torch.from_numpy(tokens).long(), output_hidden_states=True, output_attentions=eager)
+        self.logits = out.logits.float().numpy()
+        self.hidden_states = [x.numpy() for x in out.hidden_states]  # of all layers; the last one after the final norm
+        self.attentions = [x.numpy() for x in out.attentions] if eager else [softmax(torch.from_numpy(x), -1).numpy() for x in self.scores]
+
+    def hook(self, name: str) -> Callable[..., None]:
+        def keep(_: Any, args: tuple, output: Any) -> None:
+            if args and torch.is_tensor(args[0]):
+                self.inputs[name] = args[0].detach().numpy().copy()  # some models go on working in the same memory
+            if torch.is_tensor(output):
+                self.outputs[name] = output.detach().numpy().copy()
+
+        return keep
+
+
+class Modules(NamedTuple):
+    """The modules of a transformers model, those of a layer by their names within it."""
+
+    embed: str = "model.embed_tokens"
+    layers: str = "model.layers"
+    ln_final: str = "model.norm"
+    ln1: str = "input_layernorm"
+    ln2: str = "post_attention_layernorm"
+    attn: str = "self_attn"
+    attn_out: str = "self_attn.o_proj"
+    mlp_in: str = "mlp.gate_proj"
+    mlp_out: str = "mlp.down_proj"
+    positions: str = ""
+    ln1_post: str = ""
+    ln2_post: str = ""
+    ln_embed: str = ""
+
+
+GPT2 = Modules(
+    "transformer.wte",
+    "transformer.h",
+    "transformer.ln_f",
+    "ln_1",
+    "ln_2",
+    "attn",
+    "attn.c_proj",
+    "mlp.c_fc",
+    "mlp.c_proj",
+    "transformer.wpe",
+)
+NEOX = Modules(
+    embed="gpt_neox.embed_in",
+    layers="gpt_neox.layers",
+    ln_final="gpt_neox.final_layer_norm",
+    attn="attention",
+    attn_out="attention.dense",
+    mlp_in="mlp.dense_h_to_4h",
+    mlp_out="mlp.dense_4h_to_h",
+)
+BLOOM = NEOX._replace(
+    embed="transformer.word_embeddings",
+    layers="transformer.h",
+    ln_final="transformer.ln_f",
+    attn="self_attention",
+    attn_out="self_attention.dense",
+)
+LLAMA = Modules()
+POST = LLAMA._replace(ln1_post="post_attention_layernorm", ln2_post="post_feedforward_layernorm", ln2="pre_feedforward_layernorm")
+OPT = Modules(
+    "model.decoder.embed_tokens",
+    "model.decoder.layers",
+    "model.decoder.final_layer_norm",
+    "self_attn_layer_norm",
+    "final_layer_norm",
+    "self_attn",
+    "self_attn.out_proj",
+    "fc1",
+    "fc2",
+    "model.decoder.embed_positions",
+)
+MODULES = {
+    "gpt2": GPT2,
+    "gpt_bigcode": GPT2,
+    "gpt_neo": GPT2._replace(attn="attn.attention", attn_out="attn.attention.out_proj"),
+    "gptj": GPT2._replace(attn_out="attn.out_proj", mlp_in="mlp.fc_in", mlp_out="mlp.fc_out", positions=""),
+    "gpt_neox": NEOX,
+    "bloom": BLOOM._replace(ln_embed="transformer.word_embeddings_layernorm"),
+    "falcon": BLOOM,
+    "opt": OPT,
+    "phi": LLAMA._replace(ln_final="model.final_layernorm", attn_out="self_attn.dense", mlp_in="mlp.fc1", mlp_out="mlp.fc2"),
+    "phi3": LLAMA._replace(mlp_in="mlp.gate_up_proj"),
+    "starcoder2": LLAMA._replace(mlp_in="mlp.c_fc", mlp_out="mlp.c_proj"),
+    "olmo2": POST,
+    "gemma2": POST,
+    "gemma3_text": POST,
+}
+
+
+def modules_of(config: Any) -> Modules:
+    modules = MODULES.get(config.model_type, LLAMA)
+    if config.model_type == "falcon" and config.parallel and not config.shared_norm:
+        return modules._replace(ln1="ln_attn", ln2="ln_mlp")
+    return modules
+
+
+def qkv(config: Any, seen: Recorder, attn: str) -> list[np.ndarray]:
+    """Queries, keys and values, each [b t h k], before norms and rotation."""
+    h, g, k = config.n_heads, config.n_kv_heads, config.d_head
+    for name in ("c_attn", "query_key_value", "qkv_proj"):
+        if f"{attn}.{name}" in seen.outputs:
+            fused = seen.outputs[f"{attn}.{name}"]
+            rows = fused.shape[:2]
+            if name == "qkv_proj":
+                return np.split(fused.reshape(*rows, h + 2 * g, k), [h, h + g], 2)
+            if config.model_type == "gpt2":
+                return list(np.moveaxis(fused.reshape(*rows, 3, h, k), 2, 0))
+            groups = fused.reshape(*rows, g, h // g + 2, k)
+            return [groups[..., :-2, :].reshape(*rows, h, k), groups[..., -2, :], groups[..., -1, :]]
+    flat = [seen.outputs[f"{attn}.{name}_proj"] for name in "qkv"]
+    if config.qkv_clip:
+        flat = [np.clip(x, -config.qkv_clip, config.qkv_clip) for x in flat]
+    return [x.reshape(*x.shape[:2], -1, k) for x in flat]
+
+
+def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
+    """Every site's value as transformers computes it. A norm's scale and normalized stream follow from what enters it."""
+    names = modules_of(config)
+    if config.d_embed is not None:
+        sites = {"hook_embed": seen.outputs["model.decoder.project_in"]}
+    else:
+        sites = {"hook_embed": seen.outputs[names.embed] if config.learned_positions else seen.hidden_states[0]}
+    if config.learned_positions:
+        sites["hook_pos_embed"] = seen.outputs[names.positions]
+    rotations, scale = iter(seen.rotated), np.float32(config.residual_scale)
+
+    def add_norm(site: str, module: str) -> None:
+        x = seen.inputs[module].astype(np.float64)
+        centred = x - x.mean(-1, keepdims=True) if config.norm == "layer" else x
+        sites[f"{site}.hook_scale"] = np.sqrt((centred**2).mean(-1, keepdims=True) + config.norm_eps)
+        sites[f"{site}.hook_normalized"] = centred / sites[f"{site}.hook_scale"]
+
+    if config.embed_norm:
+        add_norm("ln_embed", names.ln_embed)
+    for i in range(config.n_layers):
+        layer, block = f"{names.layers}.{i}.", f"blocks.{i}."
+        q, k, v = qkv(config, seen, layer + names.attn)
+        sites |= {block + "attn.hook_q": q, block + "attn.hook_k": k, block + "attn.hook_v": v}
+        if config.rotary:
+            rotated_k, rotated_q = (k, q) if i in config.unrotated else (next(rotations), next(rotations))
+            if rotated_k.shape[2] != k.shape[2]:  # Falcon gives each query a copy of its key
+                rotated_k = rotated_k[:, :, :: config.n_heads // config.n_kv_heads]
+            for site, rotated, x in (("attn.hook_rot_q", rotated_q, q), ("attn.hook_rot_k", rotated_k, k)):
+                passed = x[..., rotated.shape[-1] :]  # some turn only what they have cut off; what passes is not normed where it is tested
+                if passed.size and config.qk_norm == "head":
+                    passed = np.full_like(passed, np.nan)
+                sites[block + site] = np.concatenate([rotated, passed], -1)
+        z = seen.inputs[layer + names.attn_out]
+        last = i == config.n_layers - 1
+        mlp_in = seen.outputs[layer + names.mlp_in]
+        sites |= {
+            block + "hook_resid_pre": seen.hidden_states[i],
+            block + "attn.hook_attn_scores": seen.scores[i],
+            block + "attn.hook_pattern": seen.attentions[i],
+            block + "attn.hook_z": z.reshape(*z.shape[:2], config.n_heads, config.d_head),
+            block + "hook_attn_out": seen.outputs[layer + (names.ln1_post or names.attn_out)] * scale,
+            block + "mlp.hook_pre": mlp_in[..., : config.d_mlp],
+            block + "mlp.hook_post": seen.inputs[layer + names.mlp_out],
+            block + "hook_mlp_out": seen.outputs[layer + (names.ln2_post or names.mlp_out)] * scale,
+            block + "hook_resid_post": seen.inputs[names.ln_final] if last and config.norm_place != "sum" else seen.hidden_states[i + 1],
+        }
+        if config.norm_place == "sum":
+            sites |= {block + "hook_resid_mid": seen.inputs[layer + names.ln1], block + "hook_resid_post": seen.inputs[layer + names.ln2]}
+        elif not config.parallel:
+            sites[block + "hook_resid_mid"] = seen.inputs[layer + (names.mlp_in if config.norm_place == "post" else names.ln2)]
+        if config.gated:
+            fused = config.model_type == "phi3"
+            sites[block + "mlp.hook_pre_linear"] = mlp_in[..., config.d_mlp :] if fused else seen.outputs[layer + "mlp.up_proj"]
+        for norm in norms_of(config):
+            add_norm(block + norm, layer + getattr(names, norm))
+    if config.norm_place != "sum":
+        add_norm("ln_final", names.ln_final)
+    return {
+        site: value.reshape(1, *value.shape) if site.startswith("blocks") and value.ndim == 2 else value for site, value in sites.items()
+    }
+
+
+def norms_of(config: Any) -> list[str]:
+    """The norms of the stream in each layer."""
+    before = [] if config.norm_place == "post" else ["ln1"] if config.shared_norm else ["ln1", "ln2"]
+    return before + (["ln1_post", "ln2_post"] if config.norm_place in ("post", "both") else [])
+
+
+def norm_output(lm: LanguageModel, name: str, normalized: np.ndarray) -> np.ndarray:
+    """What leaves a norm, from its `hook_normalized` site."""
+    *block, norm = name.split(".")
+    params = (lm.params["blocks"] if block else lm.params).get(norm, {})
+    gain, bias = lm.config.gain_offset + np.asarray(params.get("scale", 1)), np.asarray(params.get("bias", 0))
+    if block:
+        gain, bias = (x[int(block[1])] if x.ndim else x for x in (gain, bias))
+    return normalized * gain + bias
+
+
+@pytest.mark.parametrize("name", [*cases.CASES, *SHARED_MODELS, "bundled"])
+def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = find(name)
+    lm, model = one_device(folder), torch_model(folder)
+    tokens = cases.prompt(lm.config.vocab_size)
+    seen = Recorder(model, tokens, monkeypatch)
+    out = lm.apply(tokens, capture=list(site_shapes(lm.config)))
+
+    assert np.abs(seen.logits).max() >= 1
+    error = np.abs(np.asarray(out.logits) - seen.logits).max()
+    assert error <= 1e-4
+
+    theirs = sites_of(lm.config, seen)
+    assert theirs.keys() == out.captured.keys()
+    worst = 0.0
+    for site, value in theirs.items():
+        ours = np.asarray(out.captured[site])
+        assert ours.shape == value.shape, site
+        if site.endswith("attn_scores"):  # of what is not seen theirs are huge and ours infinite
+            layer = int(site.split(".")[1])
+            back = np.subtract.outer(np.arange(value.shape[-2]), np.arange(value.shape[-1]))
+            seen_by = (back >= 0) & (back < (lm.config.windows[layer] if lm.config.windows else back.size))
+            assert np.isneginf(ours[..., ~seen_by]).all()
+            ours, value = ours[..., seen_by], value[..., seen_by]
+        known = ~np.isnan(value)
+        ours, value = ours[known], value[known]
+        worst = max(worst, np.abs(ours - value).max())
+        np.testing.assert_allclose(ours, value, rtol=1e-5, atol=1e-4, err_msg=site)
+    print(f"{name}: max |Δlogit| {error:.1e} of {np.abs(seen.logits).max():.1f}; max |Δsite| {worst:.1e}")
+    if name in cases.CASES:
+        MEASURED[name] = {"model_type": lm.config.model_type, "error": float(error), "largest": float(np.abs(seen.logits).max())}
+
+    names = modules_of(lm.config)
+    for i, hidden in enumerate(seen.hidden_states[:-1]):
+        np.testing.assert_allclose(out.captured[f"blocks.{i}.hook_resid_pre"], hidden, atol=1e-4)
+        for norm in norms_of(lm.config):
+            normalized = np.asarray(out.captured[f"blocks.{i}.{norm}.hook_normalized"])
+            theirs_out = seen.outputs[f"{names.layers}.{i}.{getattr(names, norm)}"].reshape(normalized.shape)
+            np.testing.assert_allclose(norm_output(lm, f"blocks.{i}.{norm}", normalized), theirs_out, atol=1e-4)
+    if lm.config.norm_place != "sum":
+        normalized = np.asarray(out.captured["ln_final.hook_normalized"])
+        np.testing.assert_allclose(norm_output(lm, "ln_final", normalized), seen.outputs[names.ln_final], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", {cases.CASES[name]["model_type"]: name for name in cases.CASES if "long" not in name}.values())
+def test_greedy_generation(name: str, find: Callable[[str], Path]) -> None:
+    """The same tokens as transformers', for prompts of three lengths in one batch, padded on the left."""
+    folder = find(name)
+    rng, t, new = np.random.default_rng(0), 30, 20
+    prompts = [rng.integers(1, 67, length) for length in (t, 7, 19)]
+    tokens = np.stack([np.pad(prompt, (t - len(prompt), 0)) for prompt in prompts])
+    mask = np.stack([np.arange(t) >= t - len(prompt) for prompt in prompts]).astype(np.int64)
+    with torch.no_grad():
+        theirs = torch_model(folder).generate(
+            torch.from_numpy(tokens),
+            attention_mask=torch.from_numpy(mask),
+            max_new_tokens=new,
+            do_sample=False,
+            eos_token_id=-1,
+            pad_token_id=0,
+        )
+    ours = one_device(folder).generate(prompts, new)
+    np.testing.assert_array_equal(np.stack(ours), theirs[:, t:].numpy())
+
+
+@pytest.mark.parametrize("name", cases.REFERENCED)
+def test_references(name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorded references, which tests without torch rely on, are what transformers computes."""
+    tokens = cases.prompt(cases.CASES[name]["vocab_size"])
+    seen = Recorder(torch_model(find(name)), tokens, monkeypatch)
+    live = {
+        "tokens": tokens,
+        "logits": seen.logits,
+        "hidden_states": np.stack(seen.hidden_states[:-1]),
+        "pattern": seen.attentions[-1],
+    }
+    file = cases.REFERENCES / f"{name}.npz"
+    if REWRITE:
+        np.savez_compressed(file, **live)
+    recorded = np.load(file)
+    assert recorded.keys() == live.keys()
+    for key, value in live.items():
+        assert recorded[key].dtype == value.dtype
+        np.testing.assert_allclose(recorded[key], value, rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.skipif(not REWRITE, reason="writes what `make parity REWRITE=1` measured")
+def test_what_was_measured_is_written_down() -> None:
+    assert MEASURED.keys() == cases.CASES.keys()
+    facts = {"transformers": transformers.__version__, "tokens": cases.LENGTH, "cases": MEASURED}
+    Path(str(supported.MEASURED)).write_text(json.dumps(facts, indent=1) + "\n")
+    (Path(__file__).parents[2] / "docs" / "models.md").write_text(supported.page())
+
+
+@pytest.mark.parametrize("name", {cases.CASES[name]["model_type"]: name for name in cases.CASES}.values())
+def test_bfloat16_is_as_near_as_transformers_own(name: str, find: Callable[[str], Path]) -> None:
+    """Run in bfloat16, our logits are about as far from the exact ones as transformers' bfloat16 logits are."""
+    folder = find(name)
+    tokens = cases.prompt(cases.CASES[name]["vocab_size"])
+    ids = torch.from_numpy(tokens).long()
+    with torch.no_grad():
+        exact, theirs = (torch_model(folder, dtype)(ids).logits.float().numpy() for dtype in (torch.float32, torch.bfloat16))
+    ours = np.asarray(load(folder, mesh=make_mesh(data=1), dtype=jnp.bfloat16).apply(tokens).logits)
+
+    def noise(logits: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((logits - exact) ** 2)))
+
+    print(f"{name}: rms noise {noise(ours):.1e}, transformers' {noise(theirs):.1e}")
+    assert noise(ours) <= 1.5 * noise(theirs)
+
+
+def test_no_reference_is_left_over() -> None:
+    assert {file.stem for file in cases.REFERENCES.glob("*.npz")} == {*cases.REFERENCED}
+
+
+@pytest.mark.parametrize("name", cases.REFERENCED)
+def test_what_transformers_saves_loads(name: str, find: Callable[[str], Path], tmp_path: Path) -> None:
+    """All attributes that transformers itself writes into config.json are understood, and mean the same."""
+    folder = find(name)
+    torch_model(folder).save_pretrained(tmp_path)
+    ours, again = one_device(folder), one_device(tmp_path)
+    assert again.config == ours.config
+    tokens = cases.prompt(ours.config.vocab_size)
+    np.testing.assert_array_equal(again.apply(tokens).logits, ours.apply(tokens).logits)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_attribute_of_a_full_dump_is_known(model_type: str) -> None:
+    """Some config.json hold all attributes, not only those that differ from the defaults."""
+    full = transformers.AutoConfig.for_model(model_type).to_dict()
+    assert config_from_hf(full).model_type == full["model_type"] == model_type

@@ -1,0 +1,226 @@
+"""The same tables on every mesh as on one device, and no large array that is gathered. Eight virtual devices: see conftest.py."""
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import check_error
+from test_analyze import random_model, windows_for
+from test_induction import with_repeats
+
+from jaxconf.analysis.effects import Adaptive
+from jaxconf.analysis.weights import vocabulary_statistics
+from jaxconf.measure import analyze as measure
+from jaxconf.measure import reruns
+from jaxconf.models.families import leaves
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.leaves import nest
+from jaxconf.models.mesh import make_mesh, over_data, sharding
+from jaxconf.runtime import placement
+from jaxconf.runtime.timing import Costs
+from jaxconf.studies.comparison.study import compare_models
+from jaxconf.studies.induction.study import induction
+from jaxconf.studies.universal.study import universal
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+KINDS = ["layer", "rms", "large", "capped"]
+IN_EVERY_RUN = [("layer", (8, 1)), ("rms", (2, 2))]
+MESHES = [(data, model) for data in (1, 2, 4, 8) for model in (1, 2, 4, 8) if 1 < data * model <= 8]
+
+
+def on_mesh(lm: LanguageModel, data: int, model: int) -> LanguageModel:
+    mesh = make_mesh(data, model)
+    placed = {}
+    for leaf in leaves(lm.config):
+        array = functools.reduce(lambda branch, name: branch[name], leaf.path.split("/"), lm.params)
+        placed[leaf.path] = jax.device_put(array, sharding(mesh, leaf.axes, array.shape))
+    return LanguageModel(lm.config, nest(placed.items()), lm.name, None, lm.folder, lm.hf_config)
+
+
+def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    assert list(ours) == list(theirs)
+    for column in theirs:
+        np.testing.assert_allclose(ours[column], theirs[column], atol=off_by(column), rtol=1e-5, err_msg=column)
+
+
+def off_by(column: str) -> float:
+    if column in ("temperature", "explained"):  # the minimum of a flat curve
+        return 2e-2
+    # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally likely.
+    return 1e-3 if "mediated" in column or column.startswith(("rr_", "top1_")) else 1e-5
+
+
+@functools.cache
+def table(kind: str, data: int, model: int) -> measure.NeuronTable:
+    lm = random_model(kind)
+    engine = "adaptive" if kind.startswith("large") else "exact"
+    return measure.analyze(on_mesh(lm, data, model), windows_for(lm, count=5), engine=engine, bootstrap_draws=20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mesh"),
+    [
+        *((kind, mesh) for kind, mesh in IN_EVERY_RUN),
+        *(pytest.param(kind, mesh, marks=pytest.mark.slow) for kind in KINDS for mesh in MESHES if (kind, mesh) not in IN_EVERY_RUN),
+    ],
+)
+def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
+    ours, alone = table(kind, *mesh), table(kind, 1, 1)
+    same(ours.frame, alone.frame)
+    same(ours.positions, alone.positions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "mesh"),
+    [
+        ("layer", 0, (2, 2)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2)))),
+    ],
+)
+def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
+    ours, alone = (
+        measure.analyze(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
+        for of in (mesh, (1, 1))
+    )
+    same(ours.frame, alone.frame)
+
+
+def gathered(compiled: jax.stages.Compiled) -> int:
+    """Entries of the largest array that comes of an all-gather."""
+    sizes = [0]
+    for shapes in re.findall(r"= (.*?) all-gather(?:-start)?\(", compiled.as_text()):
+        sizes += [int(np.prod([int(size) for size in shape.split(",") if size])) for shape in re.findall(r"\[([\d,]*)\]", shapes)]
+    return max(sizes)
+
+
+@pytest.mark.parametrize(("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))])
+def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
+    """What is as large as the products of neurons, or of positions, with the vocabulary stays in its pieces. W_U, narrower than these, may not."""
+    data, model = mesh
+    lm = on_mesh(random_model("large"), data, model)
+    config = lm.config
+    D, V, N, d = data, config.vocab_size, config.d_mlp, config.d_model
+    T = D * N  # as many positions on a device as there are neurons
+    paper, freq = measure.readout(config, lm.params), measure.frequency(np.arange(V))
+    placed = functools.partial(over_data, lm.mesh)
+    rows = [np.ones((D, T // D, d)), np.ones((D, T // D, N)), np.ones((D, T // D), np.int32), np.ones((D, 4, T // D))]
+    x, delta, target, member = (placed(a.astype(np.float32) if a.dtype == float else a) for a in rows)
+    adaptive = Adaptive(1e-4, (np.arange(2), np.arange(2))) if engine == "adaptive" else None
+    compiled = measure._compiled_effects().lower(lm.mesh, config, paper, freq, x, delta, target, member, None, adaptive).compile()
+    assert gathered(compiled) < N * V
+    statistics = vocabulary_statistics.lower(lm.mesh, paper, freq.u).compile()
+    assert gathered(statistics) < N * V
+    if model > 1 and V % model == 0:
+        assert gathered(statistics) >= d * V  # the vocabulary is split, so W_U is gathered, and the pattern sees it
+
+
+@pytest.mark.parametrize("mesh", [(1, 4), (2, 2)])
+def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
+    lm = on_mesh(random_model("large"), *mesh)
+    config, tokens = lm.config, windows_for(random_model("large"), count=4)
+    freq, target = measure.frequency(np.arange(config.vocab_size)), lm.over_data(np.roll(tokens, -1, 1))
+    entry = reruns.compiled_entry.lower(config, (0,), lm.params, freq, lm.over_data(tokens), target).compile()
+    resid, h, before = reruns.compiled_entry(config, (0,), lm.params, freq, lm.over_data(tokens), target)
+    masks = {0: np.eye(config.d_mlp, dtype=bool)[:5]}
+    again = reruns.compiled_rerun.lower(config, lm.params, freq, resid, target, before, h, masks).compile()
+    for compiled in (entry, again):
+        assert gathered(compiled) < tokens.size * config.vocab_size
+
+
+def tables(found: Any) -> dict[str, pd.DataFrame]:
+    """The tables of a study's result, those of a part of it too."""
+    every = {}
+    for field in dataclasses.fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, pd.DataFrame):
+            every[field.name] = value
+        elif dataclasses.is_dataclass(value):
+            every |= tables(value)
+    return every
+
+
+@functools.cache
+def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame]:
+    lm, other = (on_mesh(random_model(kind, seed), data, model) for seed in (0, 1))
+    tokens = windows_for(lm, count=5)
+    if name == "induction":
+        text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 10))
+        return tables(induction(lm, text, windows_for(lm), natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20))
+    if name == "compare":
+        return tables(compare_models(lm, [other], tokens, bootstrap_draws=20))
+    return tables(universal([lm, other], tokens, effects=tokens.size))
+
+
+ACROSS = [*(("layer", mesh) for mesh in MESHES), *((kind, mesh) for kind in ("rms", "capped") for mesh in ((2, 4), (4, 1)))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kind", "mesh"),
+    [
+        *(("induction", "layer", mesh) for mesh in ((2, 2), (1, 8), (8, 1))),
+        *(("induction", kind, (2, 4)) for kind in ("rms", "capped")),
+        *((name, *case) for name in ("compare", "universal") for case in ACROSS),
+    ],
+)
+def test_studies_on_a_mesh(name: str, kind: str, mesh: tuple[int, int]) -> None:
+    ours, alone = study(name, kind, *mesh), study(name, kind, 1, 1)
+    assert len(alone) >= 5
+    for table in alone:
+        agree(ours[table], alone[table])
+
+
+def agree(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    numbers = theirs.select_dtypes("number")
+    pd.testing.assert_frame_equal(ours.drop(columns=numbers), theirs.drop(columns=numbers))
+    for column in numbers:
+        np.testing.assert_allclose(ours[column], theirs[column], atol=off_by(column), rtol=1e-4, err_msg=column)
+
+
+def test_the_mesh_follows_from_what_a_device_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = random_model("large").config
+    shapes = [leaf.shape(config) for leaf in leaves(config)]
+    whole = 4 * (sum(map(math.prod, shapes)) + config.d_model * config.vocab_size)
+    assert placement.bytes_needed(config, 1) == whole
+    placed = on_mesh(random_model("large"), 2, 4)
+    held = sum(w.addressable_shards[0].data.nbytes for w in jax.tree.leaves(placed.params))
+    assert placement.bytes_needed(config, 4) == held + 4 * config.d_model * config.vocab_size
+
+    for memory, model in ((whole, 1), (whole - 1, 2), (placement.bytes_needed(config, 2) - 1, 4), (None, 1)):
+        monkeypatch.setattr(placement, "memory_of_a_device", lambda memory=memory: memory)
+        assert placement.placement(config).shape == {"data": 8 // model, "model": model}
+    assert placement.placement(config, (1, 8)).shape == {"data": 1, "model": 8}
+
+    monkeypatch.setattr(placement, "memory_of_a_device", lambda: 10**5)
+    needed = placement.bytes_needed(config, 8) / 1e9
+    check_error(lambda: placement.placement(config), f"{needed:.1f} GB on each of 8 devices", "0.0 GB")
+    check_error(lambda: placement.placement(config, (3, 2)), "data=3,model=2 has 6 devices and there are 8")
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"), [("data=4,model=2", (4, 2)), ("model=4,data=2", (2, 4)), ("model=2", (4, 2)), ("data=8", (8, 1)), ("data=2", (2, 4))]
+)
+def test_a_mesh_in_words(text: str, sizes: tuple[int, int]) -> None:
+    assert placement.read_mesh(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["", "4", "data=0", "data=2,data=4", "rows=2", "data=2;model=4", "data=2,model=2,data=2"])
+def test_other_words_are_refused(text: str) -> None:
+    check_error(lambda: placement.read_mesh(text), repr(text), "data=4,model=2")
+
+
+def test_costs_are_counted() -> None:
+    costs = Costs()
+    jax.block_until_ready(jax.jit(lambda x: x @ x + 1)(np.ones((64, 64))))
+    facts = costs.facts(100)
+    assert 0 < facts["seconds_compiling"] < facts["seconds"]
+    assert facts["pairs_per_second"] == pytest.approx(100 / (facts["seconds"] - facts["seconds_compiling"]))
+    assert facts["peak_memory"] > 10**7
+    assert Costs().facts(1)["seconds_compiling"] == 0

@@ -1,0 +1,295 @@
+"""What `jaxconf sweep --plan` expects against what is held, what XLA plans and counts, and what small runs take; and the scripts that use it."""
+
+import dataclasses
+import functools
+import json
+import math
+import re
+import shlex
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import check_plan
+import jax
+import jax.numpy as jnp
+import plan_tables
+import pytest
+from refusals import check_error, check_sentence
+from test_analyze import random_model
+from test_mesh import on_mesh
+from test_sweep import SCRIPTS, script
+
+from jaxconf.analysis import adaptive_softmax
+from jaxconf.analysis.effects import Adaptive, effects
+from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.rerun import entering, unablated
+from jaxconf.analysis.unembedding import Readout, readout
+from jaxconf.cli import Analyze, Induction, Sweep, SweepReport, main
+from jaxconf.measure import analyze as measure
+from jaxconf.measure import reruns
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import abstract_params
+from jaxconf.models.families import config_from_hf
+from jaxconf.runtime import placement
+from jaxconf.sweeps.plan import SMALL, Devices, Plan, plan, sets_again
+from jaxconf.sweeps.queue import read_sweep
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+ONE = Devices(1, math.inf, 1.0, math.inf)  # seconds are operations
+MEDIUM = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 256, "vocab_size": 4096}
+MEMORY = 48 * 10**6
+
+
+def config_of(model_type: str = "llama", **sizes: Any) -> DecoderConfig:
+    return config_from_hf({"model_type": model_type, "max_position_embeddings": 64, **MEDIUM, **sizes})
+
+
+def planned(config: DecoderConfig, devices: Devices = ONE, **how: Any) -> Plan:
+    last: dict[str, Any] = {"layers": [config.n_layers - 1], "adaptive": False, "frozen": "final", "memory": MEMORY, "tokens": 1024}
+    return plan(config, devices, **last | how)
+
+
+@pytest.mark.parametrize(("kind", "mesh"), [("layer", (1, 1)), ("rms", (1, 4)), ("layer", (2, 2)), ("capped", (1, 8))])
+def test_weights_are_those_that_a_device_holds(kind: str, mesh: tuple[int, int]) -> None:
+    lm = on_mesh(random_model(kind), *mesh)
+    found = planned(lm.config, dataclasses.replace(ONE, count=math.prod(mesh)), sizes=mesh)
+    first = lm.mesh.devices.flat[0]
+    held = [shard.data.nbytes for leaf in jax.tree.leaves(lm.params) for shard in leaf.addressable_shards if shard.device == first]
+    assert found.weights == sum(held)
+    assert found.unembedding == readout(lm.config, lm.params).W_U.nbytes
+    assert found.mesh == mesh
+
+
+def test_the_mesh_is_that_on_which_the_model_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(num_attention_heads=8)
+    for model in (1, 2, 4, 8):
+        memory = placement.bytes_needed(config, model)
+        monkeypatch.setattr(placement, "memory_of_a_device", lambda memory=memory: memory)
+        mesh = placement.placement(config)
+        found = planned(config, Devices(8, memory, 1.0, 1.0))
+        assert found.mesh == (mesh.shape["data"], mesh.shape["model"]) == (8 // model, model)
+        assert found.held == memory
+    assert planned(config, Devices(8, 1, 1.0, 1.0)).mesh == (1, 8)  # which is still too little
+    check_error(lambda: planned(config, dataclasses.replace(ONE, count=4), sizes=(3, 2)), "data=3,model=2 has 6 devices", "plan is for 4")
+
+
+def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def frequencies(V: int) -> Frequency:
+    return Frequency(array(V), array(V), array(V))
+
+
+def used(compiled: jax.stages.Compiled) -> int:
+    plan: Any = compiled.memory_analysis()
+    return plan.temp_size_in_bytes + plan.output_size_in_bytes
+
+
+@pytest.mark.parametrize("adaptive", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
+    """By XLA's own plan: a tenth more at most, and no less than a quarter."""
+    config = config_of()
+    d, N, V = config.d_model, config.d_mlp, config.vocab_size
+    group, rows = measure.group_of_a_device(config, 64, 16, MEMORY, adaptive)
+    rows = min(rows, group * 60)
+    assert 1 < rows < group * 64
+    readout = Readout(array(d, V), array(V), array(N, d), array(N, d), 1.0)
+    how = Adaptive(1e-4, (array(8, dtype=jnp.int32), array(64, dtype=jnp.int32))) if adaptive else None
+    rest = array(rows, d), array(rows, N), array(rows, dtype=jnp.int32), array(group, rows), None, how
+    compiled = jax.jit(functools.partial(effects, config)).lower(readout, frequencies(V), *rest).compile()
+    working = planned(config, adaptive=adaptive).working
+    assert working / 4 < used(compiled) < 1.1 * working <= 1.1 * MEMORY
+
+
+@functools.cache
+def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
+    """Layer 0 run again for as many sets as a window and the memory allow."""
+    config, s, t = config_of(), 1, 64
+    params, tokens = abstract_params(config), array(s, t, dtype=jnp.int32)
+    freq = frequencies(config.vocab_size)
+    resid, h = jax.eval_shape(lambda params, tokens: entering(config, params, tokens, [0]), params, tokens)
+    before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
+    sets = MEMORY // reruns.bytes_of_a_set(config, t)
+    masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
+    return config, sets, reruns.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
+
+
+def test_layers_that_run_again_take_what_is_planned() -> None:
+    config, sets, compiled = reran("final")
+    working = planned(config, layers=[0], tokens=64).working
+    assert sets > 3
+    assert working / 4 < used(compiled) < 1.1 * working <= 1.1 * MEMORY
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_operations_of_a_pass_are_those_that_xla_counts(kind: str) -> None:
+    config = config_of(kind)
+    tokens = array(16, 64, dtype=jnp.int32)
+    for layer in (0, 2):
+        counted: Any = measure._moments.lower(config, abstract_params(config), tokens, layer).cost_analysis()
+        expected = planned(config).seconds_forward / 2 * (layer + 1) / 3
+        assert 0.9 < counted["flops"] / expected < 1.2
+
+
+@pytest.mark.parametrize("frozen", ["final", "all"])
+def test_operations_of_layers_that_run_again_are_those_that_xla_counts(frozen: str) -> None:
+    """After XLA has merged what the effects share: all but the norm and what follows it, or nothing."""
+    config, sets, compiled = reran(frozen)
+    counted: Any = compiled.cost_analysis()
+    one = planned(config, layers=[], again=[(0, sets)], frozen=frozen, tokens=64)
+    assert 0.95 < SMALL * counted["flops"] / one.seconds < 1.2
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+@pytest.mark.parametrize("post", [False, True])
+def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | None) -> None:
+    T, B, v, n = 3, 2, 5, 4
+    tail = array(B, T, v)
+    arguments = (tail, tail if post else None), [array(B, v)] * 3, array(B, v, n), array(T, 1), array(T, 1)
+    found = jax.eval_shape(functools.partial(adaptive_softmax._products, cap), *arguments)
+    norm = {"model_type": "gemma2", "head_dim": 64, "num_key_value_heads": 1} if post else {"model_type": "llama"}
+    config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
+    operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects
+    pairs = operations / (SMALL * 2 * config.vocab_size * len(jax.tree.leaves(found)))
+    assert 16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp  # no fewer than there are, and few that only fill blocks
+
+
+@pytest.mark.parametrize(("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))])
+def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float]) -> None:
+    devices = Devices(1, math.inf, *rates)
+    config, twice = (config_of(vocab_size=2**15, hidden_size=64, intermediate_size=N) for N in (4096, 8192))
+
+    def seconds(config: DecoderConfig, devices: Devices = devices, **how: Any) -> float:
+        return planned(config, devices, adaptive=adaptive, memory=10**12, **how).seconds_effects
+
+    assert seconds(config, tokens=2048) == pytest.approx(2 * seconds(config), rel=0.15)
+    assert seconds(twice) == pytest.approx(2 * seconds(config), rel=0.15)
+    assert seconds(config, layers=[2, 2]) == 2 * seconds(config)
+    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(seconds(config) / 8, rel=0.15)
+    assert seconds(config, layers=[0], tokens=2048) == 2 * seconds(config, layers=[0])
+    assert seconds(config, layers=[], again=[(0, 20)]) == 2 * seconds(config, layers=[], again=[(0, 10)])
+    assert seconds(config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])) == pytest.approx(
+        sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2)))
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("start", "change"),
+    [
+        (check_plan.LAST, {"tokens": 2048}),
+        (check_plan.LAST, {"N": 1024}),
+        (check_plan.WIDE, {"tokens": 2048}),
+        (check_plan.BELOW, {"tokens": 1024}),
+    ],
+)
+def test_runs_grow_as_expected(start: dict[str, int], change: dict[str, int]) -> None:
+    """In seconds of the processor, against which other work counts little: the time itself, and what a change does to it."""
+    alone, more = check_plan.measured(start), check_plan.measured(start | change)
+    factors = [x.measured / x.expected for x in (alone, more)]
+    assert 1 / 4 < min(factors) < max(factors) < 4
+    assert 1 / 1.6 < factors[1] / factors[0] < 1.6
+
+
+def folder_of(path: Path, config: dict[str, Any]) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    large = folder_of(tmp_path / "large", plan_tables.SHAPES["meta-llama/Llama-2-7b-hf"])
+    file = tmp_path / "sweep.toml"
+    file.write_text(f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n[options]\ntokens = 1024\n")
+    rates = ["--flops", "1e12", "--exponentials", "1e10"]
+    main(["sweep", str(file), "--plan", "--devices", "2", "--device-memory", "16GB", *rates])
+    said = capsys.readouterr().out
+    assert re.findall(r"(bundled|large) +(last|0) +2 +(exact|adaptive|reruns)", said) == [
+        ("bundled", "last", "exact"),
+        ("bundled", "0", "reruns"),
+        ("large", "last", "adaptive"),
+        ("large", "0", "reruns"),
+    ]
+    assert len(re.findall(r"large +\w+ +1×2 +13\.5 GB +0\.5 GB", said)) == 2
+    assert re.search(r"total +8 ", said)
+    assert "2 devices of 16.0 GB, each of which does 1e+12 operations and 1e+10 exponentials" in said
+    assert "large may take" in said
+    assert "bundled may" not in said
+    main(["sweep", str(file), "--plan", "--devices", "1", "--device-memory", "16GB", *rates])
+    said = capsys.readouterr().out
+    assert "large needs 27.5 GB on each of 1 devices, split 1 ways, and each has 16.0 GB" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"large", "sweep.toml"}  # no folder for the sweep
+
+
+def test_wrong_plans_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rates = ["--flops", "1e12", "--exponentials", "1e10"]
+    for text, arguments, words in (
+        ("", ["--devices", "2"], "--plan"),
+        ("", ["--plan", "--status"], "--status shows"),
+        ("", ["--plan", "--devices", "0", *rates], "--devices is 0"),
+        ("", ["--plan", "--flops", "1e12"], "both rates"),
+        ("", ["--plan", "--flops", "0", "--exponentials", "1"], "--flops 0"),
+        ("", ["--plan", "--device-memory", "much", *rates], "--device-memory is 'much'"),
+        ("layers = [7]", ["--plan", *rates], "bundled: layer is 7"),
+        ("[options]\nmesh = 'data=3'", ["--plan", "--devices", "4", *rates], "has 3 devices and the plan is for 4"),
+        ("[options]\nset = ['9.1']", ["--plan", *rates], "no neuron 9.1"),
+        ("revisions = ['main']", ["--plan", *rates], "no revisions"),
+    ):
+        (tmp_path / "sweep.toml").write_text("models = ['bundled']\n" + text)
+        with pytest.raises(SystemExit) as stopped:
+            main(["sweep", "sweep.toml", *arguments])
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err.strip()
+        assert words in said
+        check_sentence(said)
+
+
+README = SCRIPTS / "README.md"
+COMMANDS = {"analyze": Analyze, "sweep": Sweep, "sweep report": SweepReport, "induction": Induction}
+
+
+def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:
+    text = README.read_text()
+    assert all(f"`{file.name}`" in text for file in SCRIPTS.iterdir() if file.suffix in (".py", ".sh"))
+    assert plan_tables.written(text) == text
+
+
+def test_the_readme_sweeps_can_be_read(tmp_path: Path) -> None:
+    for toml in plan_tables.tomls(README.read_text()):
+        (tmp_path / "sweep.toml").write_text(toml)
+        cells = read_sweep(tmp_path / "sweep.toml", get_type_hints(Analyze)).cells
+        assert {cell["model"] for cell in cells.values()} <= plan_tables.SHAPES.keys()
+
+
+def test_the_readme_commands_have_their_options() -> None:
+    lines = [line.strip() for line in README.read_text().splitlines() if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)]
+    seen = set()
+    for line in lines:
+        words = shlex.split(line)
+        for word in words:
+            if word.startswith("scripts/"):
+                assert (SCRIPTS.parent / word).is_file()
+        if "jaxconf" not in words:
+            continue
+        at = words.index("jaxconf") + 1
+        name = " ".join(words[at : at + 2]) if words[at : at + 2] == ["sweep", "report"] else words[at]
+        options = {word[2:].replace("-", "_") for word in words[at:] if word.startswith("--")}
+        assert options <= get_type_hints(COMMANDS[name]).keys() | {"coordinator"}
+        seen |= {name}
+    assert seen >= {"analyze", "sweep", "sweep report"}
+
+
+def test_a_pod_runs_the_command_on_every_host() -> None:
+    said = script("tpu_pod.sh", "my pod", "zone-a", "--", "jaxconf", "analyze", "a model", "--out", "x;y").stdout
+    *gcloud, remote = shlex.split(said)
+    assert gcloud == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "my pod", "--zone", "zone-a", "--worker=all", "--command"]
+    assert shlex.split(remote) == ["jaxconf", "analyze", "a model", "--out", "x;y", "--coordinator", "auto"]
+    for wrong in ([], ["pod", "zone"], ["pod", "zone", "--"], ["pod", "zone", "jaxconf", "analyze"]):
+        refused = script("tpu_pod.sh", *wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "usage: " in refused.stderr

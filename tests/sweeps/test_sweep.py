@@ -1,0 +1,355 @@
+"""Sweeps: what their files may say, and that every cell finishes once, whatever becomes of the workers."""
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import get_type_hints
+
+import pandas as pd
+import pytest
+from refusals import check_error, check_sentence
+
+from jaxconf.cli import Analyze, main
+from jaxconf.models.errors import InputError
+from jaxconf.sweeps import queue as module
+from jaxconf.sweeps.queue import Sweep, define, defined, read_sweep, statuses, work
+from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.run import train
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
+
+OPTIONS = get_type_hints(Analyze)
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "sweep.toml").write_text(text)
+    return folder / "sweep.toml"
+
+
+def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
+    text = 'models = ["a/b", "c"]\nrevisions = ["step1", "step2"]\nlayers = ["last", 3]\n[options]\ntokens = 512\ntolerance = 1\n'
+    cells = read_sweep(write(tmp_path, text), OPTIONS).cells
+    assert len(cells) == 8
+    assert next(iter(cells)) == "0000-b-step1-last"
+    assert cells["0007-c-step2-3"] == {"tokens": 512, "tolerance": 1, "model": "c", "revision": "step2", "layer": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models = [", "not valid TOML"),
+        ("model = ['a']", "'models'"),
+        ("layers = [1]", "names no models"),
+        ("models = []", "give a list"),
+        ("models = ['a', 'a']", "each value once"),
+        ("models = 'a'", "give a list"),
+        ("models = [1]", "the model 1"),
+        ("models = ['a']\nablations = ['median']", "'median'"),
+        ("models = ['a']\nlayers = [true]", "the layer True"),
+        ("models = ['a']\nlayers = ['first']", "'first'"),
+        ("models = ['a']\n[options]\ntoken = 3", "'tokens'"),
+        ("models = ['a']\n[options]\nlayer = 3", "'layer'"),
+        ("models = ['a']\n[options]\ntokens = 'many'", "'many'"),
+        ("models = ['a']\n[options]\nengine = 'fast'", "'fast'"),
+        ("models = ['a']\n[options]\nset = '11.584'", "'11.584'"),
+        ("models = ['a']\n[options]\nseed = true", "seed of"),
+        ("models = ['a']\noptions = 3", "[options]"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(text: str, words: str, tmp_path: Path) -> None:
+    check_error(lambda: read_sweep(write(tmp_path, text), OPTIONS), words)
+
+
+def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
+    one, other = Sweep({"a": {"model": "a"}}), Sweep({"b": {"model": "b"}})
+    check_error(lambda: defined(tmp_path), "holds no sweep")
+    define(one, tmp_path / "sweep")
+    define(one, tmp_path / "sweep")
+    check_error(lambda: define(other, tmp_path / "sweep"), "another definition", "--out")
+    assert defined(tmp_path / "sweep") == one
+    check_error(lambda: read_sweep(tmp_path / "nowhere.toml", OPTIONS), "cannot be read")
+
+
+def cells(count: int) -> Sweep:
+    return Sweep({f"{i:02d}": {"number": i} for i in range(count)})
+
+
+def test_failures_are_recorded_and_tried_again(tmp_path: Path) -> None:
+    sweep, said, ran = cells(4), [], []
+    define(sweep, tmp_path)
+
+    def run(options: dict, folder: Path) -> None:
+        ran.append(options["number"])
+        folder.mkdir()
+        if options["number"] == 1 and ran.count(1) < 3:
+            raise InputError("there is no such model; give another")
+        if options["number"] == 2:
+            raise RuntimeError("out of luck")
+        (folder / "run").touch()
+
+    found = work(sweep, tmp_path, run, 3, 10.0, said.append)
+    assert [status.state for status in found.values()] == ["finished", "finished", "failed", "finished"]
+    assert (found["02"].attempts, found["02"].message) == (3, "RuntimeError: out of luck")
+    assert found["01"].attempts == 3
+    assert sorted(ran) == [0, 1, 1, 1, 2, 2, 2, 3]
+    assert sum("there is no such model" in line for line in said) == 2
+    assert {path.name for path in (tmp_path / "cells").iterdir()} == {"00", "01", "03"}
+    assert not list((tmp_path / "queue").glob("*.work"))
+    assert work(sweep, tmp_path, run, 3, 10.0, said.append) == found  # and nothing is done again
+    assert len(ran) == 8
+
+
+def test_the_silent_are_followed_and_lose_what_they_bring_late(tmp_path: Path) -> None:
+    """A worker that was thought dead comes back while another has its cell, and after another has finished it."""
+    sweep, said = cells(1), []
+    define(sweep, tmp_path)
+
+    def late(options: dict, folder: Path) -> None:
+        """Silent for so long that a second worker does the cell."""
+        folder.mkdir()
+        (folder / "kept").write_text("first")
+        claim = folder.with_name("00.1.claim")
+        os.utime(claim, (1, 1))
+        found = statuses(sweep, tmp_path, 3, 10.0)
+        assert (found["00"].state, found["00"].attempts) == ("waiting", 1)
+        work(sweep, tmp_path, second, 3, 10.0, said.append)
+
+    def second(options: dict, folder: Path) -> None:
+        assert (folder / "kept").read_text() == "first"  # what was there is taken over
+        (folder / "run").write_text("second")
+
+    work(sweep, tmp_path, late, 3, 10**6, said.append)
+    assert (tmp_path / "cells" / "00" / "run").read_text() == "second"
+    assert said[0].startswith("00: finished")
+    assert said[1] == "00: another worker has it"
+    assert statuses(sweep, tmp_path, 3, 10.0)["00"].state == "finished"
+
+
+def test_an_interrupted_cell_is_given_back(tmp_path: Path) -> None:
+    sweep, ran = cells(1), []
+    define(sweep, tmp_path)
+
+    def run(options: dict, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        ran.append(sorted(path.name for path in folder.iterdir()))
+        (folder / "part").touch()
+        (folder / ".half.tmp").mkdir(exist_ok=True)
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(sweep, tmp_path, run, 1, 10.0, print)
+    assert statuses(sweep, tmp_path, 1, 10.0)["00"].state == "waiting"
+    assert work(sweep, tmp_path, run, 1, 10.0, print)["00"].state == "finished"
+    assert ran == [[], [".half.tmp", "part"]]
+    assert [path.name for path in (tmp_path / "cells" / "00").iterdir()] == ["part"]
+
+
+def test_what_was_not_tried_comes_before_what_failed(tmp_path: Path) -> None:
+    ran = []
+
+    def run(options: dict, folder: Path) -> None:
+        ran.append(options["number"])
+        folder.mkdir()
+        if options["number"] == 0:
+            raise SystemExit(1)
+
+    define(cells(3), tmp_path)
+    found = work(cells(3), tmp_path, run, 2, 10.0, print)
+    assert ran == [0, 1, 2, 0]
+    assert found["00"].message == "SystemExit: 1"
+
+
+def test_a_worker_counts_as_dead_by_its_own_patience(tmp_path: Path) -> None:
+    sweep, now = cells(1), time.time()
+    define(sweep, tmp_path)
+    claim = tmp_path / "queue" / "00.1.claim"
+    claim.write_text(json.dumps({"worker": "host:1", "patience": 100, "begun": now - 300}))
+    for silent, state in ((50, "running"), (150, "waiting")):
+        os.utime(claim, (now - silent, now - silent))
+        assert statuses(sweep, tmp_path, 3, 10.0)["00"].state == state
+
+
+def test_a_cell_that_kills_its_workers_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DEATHS", 2)
+    sweep = cells(1)
+    define(sweep, tmp_path)
+    for attempt in range(1, 4):
+        assert statuses(sweep, tmp_path, 3, 10.0)["00"].state == "waiting"
+        claim = tmp_path / "queue" / f"00.{attempt}.claim"
+        claim.write_text("")  # as if its worker had died before it said who it was
+        os.utime(claim, (1, 1))
+    found = statuses(sweep, tmp_path, 3, 10.0)["00"]
+    assert (found.state, found.message) == ("failed", "3 workers died at it")
+
+
+WORKER = """
+import sys, time, random
+from pathlib import Path
+from jaxconf.sweeps.queue import defined, work
+
+folder = Path(sys.argv[1])
+
+def run(options, place):
+    place.mkdir(exist_ok=True)
+    for step in range(4):
+        time.sleep(random.uniform(0.01, 0.1))
+        (place / f"part{step}").write_text(str(options["number"]))
+    (place / "run").write_text(str(options["number"] ** 2))
+
+work(defined(folder), folder, run, 3, 1.2, lambda line: print(line, flush=True))
+"""
+
+
+def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
+    """24 cells, three workers, ten of which are killed at random moments and replaced."""
+    sweep, rng = cells(24), random.Random(0)
+    define(sweep, tmp_path / "sweep")
+    output = tmp_path / "said"
+
+    def start() -> subprocess.Popen[bytes]:
+        with output.open("ab") as said:
+            return subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "sweep")], stdout=said)
+
+    workers = [start() for _ in range(3)]
+    for _ in range(10):
+        time.sleep(rng.uniform(0.3, 0.9))
+        at = rng.randrange(3)
+        workers[at].send_signal(signal.SIGKILL)
+        workers[at].wait()
+        workers[at] = start()
+    assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
+    for name, options in sweep.cells.items():
+        assert (tmp_path / "sweep" / "cells" / name / "run").read_text() == str(options["number"] ** 2)
+    assert {status.state for status in statuses(sweep, tmp_path / "sweep", 3, 1.2).values()} == {"finished"}
+    said = output.read_text()
+    assert all(said.count(f"{name}: finished") <= 1 for name in sweep.cells)
+    assert sum(said.count(f"{name}: finished") for name in sweep.cells) >= 14  # the others' workers died before they could say so
+    assert len(list((tmp_path / "sweep" / "queue").glob("*.claim"))) > 24  # some were killed at work
+    assert not list((tmp_path / "sweep" / "queue").glob("*.failed"))
+
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DRY_RUN": "1"}
+    return subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_scripts_say_what_they_would_run(tmp_path: Path) -> None:
+    file = write(tmp_path, "models = ['a']")
+    said = script("slurm_sweep.sh", file, "shared folder").stdout
+    assert shlex.split(said) == ["jaxconf", "sweep", str(file), "--out", "shared folder"]
+    lines = [shlex.split(line) for line in script("gpu_node.sh", file, "out", 3).stdout.splitlines()]
+    assert lines == [[f"CUDA_VISIBLE_DEVICES={gpu}", "jaxconf", "sweep", str(file), "--out", "out"] for gpu in range(3)]
+    for name, arguments, words in (
+        ("slurm_sweep.sh", [file], "usage: "),
+        ("slurm_sweep.sh", [tmp_path / "nowhere.toml", "out"], "there is no file"),
+        ("gpu_node.sh", [file], "usage: "),
+        ("gpu_node.sh", [file, "out", "many"], "GPUS is 'many'"),
+    ):
+        refused = script(name, *arguments)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert words in refused.stderr
+
+
+def test_scripts_are_sound() -> None:
+    """By shellcheck, which the test extra brings."""
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([shellcheck, *SCRIPTS.glob("*.sh")], check=True)
+
+
+TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model, a text and a sweep's file."""
+    folder = tmp_path_factory.mktemp("small")
+    text = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
+    train(TINY, lambda: iter(text), folder / "model", track=TrackConfig(points=0))
+    (folder / "text.txt").write_text("".join(text))
+    (folder / "few.toml").write_text(
+        f"models = ['{folder / 'model'}']\ndata = ['{folder / 'text.txt'}']\nablations = ['mean', 'zero']\n[options]\ntokens = 256\nbootstrap_draws = 20\n"
+    )
+    return folder
+
+
+def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    main(["sweep", str(small / "few.toml"), "--out", str(out)])
+    assert "2 of 2 cells are finished" in capsys.readouterr().out
+    main(["sweep", str(small / "few.toml"), "--out", str(out), "--status"])
+    assert "2 finished, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
+    main(["sweep", "report", str(out)])
+    assert str(out / "sweep.html") in capsys.readouterr().out
+    joined = pd.read_parquet(out / "sweep.parquet")
+    assert list(joined.groupby(["cell", "ablation"]).size()) == [24, 24]
+    for name in defined(out).cells:
+        single = pd.read_parquet(out / "cells" / name / "neurons.parquet")
+        own = joined[joined["cell"] == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own[list(single)], single.reset_index(drop=True))
+    page = (out / "sweep.html").read_text()
+    assert page.count("<tr id=") == 2
+    assert page.count("data:image/png") == 4
+
+    few = (small / "few.toml").read_text()
+    for text, arguments, words in (
+        (few, ["--out", str(out), "--tries", "0"], "--tries"),
+        (few.replace("'zero'", "'scale'"), ["--out", str(out)], "another definition"),
+        (few + "memory = 'lots'\n", ["--out", str(tmp_path / "other")], "--memory is 'lots'"),
+        ("models = ['nowhere']", ["--out", str(tmp_path / "other"), "--tries", "1"], "no folder nowhere"),
+        (few, ["--out", str(tmp_path / "third"), "--status"], "holds no sweep"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["sweep", str(write(tmp_path, text)), *arguments])
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err.strip()
+        assert words in said
+        check_sentence(said)
+
+
+@pytest.mark.slow
+def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path) -> None:
+    """24 analyses by three workers, ten of which are killed, and the same by one that is left alone."""
+    seeds = "".join(f", '{folder}'" for folder in (copied(small, tmp_path / f"copy{i}") for i in range(5)))
+    text = (
+        (small / "few.toml").read_text().replace("models = [", "layers = ['last', 0]\nmodels = [").replace("']\ndata", f"'{seeds}]\ndata")
+    )
+    file = write(tmp_path, text)
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "jaxconf", "sweep", str(file), "--out", str(out), "--patience", "6"])
+
+    undisturbed, out = tmp_path / "0" / "sweep", tmp_path / "1" / "sweep"
+    assert start(undisturbed).wait(timeout=600) == 0
+    rng = random.Random(1)
+    workers = [start(out) for _ in range(3)]
+    for _ in range(10):
+        time.sleep(rng.uniform(5, 12))
+        at = rng.randrange(3)
+        workers[at].send_signal(signal.SIGKILL)
+        workers[at].wait()
+        workers[at] = start(out)
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0, 0]
+    for folder in (undisturbed, out):
+        assert len(list((folder / "cells").iterdir())) == len(json.loads((folder / "sweep.json").read_text())) == 24
+        main(["sweep", "report", str(folder)])
+    pd.testing.assert_frame_equal(*(pd.read_parquet(folder / "sweep.parquet") for folder in (undisturbed, out)))
+    assert (undisturbed / "sweep.html").read_bytes() == (out / "sweep.html").read_bytes()
+
+
+def copied(small: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for file in (small / "model").iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder

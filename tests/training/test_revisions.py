@@ -1,0 +1,311 @@
+"""Public checkpoints of one model, on the stand-in for the hub: what is measured, what stays on the disk, what is asked for twice."""
+
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cases
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hub import Hub, hub
+from huggingface_hub import constants, snapshot_download
+from refusals import check_error
+
+import jaxconf
+from jaxconf.data.corpus import END, train_tokenizer
+from jaxconf.models.checkpoint import save_params
+from jaxconf.models.families import config_from_hf, leaves
+from jaxconf.models.leaves import nest
+from jaxconf.training import revisions
+from jaxconf.training.emergence import FILE, Emergence
+from jaxconf.training.revisions import track_revisions
+from jaxconf.training.tracker import NEURON_COLUMNS, measure_predictions
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+NAME = "owner/name"
+TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(120)]
+HF = cases.CASES["neox"] | {"vocab_size": 262, "max_position_embeddings": 40}
+TOKENS = 200
+
+
+def text() -> Iterator[str]:
+    return iter(TEXT)
+
+
+def build(folder: Path, seed: int, hf: dict[str, Any] = HF) -> Path:
+    """A random model with a tokenizer, in Hugging Face layout."""
+    folder.mkdir()
+    config, rng = config_from_hf(hf), np.random.default_rng(seed)
+    params = nest((leaf.path, (0.3 * rng.standard_normal(leaf.shape(config))).astype(np.float32)) for leaf in leaves(config))
+    save_params(config, params, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(hf))
+    train_tokenizer(text(), 262).save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": END, "eos_token": END}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Revision → folder."""
+    parent = tmp_path_factory.mktemp("models")
+    return {f"step{step}": build(parent / str(step), step) for step in (0, 20, 100)}
+
+
+@pytest.fixture
+def server(models, tmp_path) -> Iterator[Hub]:
+    with hub({f"models/{NAME}": dict(models)}, tmp_path / "cache") as server:
+        yield server
+
+
+def track(out: Path, names: str, **options) -> Emergence:
+    return track_revisions(NAME, names.split(","), out, **{"documents": text, "tokens": TOKENS, **options})
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return pq.read_table(out / FILE).to_pylist()
+
+
+def weights_asked(server: Hub) -> int:
+    """How often the weights of any revision were downloaded."""
+    return sum(request.startswith("GET") and request.endswith("model.safetensors") for request in server.requests)
+
+
+def cached(name: str = NAME) -> list[str]:
+    """The revisions of a model in the cache that have their weights."""
+    return sorted(file.parent.name for file in repo(name).glob("snapshots/*/model.safetensors"))
+
+
+def repo(name: str = NAME) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What lies below a folder, but for the hub's lists of files, which are not part of any revision."""
+    files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {name: data for name, data in files.items() if not name.startswith("trees/")}
+
+
+@pytest.mark.parametrize("effects", [False, True])
+def test_rows_are_those_of_each_revision_alone(server, models, tmp_path, effects):
+    e = track(tmp_path / "out", "step100,step0,step20", effects=effects, k=2)
+    assert e.steps["step"].tolist() == [0, 20, 100]
+    assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
+    for index, (name, folder) in enumerate(models.items()):
+        lm = jaxconf.load(folder, mesh=jaxconf.make_mesh())  # as a track puts it
+        tokens = jaxconf.windows(text(), lm.tokenizer, TOKENS, 40)
+        counts = jaxconf.count_tokens(text(), lm.tokenizer, 262)
+        table = jaxconf.analyze(lm, tokens, counts=counts, k=2, bootstrap_draws=0)
+        neurons = e.neurons[e.neurons["step"] == int(name.removeprefix("step"))]
+        np.testing.assert_array_equal(neurons["neuron"], np.arange(56))
+        weights = ["w_norm", "logit_var", "rho", "cos_freq", "weight_cost"]
+        for column in NEURON_COLUMNS if effects else weights:
+            np.testing.assert_allclose(neurons[column], table.frame[column], rtol=1e-6, err_msg=column)
+        assert neurons["loss_delta"].isna().all() != effects
+        np.testing.assert_allclose(e.singular_values[index], table.singular_values, rtol=1e-6)
+        row = e.steps.iloc[index]
+        assert row["rho_chance"] == table.frame["rho_chance"][0]
+        assert ("loss" in row) == effects
+        if effects:
+            kept = jaxconf.kept_positions(tokens, lm.special_ids)
+            expected = measure_predictions(lm.config, lm.params, tokens, kept)
+            assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+            assert row["loss"] == pytest.approx(table.facts["loss"], rel=1e-5)
+            assert e.facts["data_sha256"] == table.facts["data_sha256"]
+            assert e.facts["tokens"] == tokens.size == TOKENS
+        facts = ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer", "k", "rules")
+        assert {name: e.facts[name] for name in facts} == {name: table.facts[name] for name in facts}
+    assert e.facts["model"] == NAME
+    assert e.facts["versions"] == {"jaxconf": jaxconf.__version__, "jax": jax.__version__}
+    assert len(cached()) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    {
+        "step1000,step20": {"step20": 20, "step1000": 1000},
+        "step1000,main,step20": {"step1000": 0, "main": 1, "step20": 2},
+        "b1,a1": {"b1": 0, "a1": 1},
+        "step1-tokens2B,step5": {"step1-tokens2B": 0, "step5": 1},
+        f"{'9' * 25},step5": {"9" * 25: 0, "step5": 1},
+        f"{'a' * 38}17,{'b' * 39}2": {f"{'a' * 38}17": 0, f"{'b' * 39}2": 1},
+    }.items(),
+)
+def test_steps(names, expected):
+    assert list(revisions._steps(names.split(",")).items()) == list(expected.items())
+
+
+def test_one_revision_at_a_time(server, tmp_path, monkeypatch):
+    """In memory as on the disk."""
+    seen, alive = [], []
+
+    def find(*arguments, **options):
+        seen.append((len(cached()), len(list(repo().glob("blobs/*"))), sum(ref() is not None for ref in alive)))
+        return original_find(*arguments, **options)
+
+    def load(*arguments, **options):
+        lm = original_load(*arguments, **options)
+        assert len(cached()) == 1
+        alive.extend(weakref.ref(leaf) for leaf in jax.tree.leaves(lm.params))
+        return lm
+
+    original_find, original_load = revisions.find, revisions.load
+    monkeypatch.setattr(revisions, "find", find)
+    monkeypatch.setattr(revisions, "load", load)
+    reports = []
+
+    def progress(what, done, total):
+        if what == "revisions":
+            assert cached() == []
+            reports.append((done, total))
+
+    e = track(tmp_path / "out", "step0,step20,step100", effects=True, delete=True, progress=progress)
+    assert len(e.steps) == 3
+    assert len(alive) > 30
+    assert seen == [(0, 0, 0)] * 3
+    assert reports == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert not repo().exists()
+
+
+def test_what_was_cached_before_survives(server, models, tmp_path):
+    """A whole revision, a part of another that shares the tokenizer with it, and the same commits under other names."""
+    names = [f"owner/renamed{i}" for i in range(4)]
+    server.repos |= {f"models/{name}": dict(models) for name in names}
+    for name in names:
+        snapshot_download(name, revision="step0")
+    snapshot_download(NAME, revision="step20")
+    snapshot_download(NAME, revision="step100", allow_patterns="config.json")
+    before = {name: contents(repo(name)) for name in (NAME, *names)}
+    assert all(len(files) > 8 for files in before.values())
+    track(tmp_path / "out", "step0,step20,step100", delete=True)
+    assert {name: contents(repo(name)) for name in before} == before
+    assert weights_asked(server) == len(names) + 3
+
+
+def test_a_failed_measurement_is_deleted_too(server, tmp_path, monkeypatch):
+    def measure_effects(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(revisions, "measure_effects", measure_effects)
+    with pytest.raises(KeyboardInterrupt):
+        track(tmp_path / "out", "step0", effects=True, delete=True)
+    assert weights_asked(server) == 1
+    assert cached() == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cache_that_cannot_be_tidied_is_named(server, tmp_path):
+    """A branch without its commit, as a download that failed early leaves it, hides the whole model from the hub's library."""
+    (repo() / "refs").mkdir(parents=True)
+    (repo() / "refs" / "other").write_text("0" * 40)
+    check_error(lambda: track(tmp_path / "out", "step0,step20", delete=True), str(repo()), "could not be deleted")
+    assert weights_asked(server) == 1
+    assert len(rows(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_going_on_downloads_nothing_twice(server, tmp_path, delete):
+    out, options = tmp_path / "out", {"effects": True, "delete": delete}
+    check_error(lambda: track(out, "step0,step20,step300", **options), NAME, "no revision step300")
+    first = rows(out)
+    assert [row["revision"] for row in first] == ["step0", "step20"]
+    assert weights_asked(server) == 2
+
+    e = track(out, "step0,step20,step100", **options)
+    assert rows(out)[:2] == first
+    assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
+    assert weights_asked(server) == 3
+    whole = track(tmp_path / "whole", "step0,step20,step100", effects=True)
+    assert rows(out) == rows(tmp_path / "whole")
+    assert whole.facts == e.facts
+
+    server.requests.clear()
+    again = track(out, "step0,step20,step100", **options)
+    assert server.requests == []
+    assert again.steps.equals(e.steps)
+    assert len(track(out, "step20", **options, k=1).steps) == 3  # 1 is what k is by default, at this width
+    assert server.requests == []
+
+
+def test_earlier_revisions_cannot_be_added(server, tmp_path):
+    """Adding a row drops later ones, so this is refused before anything is downloaded."""
+    out = tmp_path / "out"
+    track(out, "step0,step100")
+    before = (out / FILE).read_bytes()
+    server.requests.clear()
+    check_error(lambda: track(out, "step0,step20,step100"), "ends with step100 at step 100", "step20", "--force")
+    check_error(lambda: track(out, "step0,step100,main"), "step100 at step 1 ")  # no numbers any more, but places
+    check_error(lambda: track(out, "main,step0"), "main at step 0")
+    assert server.requests == []
+    assert (out / FILE).read_bytes() == before
+    assert track(out, "step0,step20,step100", force=True).steps["step"].tolist() == [0, 20, 100]
+
+
+OTHER: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "effects": ({"effects": False}, ("effects is True there and False here",)),
+    "tokens": ({"tokens": 210}, ("tokens_asked is 200 there and 210 here",)),  # as many windows, which spares compiling
+    "k": ({"k": 3}, ("k is 1 there and 3 here",)),
+    "text": ({"documents": lambda: iter([*TEXT, "more"])}, ("its text is another",)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_track_in_the_folder(server, tmp_path, name):
+    options, parts = OTHER[name]
+    out = tmp_path / "out"
+    track(out, "step0", effects=True)
+    before = (out / FILE).read_bytes()
+    server.requests.clear()
+    check_error(lambda: track(out, "step0,step20", **{"effects": True, **options}), str(out), "--force", *parts)
+    assert server.requests == []
+    assert (out / FILE).read_bytes() == before
+
+    e = track(out, "step20", **{"effects": True, **options}, force=True)
+    assert e.steps["revision"].tolist() == ["step20"]
+
+
+def test_another_model_in_the_folder(server, tmp_path):
+    out = tmp_path / "out"
+    track(out, "step0")
+    call: Callable[[], object] = lambda: track_revisions("owner/other", ["step0"], out, documents=text)  # noqa: E731
+    check_error(call, "model is 'owner/name' there and 'owner/other' here")
+
+
+def test_force_keeps_the_old_track_until_there_is_a_new_one(server, tmp_path):
+    out = tmp_path / "out"
+    track(out, "step0")
+    before = (out / FILE).read_bytes()
+    check_error(lambda: track(out, "step300", force=True), "no revision step300")
+    assert (out / FILE).read_bytes() == before
+    check_error(lambda: track(out, "step20,step300", k=2, force=True), "no revision step300")
+    assert [row["revision"] for row in rows(out)] == ["step20"]
+
+
+def test_a_revision_of_another_shape(server, models, tmp_path):
+    folder = build(tmp_path / "other", 0, HF | {"hidden_size": 32})
+    server.repos[f"models/{NAME}"]["step50"] = folder
+    out = tmp_path / "out"
+    check_error(lambda: track(out, "step0,step50"), "d_model is 24 there and 32 here")
+    assert [row["revision"] for row in rows(out)] == ["step0"]
+
+
+def test_refusals(server, models, tmp_path):
+    out = tmp_path / "out"
+    folder = models["step0"]
+    check_error(
+        lambda: track_revisions(str(folder), ["step0"], out, documents=text), str(folder), "is a local folder, which has no revisions"
+    )
+    check_error(lambda: track_revisions(NAME, [], out, documents=text), "no revisions")
+    check_error(lambda: track(out, "step0,step20,step0"), "step0 is given twice")
+    check_error(lambda: track(out, "step0", tokens=0, effects=True), "tokens is 0")
+    check_error(lambda: track(folder / "config.json", "step0"), "config.json", "cannot be written")
+    assert server.requests == []
+    check_error(lambda: track_revisions("owner/nothing", ["step0"], out, documents=text), "no model owner/nothing")
+    check_error(lambda: track(out, "step7"), NAME, "no revision step7")
+    for k in (0, 24):
+        check_error(lambda k=k: track(out, "step0", k=k), f"k is {k}", "1 to 23")
+    assert not out.exists()
