@@ -36,11 +36,11 @@ def predictions(length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
-    """The induction score of every head, [l h]: its mean attention, over sequences and the positions of the repeat, to the token after the
-    first occurrence of the present one.
+def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array) -> jax.Array:
+    """The induction score of every head, summed over the real sequences, [l h]: its mean attention, over the positions of the repeat, to the
+    token after the first occurrence of the present one.
 
-    `tokens`: from `repeated`. The attention of one layer at a time is held.
+    `tokens`: from `repeated`. `real`: float [b], 1 where a sequence counts, else 0. The attention of one layer at a time is held.
     """
     length = tokens.shape[1] // 2
     resid = forward(config, params, tokens, stop_at_layer=0).resid
@@ -51,7 +51,7 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax
         output = forward(config, params, resid, start_at_layer=layer, stop_at_layer=layer + 1, capture=[site])
         resid = output.resid
         looked = jnp.diagonal(output.captured[site], 1 - length, 2, 3)  # b h q−L+1: each position to that L − 1 before it
-        scores.append(looked[:, :, 2:].astype(jnp.float32).mean((0, 2)))
+        scores.append(jnp.einsum("b,bh->h", real, looked[:, :, 2:].astype(jnp.float32).mean(2)))
     return jnp.stack(scores)
 
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf.measure.reruns import groups
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 
 DEVIATIONS = 3
@@ -26,7 +27,7 @@ def ablation_values(lm: LanguageModel, tokens: np.ndarray, layer: int, neurons: 
     bytes for each token and neuron. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2; Tighidet et al. 2025 (arXiv 2509.10663).
     """
     parts, columns = [], np.asarray(neurons)
-    for rows, real in groups(lm, tokens.shape, memory):
+    for rows, real in batches_in_memory(len(tokens), bytes_of_a_set(lm.config, tokens.shape[1]), memory, lm.mesh.shape["data"]):
         parts.append(
             fetched(_activations(lm.config, lm.params, lm.over_data(tokens[rows]), columns, layer))[real].reshape(-1, len(columns))
         )

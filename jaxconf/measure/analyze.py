@@ -24,14 +24,14 @@ from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.reruns import bytes_of_a_window, one_by_one, rerun_parts
+from jaxconf.measure.reruns import one_by_one, rerun_parts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of
 from jaxconf.results.neuron_table import COLUMNS, NeuronTable, Rules
-from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import Part, kept_part, partial_folder
 from jaxconf.runtime.timing import Costs

@@ -18,12 +18,12 @@ import numpy as np
 from jaxconf.analysis.ablated_sets import Ablations, States, Writes, set_logits, states, writes
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.unembedding import Readout, readout
-from jaxconf.measure.reruns import of_use
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, empty_cache
 from jaxconf.models.generate import padded
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.runtime.memory import usable
 from jaxconf.runtime.progress import Progress
 
 SETS = 128  # sets that go through the steps of a generation together
@@ -98,7 +98,7 @@ def _prompts_at_once(lm: LanguageModel, slots: int, given: int, sets: int, count
 
 def _sets_at_once(config: DecoderConfig, predictions: int, memory: int) -> int:
     """How many sets' logits are held at once, in a quarter of the memory: of so many predictions each."""
-    return max(1, of_use(memory // 4) // (4 * 4 * predictions * config.vocab_size))
+    return max(1, usable(memory // 4) // (4 * 4 * predictions * config.vocab_size))
 
 
 def _continued(

@@ -22,10 +22,10 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import Part, kept_part
-
-CACHED = 2**26  # bytes, measured: with 4 GB a layer takes half as long again
 
 Sets = Mapping[int, np.ndarray]
 """Layer → which of its neurons are ablated, bool [c n]."""
@@ -56,6 +56,7 @@ def rerun_parts(
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         begin = int(rows[0])
         batch, target, mask = tokens[rows], np.roll(tokens[rows], -1, 1), kept[rows] & real[:, None]
+        on_a_device = len(rows) // lm.mesh.shape["data"]
 
         @functools.cache
         def entered() -> Any:
@@ -71,7 +72,7 @@ def rerun_parts(
             return sums | {name: fetched(getattr(before.figures, name))[mask] for name in Position._fields}
 
         parts = []
-        for some in chunks(lm, count, batch.shape, memory):
+        for some, _ in batches_in_memory(count, bytes_of_a_set(config, T) * on_a_device, memory):
             parts.append(kept_part(partial / f"{begin}-{some[0]}.npz" if partial else None, functools.partial(compute, some)))
             done = begin * count + (int(some[-1]) + 1) * int(real.sum())
             progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
@@ -81,7 +82,7 @@ def rerun_parts(
         sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
         return Part(sums, pd.DataFrame({**place, **figures}), {})
 
-    return itertools.starmap(of_group, groups(lm, tokens.shape, memory))
+    return itertools.starmap(of_group, batches_in_memory(len(tokens), bytes_of_a_set(config, T), memory, lm.mesh.shape["data"]))
 
 
 def token_effects(
@@ -113,7 +114,7 @@ def token_effects(
         values = {layer: ablated(ablation, h[layer], mean32, ablation_value)}
         loss, entropy, reciprocal, own = fetched((before.figures.loss, before.figures.entropy, 1 / before.figures.rank, h[layer]))
         loss, entropy, reciprocal = (x[0, position] for x in (loss, entropy, reciprocal))
-        for some in chunks(lm, len(neurons), batch.shape, memory):
+        for some, _ in batches_in_memory(len(neurons), bytes_of_a_set(config, T), memory):
             masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}
             change = fetched(compiled_rerun(config, lm.params, freq, resid, target, before, values, masks))
             for at, neuron in enumerate(neurons[some[0] : some[-1] + 1]):
@@ -136,45 +137,6 @@ def token_effects(
                 rows.append(pd.DataFrame(columns))
         progress(f"tokens of layer {layer}", (window + 1) * T, S * T)
     return pd.concat(rows, ignore_index=True)
-
-
-def bytes_of_a_window(config: DecoderConfig, length: int) -> int:
-    """What running a window takes beside its logits: the widest of the activations, and the scores of a block of queries."""
-    return 4 * length * (12 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
-
-
-def bytes_of_a_set(config: DecoderConfig, length: int) -> int:
-    """What an ablated set takes for each window: some six logits beside running it."""
-    return bytes_of_a_window(config, length) + 4 * length * 6 * config.vocab_size
-
-
-def of_use(memory: int) -> int:
-    """Of so many bytes, those that make work on sets faster: on a CPU, what the caches do not hold costs more than it gains."""
-    return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
-
-
-def groups(lm: LanguageModel, shape: tuple[int, ...], memory: int, each: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of windows of that shape [s t] those that are run together, all groups of one size, as many on each device, and which of them are not
-    there only to fill the last group. `each`: bytes that a window takes, by default what it takes to ablate a set.
-    """
-    devices = lm.mesh.shape["data"]
-    size = devices * int(np.clip(of_use(memory) // (each or bytes_of_a_set(lm.config, shape[1])), 1, -(-shape[0] // devices)))
-    for begin in range(0, shape[0], size):
-        rows = np.arange(begin, begin + size)
-        yield np.minimum(rows, shape[0] - 1), rows < shape[0]
-
-
-def chunks(lm: LanguageModel, count: int, shape: tuple[int, ...], memory: int) -> Iterator[np.ndarray]:
-    """Of `count` sets those that are run together with a group of windows of that shape [s t], all chunks of one size; the last repeats a set."""
-    on_a_device = -(-shape[0] // lm.mesh.shape["data"])
-    size = int(np.clip(of_use(memory) // (bytes_of_a_set(lm.config, shape[1]) * on_a_device), 1, count))
-    for begin in range(0, count, size):
-        yield np.minimum(np.arange(begin, begin + size), count - 1)
-
-
-def joined(parts: list[Any], count: int) -> Any:
-    """What the chunks found, along the sets' axis, without the repeated ones."""
-    return jax.tree.map(lambda *x: np.concatenate(fetched(x))[:count], *parts)
 
 
 def one_by_one(config: DecoderConfig) -> np.ndarray:

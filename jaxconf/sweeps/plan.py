@@ -20,10 +20,10 @@ from jaxconf.analysis.adaptive_softmax import HEAD
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.measure.analyze import bytes_of_rows, group_of_a_device, streams, windows_at_once
 from jaxconf.measure.neuron_sets import Neurons
-from jaxconf.measure.reruns import bytes_of_a_set, bytes_of_a_window
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import leaves
+from jaxconf.runtime.memory import bytes_of_a_set, bytes_of_a_window
 from jaxconf.runtime.placement import FLOAT32, bytes_needed
 
 DROPPED = 4  # positions of a window that are never kept: the first three and the last

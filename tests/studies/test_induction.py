@@ -368,7 +368,8 @@ def test_scores_hold_one_layer_of_attention_at_a_time() -> None:
     def planned(layers: int) -> int:
         config = config_from_hf({**HF_LEARNT, "num_hidden_layers": layers, "max_position_embeddings": 512})
         tokens = jax.ShapeDtypeStruct((2, 401), jnp.int32)
-        plan = head_scores.lower(config, abstract_params(config), tokens).compile().memory_analysis()
+        real = jax.ShapeDtypeStruct((2,), jnp.float32)
+        plan = head_scores.lower(config, abstract_params(config), tokens, real).compile().memory_analysis()
         assert plan is not None
         return plan.temp_size_in_bytes
 

@@ -31,6 +31,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime import placement
+from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.sweeps.plan import SMALL, Devices, Plan, plan, sets_again
 from jaxconf.sweeps.queue import read_sweep
 
@@ -111,7 +112,7 @@ def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
     freq = frequencies(config.vocab_size)
     resid, h = jax.eval_shape(lambda params, tokens: entering(config, params, tokens, [0]), params, tokens)
     before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
-    sets = MEMORY // reruns.bytes_of_a_set(config, t)
+    sets = MEMORY // bytes_of_a_set(config, t)
     masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
     return config, sets, reruns.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
 

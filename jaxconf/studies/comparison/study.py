@@ -23,13 +23,13 @@ from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.text import digest, kept_positions
 from jaxconf.measure.analyze import analyze, made_with, shape_facts, weight_statistics, with_target
-from jaxconf.measure.reruns import groups
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import MEMORY, bytes_of_a_set, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Costs
 
@@ -280,7 +280,7 @@ def _predictions(config: DecoderConfig, params: Params, tokens: jax.Array) -> Pr
 def _prediction_sums(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, memory: int, progress: Progress) -> dict[str, np.ndarray]:
     """`window_sums` of all windows."""
     parts = []
-    for rows, real in groups(lm, tokens.shape, memory):
+    for rows, real in batches_in_memory(len(tokens), bytes_of_a_set(lm.config, tokens.shape[1]), memory, lm.mesh.shape["data"]):
         of = fetched(_predictions(lm.config, lm.params, lm.over_data(tokens[rows])))
         parts.append(jax.tree.map(lambda x, real=real: x[real], window_sums(of, kept[rows])))
         progress("predictions", (rows[real][-1] + 1) * tokens.shape[1], tokens.size)

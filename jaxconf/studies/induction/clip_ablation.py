@@ -14,8 +14,10 @@ from jaxconf.analysis.ablation import clipped
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import bootstrap
 from jaxconf.measure.neuron_sets import Neurons, masks_of
-from jaxconf.measure.reruns import chunks, compiled_entry, compiled_rerun, groups, joined
+from jaxconf.measure.reruns import compiled_entry, compiled_rerun
 from jaxconf.models.language_model import LanguageModel
+from jaxconf.runtime.batching import batches_in_memory, joined
+from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 
 EFFECTS = ("entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen")
@@ -39,12 +41,13 @@ def clip_ablation(
     mean, rise = ({layer: jnp.asarray(x[layer]) for layer in layers} for x in ({i: m.astype(np.float32) for i, m in means.items()}, rises))
     by_position = {name: np.zeros((len(sets), tokens.shape[1])) for name in EFFECTS}
     sums: dict[str, list[np.ndarray]] = {name: [] for name in EFFECTS}
-    for rows, real in groups(lm, tokens.shape, memory):
+    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    for rows, real in batches_in_memory(len(tokens), each, memory, D):
         target = lm.over_data(np.roll(tokens[rows], -1, 1))
         resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(tokens[rows]), target)
         values = {layer: clipped(h[layer], mean[layer], rise[layer]) for layer in layers}
         parts = []
-        for some in chunks(lm, len(sets), target.shape, memory):
+        for some, _ in batches_in_memory(len(sets), each * len(rows) // D, memory):
             chosen = {layer: mask[some] for layer, mask in masks.items()}
             parts.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
         changes = joined(parts, len(sets))

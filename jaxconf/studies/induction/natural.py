@@ -18,12 +18,13 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.whole_logits import Figures, figures
 from jaxconf.measure.neuron_sets import Neurons
-from jaxconf.measure.reruns import groups
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.induction.clip_ablation import clip_ablation, name_of, summary_of
 
@@ -82,7 +83,7 @@ def natural_induction(
     offsets = np.arange(-GRAM + 1, 1)
     seen: list[Figures] = []
     copies: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}  # [2 m offset n]
-    for group, real in groups(lm, tokens.shape, memory):
+    for group, real in batches_in_memory(len(tokens), bytes_of_a_set(lm.config, tokens.shape[1]), memory, lm.mesh.shape["data"]):
         of, h = fetched(_look(lm.config, layers, lm.params, lm.over_data(tokens[group])))
         rows = group[real]
         seen.append(jax.tree.map(lambda x, real=real: x[real], of))

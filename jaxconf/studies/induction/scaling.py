@@ -16,12 +16,13 @@ from jaxconf.analysis.calibration import Predicted, expected_calibration_error, 
 from jaxconf.analysis.rerun import entering
 from jaxconf.analysis.temperature import Change, Unchanged, best_temperature, change, unchanged
 from jaxconf.measure.neuron_sets import Neurons, masks_of
-from jaxconf.measure.reruns import chunks, groups, joined
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.models.sites import Ablate
+from jaxconf.runtime.batching import batches_in_memory, joined
+from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 
 FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -68,14 +69,15 @@ def doses_of(
     config, masks = lm.config, masks_of(lm.config, list(sets.values()))
     before: list[Unchanged] = []
     after: dict[float, list[tuple[Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
-    for group, real in groups(lm, tokens.shape, memory):
+    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    for group, real in batches_in_memory(len(tokens), each, memory, D):
         where = mask[group] & real[:, None]
         resid, h, lp, base = _dose_enters(config, tuple(masks), lm.params, lm.over_data(tokens[group]))
         before.append(jax.tree.map(lambda x, where=where: x[where], fetched(base)))
         target = lm.over_data(np.roll(tokens[group], -1, 1))
         for factor in FACTORS:
             parts = []
-            for some in chunks(lm, len(sets), target.shape, memory):
+            for some, _ in batches_in_memory(len(sets), each * len(group) // D, memory):
                 members = {layer: of[some] for layer, of in masks.items()}
                 found = _dosed(config, lm.params, resid, target, h, lp, members, jnp.float32(factor))
                 parts.append(jax.tree.map(lambda x, where=where: x[:, where], fetched(found)))

@@ -23,13 +23,13 @@ from jaxconf.analysis.whole_logits import figures
 from jaxconf.data.text import digest, kept_positions
 from jaxconf.measure.analyze import made_with, shape_facts, with_target
 from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
-from jaxconf.measure.reruns import chunks, groups, joined, of_use
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, final_norm_name, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.batching import batches_in_memory, joined
+from jaxconf.runtime.memory import MEMORY, bytes_of_a_set, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Costs
 from jaxconf.studies.induction.clip_ablation import clip_ablation, name_of, summary_of
@@ -281,7 +281,7 @@ def _observed(config: DecoderConfig, params: Params, tokens: jax.Array, real: ja
 
 def _look(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress) -> _Seen:
     totals: Any = None
-    for rows, real in groups(lm, tokens.shape, memory):
+    for rows, real in batches_in_memory(len(tokens), bytes_of_a_set(lm.config, tokens.shape[1]), memory, lm.mesh.shape["data"]):
         sums = _observed(lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers)
         found = jax.tree.map(lambda x: x.astype(np.float64), fetched(sums))
         totals = found if totals is None else jax.tree.map(np.add, totals, found)
@@ -325,12 +325,11 @@ def _set_frames(
 def _scores(lm: LanguageModel, tokens: np.ndarray, memory: int, progress: Progress) -> np.ndarray:
     """Every head's induction score, [l h]."""
     T = tokens.shape[1]
-    size = lm.mesh.shape["data"] * int(np.clip(of_use(memory) // (8 * lm.config.n_heads * T * T), 1, len(tokens)))
     total = np.zeros((lm.config.n_layers, lm.config.n_heads))
-    for begin in range(0, len(tokens), size):
-        group = tokens[begin : begin + size]
-        total += len(group) * fetched(head_scores(lm.config, lm.params, lm.over_data(group))).astype(np.float64)
-        progress("induction heads", (begin + len(group)) * T, tokens.size)
+    for rows, real in batches_in_memory(len(tokens), 8 * lm.config.n_heads * T * T, memory, lm.mesh.shape["data"]):
+        found = head_scores(lm.config, lm.params, lm.over_data(tokens[rows]), lm.over_data(real.astype(np.float32)))
+        total += fetched(found).astype(np.float64)
+        progress("induction heads", (int(rows[-1]) + 1) * T, tokens.size)
     return total / len(tokens)
 
 
@@ -371,9 +370,10 @@ def _at_bos(
             masks[row + 1, layer, head] = True
     sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}
     activations = np.zeros((len(sets), len(chosen)))
-    for rows, real in groups(lm, tokens.shape, memory):
+    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    for rows, real in batches_in_memory(len(tokens), each, memory, D):
         parts = []
-        for some in chunks(lm, len(masks), (len(rows), tokens.shape[1]), memory):
+        for some, _ in batches_in_memory(len(masks), each * len(rows) // D, memory):
             entropy, loss, h = fetched(_bos_ablated(config, layers, lm.params, lm.over_data(tokens[rows]), masks[some]))
             own = np.stack([h[layer][:, :, :, n][:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen], -1)
             parts.append((entropy.astype(np.float64), loss.astype(np.float64), own))

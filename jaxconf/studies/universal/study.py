@@ -22,14 +22,14 @@ from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, s
 from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_statistics
 from jaxconf.data.text import digest, kept_positions
 from jaxconf.measure.analyze import analyze, made_with, prepared, shape_facts, weight_columns
-from jaxconf.measure.reruns import bytes_of_a_window, groups
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, wait_on_cpus
 from jaxconf.models.norms import centre
 from jaxconf.results.neuron_table import Rules
-from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Costs
 
@@ -279,7 +279,7 @@ def _activity(
     shift = np.zeros((config.n_layers, config.d_mlp), np.float32)
     by_position: Any = 0
     powers: Any = 0
-    for rows, real in groups(lm, tokens.shape, memory, each):
+    for rows, real in batches_in_memory(len(tokens), each, memory, lm.mesh.shape["data"]):
         if not rows[0]:
             shift = (of_group(rows, real, shift)[0].sum(1) / max(1, counted[rows[real]].sum())).astype(np.float32)
         more, more_powers = of_group(rows, real, shift)
@@ -366,7 +366,7 @@ def _matched(
         ours = (config, lm.params, layers, means.astype(np.float32))
         theirs = (others, other.params, other_layers, other_means.astype(np.float32))
         sums = no_sums(lm.mesh, i, n, j, m)
-        for rows, real in groups(lm, tokens.shape, memory // 2, each):
+        for rows, real in batches_in_memory(len(tokens), each, memory // 2, lm.mesh.shape["data"]):
             sums = add(*ours, *theirs, lm.over_data(tokens[rows]), lm.over_data(counted[rows] & real[:, None]), sums)
             wait_on_cpus(lm.mesh, sums)
             done = run * tokens.size + int(rows[real][-1] + 1) * T
