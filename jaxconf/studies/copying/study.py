@@ -24,7 +24,7 @@ from jaxconf.analysis.transitions import (
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho
 from jaxconf.data.statements import answer_class, contradicts, normal, objects_of, own_object
-from jaxconf.data.text import digest
+from jaxconf.data.windows import digest
 from jaxconf.measure.activations import ABLATIONS, ablation_values
 from jaxconf.measure.analyze import made_with, shape_facts
 from jaxconf.measure.answers import Answers, ablated_answers, unablated
