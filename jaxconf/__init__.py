@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxconf.models.mesh import make_mesh
     from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
     from jaxconf.results.neuron_table import NeuronTable, Rules
-    from jaxconf.studies.comparison.study import compare_models
+    from jaxconf.studies.comparison.study import compare
     from jaxconf.studies.copying.study import copying
     from jaxconf.studies.induction.study import induction
     from jaxconf.studies.universal.study import universal
@@ -52,7 +52,7 @@ _HOMES = {
     "TrainConfig": "jaxconf.training.config",
     "ablate_sets": "jaxconf.measure.neuron_sets",
     "analyze": "jaxconf.measure.analyze",
-    "compare_models": "jaxconf.studies.comparison.study",
+    "compare": "jaxconf.studies.comparison.study",
     "copying": "jaxconf.studies.copying.study",
     "count_tokens": "jaxconf.data.token_counts",
     "documents": "jaxconf.data.documents",
@@ -88,7 +88,7 @@ __all__ = [
     "TrainConfig",
     "ablate_sets",
     "analyze",
-    "compare_models",
+    "compare",
     "copying",
     "count_tokens",
     "documents",

@@ -605,93 +605,61 @@ def _text_ids(lm: Any) -> list[int]:
 
 
 def _compare(command: Compare) -> None:
-    from jaxconf.data.documents import documents
-    from jaxconf.data.windows import windows
-    from jaxconf.measure.analyze import check_options
-    from jaxconf.models.families import config_from_hf
-    from jaxconf.models.language_model import find, read_config
-    from jaxconf.results.run_folder import save_result
-    from jaxconf.runtime.placement import load_placed
-    from jaxconf.studies.comparison.figures import paragraphs, save_comparison_figures
-    from jaxconf.studies.comparison.page import write_comparison_report
-    from jaxconf.studies.comparison.study import check_same_shape, compare_models
+    from jaxconf.studies.comparison.sentences import paragraphs
+    from jaxconf.studies.comparison.study import compare
 
-    if command.tokens < 1:
-        raise InputError(f"--tokens is {command.tokens}; give how many tokens to analyse")
-    if not command.tuned:
-        raise InputError("there is no model to compare with; give at least one that was trained on from the base model")
     memory = _bytes(command.memory)
     with _job(command, command.base, "comparison.json") as (out, console, progress):
-
-        def config_of(model: str) -> Any:
-            return config_from_hf(read_config(find(model, weights=False)[0]))
-
-        def load(model: str) -> Any:
-            progress(f"{model}: loading", 0, 0)
-            lm = load_placed(model, None, command.mesh, functools.partial(console.print, highlight=False))
-            return dataclasses.replace(lm, name=model)
-
-        configs = [config_of(model) for model in (command.base, *command.tuned)]
-        for model, config in zip(command.tuned, configs[1:], strict=True):  # before the weights, which can take minutes
-            check_same_shape(configs[0], config, model)
-        check_options(configs[0], "last", command.k, "auto", 1e-4, command.bootstrap_draws, command.seed)
-        base = load(command.base)
-        progress("reading text", 0, 0)
-        found = compare_models(
-            base,
-            map(load, command.tuned),
-            windows(documents(command.data), base.tokenizer, command.tokens, min(256, *(config.n_positions for config in configs))),
+        found = compare(
+            command.base,
+            command.tuned,
+            command.tokens,
+            data=command.data,
             k=command.k,
             bootstrap_draws=command.bootstrap_draws,
             seed=command.seed,
             memory=memory,
-            facts={"data": command.data},
             partial=out / PARTIAL_COMPARISON,
+            load=_loader(command.mesh, console),
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_result(found, "comparison", paragraphs(found), save_comparison_figures, write_comparison_report, out)
+        found.save(out)
         shutil.rmtree(out / PARTIAL_COMPARISON, ignore_errors=True)
     _say(console, paragraphs(found), out / "comparison.html")
 
 
 def _universal(command: Universal) -> None:
-    from jaxconf.data.documents import documents
-    from jaxconf.data.windows import windows
-    from jaxconf.results.run_folder import save_result
-    from jaxconf.runtime.placement import load_placed
-    from jaxconf.studies.universal.figures import save_universal_figures, sentences
-    from jaxconf.studies.universal.page import write_universal_report
-    from jaxconf.studies.universal.study import FamilyRules, check_models, check_options, universal
+    from jaxconf.studies.universal.families import FamilyRules
+    from jaxconf.studies.universal.sentences import sentences
+    from jaxconf.studies.universal.study import check_number, universal
 
-    if len(command.models) < 2:
-        raise InputError("give two models or more, the first of which is compared with the others")
-    if command.tokens < 1:
-        raise InputError(f"--tokens is {command.tokens}; give how many tokens to correlate activations over")
+    check_number(command.models)
     rules, memory = FamilyRules(command.min_excess), _bytes(command.memory)
-    check_options(command.effects, rules, command.seed)
     with _job(command, command.models[0], "universal.json") as (out, console, progress):
-        lms: list[Any] = []
-        for model in command.models:
-            progress("loading the models", len(lms), len(command.models))
-            lms.append(load_placed(model, None, command.mesh, functools.partial(console.print, highlight=False)))
-        check_models(lms)
-        progress("reading text", 0, 0)
-        length = min(256, *(lm.config.n_positions for lm in lms))
         found = universal(
-            lms,
-            windows(documents(command.data), lms[0].tokenizer, command.tokens, length),
+            command.models,
+            command.tokens,
+            data=command.data,
             effects=command.effects,
             rules=rules,
             k=command.k,
             seed=command.seed,
             memory=memory,
-            facts={"model": command.models[0], "models": list(command.models), "data": command.data},
+            load=_loader(command.mesh, console),
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_result(found, "universal", sentences(found), save_universal_figures, write_universal_report, out)
+        found.save(out)
     _say(console, sentences(found), out / "universal.html")
+
+
+def _loader(mesh: str | None, console: "Console") -> Callable[[str], Any]:
+    """What loads a model by its name, on the mesh that is named."""
+    from jaxconf.runtime import placement
+
+    say = functools.partial(console.print, highlight=False)
+    return lambda model: placement.load_placed(model, None, mesh, say)
 
 
 def _copying(command: Copying) -> None:
