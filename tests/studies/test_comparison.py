@@ -181,67 +181,81 @@ def test_random_sets_say_what_a_change_is_worth(compared: Compared) -> None:
     assert found.neurons["ln_mediated"].isna().all()
 
 
-def by_hand(folder: Path, tokens: np.ndarray, chosen: list[int]) -> tuple[pd.DataFrame, dict[str, float], np.ndarray]:
-    """The chosen neurons' measures, those of the predictions, and all write directions, from a GPT-NeoX checkpoint.
+class NeoX:
+    """A GPT-NeoX checkpoint, run in float64 numpy by the definitions."""
 
-    In float64 numpy, by the definitions: attention with rotary positions, one ablated neuron at a time. Positions kept:
-    from 3 on, neither 0 nor before a 0.
-    """
-    w = {
-        name.removeprefix("gpt_neox."): np.float64(x)
-        for name, x in safetensors.numpy.load_file(folder / "model.safetensors").items()
-    }
-    config = json.loads((folder / "config.json").read_text())
-    (S, T), heads, d = tokens.shape, config["num_attention_heads"], config["hidden_size"]
-    size = d // heads
+    def __init__(self, folder: Path) -> None:
+        tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+        self.w = {name.removeprefix("gpt_neox."): np.float64(x) for name, x in tensors.items()}
+        self.config = json.loads((folder / "config.json").read_text())
 
-    def norm(x: np.ndarray, name: str, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def norm(self, x: np.ndarray, name: str, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The normalised stream, and its scale, which may be given."""
         centred = x - x.mean(-1, keepdims=True)
         scale = np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-5) if scale is None else scale
-        return centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"], scale
+        return centred / scale * self.w[f"{name}.weight"] + self.w[f"{name}.bias"], scale
 
-    angle = np.arange(T)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
-    cos, sin = (np.tile(f(angle), 2)[None, :, None] for f in (np.cos, np.sin))
+    def dense(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
 
-    def turned(x: np.ndarray) -> np.ndarray:
-        return x * cos + np.concatenate([-x[..., size // 2 :], x[..., : size // 2]], -1) * sin
+    def run(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The stream before the final norm, [s t d], and the activations of the last layer, [s t n]."""
+        (S, T), heads = tokens.shape, self.config["num_attention_heads"]
+        size = self.config["hidden_size"] // heads
+        angle = np.arange(T)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
+        cos, sin = (np.tile(f(angle), 2)[None, :, None] for f in (np.cos, np.sin))
 
-    x = w["embed_in.weight"][tokens]
-    for layer in range(config["num_hidden_layers"]):
-        at = f"layers.{layer}"
-        qkv = (
-            norm(x, f"{at}.input_layernorm")[0] @ w[f"{at}.attention.query_key_value.weight"].T
-            + w[f"{at}.attention.query_key_value.bias"]
-        )
-        q, k, v = np.split(qkv.reshape(S, T, heads, 3 * size), 3, -1)
-        scores = np.einsum("sqhd,skhd->shqk", turned(q), turned(k)) / np.sqrt(size)
-        pattern = scipy.special.softmax(np.where(np.tri(T, dtype=bool), scores, -np.inf), -1)
-        mixed = np.einsum("shqk,skhd->sqhd", pattern, v).reshape(S, T, d)
-        x = x + mixed @ w[f"{at}.attention.dense.weight"].T + w[f"{at}.attention.dense.bias"]
-        read = (
-            norm(x, f"{at}.post_attention_layernorm")[0] @ w[f"{at}.mlp.dense_h_to_4h.weight"].T
-            + w[f"{at}.mlp.dense_h_to_4h.bias"]
-        )
-        h = read * scipy.special.ndtr(read)
-        x = x + h @ w[f"{at}.mlp.dense_4h_to_h.weight"].T + w[f"{at}.mlp.dense_4h_to_h.bias"]
-    kept = np.zeros((S, T), bool)
+        def turned(x: np.ndarray) -> np.ndarray:
+            return x * cos + np.concatenate([-x[..., size // 2 :], x[..., : size // 2]], -1) * sin
+
+        x = self.w["embed_in.weight"][tokens]
+        for layer in range(self.config["num_hidden_layers"]):
+            at = f"layers.{layer}"
+            qkv = self.dense(self.norm(x, f"{at}.input_layernorm")[0], f"{at}.attention.query_key_value")
+            q, k, v = np.split(qkv.reshape(S, T, heads, 3 * size), 3, -1)
+            scores = np.einsum("sqhd,skhd->shqk", turned(q), turned(k)) / np.sqrt(size)
+            pattern = scipy.special.softmax(np.where(np.tri(T, dtype=bool), scores, -np.inf), -1)
+            mixed = np.einsum("shqk,skhd->sqhd", pattern, v).reshape(S, T, -1)
+            x = x + self.dense(mixed, f"{at}.attention.dense")
+            read = self.dense(self.norm(x, f"{at}.post_attention_layernorm")[0], f"{at}.mlp.dense_h_to_4h")
+            h = read * scipy.special.ndtr(read)
+            x = x + self.dense(h, f"{at}.mlp.dense_4h_to_h")
+        return x, h
+
+    def writes(self) -> np.ndarray:
+        """Write directions of the last layer, centred, [n d]."""
+        w = self.w[f"layers.{self.config['num_hidden_layers'] - 1}.mlp.dense_4h_to_h.weight"].T
+        return w - w.mean(1, keepdims=True)
+
+    def unembedding(self) -> np.ndarray:
+        """Folded and centred both ways, [d v]."""
+        W_U = self.w["final_layer_norm.weight"][:, None] * self.w["embed_in.weight"].T
+        W_U = W_U - W_U.mean(0)
+        return W_U - W_U.mean(1, keepdims=True)
+
+
+def by_hand(folder: Path, tokens: np.ndarray, chosen: list[int]) -> tuple[pd.DataFrame, dict[str, float], np.ndarray]:
+    """The chosen neurons' measures, those of the predictions, and all write directions; one ablated neuron at a time.
+
+    Positions kept: from 3 on, neither 0 nor before a 0.
+    """
+    model = NeoX(folder)
+    x, h = model.run(tokens)
+    kept = np.zeros(tokens.shape, bool)
     kept[:, 3:-1] = (tokens[:, 3:-1] != 0) & (tokens[:, 4:] != 0)
     target = np.roll(tokens, -1, 1)[kept]
 
     def predictions(x: np.ndarray, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        lp = scipy.special.log_softmax(norm(x, "final_layer_norm", scale)[0] @ w["embed_in.weight"].T, -1)[kept]
+        logits = model.norm(x, "final_layer_norm", scale)[0] @ model.w["embed_in.weight"].T
+        lp = scipy.special.log_softmax(logits, -1)[kept]
         return -lp[np.arange(len(lp)), target], -(np.exp(lp) * lp).sum(-1), lp
 
-    writes = w[f"layers.{config['num_hidden_layers'] - 1}.mlp.dense_4h_to_h.weight"].T  # n d
-    writes = writes - writes.mean(1, keepdims=True)
-    W_U = w["final_layer_norm.weight"][:, None] * w["embed_in.weight"].T
-    W_U = W_U - W_U.mean(0)
-    W_U = W_U - W_U.mean(1, keepdims=True)
+    writes, W_U = model.writes(), model.unembedding()
     U, values, _ = np.linalg.svd(W_U)
     assert values[-1] < 1e-9 * values[0]  # the all-ones direction
-    null = U[:, -1 - max(1, round(0.01 * d)) : -1]
+    null = U[:, -1 - max(1, round(0.01 * len(U))) : -1]
     loss, entropy, lp = predictions(x)
-    scale, rows = norm(x, "final_layer_norm")[1], {}
+    scale, rows = model.norm(x, "final_layer_norm")[1], {}
     for n in chosen:
         length = np.linalg.norm(writes[n])
         logit_var = (writes[n] @ W_U / np.linalg.norm(W_U, axis=0) / length).var(ddof=1)
@@ -260,16 +274,19 @@ def by_hand(folder: Path, tokens: np.ndarray, chosen: list[int]) -> tuple[pd.Dat
             "entropy_abs_delta": np.abs(after[1] - entropy).mean(),
             "top1_change": (after[2].argmax(-1) != lp.argmax(-1)).mean(),
         }
+    return pd.DataFrame(rows).T, calibration_by_hand(loss, entropy, lp, target), writes
+
+
+def calibration_by_hand(loss: np.ndarray, entropy: np.ndarray, lp: np.ndarray, target: np.ndarray) -> dict[str, float]:
     P, right = np.exp(lp), lp.argmax(-1) == target
     place = np.minimum((P.max(-1) * 15).astype(int), 14)
-    figures = {
+    return {
         "loss": loss.mean(),
         "entropy": entropy.mean(),
         "brier": np.square(P - np.eye(P.shape[1])[target]).sum(-1).mean(),
         "accuracy": right.mean(),
         "ece": sum(abs((right[place == i] - P.max(-1)[place == i]).sum()) for i in range(15)) / len(right),
     }
-    return pd.DataFrame(rows).T, figures, writes
 
 
 def check_by_hand(base: Path, tuned: Path, name: str, found: Comparison, tokens: np.ndarray, chosen: list[int]) -> None:
