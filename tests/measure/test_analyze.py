@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.effects import METRICS, effects, sharded_effects
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.kinds import KINDS
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.text import kept_positions
 from jaxconf.measure import analyze as measure
@@ -149,26 +151,60 @@ def rerun(
     return pd.DataFrame(rows)
 
 
+ABLATIONS = [
+    *map(Ablation, ("mean", "zero", "median", "mode", "min", "mean+3std", "mean-3std", "clip")),
+    *(Ablation("fixed", 1.7), Ablation("scale", -2.0), Ablation("clip", -1)),
+]
+
+
+def by_definition(ablation: Ablation, h: np.ndarray) -> np.ndarray:
+    """What the activations [s t n] become, one neuron after the other."""
+
+    def one(h: np.ndarray) -> np.ndarray:
+        mean, std, value = h.mean(), h.std(), ablation.value
+        counts, edges = np.histogram(h, 1000)
+        fullest = counts.argmax()
+        return np.broadcast_to(
+            {
+                "mean": mean,
+                "zero": 0.0,
+                "median": np.median(h),
+                "mode": (edges[fullest] + edges[fullest + 1]) / 2,
+                "min": h.min(),
+                "mean+3std": min(mean + 3 * std, h.max()),
+                "mean-3std": max(mean - 3 * std, h.min()),
+                "fixed": value,
+                "scale": value and value * h,
+                "clip": np.where(h < mean, mean, h) if value == -1 else np.where(h > mean, mean, h),
+            }[ablation.kind],
+            h.shape,
+        )
+
+    return np.moveaxis([one(of_neuron) for of_neuron in np.moveaxis(h, -1, 0)], 0, -1).astype(np.float32)
+
+
+def test_every_kind_is_among_them():
+    assert {ablation.kind for ablation in ABLATIONS} == set(KINDS)
+
+
 @pytest.mark.parametrize(
-    ("kind", "ablation", "value"),
+    ("kind", "ablation"),
     [
-        *(("layer", "mean", 0.0), ("layer", "scale", -2.0), ("rms", "zero", 0.0), ("rms", "fixed", 1.7)),
-        *((kind, "mean", 0.0) for kind in OTHERS),
+        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("zero", "fixed")),
+        *(("rms", ablation) for ablation in ABLATIONS if ablation.kind in ("zero", "fixed")),
+        *((kind, Ablation("mean")) for kind in OTHERS),
     ],
+    ids=str,
 )
-def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
+def test_effects_equal_running_the_edited_model_again(kind, ablation):
     lm = random_model(kind)
     tokens = windows_for(lm)
     kept = kept_positions(tokens, lm.special_ids)
     counts = np.random.default_rng(1).integers(0, 500, lm.config.vocab_size)
-    replaced = {
-        "mean": lambda h: np.broadcast_to(h.mean((0, 1)), h.shape),
-        "zero": np.zeros_like,
-        "fixed": lambda h: np.full_like(h, value),
-        "scale": lambda h: value * h,
-    }[ablation]
-    expected = rerun(lm, tokens, kept, counts, replaced)
-    table = analyze(lm, tokens, counts=counts, ablation=ablation, ablation_value=value, bootstrap_draws=0)
+    expected = rerun(lm, tokens, kept, counts, functools.partial(by_definition, ablation))
+    table = analyze(lm, tokens, counts=counts, ablation=ablation, bootstrap_draws=0)
+    assert table.facts["ablation"] == ablation.kind
+    assert table.facts["ablation_value"] == (ablation.value or 0)
     assert expected["loss_abs_delta"].median() > 1e-3  # the neurons do something, so that agreement means something
     for column in METRICS:
         one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
@@ -181,7 +217,7 @@ def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
 @pytest.mark.parity  # for its length; it needs nothing else
 @pytest.mark.parametrize("name", EVERY_FAMILY.values())
 def test_effects_in_every_family(name):
-    test_effects_equal_running_the_edited_model_again(name, "mean", 0.0)
+    test_effects_equal_running_the_edited_model_again(name, Ablation("mean"))
 
 
 def test_every_family_is_among_them():
@@ -433,7 +469,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
     pd.testing.assert_frame_equal(resumed.positions, whole.positions)
-    other = {"ablation": "zero"}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
+    other = {"ablation": Ablation("zero")}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
     for change in other:  # what a group was computed for is part of its name
         computed.clear()
         analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW, **change)

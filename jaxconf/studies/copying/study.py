@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.analysis.transitions import (
     CLASSES,
     conversion_ratios,
@@ -25,7 +26,7 @@ from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho
 from jaxconf.data.statements import answer_class, contradicts, normal, objects_of, own_object
 from jaxconf.data.text import digest
-from jaxconf.measure.activations import ABLATIONS, ablation_values
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.analyze import made_with, shape_facts
 from jaxconf.measure.answers import Answers, ablated_answers, unablated
 from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
@@ -41,6 +42,7 @@ from jaxconf.runtime.timing import Costs
 from jaxconf.studies.induction.clip_ablation import name_of
 from jaxconf.studies.induction.study import CANDIDATES
 
+ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
 NEW_TOKENS = 10
 COUNTERFACTUALS = 3  # for each statement
 LEAST = 1e-7  # the smallest probability that is told apart from what is left of 1
@@ -132,8 +134,8 @@ def copying(
     prompts = candidates.sort_values(["statement", "log_p_query"], kind="stable").groupby("statement").head(COUNTERFACTUALS)
     prompts = prompts.assign(prompt=prompts["query"] + " " + prompts["context"] + ". " + prompts["query"]).reset_index(drop=True)
 
-    of_any = sorted({n for of_set in members for _, n in of_set})
-    values = fitting(lambda memory: ablation_values(lm, text, last, of_any, memory, progress), memory, progress)
+    statistics = fitting(lambda memory: activation_statistics(lm, text, last, memory, progress, ordered=True), memory, progress)
+    values = pd.DataFrame({kind: Ablation(kind).level(statistics) for kind in ABLATIONS})
     sets = _ablations(members, values)
     found = answered(prompts["prompt"], prompts[["context", "own"]], sets, NEW_TOKENS, "answers of every set")
     texts, classes = _told_apart(lm, found.tokens, prompts)
