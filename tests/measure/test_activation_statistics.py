@@ -6,7 +6,8 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_analyze import by_definition, random_model
+from ablated_activations import by_definition
+from random_models import random_model
 
 from jaxconf.analysis import activations as analysis
 from jaxconf.analysis.ablation import Ablation

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_analyze import ABLATIONS, HF, by_definition, random_model, rerun, windows_for
+from ablated_activations import ABLATIONS, by_definition
+from edited_runs import rerun
+from random_models import HF, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.effects import METRICS
