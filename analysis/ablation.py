@@ -44,7 +44,9 @@ class Ablation:
             raise InputError(f"ablation {self.kind!r} is unknown; the nearest is {nearest(str(self.kind), KINDS)!r}")
         if self.kind not in VALUED and self.value is not None:
             raise InputError(f"ablation {self.kind} has the value {self.value}, but takes none; leave it out")
-        if self.kind == "clip" and self.value not in (None, 1, -1):
+        if self.kind == "clip" and self.value is None:
+            object.__setattr__(self, "value", 1.0)
+        if self.kind == "clip" and self.value not in (1, -1):
             raise InputError(f"ablation clip has the value {self.value}; give 1 to clip from above or -1 to clip from below")
         if self.kind in ("fixed", "scale") and (self.value is None or not np.isfinite(self.value)):
             raise InputError(f"ablation {self.kind} needs a finite number as its value, not {self.value}; give one, such as 0.5")

@@ -17,9 +17,10 @@ import pandas as pd
 from jaxconf.analysis.ablated_softmax import BLOCK_T, compiler_options
 from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
-from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, last_layer, sharded_effects
+from jaxconf.analysis.effects import Adaptive, Audit, PostNorm, last_layer, sharded_effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, SHARES, UNABLATED
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
@@ -31,7 +32,7 @@ from jaxconf.models.decoder import Params, check_runnable, check_tokens
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of
-from jaxconf.results.neuron_table import COLUMNS, NeuronTable, Rules
+from jaxconf.results.neuron_table import NeuronTable, Rules
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import Part, kept_part, partial_folder
@@ -41,10 +42,6 @@ from jaxconf.runtime.version import __version__
 Engine = Literal["auto", "exact", "adaptive"]
 ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is the faster one, measured on a CPU (docs/benchmarks.md)
 AUDITED = 8, 64  # rows and neurons of each group that the adaptive engine is held against the exact one on
-SHARES = {
-    "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
-    "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
-}
 
 
 def analyze(
@@ -300,7 +297,7 @@ def weight_statistics(
 def weight_columns(
     config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
-    """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.results.neuron_table.COLUMNS`."""
+    """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.analysis.metrics.COLUMNS`."""
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
     columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
@@ -329,7 +326,7 @@ def _rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
     """What ablating every neuron at so many positions takes; the numbers are XLA's plans, rounded up."""
     fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
-    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)
+    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * config.d_mlp)
 
 
 def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
@@ -361,7 +358,7 @@ def _effect_parts(
     partial: Path | None,
     progress: Progress,
 ) -> Iterator[Part]:
-    """What ablating each neuron changes, METRICS of each [s n], in one group of windows after the other.
+    """What ablating each neuron changes, EFFECTS of each [s n], in one group of windows after the other.
 
     Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
     """
@@ -401,9 +398,9 @@ def _effect_parts(
             )
 
         sums, before, audits = zip(*(block(first) for first in range(0, max(1, *counts), rows)), strict=True)
-        found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in METRICS}
-        for name in Position._fields:
-            of_rows = np.concatenate([getattr(part, name) for part in before], 1)
+        found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in EFFECTS}
+        for name in UNABLATED:
+            of_rows = np.concatenate([part[name] for part in before], 1)
             found[name] = np.concatenate([of_device[:count] for of_device, count in zip(of_rows, counts, strict=True)])
         if tolerance is not None:
             worst = {name: np.max([getattr(part, name) for part in audits], keepdims=True) for name in Audit._fields}
@@ -415,9 +412,9 @@ def _effect_parts(
         found = kept_part(partial / f"{begin}.npz" if partial else None, functools.partial(compute, begin))
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[window, position], "target": batch[window, position + 1]}
-        positions = pd.DataFrame({**place, **{name: found[name] for name in Position._fields}})
+        positions = pd.DataFrame({**place, **{name: found[name] for name in UNABLATED}})
         audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
-        yield Part({name: found[name] for name in METRICS}, positions, audit)
+        yield Part({name: found[name] for name in EFFECTS}, positions, audit)
         progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
 
 
@@ -438,7 +435,7 @@ def _rows(
 
 
 @functools.cache
-def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position, Audit | None]]:
+def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]]:
     return jax.jit(sharded_effects, static_argnames=("mesh", "config"), compiler_options=compiler_options())
 
 

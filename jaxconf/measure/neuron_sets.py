@@ -12,9 +12,10 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.intervals import Interval, bootstrap
+from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.analyze import SHARES, in_words, prepared
+from jaxconf.measure.analyze import in_words, prepared
 from jaxconf.measure.reruns import rerun_parts, token_effects
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
-from jaxconf.analysis.effects import METRICS, Position, metrics
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.metrics import EFFECTS, UNABLATED, effects_of
 from jaxconf.analysis.rerun import Frozen, Unablated, entering, rerun, unablated
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
@@ -43,7 +43,7 @@ def rerun_parts(
     partial: Path | None,
     progress: Progress,
 ) -> Iterator[Part]:
-    """What ablating each set changes, METRICS of each [s c], in one group of windows after the other.
+    """What ablating each set changes, EFFECTS of each [s c], in one group of windows after the other.
 
     `ablations`: layer → what its neurons are set to. `memory`: bytes that the sets which run together may take.
     """
@@ -64,9 +64,9 @@ def rerun_parts(
         def compute(some: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
             resid, follows, before, values = entered()
-            change = metrics(compiled_rerun(config, lm.params, freq, resid, follows, before, values, chosen))  # c s t
+            change = effects_of(compiled_rerun(config, lm.params, freq, resid, follows, before, values, chosen))  # c s t
             sums = {name: fetched(jnp.where(mask, value, 0).sum(-1)).T[real, : count - some[0]] for name, value in change.items()}
-            return sums | {name: fetched(getattr(before.figures, name))[mask] for name in Position._fields}
+            return sums | {name: fetched(getattr(before.prediction, name))[mask] for name in UNABLATED}
 
         parts = []
         for some, _ in batches_in_memory(count, bytes_of_a_set(config, T) * on_a_device, memory):
@@ -75,9 +75,9 @@ def rerun_parts(
             progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
-        figures = {name: parts[0][name] for name in Position._fields}
-        sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
-        return Part(sums, pd.DataFrame({**place, **figures}), {})
+        unablated = {name: parts[0][name] for name in UNABLATED}
+        sums = {name: np.concatenate([part[name] for part in parts], 1) for name in EFFECTS}
+        return Part(sums, pd.DataFrame({**place, **unablated}), {})
 
     return itertools.starmap(of_group, batches_in_memory(len(tokens), bytes_of_a_set(config, T), memory, lm.mesh.shape["data"]))
 
@@ -107,7 +107,7 @@ def token_effects(
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
         resid, h, before = compiled_entry(config, (layer,), lm.params, freq, batch, target, frozen)
         values = {layer: ablation.ablated(h[layer])}
-        loss, entropy, reciprocal, own = fetched((before.figures.loss, before.figures.entropy, 1 / before.figures.rank, h[layer]))
+        loss, entropy, reciprocal, own = fetched((before.prediction.loss, before.prediction.entropy, 1 / before.prediction.rank, h[layer]))
         loss, entropy, reciprocal = (x[0, position] for x in (loss, entropy, reciprocal))
         for some, _ in batches_in_memory(len(neurons), bytes_of_a_set(config, T), memory):
             masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}

@@ -46,7 +46,7 @@ def effect_steps(steps: int, track: TrackConfig) -> frozenset[int]:
 
 
 def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k: int) -> dict[str, Any]:
-    """What the weights alone say of the last layer: the columns of `jaxconf.results.neuron_table.COLUMNS` that need no text, [n] each, the number
+    """What the weights alone say of the last layer: the columns of `jaxconf.analysis.metrics.COLUMNS` that need no text, [n] each, the number
     rho_chance, and singular_values, float64 [D]. `counts`: token counts, int [v]."""
     values = spectrum(config, params)
     columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)

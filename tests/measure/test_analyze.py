@@ -21,9 +21,10 @@ from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 from random_models import HF, OTHERS, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.effects import METRICS, effects, sharded_effects
+from jaxconf.analysis.effects import effects, sharded_effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.kinds import KINDS
+from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.text import kept_positions
 from jaxconf.measure import analyze as measure
@@ -63,7 +64,7 @@ def test_effects_equal_running_the_edited_model_again(kind, ablation):
     assert table.facts["ablation"] == ablation.kind
     assert table.facts["ablation_value"] == (ablation.value or 0)
     assert expected["loss_abs_delta"].median() > 1e-3  # the neurons do something, so that agreement means something
-    for column in METRICS:
+    for column in EFFECTS:
         one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(table.frame[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
     shares = 1 - expected["loss_abs_delta_ln_frozen"] / expected["loss_abs_delta"]
@@ -92,8 +93,8 @@ def test_every_column_equals_the_oracle(name):
     for column in ("w_norm", "logit_var", "rho", "cos_freq", "activation_mean", "activation_std"):
         np.testing.assert_allclose(frame[column], expected[column], rtol=1e-4, atol=1e-9, err_msg=column)
     compared = set(expected) - {"neuron", "rho_k4"}
-    assert compared >= {*METRICS, "ln_mediated", "freq_mediated"}
-    for column in (*METRICS, "ln_mediated", "freq_mediated"):
+    assert compared >= {*EFFECTS, "ln_mediated", "freq_mediated"}
+    for column in (*EFFECTS, "ln_mediated", "freq_mediated"):
         np.testing.assert_allclose(frame[column], expected[column], atol=1e-4, err_msg=column)
     np.testing.assert_allclose(table.singular_values, np.load(oracle / "singular_values.npy"), rtol=1e-6)
     np.testing.assert_array_equal(kept, kept_positions(np.load(oracle / "windows.npy"), lm.special_ids))
@@ -159,7 +160,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
     scale = np.sqrt((centred**2).mean(1, keepdims=True) + config.norm_eps)
     base = metrics(centred / scale @ W + b, target, f)
     size = max(1.0, float(np.abs(centred / scale @ W).max()))
-    np.testing.assert_allclose(before.loss, base["loss"], atol=3e-6 * size)
+    np.testing.assert_allclose(before["loss"], base["loss"], atol=3e-6 * size)
     for n in range(delta.shape[1]):
         moved = centred + delta[:, n, None].astype(np.float64) * w[n]
         scale_te = np.sqrt((moved**2).mean(1, keepdims=True) + config.norm_eps)
@@ -178,7 +179,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         for name, change in changes.items():
             np.testing.assert_allclose(ours[name][:, n], change, atol=1e-5 * size, err_msg=f"{name} of neuron {n}")
     if case == "nothing changes":
-        assert not any(np.asarray(ours[name]).round(5).any() for name in METRICS)
+        assert not any(np.asarray(ours[name]).round(5).any() for name in EFFECTS)
 
 
 def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
@@ -188,11 +189,11 @@ def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
     pruned = {"w_out": mlp["w_out"].at[-1, 5].set(0)}
     params = {**lm.params, "blocks": {**lm.params["blocks"], "mlp": {**mlp, **dead, **pruned}}}
     frame = analyze(dataclasses.replace(lm, params=params), windows_for(lm), bootstrap_draws=10).frame
-    assert not frame.loc[[3, 5], list(METRICS)].to_numpy().any()
+    assert not frame.loc[[3, 5], list(EFFECTS)].to_numpy().any()
     assert frame.loc[[3, 5], ["ln_mediated", "freq_mediated", "ln_mediated_lo"]].isna().all(axis=None)
     assert not frame.loc[[3, 5], ["is_entropy_neuron", "is_frequency_neuron"]].to_numpy().any()
     assert np.isnan(frame.loc[5, "rho"])
-    assert frame.drop(index=[3, 5])[[*METRICS, "ln_mediated", "rho"]].notna().all(axis=None)
+    assert frame.drop(index=[3, 5])[[*EFFECTS, "ln_mediated", "rho"]].notna().all(axis=None)
 
 
 def test_default_counts_are_those_of_the_text():
@@ -309,7 +310,7 @@ def test_conventions_change_weight_statistics_and_not_effects():
     lm = random_model("layer")
     tokens = windows_for(lm)
     paper, raw = (analyze(lm, tokens, convention=name, bootstrap_draws=0) for name in ("paper", "raw"))
-    for column in METRICS:
+    for column in EFFECTS:
         np.testing.assert_array_equal(paper.frame[column], raw.frame[column])
     assert (paper.frame["w_norm"] != raw.frame["w_norm"]).all()
     assert len(raw.singular_values) == len(paper.singular_values) + 1
@@ -357,7 +358,7 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)
     exact, adaptive = (analyze(lm, tokens, engine=engine, tolerance=1e-5, bootstrap_draws=0) for engine in ("exact", "adaptive"))
-    for column in METRICS:
+    for column in EFFECTS:
         np.testing.assert_allclose(adaptive.frame[column], exact.frame[column], atol=1.5e-5, err_msg=column)
     np.testing.assert_array_equal(adaptive.frame["top1_change"], exact.frame["top1_change"])
     facts = adaptive.facts

@@ -11,8 +11,8 @@ from edited_runs import rerun
 from random_models import HF, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.effects import METRICS
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.text import kept_positions
 from jaxconf.measure.activations import activation_statistics
@@ -44,7 +44,7 @@ def at_mean(h: np.ndarray) -> np.ndarray:
 
 def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert expected["loss_abs_delta"].median() > 1e-3  # something happens, so that agreement means something
-    for column in METRICS:
+    for column in EFFECTS:
         one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(found[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
 
@@ -110,7 +110,7 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
     lm, tokens, _, _ = model("rms")
     whole = analyze(lm, tokens, layer=1, bootstrap_draws=5)
     little = analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1)
-    np.testing.assert_allclose(little.frame[list(METRICS)], whole.frame[list(METRICS)], atol=1e-6)
+    np.testing.assert_allclose(little.frame[list(EFFECTS)], whole.frame[list(EFFECTS)], atol=1e-6)
 
     def stop(what: str, done: int, total: int) -> None:
         if what == "effects in layer 1" and done > total / 2:
@@ -156,8 +156,8 @@ def test_sets_are_ablated_together_beside_random_ones_of_their_size() -> None:
     assert len({tuple(of) for of in members}) == 14
     close(found, rerun(lm, tokens, kept, counts, at_mean, 1, sets=masks))
     assert (found["loss_abs_delta_lo"] <= found["loss_abs_delta"]).all()
-    one = measured("rms", 1).frame.loc[5, list(METRICS)]
-    np.testing.assert_allclose(found.loc[7, list(METRICS)].astype(float), one.astype(float), atol=1e-6)
+    one = measured("rms", 1).frame.loc[5, list(EFFECTS)]
+    np.testing.assert_allclose(found.loc[7, list(EFFECTS)].astype(float), one.astype(float), atol=1e-6)
     pd.testing.assert_frame_equal(found, ablate_sets(lm, tokens, sets, controls=6, counts=counts, bootstrap_draws=20))
 
 

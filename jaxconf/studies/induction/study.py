@@ -19,7 +19,7 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation, halves, head_scores, predictions, repeated
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, rho
-from jaxconf.analysis.whole_logits import figures
+from jaxconf.analysis.whole_logits import prediction
 from jaxconf.data.text import digest, kept_positions
 from jaxconf.measure.analyze import made_with, shape_facts, with_target
 from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
@@ -270,7 +270,7 @@ def _observed(config: DecoderConfig, params: Params, tokens: jax.Array, real: ja
     scale, sites = f"{final_norm_name(config)}.hook_scale", {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
     output = forward(config, params, tokens, capture=[scale, *sites.values()])
     assert output.logits is not None
-    of = figures(output.logits, frequency(np.zeros(config.vocab_size)), jnp.roll(tokens, -1, 1))
+    of = prediction(output.logits, frequency(np.zeros(config.vocab_size)), jnp.roll(tokens, -1, 1))
 
     def total(x: jax.Array) -> jax.Array:
         return jnp.einsum("b,b...->...", real, x.astype(jnp.float32))
@@ -345,7 +345,7 @@ def _bos_ablated(
         edits: dict[str, Any] = dict(bos_ablation(config, heads, tokens.shape[1]))
         output = forward(config, params, tokens, edits=edits, capture=list(sites.values()))
         assert output.logits is not None
-        of = figures(output.logits, freq, target)
+        of = prediction(output.logits, freq, target)
         return of.entropy, of.loss, {layer: output.captured[site] for layer, site in sites.items()}
 
     return jax.vmap(one)(heads)
