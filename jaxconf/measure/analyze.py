@@ -1,10 +1,8 @@
 """The main job: every neuron of a layer, measured. Letters: s window, t position in it, n neuron, d width, v vocabulary."""
 
 import dataclasses
-import datetime
 import functools
 import hashlib
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +24,7 @@ from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.data.text import digest, kept_positions
 from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.facts import ablation_facts, facts_of
 from jaxconf.measure.reruns import one_by_one, rerun_parts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens
@@ -36,7 +35,7 @@ from jaxconf.results.neuron_table import NeuronTable, Rules
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import Part, kept_part, partial_folder
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.runtime.version import __version__
 
 Engine = Literal["auto", "exact", "adaptive"]
@@ -79,7 +78,7 @@ def analyze(
     on. `facts`: what else the result should state. `partial`: a folder in which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
     what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
-    costs = Costs()
+    timing = Timing()
     check_runnable(lm.params)  # before the weights, which can take minutes
     config = lm.config
     rules = rules or Rules()
@@ -122,10 +121,7 @@ def analyze(
     positions = in_words(lm, pd.concat([part.positions for part in notes[0]], ignore_index=True))
     frame = frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
     chosen = _spectrum_neurons(frame)
-    all_facts = {
-        "model": lm.name,
-        "revision": lm.revision,
-        **shape_facts(config),
+    own = {
         "layer": layers if layer == "all" else layers[0],
         "frozen_norms": frozen,
         "data": "tokens",
@@ -135,8 +131,7 @@ def analyze(
         "positions": int(kept.sum()),
         "convention": convention,
         "convention_notes": convention_notes(config) if convention == "paper" else [],
-        "ablation": ablation.kind,
-        "ablation_value": ablation.value or 0.0,
+        **ablation_facts(ablation),
         **_engine_facts(chosen_tolerance if audits else None, audits, lm.mesh.size, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
@@ -148,11 +143,8 @@ def analyze(
         "loss": float(positions["loss"].mean()),
         "entropy": float(positions["entropy"].mean()),
         "dtype": ", ".join(sorted({str(w.dtype) for w in jax.tree.leaves(lm.params)})),
-        "mesh": dict(lm.mesh.shape),
-        **costs.facts(int(kept.sum()) * config.d_mlp * len(layers)),
-        **made_with(),
-        **(facts or {}),
     }
+    all_facts = facts_of(lm, own, timing, int(kept.sum()) * config.d_mlp * len(layers), facts)
     of_layer = {number: fetched(at_layer(config, lm.params, seen, convention, number).w_out) for number in {layer for layer, _ in chosen}}
     writes = [of_layer[number][neuron] for number, neuron in chosen]
     names = [f"{number}.{neuron}" for number, neuron in chosen]
@@ -250,27 +242,6 @@ def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     if not kept.any():
         raise InputError("no position is left to measure after dropping special tokens; give longer windows or other text")
     return kept
-
-
-def shape_facts(config: DecoderConfig) -> dict[str, Any]:
-    """What every result states of the model's shape, and the layer that was measured."""
-    return {
-        "model_type": config.model_type,
-        "n_layers": config.n_layers,
-        "d_model": config.d_model,
-        "n_neurons": config.d_mlp,
-        "vocab_size": config.vocab_size,
-        "layer": config.n_layers - 1,
-    }
-
-
-def made_with() -> dict[str, Any]:
-    """What every result states of the programs and the device that made it, and when."""
-    return {
-        "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
-        "device": jax.devices()[0].device_kind,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def weight_statistics(

@@ -44,7 +44,15 @@ def test_each_neuron_may_be_clipped_from_its_own_side() -> None:
 
 def test_only_another_form_is_another_program() -> None:
     ablated = jax.jit(chex.assert_max_traces(lambda ablation, h: ablation.ablated(h), n=3))
-    others = Ablation("mean"), Ablation("mode"), Ablation("fixed", 3), Ablation("scale", 2), Ablation("scale", 3), Ablation("clip"), Ablation("clip", -1)
+    others = (
+        Ablation("mean"),
+        Ablation("mode"),
+        Ablation("fixed", 3),
+        Ablation("scale", 2),
+        Ablation("scale", 3),
+        Ablation("clip"),
+        Ablation("clip", -1),
+    )
     for ablation in others:
         np.testing.assert_array_equal(ablated(ablation.of_layer(STATISTICS), H), ablation.of_layer(STATISTICS).ablated(H))
 
