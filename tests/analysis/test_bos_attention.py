@@ -7,7 +7,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_analyze import random_model
+from random_models import random_model
 
 from jaxconf.analysis.bos_attention import bos_directions, most_moved_head
 from jaxconf.models.sites import Add

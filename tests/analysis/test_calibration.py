@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.special
-from test_analyze import random_model
+from random_models import random_model
 
 from jaxconf.analysis.calibration import (
     BINS,

@@ -20,8 +20,8 @@ import pytest
 import safetensors.numpy
 import scipy.special
 import scipy.stats
+from random_models import random_model
 from refusals import check_error, check_sentence
-from test_analyze import random_model
 
 import jaxconf
 from jaxconf.cli import main

@@ -43,7 +43,7 @@ class Measuring:
     bootstrap_draws: int
     seed: int
     memory: int
-    partial: Path | None
+    resume: Path | None
 
 
 def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress: Progress) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress
             bootstrap_draws=how.bootstrap_draws,
             seed=how.seed,
             memory=how.memory,
-            partial=how.partial,
+            partial=how.resume,
             progress=progress,
         ).frame
     else:

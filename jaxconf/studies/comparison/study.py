@@ -15,7 +15,8 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.overlap import chance_cosine
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import check_options, made_with, shape_facts, with_target
+from jaxconf.measure.analyze import check_options, with_target
+from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import Model, check_amounts, windows_of
 from jaxconf.models import language_model
 from jaxconf.models.config import DecoderConfig
@@ -25,7 +26,7 @@ from jaxconf.models.mesh import fetched
 from jaxconf.results.run_folder import save_result
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.studies.comparison.calibration import calibration_table, prediction_sums, reliability_table
 from jaxconf.studies.comparison.figures import save_comparison_figures
 from jaxconf.studies.comparison.models import Chosen, choose, same_tokens
@@ -96,7 +97,7 @@ def compare(
     seed: int = 0,
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
-    partial: Path | None = None,
+    resume: Path | None = None,
     load: Callable[[str], LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
@@ -107,8 +108,9 @@ def compare(
     windows, int [s t], by the base model's tokenizer, or how many tokens of the text `data` are read. Effects (mean
     ablation, see `jaxconf.analyze`) and calibration are measured on them, and on the base model's kept positions, for
     each tuned model whose tokenizer gives the same tokens for the same text. Of the others only the weights are
-    compared. `k`: size of the null space, for ρ. `memory`, `partial`: as for `jaxconf.analyze`. `facts`: what else the
-    result should state.
+    compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume`: a folder in which
+    finished windows are kept, so that the same call continues an interrupted one. `facts`: what else the result should
+    state.
 
     Source: Du et al. 2025 (arXiv 2504.02904) for the candidates, their overlap and the ratio; Stolfo et al. 2024 (arXiv
     2406.16254) for ρ and effects. Raises InputError for no tuned model, one of another shape, and as `jaxconf.analyze`,
@@ -121,22 +123,21 @@ def compare(
     check_runnable(lm.params)
     progress("reading text", 0, 0)
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
-    costs = Costs()
+    timing = Timing()
     kept = with_target(windows, kept_positions(windows, lm.special_ids))
-    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, partial)
+    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume)
     job = _Job(lm, own.name, how, load, progress)
     found = [job.beside_base(other, index) for index, other in enumerate(others)]
     names, predictions = [other.name for other in others], job.predictions
-    stated = {
-        "base": own.name,
-        "tuned": names,
-        "weights_only": [name for name in names if name not in predictions],
-        **_facts(own.config, how, lm),
-        **costs.facts(int(kept.sum()) * own.config.d_mlp * len(predictions)),
-        **made_with(),
-        **({"data": data} if isinstance(tokens, int) else {}),
-        **(facts or {}),
-    }
+    weights_only = [name for name in names if name not in predictions]
+    stated = facts_of(
+        lm,
+        _facts(own.config, how),
+        timing,
+        int(kept.sum()) * own.config.d_mlp * len(predictions),
+        ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
+        named={"base": own.name, "tuned": names, "weights_only": weights_only},
+    )
     neurons, overlaps, changes = zip(*found, strict=True)
     every = pd.concat([job.statistics_of_base(bool(predictions)), *neurons], ignore_index=True)
     return Comparison(
@@ -149,9 +150,8 @@ def compare(
     )
 
 
-def _facts(config: DecoderConfig, how: Measuring, base: LanguageModel) -> dict[str, Any]:
+def _facts(config: DecoderConfig, how: Measuring) -> dict[str, Any]:
     return {
-        **shape_facts(config),
         "share": SHARE,
         "candidates": CANDIDATES,
         "windows": len(how.tokens),
@@ -164,7 +164,6 @@ def _facts(config: DecoderConfig, how: Measuring, base: LanguageModel) -> dict[s
         "controls": CONTROLS,
         "bootstrap": how.bootstrap_draws,
         "seed": how.seed,
-        "mesh": dict(base.mesh.shape),
     }
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import made_with, prepared, shape_facts
+from jaxconf.measure.analyze import prepared
+from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import Model, check_amounts, loaded, windows_of
 from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
@@ -24,7 +25,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.results.run_folder import save_result
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.studies.universal.families import FamilyRules, examples, families_table
 from jaxconf.studies.universal.figures import save_universal_figures
 from jaxconf.studies.universal.matches import Activity, Text, match_table
@@ -111,7 +112,7 @@ def universal(
     models = _loaded(lms, load, progress)
     progress("reading text", 0, 0)
     windows = windows_of(tokens, data, models[0], *(lm.config for lm in models[1:]))
-    costs = Costs()
+    timing = Timing()
     special = frozenset().union(*(lm.special_ids for lm in models))
     kept = kept_positions(windows, special) if kept is None else kept
     frames, activities = [], []
@@ -127,13 +128,18 @@ def universal(
     neurons["is_universal"] = neurons["is_universal"].astype("boolean")
     by_layer = first.groupby("layer")["is_universal"].agg(neurons="size", universal="sum", share="mean")
     return Universality(
-        facts={
-            **_facts(models, text, rules, effects, k, seed),
-            **costs.facts(int(counted.sum()) * len(first)),
-            **made_with(),
-            **({"data": data} if isinstance(tokens, int) else {}),
-            **(facts or {}),
-        },
+        facts=facts_of(
+            models[0],
+            _facts(models[0], text, rules, effects, k, seed),
+            timing,
+            int(counted.sum()) * len(first),
+            ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
+            named={
+                "model": models[0].name,
+                "models": [lm.name for lm in models],
+                "revisions": [lm.revision for lm in models],
+            },
+        ),
         neurons=neurons[["model", *neurons.columns.drop("model")]],
         matches=matches,
         layers=by_layer.reset_index(),
@@ -197,14 +203,10 @@ def _with_matches(frame: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules
 
 
 def _facts(
-    lms: Sequence[LanguageModel], text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int
+    first: LanguageModel, text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int
 ) -> dict[str, Any]:
-    first, positions = lms[0], int(text.counted.sum())
+    positions = int(text.counted.sum())
     return {
-        "model": first.name,
-        "models": [lm.name for lm in lms],
-        "revisions": [lm.revision for lm in lms],
-        **shape_facts(first.config),
         "data_sha256": digest(text.tokens),
         "windows": len(text.tokens),
         "tokens": int(text.tokens.size),
@@ -214,7 +216,6 @@ def _facts(
         "position_r2_chance": (int(text.counted.any(0).sum()) - 1) / max(1, positions - 1),
         "k": null_space_size(first.config.d_model, k),
         "seed": seed,
-        "mesh": dict(first.mesh.shape),
     }
 
 
