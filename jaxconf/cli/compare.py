@@ -36,7 +36,8 @@ class Compare:
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
     def run(self) -> None:
-        from jaxconf.data.text import documents, windows
+        from jaxconf.data.documents import documents
+        from jaxconf.data.windows import windows
         from jaxconf.measure.analyze import check_options
         from jaxconf.models.families import config_from_hf
         from jaxconf.models.language_model import find, read_config

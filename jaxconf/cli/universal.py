@@ -35,7 +35,8 @@ class Universal:
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
     def run(self) -> None:
-        from jaxconf.data.text import documents, windows
+        from jaxconf.data.documents import documents
+        from jaxconf.data.windows import windows
         from jaxconf.results.run_folder import save_result
         from jaxconf.runtime.memory import read_size
         from jaxconf.studies.universal.figures import save_universal_figures, sentences
