@@ -7,6 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from jaxconf.analysis.kinds import Kind
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -69,10 +71,12 @@ class _Analysis:
     """how many tokens to analyse, in windows of 256 (or of the model's context, if that is shorter)"""
     counts: Path | None = None
     """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
-    ablation: Literal["mean", "zero", "fixed", "scale"] = "mean"
-    """what a neuron's activation is set to"""
-    ablation_value: float = 0.0
-    """the value for --ablation fixed, the factor for scale"""
+    ablation: Kind = "mean"
+    """what a neuron's activation becomes: a statistic of its activations over the text (mean, median, mode, min, or three
+    standard deviations from the mean), zero, a fixed value, or a multiple of itself (scale);
+    clip puts activations above the mean back to it"""
+    ablation_value: float | None = None
+    """the value for --ablation fixed, the factor for scale; for clip 1 (from above, the default) or -1 (from below)"""
     convention: Literal["paper", "raw"] = "paper"
     """weights folded and centred as in the paper, or as they stand; the effects do not depend on it"""
     layer: int | Literal["last", "all"] = "last"

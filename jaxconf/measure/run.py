@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.ablation import Ablation
+from jaxconf.analysis.kinds import VALUED
 from jaxconf.data.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts
 from jaxconf.measure.analyze import analyze, check_options
 from jaxconf.measure.inputs import windows_of
@@ -35,6 +37,7 @@ class Parsed(NamedTuple):
     single: list[tuple[int, int]]  # of --per-token
     memory: int  # bytes
     rules: Rules
+    ablation: Ablation
 
 
 def run(
@@ -76,6 +79,8 @@ def parse(options: AnalyzeOptions) -> Parsed:
         read_sets([options.per_token])[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.min_freq_mediated, options.kl_top),
+        # Of a sweep's options a value may be meant for some of its ablations only.
+        Ablation(options.ablation, options.ablation_value if options.ablation in VALUED else None),
     )
 
 
@@ -105,8 +110,7 @@ def _measured(
     how: dict[str, Any] = {
         "kept": kept,
         "counts": counts,
-        "ablation": options.ablation,
-        "ablation_value": options.ablation_value,
+        "ablation": parsed.ablation,
         "frozen": options.frozen,
         "memory": parsed.memory,
         "progress": progress,

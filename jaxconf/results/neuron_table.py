@@ -13,43 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxconf.analysis.kinds import VALUED
+from jaxconf.analysis.metrics import COLUMNS, UNABLATED
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 
 Kind = Literal["entropy", "frequency"]
-
-COLUMNS: dict[str, str] = {
-    "layer": "index of the neuron's layer, counted from 0",
-    "neuron": "index of the neuron in its layer, counted from 0",
-    "w_norm": "norm of the output weights w_out",
-    "logit_var": "variance over the vocabulary of the cosine between w_out and each token's unembedding vector",
-    "rho": "share (0 to 1) of w_out's norm that lies in the unembedding's effective null space, its k weakest directions",
-    "rho_chance": "99% quantile of the largest rho among as many random directions as the layer has neurons; one value a layer",
-    "cos_freq": "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction",
-    "vocab_skew": "skewness over the vocabulary of the cosines whose variance is logit_var",
-    "vocab_kurtosis": "kurtosis over the vocabulary of the cosines whose variance is logit_var",
-    "weight_cost": "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without biases",
-    "activation_mean": "mean activation over the tokens",
-    "activation_std": "standard deviation of the activation over the tokens",
-    "loss_delta": "mean change of the loss when the neuron is ablated, nats (total effect)",
-    "loss_abs_delta": "mean absolute change of the loss, nats (total effect)",
-    "loss_abs_delta_ln_frozen": "mean absolute change of the loss while the final norm keeps its scale, nats (direct effect)",
-    "loss_abs_delta_freq_frozen": "mean absolute change of the loss while logits stay put along the frequency direction, nats",
-    "ln_mediated": "share of the effect that passes through the norm's scale: 1 - loss_abs_delta_ln_frozen / loss_abs_delta",
-    "freq_mediated": "share of the effect along the frequency direction: 1 - loss_abs_delta_freq_frozen / loss_abs_delta",
-    "entropy_delta": "mean change of the output entropy, nats (total effect)",
-    "entropy_abs_delta": "mean absolute change of the output entropy, nats (total effect)",
-    "entropy_abs_delta_ln_frozen": "mean absolute change of the output entropy while the final norm keeps its scale, nats",
-    "kl_freq_delta": "mean change of D_KL(P_freq || P_model), the divergence of the output from the token frequencies, nats",
-    "kl_freq_abs_delta": "mean absolute change of D_KL(P_freq || P_model), nats",
-    "top1_change": "share (0 to 1) of positions at which the most likely token changes",
-    "rr_abs_delta": "mean absolute change of the reciprocal rank (0 to 1) of the token that follows",
-    "is_entropy_neuron": "whether the neuron meets the entropy rule",
-    "is_frequency_neuron": "whether the neuron meets the frequency rule",
-}
-
-# Each of these may come with a bootstrap interval, in columns that end in _lo and _hi.
-INTERVAL_COLUMNS = tuple(list(COLUMNS)[list(COLUMNS).index("loss_delta") : list(COLUMNS).index("is_entropy_neuron")])
 
 MAIN_COLUMNS = (
     "w_norm", "logit_var", "rho", "rho_chance", "cos_freq", "ln_mediated", "freq_mediated",
@@ -58,7 +27,7 @@ MAIN_COLUMNS = (
 
 SETS = "sets.parquet"  # what `jaxconf.ablate_sets` found, in a run folder
 PER_TOKEN = "per_token.parquet"  # and what `jaxconf.per_token` found
-POSITION_COLUMNS = ("window", "position", "token", "target", "loss", "entropy", "kl_freq")
+POSITION_COLUMNS = ("window", "position", "token", "target", *UNABLATED)
 
 
 # How the facts of a model's shape read.
@@ -258,7 +227,7 @@ class NeuronTable:
         def joined(*parts: str) -> str:
             return ", ".join(part for part in parts if part)
 
-        value = facts.get("ablation_value") if facts.get("ablation") in ("fixed", "scale") else None
+        value = facts.get("ablation_value") if facts.get("ablation") in VALUED else None
         baseline = [f"{word} {number(facts[word])} nats" for word in ("loss", "entropy") if facts.get(word) is not None]
         words = [
             ("Model", joined(told("{}", "model"), told("revision {}", "revision"))),

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.text import count_tokens, digest, first_documents, kept_positions, windows
-from jaxconf.measure.analyze import shape_facts
+from jaxconf.measure.facts import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf

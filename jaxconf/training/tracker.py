@@ -18,7 +18,8 @@ from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.analyze import analyze, shape_facts, weight_columns
+from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.facts import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
@@ -46,7 +47,7 @@ def effect_steps(steps: int, track: TrackConfig) -> frozenset[int]:
 
 
 def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k: int) -> dict[str, Any]:
-    """What the weights alone say of the last layer: the columns of `jaxconf.results.neuron_table.COLUMNS` that need no text, [n] each, the number
+    """What the weights alone say of the last layer: the columns of `jaxconf.analysis.metrics.COLUMNS` that need no text, [n] each, the number
     rho_chance, and singular_values, float64 [D]. `counts`: token counts, int [v]."""
     values = spectrum(config, params)
     columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)

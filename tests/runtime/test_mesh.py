@@ -20,7 +20,7 @@ from jaxconf.measure import reruns
 from jaxconf.models.families import leaves
 from jaxconf.models.mesh import over_data
 from jaxconf.runtime import placement
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.studies.comparison.study import compare_models
 from jaxconf.studies.induction.study import induction
 from jaxconf.studies.universal.study import universal
@@ -172,11 +172,11 @@ def test_other_words_are_refused(text: str) -> None:
     check_error(lambda: placement.read_mesh(text), repr(text), "data=4,model=2")
 
 
-def test_costs_are_counted() -> None:
-    costs = Costs()
+def test_time_and_memory_are_counted() -> None:
+    timing = Timing()
     jax.block_until_ready(jax.jit(lambda x: x @ x + 1)(np.ones((64, 64))))
-    facts = costs.facts(100)
+    facts = timing.facts(100)
     assert 0 < facts["seconds_compiling"] < facts["seconds"]
     assert facts["pairs_per_second"] == pytest.approx(100 / (facts["seconds"] - facts["seconds_compiling"]))
     assert facts["peak_memory"] > 10**7
-    assert Costs().facts(1)["seconds_compiling"] == 0
+    assert Timing().facts(1)["seconds_compiling"] == 0

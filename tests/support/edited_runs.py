@@ -28,6 +28,21 @@ def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, 
     }
 
 
+whole_run = jax.jit(forward, static_argnames=("config", "capture"))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "site"))
+def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array]:
+    """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales as they were."""
+
+    def one(members):
+        edit = {site: Replace(jnp.where(members, values, h))}
+        norms = {norm: Replace(scale) for norm, scale in scales.items()}
+        return tuple(forward(config, params, tokens, edits={**edit, **frozen}).logits for frozen in ({}, norms))
+
+    return jax.vmap(one)(sets)
+
+
 def rerun(
     lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced, layer: int = -1, frozen=(), sets=None
 ) -> pd.DataFrame:
@@ -42,21 +57,11 @@ def rerun(
     v_freq = np.log(f) - np.log(f).mean()
     u = v_freq / np.linalg.norm(v_freq)
 
-    norms = [f"{final_norm_name(config)}.hook_scale", *frozen]
-    run = jax.jit(functools.partial(forward, config, capture=(last, *norms)))
-    before = run(lm.params, tokens)
+    norms = (f"{final_norm_name(config)}.hook_scale", *frozen)
+    before = whole_run(config, lm.params, tokens, capture=(last, *norms))
     h = before.captured[last]
-    values = replaced(np.asarray(h))
-
-    @jax.jit
-    @jax.vmap
-    def edited(members):
-        edit = {last: Replace(jnp.where(members, values, h))}
-        total = forward(config, lm.params, tokens, edits=edit).logits
-        scales = {norm: Replace(before.captured[norm]) for norm in norms}
-        return total, forward(config, lm.params, tokens, edits={**edit, **scales}).logits
-
-    totals, frozens = edited(jnp.asarray(sets))
+    scales = {norm: before.captured[norm] for norm in norms}
+    totals, frozens = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)
     rows = []

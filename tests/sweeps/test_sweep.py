@@ -48,7 +48,7 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
         ("models = ['a', 'a']", "each value once"),
         ("models = 'a'", "give a list"),
         ("models = [1]", "the model 1"),
-        ("models = ['a']\nablations = ['median']", "'median'"),
+        ("models = ['a']\nablations = ['medium']", "'medium'"),
         ("models = ['a']\nlayers = [true]", "the layer True"),
         ("models = ['a']\nlayers = ['first']", "'first'"),
         ("models = ['a']\n[options]\ntoken = 3", "'tokens'"),

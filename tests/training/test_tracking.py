@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import check_error
 
-from jaxconf.analysis.effects import METRICS
+from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.text import digest, kept_positions
 from jaxconf.measure.analyze import analyze
@@ -182,7 +182,7 @@ def test_effects_are_nan_and_rules_false_where_only_the_weights_were_measured(tr
     e, models = tracked
     others = e.neurons[e.neurons["step"].isin(set(models) - effect_steps(CONFIG.steps, TRACK))]
     assert len(others) == 2 * CONFIG.neurons
-    effects = [*METRICS, "ln_mediated", "freq_mediated", "activation_mean", "activation_std"]
+    effects = [*EFFECTS, "ln_mediated", "freq_mediated", "activation_mean", "activation_std"]
     assert others[effects].isna().all(axis=None)
     assert others[list(WEIGHTS)].notna().all(axis=None)
     rules = e.neurons[["is_entropy_neuron", "is_frequency_neuron"]]
