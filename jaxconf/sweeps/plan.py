@@ -66,7 +66,11 @@ def _devices(count: int | None, memory: str | None, flops: float | None, exponen
     if count < 1:
         raise InputError(f"--devices is {count}; give at least 1")
     if len(rates) == 1 or not all(0 < rate < math.inf for rate in rates):
-        raise InputError(f"--flops is {flops} and --exponentials {exponentials}; give both, each above 0, or neither")
+        given = " and ".join(
+            f"--{name} is {'not given' if rate is None else f'{rate:g}'}"
+            for name, rate in (("flops", flops), ("exponentials", exponentials))
+        )
+        raise InputError(f"{given}; give both, each above 0, or neither")
     of_each = memory_of_a_device() or math.inf if memory is None else read_size(memory, "--device-memory")
     return Devices(count, of_each, *(rates or measured_rates()))
 
