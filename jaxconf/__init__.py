@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from jaxconf.studies.universal.study import universal
     from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
     from jaxconf.training.emergence import Emergence
-    from jaxconf.training.grid import study
-    from jaxconf.training.revisions import track_revisions
+    from jaxconf.training.grid import grid
     from jaxconf.training.run import train
+    from jaxconf.training.track import track
 
 from jaxconf.runtime.version import __version__ as __version__
 
@@ -54,6 +54,7 @@ _HOMES = {
     "copying": "jaxconf.studies.copying.study",
     "count_tokens": "jaxconf.data.text",
     "documents": "jaxconf.data.text",
+    "grid": "jaxconf.training.grid",
     "induction": "jaxconf.studies.induction.study",
     "kept_positions": "jaxconf.data.text",
     "load": "jaxconf.models.language_model",
@@ -61,8 +62,7 @@ _HOMES = {
     "per_token": "jaxconf.measure.neuron_sets",
     "read_counts": "jaxconf.data.text",
     "read_statements": "jaxconf.data.statements",
-    "study": "jaxconf.training.grid",
-    "track_revisions": "jaxconf.training.revisions",
+    "track": "jaxconf.training.track",
     "train": "jaxconf.training.run",
     "universal": "jaxconf.studies.universal.study",
     "weight_statistics": "jaxconf.measure.analyze",
@@ -90,6 +90,7 @@ __all__ = [
     "copying",
     "count_tokens",
     "documents",
+    "grid",
     "induction",
     "kept_positions",
     "load",
@@ -97,8 +98,7 @@ __all__ = [
     "per_token",
     "read_counts",
     "read_statements",
-    "study",
-    "track_revisions",
+    "track",
     "train",
     "universal",
     "weight_statistics",

@@ -247,7 +247,7 @@ class Train:
     """Train small decoders from scratch, measure their neurons on the way, and save them in Hugging Face layout.
 
     A preset may follow the word train and sets other defaults: tiny (the defaults shown), small (10 million parameters) or
-    gpt2-small-shape. With --vary or --seeds it is a study: a model for each combination, trained side by side where their shapes allow it.
+    gpt2-small-shape. With --vary or --seeds it is a grid: a model for each combination, trained side by side where their shapes allow it.
     """
 
     out: Path
@@ -261,7 +261,7 @@ class Train:
     seeds: int = 1
     """models of each kind, with seeds from --seed on"""
     resume: bool = False
-    """go on with the run, or study, that the folder holds, from its newest good checkpoint"""
+    """go on with the run, or grid, that the folder holds, from its newest good checkpoint"""
     force: bool = False
     """replace what the folder holds"""
     checkpoint_every: int = 250
@@ -275,10 +275,10 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """Draw what was measured while a model, or a study's models, were trained; or measure the public checkpoints of a hub model."""
+    """Draw what was measured while a model, or a grid's models, were trained; or measure the public checkpoints of a hub model."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """the folder of a training run or of a study, or with --revisions a hub id"""
+    """the folder of a training run or of a grid, or with --revisions a hub id"""
     revisions: str | None = None
     """the hub's branches or tags, in one word: step0,step1000,step2000"""
     effects: bool = False
@@ -764,22 +764,22 @@ def _train(command: Train) -> None:
     if config.jax_num_cpu_devices < 0:  # a device for each core trains small models faster than all cores on one
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
-    from jaxconf.data.text import documents
-    from jaxconf.runtime.hosts import first, only_first_writes
+    from jaxconf.runtime.hosts import first
     from jaxconf.runtime.placement import read_mesh
     from jaxconf.runtime.progress import progress as progress_line
-    from jaxconf.training.grid import parse_vary, study
+    from jaxconf.training.grid import grid
     from jaxconf.training.run import train
     from jaxconf.training.trainer import Stopped
+    from jaxconf.training.vary import parse_vary
 
     console = Console(quiet=not first())
     vary = parse_vary(command.vary)
-    with only_first_writes(command.out) as out, progress_line(console, "steps") as progress:
+    with progress_line(console, "steps") as progress:
 
-        def report(step: int, figures: dict[str, float]) -> None:
+        def report(step: int, measured: dict[str, float]) -> None:
             progress("training", step, command.config.steps)
             console.print(
-                f"step {step}: loss {figures['loss']:.4f} nats per token, {figures['tokens_per_second']:,.0f} tokens/s", highlight=False
+                f"step {step}: loss {measured['loss']:.4f} nats per token, {measured['tokens_per_second']:,.0f} tokens/s", highlight=False
             )
 
         options: dict[str, Any] = {
@@ -792,12 +792,11 @@ def _train(command: Train) -> None:
             "progress": progress,
             "report": report,
         }
-        source = functools.partial(documents, command.data)
         try:
             if vary or command.seeds != 1:
-                table = study(command.config, vary, command.seeds, source, out, **options)
+                table = grid(command.config, vary, command.seeds, command.data, command.out, **options)
             else:
-                figures = train(command.config, source, out, **options)
+                result = train(command.config, command.data, command.out, **options)
         except Stopped as stopped:
             print(
                 f"jaxconf: stopped after step {stopped.step}, which is saved; the same command with --resume goes on from there",
@@ -806,62 +805,52 @@ def _train(command: Train) -> None:
             part()
             sys.exit(128 + stopped.signum)
     if vary or command.seeds != 1:
-        _say_study(console, len(table), command.out)
+        _say_grid(console, len(table), command.out)
         return
-    console.print(f"Held-out loss {figures['held_out_loss']:.4f} nats per token: {command.out}", soft_wrap=True, highlight=False)
+    console.print(f"Held-out loss {result['held_out_loss']:.4f} nats per token: {command.out}", soft_wrap=True, highlight=False)
     if command.track.points:
-        share = f"Measuring took {figures['tracking_share']:.0%} of the time"
+        share = f"Measuring took {result['tracking_share']:.0%} of the time"
         console.print(f"{share}; jaxconf track {command.out} draws it", soft_wrap=True, highlight=False)
 
 
-def _say_study(console: "Console", models: int, out: Path) -> None:
+def _say_grid(console: "Console", models: int, out: Path) -> None:
     console.print(f"{models} models: {out / 'study.png'}, {out / 'study.parquet'}", soft_wrap=True, highlight=False)
 
 
 def _track(command: Track) -> None:
     from rich.console import Console
 
-    from jaxconf.data.text import documents
-    from jaxconf.runtime.hosts import first, only_first_writes
+    from jaxconf.runtime.hosts import first
     from jaxconf.runtime.placement import read_mesh
     from jaxconf.runtime.progress import progress as progress_line
     from jaxconf.training.emergence import Emergence
-    from jaxconf.training.figures import save_emergence_figures, summary_lines
-    from jaxconf.training.grid import STUDY, compare
-    from jaxconf.training.revisions import track_revisions
+    from jaxconf.training.findings import summary_lines
+    from jaxconf.training.track import track
 
-    console = Console(quiet=not first())
-    source = Path(command.source)
-    if command.revisions is None:
-        if not alone():
-            raise InputError("what was tracked is drawn by one host; start it on one, or name --revisions to measure")
-        if (source / STUDY).is_file():
-            _say_study(console, len(compare(source)), source)
-            return
-        if not source.exists():
-            raise InputError(f"there is no folder {source}; give that of a training run, or a hub id with --revisions")
-        folder, emergence = source if source.is_dir() else source.parent, Emergence.load(source)
-    else:
-        folder = command.out or Path("runs") / source.name
-        with only_first_writes(folder) as out, progress_line(console, "revisions") as progress:
-            emergence = track_revisions(
-                command.source,
-                [name for name in command.revisions.split(",") if name],
-                out,
-                documents=functools.partial(documents, command.data),
-                effects=command.effects,
-                tokens=command.tokens,
-                k=command.k,
-                mesh=read_mesh(command.mesh) if command.mesh else None,
-                delete=command.delete,
-                force=command.force,
-                progress=progress,
-            )
-    if first():
-        save_emergence_figures(emergence, folder)
-    for line in summary_lines(emergence):
+    console, source = Console(quiet=not first()), Path(command.source)
+    with progress_line(console, "revisions") as progress:
+        found = track(
+            command.source,
+            None if command.revisions is None else [name for name in command.revisions.split(",") if name],
+            effects=command.effects,
+            delete=command.delete,
+            out=command.out,
+            data=command.data,
+            tokens=command.tokens,
+            k=command.k,
+            mesh=read_mesh(command.mesh) if command.mesh else None,
+            force=command.force,
+            progress=progress,
+        )
+    if not isinstance(found, Emergence):
+        _say_grid(console, len(found), source)
+        return
+    drawn = source if source.is_dir() else source.parent
+    if command.revisions is not None:
+        drawn = command.out or Path("runs") / source.name
+    for line in summary_lines(found):
         console.print(line, soft_wrap=True, highlight=False)
-    console.print(f"\nFigures: {folder}/emergence_*.png", soft_wrap=True, highlight=False)
+    console.print(f"\nFigures: {drawn}/emergence_*.png", soft_wrap=True, highlight=False)
 
 
 def _sweep(command: Sweep) -> None:
