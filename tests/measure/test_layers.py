@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_analyze import HF, random_model, rerun, windows_for
+from edited_runs import rerun
+from random_models import HF, random_model, windows_for
 
 from jaxconf.analysis.effects import METRICS
 from jaxconf.analysis.frequency import frequency

@@ -15,16 +15,16 @@ import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
-import knowledge_model
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from commands import refusal, run
 from hypothesis import assume, given
+from meshes import ACROSS, gathered, on_mesh
+from random_models import random_model
 from refusals import check_error
-from test_analyze import random_model
-from test_cli import refusal, run
-from test_mesh import ACROSS, gathered, on_mesh
+from tiny_knowledge import make_knowledge
 
 from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.transitions import (
@@ -46,7 +46,6 @@ from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.models.sites import Ablate
 from jaxconf.studies.copying.figures import DRAWN, sentences
 from jaxconf.studies.copying.study import MEASURES, NEW_TOKENS, Copying, copying
-from jaxconf.training.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
@@ -179,20 +178,11 @@ def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.Monke
 
 # A model that has learnt facts and to be contradicted.
 
-TINY = TrainConfig(layers=1, width=32, heads=2, neurons=64, vocab_size=300, context=32, steps=250, batch=16, learning_rate=6e-3)
-
 
 @pytest.fixture(scope="module")
 def knowledge(tmp_path_factory: pytest.TempPathFactory, compiled_quickly: None) -> Path:
     """A folder with statements.csv, text.jsonl and a model of them."""
     return make_knowledge(tmp_path_factory.mktemp("knowledge"))
-
-
-def make_knowledge(folder: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knowledge_model, "RELATIONS", {words: knowledge_model.RELATIONS[words][:5] for words in ("lives in", "works as a")})
-        knowledge_model.make(knowledge_model.Knowledge(folder, people=8, passages=600, follows=0.6, config=TINY))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import plan_tables
 import pytest
+from commands import SCRIPTS, script
+from meshes import on_mesh
+from random_models import random_model
 from refusals import check_error, check_sentence
-from test_analyze import random_model
-from test_mesh import on_mesh
-from test_sweep import SCRIPTS, script
 
 from jaxconf.analysis import adaptive_softmax
 from jaxconf.analysis.effects import Adaptive, effects
