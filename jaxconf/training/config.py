@@ -52,6 +52,10 @@ class TrainConfig:
     seed: int = 0
     """of the start values, the order of the data and dropout"""
 
+    def shared(self) -> "TrainConfig":
+        """With the defaults of PER_MODEL; the same for all models that one program can train."""
+        return dataclasses.replace(self, **{name: getattr(TrainConfig, name) for name in PER_MODEL})
+
     def check(self) -> None:
         """Raises InputError for values that are out of range or do not fit one another."""
         for name in ("layers", "width", "heads", "neurons", "vocab_size", "context", "steps", "batch"):

@@ -5,7 +5,7 @@ all devices have all models, and each has its share of the sequences. The axis `
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -17,7 +17,7 @@ from jaxconf.models.families import leaves
 from jaxconf.models.leaves import nest
 from jaxconf.models.mesh import fetched, sharding
 from jaxconf.training.config import TrainConfig
-from jaxconf.training.step import Hyperparameters, State, hyperparameters, start, train_step
+from jaxconf.training.step import Hyperparameters, State, extras_of, hyperparameters, start, train_step
 
 CPU_TOKENS = 512  # in a microbatch; one that fits a CPU's caches trains twice as fast
 
@@ -70,10 +70,16 @@ def _starts(decoder: DecoderConfig, hyper: Hyperparameters) -> State:
     return jax.vmap(functools.partial(start, decoder))(hyper)
 
 
-def training_program(
-    config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str], mesh: Mesh, m: int
-) -> Program:
-    """The jitted step of all models: (states, hyperparameters, tokens int32 [m b t+1], step) → states, losses [m]."""
+def training_program(configs: Sequence[TrainConfig], decoder: DecoderConfig, mesh: Mesh) -> Program:
+    """The jitted step of models [m] that differ only in PER_MODEL.
+
+    (states, hyperparameters, tokens int32 [m b t+1], step) → the next states and the losses [m].
+    """
+    return _program(configs[0].shared(), decoder, extras_of(configs), mesh, len(configs))
+
+
+@functools.lru_cache(maxsize=1)  # who trains the same shape again need not wait for the compiler again
+def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str], mesh: Mesh, m: int) -> Program:
     state_split, token_split = splits(mesh, m)
     by_model = state_split == token_split
     sequences = config.batch if by_model else config.batch // mesh.shape["data"]

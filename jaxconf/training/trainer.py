@@ -33,7 +33,7 @@ from jaxconf.training.config import TrainConfig
 from jaxconf.training.measurements import predictions_of
 from jaxconf.training.model_config import decoder_config, hf_config
 from jaxconf.training.side_by_side import params_of_one, splits, start_all, training_program
-from jaxconf.training.step import extras_of, hyperparameters
+from jaxconf.training.step import hyperparameters
 
 REPORT_STEPS = 50  # losses are fetched and looked at every so many steps
 
@@ -68,7 +68,7 @@ class Training:
         models, tokens = (NamedSharding(mesh, split) for split in splits(mesh, m))
         self._tokens_place = tokens
         self._hyper = jax.tree.map(lambda x: placed(x, models), hyperparameters(configs))
-        self._program = training_program(first, self._decoder, extras_of(configs), mesh, m)
+        self._program = training_program(configs, self._decoder, mesh)
         self._state = start_all(self._decoder, mesh, self._hyper)
         self._unread: list[jax.Array] = []
 

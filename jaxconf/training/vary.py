@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from jaxconf.models.errors import InputError, nearest
-from jaxconf.training.config import PER_MODEL, TrainConfig
+from jaxconf.training.config import TrainConfig
 
 # What may be varied, and the type of its values.
 VARIED: dict[str, Any] = {
@@ -74,7 +74,6 @@ def models_of_grid(base: TrainConfig, vary: Mapping[str, Sequence[Any]], seeds: 
 def groups_of_one_shape(models: Mapping[str, TrainConfig]) -> list[list[str]]:
     """The names of the models that one program can train: in each group they differ only in PER_MODEL."""
     groups: dict[TrainConfig, list[str]] = {}
-    fixed = {name: getattr(TrainConfig(), name) for name in PER_MODEL}
     for name, config in models.items():
-        groups.setdefault(dataclasses.replace(config, **fixed), []).append(name)
+        groups.setdefault(config.shared(), []).append(name)
     return list(groups.values())

@@ -1,0 +1,46 @@
+"""One tiny recipe for all tests that train: a model that learns a little, in seconds."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from jaxconf.data.corpus import Corpus, read_corpus
+from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.run import train
+
+TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
+
+# Seven sequences do not divide over several devices, so that one device has all of them, however many there are.
+TINY = TrainConfig(
+    layers=2, width=16, heads=2, neurons=24, vocab_size=264, context=24, steps=60, batch=7, learning_rate=1e-2
+)
+TRACK = TrackConfig(points=4, effects_every=2, tokens=100)
+NO_TRACK = TrackConfig(points=0)
+
+
+def text() -> Iterator[str]:
+    return iter(TEXT)
+
+
+@functools.cache
+def corpus_of_text() -> Corpus:
+    return read_corpus(TINY.vocab_size, TINY.context, text)
+
+
+class Trained(NamedTuple):
+    """A run that nothing interrupted."""
+
+    folder: Path
+    reports: list[tuple[int, dict[str, float]]]
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A tracked run of the tiny recipe."""
+    folder, reports = tmp_path_factory.mktemp("trained"), []
+    result = train(TINY, text, folder, track=TRACK, report=lambda *report: reports.append(report))
+    return Trained(folder, reports, result)
