@@ -78,7 +78,7 @@ def training_program(configs: Sequence[TrainConfig], decoder: DecoderConfig, mes
     return _program(configs[0].shared(), decoder, extras_of(configs), mesh, len(configs))
 
 
-@functools.lru_cache(maxsize=1)  # who trains the same shape again need not wait for the compiler again
+@functools.lru_cache(maxsize=8)  # so that training the same shapes again in one process compiles nothing
 def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str], mesh: Mesh, m: int) -> Program:
     state_split, token_split = splits(mesh, m)
     by_model = state_split == token_split
