@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from jaxconf.training.config import TrackConfig as TrackConfig
     from jaxconf.training.config import TrainConfig as TrainConfig
     from jaxconf.training.emergence import Emergence as Emergence
-    from jaxconf.training.grid import study as study
-    from jaxconf.training.revisions import track_revisions as track_revisions
+    from jaxconf.training.grid import grid as grid
     from jaxconf.training.run import train as train
+    from jaxconf.training.track import track as track
 
 
 @functools.cache

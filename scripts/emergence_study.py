@@ -3,7 +3,7 @@
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 2]
 
 Trains the tiny preset with one thing changed at a time, and two models of larger steps, on Python's standard library, and writes the page's
-tables from what was measured; each study's picture lies in its folder. It can be stopped and goes on where it was when it is started again;
+tables from what was measured; each grid's figure lies in its folder. It can be stopped and goes on where it was when it is started again;
 about three and a half hours on one CPU core.
 """
 
@@ -14,18 +14,18 @@ from typing import Any
 import pandas as pd
 import tyro
 
-from jaxconf.data.documents import documents
 from jaxconf.models.files import replacing
 from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
-from jaxconf.training.grid import OUTCOMES, half_interval, study
+from jaxconf.training.grid import grid
+from jaxconf.training.grid_table import OUTCOMES, half_interval
 from jaxconf.training.run import train
 
 # Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3)
 TRACK = TrackConfig(points=40, effects_every=8, tokens=2048)
 
-# One study each: what it asks, the recipe that it starts from, and what it varies.
+# One grid each: what it asks, the recipe that it starts from, and what it varies.
 QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
     "weight_decay": (BASE, {"weight_decay": [0.0, 0.1, 1.0]}),
     "dropout": (BASE, {"dropout": [0.1]}),
@@ -79,9 +79,9 @@ STEP_HEAD = (
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
 
 
-def report(step: int, figures: dict[str, float]) -> None:
+def report(step: int, measured: dict[str, float]) -> None:
     if step % 1000 == 0:
-        print(f"  step {step}: {figures['loss']:.3f} nats per token, {figures['tokens_per_second']:,.0f} tokens/s", flush=True)
+        print(f"  step {step}: {measured['loss']:.3f} nats per token, {measured['tokens_per_second']:,.0f} tokens/s", flush=True)
 
 
 def cell(values: pd.Series) -> str:
@@ -165,11 +165,11 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 2) -> None:
     tables: dict[str, pd.DataFrame] = {}
     for name, (base, vary) in QUESTIONS.items():
         print(f"{name}: {vary}", flush=True)
-        tables[name] = study(base, vary, seeds, lambda: documents("stdlib"), out / name, track=TRACK, resume=True, report=report)
+        tables[name] = grid(base, vary, seeds, "stdlib", out / name, track=TRACK, resume=True, report=report)
         write()
     for name, (heading, config, track) in FOLLOWED.items():
         print(heading, flush=True)
-        train(config, lambda: documents("stdlib"), out / name, track=track, resume=True, report=report)
+        train(config, "stdlib", out / name, track=track, resume=True, report=report)
         tracks[name] = Emergence.load(out / name)
         write()
 

@@ -30,9 +30,7 @@ class Copying:
     """random sets to compare with, each of as many neurons"""
     text: Annotated[
         str,
-        tyro.conf.arg(
-            help="text, as for --data of `jaxconf analyze`, over which the neurons' mean activations are taken"
-        ),
+        tyro.conf.arg(help="text, as for --data of `jaxconf analyze`, over which the neurons' mean activations are taken"),
     ] = "stdlib"
     tokens: int = 16384
     """how many tokens of that text"""
@@ -54,8 +52,7 @@ class Copying:
         how = self.measuring
         if self.statements < 1 or self.tokens < 1 or how.seed < 0:
             raise InputError(
-                f"--statements is {self.statements}, --tokens {self.tokens} and --seed {how.seed}; "
-                "give 1 or more, for the seed 0 or more"
+                f"--statements is {self.statements}, --tokens {self.tokens} and --seed {how.seed}; give 1 or more, for the seed 0 or more"
             )
         neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
         memory, statements = read_size(how.memory, "--memory"), read_statements(self.data)

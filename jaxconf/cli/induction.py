@@ -74,13 +74,10 @@ class Induction:
                 rng = np.random.default_rng(self.measuring.seed)
                 drawn = rng.choice(_text_ids(lm), (self.sequences, self.length))
             else:
-                pieces = windows(
-                    documents(self.data), lm.tokenizer, self.sequences * (self.length + 1), self.length + 1
-                )
+                pieces = windows(documents(self.data), lm.tokenizer, self.sequences * (self.length + 1), self.length + 1)
                 if len(pieces) < self.sequences:
                     raise InputError(
-                        f"the text gives {len(pieces)} sequences of {self.length} tokens; "
-                        f"give more text, or --sequences {len(pieces)}"
+                        f"the text gives {len(pieces)} sequences of {self.length} tokens; give more text, or --sequences {len(pieces)}"
                     )
                 drawn = pieces[:, 1:]  # without BOS
             found = induction(

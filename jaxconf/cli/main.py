@@ -54,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         leave(2)
     except KeyboardInterrupt:
         print(
-            "jaxconf: interrupted; "
-            "the same command continues from the last finished windows (analyze, compare) or starts again",
+            "jaxconf: interrupted; the same command continues from the last finished windows (analyze, compare) or starts again",
             file=sys.stderr,
         )
         leave(130)

@@ -181,9 +181,7 @@ def figure_3a(table: NeuronTable) -> Figure:
     note = f"{len(positions):,} position{'s' * (len(positions) != 1)}, correlation {number(table.correlation())}"
     figure, (axes,) = canvas(title(table), "Entropy and frequency", note)
     if len(positions):
-        bins = axes.hexbin(
-            positions["entropy"], positions["kl_freq"], gridsize=45, mincnt=1, bins="log", cmap="viridis", linewidths=0
-        )
+        bins = axes.hexbin(positions["entropy"], positions["kl_freq"], gridsize=45, mincnt=1, bins="log", cmap="viridis", linewidths=0)
         if len(np.unique(np.asarray(bins.get_array()))) > 1:
             figure.colorbar(bins, ax=axes, label="positions", aspect=30, pad=0.02)
     else:
@@ -199,9 +197,7 @@ def figure_3b(table: NeuronTable) -> Figure:
     frame = table.to_pandas()
     chosen, note = shown(table, "frequency")
     entropy = list(table.members("entropy").index)
-    figure, (axes,) = canvas(
-        title(table), "Token frequency", note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy)
-    )
+    figure, (axes,) = canvas(title(table), "Token frequency", note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy))
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
     _dots(axes, x, y)
@@ -252,9 +248,7 @@ def others(table: NeuronTable, kind: Kind, chosen: list[str]) -> list[str]:
     """As many neurons as `chosen`, drawn at random with the run's seed from those that neither are chosen nor meet the rule."""
     frame = table.to_pandas()
     rest = frame.index[~frame[f"is_{kind}_neuron"] & ~frame.index.isin(chosen)]
-    drawn = np.random.default_rng(table.facts.get("seed", 0)).choice(
-        len(rest), min(len(chosen), len(rest)), replace=False
-    )
+    drawn = np.random.default_rng(table.facts.get("seed", 0)).choice(len(rest), min(len(chosen), len(rest)), replace=False)
     return list(rest[np.sort(drawn)])
 
 
@@ -298,9 +292,7 @@ def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
             medianprops={"color": INK},
             manage_ticks=False,
         )
-        axes.scatter(
-            place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3
-        )
+        axes.scatter(place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3)
     if not len(values):
         say(axes, "no neuron's effect can be compared")
     measured = pd.concat([column for _, _, column in four])

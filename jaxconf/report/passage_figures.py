@@ -90,9 +90,7 @@ def save_story_figures(table: NeuronTable, effects: pd.DataFrame, folder: Path) 
 def _how_many(effects: pd.DataFrame, neurons: list[str]) -> str:
     every = effects["neuron"].nunique()
     positions = int((effects["neuron"] == neurons[0]).sum())
-    which = (
-        f"the first {len(neurons)} of {every} neurons" if len(neurons) < every else f"{every} neuron{'s' * (every > 1)}"
-    )
+    which = f"the first {len(neurons)} of {every} neurons" if len(neurons) < every else f"{every} neuron{'s' * (every > 1)}"
     return f"{which}; {positions:,} kept position{'s' * (positions != 1)}"
 
 
@@ -138,11 +136,7 @@ def _draw(axes: Axes, top: float, passage: Passage, full: tuple[float, float]) -
             axes.add_patch(Rectangle((left + 0.3, base - high), width - 0.6, high - low, color=change, linewidth=0))
         if not math.isnan(token.activation):
             colour = POSITIVE if token.activation > 0 else NEGATIVE
-            axes.add_patch(
-                Rectangle(
-                    (left, base), width, 10, color=colour, alpha=0.85 * abs(token.activation) / full[0], linewidth=0
-                )
-            )
+            axes.add_patch(Rectangle((left, base), width, 10, color=colour, alpha=0.85 * abs(token.activation) / full[0], linewidth=0))
         if token.Index == passage.at:
             axes.add_patch(Rectangle((left, base), width, 10, fill=False, edgecolor=INK, linewidth=0.9, zorder=3))
         fonts = ["DejaVu Sans Mono", "DejaVu Sans"]
