@@ -16,12 +16,12 @@ from jaxconf.runtime.version import __version__ as __version__
 
 # The exports, a line each: type checkers and editors read these imports, and `_homes` reads them as text.
 if TYPE_CHECKING:
+    from jaxconf.data.documents import documents as documents
     from jaxconf.data.statements import read_statements as read_statements
-    from jaxconf.data.text import count_tokens as count_tokens
-    from jaxconf.data.text import documents as documents
-    from jaxconf.data.text import kept_positions as kept_positions
-    from jaxconf.data.text import read_counts as read_counts
-    from jaxconf.data.text import windows as windows
+    from jaxconf.data.token_counts import count_tokens as count_tokens
+    from jaxconf.data.token_counts import read_counts as read_counts
+    from jaxconf.data.windows import kept_positions as kept_positions
+    from jaxconf.data.windows import windows as windows
     from jaxconf.measure.analyze import analyze as analyze
     from jaxconf.measure.analyze import weight_statistics as weight_statistics
     from jaxconf.measure.neuron_sets import ablate_sets as ablate_sets
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from jaxconf.report.run import draw as draw
     from jaxconf.results.neuron_table import NeuronTable as NeuronTable
     from jaxconf.results.neuron_table import Rules as Rules
-    from jaxconf.studies.comparison.study import compare_models as compare_models
+    from jaxconf.studies.comparison.study import compare as compare
     from jaxconf.studies.copying.study import copying as copying
     from jaxconf.studies.induction.study import induction as induction
     from jaxconf.studies.universal.study import universal as universal

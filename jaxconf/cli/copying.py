@@ -42,8 +42,9 @@ class Copying:
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
     def run(self) -> None:
+        from jaxconf.data.documents import documents
         from jaxconf.data.statements import read_statements
-        from jaxconf.data.text import documents, windows
+        from jaxconf.data.windows import windows
         from jaxconf.results.run_folder import save_result
         from jaxconf.runtime.memory import read_size
         from jaxconf.studies.copying.figures import save_copying_figures, sentences

@@ -46,7 +46,8 @@ class Induction:
     def run(self) -> None:
         import numpy as np
 
-        from jaxconf.data.text import documents, windows
+        from jaxconf.data.documents import documents
+        from jaxconf.data.windows import windows
         from jaxconf.measure.neuron_sets import check_set
         from jaxconf.results.run_folder import save_result
         from jaxconf.runtime.memory import read_size

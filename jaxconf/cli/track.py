@@ -45,7 +45,7 @@ class Track:
     def run(self) -> None:
         from rich.console import Console
 
-        from jaxconf.data.text import documents
+        from jaxconf.data.documents import documents
         from jaxconf.runtime.hosts import first, only_first_writes
         from jaxconf.runtime.placement import read_mesh
         from jaxconf.training.emergence import Emergence

@@ -51,7 +51,7 @@ class Train:
     def run(self) -> None:
         _a_device_for_each_core()
 
-        from jaxconf.data.text import documents
+        from jaxconf.data.documents import documents
         from jaxconf.runtime.hosts import only_first_writes
         from jaxconf.runtime.placement import read_mesh
         from jaxconf.training.grid import parse_vary, study

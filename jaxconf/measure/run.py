@@ -10,7 +10,9 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.kinds import VALUED
-from jaxconf.data.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
+from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze, check_options
 from jaxconf.measure.inputs import windows_of
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxconf.data.text import count_tokens, documents
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import count_tokens
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find, read_config

@@ -12,8 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from jaxconf.report.figures import COLOUR, ENTROPY, HUES, NORMAL, QUIET, boxes, floor_of, on_log_axis, shown
+from jaxconf.report.figures import COLOUR, boxes, shown
 from jaxconf.report.passages import change_of_loss, neurons_to_draw
+from jaxconf.report.style import ENTROPY, HUES, NORMAL, QUIET, floor_of, on_log_axis
 from jaxconf.results.neuron_table import MAIN_COLUMNS, Kind, NeuronTable, number
 
 # A browser draws this many points without stutter; a wide layer has more.

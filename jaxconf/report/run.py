@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxconf.report.figures import save_figures
+from jaxconf.report.figures import FIGURES
 from jaxconf.report.page import write_report
 from jaxconf.report.passage_figures import save_story_figures
+from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import PER_TOKEN, SETS, NeuronTable
 from jaxconf.results.run_folder import staging
 
@@ -45,7 +46,7 @@ def draw(run: str | Path) -> NeuronTable:
 
 def _draw(table: NeuronTable, folder: Path) -> None:
     """Write the figures and the report of a run, those of single tokens if the folder has their table."""
-    save_figures(table, folder)
+    save_figures(FIGURES, table, folder)
     if (folder / PER_TOKEN).is_file():
         save_story_figures(table, pd.read_parquet(folder / PER_TOKEN), folder)
     write_report(table, folder)

@@ -17,6 +17,7 @@ from jaxconf.analysis.kinds import VALUED
 from jaxconf.analysis.metrics import COLUMNS, UNABLATED
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
+from jaxconf.results.words import number
 
 Kind = Literal["entropy", "frequency"]
 
@@ -293,11 +294,6 @@ class NeuronTable:
         if (kept := path.with_name("positions.parquet")).is_file():
             positions = pd.read_parquet(kept)
         return cls(neurons.to_pandas(), facts, singular_values, cosines, names, positions)
-
-
-def number(value: float | None) -> str:
-    """A figure for a reader: three significant digits, or "n/a" where there is none."""
-    return "n/a" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
 def _plain(value: Any) -> Any:

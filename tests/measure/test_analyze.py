@@ -26,7 +26,7 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.kinds import KINDS
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import readout
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.measure import analyze as measure
 from jaxconf.measure.analyze import analyze, weight_statistics
 from jaxconf.models.errors import InputError

@@ -14,7 +14,7 @@ from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import at_layer, readout
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxconf.analysis.transitions import CLASSES
-from jaxconf.report.figures import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, draw_all, model_name, say
+from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, model_name, save_figures, say
 from jaxconf.results.neuron_table import number
 from jaxconf.studies.copying.study import Copying
 
@@ -151,7 +151,7 @@ DRAWN: dict[str, Callable[[Copying], Figure]] = {
 
 
 def save_copying_figures(found: Copying, folder: Path) -> list[Path]:
-    return draw_all(DRAWN, found, folder)
+    return save_figures(DRAWN, found, folder)
 
 
 def sentences(found: Copying) -> list[str]:

@@ -25,7 +25,7 @@ from jaxconf.analysis.transitions import (
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho
 from jaxconf.data.statements import answer_class, contradicts, normal, objects_of, own_object
-from jaxconf.data.text import digest
+from jaxconf.data.windows import digest
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.answers import Answers, ablated_answers, unablated
 from jaxconf.measure.facts import facts_of

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxconf.analysis.induction import predictions
-from jaxconf.report.figures import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, draw_all, label_points, model_name, say
+from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, label_points, model_name, save_figures, say
 from jaxconf.results.neuron_table import number
 from jaxconf.studies.induction.natural import Natural
 from jaxconf.studies.induction.study import Induction
@@ -226,7 +226,7 @@ DRAWN: dict[str, Callable[[Induction], Figure]] = {
 
 
 def save_induction_figures(found: Induction, folder: Path) -> list[Path]:
-    return draw_all(DRAWN | ({"induction_natural": induction_natural} if found.natural else {}), found, folder)
+    return save_figures(DRAWN | ({"induction_natural": induction_natural} if found.natural else {}), found, folder)
 
 
 def sentences(found: Induction) -> list[str]:

@@ -20,7 +20,7 @@ from jaxconf.analysis.induction import bos_ablation, halves, head_scores, predic
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, rho
 from jaxconf.analysis.whole_logits import prediction
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import with_target
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
