@@ -272,7 +272,7 @@ def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.Capt
     few = (small / "few.toml").read_text()
     for text, arguments, words in (
         (few, ["--out", str(out), "--tries", "0"], "--tries"),
-        (few.replace("'zero'", "'scale'"), ["--out", str(out)], "another definition"),
+        (few.replace("'zero'", "'median'"), ["--out", str(out)], "another definition"),
         (few + "memory = 'lots'\n", ["--out", str(tmp_path / "other")], "--memory is 'lots'"),
         ("models = ['nowhere']", ["--out", str(tmp_path / "other"), "--tries", "1"], "no folder nowhere"),
         (few, ["--out", str(tmp_path / "third"), "--status"], "holds no sweep"),

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconf.measure.inputs import Model, loaded
+from jaxconf.measure.inputs import Model, config_of, loaded
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import config_from_hf
-from jaxconf.models.language_model import LanguageModel, find, read_config
+from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.progress import Progress
 
 
@@ -35,8 +34,10 @@ def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
     Raises InputError for no tuned model, for one of another shape, and for a name that leads to no model.
     """
     if not tuned:
-        raise InputError("no model to compare with is given; give at least one that was trained further from the base model")
-    chosen = [Chosen(name, _config(model), model) for name, model in _with_names([base, *tuned])]
+        raise InputError(
+            "no model to compare with is given; give at least one that was trained further from the base model"
+        )
+    chosen = [Chosen(name, config_of(model), model) for name, model in _with_names([base, *tuned])]
     for other in chosen[1:]:
         _check_same_shape(chosen[0].config, other.config, other.name)
     return chosen
@@ -58,13 +59,6 @@ def same_tokens(base: LanguageModel, tuned: LanguageModel, tokens: np.ndarray) -
     texts = [base.tokenizer.decode(row[~np.isin(row, special)]) for row in tokens]
     both = zip(base.tokenizer.encode_batch(texts), tuned.tokenizer.encode_batch(texts), strict=True)
     return all(np.array_equal(of_base, of_tuned) for of_base, of_tuned in both)
-
-
-def _config(model: Model) -> DecoderConfig:
-    if isinstance(model, LanguageModel):
-        return model.config
-    folder, _ = find(model, weights=False)
-    return config_from_hf(read_config(folder))
 
 
 def _with_names(models: Sequence[Model]) -> Iterator[tuple[str, Model]]:
