@@ -20,11 +20,11 @@ import pytest
 import safetensors.numpy
 import scipy.special
 import scipy.stats
+from commands import refusal, run
 from random_models import random_model
 from refusals import check_error, check_sentence
 
 import jaxconf
-from jaxconf.cli import main
 from jaxconf.data.corpus import train_tokenizer
 from jaxconf.data.windows import kept_positions
 from jaxconf.models.checkpoint import save_params
@@ -347,10 +347,6 @@ def test_mistakes_are_refused(compared: Compared) -> None:
     check_sentence(check_error(lambda: compare(lm, [lm], tokens, k=200), "null-space size"))
 
 
-def run(*arguments: Any) -> None:
-    main([str(a) for a in arguments])
-
-
 def test_the_command_writes_its_page_and_its_tables(
     models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,15 +387,6 @@ def test_the_command_writes_its_page_and_its_tables(
     assert not (out / "comparison_calibration.png").exists()
     assert "none was run on the same tokens" in (out / "comparison.html").read_text()
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err.strip()
-    check_sentence(said)
-    return said
 
 
 def test_a_model_of_another_shape_is_refused_before_it_is_loaded(
