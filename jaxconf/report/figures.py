@@ -31,8 +31,9 @@ from jaxconf.report.style import (
     say_if_empty,
     styled,
 )
-from jaxconf.results.neuron_table import Kind, NeuronTable
-from jaxconf.results.words import count_of, number
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Kind
+from jaxconf.results.words import count_of, counted, number
 
 COLOUR: dict[Kind, str] = {"entropy": ENTROPY, "frequency": FREQUENCY}
 MARKER: dict[Kind, str] = {"entropy": "o", "frequency": "D"}
@@ -178,7 +179,7 @@ def figure_2e(table: NeuronTable) -> Figure:
 def figure_3a(table: NeuronTable) -> Figure:
     """Per position, the output's entropy against its divergence from the token frequencies."""
     positions = table.positions[["entropy", "kl_freq"]].astype(float).dropna()
-    note = f"{len(positions):,} position{'s' * (len(positions) != 1)}, correlation {number(table.correlation())}"
+    note = f"{counted(len(positions), 'position')}, correlation {number(table.correlation())}"
     figure, (axes,) = canvas(title(table), "Entropy and frequency", note)
     if len(positions):
         bins = axes.hexbin(

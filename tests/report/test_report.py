@@ -21,7 +21,7 @@ from jaxconf.report.page import write_report
 from jaxconf.report.plots import MOST_POINTS, drawn, plots
 from jaxconf.report.style import floor_of, on_log_axis, save_figures
 from jaxconf.report.terminal import print_summary
-from jaxconf.results.neuron_table import COLUMNS
+from jaxconf.results.columns import COLUMNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>$100 {0} <!--"
 
