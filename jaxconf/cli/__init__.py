@@ -1018,11 +1018,8 @@ def _report(command: Report) -> None:
 
     from jaxconf.report.run import draw
     from jaxconf.report.terminal import print_summary
-    from jaxconf.results.neuron_table import NeuronTable
 
-    table = NeuronTable.load(command.run)
-    draw(table, command.run if command.run.is_dir() else command.run.parent)
-    print_summary(table, Console())
+    print_summary(draw(command.run), Console())
 
 
 def _models(command: Models) -> None:

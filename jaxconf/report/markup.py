@@ -1,4 +1,7 @@
-"""The HTML that pages are made of: filled templates, tables, lists and cards. Text is escaped here, unless it is said to be HTML."""
+"""The HTML that pages are made of: filled templates, tables, lists and cards.
+
+Text is escaped here, unless an argument is said to be HTML.
+"""
 
 import base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -48,26 +51,26 @@ def _words(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def table(heads: Iterable[str], rows: Iterable[str], **attributes: str) -> str:
+def table(heads: Iterable[str], rows: Iterable[str], **given: str) -> str:
     """A table that scrolls by itself if the page is too narrow for it. `heads` are made by `head`, `rows` by `row`."""
     inner = f"<thead>{row(heads)}</thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="wide"><table{_attributes(attributes)}>{inner}</table></div>'
+    return f'<div class="wide"><table{attributes(given)}>{inner}</table></div>'
 
 
-def row(cells: Iterable[str], **attributes: str) -> str:
+def row(cells: Iterable[str], **given: str) -> str:
     """A row of a table; its cells are made by `row_head`, `text` and `measured`."""
-    return f"<tr{_attributes(attributes)}>{''.join(cells)}</tr>"
+    return f"<tr{attributes(given)}>{''.join(cells)}</tr>"
 
 
-def _attributes(given: Mapping[str, str]) -> str:
-    # Python keeps the word class for itself.
+def attributes(given: Mapping[str, str]) -> str:
+    """The attributes of a tag, with a space before each; a name may end in _, because Python keeps some for itself."""
     return "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in given.items())
 
 
 def head(name: str, hint: str | None = None) -> str:
     """The head of a column; a hint shows if one points at it."""
     title = {} if hint is None else {"title": hint}
-    return f'<th scope="col"{_attributes(title)}>{escape(name)}</th>'
+    return f'<th scope="col"{attributes(title)}>{escape(name)}</th>'
 
 
 def row_head(name: object) -> str:
@@ -81,7 +84,7 @@ def text(words: object) -> str:
 
 
 def measured(record: Mapping[Any, Any], column: str, intervals: bool = True) -> str:
-    """A cell with the number that a row of a table has in a column, and with its interval if there is one (`_lo`, `_hi`)."""
+    """A cell with the number that a row has in a column, and with its interval if there is one (`_lo`, `_hi`)."""
     value = record[column]
     if column.startswith("is_"):
         return f'<td data-value="{int(value)}">{"yes" if value else "no"}</td>'
@@ -93,7 +96,7 @@ def measured(record: Mapping[Any, Any], column: str, intervals: bool = True) -> 
 
 
 def frame_table(frame: pd.DataFrame, first: str, columns: Sequence[str]) -> str:
-    """A table of numbers, whose rows have the column `first` as their heads, with the intervals that `frame` has (`_lo`, `_hi`)."""
+    """A table of the numbers in `columns`, with their intervals (`_lo`, `_hi`); the column `first` heads its rows."""
     records = frame.to_dict("records")
     rows = (row([row_head(record[first]), *(measured(record, column) for column in columns)]) for record in records)
     return table([head(first), *map(head, columns)], rows)
@@ -113,7 +116,11 @@ def picture(image: Path, heading: str, alt: str, caption: str = "", broad: bool 
 
 
 def pictures(images: Iterable[Path], captions: Mapping[str, tuple[str, str]], broad: Collection[str] = ()) -> str:
-    """A card for each PNG file; `captions`: the heading and the caption by the file's name, `broad`: the names of the broad ones."""
+    """A card for each PNG file.
+
+    `captions`: the name of the file without its ending → heading and caption; `broad`: the names of those that take the
+    width of the page.
+    """
     return "".join(
         picture(image, heading, how, how, broad=image.stem in broad)
         for image in images

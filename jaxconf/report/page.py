@@ -12,10 +12,11 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from jaxconf.models.files import replacing
-from jaxconf.report.figures import title
 from jaxconf.report.markup import card, entries, head, measured, paragraphs, row, row_head, styled_page, table, text
-from jaxconf.report.passage_page import LEGEND, told
-from jaxconf.report.plots import MOST_POINTS, drawn, hover_texts, plots, token_plots
+from jaxconf.report.passages.markup import passages_section
+from jaxconf.report.passages.plots import token_plots
+from jaxconf.report.plots import hover_texts, plots
+from jaxconf.report.shown import MOST_POINTS, drawn, title
 from jaxconf.results.columns import COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Kind
@@ -27,20 +28,23 @@ MOST_ROWS = 200
 CAPTIONS = {
     "figure_1": (
         "Figure 1. Entropy and prediction",
-        "Each point is a neuron; high and to the left, ablating it moves the entropy without changing which token is most "
-        "likely: it regulates confidence.",
+        "Each point is a neuron; high and to the left, ablating it moves the entropy without changing which token is "
+        "most likely: it regulates confidence.",
     ),
     "figure_2a": (
         "Figure 2a. Norm and LogitVar",
-        "Entropy neurons are expected at the lower right: a large output norm that writes almost nothing to any token's logit.",
+        "Entropy neurons are expected at the lower right: a large output norm that writes almost nothing to any "
+        "token's logit.",
     ),
     "figure_2c": (
         "Figure 2c. Effect on the loss with the norm frozen",
-        "Where the second box lies far below the first, the neuron acts through the final norm's scale, not its logits.",
+        "Where the second box lies far below the first, the neuron acts through the final norm's scale, not its "
+        "logits.",
     ),
     "figure_2d": (
         "Figure 2d. Null space of the unembedding",
-        "Shaded, the directions that the unembedding barely reads; a neuron that peaks there writes where no logit looks.",
+        "Shaded, the directions that the unembedding barely reads; a neuron that peaks there writes where no logit "
+        "looks.",
     ),
     "figure_2e": (
         "Figure 2e. Null space and mediation",
@@ -49,23 +53,24 @@ CAPTIONS = {
     ),
     "figure_3a": (
         "Figure 3a. Entropy and token frequency",
-        "Each cell counts positions; where the model is unsure (right), its output should lie closer to the token frequencies "
-        "(low). Circles are single positions, with their tokens on hover.",
+        "Each cell counts positions; where the model is unsure (right), its output should lie closer to the token "
+        "frequencies (low). Circles are single positions, with their tokens on hover.",
     ),
     "figure_3b": (
         "Figure 3b. Token-frequency neurons",
-        "Frequency neurons lie at the upper right, beyond both dashed lines: they move the output towards or away from the token "
-        "frequencies, and their effect passes along that direction.",
+        "Frequency neurons lie at the upper right, beyond both dashed lines: they move the output towards or away "
+        "from the token frequencies, and their effect passes along that direction.",
     ),
     "figure_3c": (
         "Figure 3c. Effect on the loss with the frequency direction frozen",
-        "Where the second box lies far below the first, the neuron acts by shifting probability between common and rare tokens.",
+        "Where the second box lies far below the first, the neuron acts by shifting probability between common and "
+        "rare tokens.",
     ),
 }
 
 TOKEN_CAPTION = (
-    "Each point is a position, above the line where ablating the neuron raises the loss. Dark points on the right are tokens "
-    "that the model ranked low: where those lie high, the neuron keeps wrong predictions from costing more."
+    "Each point is a position, above the line where ablating the neuron raises the loss. Dark points on the right are "
+    "tokens that the model ranked low: where those lie high, the neuron keeps wrong predictions from costing more."
 )
 
 NAMED_COLUMNS: dict[Kind, list[str]] = {
@@ -94,8 +99,8 @@ NAMED_COLUMNS: dict[Kind, list[str]] = {
 def write_report(found: NeuronTable, folder: str | Path) -> Path:
     """Writes report.html into `folder`, whole or not at all, and gives its path.
 
-    The page loads nothing from outside itself. It has a section on neuron sets and one on single tokens if the folder has
-    their files.
+    The page loads nothing from outside itself. It has a section on neuron sets and one on single tokens if the folder
+    has their files.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,10 +179,10 @@ def _sets(effects: pd.DataFrame) -> str:
     for heading, (names, *lines) in sets_in_words(effects):
         rows = (row([row_head(first), *map(text, cells)]) for first, *cells in lines)
         tables.append(f"<h3>{escape(heading)}</h3>{table(map(head, names), rows)}")
-    note = "A set is worth noting where its effect lies beyond nearly all random sets of as many neurons of the same layers."
     return (
-        f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}'
-        f'<p class="note">{note} Effects are in nats.</p></div>'
+        f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}<p class="note">A set is worth noting '
+        "where its effect lies beyond nearly all random sets of as many neurons of the same layers. Effects are in "
+        "nats.</p></div>"
     )
 
 
@@ -192,7 +197,7 @@ def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
         '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating a neuron of '
         f"--per-token does at single positions; {PER_TOKEN} holds all of them.{few}{thinned}</p>"
         f'<div class="figures">{cards}</div>'
-        f'<div class="box stories">{LEGEND}{"".join(told(effects, neuron) for neuron in neurons)}</div>'
+        f'<div class="box stories">{passages_section(effects, neurons)}</div>'
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.page import write_report
-from jaxconf.report.passage_figures import save_story_figures
+from jaxconf.report.passages.figures import save_token_figures
 from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import NEURONS, PER_TOKEN, SETS, staging
@@ -23,8 +23,8 @@ def save_run(
 ) -> None:
     """Writes the run folder of an analysis, all of it or nothing.
 
-    It holds windows.npy (int32 [s t]), kept.npy (bool [s t]), the neuron table, the `extra` tables (file name → table: SETS,
-    PER_TOKEN), the figures and the report. An interruption leaves an older run folder as it was.
+    It holds windows.npy (int32 [s t]), kept.npy (bool [s t]), the neuron table, the `extra` tables (file name → table:
+    SETS, PER_TOKEN), the figures and the report. An interruption leaves an older run folder as it was.
     """
     with staging(folder, NEURONS, SETS, PER_TOKEN, "figure_4*.png") as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))
@@ -32,14 +32,24 @@ def save_run(
         table.save(there)
         for name, frame in extra.items():
             frame.to_parquet(there / name, index=False)
-        draw(table, there)
+        _draw(table, there)
 
 
-def draw(table: NeuronTable, folder: Path) -> None:
+def draw(run: str | Path) -> NeuronTable:
+    """Draws the figures and the report of a run folder again, as `jaxconf report` does, and gives the neuron table.
+
+    `run`: the run folder, or its neurons.parquet. Raises InputError if there is none.
+    """
+    table, run = NeuronTable.load(run), Path(run)
+    _draw(table, run if run.is_dir() else run.parent)
+    return table
+
+
+def _draw(table: NeuronTable, folder: Path) -> None:
     """Writes the figures and the report of an analysis, those of single tokens too if the folder has their table."""
     save_figures(FIGURES, table, folder)
     if (folder / PER_TOKEN).is_file():
-        save_story_figures(table, pd.read_parquet(folder / PER_TOKEN), folder)
+        save_token_figures(table, pd.read_parquet(folder / PER_TOKEN), folder)
     write_report(table, folder)
 
 
@@ -54,8 +64,8 @@ def save_study(
     """Writes the result of a study, all of it or nothing, and gives the path of its page.
 
     The folder gets `name`_….parquet for each table, `name`.json with the verdict and the facts, the `figures` (see
-    `save_figures`), and `name`.html, which `page` makes of the result and the files of its figures. `found`: a dataclass of
-    tables and `facts`; a field that is itself such a dataclass adds its tables under the field's name.
+    `save_figures`), and `name`.html, which `page` makes of the result and the files of its figures. `found`: a
+    dataclass of tables and `facts`; a field that is itself such a dataclass adds its tables under the field's name.
     """
     folder = Path(folder)
     with staging(folder, f"{name}.json", f"{name}_*") as there:

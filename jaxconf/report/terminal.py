@@ -33,7 +33,7 @@ FIGURES: dict[Kind, dict[str, str]] = {
 
 
 def print_summary(table: NeuronTable, console: Console) -> None:
-    """Prints what was measured, the verdict in words, the named neurons (or the nearest to each rule) and the chance levels."""
+    """Prints the facts, the verdict, the named neurons or those nearest to each rule, and the chance levels."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")

@@ -28,11 +28,11 @@ class NeuronTable:
     """The result of one analysis.
 
     frame: a row per neuron, with at least the columns COLUMNS (float, but layer and neuron int, is_… bool); those in
-    INTERVAL_COLUMNS may also have `_lo` and `_hi`. facts: how the result was made, JSON-able. singular_values [D]: float,
-    descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]: float, the cosines
-    of the chosen neurons' write directions with the left singular vectors, in the same order. cosine_neurons: the names of
-    the m chosen neurons. positions: a row per kept position with POSITION_COLUMNS (loss, entropy and kl_freq in nats).
-    Raises InputError if a column is missing or if there are no rows.
+    INTERVAL_COLUMNS may also have `_lo` and `_hi`. facts: how the result was made, JSON-able. singular_values [D]:
+    float, descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]: float,
+    the cosines of the chosen neurons' write directions with the left singular vectors, in the same order.
+    cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with POSITION_COLUMNS (loss,
+    entropy and kl_freq in nats). Raises InputError if a column is missing or if there are no rows.
     """
 
     frame: pd.DataFrame
@@ -85,7 +85,7 @@ class NeuronTable:
         return frame.sort_values(["shortfall", SIZE[kind]], ascending=[True, False], kind="stable")
 
     def correlation(self) -> float:
-        """Pearson correlation of the entropy with D_KL(P_freq || P_model) over the kept positions; NaN if one is constant."""
+        """Pearson correlation of entropy and D_KL(P_freq || P_model) over kept positions; NaN if one is constant."""
         both = self.positions[["entropy", "kl_freq"]].astype(float).dropna()
         return float(both.corr().iloc[0, 1]) if both.std().min() > 0 else float("nan")
 
@@ -114,7 +114,7 @@ class NeuronTable:
         return f"{none}; {near.index[0]} comes nearest ({how} where the rule asks for {asked:g})."
 
     def summary(self) -> dict[str, Any]:
-        """The facts, verdict, rules and counts, and the neurons that stand out with their MAIN_COLUMNS; JSON-able, nats."""
+        """Facts, verdict, rules and counts, and the MAIN_COLUMNS of the neurons that stand out; JSON-able, nats."""
         frame = self.to_pandas()
         intervals = [f"{column}_{end}" for column in MAIN_COLUMNS for end in ("lo", "hi") if f"{column}_{end}" in frame]
 
@@ -143,7 +143,7 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes neurons.parquet, positions.parquet, spectrum.npz and summary.json into `folder`, all of them or none."""
+        """Writes neurons.parquet, positions.parquet, spectrum.npz and summary.json into `folder`, all or none."""
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)
             names = np.array(self.cosine_neurons, dtype=str)
@@ -157,8 +157,8 @@ class NeuronTable:
     def load(cls, source: str | Path) -> "NeuronTable":
         """Reads what `save` wrote, from its folder or from its neurons.parquet.
 
-        A neurons.parquet without the files beside it gives the neurons and the facts alone. Raises InputError if there is
-        no such file, or if `save` did not write it.
+        A neurons.parquet without the files beside it gives the neurons and the facts alone. Raises InputError if there
+        is no such file, or if `save` did not write it.
         """
         source = Path(source)
         path = source / NEURONS if source.is_dir() else source

@@ -15,9 +15,9 @@ KINDS: tuple[Kind, Kind] = ("entropy", "frequency")
 class Rules:
     """The thresholds of the entropy rule and of the frequency rule.
 
-    min_ln_mediated, min_freq_mediated: least mediated share. kl_top: a frequency neuron must be among this share (0 to 1)
-    of its layer's neurons, those with the largest kl_freq_abs_delta. Raises InputError if kl_top is not above 0 and at
-    most 1.
+    min_ln_mediated, min_freq_mediated: least mediated share. kl_top: a frequency neuron must be among this share (0 to
+    1) of its layer's neurons, those with the largest kl_freq_abs_delta. Raises InputError if kl_top is not above 0 and
+    at most 1.
     """
 
     min_ln_mediated: float = 0.3
@@ -31,12 +31,12 @@ class Rules:
     def describe(self) -> list[str]:
         """The rules in words, a sentence each."""
         return [
-            "An entropy neuron has rho above the chance level (the 99% quantile of the largest rho among as many random "
-            f"directions) and ln_mediated of at least {self.min_ln_mediated:g}.",
-            f"A frequency neuron has freq_mediated of at least {self.min_freq_mediated:g} and kl_freq_abs_delta among the "
-            f"largest {100 * self.kl_top:g}% of its layer.",
-            "A neuron whose ablation changes the loss by no more than 1e-6 nats on average has no mediated share, and meets "
-            "neither rule.",
+            "An entropy neuron has rho above the chance level (the 99% quantile of the largest rho among as many "
+            f"random directions) and ln_mediated of at least {self.min_ln_mediated:g}.",
+            f"A frequency neuron has freq_mediated of at least {self.min_freq_mediated:g} and kl_freq_abs_delta among "
+            f"the largest {100 * self.kl_top:g}% of its layer.",
+            "A neuron whose ablation changes the loss by no more than 1e-6 nats on average has no mediated share, and "
+            "meets neither rule.",
         ]
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -49,10 +49,10 @@ class Rules:
         )
 
     def shortfall(self, frame: pd.DataFrame, kind: Kind) -> pd.Series:
-        """How far each neuron is from meeting a rule: what it lacks to the first threshold plus what it lacks to the second.
+        """How far each neuron is from meeting a rule: the sum of what it lacks to the rule's two thresholds.
 
-        The two can be added because all thresholds are shares; kl_freq_abs_delta counts by the neuron's rank in its layer.
-        Float [N], 0 or more, NaN where the neuron cannot be judged.
+        The two can be added because all thresholds are shares; kl_freq_abs_delta counts by the neuron's rank in its
+        layer. Float [N], 0 or more, NaN where the neuron cannot be judged.
         """
         if kind == "entropy":
             first, second = frame["rho_chance"] - frame["rho"], self.min_ln_mediated - frame["ln_mediated"]

@@ -65,10 +65,10 @@ def writable(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
-    """A temporary folder in `folder`, whose files move to `folder` when the block ends; a block that fails leaves no trace.
+    """A temporary folder in `folder`, whose files move to `folder` when the block ends.
 
-    `mark`: the file that makes the folder a result; it moves last. `optional`: patterns of files that not every result
-    has; those of an older result are removed, unless the new one has them too.
+    A block that fails leaves no trace. `mark`: the file that makes the folder a result; it moves last. `optional`:
+    patterns of files that not every result has; an older result's are removed, unless the new one has them too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder) as temporary:

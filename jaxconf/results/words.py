@@ -41,7 +41,7 @@ def count_of(count: int, kind: str) -> str:
 
 
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a reader wants to know of an analysis, as (name, value) in reading order; facts that it lacks are left out."""
+    """The facts of an analysis for a reader, (name, value) in reading order; what it lacks is left out."""
 
     def told(template: str, *keys: str) -> str:
         values = [facts.get(key) for key in keys]
@@ -80,10 +80,11 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """For each set of `effects`, which `jaxconf.ablate_sets` found, a heading and the rows of a table, of which the first names the columns.
+    """A heading and a table for each set of `effects`, which `jaxconf.ablate_sets` found.
 
-    The table has the effects of the set with their intervals, and beside them the median of its random sets and how many
-    of those lie below the set.
+    The table is a list of rows, of which the first names the columns.
+    The table has the effects of the set with their intervals, and beside them the median of its random sets and how
+    many of those lie below the set.
     """
     found = []
     for _, rows in effects.groupby("set"):

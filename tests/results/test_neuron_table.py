@@ -152,7 +152,10 @@ def test_summary_ranks_frequency_alignment_by_size_whatever_the_sign():
 
 
 def test_verdict_says_what_was_found_or_what_came_nearest():
-    assert planted_table().verdict() == ["2 entropy neurons in layer 3: 3.5, 3.17.", "1 frequency neuron in layer 3: 3.8."]
+    assert planted_table().verdict() == [
+        "2 entropy neurons in layer 3: 3.5, 3.17.",
+        "1 frequency neuron in layer 3: 3.8.",
+    ]
 
     table = planted_table(plant=False)
     table.frame.loc[[4, 9, 11], ["rho", "ln_mediated"]] = [[0.39, 0.29], [0.9, 0.1], [0.2, 0.29]]
