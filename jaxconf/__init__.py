@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from jaxconf.models.supported import supported as supported
     from jaxconf.report.run import draw as draw
     from jaxconf.results.neuron_table import NeuronTable as NeuronTable
-    from jaxconf.results.neuron_table import Rules as Rules
+    from jaxconf.results.rules import Rules as Rules
     from jaxconf.studies.comparison.study import compare as compare
     from jaxconf.studies.copying.study import copying as copying
     from jaxconf.studies.induction.study import induction as induction

@@ -11,7 +11,8 @@ import pandas as pd
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.report.frame import picture, write_page
-from jaxconf.results.neuron_table import NeuronTable, number
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.words import number
 from jaxconf.sweeps.definition import AXES, CELLS, defined, finished
 
 OF_CELLS = tuple(AXES.values())

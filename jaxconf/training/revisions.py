@@ -27,7 +27,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import find, load, read_config
 from jaxconf.models.tokenizer import Tokenizer
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import copied
 from jaxconf.runtime.placement import placement

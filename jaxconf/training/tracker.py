@@ -18,7 +18,7 @@ from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.version import __version__
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig

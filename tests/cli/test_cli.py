@@ -11,8 +11,9 @@ import pytest
 import safetensors.numpy
 from commands import refusal, run
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.data.windows import kept_positions
-from jaxconf.results.neuron_table import COLUMNS, NeuronTable
+from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
 

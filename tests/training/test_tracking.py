@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from refusals import check_error
 from tiny_training import TINY
 
-from jaxconf.analysis.metrics import EFFECTS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze
 from jaxconf.models.decoder import Decoder
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions, measure_weights

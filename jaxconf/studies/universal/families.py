@@ -11,7 +11,7 @@ from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 
 EXAMPLES = ("prediction", "suppression", "partition", "null_space")  # families that an example is given of
 NAMED_TOKENS = 8  # of the most and of the least promoted tokens of an example
