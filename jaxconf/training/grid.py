@@ -66,11 +66,8 @@ def grid(
         models = models_of_grid(base, (saved or record)["vary"], seeds)
         groups = groups_of_one_shape(models)
         left = [index for index, names in enumerate(groups) if not set(names) <= set(trained)]
-        corpora: dict[str, Corpus] = {}
-        for config in (models[groups[index][0]] for index in left):
-            if _text_of(config) not in corpora:
-                args = (config.vocab_size, config.context, documents_of(data), tokenizer, progress)
-                corpora[_text_of(config)] = read_corpus(*args)
+        first = [models[groups[index][0]] for index in left]
+        corpora = _read_corpora(first, documents_of(data), tokenizer, progress)
         texts = {text: corpus.digest() for text, corpus in corpora.items()}
         if saved and any(saved["text_sha256"].get(text) != digest for text, digest in texts.items()):
             raise InputError(f"{out} holds a grid of other text; give the same --data, or another --out")
@@ -82,8 +79,10 @@ def grid(
                 of_group = {out / MODELS / name: models[name] for name in groups[index]}
                 configs = list(of_group.values())
                 progress(f"models {len(configs)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
-                corpus, folder = corpora[_text_of(configs[0])], out / CHECKPOINTS / str(index)
-                results = train_group(of_group, corpus, track, folder, checkpoint_every, mesh_for(configs, mesh), progress, report)
+                corpus, checkpoints = corpora[_text_of(configs[0])], out / CHECKPOINTS / str(index)
+                results = train_group(
+                    of_group, corpus, track, checkpoints, checkpoint_every, mesh_for(configs, mesh), progress, report
+                )
                 for (folder, config), result in zip(of_group.items(), results, strict=True):
                     write_record(folder / RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
@@ -112,7 +111,9 @@ def _check(
         mesh_for([models[name] for name in names], mesh)
 
 
-def _saved_grid(out: Path, record: dict[str, Any], resume: bool, force: bool) -> tuple[dict[str, Any] | None, list[str]]:
+def _saved_grid(
+    out: Path, record: dict[str, Any], resume: bool, force: bool
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The record of the grid that `out` holds, if it is to be resumed, and the names of its finished models."""
     saved = record_to_resume(out / GRID, record, resume, force)
     there = [folder for folder in (out / MODELS, out / CHECKPOINTS) if folder.exists()]
@@ -125,6 +126,17 @@ def _clear(out: Path) -> None:
     """Delete the models and checkpoints of a grid that stood here before."""
     for folder in filter(Path.exists, (out / MODELS, out / CHECKPOINTS)):
         shutil.rmtree(folder)
+
+
+def _read_corpora(
+    configs: Sequence[TrainConfig], documents: Documents, tokenizer: str | Path | None, progress: Progress
+) -> dict[str, Corpus]:
+    """The text for each kind of `_text_of` among the recipes."""
+    corpora: dict[str, Corpus] = {}
+    for config in configs:
+        if (kind := _text_of(config)) not in corpora:
+            corpora[kind] = read_corpus(config.vocab_size, config.context, documents, tokenizer, progress)
+    return corpora
 
 
 def _text_of(config: TrainConfig) -> str:

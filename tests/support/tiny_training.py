@@ -69,11 +69,11 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module")
 def trained(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A tracked run of the tiny recipe, made once in each process that tests; not to be changed."""
-    return _trained(tmp_path_factory)
+    return _trained(tmp_path_factory.getbasetemp() / "trained")
 
 
 @functools.cache
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder, reports = tmp_path_factory.mktemp("trained"), []
+def _trained(folder: Path) -> Trained:
+    reports: list[tuple[int, dict[str, float]]] = []
     result = train(TINY, text, folder, track=TRACK, report=lambda *report: reports.append(report))
     return Trained(folder, reports, result)
