@@ -535,18 +535,13 @@ def _bytes(text: str, option: str = "--memory") -> int:
 
 
 def _induction(command: Induction) -> None:
-    import numpy as np
-
-    from jaxconf.data.text import documents, windows
-    from jaxconf.measure.neuron_sets import check_set, read_names
-    from jaxconf.results.run_folder import save_result
+    from jaxconf.measure.inputs import check_amounts
+    from jaxconf.measure.neuron_sets import read_names
     from jaxconf.runtime.placement import load_placed
-    from jaxconf.studies.induction.figures import save_induction_figures, sentences
-    from jaxconf.studies.induction.page import write_induction_report
-    from jaxconf.studies.induction.study import check_heads, check_repeats, induction
+    from jaxconf.studies.induction.sentences import sentences
+    from jaxconf.studies.induction.study import induction
 
-    if command.sequences < 1 or command.tokens < 1:
-        raise InputError(f"--sequences is {command.sequences} and --tokens {command.tokens}; give 1 or more for each")
+    check_amounts(1, sequences=command.sequences, tokens=command.tokens)
     named: dict[str, Any] = {}
     for option, example in (("neurons", "11.584,11.2378"), ("heads", "5.1,5.5")):
         text = getattr(command, option)
@@ -558,26 +553,14 @@ def _induction(command: Induction) -> None:
     with _job(command, command.model, "induction.json") as (out, console, progress):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
-        check_repeats(lm, command.length)
-        check_set(lm.config, named["neurons"] or [(0, 0)], command.controls)
-        if named["heads"]:
-            check_heads(lm.config, named["heads"])
-        progress("reading text", 0, 0)
-        context = min(256, lm.config.n_positions)
-        if command.random:
-            drawn = np.random.default_rng(command.seed).choice(_text_ids(lm), (command.sequences, command.length))
-        else:
-            pieces = windows(documents(command.data), lm.tokenizer, command.sequences * (command.length + 1), command.length + 1)
-            if len(pieces) < command.sequences:
-                raise InputError(
-                    f"the text gives {len(pieces)} sequences of {command.length} tokens; give more text, or --sequences {len(pieces)}"
-                )
-            drawn = pieces[:, 1:]  # without BOS
         found = induction(
             lm,
-            drawn,
-            windows(documents(command.data), lm.tokenizer, command.tokens, context),
-            natural=windows(documents(command.data), lm.tokenizer, NATURAL_TOKENS, context) if command.natural else None,
+            command.tokens,
+            data=command.data,
+            sequences=command.sequences,
+            length=command.length,
+            random=command.random,
+            natural=command.natural,
             neurons=named["neurons"],
             heads=named["heads"],
             controls=command.controls,
@@ -585,20 +568,12 @@ def _induction(command: Induction) -> None:
             bootstrap_draws=command.bootstrap_draws,
             seed=command.seed,
             memory=memory,
-            facts={"model": command.model, "data": command.data, "repeated": "random tokens" if command.random else "text"},
+            facts={"model": command.model},
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_result(found, "induction", sentences(found), save_induction_figures, write_induction_report, out)
+        found.save(out)
     _say(console, sentences(found), out / "induction.html")
-
-
-NATURAL_TOKENS = 2**18
-
-
-def _text_ids(lm: Any) -> list[int]:
-    """Tokens that may be drawn at random: all that are text."""
-    return sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
 
 
 def _compare(command: Compare) -> None:
@@ -691,43 +666,39 @@ def _universal(command: Universal) -> None:
 
 def _copying(command: Copying) -> None:
     from jaxconf.data.statements import read_statements
-    from jaxconf.data.text import documents, windows
+    from jaxconf.measure.inputs import check_amounts
     from jaxconf.measure.neuron_sets import read_names
-    from jaxconf.results.run_folder import save_result
     from jaxconf.runtime.placement import load_placed
-    from jaxconf.studies.copying.figures import save_copying_figures, sentences
-    from jaxconf.studies.copying.page import write_copying_report
-    from jaxconf.studies.copying.study import check_chosen, copying
+    from jaxconf.studies.copying.sentences import sentences
+    from jaxconf.studies.copying.study import copying
 
-    if command.statements < 1 or command.tokens < 1 or command.seed < 0:
-        raise InputError(
-            f"--statements is {command.statements}, --tokens {command.tokens} and --seed {command.seed}; give 1 or more, for the seed 0 or more"
-        )
+    check_amounts(1, statements=command.statements, tokens=command.tokens)
+    check_amounts(0, seed=command.seed)
     try:
         neurons = read_names(command.neurons) if command.neurons else None
     except ValueError as error:
         raise InputError(f"--neurons is {command.neurons!r}; give names such as 11.584,11.2378") from error
-    memory, statements = _bytes(command.memory), read_statements(command.data)
+    memory = _bytes(command.memory)
+    read_statements(command.data)
     with _job(command, command.model, "copying.json") as (out, console, progress):
         progress("loading the model", 0, 0)
         lm = load_placed(command.model, command.revision, command.mesh, functools.partial(console.print, highlight=False))
-        check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], command.controls)
-        progress("reading text", 0, 0)
         found = copying(
             lm,
-            statements,
-            windows(documents(command.text), lm.tokenizer, command.tokens, min(256, lm.config.n_positions)),
-            count=command.statements,
+            command.data,
+            statements=command.statements,
+            text=command.text,
+            tokens=command.tokens,
             neurons=neurons,
             controls=command.controls,
             k=command.k,
             seed=command.seed,
             memory=memory,
-            facts={"model": command.model, "data": str(command.data), "text": command.text},
+            facts={"model": command.model},
             progress=progress,
         )
         progress("figures and page", 0, 0)
-        save_result(found, "copying", sentences(found), save_copying_figures, write_copying_report, out)
+        found.save(out)
     _say(console, sentences(found), out / "copying.html")
 
 

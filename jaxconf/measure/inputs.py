@@ -17,6 +17,12 @@ def windows_of(tokens: np.ndarray | int, data: str, *lms: LanguageModel) -> np.n
     """
     if not isinstance(tokens, int):
         return np.asarray(tokens, np.int32)
-    if tokens < 1:
-        raise InputError(f"tokens is {tokens}; give at least 1")
+    check_amounts(1, tokens=tokens)
     return windows(documents(data), lms[0].tokenizer, tokens, min(WINDOW, *(lm.config.n_positions for lm in lms)))
+
+
+def check_amounts(least: int, **amounts: object) -> None:
+    """Raises InputError for a number below `least` among the arguments with these names; other values pass."""
+    for name, amount in amounts.items():
+        if isinstance(amount, int) and amount < least:
+            raise InputError(f"{name} is {amount}; give at least {least}")

@@ -70,7 +70,9 @@ def ablation(lm: LanguageModel, members: np.ndarray, values: np.ndarray) -> dict
     return {f"blocks.{lm.config.n_layers - 1}.mlp.hook_post": Ablate(jnp.asarray(mask), jnp.asarray(to))}
 
 
-def alone(lm: LanguageModel, prompts: list[np.ndarray], edits: dict[str, Any], n_new: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def alone(
+    lm: LanguageModel, prompts: list[np.ndarray], edits: dict[str, Any], n_new: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
     """One set at a time, without cache or vmap: the greedy continuations [p n], and the entropy of the first prediction, [p]."""
     rows = [np.asarray(prompt) for prompt in prompts]
     for step in range(n_new):
@@ -81,9 +83,16 @@ def alone(lm: LanguageModel, prompts: list[np.ndarray], edits: dict[str, Any], n
     return np.stack([row[-n_new:] for row in rows]), entropy
 
 
-def log_p_alone(lm: LanguageModel, prompts: list[np.ndarray], answers: list[np.ndarray], edits: dict[str, Any], length: int) -> np.ndarray:
+def log_p_alone(
+    lm: LanguageModel, prompts: list[np.ndarray], answers: list[np.ndarray], edits: dict[str, Any], length: int
+) -> np.ndarray:
     lp = log_probabilities(lm, [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)], length, edits)
-    return np.array([sum(lp[p, len(prompts[p]) - 1 + a, token] for a, token in enumerate(answer)) for p, answer in enumerate(answers)])
+    return np.array(
+        [
+            sum(lp[p, len(prompts[p]) - 1 + a, token] for a, token in enumerate(answer))
+            for p, answer in enumerate(answers)
+        ]
+    )
 
 
 C, NEW = 7, 6
@@ -95,10 +104,17 @@ def case(kind: str) -> tuple[LanguageModel, list[np.ndarray], list[list[np.ndarr
     prompts = [rng.integers(1, lm.config.vocab_size, length) for length in (5, 9, 7)]
     answers = [[rng.integers(1, lm.config.vocab_size, 3), rng.integers(1, lm.config.vocab_size, 2)] for _ in prompts]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(C)])
-    return lm, prompts, answers, Ablations(members, 2 * rng.standard_normal(members.shape).astype(np.float32), np.arange(C) > 0)
+    return (
+        lm,
+        prompts,
+        answers,
+        Ablations(members, 2 * rng.standard_normal(members.shape).astype(np.float32), np.arange(C) > 0),
+    )
 
 
-@pytest.mark.parametrize("kind", ["capped", "summed"])  # a norm behind the MLP and soft caps; a norm of the sum. For others see below
+@pytest.mark.parametrize(
+    "kind", ["capped", "summed"]
+)  # a norm behind the MLP and soft caps; a norm of the sum. For others see below
 def test_sets_answer_together_as_each_does_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, answers, sets = case(kind)
     monkeypatch.setattr(together, "SETS", 4)  # two chunks, of which one is filled up
@@ -146,7 +162,9 @@ def test_meshes_give_the_same_answers(kind: str, mesh: tuple[int, int]) -> None:
     answers = [[prompt[:2]] for prompt in prompts]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(5)])
     sets = Ablations(members, rng.standard_normal(members.shape).astype(np.float32), np.arange(5) > 0)
-    one, other = (ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, on_mesh(lm, *mesh)))
+    one, other = (
+        ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, on_mesh(lm, *mesh))
+    )
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_allclose(one.log_p, other.log_p, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(one.entropy, other.entropy, atol=1e-5)
@@ -179,7 +197,9 @@ def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.Monke
 
 # A model that has learnt facts and to be contradicted.
 
-TINY = TrainConfig(layers=1, width=32, heads=2, neurons=64, vocab_size=300, context=32, steps=250, batch=16, learning_rate=6e-3)
+TINY = TrainConfig(
+    layers=1, width=32, heads=2, neurons=64, vocab_size=300, context=32, steps=250, batch=16, learning_rate=6e-3
+)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +210,11 @@ def knowledge(tmp_path_factory: pytest.TempPathFactory, compiled_quickly: None) 
 
 def make_knowledge(folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knowledge_model, "RELATIONS", {words: knowledge_model.RELATIONS[words][:5] for words in ("lives in", "works as a")})
+        patch.setattr(
+            knowledge_model,
+            "RELATIONS",
+            {words: knowledge_model.RELATIONS[words][:5] for words in ("lives in", "works as a")},
+        )
         knowledge_model.make(knowledge_model.Knowledge(folder, people=8, passages=600, follows=0.6, config=TINY))
     return folder
 
@@ -244,7 +268,9 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
         edits = ablation(lm, members, usual[row["ablation"]][members])
         after, texts, entropy_after = answered(edits)
         table = pd.crosstab(pd.Categorical(before, CLASSES), pd.Categorical(after, CLASSES), dropna=False)
-        rows = found.transitions[(found.transitions["ablation"] == row["ablation"]) & (found.transitions["set"] == row["set"])]
+        rows = found.transitions[
+            (found.transitions["ablation"] == row["ablation"]) & (found.transitions["set"] == row["set"])
+        ]
         counts = rows.pivot(index="before", columns="after", values="count").loc[list(CLASSES), list(CLASSES)]
         np.testing.assert_array_equal(counts, table)
         moved = np.mean([one != other for one, other in zip(before, after, strict=True)])
@@ -269,7 +295,13 @@ def usual_values(h: np.ndarray) -> list[np.ndarray]:
         counts, edges = np.histogram(of_neuron, BINS)
         modes.append(edges[counts.argmax()] / 2 + edges[counts.argmax() + 1] / 2)
     mean, std = h.mean(0, dtype=np.float64), h.std(0, dtype=np.float64)
-    return [mean, np.median(h, 0), np.array(modes), np.minimum(mean + 3 * std, h.max(0)), np.maximum(mean - 3 * std, h.min(0))]
+    return [
+        mean,
+        np.median(h, 0),
+        np.array(modes),
+        np.minimum(mean + 3 * std, h.max(0)),
+        np.maximum(mean - 3 * std, h.min(0)),
+    ]
 
 
 def test_prompts_contradict_with_what_the_model_finds_least_likely(knowledge: Path, found: Copying) -> None:
@@ -430,7 +462,10 @@ def test_statements_that_are_none(content: str, parts: list[str], tmp_path: Path
 
 def test_statements_are_read_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / "statements.csv"
-    file.write_text(HEAD.replace("rel_p_id", "x,rel_p_id") + ",P1,Ada,is a,NA\n,P1,Bo,is a,null\n,P1,Ada,is a,baker\n,P2,Ada,is in,Rome\n")
+    file.write_text(
+        HEAD.replace("rel_p_id", "x,rel_p_id")
+        + ",P1,Ada,is a,NA\n,P1,Bo,is a,null\n,P1,Ada,is a,baker\n,P2,Ada,is in,Rome\n"
+    )
     frame = read_statements(file)
     assert frame["query"].tolist() == ["Ada is a", "Bo is a", "Ada is in"]
     assert frame["object"].tolist() == ["NA", "null", "Rome"]
@@ -450,7 +485,16 @@ def test_the_command_leaves_tables_figures_and_a_page(
     knowledge: Path, found: Copying, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "run"
-    arguments = ("copying", knowledge / "model", "--data", knowledge / "statements.csv", "--text", knowledge / "text.jsonl", "--out", out)
+    arguments = (
+        "copying",
+        knowledge / "model",
+        "--data",
+        knowledge / "statements.csv",
+        "--text",
+        knowledge / "text.jsonl",
+        "--out",
+        out,
+    )
     run(*arguments, "--statements", 5, "--controls", 2, "--neurons", "0.3,0.5", "--tokens", 320)
     names = {file.name for file in out.iterdir()}
     tables = [field.name for field in dataclasses.fields(Copying) if field.name != "facts"]
@@ -473,11 +517,15 @@ def test_the_command_leaves_tables_figures_and_a_page(
 
 def test_little_that_can_be_said_is_said(found: Copying) -> None:
     assert not any("answers are neither" in sentence or "next to nothing" in sentence for sentence in sentences(found))
-    neither = dataclasses.replace(found, prompts=found.prompts.assign(**{"class": ["PK"] + ["ND"] * (len(found.prompts) - 1)}))
+    neither = dataclasses.replace(
+        found, prompts=found.prompts.assign(**{"class": ["PK"] + ["ND"] * (len(found.prompts) - 1)})
+    )
     told = " ".join(sentences(neither))
     assert "Almost all answers are neither" in told
     assert "only 1 prompt can tell" in told
-    assert "its context in only 0 prompts and its memory in only 1 prompt, so these statements say next to nothing" in told
+    assert (
+        "its context in only 0 prompts and its memory in only 1 prompt, so these statements say next to nothing" in told
+    )
 
 
 def test_no_random_sets_are_said_and_drawn(found: Copying) -> None:
@@ -500,7 +548,19 @@ def test_no_random_sets_are_said_and_drawn(found: Copying) -> None:
 @pytest.mark.slow
 def test_stories_run_to_the_end(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = ("--data", shared / "data" / "pararel-statements.csv", "--text", shared / "data" / "tinystories.jsonl")
-    run("copying", shared / "models" / "stories260K", *data, "--statements", 12, "--controls", 5, "--tokens", 2048, "--out", tmp_path)
+    run(
+        "copying",
+        shared / "models" / "stories260K",
+        *data,
+        "--statements",
+        12,
+        "--controls",
+        5,
+        "--tokens",
+        2048,
+        "--out",
+        tmp_path,
+    )
     prompts = pd.read_parquet(tmp_path / "copying_prompts.parquet")
     assert (prompts["class"] == "CK").mean() < 0.05
     assert "its context in only" in capsys.readouterr().out.replace("\n", " ")
@@ -511,7 +571,9 @@ def test_mistakes_of_the_command(knowledge: Path, tmp_path: Path, capsys: pytest
     out = ("--out", tmp_path / "run")
     columns = tmp_path / "columns.csv"
     columns.write_text("rel_p_id,statement_subject\nP1,Ada\n")
-    assert "lacks the columns statement_relation, statement_object" in refusal(capsys, "copying", model, "--data", columns, *out)
+    assert "lacks the columns statement_relation, statement_object" in refusal(
+        capsys, "copying", model, "--data", columns, *out
+    )
     assert "no relation with two objects" in refusal(capsys, "copying", model, "--data", one_object(tmp_path), *out)
     assert "0.64" in refusal(capsys, "copying", model, *data, *out, "--neurons", "0.64")
     assert "such as 11.584" in refusal(capsys, "copying", model, *data, *out, "--neurons", "x")

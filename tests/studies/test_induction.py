@@ -44,7 +44,15 @@ def figures(logits: np.ndarray, tokens: np.ndarray) -> dict[str, np.ndarray]:
     return {"entropy": -(np.exp(lp) * lp).sum(-1), "loss": loss}
 
 
-HF_HAND = {"model_type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 2, "n_positions": 25, "vocab_size": 16, "n_inner": 8}
+HF_HAND = {
+    "model_type": "gpt2",
+    "n_layer": 2,
+    "n_embd": 64,
+    "n_head": 2,
+    "n_positions": 25,
+    "vocab_size": 16,
+    "n_inner": 8,
+}
 
 
 @functools.cache
@@ -82,7 +90,9 @@ def test_planted_heads_are_found_and_needed() -> None:
     lm = by_hand()
     text = different_tokens(6, 16, L)
     heads = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    found = induction(lm, text, repeated(text, 0), neurons=[(1, 0), (1, 3)], heads=heads, controls=1, bootstrap_draws=50)
+    found = induction(
+        lm, text, repeated(text, 0), neurons=[(1, 0), (1, 3)], heads=heads, controls=1, bootstrap_draws=50
+    )
     scores = found.heads.set_index(["layer", "head"])["score"]
     assert scores.idxmax() == (1, 1)
     assert scores[1, 1] > 0.9
@@ -164,7 +174,16 @@ def of_random_model() -> tuple[LanguageModel, np.ndarray, np.ndarray, Induction]
 def by_name(lm: LanguageModel, text: np.ndarray, windows: np.ndarray, memory: int = MEMORY) -> Induction:
     last = lm.config.n_layers - 1
     named: dict[str, Any] = {"neurons": [(last, 2), (0, 5), (last, 7)], "heads": [(0, 1), (last, 0)]}
-    return induction(lm, text, windows, natural=with_repeats(lm.config.vocab_size), controls=3, bootstrap_draws=20, memory=memory, **named)
+    return induction(
+        lm,
+        text,
+        windows,
+        natural=with_repeats(lm.config.vocab_size),
+        controls=3,
+        bootstrap_draws=20,
+        memory=memory,
+        **named,
+    )
 
 
 @pytest.mark.slow
@@ -226,7 +245,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             mean, later = own[:, first].mean(), own[:, second].mean()
             edited[sites[layer]][:, :, n] = np.minimum(own, mean) if later > mean else np.maximum(own, mean)
             assert neurons["activation_first"][layer, n] == pytest.approx(mean, abs=1e-6)
-            assert neurons["weighted_change"][layer, n] == pytest.approx((later - mean) * neurons["w_norm"][layer, n], abs=1e-5)
+            assert neurons["weighted_change"][layer, n] == pytest.approx(
+                (later - mean) * neurons["w_norm"][layer, n], abs=1e-5
+            )
         masked = {}
         for layer in {layer for layer, _ in members}:  # one after the other: what lies above reacts
             own = np.isin(np.arange(lm.config.d_mlp), [n for at, n in members if at == layer])
@@ -237,7 +258,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             curve = found.ablations[found.ablations["set"] == row["set"]]
             for name in ("entropy", "loss"):
                 difference = after[name] - before[name]
-                np.testing.assert_allclose(curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}")
+                np.testing.assert_allclose(
+                    curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}"
+                )
                 assert row[name + suffix] == pytest.approx(difference[:, repeat].mean(), abs=1e-4)
     assert found.sets["loss"].abs().max() > 1e-3
 
@@ -282,7 +305,10 @@ def test_doses_equal_running_the_edited_model() -> None:
     chosen = [tuple(map(int, name.split("."))) for name in found.facts["chosen"]]
     sites = [f"blocks.{i}.mlp.hook_post" for i in range(lm.config.n_layers)]
     kept = np.broadcast_to((np.arange(24) >= 3) & (np.arange(24) < 23), windows.shape)
-    for data, where, mask in (("text", windows, kept), ("repeat", tokens, np.broadcast_to(predictions(L)[1], tokens.shape))):
+    for data, where, mask in (
+        ("text", windows, kept),
+        ("repeat", tokens, np.broadcast_to(predictions(L)[1], tokens.shape)),
+    ):
         plain = lm.apply(where, capture=sites)
         target = np.roll(where, -1, 1)[mask]
         lp0 = np.asarray(jax.nn.log_softmax(plain.logits))[mask]
@@ -306,7 +332,9 @@ def test_doses_equal_running_the_edited_model() -> None:
             assert row["entropy"] == pytest.approx(-(P * lp).sum(1).mean(), abs=1e-4)
             assert row["brier"] == pytest.approx(((P - right) ** 2).sum(1).mean(), abs=1e-4)
             assert row["top1"] == pytest.approx((top == target).mean(), abs=1e-9)
-            temperature, explained = best_temperature(unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32)))
+            temperature, explained = best_temperature(
+                unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32))
+            )
             assert row["temperature"] == pytest.approx(temperature, abs=1e-3)
             if row["factor"] == 1:
                 assert row["temperature"] == pytest.approx(1, abs=1e-6)
