@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jaxconf.models.language_model import BUNDLED, LanguageModel, load
     from jaxconf.models.mesh import make_mesh
     from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
-    from jaxconf.results.neuron_table import NeuronTable, Rules
+    from jaxconf.results.neuron_table import NeuronTable
+    from jaxconf.results.rules import Rules
     from jaxconf.studies.comparison.study import compare_models
     from jaxconf.studies.copying.study import copying
     from jaxconf.studies.induction.study import induction
@@ -44,7 +45,7 @@ _HOMES = {
     "NeuronTable": "jaxconf.results.neuron_table",
     "PRESETS": "jaxconf.training.config",
     "Replace": "jaxconf.models.sites",
-    "Rules": "jaxconf.results.neuron_table",
+    "Rules": "jaxconf.results.rules",
     "Scale": "jaxconf.models.sites",
     "TrackConfig": "jaxconf.training.config",
     "TrainConfig": "jaxconf.training.config",

@@ -451,7 +451,8 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token
     from jaxconf.report.run import save_run
     from jaxconf.report.terminal import print_sets, print_summary
-    from jaxconf.results.neuron_table import PER_TOKEN, SETS, Rules
+    from jaxconf.results.rules import Rules
+    from jaxconf.results.run_folder import PER_TOKEN, SETS
     from jaxconf.runtime.placement import load_placed
 
     sets, chosen, memory = _parsed(command)

@@ -7,15 +7,15 @@ import unicodedata
 import warnings
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxconf.report.figures import HUES, INK, NORMAL, QUIET, STYLE, draw_all, model_name
 from jaxconf.report.passages import Passage, change_of_loss, neurons_to_draw, passages, scales
-from jaxconf.results.neuron_table import NeuronTable, number
+from jaxconf.report.style import HUES, INK, NORMAL, canvas, grid_of, guide, model_name, save_figures, styled
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.words import number
 
 NEGATIVE, POSITIVE, _, FALL, _, RISE = HUES
 
@@ -25,32 +25,33 @@ GLYPH = 0.602 * MONO
 WORDS = 128  # characters of the proportional font that take no more room than COLUMNS
 
 
-@mpl.rc_context(STYLE)
+@styled
 def figure_4(table: NeuronTable, effects: pd.DataFrame) -> Figure:
     """Per position, the change of the loss when a neuron is ablated against the loss before; colour: the target's reciprocal rank."""
     neurons = neurons_to_draw(effects)
-    columns, lines = min(len(neurons), 3), math.ceil(len(neurons) / 3)
-    figure = Figure(figsize=(1 + 4 * columns, 0.5 + 3.5 * lines), layout="constrained")
-    figure.suptitle(
-        f"Loss, token by token: {model_name(table.facts)}\n{_how_many(effects, neurons)}", fontsize=9, x=0.02, ha="left", parse_math=False
+    rows, columns = grid_of(len(neurons), 3)
+    figure, panels = canvas(
+        model_name(table.facts),
+        "Loss, token by token",
+        _how_many(effects, neurons),
+        rows,
+        columns,
+        (1 + 4 * columns, 0.5 + 3.5 * rows),
+        count=len(neurons),
     )
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in panels[len(neurons) :]:
-        axes.axis("off")
-    for axes, neuron in zip(panels, neurons, strict=False):
-        rows = effects[effects["neuron"] == neuron]
-        axes.axhline(0, color=QUIET, linestyle="--", linewidth=0.9)
-        points = axes.scatter(
-            rows["loss"], change_of_loss(rows), s=6, c=rows["reciprocal_rank"], cmap="viridis", vmin=0, vmax=1, linewidth=0, alpha=0.7
-        )
+    for axes, neuron in zip(panels, neurons, strict=True):
+        here = effects[effects["neuron"] == neuron]
+        guide(axes, y=0)
+        colours = {"c": here["reciprocal_rank"], "cmap": "viridis", "vmin": 0, "vmax": 1}
+        points = axes.scatter(here["loss"], change_of_loss(here), s=6, **colours, linewidth=0, alpha=0.7)
         axes.set_title(neuron, fontsize=9)
         axes.set_xlabel("loss, nats")
         axes.set_ylabel("change of loss when ablated, nats")
-    figure.colorbar(points, ax=list(figure.axes), label="reciprocal rank of the target", aspect=30, pad=0.02)
+    figure.colorbar(points, ax=panels, label="reciprocal rank of the target", aspect=30, pad=0.02)
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def figure_4_passages(table: NeuronTable, effects: pd.DataFrame) -> Figure:
     """The passages in which each neuron prevents the largest spikes of the loss: its activation behind the text, losses as bars above."""
     neurons = neurons_to_draw(effects)
@@ -83,13 +84,15 @@ def save_story_figures(table: NeuronTable, effects: pd.DataFrame, folder: Path) 
     with warnings.catch_warnings():
         # Scripts that the font lacks are drawn as boxes; the report, in the reader's own fonts, shows them.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        return draw_all(figures, table, folder)
+        return save_figures(figures, table, folder)
 
 
 def _how_many(effects: pd.DataFrame, neurons: list[str]) -> str:
     every = effects["neuron"].nunique()
     positions = int((effects["neuron"] == neurons[0]).sum())
-    which = f"the first {len(neurons)} of {every} neurons" if len(neurons) < every else f"{every} neuron{'s' * (every > 1)}"
+    which = (
+        f"the first {len(neurons)} of {every} neurons" if len(neurons) < every else f"{every} neuron{'s' * (every > 1)}"
+    )
     return f"{which}; {positions:,} kept position{'s' * (positions != 1)}"
 
 
@@ -135,7 +138,11 @@ def _draw(axes: Axes, top: float, passage: Passage, full: tuple[float, float]) -
             axes.add_patch(Rectangle((left + 0.3, base - high), width - 0.6, high - low, color=change, linewidth=0))
         if not math.isnan(token.activation):
             colour = POSITIVE if token.activation > 0 else NEGATIVE
-            axes.add_patch(Rectangle((left, base), width, 10, color=colour, alpha=0.85 * abs(token.activation) / full[0], linewidth=0))
+            axes.add_patch(
+                Rectangle(
+                    (left, base), width, 10, color=colour, alpha=0.85 * abs(token.activation) / full[0], linewidth=0
+                )
+            )
         if token.Index == passage.at:
             axes.add_patch(Rectangle((left, base), width, 10, fill=False, edgecolor=INK, linewidth=0.9, zorder=3))
         fonts = ["DejaVu Sans Mono", "DejaVu Sans"]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from jaxconf.report.passages import Passage, passages, scales
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 
 LEGEND = (
     '<p class="note key"><span class="positive">activation above 0</span> <span class="negative">below 0</span> '

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 
 PASSAGES = 5  # of each neuron
 LENGTH, BEFORE = 40, 25  # tokens of a passage, and how many of them stand before the one whose loss spikes
@@ -74,7 +74,12 @@ def passages(effects: pd.DataFrame, neuron: str) -> list[Passage]:
     taken: list[tuple[int, int]] = []
     for _, spike in raised.iterrows():
         # The last position's target is known too.
-        window, at, first, last = spike["window"], spike["position"] + 1, ends["min"][spike["window"]], ends["max"][spike["window"]] + 1
+        window, at, first, last = (
+            spike["window"],
+            spike["position"] + 1,
+            ends["min"][spike["window"]],
+            ends["max"][spike["window"]] + 1,
+        )
         start = int(np.clip(at - BEFORE, first, max(first, last - LENGTH + 1)))
         if all(window != other or abs(start - begin) >= LENGTH for other, begin in taken):
             taken.append((window, start))
@@ -96,7 +101,9 @@ def visible(token: object) -> str:
     """A token as text whose spaces, line breaks and control characters show, cut to LONGEST; or an id, and a space before the next."""
     if not isinstance(token, str):
         return f"{token}\N{NO-BREAK SPACE}"
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in token.translate(VISIBLE))
+    text = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in token.translate(VISIBLE)
+    )
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 

@@ -12,9 +12,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from jaxconf.report.figures import COLOUR, ENTROPY, HUES, NORMAL, QUIET, boxes, floor_of, on_log_axis, shown
+from jaxconf.report.figures import COLOUR, boxes, shown
 from jaxconf.report.passages import change_of_loss, neurons_to_draw
-from jaxconf.results.neuron_table import MAIN_COLUMNS, Kind, NeuronTable, number
+from jaxconf.report.style import ENTROPY, HUES, NORMAL, QUIET, floor_of, on_log_axis
+from jaxconf.results.columns import MAIN_COLUMNS
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Kind
+from jaxconf.results.words import number
 
 # A browser draws this many points without stutter; a wide layer has more.
 MOST_POINTS = 4000
@@ -59,7 +63,9 @@ def drawn(table: NeuronTable) -> list[str]:
     keep = pd.Index([*shown(table, "entropy")[0], *shown(table, "frequency")[0]])
     keep = keep.union(frame["loss_abs_delta"].nlargest(MOST_POINTS // 4).index, sort=False).unique()
     rest = frame.index.difference(keep, sort=False)
-    sample = np.random.default_rng(table.facts.get("seed", 0)).choice(len(rest), max(0, MOST_POINTS - len(keep)), replace=False)
+    sample = np.random.default_rng(table.facts.get("seed", 0)).choice(
+        len(rest), max(0, MOST_POINTS - len(keep)), replace=False
+    )
     return list(keep) + list(rest[np.sort(sample)])
 
 
@@ -93,11 +99,15 @@ def _figure_2d(table: NeuronTable) -> go.Figure:
     ranks = np.arange(count, 0, -1)
     positive = table.singular_values > 0
     values = {"x": ranks[positive], "y": table.singular_values[positive], "mode": "lines", "line": {"color": NORMAL}}
-    figure.add_trace(go.Scatter(**values, name="singular value", showlegend=False, hovertemplate="%{x}: %{y:.4g}<extra></extra>"))
+    figure.add_trace(
+        go.Scatter(**values, name="singular value", showlegend=False, hovertemplate="%{x}: %{y:.4g}<extra></extra>")
+    )
     for name, cosines, colour in zip(table.cosine_neurons, np.abs(table.cosines), cycle(HUES), strict=False):
         hover = f"{name}, vector %{{x}}: %{{y:.3f}}<extra></extra>"
         line = {"width": 1.3, "color": colour}
-        figure.add_trace(go.Scatter(x=ranks, y=cosines, mode="lines", line=line, name=name, hovertemplate=hover), row=2, col=1)
+        figure.add_trace(
+            go.Scatter(x=ranks, y=cosines, mode="lines", line=line, name=name, hovertemplate=hover), row=2, col=1
+        )
     if count:
         # A rectangle on a log axis is placed by values, a range by their logarithms.
         figure.add_vrect(x0=0.8, x1=k + 0.5, fillcolor=ENTROPY, opacity=0.13, line_width=0)
@@ -130,7 +140,9 @@ def _figure_2e(table: NeuronTable) -> go.Figure:
         marker = {"color": size, "colorscale": "Viridis", "colorbar": bar, "opacity": 0.9}
         figure.update_traces(marker=marker, selector={"name": "neurons"})
         # The colour says what the others are; a set-apart neuron is a ring round its coloured point.
-        figure.update_traces(marker={"symbol": "circle-open", "size": 12, "line": {"width": 2}}, selector={"legendgroup": "entropy"})
+        figure.update_traces(
+            marker={"symbol": "circle-open", "size": 12, "line": {"width": 2}}, selector={"legendgroup": "entropy"}
+        )
     figure.update_xaxes(title="ρ, share of w<sub>out</sub> in the null space")
     figure.update_yaxes(title="ln_mediated" + _floored(frame["ln_mediated"], floor))
     return figure
@@ -149,7 +161,13 @@ def _figure_3a(table: NeuronTable) -> go.Figure:
         bar |= {"ticktext": [f"{10**tick:g}" for tick in ticks]}
         hover = "%{customdata} positions<br>entropy %{x:.2f}, divergence %{y:.2f} nats<extra></extra>"
         middle = {"x": (across[1:] + across[:-1]) / 2, "y": (up[1:] + up[:-1]) / 2}
-        heat = {"z": cells, "customdata": counts.astype(int), "colorscale": "Viridis", "colorbar": bar, "hoverongaps": False}
+        heat = {
+            "z": cells,
+            "customdata": counts.astype(int),
+            "colorscale": "Viridis",
+            "colorbar": bar,
+            "hoverongaps": False,
+        }
         figure.add_trace(go.Heatmap(**middle, **heat, hovertemplate=hover))
         sample = kept.iloc[np.sort(np.random.default_rng(0).choice(len(kept), min(200, len(kept)), replace=False))]
         texts = [
@@ -158,7 +176,9 @@ def _figure_3a(table: NeuronTable) -> go.Figure:
             for row in sample.itertuples()
         ]
         marker = {"size": 6, "color": "rgba(255,255,255,0.25)", "line": {"color": "rgba(0,0,0,0.6)", "width": 0.8}}
-        dots = go.Scatter(x=sample["entropy"], y=sample["kl_freq"], text=texts, mode="markers", marker=marker, hovertemplate=HOVER)
+        dots = go.Scatter(
+            x=sample["entropy"], y=sample["kl_freq"], text=texts, mode="markers", marker=marker, hovertemplate=HOVER
+        )
         figure.add_trace(dots.update(showlegend=False))
     else:
         _say(figure, "no positions were kept")
@@ -187,7 +207,9 @@ def _figure_4(rows: pd.DataFrame, seed: int) -> go.Figure:
     change = change_of_loss(rows)
     if len(rows) > MOST_POINTS:
         strongest = change.abs().nlargest(MOST_POINTS // 4).index
-        sample = np.random.default_rng(seed).choice(rows.index.difference(strongest), MOST_POINTS - len(strongest), replace=False)
+        sample = np.random.default_rng(seed).choice(
+            rows.index.difference(strongest), MOST_POINTS - len(strongest), replace=False
+        )
         keep = rows.index.isin(strongest) | rows.index.isin(sample)
         rows, change = rows[keep], change[keep]
     texts = [
@@ -196,9 +218,18 @@ def _figure_4(rows: pd.DataFrame, seed: int) -> go.Figure:
         for row in rows.itertuples()
     ]
     bar = {"title": "reciprocal<br>rank", "thickness": 10, "outlinewidth": 0}
-    marker = {"size": 5, "opacity": 0.8, "color": rows["reciprocal_rank"].to_numpy(float), "colorscale": "Viridis", "cmin": 0, "cmax": 1}
+    marker = {
+        "size": 5,
+        "opacity": 0.8,
+        "color": rows["reciprocal_rank"].to_numpy(float),
+        "colorscale": "Viridis",
+        "cmin": 0,
+        "cmax": 1,
+    }
     places = {"x": rows["loss"].to_numpy(float), "y": change.to_numpy(float)}
-    figure.add_trace(go.Scatter(**places, text=texts, mode="markers", marker=marker | {"colorbar": bar}, hovertemplate=HOVER))
+    figure.add_trace(
+        go.Scatter(**places, text=texts, mode="markers", marker=marker | {"colorbar": bar}, hovertemplate=HOVER)
+    )
     figure.add_hline(0, line=_dash())
     figure.update_layout(showlegend=False, margin={"t": 24})
     figure.update_xaxes(title="loss, nats")
@@ -254,12 +285,23 @@ def _scatter(table: NeuronTable, x: pd.Series, y: pd.Series, *kinds: Kind) -> go
 
 
 def _points(
-    table: NeuronTable, x: pd.Series, y: pd.Series, names: list[str], label: str, kind: Kind | None = None, hollow: bool = False
+    table: NeuronTable,
+    x: pd.Series,
+    y: pd.Series,
+    names: list[str],
+    label: str,
+    kind: Kind | None = None,
+    hollow: bool = False,
 ) -> go.Scatter:
     rows = {name: row for row, name in enumerate(table.names)}
     marker: dict[str, Any] = {"color": NORMAL, "size": 5, "opacity": 0.65}
     if kind is not None:
-        marker = {"color": COLOUR[kind], "size": 9, "symbol": SYMBOL[kind] + "-open" * hollow, "line": {"width": 1.5 * hollow}}
+        marker = {
+            "color": COLOUR[kind],
+            "size": 9,
+            "symbol": SYMBOL[kind] + "-open" * hollow,
+            "line": {"width": 1.5 * hollow},
+        }
     return go.Scatter(
         x=x.loc[names].to_numpy(float),
         y=y.loc[names].to_numpy(float),
@@ -274,7 +316,13 @@ def _points(
 
 def _dressed(figure: go.Figure) -> go.Figure:
     # Colours of text and ground come from the page, which knows whether it is light or dark.
-    line = {"gridcolor": "rgba(128,138,154,0.18)", "linecolor": QUIET, "showline": True, "zeroline": False, "automargin": True}
+    line = {
+        "gridcolor": "rgba(128,138,154,0.18)",
+        "linecolor": QUIET,
+        "showline": True,
+        "zeroline": False,
+        "automargin": True,
+    }
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullLocator
 
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.report.figures import (
+from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
     HUES,
@@ -22,14 +22,14 @@ from jaxconf.report.figures import (
     NORMAL,
     QUIET,
     STYLE,
-    count_of,
-    draw_all,
     label_points,
     log_axes,
     model_name,
+    save_figures,
     say,
 )
-from jaxconf.results.neuron_table import Rules, number
+from jaxconf.results.neuron_table import Rules
+from jaxconf.results.words import count_of, number
 from jaxconf.training.emergence import Emergence
 
 # Where neurons that never meet a criterion are drawn, as a multiple of the last step.
@@ -178,7 +178,7 @@ FIGURES = {
 
 def save_emergence_figures(e: Emergence, folder: str | Path) -> list[Path]:
     """Writes every picture as a PNG (`emergence_rho.png`, …; 160 dots per inch) into `folder`, each whole or not at all."""
-    return draw_all(FIGURES, e, Path(folder))
+    return save_figures(FIGURES, e, Path(folder))
 
 
 def summary_lines(e: Emergence) -> list[str]:

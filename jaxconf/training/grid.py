@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from jaxconf.data.corpus import Corpus, read_corpus
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.files import replacing
-from jaxconf.report.figures import ENTROPY, NORMAL, STYLE
+from jaxconf.report.style import ENTROPY, NORMAL, STYLE
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import told, told_json
 from jaxconf.runtime.progress import Progress

@@ -15,13 +15,13 @@ from planted_table import ENTROPY, FREQUENCY, planted_table, without_figures
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from jaxconf.report import figures
 from jaxconf.report import page as report
-from jaxconf.report.figures import FIGURES, boxes, floor_of, on_log_axis, others, save_figures, shown
+from jaxconf.report.figures import FIGURES, boxes, others, shown
 from jaxconf.report.page import write_report
 from jaxconf.report.plots import MOST_POINTS, drawn, plots
+from jaxconf.report.style import floor_of, on_log_axis, save_figures
 from jaxconf.report.terminal import print_summary
-from jaxconf.results.neuron_table import COLUMNS
+from jaxconf.results.columns import COLUMNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>$100 {0} <!--"
 
@@ -80,7 +80,7 @@ def test_every_figure_is_drawn_whatever_the_table(make):
 
 
 def test_every_figure_is_saved_as_a_picture(tmp_path):
-    paths = save_figures(planted_table(), tmp_path)
+    paths = save_figures(FIGURES, planted_table(), tmp_path)
     assert [path.name for path in paths] == [f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     assert len(list(tmp_path.iterdir())) == 8
@@ -122,9 +122,9 @@ def test_a_failing_drawing_leaves_no_half_picture(tmp_path, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
-    monkeypatch.setitem(figures.FIGURES, "figure_2a", fail)
+    monkeypatch.setitem(FIGURES, "figure_2a", fail)
     with pytest.raises(OSError, match="disk full"):
-        save_figures(planted_table(), tmp_path)
+        save_figures(FIGURES, planted_table(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["figure_1.png"]
 
 

@@ -14,7 +14,7 @@ from jaxconf.report.page import write_report
 from jaxconf.report.passage_figures import figure_4, figure_4_passages, save_story_figures
 from jaxconf.report.passages import LENGTH, LONGEST, MOST_NEURONS, PASSAGES, UNKNOWN, passages, scales, visible
 from jaxconf.report.plots import MOST_POINTS, token_plots
-from jaxconf.results.neuron_table import PER_TOKEN
+from jaxconf.results.run_folder import PER_TOKEN
 
 
 def planted(

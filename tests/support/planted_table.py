@@ -5,7 +5,9 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.neuron_table import COLUMNS, INTERVAL_COLUMNS, NeuronTable, Rules
+from jaxconf.results.columns import COLUMNS, INTERVAL_COLUMNS
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
 
 ENTROPY, FREQUENCY = ["3.5", "3.17"], ["3.8"]
 

@@ -14,7 +14,7 @@ from refusals import check_error
 
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.report.figures import ENTROPY, FREQUENCY, NORMAL
+from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
 from jaxconf.results.neuron_table import COLUMNS, Rules
 from jaxconf.training import figures as emergence_figures
 from jaxconf.training.emergence import FILE, Emergence, append

@@ -11,19 +11,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxconf.report.figures import (
+from jaxconf.report.style import (
     ENTROPY,
     HUES,
     INK,
     NORMAL,
     QUIET,
     STYLE,
-    draw_all,
     floor_of,
     label_points,
     log_axes,
     model_name,
     on_log_axis,
+    save_figures,
     say,
 )
 from jaxconf.results.neuron_table import number
@@ -174,7 +174,7 @@ DRAWN: dict[str, Callable[[Comparison], Figure]] = {
 
 
 def save_comparison_figures(found: Comparison, folder: Path) -> list[Path]:
-    return draw_all(DRAWN | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {}), found, folder)
+    return save_figures(DRAWN | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {}), found, folder)
 
 
 def paragraphs(found: Comparison) -> list[str]:

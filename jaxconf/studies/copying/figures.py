@@ -3,16 +3,14 @@ sets in grey.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxconf.analysis.transitions import CLASSES
-from jaxconf.report.figures import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, draw_all, model_name, say
+from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, canvas, guide, model_name, say, styled
 
 if TYPE_CHECKING:
     from jaxconf.studies.copying.study import Copying
@@ -20,14 +18,18 @@ if TYPE_CHECKING:
 RED_GREY = "red: the chosen set; grey: random sets of as many neurons"
 OF_CLASS = dict(zip(CLASSES, HUES, strict=False))
 BINS = 25
+POINTS: dict[str, dict[str, Any]] = {  # how the sets of each kind are drawn
+    "random": {"s": 10, "color": NORMAL, "alpha": 0.5, "linewidths": 0},
+    "set": {"s": 26, "color": ENTROPY, "linewidths": 0},
+}
 
 
-@mpl.rc_context(STYLE)
+@styled
 def copying_transitions(found: "Copying") -> Figure:
-    """From which class to which: counts of prompts for the chosen set, and the mean of the random sets."""
+    """The transition tables of the chosen set, and the mean of the random sets' tables."""
     ablations = list(found.transitions["ablation"].unique())
-    figure, panels = _canvas(
-        found,
+    figure, panels = canvas(
+        model_name(found.facts),
         "Transitions",
         "prompts by class before (rows) and after (columns)",
         2,
@@ -41,21 +43,8 @@ def copying_transitions(found: "Copying") -> Figure:
             if rows.empty:
                 say(axes, "no random sets")
                 continue
-            table = (
-                rows.groupby(["before", "after"])["count"].mean().unstack().loc[list(CLASSES), list(CLASSES)].to_numpy()
-            )
-            axes.imshow(table / np.maximum(table.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1.4)
-            for i, j in np.ndindex(table.shape):
-                axes.text(
-                    j,
-                    i,
-                    f"{table[i, j]:.0f}" if kind == "set" else f"{table[i, j]:.1f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                )
-            axes.set_xticks(range(3), CLASSES)
-            axes.set_yticks(range(3), CLASSES)
+            means = rows.groupby(["before", "after"])["count"].mean().unstack()
+            _draw_table(axes, means.loc[list(CLASSES), list(CLASSES)].to_numpy(), digits=row)
             if not row:
                 axes.set_title(ablation, fontsize=9)
             if not column:
@@ -63,11 +52,16 @@ def copying_transitions(found: "Copying") -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def copying_conversions(found: "Copying") -> Figure:
     """The conversion ratios of each class, for every value that activations are set to."""
-    figure, panels = _canvas(
-        found, "Conversion ratios", f"share of the prompts of a class that leave it; {RED_GREY}", 1, 3, (10, 3.6)
+    figure, panels = canvas(
+        model_name(found.facts),
+        "Conversion ratios",
+        f"share of the prompts of a class that leave it; {RED_GREY}",
+        1,
+        3,
+        (10, 3.6),
     )
     for axes, name in zip(panels, CLASSES, strict=True):
         before = int((found.prompts["class"] == name).sum())
@@ -80,12 +74,12 @@ def copying_conversions(found: "Copying") -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def copying_scores(found: "Copying") -> Figure:
     """Histograms of the random sets' global transition scores, with the chosen set's."""
     ablations = list(found.sets["ablation"].unique())
-    figure, panels = _canvas(
-        found,
+    figure, panels = canvas(
+        model_name(found.facts),
         "Global transition score",
         "share of prompts whose class changes; dashed red: the chosen set; grey: random sets",
         1,
@@ -102,12 +96,12 @@ def copying_scores(found: "Copying") -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def copying_entropy(found: "Copying") -> Figure:
     """How the entropy of the first new token's prediction changes, by transition."""
     ablations = list(found.transitions["ablation"].unique())
-    figure, panels = _canvas(
-        found,
+    figure, panels = canvas(
+        model_name(found.facts),
         "Change of entropy by transition",
         f"means over the prompts of a transition, where there are any; {RED_GREY}",
         1,
@@ -118,10 +112,10 @@ def copying_entropy(found: "Copying") -> Figure:
     for axes, ablation in zip(panels, ablations, strict=True):
         rows = found.transitions[found.transitions["ablation"] == ablation]
         at = (rows["before"] + "→" + rows["after"]).map(pairs.index)
-        for kind, style in _styles():
+        for kind, style in POINTS.items():
             own = rows["kind"] == kind
             axes.scatter(at[own], rows.loc[own, "entropy_change"], **style)
-        axes.axhline(0, color=QUIET, linewidth=0.6)
+        guide(axes, y=0, width=0.6, line="-")
         axes.set_xticks(range(len(pairs)), pairs, rotation=90)
         axes.set_xlim(-0.6, len(pairs) - 0.4)
         axes.set_title(ablation, fontsize=9)
@@ -129,11 +123,11 @@ def copying_entropy(found: "Copying") -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def copying_log_ratios(found: "Copying") -> Figure:
-    """The log-ratios of the three answers' probabilities before the mean ablation of the chosen set, and after it."""
-    figure, panels = _canvas(
-        found,
+    """The log-ratios of the classes' probabilities, before the mean ablation of the chosen set and after it."""
+    figure, panels = canvas(
+        model_name(found.facts),
         "Log-ratios of the answers",
         "before and after mean ablation of the chosen set; hues: the class before; dashed: no change",
         1,
@@ -156,38 +150,26 @@ def copying_log_ratios(found: "Copying") -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[["Copying"], Figure]] = {
+FIGURES: dict[str, Callable[["Copying"], Figure]] = {
     draw.__name__: draw
     for draw in (copying_transitions, copying_conversions, copying_scores, copying_entropy, copying_log_ratios)
 }
 
 
-def save_copying_figures(found: "Copying", folder: Path) -> list[Path]:
-    return draw_all(DRAWN, found, folder)
-
-
-def _canvas(
-    found: "Copying", subject: str, note: str, rows: int, columns: int, size: tuple[float, float]
-) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
-    # Mathtext off: a model's name may hold a dollar sign.
-    figure.suptitle(f"{subject}: {model_name(found.facts)}\n{note}", fontsize=9, x=0.02, ha="left", parse_math=False)
-    return figure, list(panels.ravel())
-
-
-def _styles() -> tuple[tuple[str, dict[str, Any]], ...]:
-    return (
-        ("random", {"s": 10, "color": NORMAL, "alpha": 0.5, "linewidths": 0}),
-        ("set", {"s": 26, "color": ENTROPY, "linewidths": 0}),
-    )
+def _draw_table(axes: Axes, table: np.ndarray, digits: int) -> None:
+    """A transition table, its numbers with so many digits after the point."""
+    axes.imshow(table / np.maximum(table.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1.4)
+    for i, j in np.ndindex(table.shape):
+        axes.text(j, i, f"{table[i, j]:.{digits}f}", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(3), CLASSES)
+    axes.set_yticks(range(3), CLASSES)
 
 
 def _strips(axes: Axes, found: "Copying", measure: str) -> None:
-    """A column of points for every ablation value."""
+    """A measure of the sets: a column of points for each ablation value."""
     ablations = list(found.sets["ablation"].unique())
     rng = np.random.default_rng(0)
-    for kind, style in _styles():
+    for kind, style in POINTS.items():
         rows = found.sets[found.sets["kind"] == kind]
         beside = rng.uniform(-0.25, 0.25, len(rows)) if kind == "random" else 0
         axes.scatter(rows["ablation"].map(ablations.index).astype(float) + beside, rows[measure], **style)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxconf.analysis.transitions import CLASSES, MEASURES
-from jaxconf.report.frame import facts, picture, rows, write_page
+from jaxconf.report import markup
+from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
+from jaxconf.report.picture_page import picture_page
 from jaxconf.studies.copying.sentences import sentences
 
 if TYPE_CHECKING:
@@ -49,33 +51,30 @@ CAPTIONS = {
 }
 
 
-def write_copying_report(found: "Copying", figures: Sequence[Path], folder: Path) -> Path:
-    """Write copying.html into `folder`, whole or not at all, and give its path. `figures`: the PNG files it shows."""
+def page(found: "Copying", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
     ablations = list(found.quantiles["ablation"].unique())
     chosen = found.transitions[found.transitions["kind"] == "set"]
     tables = {
         name: rows.pivot(index="before", columns="after", values="count")
         for name, rows in chosen.groupby("ablation", sort=False)
     }
-    return write_page(
-        folder / "copying.html",
+    return picture_page(
         files(__package__) / "page.html",
         "copying",
         str(found.facts["model"]),
         "Context against memory",
         SOURCE,
-        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(found)),
-        figures="".join(
-            picture(path, heading, how, how, broad=True) for path in figures for heading, how in [CAPTIONS[path.stem]]
-        ),
-        values=rows(_by_ablation(found, "value"), "measure", ablations),
-        random=rows(_by_ablation(found, "random_mean"), "measure", ablations),
-        quantiles=rows(_by_ablation(found, "quantile", "_lo", "_hi"), "measure", ablations),
+        verdict=paragraphs(sentences(found)),
+        figures=pictures(images, CAPTIONS, CAPTIONS),
+        values=frame_table(_by_ablation(found, "value"), "measure", ablations),
+        random=frame_table(_by_ablation(found, "random_mean"), "measure", ablations),
+        quantiles=frame_table(_by_ablation(found, "quantile", "_lo", "_hi"), "measure", ablations),
         transitions="".join(
-            f"<h3>{escape(name)}</h3>{rows(table.loc[list(CLASSES)].reset_index(), 'before', list(CLASSES))}"
+            f"<h3>{escape(name)}</h3>{frame_table(table.loc[list(CLASSES)].reset_index(), 'before', list(CLASSES))}"
             for name, table in tables.items()
         ),
-        neurons=rows(found.neurons, "neuron", [name for name in found.neurons if name != "neuron"]),
+        neurons=frame_table(found.neurons, "neuron", [name for name in found.neurons if name != "neuron"]),
         examples=_examples(found),
         facts=facts(found.facts),
     )
@@ -98,9 +97,8 @@ def _examples(found: "Copying") -> str:
     changed = frame["class"] != frame["class after"]
     shown = frame.loc[changed.sort_values(ascending=False, kind="stable").index].head(SHOWN)
     columns = ["prompt", "own", "continuation", "class", "after", "class after"]
-    heads = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(text)}</td>" for text in row[1:])}</tr>'
-        for row in shown[columns].itertuples(index=False)
-    )
-    return f'<div class="wide"><table class="texts"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = [
+        markup.row([markup.row_head(prompt), *map(markup.text, others)])
+        for prompt, *others in shown[columns].itertuples(index=False)
+    ]
+    return markup.table(map(markup.head, columns), body, class_="texts")

@@ -20,13 +20,13 @@ from jaxconf.measure.inputs import check_amounts, windows_of
 from jaxconf.measure.neuron_sets import Neurons
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.run_folder import save_result
+from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Costs
-from jaxconf.studies.copying.figures import save_copying_figures
+from jaxconf.studies.copying.figures import FIGURES
 from jaxconf.studies.copying.neurons import Chosen, check_chosen, choose, table_of_neurons
-from jaxconf.studies.copying.page import write_copying_report
+from jaxconf.studies.copying.page import page
 from jaxconf.studies.copying.prompts import (
     NEW_TOKENS,
     Asked,
@@ -68,9 +68,9 @@ class Copying:
     sets: pd.DataFrame
     quantiles: pd.DataFrame
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, copying.json, the figures and copying.html into a folder that exists."""
-        save_result(self, "copying", sentences(self), save_copying_figures, write_copying_report, folder)
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        return save_study(self, "copying", sentences(self), FIGURES, page, folder)
 
 
 def copying(

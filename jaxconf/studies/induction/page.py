@@ -1,12 +1,12 @@
 """The page of `jaxconf induction`: one HTML file with everything that it needs to open offline."""
 
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxconf.report.frame import facts, picture, rows, write_page
+from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
+from jaxconf.report.picture_page import picture_page
 from jaxconf.studies.induction.sentences import sentences
 
 if TYPE_CHECKING:
@@ -60,26 +60,24 @@ CAPTIONS = {
 }
 
 
-def write_induction_report(found: "Induction", figures: Sequence[Path], folder: Path) -> Path:
-    """Write induction.html into `folder`, whole or not at all, and give its path. `figures`: the PNG files it shows."""
+def page(found: "Induction", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
     heads = found.heads.sort_values("score", ascending=False).head(MOST_HEADS)
     doses = found.doses[found.doses["kind"] == "set"]
-    return write_page(
-        folder / "induction.html",
+    return picture_page(
         files(__package__) / "page.html",
         "induction",
         str(found.facts["model"]),
         "When text repeats",
-        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(found)),
-        figures="".join(_card(path) for path in figures),
-        sets=rows(found.sets, "set", ["entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen"]),
-        heads=rows(heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]),
-        head_sets=rows(found.head_sets, "set", ["entropy", "loss"]),
-        doses=rows(doses, "data", ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"]),
+        verdict=paragraphs(sentences(found)),
+        figures=pictures(images, CAPTIONS, {"induction_doses"}),
+        sets=frame_table(found.sets, "set", ["entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen"]),
+        heads=frame_table(
+            heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]
+        ),
+        head_sets=frame_table(found.head_sets, "set", ["entropy", "loss"]),
+        doses=frame_table(
+            doses, "data", ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"]
+        ),
         facts=facts(found.facts),
     )
-
-
-def _card(path: Path) -> str:
-    heading, how = CAPTIONS[path.stem]
-    return picture(path, heading, how, how, broad=path.stem == "induction_doses")

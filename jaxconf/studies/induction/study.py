@@ -19,12 +19,12 @@ from jaxconf.measure.named_sets import Members
 from jaxconf.measure.neuron_sets import Neurons, check_set, highest_rho
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.run_folder import save_result
+from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Costs
 from jaxconf.studies.induction.clip_ablation import tables_of_clip_ablation
-from jaxconf.studies.induction.figures import save_induction_figures
+from jaxconf.studies.induction.figures import figures_of
 from jaxconf.studies.induction.heads import (
     check_heads,
     highest_scores,
@@ -35,7 +35,7 @@ from jaxconf.studies.induction.heads import (
 )
 from jaxconf.studies.induction.natural import Natural, natural_induction, natural_places
 from jaxconf.studies.induction.neurons import Chosen, NullSpace, choose, null_space, rho_of_last_layer, table_of_neurons
-from jaxconf.studies.induction.page import write_induction_report
+from jaxconf.studies.induction.page import page
 from jaxconf.studies.induction.repeated_text import clips_of, observe, table_of_activations, table_of_positions
 from jaxconf.studies.induction.scaling import table_of_scaling
 from jaxconf.studies.induction.sentences import sentences
@@ -80,9 +80,9 @@ class Induction:
     doses: pd.DataFrame
     natural: Natural | None
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, induction.json, the figures and induction.html into a folder that exists."""
-        save_result(self, "induction", sentences(self), save_induction_figures, write_induction_report, folder)
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        return save_study(self, "induction", sentences(self), figures_of(self), page, folder)
 
 
 def induction(

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxconf.report.figures import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, draw_all, log_axes, model_name, on_log_axis, say
+from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, log_axes, model_name, on_log_axis, save_figures, say
 from jaxconf.results.neuron_table import number
 from jaxconf.studies.universal.study import EXAMPLES, Universality
 
@@ -208,7 +208,7 @@ DRAWN: dict[str, Callable[[Universality], Figure]] = {
 
 
 def save_universal_figures(found: Universality, folder: Path) -> list[Path]:
-    return draw_all(DRAWN, found, folder)
+    return save_figures(DRAWN, found, folder)
 
 
 def sentences(found: Universality) -> list[str]:
