@@ -12,8 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxconf.data.documents import documents
     from jaxconf.data.statements import read_statements
-    from jaxconf.data.text import count_tokens, documents, kept_positions, read_counts, windows
+    from jaxconf.data.token_counts import count_tokens, read_counts
+    from jaxconf.data.windows import kept_positions, windows
     from jaxconf.measure.analyze import analyze, weight_statistics
     from jaxconf.measure.neuron_sets import ablate_sets, per_token
     from jaxconf.models.errors import InputError
@@ -53,21 +55,21 @@ _HOMES = {
     "analyze": "jaxconf.measure.analyze",
     "compare_models": "jaxconf.studies.comparison.study",
     "copying": "jaxconf.studies.copying.study",
-    "count_tokens": "jaxconf.data.text",
-    "documents": "jaxconf.data.text",
+    "count_tokens": "jaxconf.data.token_counts",
+    "documents": "jaxconf.data.documents",
     "induction": "jaxconf.studies.induction.study",
-    "kept_positions": "jaxconf.data.text",
+    "kept_positions": "jaxconf.data.windows",
     "load": "jaxconf.models.language_model",
     "make_mesh": "jaxconf.models.mesh",
     "per_token": "jaxconf.measure.neuron_sets",
-    "read_counts": "jaxconf.data.text",
+    "read_counts": "jaxconf.data.token_counts",
     "read_statements": "jaxconf.data.statements",
     "study": "jaxconf.training.grid",
     "track_revisions": "jaxconf.training.revisions",
     "train": "jaxconf.training.run",
     "universal": "jaxconf.studies.universal.study",
     "weight_statistics": "jaxconf.measure.analyze",
-    "windows": "jaxconf.data.text",
+    "windows": "jaxconf.data.windows",
 }
 
 __all__ = [

@@ -446,7 +446,9 @@ def _say(console: "Console", sentences: Sequence[str], page: Path) -> None:
 
 
 def _analyze(command: Analyze, quiet: bool = False) -> None:
-    from jaxconf.data.text import COUNTED, count_tokens, documents, first_documents, kept_positions, read_counts, windows
+    from jaxconf.data.documents import documents
+    from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
+    from jaxconf.data.windows import kept_positions, windows
     from jaxconf.measure.analyze import analyze, check_options
     from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token
     from jaxconf.report.run import save_run
@@ -578,7 +580,8 @@ def _induction(command: Induction) -> None:
 
 
 def _compare(command: Compare) -> None:
-    from jaxconf.data.text import documents, windows
+    from jaxconf.data.documents import documents
+    from jaxconf.data.windows import windows
     from jaxconf.measure.analyze import check_options
     from jaxconf.models.families import config_from_hf
     from jaxconf.models.language_model import find, read_config
@@ -628,7 +631,8 @@ def _compare(command: Compare) -> None:
 
 
 def _universal(command: Universal) -> None:
-    from jaxconf.data.text import documents, windows
+    from jaxconf.data.documents import documents
+    from jaxconf.data.windows import windows
     from jaxconf.results.run_folder import save_result
     from jaxconf.runtime.placement import load_placed
     from jaxconf.studies.universal.figures import save_universal_figures, sentences
@@ -707,7 +711,8 @@ def _unigram(command: Unigram) -> None:
     import numpy as np
     from rich.console import Console
 
-    from jaxconf.data.text import count_tokens, documents
+    from jaxconf.data.documents import documents
+    from jaxconf.data.token_counts import count_tokens
     from jaxconf.models.families import config_from_hf
     from jaxconf.models.files import replacing
     from jaxconf.models.language_model import find, read_config
@@ -736,7 +741,7 @@ def _train(command: Train) -> None:
     if config.jax_num_cpu_devices < 0:  # a device for each core trains small models faster than all cores on one
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
-    from jaxconf.data.text import documents
+    from jaxconf.data.documents import documents
     from jaxconf.runtime.hosts import first, only_first_writes
     from jaxconf.runtime.placement import read_mesh
     from jaxconf.runtime.progress import progress as progress_line
@@ -793,7 +798,7 @@ def _say_study(console: "Console", models: int, out: Path) -> None:
 def _track(command: Track) -> None:
     from rich.console import Console
 
-    from jaxconf.data.text import documents
+    from jaxconf.data.documents import documents
     from jaxconf.runtime.hosts import first, only_first_writes
     from jaxconf.runtime.placement import read_mesh
     from jaxconf.runtime.progress import progress as progress_line

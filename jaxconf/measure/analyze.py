@@ -23,7 +23,7 @@ from jaxconf.analysis.intervals import bootstrap
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.reruns import one_by_one, rerun_parts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
@@ -71,7 +71,7 @@ def analyze(
     """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over windows.
 
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
-    `jaxconf.data.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
+    `jaxconf.data.windows.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
     default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
     `layer`: its number from 0, "last" or "all"; below the last one everything above is run again for each neuron, which takes far longer.
     `frozen`: which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.

@@ -15,7 +15,8 @@ from huggingface_hub.errors import CacheNotFound
 from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
-from jaxconf.data.text import count_tokens, digest, first_documents, kept_positions, windows
+from jaxconf.data.token_counts import count_tokens, first_documents
+from jaxconf.data.windows import digest, kept_positions, windows
 from jaxconf.measure.analyze import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError

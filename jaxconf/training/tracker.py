@@ -17,7 +17,7 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze, shape_facts, weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward

@@ -12,7 +12,7 @@ import safetensors.numpy
 from refusals import check_sentence
 
 from jaxconf.cli import main
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.results.neuron_table import COLUMNS, NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
@@ -237,7 +237,7 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     assert "no neuron 9.0" in refusal(capsys, *arguments, "--data", text, "--set", "9.0", *run_out)
     assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
     with monkeypatch.context() as patched:  # none of these waits for the text
-        patched.setattr("jaxconf.data.text.windows", None)
+        patched.setattr("jaxconf.data.windows.windows", None)
         assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
         assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
         assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)

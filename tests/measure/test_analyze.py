@@ -19,7 +19,7 @@ import pytest
 from jaxconf.analysis.effects import METRICS, effects, sharded_effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.measure import analyze as measure
 from jaxconf.measure.analyze import analyze, weight_statistics
 from jaxconf.models.decoder import Decoder, final_norm_name, forward

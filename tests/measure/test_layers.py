@@ -11,7 +11,7 @@ from test_analyze import HF, random_model, rerun, windows_for
 from jaxconf.analysis.effects import METRICS
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import at_layer, readout
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.measure import analyze as measure
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets

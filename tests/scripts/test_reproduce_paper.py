@@ -21,7 +21,9 @@ from test_analyze import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 from jaxconf import weight_statistics
 from jaxconf.analysis.induction import repeated
 from jaxconf.data.corpus import END, train_tokenizer
-from jaxconf.data.text import count_tokens, documents, windows
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import count_tokens
+from jaxconf.data.windows import windows
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.language_model import load
 from jaxconf.models.sites import Replace

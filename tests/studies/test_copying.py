@@ -35,8 +35,9 @@ from jaxconf.analysis.transitions import (
     transition_scores,
     transition_tables,
 )
+from jaxconf.data.documents import documents
 from jaxconf.data.statements import answer_class, begins, contradicts, normal, objects_of, own_object, read_statements
-from jaxconf.data.text import documents, windows
+from jaxconf.data.windows import windows
 from jaxconf.measure import answers as together
 from jaxconf.measure.activations import ABLATIONS, BINS, ablation_values
 from jaxconf.measure.analyze import activation_moments

@@ -28,8 +28,8 @@ from jaxconf.analysis.bos_attention import bos_directions
 from jaxconf.analysis.correlation import activations
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.cli import main
-from jaxconf.data.text import documents
-from jaxconf.data.text import windows as text_windows
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import windows as text_windows
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load

@@ -17,7 +17,7 @@ from refusals import check_error
 
 from jaxconf.analysis.effects import METRICS
 from jaxconf.data.corpus import Corpus
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze
 from jaxconf.models.decoder import Decoder
 from jaxconf.models.families import config_from_hf

@@ -21,7 +21,7 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.overlap import candidates, chance_cosine, chance_iou, cosine_matrix, iou, large, norm_ratio, one_to_one
 from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze, made_with, shape_facts, weight_statistics, with_target
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, forward

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.data.statements import objects_of, read_statements
-from jaxconf.data.text import digest
+from jaxconf.data.windows import digest
 from jaxconf.measure.analyze import made_with, shape_facts
 from jaxconf.measure.inputs import check_amounts, windows_of
 from jaxconf.measure.neuron_sets import Neurons

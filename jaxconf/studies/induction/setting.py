@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from jaxconf.analysis.induction import predictions, repeated
-from jaxconf.data.text import documents, kept_positions, windows
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import kept_positions, windows
 from jaxconf.measure.analyze import with_target
 from jaxconf.measure.inputs import windows_of
 from jaxconf.models.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxconf.data.text import digest
+from jaxconf.data.windows import digest
 from jaxconf.measure.analyze import made_with, shape_facts
 from jaxconf.measure.inputs import check_amounts
 from jaxconf.measure.named_sets import Members

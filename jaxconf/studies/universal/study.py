@@ -20,7 +20,7 @@ from jaxconf.analysis.correlation import CONSTANT, Best, add, best, moments, no_
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_statistics
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze, made_with, prepared, shape_facts, weight_columns
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
