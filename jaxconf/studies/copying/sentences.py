@@ -83,8 +83,8 @@ def _of_meaning(facts: dict[str, Any]) -> str:
     return (
         "A score above the random sets' says that these neurons matter more than others of their layer for which "
         "answer is given; that they hold copying back would show in more prompts going from memory to context than the "
-        "other way, and in the random sets not doing the same. Random sets have as many neurons, not as large ones: the "
-        f"mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}, of the layer {number(facts['w_norm_layer'])}."
+        "other way, and in the random sets not doing the same. Random sets have as many neurons, not as large ones: "
+        f"the mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}, of the layer {number(facts['w_norm_layer'])}."
     )
 
 
