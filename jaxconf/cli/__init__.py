@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
+from jaxconf.analysis.kinds import VALUED, Kind
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import Hosts, alone, join, leave, of_a_lost_host, part
 from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
@@ -46,10 +47,11 @@ class Analyze:
     """replace the run that the folder holds"""
     counts: Path | None = None
     """token counts as .npy (see `jaxconf unigram`); by default those of --data, its first 40 million characters"""
-    ablation: Literal["mean", "zero", "fixed", "scale"] = "mean"
-    """what a neuron's activation is set to"""
-    ablation_value: float = 0.0
-    """the value for --ablation fixed, the factor for scale"""
+    ablation: Kind = "mean"
+    """what a neuron's activation becomes: a statistic of its activations over the text (mean, median, mode, min, or 3 standard deviations from the
+    mean), zero, a fixed value, or a multiple of itself (scale); clip puts activations above the mean back to it"""
+    ablation_value: float | None = None
+    """the value for --ablation fixed, the factor for scale; for clip 1 (above the mean) or -1 (below it)"""
     convention: Literal["paper", "raw"] = "paper"
     """weights folded and centred as in the paper, or as they stand (weight statistics only; effects do not depend on it)"""
     layer: int | Literal["last", "all"] = "last"
@@ -446,6 +448,7 @@ def _say(console: "Console", sentences: Sequence[str], page: Path) -> None:
 
 
 def _analyze(command: Analyze, quiet: bool = False) -> None:
+    from jaxconf.analysis.ablation import Ablation
     from jaxconf.data.documents import documents
     from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
     from jaxconf.data.windows import kept_positions, windows
@@ -458,6 +461,7 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
     from jaxconf.runtime.placement import load_placed
 
     sets, chosen, memory = _parsed(command)
+    ablation = Ablation(command.ablation, command.ablation_value if command.ablation in VALUED else None)
     rules = Rules(command.min_ln_mediated, command.min_freq_mediated, command.kl_top)
     with _job(command, command.model, "neurons.parquet", quiet) as (out, console, progress):
         progress("loading the model", 0, 0)
@@ -479,8 +483,7 @@ def _analyze(command: Analyze, quiet: bool = False) -> None:
         how: dict[str, Any] = {
             "kept": kept,
             "counts": counts,
-            "ablation": command.ablation,
-            "ablation_value": command.ablation_value,
+            "ablation": ablation,
             "frozen": command.frozen,
             "memory": memory,
             "progress": progress,

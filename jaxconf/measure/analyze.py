@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablated_softmax import BLOCK_T, compiler_options
-from jaxconf.analysis.ablation import Ablation, ablated
+from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, last_layer, sharded_effects
 from jaxconf.analysis.frequency import Frequency, frequency
@@ -24,9 +24,10 @@ from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
 from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.reruns import one_by_one, rerun_parts
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
+from jaxconf.models.decoder import Params, check_runnable, check_tokens
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of
@@ -52,8 +53,7 @@ def analyze(
     *,
     kept: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    ablation: Ablation = "mean",
-    ablation_value: float = 0.0,
+    ablation: Ablation = MEAN,
     convention: Convention = "paper",
     layer: int | Literal["last", "all"] = "last",
     frozen: Frozen = "final",
@@ -72,7 +72,7 @@ def analyze(
 
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
     `jaxconf.data.windows.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
-    default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
+    default those of `tokens` without BOS and EOS). `ablation`: what an activation becomes.
     `layer`: its number from 0, "last" or "all"; below the last one everything above is run again for each neuron, which takes far longer.
     `frozen`: which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.
     `engine`: for the last layer; "exact" takes every token of the vocabulary; "adaptive" the likely ones, estimates the rest and is within
@@ -94,20 +94,19 @@ def analyze(
     def measured(number: int, memory: int) -> tuple[pd.DataFrame, list[Part]]:
         here = at_layer(config, lm.params, seen, convention, number)
         columns = weight_columns(config, lm.params, here, freq, values, k, number)
-        mean, std = activation_moments(lm, tokens, number, memory, progress)
+        statistics = activation_statistics(lm, tokens, number, memory, progress, ordered=ablation.ordered)
+        here_ablated = ablation.of_layer(statistics)
         folder = None
         if partial:
-            statistics = [columns[name] for name in sorted(columns)]
-            how = (number, frozen, memory, lm.mesh.shape, ablation, ablation_value, chosen_tolerance, seed, mean, std)
-            folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
+            of_weights = [columns[name] for name in sorted(columns)]
+            how = (number, frozen, memory, lm.mesh.shape, ablation, chosen_tolerance, seed, *statistics)
+            folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *of_weights)
         if streams(config, number, frozen):
             paper = seen if convention == "paper" else readout(config, lm.params)
-            parts = _effect_parts(
-                lm, paper, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
-            )
+            parts = _effect_parts(lm, paper, freq, tokens, kept, here_ablated, chosen_tolerance, seed, memory, folder, progress)
         else:
             every = {number: one_by_one(config)}
-            parts = rerun_parts(lm, freq, tokens, kept, every, {number: mean}, ablation, ablation_value, frozen, memory, folder, progress)
+            parts = rerun_parts(lm, freq, tokens, kept, every, {number: here_ablated}, frozen, memory, folder, progress)
         notes: list[Part] = []
 
         def sums() -> Iterator[dict[str, np.ndarray]]:
@@ -115,7 +114,7 @@ def analyze(
                 notes.append(part._replace(sums={}))  # which are many, and only their totals are needed
                 yield part.sums
 
-        columns |= {"activation_mean": mean, "activation_std": std}
+        columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std}
         for name, (estimate, low, high) in bootstrap(sums(), kept.sum(1), SHARES, bootstrap_draws, seed).items():
             columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
         return pd.DataFrame({"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp), **columns}), notes
@@ -139,8 +138,8 @@ def analyze(
         "positions": int(kept.sum()),
         "convention": convention,
         "convention_notes": convention_notes(config) if convention == "paper" else [],
-        "ablation": ablation,
-        "ablation_value": ablation_value,
+        "ablation": ablation.kind,
+        "ablation_value": ablation.value or 0.0,
         **_engine_facts(chosen_tolerance if audits else None, audits, lm.mesh.size, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
@@ -349,39 +348,13 @@ def _padded(rows: Any, size: int) -> Any:
     return (np if isinstance(rows, np.ndarray) else jnp).pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layer"))
-def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> tuple[jax.Array, jax.Array]:
-    site = f"blocks.{layer}.mlp.hook_post"
-    h = forward(config, params, tokens, capture=[site], stop_at_layer=layer + 1).captured[site].astype(jnp.float32)
-    h = h.reshape(-1, config.d_mlp)
-    mean = h.mean(0)
-    return mean, jnp.square(h - mean).sum(0)
-
-
-def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and (population) standard deviation of every neuron of a layer over all tokens, float64 [n]; groups are merged by Chan's formula."""
-    group = lm.mesh.shape["data"] * windows_at_once(lm.config, tokens.shape[1], memory)
-    count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
-    for rows in _groups(tokens, group):
-        found = _moments(lm.config, lm.params, lm.over_data(rows), layer)
-        more, more_mean, more_squares = rows.size, *(a.astype(np.float64) for a in fetched(found))
-        away = more_mean - mean
-        squares += more_squares + away**2 * count * more / (count + more)
-        mean += away * more / (count + more)
-        count += more
-        progress("activations", count, tokens.size)
-    return mean, np.sqrt(squares / count)
-
-
 def _effect_parts(
     lm: LanguageModel,
     paper: Readout,
     freq: Frequency,
     tokens: np.ndarray,
     kept: np.ndarray,
-    ablation: Ablation,
-    ablation_value: float,
-    mean: np.ndarray,
+    ablation: LayerAblation,
     tolerance: float | None,
     seed: int,
     memory: int,
@@ -398,7 +371,6 @@ def _effect_parts(
     group = windows * D
     most = max(int(mask.sum()) for mask in _groups(kept, windows))
     rows = min(rows, most)
-    mean32 = jnp.asarray(mean, jnp.float32)
 
     def compute(begin: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([seed, begin])
@@ -410,7 +382,7 @@ def _effect_parts(
             counts.append(len(window))
         where = lm.over_data(places)
         tokens_here = lm.over_data(_padded(batch, group))
-        x, delta, post = _rows(config, lm.params, tokens_here, where[..., :2], mean32, ablation, ablation_value)
+        x, delta, post = _rows(config, lm.params, tokens_here, where[..., :2], ablation)
 
         def block(first: int) -> Any:
             some = np.minimum(np.arange(first, first + rows), most - 1)  # the last block repeats a row
@@ -449,15 +421,9 @@ def _effect_parts(
         progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "ablation"))
+@functools.partial(jax.jit, static_argnames="config")
 def _rows(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    places: jax.Array,
-    mean: jax.Array,
-    ablation: Ablation,
-    ablation_value: float,
+    config: DecoderConfig, params: Params, tokens: jax.Array, places: jax.Array, ablation: LayerAblation
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """At the places [D r (window, position)] of each of D equal parts of a group: the stream that enters the final norm [D r d], the
     activations' change [D r n], and what a norm behind the MLP did.
@@ -468,7 +434,7 @@ def _rows(
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
     last = jax.tree.map(at, last_layer(config, params, tokens)[0])
-    return last.x, ablated(ablation, last.h, mean, ablation_value) - last.h, last.post
+    return last.x, ablation.ablated(last.h) - last.h, last.post
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablation import Ablation, ablated
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.effects import METRICS, Position, metrics
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import Frozen, Unablated, entering, rerun, unablated
@@ -37,9 +37,7 @@ def rerun_parts(
     tokens: np.ndarray,
     kept: np.ndarray,
     sets: Sets,
-    means: Mapping[int, np.ndarray],
-    ablation: Ablation,
-    ablation_value: float,
+    ablations: Mapping[int, LayerAblation],
     frozen: Frozen,
     memory: int,
     partial: Path | None,
@@ -47,11 +45,10 @@ def rerun_parts(
 ) -> Iterator[Part]:
     """What ablating each set changes, METRICS of each [s c], in one group of windows after the other.
 
-    `means`: layer → its neurons' mean activations. `memory`: bytes that the sets which run together may take.
+    `ablations`: layer → what its neurons are set to. `memory`: bytes that the sets which run together may take.
     """
     config, layers, T = lm.config, tuple(sorted(sets)), tokens.shape[1]
     count = len(sets[layers[0]])
-    mean = {layer: jnp.asarray(means[layer], jnp.float32) for layer in layers}
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         begin = int(rows[0])
@@ -62,7 +59,7 @@ def rerun_parts(
         def entered() -> Any:
             follows = lm.over_data(target)
             resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(batch), follows, frozen)
-            return resid, follows, before, {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
+            return resid, follows, before, {layer: ablations[layer].ablated(h[layer]) for layer in layers}
 
         def compute(some: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
@@ -92,9 +89,7 @@ def token_effects(
     kept: np.ndarray,
     layer: int,
     neurons: Sequence[int],
-    mean: np.ndarray,
-    ablation: Ablation,
-    ablation_value: float,
+    ablation: LayerAblation,
     frozen: Frozen,
     memory: int,
     progress: Progress,
@@ -106,12 +101,12 @@ def token_effects(
     `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, (S, T) = lm.config, tokens.shape
-    mean32, rows = jnp.asarray(mean, jnp.float32), []
+    rows = []
     for window in range(S):
         position = np.nonzero(kept[window])[0]
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
         resid, h, before = compiled_entry(config, (layer,), lm.params, freq, batch, target, frozen)
-        values = {layer: ablated(ablation, h[layer], mean32, ablation_value)}
+        values = {layer: ablation.ablated(h[layer])}
         loss, entropy, reciprocal, own = fetched((before.figures.loss, before.figures.entropy, 1 / before.figures.rank, h[layer]))
         loss, entropy, reciprocal = (x[0, position] for x in (loss, entropy, reciprocal))
         for some, _ in batches_in_memory(len(neurons), bytes_of_a_set(config, T), memory):

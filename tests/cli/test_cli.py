@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
-from refusals import check_sentence
+from commands import refusal, run
 
-from jaxconf.cli import main
 from jaxconf.data.windows import kept_positions
 from jaxconf.results.neuron_table import COLUMNS, NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
@@ -46,22 +45,6 @@ def copy(model, tmp_path) -> Path:
     for file in model.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
-
-
-def run(*arguments) -> None:
-    main([str(a) for a in arguments])
-
-
-def refusal(capsys, *arguments) -> str:
-    """The one sentence on standard error with which a command ends, exit code 2."""
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("jaxconf: ")
-    assert "Traceback" not in said
-    check_sentence(said)
-    return said
 
 
 def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
@@ -156,7 +139,7 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     assert "no neuron 0.99" in refusal(capsys, *arguments, "--length", 8, "--neurons", "0.99")
     assert "heads 0 to 1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
     assert "such as 5.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "first")
-    assert "more text, or --sequences" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
+    assert "more text, or at most" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
     assert "controls is -1" in refusal(capsys, *arguments, "--length", 8, "--controls", -1)
     assert not (tmp_path / "other").exists()
 

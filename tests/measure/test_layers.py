@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_analyze import HF, random_model, rerun, windows_for
+from ablated_activations import ABLATIONS, by_definition
+from edited_runs import rerun
+from random_models import HF, random_model, windows_for
 
+from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.effects import METRICS
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions
-from jaxconf.measure import analyze as measure
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets
 from jaxconf.measure.reruns import one_by_one, rerun_parts
@@ -76,6 +79,13 @@ def test_effects_in_any_layer(kind: str, layer: int) -> None:
     assert table.cosine_neurons[0].startswith(f"{layer}.")
 
 
+@pytest.mark.parametrize("ablation", [of for of in ABLATIONS if of.kind not in ("mean", "zero", "fixed")], ids=str)
+def test_every_kind_of_ablation_below_the_last_layer(ablation: Ablation) -> None:
+    lm, tokens, kept, counts = model("rms")
+    frame = analyze(lm, tokens, counts=counts, layer=1, ablation=ablation, bootstrap_draws=0).frame
+    close(frame, rerun(lm, tokens, kept, counts, functools.partial(by_definition, ablation), 1))
+
+
 @pytest.mark.parametrize(("kind", "layer"), IN_EVERY_RUN)
 def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
@@ -119,9 +129,9 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     lm, tokens, kept, counts = model("parallel")
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = measured("parallel", 2)
-    mean, _ = measure.activation_moments(lm, tokens, 2, 2**28, lambda *_: None)
+    ablation = Ablation().of_layer(activation_statistics(lm, tokens, 2, 2**28, lambda *_: None))
     (part,) = rerun_parts(
-        lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: mean}, "mean", 0.0, "final", 2**28, None, lambda *_: None
+        lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: ablation}, "final", 2**28, None, lambda *_: None
     )
     close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
     positions = part.positions

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from hub import hub
+from hub_models import NAME, build
+from meshes import agree as of_study
+from meshes import same
 from refusals import check_error
-from test_copying import make_knowledge
-from test_mesh import agree as of_study
-from test_mesh import same
-from test_resume import assert_same
-from test_revisions import NAME, build
+from tiny_knowledge import make_knowledge
+from training_runs import assert_same
 
 import jaxconf
 from jaxconf.models.checkpoint import save_params

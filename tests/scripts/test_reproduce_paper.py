@@ -12,11 +12,11 @@ import pytest
 import reproduce_paper
 import tyro
 from hub import Hub, hub
+from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 from planted_table import planted_table
 from refusals import check_sentence
 from reproduce_paper import PAPER, Named, Reproduce, compared
 from rich.console import Console
-from test_analyze import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 
 from jaxconf import weight_statistics
 from jaxconf.analysis.induction import repeated

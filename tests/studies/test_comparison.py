@@ -23,8 +23,8 @@ import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_models import random_model
 from refusals import check_error, check_sentence
-from test_analyze import random_model
 
 import jaxconf
 from jaxconf.analysis import overlap

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from commands import refusal
 from hypothesis import given
 from hypothesis import strategies as st
-from test_analyze import HF, random_model
-from test_cli import refusal
-from test_mesh import on_mesh
+from meshes import on_mesh
+from random_models import HF, random_model
 
 from jaxconf.analysis.bos_attention import bos_directions
 from jaxconf.analysis.correlation import activations

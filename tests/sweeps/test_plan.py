@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import plan_tables
 import pytest
+from commands import SCRIPTS, script
+from meshes import on_mesh
+from random_models import random_model
 from refusals import check_error, check_sentence
-from test_analyze import random_model
-from test_mesh import on_mesh
-from test_sweep import SCRIPTS, script
 
 from jaxconf.analysis import adaptive_softmax
+from jaxconf.analysis.activations import moments_of_a_layer
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import entering, unablated
@@ -129,7 +130,8 @@ def test_operations_of_a_pass_are_those_that_xla_counts(kind: str) -> None:
     config = config_of(kind)
     tokens = array(16, 64, dtype=jnp.int32)
     for layer in (0, 2):
-        counted: Any = measure._moments.lower(config, abstract_params(config), tokens, layer).cost_analysis()
+        real = array(16, dtype=jnp.bool_)
+        counted: Any = moments_of_a_layer.lower(config, abstract_params(config), tokens, real, layer).cost_analysis()
         expected = planned(config).seconds_forward / 2 * (layer + 1) / 3
         assert 0.9 < counted["flops"] / expected < 1.2
 

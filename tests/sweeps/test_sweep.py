@@ -13,6 +13,7 @@ from typing import get_type_hints
 
 import pandas as pd
 import pytest
+from commands import SCRIPTS, script
 from refusals import check_error, check_sentence
 
 from jaxconf.cli import Analyze, main
@@ -50,7 +51,7 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
         ("models = ['a', 'a']", "each value once"),
         ("models = 'a'", "give a list"),
         ("models = [1]", "the model 1"),
-        ("models = ['a']\nablations = ['median']", "'median'"),
+        ("models = ['a']\nablations = ['medium']", "'medium'"),
         ("models = ['a']\nlayers = [true]", "the layer True"),
         ("models = ['a']\nlayers = ['first']", "'first'"),
         ("models = ['a']\n[options]\ntoken = 3", "'tokens'"),
@@ -233,14 +234,6 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     assert sum(said.count(f"{name}: finished") for name in sweep.cells) >= 14  # the others' workers died before they could say so
     assert len(list((tmp_path / "sweep" / "queue").glob("*.claim"))) > 24  # some were killed at work
     assert not list((tmp_path / "sweep" / "queue").glob("*.failed"))
-
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DRY_RUN": "1"}
-    return subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
 
 
 def test_scripts_say_what_they_would_run(tmp_path: Path) -> None:

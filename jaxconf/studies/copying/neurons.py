@@ -30,11 +30,6 @@ class Chosen(NamedTuple):
         """The chosen neurons by their number in the layer."""
         return [n for _, n in self.neurons]
 
-    @property
-    def in_any_set(self) -> list[int]:
-        """The neurons of all sets by their number in the layer, in ascending order."""
-        return sorted({n for one in self.sets for _, n in one.members})
-
 
 def choose(lm: LanguageModel, neurons: Neurons | None, controls: int, k: int | None, seed: int) -> Chosen:
     """The `neurons`, by default those with the highest ρ, and `controls` random sets.
@@ -64,7 +59,7 @@ def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list
 
 
 def table_of_neurons(chosen: Chosen, values: pd.DataFrame) -> pd.DataFrame:
-    """`Copying.neurons`. `values`: what activations are set to, with the number of a neuron as index."""
+    """`Copying.neurons`. `values`: a row per neuron of the layer, with what its activation is set to."""
     n = chosen.indices
     names = [f"{layer}.{index}" for layer, index in chosen.neurons]
     table = pd.DataFrame({"neuron": names, "rho": chosen.rho[n], "w_norm": chosen.w_norm[n]})

@@ -113,7 +113,7 @@ def copying(
     chosen = choose(lm, neurons, controls, k, seed)
     drawn = own_objects(asked, drawn_statements(given, statements, seed), objects_of(given))
     prompts = contradicting_prompts(asked, drawn, objects_of(given))
-    values = values_of(asked, windows, chosen)
+    values = values_of(asked, windows)
     found = outcomes(asked, prompts, chosen.sets, values)
     answers, transitions, sets = tables_of_sets(prompts, found, chosen.sets)
     tokens_and_neurons = len(prompts) * NEW_TOKENS * (len(found.log_p) - 1) * len(chosen.neurons)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.ablation import Ablation, Kind
+from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.transitions import (
     CLASSES,
     MEASURES,
@@ -21,11 +23,13 @@ from jaxconf.analysis.transitions import (
     transition_tables,
 )
 from jaxconf.data.statements import answer_class
-from jaxconf.measure.activations import ABLATIONS, ablation_values
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.named_sets import NamedSet
 from jaxconf.runtime.memory import fitting
-from jaxconf.studies.copying.neurons import Chosen
 from jaxconf.studies.copying.prompts import NEW_TOKENS, Asked
+
+ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
+"""What the neurons of a set are set to."""
 
 
 class Outcomes(NamedTuple):
@@ -43,24 +47,24 @@ class Outcomes(NamedTuple):
         return pd.DataFrame({**columns, **{f"log_p_{name}": self.log_p[c, :, i] for i, name in enumerate(CLASSES)}})
 
 
-def values_of(asked: Asked, windows: np.ndarray, chosen: Chosen) -> pd.DataFrame:
-    """What the neurons of any set are set to by each of ABLATIONS, from their activations on windows, int32 [s t].
+def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
+    """What each neuron of the last layer is set to by each of ABLATIONS, from its activations on windows, int32 [s t].
 
-    A column for each of ABLATIONS, with the number of a neuron as index.
+    A row per neuron, and a column for each of ABLATIONS.
     """
-    lm, neurons = asked.lm, chosen.in_any_set
+    lm, last = asked.lm, asked.lm.config.n_layers - 1
 
-    def values(memory: int) -> pd.DataFrame:
-        return ablation_values(lm, windows, lm.config.n_layers - 1, neurons, memory, asked.progress)
+    def statistics(memory: int) -> ActivationStatistics:
+        return activation_statistics(lm, windows, last, memory, asked.progress, ordered=True)
 
-    return fitting(values, asked.memory, asked.progress)
+    found = fitting(statistics, asked.memory, asked.progress)
+    return pd.DataFrame({kind: Ablation(kind).level(found) for kind in ABLATIONS})
 
 
 def ablations_of(sets: Sequence[NamedSet], values: pd.DataFrame) -> Ablations:
     """The model as it is, and then every set with each of ABLATIONS. `values`: from `values_of`."""
     indices = np.array([[n for _, n in one.members] for one in sets])
-    rows = values.index.get_indexer(indices.ravel())
-    to = [values[name].to_numpy()[rows].reshape(indices.shape) for name in ABLATIONS]
+    to = [values[name].to_numpy()[indices] for name in ABLATIONS]
     return Ablations(
         np.concatenate([indices[:1], *[indices] * len(ABLATIONS)]),
         np.concatenate([np.zeros(indices[:1].shape), *to]).astype(np.float32),
