@@ -77,39 +77,24 @@ def copying_conversions(found: "Copying") -> Figure:
 @styled
 def copying_scores(found: "Copying") -> Figure:
     """Histograms of the random sets' global transition scores, with the chosen set's."""
-    ablations = list(found.sets["ablation"].unique())
-    figure, panels = canvas(
-        model_name(found.facts),
-        "Global transition score",
-        "share of prompts whose class changes; dashed red: the chosen set; grey: random sets",
-        1,
-        len(ablations),
-        (11, 2.8),
-    )
-    for axes, ablation in zip(panels, ablations, strict=True):
+    note = "share of prompts whose class changes; dashed red: the chosen set; grey: random sets"
+    figure, panels = _beside(found, "Global transition score", note, (11, 2.8))
+    for ablation, axes in panels.items():
         rows = found.sets[found.sets["ablation"] == ablation]
         axes.hist(rows.loc[rows["kind"] == "random", "transition_score"], bins=BINS, color=NORMAL)
         axes.axvline(rows["transition_score"].iloc[0], color=ENTROPY, linestyle="--", linewidth=1.4)
-        axes.set_title(ablation, fontsize=9)
         axes.set_xlabel("transition score")
-    panels[0].set_ylabel("random sets")
+    figure.axes[0].set_ylabel("random sets")
     return figure
 
 
 @styled
 def copying_entropy(found: "Copying") -> Figure:
     """How the entropy of the first new token's prediction changes, by transition."""
-    ablations = list(found.transitions["ablation"].unique())
-    figure, panels = canvas(
-        model_name(found.facts),
-        "Change of entropy by transition",
-        f"means over the prompts of a transition, where there are any; {RED_GREY}",
-        1,
-        len(ablations),
-        (13, 3.4),
-    )
+    note = f"means over the prompts of a transition, where there are any; {RED_GREY}"
+    figure, panels = _beside(found, "Change of entropy by transition", note, (13, 3.4))
     pairs = [f"{before}→{after}" for before in CLASSES for after in CLASSES]
-    for axes, ablation in zip(panels, ablations, strict=True):
+    for ablation, axes in panels.items():
         rows = found.transitions[found.transitions["ablation"] == ablation]
         at = (rows["before"] + "→" + rows["after"]).map(pairs.index)
         for kind, style in POINTS.items():
@@ -118,8 +103,7 @@ def copying_entropy(found: "Copying") -> Figure:
         guide(axes, y=0, width=0.6, line="-")
         axes.set_xticks(range(len(pairs)), pairs, rotation=90)
         axes.set_xlim(-0.6, len(pairs) - 0.4)
-        axes.set_title(ablation, fontsize=9)
-    panels[0].set_ylabel("change of entropy, nats")
+    figure.axes[0].set_ylabel("change of entropy, nats")
     return figure
 
 
@@ -154,6 +138,15 @@ FIGURES: dict[str, Callable[["Copying"], Figure]] = {
     draw.__name__: draw
     for draw in (copying_transitions, copying_conversions, copying_scores, copying_entropy, copying_log_ratios)
 }
+
+
+def _beside(found: "Copying", subject: str, note: str, size: tuple[float, float]) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel for each ablation value."""
+    ablations = list(found.sets["ablation"].unique())
+    figure, panels = canvas(model_name(found.facts), subject, note, 1, len(ablations), size)
+    for ablation, axes in zip(ablations, panels, strict=True):
+        axes.set_title(ablation, fontsize=9)
+    return figure, dict(zip(ablations, panels, strict=True))
 
 
 def _draw_table(axes: Axes, table: np.ndarray, digits: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.unembedding import readout, spectrum
-from jaxconf.analysis.weights import null_space_size, rho
+from jaxconf.analysis.weights import rho
 from jaxconf.measure.named_sets import NamedSet, beside_random
 from jaxconf.measure.neuron_sets import Neurons, check_set, highest_rho, random_sets
 from jaxconf.models.config import DecoderConfig
@@ -31,13 +31,12 @@ class Chosen(NamedTuple):
         return [n for _, n in self.neurons]
 
 
-def choose(lm: LanguageModel, neurons: Neurons | None, controls: int, k: int | None, seed: int) -> Chosen:
+def choose(lm: LanguageModel, neurons: Neurons | None, controls: int, k: int, seed: int) -> Chosen:
     """The `neurons`, by default those with the highest ρ, and `controls` random sets.
 
-    `k`: size of the null space, for ρ. Raises InputError as `check_chosen` does, and for a `k` that does not fit.
+    `k`: size of the null space, for ρ. Raises InputError as `check_chosen` does.
     """
     config = lm.config
-    k = null_space_size(config.d_model, k)
     w_out = fetched(readout(config, lm.params).w_out)
     own_rho = rho(w_out, spectrum(config, lm.params), k)
     chosen = check_chosen(config, neurons or highest_rho(config, own_rho), controls)

@@ -1,4 +1,4 @@
-"""What a model is asked: statements, and prompts whose context contradicts what it says by itself.
+"""What a model is asked: first queries alone, then prompts whose context contradicts its answer to the query.
 
 A query is "S R", and a prompt "S R o'. S R" with a counterfactual object o', which is neither the statement's object
 nor the model's own. Letters: p prompt, j given answer. Source: Tighidet et al. 2025 (arXiv 2509.10663).
@@ -35,9 +35,9 @@ class Asked:
     def answers(
         self, prompts: Sequence[str], given: np.ndarray, sets: Ablations, new_tokens: int, what: str
     ) -> Answers:
-        """The answers of every neuron set to the prompts, and what it thinks of the given answers, texts [p j].
+        """The answers to the prompts with each neuron set ablated, and how likely the answers `given`, texts [p j], are.
 
-        `what`: what the progress is called.
+        `what`: the name of the stage that the progress is reported for.
         """
         ids, of_given = encoded(self.tokenizer, prompts), encoded_answers(self.tokenizer, prompts, given)
 
@@ -58,13 +58,13 @@ def usable_statements(statements: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn_statements(statements: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """So many of the usable statements, or all if there are fewer, drawn at random and in their order."""
+    """`count` of the usable statements, or all if there are fewer, drawn at random, in the order of the file."""
     usable = usable_statements(statements)
     return usable.sample(min(count, len(usable)), random_state=np.random.default_rng([seed, 1])).sort_index()
 
 
 def own_objects(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.DataFrame:
-    """The statements with what the model says after their queries: the columns of `Copying.statements`.
+    """The statements with the model's answers to their queries: the columns of `Copying.statements`.
 
     `pool`: the objects of each relation.
     """
@@ -78,10 +78,11 @@ def own_objects(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.D
 
 
 def contradicting_prompts(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.DataFrame:
-    """A row per prompt: for each statement, from `own_objects`, up to three, with what the model finds least likely.
+    """Up to three prompts for each statement, with the counterfactual objects that the model finds least likely.
 
-    Columns `statement`, `query`, `own`, `context`, `tokens` (of the counterfactual object), `log_p_query` and `prompt`.
-    Raises InputError if nothing contradicts what the model says.
+    `statements`: from `own_objects`; `pool`: the objects of each relation. Columns `statement` (its index), `query`,
+    `own`, `context` (the counterfactual object), `tokens` (how many it has), `log_p_query` and `prompt`. Raises
+    InputError if no object contradicts what the model says.
     """
     found = _counterfactuals(asked.tokenizer, statements, pool)
     scores = asked.answers(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
 from jaxconf.measure.analyze import made_with, shape_facts
@@ -91,11 +92,10 @@ def copying(
     """Whether a model repeats its context or its memory if they disagree, and what ablating neuron sets changes.
 
     `data`: a CSV file of statements, or what `jaxconf.read_statements` gives. `statements`: how many are asked, drawn
-    with `seed` among those of relations with two objects or more. `tokens`: windows, int [s t], whose activations say
-    what the neurons are set to, or how many tokens of the text `text` are read for them. `neurons`: (layer, index) of
-    the chosen set, all in the last layer, by default the ten with the highest ρ. `controls`: random sets of as many
-    others. `k`: size of the null space, for ρ. `memory`: bytes that texts which are worked on together may take.
-    `facts`: what else the result should state.
+    with `seed` among those of relations with two objects or more. `tokens`: the text whose activations say what the
+    neurons are set to: windows, int [s t], or how many tokens of `text`. `neurons`: (layer, index) of the chosen set,
+    all in the last layer, by default the ten with the highest ρ. `controls`: random sets of as many others. `k`: size
+    of the null space, for ρ. `memory`: bytes for the texts that are worked on together. `facts`: what else to state.
 
     Source: Tighidet et al. 2025 (arXiv 2509.10663). Raises InputError for a model without a tokenizer, neurons of other
     layers or that it does not have, prompts that do not fit it, statements that no prompt can be made of, and as
@@ -107,6 +107,7 @@ def copying(
     check_runnable(lm.params)
     asked = Asked(lm, lm.tokenizer, memory, progress)
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
+    k = null_space_size(lm.config.d_model, k)
     progress("reading text", 0, 0)
     windows = windows_of(tokens, text, lm)
     costs = Costs()

@@ -1,7 +1,7 @@
-"""How ablating neuron sets moves answers from class to class: one set after the other, and the chosen one among all.
+"""How the answers' classes change if neuron sets are ablated, and where the chosen set lies among the random sets.
 
-Letters: p prompt, n new token, c neuron set with a value, k neuron of a set. Source: Tighidet et al. 2025 (arXiv
-2509.10663).
+Letters: p prompt, c neuron set that is set to one of the values, s window, t position. Source: Tighidet et al. 2025
+(arXiv 2509.10663).
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from jaxconf.runtime.memory import fitting
 from jaxconf.studies.copying.prompts import NEW_TOKENS, Asked
 
 ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
-"""What the neurons of a set are set to."""
+"""The values that the neurons of a set are set to, one after the other."""
 
 
 class Outcomes(NamedTuple):
@@ -42,8 +42,8 @@ class Outcomes(NamedTuple):
 
     def table(self, c: int) -> pd.DataFrame:
         """A row per prompt."""
-        columns = {"continuation": self.texts[c], "class": np.array(CLASSES)[self.classes[c]]}
-        columns |= {"entropy": self.entropy[c]}
+        classes = np.array(CLASSES)[self.classes[c]]
+        columns = {"continuation": self.texts[c], "class": classes, "entropy": self.entropy[c]}
         return pd.DataFrame({**columns, **{f"log_p_{name}": self.log_p[c, :, i] for i, name in enumerate(CLASSES)}})
 
 

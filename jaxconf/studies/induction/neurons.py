@@ -11,7 +11,7 @@ import pandas as pd
 from jaxconf.analysis.induction import halves
 from jaxconf.analysis.observation import Totals
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, null_space_size, rho
+from jaxconf.analysis.weights import chance_rho, rho
 from jaxconf.measure.named_sets import Members, NamedSet, beside_random
 from jaxconf.measure.neuron_sets import check_set, random_sets
 from jaxconf.models.config import DecoderConfig
@@ -64,9 +64,8 @@ class NullSpace(NamedTuple):
     k: int
 
 
-def null_space(lm: LanguageModel, k: int | None) -> NullSpace:
-    """Of size `k`, by default 1% of the width. Raises InputError for a `k` that does not fit the model."""
-    k = null_space_size(lm.config.d_model, k)
+def null_space(lm: LanguageModel, k: int) -> NullSpace:
+    """The effective null space of size `k`."""
     return NullSpace(readout(lm.config, lm.params), spectrum(lm.config, lm.params), k)
 
 

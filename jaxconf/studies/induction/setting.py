@@ -1,4 +1,4 @@
-"""What all parts of the study of repeated text work on: the sequences, the other text, and the limits of the work.
+"""What all parts of the study of repeated text share: the texts, and how much work is done at once.
 
 Letters: b sequence, L repeated tokens, t position (2L + 1), s window, T its length. `jaxconf.analysis.induction` says
 how a sequence is laid out. "The repeat" is the positions of the second copy whose next token belongs to the second copy
@@ -47,7 +47,7 @@ class Texts:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The model, what it is run on, and how much work is done."""
+    """The model, what it is run on, and the settings of the work."""
 
     lm: LanguageModel
     texts: Texts
@@ -57,7 +57,7 @@ class Setting:
     progress: Progress
 
     def fitted(self, measure: Callable[..., Any], *of: Any) -> Any:
-        """`measure(lm, *of, memory, progress)`, with less memory as often as the device has too little."""
+        """`measure(lm, *of, memory, progress)`, again with half the memory each time the device has too little."""
         return fitting(lambda memory: measure(self.lm, *of, memory, self.progress), self.memory, self.progress)
 
 

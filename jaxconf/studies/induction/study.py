@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.windows import digest
 from jaxconf.measure.analyze import made_with, shape_facts
 from jaxconf.measure.inputs import check_amounts
@@ -106,14 +107,14 @@ def induction(
 ) -> Induction:
     """What chosen neurons do when text repeats, which heads notice it, and how scaling the neurons moves calibration.
 
-    `tokens`: windows, int [s T], that scaling is measured on besides the repeat, or how many tokens of the text `data`
-    are read for them. `sequences`: what each sequence says twice, int [b L], or how many sequences of `length` tokens
-    are made, of the text or of `random` tokens. `natural`: windows, int [s T], that are searched for repeats which the
-    text has by itself, or whether the first 262,144 tokens of `data` are.
+    `tokens`: the text for scaling, besides the repeat: windows, int [s T], or how many tokens of `data`. `sequences`:
+    the text to repeat: int [b L], or how many pieces of `length` tokens, which are read from `data` or, if `random`,
+    drawn. `natural`: also look for six tokens that text repeats by itself: in windows, int [s T], or if true in the
+    first 262,144 tokens of `data`.
     `neurons`: (layer, index) of the chosen ones, by default the ten of the last layer with the highest ρ. `heads`:
-    those that are made to attend to BOS, by default those with the highest induction scores, up to four and a quarter
-    of all. `controls`: random sets of as many neurons, and of as many heads. `k`: size of the null space, for ρ.
-    `memory`: bytes that sequences and sets which are worked on together may take. `facts`: what else to state.
+    (layer, index) of those that are made to attend to BOS, by default the four with the highest induction scores, but
+    at most a quarter of all. `controls`: random sets of as many neurons, and of as many heads. `k`: size of the null
+    space, for ρ. `memory`: bytes for the sequences and sets that are worked on together. `facts`: what else to state.
 
     Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5, figures 5, 10 and 11; scaling is ours. Raises InputError
     for a model without BOS, sequences longer than its positions, neurons and heads that it does not have, and text that
@@ -125,6 +126,7 @@ def induction(
     check_repeats(lm, length if isinstance(sequences, int) else sequences.shape[1])
     check_set(lm.config, neurons or [(0, 0)], controls)
     check_heads(lm.config, heads or [])
+    k = null_space_size(lm.config.d_model, k)
     progress("reading text", 0, 0)
     texts = read_texts(lm, tokens, data, sequences, length, random, natural, seed)
     places = None if texts.searched is None else natural_places(lm, texts.searched)
@@ -135,7 +137,7 @@ def induction(
     found = _measured(setting, space, chosen, heads, places)
     chosen_by = "name" if neurons else f"the highest rho of layer {lm.config.n_layers - 1}"
     found.facts = {
-        **_facts(setting, found, chosen, chosen_by, space.k),
+        **_facts(setting, found, chosen, chosen_by, k),
         **costs.facts(texts.repeated.size * len(found.neurons)),
         **made_with(),
         **texts.facts,
