@@ -168,7 +168,7 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     assert "no neuron 0.99" in refusal(capsys, *arguments, "--length", 8, "--neurons", "0.99")
     assert "heads 0 to 1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
     assert "such as 5.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "first")
-    assert "more text, or --sequences" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
+    assert "more text, or at most" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
     assert "controls is -1" in refusal(capsys, *arguments, "--length", 8, "--controls", -1)
     assert not (tmp_path / "other").exists()
 
