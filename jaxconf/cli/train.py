@@ -1,7 +1,6 @@
 """`jaxconf train`."""
 
 import dataclasses
-import functools
 import os
 import sys
 from pathlib import Path
@@ -51,12 +50,12 @@ class Train:
     def run(self) -> None:
         _a_device_for_each_core()
 
-        from jaxconf.data.documents import documents
         from jaxconf.runtime.hosts import only_first_writes
         from jaxconf.runtime.placement import read_mesh
-        from jaxconf.training.grid import parse_vary, study
+        from jaxconf.training.grid import grid
         from jaxconf.training.run import train
         from jaxconf.training.trainer import Stopped
+        from jaxconf.training.vary import parse_vary
 
         vary = parse_vary(self.vary)
         with only_first_writes(self.out) as out, speaking("steps", self.quiet) as (console, progress):
@@ -76,16 +75,14 @@ class Train:
                 "progress": progress,
                 "report": report,
             }
-            source = functools.partial(documents, self.data)
             try:
                 if vary or self.seeds != 1:
-                    table = study(self.config, vary, self.seeds, source, out, **options)
+                    table = grid(self.config, vary, self.seeds, self.data, out, **options)
                 else:
-                    figures = train(self.config, source, out, **options)
+                    figures = train(self.config, self.data, out, **options)
             except Stopped as stopped:
                 print(
-                    f"jaxconf: stopped after step {stopped.step}, which is saved; "
-                    "the same command with --resume continues from there",
+                    f"jaxconf: stopped after step {stopped.step}, which is saved; the same command with --resume continues from there",
                     file=sys.stderr,
                 )
                 part()

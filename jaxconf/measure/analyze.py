@@ -31,7 +31,8 @@ from jaxconf.models.decoder import Params, check_runnable, check_tokens
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of
-from jaxconf.results.neuron_table import NeuronTable, Rules
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import Part, kept_part, partial_folder

@@ -21,8 +21,9 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_run
-from jaxconf.results.neuron_table import PER_TOKEN, SETS, NeuronTable, Rules
-from jaxconf.results.run_folder import claim
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
+from jaxconf.results.run_folder import PER_TOKEN, SETS, claim
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
