@@ -4,16 +4,12 @@ Letters: p position, s window, t position in it, v vocabulary, r resample. Losse
 Source: Guo et al. 2017 (arXiv 1706.04599), section 3.
 """
 
-import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, forward
 
 BINS = 15
 
@@ -36,13 +32,6 @@ def predicted(lp: jax.Array, target: jax.Array) -> Predicted:
     return Predicted(-own, -jnp.sum(P * lp, -1), brier, P.max(-1), lp.argmax(-1) == target)
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def next_predicted(config: DecoderConfig, params: Params, tokens: jax.Array) -> Predicted:
-    """Of the token that follows each of the tokens [s t]; those of the last position mean nothing."""
-    logits: Any = forward(config, params, tokens).logits
-    return predicted(jax.nn.log_softmax(logits), jnp.roll(tokens, -1, 1))
-
-
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """ECE: the mean |accuracy − confidence| over `bins` equal bins of confidence, weighted by the positions in each.
 
@@ -63,7 +52,9 @@ def window_sums(of: Predicted, kept: np.ndarray, bins: int = BINS) -> dict[str, 
     sums = {name: np.where(kept, values[name], 0).sum(1) for name in ("loss", "entropy", "brier", "correct")}
     place = np.arange(len(kept))[:, None] * bins + _bin_of(confidence, bins)
     for name, x in {"count": np.ones_like(confidence), "confidence": confidence, "correct": correct}.items():
-        sums[f"bin_{name}"] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(len(kept), bins)
+        sums[f"bin_{name}"] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(
+            len(kept), bins
+        )
     return sums
 
 
@@ -90,7 +81,9 @@ class Calibrated(NamedTuple):
     change_hi: float
 
 
-def calibration_change(sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray) -> dict[str, Calibrated]:
+def calibration_change(
+    sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray
+) -> dict[str, Calibrated]:
     """Each measure of `calibration` from `window_sums` of two models on the same windows.
 
     `resampled` [r s]: how often each resample takes each window, the same for both; without any the intervals are NaN.
@@ -114,7 +107,7 @@ def calibration_change(sums: Mapping[str, np.ndarray], base: Mapping[str, np.nda
 
 
 def reliability(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """From `window_sums`, by bin: the "count" of positions, int, their mean "confidence" and "accuracy", [bins] each."""
+    """From `window_sums`, by bin: "count" of positions, int, their mean "confidence" and "accuracy", [bins] each."""
     count, confidence, correct = (sums[f"bin_{name}"].sum(0) for name in ("count", "confidence", "correct"))
     filled = np.maximum(count, 1)
     return {"count": count.astype(int), "confidence": confidence / filled, "accuracy": correct / filled}

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.special
-from random_models import random_model
 
 from jaxconf.analysis.calibration import (
     BINS,
@@ -11,7 +9,6 @@ from jaxconf.analysis.calibration import (
     calibration,
     calibration_change,
     expected_calibration_error,
-    next_predicted,
     reliability,
     window_sums,
 )
@@ -29,7 +26,9 @@ def test_calibration_is_that_of_the_drawn_windows() -> None:
         rows = np.repeat(np.arange(5), times)
         for name, values in (("loss", loss), ("entropy", entropy), ("brier", brier), ("accuracy", correct)):
             assert found[name][draw] == pytest.approx(values[rows][kept[rows]].mean())
-        assert found["ece"][draw] == pytest.approx(expected_calibration_error(confidence[rows][kept[rows]], correct[rows][kept[rows]]))
+        assert found["ece"][draw] == pytest.approx(
+            expected_calibration_error(confidence[rows][kept[rows]], correct[rows][kept[rows]])
+        )
 
 
 def random_sums(seed: int) -> tuple[dict[str, np.ndarray], Predicted, np.ndarray]:
@@ -75,21 +74,3 @@ def test_reliability_is_that_of_the_positions_in_a_bin() -> None:
         if inside.any():
             assert found["confidence"][i] == pytest.approx(confidence[inside].mean())
             assert found["accuracy"][i] == pytest.approx(correct[inside].mean())
-
-
-def test_predictions_are_those_of_the_logits() -> None:
-    lm = random_model("layer")
-    tokens = np.random.default_rng(0).integers(1, lm.config.vocab_size, (2, 7))
-    found = next_predicted(lm.config, lm.params, tokens)
-    lp = scipy.special.log_softmax(np.asarray(lm.apply(tokens).logits, np.float64), -1)[:, :-1]
-    target, P = tokens[:, 1:], np.exp(lp)
-    own = np.take_along_axis(lp, target[..., None], -1)[..., 0]
-    expected = {
-        "loss": -own,
-        "entropy": -(P * lp).sum(-1),
-        "brier": np.square(P - np.eye(P.shape[-1])[target]).sum(-1),
-        "confidence": P.max(-1),
-        "correct": P.argmax(-1) == target,
-    }
-    for name, values in expected.items():
-        np.testing.assert_allclose(np.asarray(getattr(found, name))[:, :-1], values, atol=1e-5, err_msg=name)
