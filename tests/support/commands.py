@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 from refusals import check_sentence
@@ -41,3 +41,15 @@ def options_of(command: type) -> set[str]:
     for name, hint in get_type_hints(command).items():
         names |= options_of(hint) if dataclasses.is_dataclass(hint) else {name}
     return names
+
+
+def defaults_of(command: type) -> dict[str, Any]:
+    """The default of each option that has one, those of groups too."""
+    found = {}
+    for field in dataclasses.fields(command):
+        factory = field.default_factory
+        if isinstance(factory, type) and dataclasses.is_dataclass(factory):
+            found |= defaults_of(factory)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
