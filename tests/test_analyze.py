@@ -152,7 +152,8 @@ def rerun(
 @pytest.mark.parametrize(
     ("kind", "ablation", "value"),
     [
-        *(("layer", "mean", 0.0), ("layer", "scale", -2.0), ("rms", "zero", 0.0), ("rms", "fixed", 1.7)),
+        pytest.param("layer", "mean", 0.0, marks=pytest.mark.device),
+        *(("layer", "scale", -2.0), ("rms", "zero", 0.0), ("rms", "fixed", 1.7)),
         *((kind, "mean", 0.0) for kind in OTHERS),
     ],
 )
@@ -287,6 +288,7 @@ def extreme(case: str):
 CASES = ["huge change", "huge logits", "all logits equal", "nothing changes", "the neuron is the whole stream"]
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", CASES)
 def test_effects_stay_finite_and_right_at_the_extremes(case):
     config, params, x, delta, target = extreme(case)
@@ -326,6 +328,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         assert not any(np.asarray(ours[name]).round(5).any() for name in METRICS)
 
 
+@pytest.mark.device
 def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
     lm = random_model("layer")
     mlp = lm.params["blocks"]["mlp"]
@@ -497,7 +500,7 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("kind", ["large", pytest.param("large, capped", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [pytest.param("large", marks=pytest.mark.device), pytest.param("large, capped", marks=pytest.mark.slow)])
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)

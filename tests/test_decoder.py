@@ -18,6 +18,7 @@ import pytest
 import safetensors.numpy
 import scipy.special
 import scipy.stats
+from devices import also_on_devices
 from flax import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,7 +69,10 @@ def write(config: DecoderConfig, params: Params, path: str, array: np.ndarray) -
 # What others computed
 
 
-@pytest.mark.parametrize("name", cases.REFERENCED)
+REFERENCED_ON_DEVICES = ("gpt2", "neox", "llama-gqa", "bloom", "gemma2", "phi3-long", "opt-summed")
+
+
+@pytest.mark.parametrize("name", also_on_devices(cases.REFERENCED, *REFERENCED_ON_DEVICES))
 def test_recorded_references(name: str) -> None:
     config, _ = cases.decoder(name)
     reference = np.load(cases.REFERENCES / f"{name}.npz")
@@ -233,6 +237,7 @@ def test_every_config_field_is_read(field: str) -> None:
     check_change_shows(name, dataclasses.replace(cases.decoder(name)[0], **{field: value}))
 
 
+@pytest.mark.device
 def test_activations() -> None:
     """The two GELUs are within 1e-3 of each other, too near for the test above."""
     config, params = cases.decoder("gpt2")
@@ -488,7 +493,7 @@ def chain(value: np.ndarray, add: Any = 0.0, scale: Any = 1.0, mask: Any = False
     return Chain((Add(add), Scale(scale), Ablate(np.full(value.shape, mask), put)))
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "neox-linear"))
 def test_every_kind_of_edit_of_every_site_changes_the_logits(name: str) -> None:
     before = whole(name).logits
     np.testing.assert_allclose(edited(name)({}), before, atol=1e-5)
@@ -508,7 +513,7 @@ def test_captured_values_put_back_change_nothing(name: str) -> None:
         np.testing.assert_allclose(after, whole(name).logits, atol=1e-5, err_msg=site)
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "llama-mqa"))
 def test_replace(name: str) -> None:
     """Captured values at all sites change nothing; any other value is what is captured next, and the last one decides the logits."""
     config, params = cases.decoder(name)
@@ -562,6 +567,7 @@ def test_edits_act_where_they_stand() -> None:
     assert (np.abs(after[1, 40:] - before[1, 40:]).max(-1) > 1e-4).all()
 
 
+@pytest.mark.device
 def test_all_neurons_in_one_compilation() -> None:
     config, params = cases.decoder("llama-mqa")
     site, last = "blocks.1.mlp.hook_post", TOKENS[:1, -6:]
@@ -586,7 +592,7 @@ def test_all_neurons_in_one_compilation() -> None:
 # Parts of the model
 
 
-@pytest.mark.parametrize("layer", [0, 1, 3])
+@pytest.mark.parametrize("layer", also_on_devices([0, 1, 3], 1))
 def test_running_in_two_parts_equals_the_whole(layer: int) -> None:
     name = "gpt2-layer-scaled"  # its attention depends on the number of the layer
     config, params = cases.decoder(name)
@@ -710,7 +716,7 @@ def test_shapes_of_large_models(hf: dict[str, Any], n_parameters: int) -> None:
     assert out.captured[site].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
+@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "gpt2"))
 def test_bfloat16(name: str) -> None:
     config, params = cases.decoder(name)
     halved = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from devices import also_on_devices
 from test_analyze import HF, random_model, rerun, windows_for
 
 from jaxconf import measure
@@ -59,7 +60,7 @@ IN_EVERY_RUN = [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("sum
 @pytest.mark.parametrize(
     ("kind", "layer"),
     [
-        *IN_EVERY_RUN,
+        *also_on_devices(IN_EVERY_RUN, ("rms", 0)),
         *(pytest.param(kind, layer, marks=pytest.mark.slow) for kind in KINDS for layer in range(3) if (kind, layer) not in IN_EVERY_RUN),
     ],
 )
