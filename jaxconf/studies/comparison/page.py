@@ -29,8 +29,7 @@ CAPTIONS = {
     ),
     "comparison_changes": (
         "Before and after",
-        "Red points that leave the line more than the grey ones: training changed the candidates more than other "
-        "neurons.",
+        "Red points that leave the line more than the grey ones: training changed the candidates more than other neurons.",
     ),
     "comparison_matching": (
         "Which neuron is which",
@@ -82,8 +81,7 @@ def _headed(name: str, table: str) -> str:
 
 def _overlaps(frame: pd.DataFrame) -> str:
     named = [
-        f"top {share:.0%}, {lowest} lowest, by {by}"
-        for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
+        f"top {share:.0%}, {lowest} lowest, by {by}" for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
     ]
     columns = ["base", "tuned", "common", "iou", "chance", "norm_chance"]
     return rows(frame.assign(thresholds=named), "thresholds", columns)

@@ -170,9 +170,7 @@ def _facts(config: DecoderConfig, how: Measuring) -> dict[str, Any]:
 class _Job:
     """How all models are measured, and what is measured of the base model, each when it is first needed."""
 
-    def __init__(
-        self, base: LanguageModel, name: str, how: Measuring, load: Callable[[str], LanguageModel], progress: Progress
-    ) -> None:
+    def __init__(self, base: LanguageModel, name: str, how: Measuring, load: Callable[[str], LanguageModel], progress: Progress) -> None:
         self.base, self.name, self.how, self.load, self.progress = base, name, how, load, progress
         self.predictions: dict[str, dict[str, np.ndarray]] = {}  # of the models that were run, the base model's first
         self._writes = fetched(readout(base.config, base.params).w_out)

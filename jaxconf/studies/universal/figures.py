@@ -191,10 +191,7 @@ def universal_depth(found: "Universality") -> Figure:
 @styled
 def universal_vocabulary(found: "Universality") -> Figure:
     """The whole effect on the vocabulary of one neuron of each family, the one that recurs best."""
-    note = (
-        "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), "
-        "and which most"
-    )
+    note = "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), and which most"
     figure, panels = _panels(found, "Effects on the vocabulary", note, (12, 4), columns=len(EXAMPLES))
     for axes, family in zip(panels, EXAMPLES, strict=True):
         rows = found.vocabulary[found.vocabulary["family"] == family]

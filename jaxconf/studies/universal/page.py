@@ -44,8 +44,7 @@ CAPTIONS = {
     ),
     "universal_families": (
         "Families",
-        "A red bar beyond the grey one: neurons of the family recur more often than others do. In brackets, how many "
-        "the first model has.",
+        "A red bar beyond the grey one: neurons of the family recur more often than others do. In brackets, how many the first model has.",
     ),
     "universal_moments": (
         "Excess correlation and weights",
@@ -53,13 +52,11 @@ CAPTIONS = {
     ),
     "universal_properties": (
         "What sets universal neurons apart",
-        "Each point is a universal neuron: above the dashed line it has more of the property than most neurons of its "
-        "layer.",
+        "Each point is a universal neuron: above the dashed line it has more of the property than most neurons of its layer.",
     ),
     "universal_depth": (
         "Families by depth",
-        "In the paper prediction neurons fill the second half of the models, and suppression neurons take over in the "
-        "last layers.",
+        "In the paper prediction neurons fill the second half of the models, and suppression neurons take over in the last layers.",
     ),
     "universal_vocabulary": (
         "Effects on the vocabulary",
