@@ -327,7 +327,9 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
     assert "there are 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
-    assert "divide over data=4" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1")
+    assert "divide over data=4" in refusal(
+        capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
+    )
     assert not (tmp_path / "run").exists()
     assert "no folder" in refusal(capsys, "track", tmp_path / "nowhere")
     assert "emergence.parquet" in refusal(capsys, "track", model)
@@ -349,7 +351,9 @@ def test_a_misspelt_option_names_the_nearest(tmp_path):
 def test_the_command_itself(model):
     """As a process: exit codes, and a wrong option answered without a traceback."""
     command = [sys.executable, "-m", "jaxconf"]
-    wrong = subprocess.run([*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False
+    )
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stdout + wrong.stderr
     nowhere = subprocess.run([*command, "analyze", "/no/such/folder"], capture_output=True, text=True, check=False)
