@@ -29,7 +29,9 @@ class Copying:
     """random sets to compare with, each of as many neurons"""
     text: Annotated[
         str,
-        tyro.conf.arg(help="text, as for --data of `jaxconf analyze`, over which the neurons' mean activations are taken"),
+        tyro.conf.arg(
+            help="text, as for --data of `jaxconf analyze`, over which the neurons' mean activations are taken"
+        ),
     ] = "stdlib"
     tokens: int = 16384
     """how many tokens of that text"""

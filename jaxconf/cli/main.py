@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         leave(2)
     except KeyboardInterrupt:
         print(
-            "jaxconf: interrupted; the same command continues from the last finished windows (analyze, compare) or starts again",
+            "jaxconf: interrupted; the same command continues from the last finished windows (analyze, compare) or "
+            "starts again",
             file=sys.stderr,
         )
         leave(130)
@@ -78,7 +79,9 @@ def parsed(arguments: list[str]) -> Any:
     if not name or name.startswith("-"):
         return tyro.cli(_all_commands(), args=arguments, prog="jaxconf", description=DESCRIPTION)
     if name not in COMMANDS:
-        raise InputError(f"there is no command {name!r}; the nearest is {nearest(name, COMMANDS)!r}, and jaxconf --help lists all")
+        raise InputError(
+            f"there is no command {name!r}; the nearest is {nearest(name, COMMANDS)!r}, and jaxconf --help lists all"
+        )
     prog = f"jaxconf {' '.join(arguments[:count])}"
     if name == "train":  # whose --out has no default, which tyro's own mark says
         return tyro.cli(Train, args=rest, prog=prog, default=Train(out=tyro.MISSING, config=config))

@@ -51,10 +51,13 @@ class Sweep:
         about_plan = (self.devices, self.device_memory, self.flops, self.exponentials)
         if not self.plan and any(value is not None for value in about_plan):
             raise InputError(
-                "--devices, --device-memory, --flops and --exponentials describe the devices of a --plan; add it, or leave them out"
+                "--devices, --device-memory, --flops and --exponentials describe the devices of a --plan; "
+                "add it, or leave them out"
             )
         if self.plan and self.status:
-            raise InputError("--status shows the states of the cells, and --plan what they would need; give one of them")
+            raise InputError(
+                "--status shows the states of the cells, and --plan what they would need; give one of them"
+            )
         if self.status:
             self._show()
         elif self.plan:

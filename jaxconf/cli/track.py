@@ -50,7 +50,7 @@ class Track:
         with speaking("revisions", self.quiet) as (console, progress):
             found = track(
                 self.source,
-                self.revisions and [name for name in self.revisions.split(",") if name],
+                None if self.revisions is None else [name for name in self.revisions.split(",") if name],
                 effects=self.effects,
                 delete=self.delete,
                 out=self.out,

@@ -28,6 +28,8 @@ class Unigram:
         from jaxconf.measure.unigram import unigram
 
         with speaking("tokens", self.quiet) as (console, progress):
-            counts = unigram(self.model, self.out, revision=self.revision, data=self.data, force=self.force, progress=progress)
+            counts = unigram(
+                self.model, self.out, revision=self.revision, data=self.data, force=self.force, progress=progress
+            )
         seen = f"{np.count_nonzero(counts):,} of {len(counts):,} ids seen"
         say(console, f"{counts.sum():,} tokens, {seen}: {self.out}")

@@ -111,6 +111,7 @@ def read_corpus(
     if size > vocab_size:
         raise InputError(f"the tokenizer has {size} tokens and vocab_size is {vocab_size}; give --vocab-size {size}")
     parts = []
+    progress("encoding the text", 0, 0)
     for ids in encode(documents(), encoder):
         parts.append(ids)
         progress("encoding the text", sum(map(len, parts)), 0)

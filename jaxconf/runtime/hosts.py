@@ -28,7 +28,10 @@ Item = TypeVar("Item")
 
 TIMEOUT = 60  # seconds in which all hosts must have come
 HEARTBEAT = 30  # seconds of silence after which a host counts as lost
-LOST = "jaxconf: a host was lost, or did not come; start the same command on every host again, which continues from what was finished\n"
+LOST = (
+    "jaxconf: a host was lost, or did not come; start the same command on every host again, "
+    "which continues from what was finished\n"
+)
 
 EXPLAINED = b"."
 _watched: list[int] = []  # the end of the watcher's pipe, once there is one
@@ -62,7 +65,9 @@ def join(asked: Hosts, by_itself: bool = True) -> None:
         if address is None and not (by_itself and _several()):
             return
     elif asked.hosts is None or asked.host is None or not 0 <= asked.host < asked.hosts:
-        raise InputError(f"--coordinator is {address} without the number of hosts and of this one; give --hosts, and --host from 0")
+        raise InputError(
+            f"--coordinator is {address} without the number of hosts and of this one; give --hosts, and --host from 0"
+        )
     else:
         _check_address(address, asked.host)
     _watch()
@@ -75,7 +80,8 @@ def join(asked: Hosts, by_itself: bool = True) -> None:
             jax.distributed.initialize(**times)
         except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"no other hosts were found ({str(error).partition('. ')[0]}); give --coordinator HOST:PORT, --hosts and --host"
+                f"no other hosts were found ({str(error).partition('. ')[0]}); "
+                "give --coordinator HOST:PORT, --hosts and --host"
             ) from error
     else:
         jax.distributed.initialize(address, asked.hosts, asked.host, **times)

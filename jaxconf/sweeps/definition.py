@@ -66,7 +66,8 @@ def _check_lists(file: Path, given: Mapping[str, Any]) -> None:
     for name, values in given.items():
         if name not in AXES:
             raise InputError(
-                f"{file} names {name!r}, but a sweep has {', '.join(AXES)} and options; the nearest is {nearest(name, AXES)!r}"
+                f"{file} names {name!r}, but a sweep has {', '.join(AXES)} and options; "
+                f"the nearest is {nearest(name, AXES)!r}"
             )
         if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
             raise InputError(f"{name} of {file} is {values!r}; give a list with each value once")
@@ -83,7 +84,10 @@ def _check_options(file: Path, fixed: Any) -> None:
     known = KNOWN.keys() - set(AXES.values())
     for name, value in fixed.items():
         if name not in known:
-            raise InputError(f"options of {file} names {name!r}, which a sweep cannot set; the nearest is {nearest(name, sorted(known))!r}")
+            raise InputError(
+                f"options of {file} names {name!r}, which a sweep cannot set; "
+                f"the nearest is {nearest(name, sorted(known))!r}"
+            )
         if not _fits(value, KNOWN[name]):
             raise InputError(f"{name} of {file} is {value!r}; {HELP}")
 

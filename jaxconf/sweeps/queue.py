@@ -64,7 +64,9 @@ def statuses(sweep: Sweep, folder: Path, tries: int, patience: float) -> dict[st
     return {name: _status(attempts.get(name, {}), folder / CELLS / name, now, tries, patience) for name in sweep.cells}
 
 
-def _status(attempts: Mapping[int, Mapping[str, "os.DirEntry[str]"]], cell: Path, now: float, tries: int, patience: float) -> Status:
+def _status(
+    attempts: Mapping[int, Mapping[str, "os.DirEntry[str]"]], cell: Path, now: float, tries: int, patience: float
+) -> Status:
     last = max(attempts, default=0)
     if cell.is_dir():
         return Status("finished", last)
@@ -78,7 +80,8 @@ def _status(attempts: Mapping[int, Mapping[str, "os.DirEntry[str]"]], cell: Path
         except OSError:  # given back in the meantime
             silent = 0.0
         if silent < max(patience, float(about.get("patience", 0))):
-            return Status("running", last, str(about.get("worker", "")), max(0.0, now - float(about.get("begun", now))), message)
+            seconds = max(0.0, now - float(about.get("begun", now)))
+            return Status("running", last, str(about.get("worker", "")), seconds, message)
     if len(failures) >= tries:
         return Status("failed", last, message=message)
     deaths = sum("claim" in files and k not in failures for k, files in attempts.items())
@@ -87,7 +90,9 @@ def _status(attempts: Mapping[int, Mapping[str, "os.DirEntry[str]"]], cell: Path
     return Status("waiting", last, message=message)
 
 
-def work(sweep: Sweep, folder: Path, run: Run, tries: int, patience: float, say: Callable[[str], None]) -> dict[str, Status]:
+def work(
+    sweep: Sweep, folder: Path, run: Run, tries: int, patience: float, say: Callable[[str], None]
+) -> dict[str, Status]:
     """Take cells until all are finished or have failed for good, also those of other workers; their states then.
 
     `tries`, `patience`: as for `statuses`. `say`: called with a sentence for each cell that this worker finishes or

@@ -79,7 +79,9 @@ def _usable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{folder} cannot be used ({error.strerror}); see that it can be read and written, and start again") from error
+        raise InputError(
+            f"{folder} cannot be used ({error.strerror}); check that it can be read and written, and start again"
+        ) from error
 
 
 def _follow(asked: Sweep, scratch: Path) -> dict[str, Status]:

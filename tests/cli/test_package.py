@@ -27,5 +27,7 @@ def test_exports_are_listed_and_others_refused():
 
 
 def test_importing_the_package_and_the_command_line_loads_nothing_heavy():
-    code = "import sys, jaxconf, jaxconf.cli; print({'jax', 'numpy', 'pandas', 'matplotlib', 'rich'} & set(sys.modules))"
+    code = (
+        "import sys, jaxconf, jaxconf.cli; print({'jax', 'numpy', 'pandas', 'matplotlib', 'rich'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -74,7 +74,9 @@ def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")])
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")]
+)
 def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: str, text: str, tmp_path: Path) -> None:
     how = ["analyze", "--data", text, "--tokens", "512", "--layer", "all", *PICKED]
     several = launch(count, [*how, "--out", str(tmp_path / "several"), "--mesh", mesh], devices)
@@ -90,7 +92,9 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
     model, altered = knowledge / "model", tmp_path_factory.mktemp("altered") / "model"
     shutil.copytree(model, altered)
     lm, rng = jaxconf.load(model), np.random.default_rng(0)
-    params = jax.tree.map(lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params)
+    params = jax.tree.map(
+        lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params
+    )
     save_params(lm.config, params, altered / "model.safetensors")
     text = ["--data", str(knowledge / "text.jsonl")]
     return {
@@ -127,7 +131,9 @@ def of_one(studied: dict[str, list[str]], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")])
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")]
+)
 @pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal"])
 def test_studies(
     command: str,

@@ -43,7 +43,12 @@ def test_weights_are_those_that_a_device_holds(kind: str, mesh: tuple[int, int])
     lm = on_mesh(random_model(kind), *mesh)
     found = planned(lm.config, dataclasses.replace(ONE, count=math.prod(mesh)), sizes=mesh)
     first = lm.mesh.devices.flat[0]
-    held = [shard.data.nbytes for leaf in jax.tree.leaves(lm.params) for shard in leaf.addressable_shards if shard.device == first]
+    held = [
+        shard.data.nbytes
+        for leaf in jax.tree.leaves(lm.params)
+        for shard in leaf.addressable_shards
+        if shard.device == first
+    ]
     assert found.weights == sum(held)
     assert found.unembedding == readout(lm.config, lm.params).W_U.nbytes
     assert found.mesh == mesh
@@ -120,10 +125,14 @@ def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | Non
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
     operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects
     pairs = operations / (SMALL * 2 * config.vocab_size * len(jax.tree.leaves(found)))
-    assert 16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp  # no fewer than there are, and few that only fill blocks
+    assert (
+        16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp
+    )  # no fewer than there are, and few that only fill blocks
 
 
-@pytest.mark.parametrize(("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))])
+@pytest.mark.parametrize(
+    ("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))]
+)
 def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float]) -> None:
     devices = Devices(1, math.inf, *rates)
     config, twice = (config_of(vocab_size=2**15, hidden_size=64, intermediate_size=N) for N in (4096, 8192))
@@ -134,12 +143,14 @@ def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float
     assert seconds(config, tokens=2048) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(twice) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(config, layers=[2, 2]) == 2 * seconds(config)
-    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(seconds(config) / 8, rel=0.15)
+    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(
+        seconds(config) / 8, rel=0.15
+    )
     assert seconds(config, layers=[0], tokens=2048) == 2 * seconds(config, layers=[0])
     assert seconds(config, layers=[], again=[(0, 20)]) == 2 * seconds(config, layers=[], again=[(0, 10)])
-    assert seconds(config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])) == pytest.approx(
-        sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2)))
-    )
+    assert seconds(
+        config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])
+    ) == pytest.approx(sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2))))
 
 
 @pytest.mark.slow
@@ -160,7 +171,9 @@ def test_runs_grow_as_expected(start: dict[str, int], change: dict[str, int]) ->
     assert 1 / 1.6 < factors[1] / factors[0] < 1.6
 
 
-def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_planned_without_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     large = folder_of(tmp_path / "large", plan_tables.SHAPES["meta-llama/Llama-2-7b-hf"])
@@ -187,7 +200,9 @@ def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.Captu
     assert {path.name for path in tmp_path.iterdir()} == {"large", "sweep.toml"}  # no folder for the sweep
 
 
-def test_wrong_plans_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_plans_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rates = ["--flops", "1e12", "--exponentials", "1e10"]
     for text, arguments, words in (
@@ -223,7 +238,11 @@ def test_the_readme_sweeps_can_be_read(tmp_path: Path) -> None:
 
 
 def test_the_readme_commands_have_their_options() -> None:
-    lines = [line.strip() for line in README.read_text().splitlines() if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)]
+    lines = [
+        line.strip()
+        for line in README.read_text().splitlines()
+        if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)
+    ]
     seen = set()
     for line in lines:
         words = shlex.split(line)

@@ -250,7 +250,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_and_its_report(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     main(["sweep", str(small / "few.toml"), "--out", str(out)])
@@ -286,7 +288,9 @@ def test_a_sweep_of_the_version_before_is_read(tmp_path: Path) -> None:
     found = sweep_status(out, tries=2)
     assert [status.state for status in found.values()] == ["finished", "finished", "failed", "failed"]
     assert [status.attempts for status in found.values()] == [1, 1, 2, 2]
-    assert [status.message for status in found.values()][2:] == ["layer is 3; give a number from 0 to 0, last or all"] * 2
+    assert [status.message for status in found.values()][2:] == [
+        "layer is 3; give a number from 0 to 0, last or all"
+    ] * 2
     assert [status.state for status in sweep_status(out).values()][2:] == ["waiting", "waiting"]
     joined = sweep_report(out)
     pd.testing.assert_frame_equal(joined, pd.read_parquet(RECORDED / "sweep.parquet"))
@@ -313,12 +317,17 @@ def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path)
     """24 analyses by three workers, ten of which are killed, and the same by one that is left alone."""
     seeds = "".join(f", '{folder}'" for folder in (copied(small / "model", tmp_path / f"copy{i}") for i in range(5)))
     text = (
-        (small / "few.toml").read_text().replace("models = [", "layers = ['last', 0]\nmodels = [").replace("']\ndata", f"'{seeds}]\ndata")
+        (small / "few.toml")
+        .read_text()
+        .replace("models = [", "layers = ['last', 0]\nmodels = [")
+        .replace("']\ndata", f"'{seeds}]\ndata")
     )
     file = write(tmp_path, text)
 
     def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "jaxconf", "sweep", str(file), "--out", str(out), "--patience", "6"])
+        return subprocess.Popen(
+            [sys.executable, "-m", "jaxconf", "sweep", str(file), "--out", str(out), "--patience", "6"]
+        )
 
     undisturbed, out = tmp_path / "0" / "sweep", tmp_path / "1" / "sweep"
     assert start(undisturbed).wait(timeout=600) == 0

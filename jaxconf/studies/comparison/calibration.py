@@ -27,6 +27,7 @@ def prediction_sums(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, mem
     def within(memory: int) -> dict[str, np.ndarray]:
         parts = []
         each = bytes_of_a_set(lm.config, tokens.shape[1])
+        progress("predictions", 0, tokens.size)
         for rows, real in batches_in_memory(len(tokens), each, memory, lm.mesh.shape["data"]):
             of = fetched(next_token_predictions(lm.config, lm.params, lm.over_data(tokens[rows])))
             sums = window_sums(of, kept[rows, :-1])

@@ -69,6 +69,7 @@ def clip_ablation(
     by_position = {name: np.zeros((len(sets), tokens.shape[1])) for name in EFFECTS}
     sums: dict[str, list[np.ndarray]] = {name: [] for name in EFFECTS}
     D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    progress("clip ablation", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
         batch, target = lm.over_data(tokens[rows]), lm.over_data(np.roll(tokens[rows], -1, 1))
         resid, h, before = compiled_entry(config, layers, lm.params, freq, batch, target)

@@ -81,6 +81,7 @@ def scores_of_heads(lm: LanguageModel, tokens: np.ndarray, memory: int, progress
     """The induction score of every head, float64 [l h], on repeated sequences, int32 [b t]."""
     T = tokens.shape[1]
     total = np.zeros((lm.config.n_layers, lm.config.n_heads))
+    progress("induction heads", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), 8 * lm.config.n_heads * T * T, memory, lm.mesh.shape["data"]):
         found = head_scores(lm.config, lm.params, lm.over_data(tokens[rows]), lm.over_data(real.astype(np.float32)))
         total += fetched(found).astype(np.float64)
@@ -109,6 +110,7 @@ def at_bos(
     sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}
     activations = np.zeros((len(sets), len(chosen)))
     D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    progress("heads that attend to BOS", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
         parts = []
         for some, _ in batches_in_memory(len(masks), each * len(rows) // D, memory):

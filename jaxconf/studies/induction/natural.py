@@ -103,6 +103,7 @@ def _observed(
     sites = activation_sites(layers)
     along: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
     each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
+    progress("natural induction", 0, tokens.size)
     for group, real in batches_in_memory(len(tokens), each, memory, D):
         seen, h = fetched(observed(lm.config, lm.params, lm.over_data(tokens[group]), tuple(sites.values())))
         rows = group[real]

@@ -27,6 +27,7 @@ def observe(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memo
     """The means over sequences of tokens, int32 [b t], in float64; the loss at the last position is NaN."""
     totals: Any = None
     each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
+    progress("repeated text", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
         sums = observed_totals(lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers)
         found = jax.tree.map(lambda x: x.astype(np.float64), fetched(sums))

@@ -55,6 +55,7 @@ def scaling(
     before: list[Unchanged] = []
     after: dict[float, list[tuple[Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
     D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    progress(f"scaling, {data}", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
         where = counted[rows] & real[:, None]
         as_it_is, base = unscaled(config, lm.params, lm.over_data(tokens[rows]), tuple(masks))

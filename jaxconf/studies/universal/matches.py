@@ -49,6 +49,7 @@ def _best_of_all_layers(first: Activity, other: Activity, text: Text, key: jax.A
     i, j = block_layers(L, n, M, m, memory // 2)
     begins = list(itertools.product(range(0, L, i), range(0, M, j)))
     found = []
+    progress("correlations", 0, len(begins) * text.tokens.size)
     for run, (begin, other_begin) in enumerate(begins):
 
         def report(tokens: int, before: int = run * text.tokens.size) -> None:

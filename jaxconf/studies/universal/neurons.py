@@ -55,6 +55,7 @@ def _described(
     directions = _bos_directions(lm, text.tokens)
     drawn = _random_directions(lm, seen, freq, how.seed)
     frames = []
+    progress("weights", 0, config.n_layers)
     for layer in range(config.n_layers):
         here = at_layer(config, lm.params, seen, "paper", layer)
         columns = weight_columns(config, lm.params, here, freq, values, k, layer)
@@ -78,6 +79,7 @@ def _activity(lm: LanguageModel, text: Text, memory: int, progress: Progress) ->
 
     shift = np.zeros((config.n_layers, config.d_mlp), np.float32)
     sums: Any = None
+    progress("activations", 0, text.tokens.size)
     for rows, real in batches_in_memory(S, each, memory, lm.mesh.shape["data"]):
         if sums is None:  # the mean of the first batch is near enough to that of all
             count = max(1, text.counted[rows[real]].sum())
