@@ -25,34 +25,13 @@ from jax.typing import ArrayLike
 from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.analysis.whole_logits import Changes, Figures, figures
+from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
-
-METRICS = (
-    "loss_delta",
-    "loss_abs_delta",
-    "loss_abs_delta_ln_frozen",
-    "loss_abs_delta_freq_frozen",
-    "entropy_delta",
-    "entropy_abs_delta",
-    "entropy_abs_delta_ln_frozen",
-    "kl_freq_delta",
-    "kl_freq_abs_delta",
-    "top1_change",
-    "rr_abs_delta",
-)
-
-
-class Position(NamedTuple):
-    """The unablated model at each row, float32 [r], in nats: loss of the target, entropy, D_KL(P_freq ‖ P_model)."""
-
-    loss: jax.Array
-    entropy: jax.Array
-    kl_freq: jax.Array
 
 
 class PostNorm(NamedTuple):
@@ -118,8 +97,8 @@ def effects(
     member: jax.Array,
     post: PostNorm | None = None,
     adaptive: Adaptive | None = None,
-) -> tuple[dict[str, jax.Array], Position, Audit | None]:
-    """Each of METRICS summed over the rows of every window, float32 [s n], and the unablated figures of each row.
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
+    """Each of EFFECTS summed over the rows of every window, float32 [s n], and UNABLATED of each row, float32 [r].
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each neuron's
     activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a window, else 0. `post`: for a
@@ -133,7 +112,7 @@ def effects(
         some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
         x, delta, target, post = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
         exact, *_ = _changes(config, some, frequency, x, delta, target, post, None)
-        errors = [jnp.abs(a[rows][:, neurons] - b).max() for a, b in zip(change[:6], exact[:6], strict=True)]
+        errors = [jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS]
         counted = ablated & (member.sum(0) > 0)[:, None]
         audit = Audit(
             jnp.where(counted, certainty.bound, 0).max(),
@@ -142,8 +121,8 @@ def effects(
             jnp.max(jnp.stack(errors)),
         )
     with jax.default_matmul_precision("highest"):
-        sums = {name: member @ jnp.where(ablated, value, 0) for name, value in metrics(change).items()}
-    return sums, Position(found.loss, found.entropy, found.kl_freq), audit
+        sums = {name: member @ jnp.where(ablated, value, 0) for name, value in effects_of(change).items()}
+    return sums, {name: getattr(found, name) for name in UNABLATED}, audit
 
 
 def sharded_effects(
@@ -157,11 +136,11 @@ def sharded_effects(
     member: jax.Array,
     post: PostNorm | None = None,
     adaptive: Adaptive | None = None,
-) -> tuple[dict[str, jax.Array], Position, Audit | None]:
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
     """`effects` on a mesh: each device takes its own rows, and the neurons whose weights it holds; what is summed over rows is gathered.
 
     What has rows has an axis before them here, which lies over the mesh's `data`: `x` [D r d], `delta` [D r n], `target` [D r], `member`
-    [D s r] and the figures of each row, [D r]. The audited rows and neurons are those of every device.
+    [D s r] and UNABLATED, [D r]. The audited rows and neurons are those of every device.
     """
     neurons, of_model = delta.shape[-1], mesh.shape["model"]
     filled = -(-neurons // of_model) * of_model - neurons
@@ -187,24 +166,6 @@ def sharded_effects(
     return {name: value[:, :neurons] for name, value in sums.items()}, before, audit
 
 
-def metrics(change: Changes) -> dict[str, jax.Array]:
-    """METRICS of each ablation, in the shape of the changes; float32."""
-    values = (
-        change.loss,
-        jnp.abs(change.loss),
-        jnp.abs(change.loss_ln_frozen),
-        jnp.abs(change.loss_freq_frozen),
-        change.entropy,
-        jnp.abs(change.entropy),
-        jnp.abs(change.entropy_ln_frozen),
-        change.kl_freq,
-        jnp.abs(change.kl_freq),
-        change.top.astype(jnp.float32),
-        jnp.abs(change.reciprocal_rank),
-    )
-    return dict(zip(METRICS, values, strict=True))
-
-
 def _changes(
     config: DecoderConfig,
     readout: Readout,
@@ -214,14 +175,14 @@ def _changes(
     target: jax.Array,
     post: PostNorm | None,
     tolerance: jax.Array | float | None,
-) -> tuple[Changes, Figures, Certainty | None]:
+) -> tuple[Changes, Prediction, Certainty | None]:
     """Exact without a tolerance."""
     with jax.default_matmul_precision("highest"):
         x = centre(config, x)
         inv = 1 / norm_scale(config, x)  # r 1
         A = x @ readout.W_U
         logits = capped(A * inv + readout.b_U, config.logit_softcap)
-        found = figures(logits, frequency, target)
+        found = prediction(logits, frequency, target)
         moved = _moved(config, readout, x, delta, A, inv, post)
         change, certainty = _streamed_changes(config, readout, frequency, moved, logits, target, found, tolerance)
         return change, found, certainty
@@ -271,7 +232,7 @@ def _streamed_changes(
     moved: Moved,
     logits: jax.Array,
     target: jax.Array,
-    before: Figures,
+    before: Prediction,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Certainty | None]:
     """Without ever holding a neuron's logits. `logits` [r v] and `before`: of the unablated model."""

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import jax
 
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.whole_logits import Changes, Figures, changes, figures
+from jaxconf.analysis.whole_logits import Changes, Prediction, changes, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward, site_shapes
 from jaxconf.models.sites import Ablate, Edit, Replace
@@ -23,7 +23,7 @@ class Unablated(NamedTuple):
     """What the sets are compared with."""
 
     logits: jax.Array  # s t v
-    figures: Figures  # s t
+    prediction: Prediction  # s t
     scales: dict[str, jax.Array]  # site of a norm that is to be frozen → its scale
 
 
@@ -43,7 +43,7 @@ def unablated(
     with jax.default_matmul_precision("highest"):
         output = forward(config, params, resid, start_at_layer=layer, capture=sites)
         assert output.logits is not None
-        return Unablated(output.logits, figures(output.logits, frequency, target), output.captured)
+        return Unablated(output.logits, prediction(output.logits, frequency, target), output.captured)
 
 
 def rerun(
@@ -72,7 +72,7 @@ def rerun(
 
         te, ln = after({}), after(norms)
         fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-        return changes(before.figures, *(figures(z, frequency, target) for z in (te, ln, fr)))
+        return changes(before.prediction, *(prediction(z, frequency, target) for z in (te, ln, fr)))
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(dict(sets))

@@ -21,8 +21,9 @@ from bench_effects import device
 from plan_tables import between
 
 from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.data.statements import objects_of, read_statements
-from jaxconf.measure.activations import ABLATIONS, ablation_values
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.answers import ablated_answers
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, load
@@ -44,7 +45,7 @@ class Bench:
     prompts: int = 64
     sets: int = 100
     rounds: int = 5
-    ablation: str = ABLATIONS[0]
+    ablation: Kind = "mean"
     seed: int = 0
 
 
@@ -63,9 +64,9 @@ def drawn_sets(lm: LanguageModel, prompts: list[np.ndarray], bench: Bench) -> Ab
     rng, last = np.random.default_rng(bench.seed), lm.config.n_layers - 1
     members = np.array([np.sort(rng.choice(lm.config.d_mlp, SIZE, replace=False)) for _ in range(bench.sets)])
     shortest = min(map(len, prompts))
-    neurons = np.unique(members)
-    values = ablation_values(lm, np.stack([row[:shortest] for row in prompts]), last, neurons.tolist(), MEMORY, quiet)
-    to = values[bench.ablation].to_numpy()[np.searchsorted(neurons, members)]
+    ablation = Ablation(bench.ablation)
+    text = np.stack([row[:shortest] for row in prompts])
+    to = ablation.level(activation_statistics(lm, text, last, MEMORY, quiet, ordered=ablation.ordered))[members]
     return Ablations(members, to.astype(np.float32), np.ones(len(members), bool))
 
 

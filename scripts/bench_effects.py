@@ -27,8 +27,9 @@ import numpy as np
 import tyro
 
 from jaxconf.analysis.ablated_softmax import compiler_options
-from jaxconf.analysis.effects import METRICS, Adaptive, effects
+from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
@@ -117,7 +118,7 @@ def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.A
 def naive(
     config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array, before: Any, change: jax.Array, w: jax.Array
 ) -> dict[str, jax.Array]:
-    """METRICS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit matrices [r v]."""
+    """EFFECTS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit matrices [r v]."""
     (loss0, entropy0, kl0, top0, rr0), coordinate = before
     moved = x + change[:, None] * w
     total = moved / scale(config, moved) @ readout.W_U + readout.b_U
@@ -139,7 +140,7 @@ def naive(
         (top != top0).astype(jnp.float32),
         jnp.abs(rr - rr0),
     )
-    return {name: value.mean() for name, value in zip(METRICS, changes, strict=True)}
+    return {name: value.mean() for name, value in zip(EFFECTS, changes, strict=True)}
 
 
 def naive_torch(config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any) -> Callable[[int], Any]:
@@ -227,7 +228,7 @@ def main(bench: Bench) -> dict[str, Any]:
         max(abs(float(value - slow_and_right[name][:, n].mean())) for name, value in run().items())
         for n, run in zip(chosen, run_slow, strict=True)
     ]
-    nats = [name for name in METRICS if name not in ("top1_change", "rr_abs_delta")]
+    nats = [name for name in EFFECTS if name not in ("top1_change", "rr_abs_delta")]
     errors = np.stack([np.abs(np.asarray(quick[name]) - np.asarray(slow_and_right[name])) for name in nats])
 
     took = {side: statistics.median(values) for side, values in times.items()}

@@ -21,7 +21,7 @@ import tyro
 import jaxconf
 from jaxconf import cli
 from jaxconf.data.corpus import read_corpus, write_tokenizer
-from jaxconf.data.text import documents
+from jaxconf.data.documents import documents
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.decoder import forward
 from jaxconf.models.families import leaves

@@ -9,7 +9,8 @@ from typing import Any
 
 import jaxconf
 from jaxconf.models.files import replacing
-from jaxconf.results.neuron_table import Kind, NeuronTable
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Kind
 from jaxconf.training.config import PRESETS
 
 # As in scripts/train_bundled.sh.

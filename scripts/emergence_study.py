@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import tyro
 
-from jaxconf.data.text import documents
+from jaxconf.data.documents import documents
 from jaxconf.models.files import replacing
 from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence

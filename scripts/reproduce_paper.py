@@ -27,7 +27,9 @@ from jaxconf import cli
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import find, read_config
-from jaxconf.results.neuron_table import Kind, NeuronTable, number
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Kind
+from jaxconf.results.words import number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from jaxconf.data.text import encode
+from jaxconf.data.windows import encode
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find

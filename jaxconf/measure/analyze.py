@@ -1,10 +1,8 @@
 """The main job: every neuron of a layer, measured. Letters: s window, t position in it, n neuron, d width, v vocabulary."""
 
 import dataclasses
-import datetime
 import functools
 import hashlib
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,35 +13,35 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablated_softmax import BLOCK_T, compiler_options
-from jaxconf.analysis.ablation import Ablation, ablated
+from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
-from jaxconf.analysis.effects import METRICS, Adaptive, Audit, Position, PostNorm, last_layer, sharded_effects
+from jaxconf.analysis.effects import Adaptive, Audit, PostNorm, last_layer, sharded_effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, SHARES, UNABLATED
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.facts import ablation_facts, facts_of
 from jaxconf.measure.reruns import one_by_one, rerun_parts
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, check_runnable, check_tokens, forward
+from jaxconf.models.decoder import Params, check_runnable, check_tokens
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of
-from jaxconf.results.neuron_table import COLUMNS, NeuronTable, Rules
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import Part, kept_part, partial_folder
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.runtime.version import __version__
 
 Engine = Literal["auto", "exact", "adaptive"]
 ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is the faster one, measured on a CPU (docs/benchmarks.md)
 AUDITED = 8, 64  # rows and neurons of each group that the adaptive engine is held against the exact one on
-SHARES = {
-    "ln_mediated": ("loss_abs_delta_ln_frozen", "loss_abs_delta"),
-    "freq_mediated": ("loss_abs_delta_freq_frozen", "loss_abs_delta"),
-}
 
 
 def analyze(
@@ -52,8 +50,7 @@ def analyze(
     *,
     kept: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    ablation: Ablation = "mean",
-    ablation_value: float = 0.0,
+    ablation: Ablation = MEAN,
     convention: Convention = "paper",
     layer: int | Literal["last", "all"] = "last",
     frozen: Frozen = "final",
@@ -71,8 +68,8 @@ def analyze(
     """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over windows.
 
     `tokens`: windows, int [s t]. `kept`: bool [s t], the positions whose next-token prediction counts (by default as in the paper,
-    `jaxconf.data.text.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
-    default those of `tokens` without BOS and EOS). `ablation`: what an activation is set to, `ablation_value` for "fixed" and "scale".
+    `jaxconf.data.windows.kept_positions`); a window's last position never counts, since nothing follows it. `counts`: int [v] token counts (by
+    default those of `tokens` without BOS and EOS). `ablation`: what an activation becomes.
     `layer`: its number from 0, "last" or "all"; below the last one everything above is run again for each neuron, which takes far longer.
     `frozen`: which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.
     `engine`: for the last layer; "exact" takes every token of the vocabulary; "adaptive" the likely ones, estimates the rest and is within
@@ -82,7 +79,7 @@ def analyze(
     on. `facts`: what else the result should state. `partial`: a folder in which finished groups of windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called with
     what is being done, the tokens done and the tokens in all. All losses, entropies and divergences are in nats. Raises InputError for token ids outside the vocabulary, shapes that do not match, or no position left.
     """
-    costs = Costs()
+    timing = Timing()
     check_runnable(lm.params)  # before the weights, which can take minutes
     config = lm.config
     rules = rules or Rules()
@@ -94,20 +91,19 @@ def analyze(
     def measured(number: int, memory: int) -> tuple[pd.DataFrame, list[Part]]:
         here = at_layer(config, lm.params, seen, convention, number)
         columns = weight_columns(config, lm.params, here, freq, values, k, number)
-        mean, std = activation_moments(lm, tokens, number, memory, progress)
+        statistics = activation_statistics(lm, tokens, number, memory, progress, ordered=ablation.ordered)
+        here_ablated = ablation.of_layer(statistics)
         folder = None
         if partial:
-            statistics = [columns[name] for name in sorted(columns)]
-            how = (number, frozen, memory, lm.mesh.shape, ablation, ablation_value, chosen_tolerance, seed, mean, std)
-            folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *statistics)
+            of_weights = [columns[name] for name in sorted(columns)]
+            how = (number, frozen, memory, lm.mesh.shape, ablation, chosen_tolerance, seed, *statistics)
+            folder = partial_folder(partial, __version__, config, tokens, kept, counts, *how, values.values, *of_weights)
         if streams(config, number, frozen):
             paper = seen if convention == "paper" else readout(config, lm.params)
-            parts = _effect_parts(
-                lm, paper, freq, tokens, kept, ablation, ablation_value, mean, chosen_tolerance, seed, memory, folder, progress
-            )
+            parts = _effect_parts(lm, paper, freq, tokens, kept, here_ablated, chosen_tolerance, seed, memory, folder, progress)
         else:
             every = {number: one_by_one(config)}
-            parts = rerun_parts(lm, freq, tokens, kept, every, {number: mean}, ablation, ablation_value, frozen, memory, folder, progress)
+            parts = rerun_parts(lm, freq, tokens, kept, every, {number: here_ablated}, frozen, memory, folder, progress)
         notes: list[Part] = []
 
         def sums() -> Iterator[dict[str, np.ndarray]]:
@@ -115,7 +111,7 @@ def analyze(
                 notes.append(part._replace(sums={}))  # which are many, and only their totals are needed
                 yield part.sums
 
-        columns |= {"activation_mean": mean, "activation_std": std}
+        columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std}
         for name, (estimate, low, high) in bootstrap(sums(), kept.sum(1), SHARES, bootstrap_draws, seed).items():
             columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
         return pd.DataFrame({"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp), **columns}), notes
@@ -126,10 +122,7 @@ def analyze(
     positions = in_words(lm, pd.concat([part.positions for part in notes[0]], ignore_index=True))
     frame = frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
     chosen = _spectrum_neurons(frame)
-    all_facts = {
-        "model": lm.name,
-        "revision": lm.revision,
-        **shape_facts(config),
+    own = {
         "layer": layers if layer == "all" else layers[0],
         "frozen_norms": frozen,
         "data": "tokens",
@@ -139,8 +132,7 @@ def analyze(
         "positions": int(kept.sum()),
         "convention": convention,
         "convention_notes": convention_notes(config) if convention == "paper" else [],
-        "ablation": ablation,
-        "ablation_value": ablation_value,
+        **ablation_facts(ablation),
         **_engine_facts(chosen_tolerance if audits else None, audits, lm.mesh.size, int(kept.sum()) * config.d_mlp),
         "k": k,
         "seed": seed,
@@ -152,11 +144,8 @@ def analyze(
         "loss": float(positions["loss"].mean()),
         "entropy": float(positions["entropy"].mean()),
         "dtype": ", ".join(sorted({str(w.dtype) for w in jax.tree.leaves(lm.params)})),
-        "mesh": dict(lm.mesh.shape),
-        **costs.facts(int(kept.sum()) * config.d_mlp * len(layers)),
-        **made_with(),
-        **(facts or {}),
     }
+    all_facts = facts_of(lm, own, timing, int(kept.sum()) * config.d_mlp * len(layers), facts)
     of_layer = {number: fetched(at_layer(config, lm.params, seen, convention, number).w_out) for number in {layer for layer, _ in chosen}}
     writes = [of_layer[number][neuron] for number, neuron in chosen]
     names = [f"{number}.{neuron}" for number, neuron in chosen]
@@ -256,27 +245,6 @@ def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return kept
 
 
-def shape_facts(config: DecoderConfig) -> dict[str, Any]:
-    """What every result states of the model's shape, and the layer that was measured."""
-    return {
-        "model_type": config.model_type,
-        "n_layers": config.n_layers,
-        "d_model": config.d_model,
-        "n_neurons": config.d_mlp,
-        "vocab_size": config.vocab_size,
-        "layer": config.n_layers - 1,
-    }
-
-
-def made_with() -> dict[str, Any]:
-    """What every result states of the programs and the device that made it, and when."""
-    return {
-        "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
-        "device": jax.devices()[0].device_kind,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
 def weight_statistics(
     lm: LanguageModel, counts: np.ndarray | None = None, convention: Convention = "paper", k: int | None = None
 ) -> pd.DataFrame:
@@ -301,7 +269,7 @@ def weight_statistics(
 def weight_columns(
     config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
-    """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.results.neuron_table.COLUMNS`."""
+    """What the weights alone say of a layer, whose readout is `seen`: column → [n], named as in `jaxconf.analysis.metrics.COLUMNS`."""
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
     columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
@@ -330,7 +298,7 @@ def _rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
     """What ablating every neuron at so many positions takes; the numbers are XLA's plans, rounded up."""
     fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
-    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(METRICS) * config.d_mlp)
+    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * config.d_mlp)
 
 
 def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
@@ -349,46 +317,20 @@ def _padded(rows: Any, size: int) -> Any:
     return (np if isinstance(rows, np.ndarray) else jnp).pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layer"))
-def _moments(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> tuple[jax.Array, jax.Array]:
-    site = f"blocks.{layer}.mlp.hook_post"
-    h = forward(config, params, tokens, capture=[site], stop_at_layer=layer + 1).captured[site].astype(jnp.float32)
-    h = h.reshape(-1, config.d_mlp)
-    mean = h.mean(0)
-    return mean, jnp.square(h - mean).sum(0)
-
-
-def activation_moments(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and (population) standard deviation of every neuron of a layer over all tokens, float64 [n]; groups are merged by Chan's formula."""
-    group = lm.mesh.shape["data"] * windows_at_once(lm.config, tokens.shape[1], memory)
-    count, mean, squares = 0, np.zeros(lm.config.d_mlp), np.zeros(lm.config.d_mlp)
-    for rows in _groups(tokens, group):
-        found = _moments(lm.config, lm.params, lm.over_data(rows), layer)
-        more, more_mean, more_squares = rows.size, *(a.astype(np.float64) for a in fetched(found))
-        away = more_mean - mean
-        squares += more_squares + away**2 * count * more / (count + more)
-        mean += away * more / (count + more)
-        count += more
-        progress("activations", count, tokens.size)
-    return mean, np.sqrt(squares / count)
-
-
 def _effect_parts(
     lm: LanguageModel,
     paper: Readout,
     freq: Frequency,
     tokens: np.ndarray,
     kept: np.ndarray,
-    ablation: Ablation,
-    ablation_value: float,
-    mean: np.ndarray,
+    ablation: LayerAblation,
     tolerance: float | None,
     seed: int,
     memory: int,
     partial: Path | None,
     progress: Progress,
 ) -> Iterator[Part]:
-    """What ablating each neuron changes, METRICS of each [s n], in one group of windows after the other.
+    """What ablating each neuron changes, EFFECTS of each [s n], in one group of windows after the other.
 
     Groups that lie finished in the folder `partial` are read from there, the others are computed and put there.
     """
@@ -398,7 +340,6 @@ def _effect_parts(
     group = windows * D
     most = max(int(mask.sum()) for mask in _groups(kept, windows))
     rows = min(rows, most)
-    mean32 = jnp.asarray(mean, jnp.float32)
 
     def compute(begin: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([seed, begin])
@@ -410,7 +351,7 @@ def _effect_parts(
             counts.append(len(window))
         where = lm.over_data(places)
         tokens_here = lm.over_data(_padded(batch, group))
-        x, delta, post = _rows(config, lm.params, tokens_here, where[..., :2], mean32, ablation, ablation_value)
+        x, delta, post = _rows(config, lm.params, tokens_here, where[..., :2], ablation)
 
         def block(first: int) -> Any:
             some = np.minimum(np.arange(first, first + rows), most - 1)  # the last block repeats a row
@@ -429,9 +370,9 @@ def _effect_parts(
             )
 
         sums, before, audits = zip(*(block(first) for first in range(0, max(1, *counts), rows)), strict=True)
-        found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in METRICS}
-        for name in Position._fields:
-            of_rows = np.concatenate([getattr(part, name) for part in before], 1)
+        found = {name: np.sum([part[name] for part in sums], 0)[: len(batch)] for name in EFFECTS}
+        for name in UNABLATED:
+            of_rows = np.concatenate([part[name] for part in before], 1)
             found[name] = np.concatenate([of_device[:count] for of_device, count in zip(of_rows, counts, strict=True)])
         if tolerance is not None:
             worst = {name: np.max([getattr(part, name) for part in audits], keepdims=True) for name in Audit._fields}
@@ -443,21 +384,15 @@ def _effect_parts(
         found = kept_part(partial / f"{begin}.npz" if partial else None, functools.partial(compute, begin))
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[window, position], "target": batch[window, position + 1]}
-        positions = pd.DataFrame({**place, **{name: found[name] for name in Position._fields}})
+        positions = pd.DataFrame({**place, **{name: found[name] for name in UNABLATED}})
         audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
-        yield Part({name: found[name] for name in METRICS}, positions, audit)
+        yield Part({name: found[name] for name in EFFECTS}, positions, audit)
         progress("effects", min(begin + group, len(tokens)) * tokens.shape[1], tokens.size)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "ablation"))
+@functools.partial(jax.jit, static_argnames="config")
 def _rows(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    places: jax.Array,
-    mean: jax.Array,
-    ablation: Ablation,
-    ablation_value: float,
+    config: DecoderConfig, params: Params, tokens: jax.Array, places: jax.Array, ablation: LayerAblation
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """At the places [D r (window, position)] of each of D equal parts of a group: the stream that enters the final norm [D r d], the
     activations' change [D r n], and what a norm behind the MLP did.
@@ -468,11 +403,11 @@ def _rows(
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
     last = jax.tree.map(at, last_layer(config, params, tokens)[0])
-    return last.x, ablated(ablation, last.h, mean, ablation_value) - last.h, last.post
+    return last.x, ablation.ablated(last.h) - last.h, last.post
 
 
 @functools.cache
-def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], Position, Audit | None]]:
+def _compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]]:
     return jax.jit(sharded_effects, static_argnames=("mesh", "config"), compiler_options=compiler_options())
 
 

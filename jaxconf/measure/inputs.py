@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxconf.data.text import documents, windows
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import windows
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 

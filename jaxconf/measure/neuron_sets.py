@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablation import Ablation
+from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.intervals import Interval, bootstrap
+from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.rerun import Frozen
-from jaxconf.measure.analyze import SHARES, activation_moments, in_words, prepared
+from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.analyze import in_words, prepared
 from jaxconf.measure.reruns import rerun_parts, token_effects
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
@@ -66,8 +68,7 @@ def ablate_sets(
     controls: int = 20,
     kept: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    ablation: Ablation = "mean",
-    ablation_value: float = 0.0,
+    ablation: Ablation = MEAN,
     frozen: Frozen = "final",
     bootstrap_draws: int = 1000,
     seed: int = 0,
@@ -86,19 +87,19 @@ def ablate_sets(
     check_runnable(lm.params)
     tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
     chosen = [check_set(lm.config, neurons, controls) for neurons in sets]
-    means = {
-        layer: activation_moments(lm, tokens, layer, memory, progress)[0]
+    statistics = {
+        layer: activation_statistics(lm, tokens, layer, memory, progress, ordered=ablation.ordered)
         for layer in sorted({layer for neurons in chosen for layer, _ in neurons})
     }
 
     def measured(drawn: Sequence[Neurons], memory: int) -> dict[str, Interval]:
         masks = masks_of(lm.config, drawn)
-        own = {layer: means[layer] for layer in masks}
+        own = {layer: ablation.of_layer(statistics[layer]) for layer in masks}
         folder = None
         if partial:
-            how = (drawn, memory, ablation, ablation_value, frozen, *own.values())
+            how = (drawn, memory, ablation, frozen, *(x for layer in masks for x in statistics[layer]))
             folder = partial_folder(partial, __version__, lm.config, tokens, kept, counts, *how)
-        parts = rerun_parts(lm, freq, tokens, kept, masks, own, ablation, ablation_value, frozen, memory, folder, progress)
+        parts = rerun_parts(lm, freq, tokens, kept, masks, own, frozen, memory, folder, progress)
         return bootstrap((part.sums for part in parts), kept.sum(1), SHARES, bootstrap_draws, seed)
 
     rows = []
@@ -119,8 +120,7 @@ def per_token(
     *,
     kept: np.ndarray | None = None,
     counts: np.ndarray | None = None,
-    ablation: Ablation = "mean",
-    ablation_value: float = 0.0,
+    ablation: Ablation = MEAN,
     frozen: Frozen = "final",
     memory: int = MEMORY,
     progress: Progress = lambda what, done, total: None,
@@ -133,9 +133,9 @@ def per_token(
     chosen = check_set(lm.config, neurons, 0)
     frames = []
     for layer in sorted({layer for layer, _ in chosen}):
-        mean, _ = activation_moments(lm, tokens, layer, memory, progress)
+        statistics = activation_statistics(lm, tokens, layer, memory, progress, ordered=ablation.ordered)
         own = [index for of, index in chosen if of == layer]
-        frames.append(token_effects(lm, freq, tokens, kept, layer, own, mean, ablation, ablation_value, frozen, memory, progress))
+        frames.append(token_effects(lm, freq, tokens, kept, layer, own, ablation.of_layer(statistics), frozen, memory, progress))
     return in_words(lm, pd.concat(frames, ignore_index=True))
 
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablation import Ablation, ablated
-from jaxconf.analysis.effects import METRICS, Position, metrics
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.metrics import EFFECTS, UNABLATED, effects_of
 from jaxconf.analysis.rerun import Frozen, Unablated, entering, rerun, unablated
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
@@ -37,21 +37,18 @@ def rerun_parts(
     tokens: np.ndarray,
     kept: np.ndarray,
     sets: Sets,
-    means: Mapping[int, np.ndarray],
-    ablation: Ablation,
-    ablation_value: float,
+    ablations: Mapping[int, LayerAblation],
     frozen: Frozen,
     memory: int,
     partial: Path | None,
     progress: Progress,
 ) -> Iterator[Part]:
-    """What ablating each set changes, METRICS of each [s c], in one group of windows after the other.
+    """What ablating each set changes, EFFECTS of each [s c], in one group of windows after the other.
 
-    `means`: layer → its neurons' mean activations. `memory`: bytes that the sets which run together may take.
+    `ablations`: layer → what its neurons are set to. `memory`: bytes that the sets which run together may take.
     """
     config, layers, T = lm.config, tuple(sorted(sets)), tokens.shape[1]
     count = len(sets[layers[0]])
-    mean = {layer: jnp.asarray(means[layer], jnp.float32) for layer in layers}
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         begin = int(rows[0])
@@ -62,14 +59,14 @@ def rerun_parts(
         def entered() -> Any:
             follows = lm.over_data(target)
             resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(batch), follows, frozen)
-            return resid, follows, before, {layer: ablated(ablation, h[layer], mean[layer], ablation_value) for layer in layers}
+            return resid, follows, before, {layer: ablations[layer].ablated(h[layer]) for layer in layers}
 
         def compute(some: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
             resid, follows, before, values = entered()
-            change = metrics(compiled_rerun(config, lm.params, freq, resid, follows, before, values, chosen))  # c s t
+            change = effects_of(compiled_rerun(config, lm.params, freq, resid, follows, before, values, chosen))  # c s t
             sums = {name: fetched(jnp.where(mask, value, 0).sum(-1)).T[real, : count - some[0]] for name, value in change.items()}
-            return sums | {name: fetched(getattr(before.figures, name))[mask] for name in Position._fields}
+            return sums | {name: fetched(getattr(before.prediction, name))[mask] for name in UNABLATED}
 
         parts = []
         for some, _ in batches_in_memory(count, bytes_of_a_set(config, T) * on_a_device, memory):
@@ -78,9 +75,9 @@ def rerun_parts(
             progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
-        figures = {name: parts[0][name] for name in Position._fields}
-        sums = {name: np.concatenate([part[name] for part in parts], 1) for name in METRICS}
-        return Part(sums, pd.DataFrame({**place, **figures}), {})
+        unablated = {name: parts[0][name] for name in UNABLATED}
+        sums = {name: np.concatenate([part[name] for part in parts], 1) for name in EFFECTS}
+        return Part(sums, pd.DataFrame({**place, **unablated}), {})
 
     return itertools.starmap(of_group, batches_in_memory(len(tokens), bytes_of_a_set(config, T), memory, lm.mesh.shape["data"]))
 
@@ -92,9 +89,7 @@ def token_effects(
     kept: np.ndarray,
     layer: int,
     neurons: Sequence[int],
-    mean: np.ndarray,
-    ablation: Ablation,
-    ablation_value: float,
+    ablation: LayerAblation,
     frozen: Frozen,
     memory: int,
     progress: Progress,
@@ -106,13 +101,13 @@ def token_effects(
     `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, (S, T) = lm.config, tokens.shape
-    mean32, rows = jnp.asarray(mean, jnp.float32), []
+    rows = []
     for window in range(S):
         position = np.nonzero(kept[window])[0]
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)
         resid, h, before = compiled_entry(config, (layer,), lm.params, freq, batch, target, frozen)
-        values = {layer: ablated(ablation, h[layer], mean32, ablation_value)}
-        loss, entropy, reciprocal, own = fetched((before.figures.loss, before.figures.entropy, 1 / before.figures.rank, h[layer]))
+        values = {layer: ablation.ablated(h[layer])}
+        loss, entropy, reciprocal, own = fetched((before.prediction.loss, before.prediction.entropy, 1 / before.prediction.rank, h[layer]))
         loss, entropy, reciprocal = (x[0, position] for x in (loss, entropy, reciprocal))
         for some, _ in batches_in_memory(len(neurons), bytes_of_a_set(config, T), memory):
             masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}

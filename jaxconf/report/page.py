@@ -11,13 +11,14 @@ import pandas as pd
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.models.files import replacing
 from jaxconf.report.markup import card, entries, head, measured, paragraphs, row, row_head, styled_page, table, text
 from jaxconf.report.passages.markup import passages_section
 from jaxconf.report.passages.plots import token_plots
 from jaxconf.report.plots import hover_texts, plots
 from jaxconf.report.shown import MOST_POINTS, drawn, title
-from jaxconf.results.columns import COLUMNS
+from jaxconf.results.columns import NAMED_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.run_folder import PER_TOKEN, SETS
@@ -72,28 +73,6 @@ TOKEN_CAPTION = (
     "Each point is a position, above the line where ablating the neuron raises the loss. Dark points on the right are "
     "tokens that the model ranked low: where those lie high, the neuron keeps wrong predictions from costing more."
 )
-
-NAMED_COLUMNS: dict[Kind, list[str]] = {
-    "entropy": [
-        "rho",
-        "rho_chance",
-        "ln_mediated",
-        "w_norm",
-        "logit_var",
-        "loss_abs_delta",
-        "entropy_delta",
-        "top1_change",
-    ],
-    "frequency": [
-        "freq_mediated",
-        "kl_freq_abs_delta",
-        "kl_freq_delta",
-        "cos_freq",
-        "loss_abs_delta",
-        "entropy_delta",
-        "top1_change",
-    ],
-}
 
 
 def write_report(found: NeuronTable, folder: str | Path) -> Path:

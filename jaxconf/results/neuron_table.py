@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.models.errors import InputError
-from jaxconf.results.columns import COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
+from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.rules import Kind, Rules
 from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, staging

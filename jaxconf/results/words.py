@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.kinds import VALUED
+from jaxconf.results.columns import SET_COLUMNS
+
 # How the facts of a model's shape, and of the adaptive engine, read: templates, and the facts that fill them.
 SHAPE = (
     ("{}", "model_type"),
@@ -21,8 +24,6 @@ ADAPTIVE = (
     ("true error at most {:.2g} nats in {} random pairs", "audit_error", "audit_pairs"),
 )
 TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
-
-SET_COLUMNS = ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change")
 
 
 def number(value: float | None) -> str:
@@ -53,7 +54,7 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         return ", ".join(filter(None, (told(*template) for template in templates)))
 
     convention = [told("{} convention.", "convention").capitalize(), *facts.get("convention_notes", [])]
-    value = facts.get("ablation_value") if facts.get("ablation") in ("fixed", "scale") else None
+    value = facts.get("ablation_value") if facts.get("ablation") in VALUED else None
     baseline = [f"{name} {number(facts[name])} nats" for name in ("loss", "entropy") if facts.get(name) is not None]
     words = [
         ("Model", joined(("{}", "model"), ("revision {}", "revision"))),

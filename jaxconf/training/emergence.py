@@ -37,7 +37,7 @@ class Emergence:
     """One model over its training.
 
     `steps`: a row per measured step, with STEP_COLUMNS (those that do not apply are missing or NaN). `neurons`: a row per (step, neuron)
-    with the columns of `jaxconf.results.neuron_table.COLUMNS`; at steps at which only the weights were measured those of effects are NaN and the rules
+    with the columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured those of effects are NaN and the rules
     False. `singular_values`: float64 [S D], largest first. `facts`: model, recipe, data, k, rules and versions.
     """
 

@@ -28,7 +28,7 @@ from jaxconf.report.style import (
     save_figures,
     say,
 )
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.words import count_of, number
 from jaxconf.training.emergence import Emergence
 

@@ -15,14 +15,15 @@ from huggingface_hub.errors import CacheNotFound
 from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
-from jaxconf.data.text import count_tokens, digest, first_documents, kept_positions, windows
-from jaxconf.measure.analyze import shape_facts
+from jaxconf.data.token_counts import count_tokens, first_documents
+from jaxconf.data.windows import digest, kept_positions, windows
+from jaxconf.measure.facts import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import find, load, read_config
 from jaxconf.models.tokenizer import Tokenizer
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import copied
 from jaxconf.runtime.placement import placement

@@ -14,18 +14,20 @@ import numpy as np
 
 from jaxconf.analysis.calibration import expected_calibration_error, predicted
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
-from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.analyze import analyze, shape_facts, weight_columns
+from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.facts import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of, over_data
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.version import __version__
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
@@ -46,7 +48,7 @@ def effect_steps(steps: int, track: TrackConfig) -> frozenset[int]:
 
 
 def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k: int) -> dict[str, Any]:
-    """What the weights alone say of the last layer: the columns of `jaxconf.results.neuron_table.COLUMNS` that need no text, [n] each, the number
+    """What the weights alone say of the last layer: the columns of `jaxconf.analysis.metrics.COLUMNS` that need no text, [n] each, the number
     rho_chance, and singular_values, float64 [D]. `counts`: token counts, int [v]."""
     values = spectrum(config, params)
     columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
-from refusals import check_sentence
+from commands import refusal, run
 
-from jaxconf.cli import main
-from jaxconf.data.text import kept_positions
-from jaxconf.results.neuron_table import COLUMNS, NeuronTable
+from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.data.windows import kept_positions
+from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
 
@@ -48,22 +48,6 @@ def copy(model, tmp_path) -> Path:
     return folder
 
 
-def run(*arguments) -> None:
-    main([str(a) for a in arguments])
-
-
-def refusal(capsys, *arguments) -> str:
-    """The one sentence on standard error with which a command ends, exit code 2."""
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("jaxconf: ")
-    assert "Traceback" not in said
-    check_sentence(said)
-    return said
-
-
 def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     out = tmp_path / "run"
     run("analyze", model, "--data", text, "--tokens", 640, "--out", out, "--bootstrap-draws", 50)
@@ -95,7 +79,21 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     (out / "report.html").unlink()
     run("report", out / "neurons.parquet")
     assert (out / "report.html").is_file()
-    run("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--force", "--bootstrap-draws", 0, "--ablation", "zero")
+    run(
+        "analyze",
+        model,
+        "--data",
+        text,
+        "--tokens",
+        64,
+        "--out",
+        out,
+        "--force",
+        "--bootstrap-draws",
+        0,
+        "--ablation",
+        "zero",
+    )
     assert NeuronTable.load(out).facts["ablation"] == "zero"
     assert len(np.load(out / "windows.npy")) == 2
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
@@ -105,7 +103,21 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
 def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--bootstrap-draws", 9)
-    run(*arguments, "--layer", "all", "--set", "0.1,0.2", "--set", "0.3", "--controls", 3, "--per-token", "0.3,0.5", "--memory", "300KB")
+    run(
+        *arguments,
+        "--layer",
+        "all",
+        "--set",
+        "0.1,0.2",
+        "--set",
+        "0.3",
+        "--controls",
+        3,
+        "--per-token",
+        "0.3,0.5",
+        "--memory",
+        "300KB",
+    )
     assert NeuronTable.load(out).facts["layer"] == [0]
     sets = pd.read_parquet(out / "sets.parquet")
     assert sets["neurons"][[0, 4]].tolist() == ["0.1,0.2", "0.3"]
@@ -205,7 +217,10 @@ MISTAKES = {
     "misshapen tensor": (lambda f: spoil_weights(f, lambda t: t.update({BIAS: t[BIAS][:-1]})), "has shape [23]"),
     "NaN": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.nan)), "NaN or Inf"),
     "Inf": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.inf)), "NaN or Inf"),
-    "truncated": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "truncated or corrupt"),
+    "truncated": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]),
+        "truncated or corrupt",
+    ),
     "corrupt": (lambda f: (f / "model.safetensors").write_bytes(b"\x10" + bytes(40)), "truncated or corrupt"),
 }
 
@@ -237,7 +252,7 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     assert "no neuron 9.0" in refusal(capsys, *arguments, "--data", text, "--set", "9.0", *run_out)
     assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
     with monkeypatch.context() as patched:  # none of these waits for the text
-        patched.setattr("jaxconf.data.text.windows", None)
+        patched.setattr("jaxconf.data.windows.windows", None)
         assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
         assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
         assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
@@ -268,7 +283,21 @@ def test_train_and_track(text, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_study_from_the_command_line(text, tmp_path, capsys):
     out = tmp_path / "study"
-    run("train", *SMALL, *TRACK, "--data", text, "--out", out, "--vary", "weight_decay=0,0.5", "--vary", "z-loss=0,0.01", "--seeds", 2)
+    run(
+        "train",
+        *SMALL,
+        *TRACK,
+        "--data",
+        text,
+        "--out",
+        out,
+        "--vary",
+        "weight_decay=0,0.5",
+        "--vary",
+        "z-loss=0,0.01",
+        "--seeds",
+        2,
+    )
     table = pd.read_parquet(out / "study.parquet")
     assert len(table) == 8
     assert set(zip(table["weight_decay"], table["z_loss"], strict=True)) == {(0, 0), (0, 0.01), (0.5, 0), (0.5, 0.01)}
@@ -298,7 +327,9 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
     assert "there are 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
-    assert "divide over data=4" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1")
+    assert "divide over data=4" in refusal(
+        capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
+    )
     assert not (tmp_path / "run").exists()
     assert "no folder" in refusal(capsys, "track", tmp_path / "nowhere")
     assert "emergence.parquet" in refusal(capsys, "track", model)
@@ -320,11 +351,17 @@ def test_a_misspelt_option_names_the_nearest(tmp_path):
 def test_the_command_itself(model):
     """As a process: exit codes, and a wrong option answered without a traceback."""
     command = [sys.executable, "-m", "jaxconf"]
-    wrong = subprocess.run([*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False
+    )
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stdout + wrong.stderr
     nowhere = subprocess.run([*command, "analyze", "/no/such/folder"], capture_output=True, text=True, check=False)
     assert nowhere.returncode == 2
     assert nowhere.stderr.count("\n") == 1
-    light = [sys.executable, "-c", "import sys, jaxconf.cli; print('jax' in sys.modules)"]  # so that --help answers at once
+    light = [
+        sys.executable,
+        "-c",
+        "import sys, jaxconf.cli; print('jax' in sys.modules)",
+    ]  # so that --help answers at once
     assert subprocess.run(light, capture_output=True, text=True, check=True).stdout.strip() == "False"

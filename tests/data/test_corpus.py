@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refusals import check_error
 
 from jaxconf.data.corpus import END, HELD_OUT, HELD_OUT_TOKENS, Corpus, read_corpus, train_tokenizer, write_tokenizer
-from jaxconf.data.text import encode
+from jaxconf.data.windows import encode
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.training.config import TrainConfig
 

@@ -15,162 +15,56 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from ablated_activations import ABLATIONS, by_definition
+from edited_runs import metrics, rerun
+from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
+from random_models import HF, OTHERS, random_model, windows_for
 
-from jaxconf.analysis.effects import METRICS, effects, sharded_effects
+from jaxconf.analysis.ablation import Ablation
+from jaxconf.analysis.effects import effects, sharded_effects
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.kinds import KINDS
+from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import readout
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.measure import analyze as measure
 from jaxconf.measure.analyze import analyze, weight_statistics
-from jaxconf.models.decoder import Decoder, final_norm_name, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import FAMILIES, config_from_hf, leaves
-from jaxconf.models.language_model import LanguageModel, load
-from jaxconf.models.leaves import nest
-from jaxconf.models.sites import Replace
+from jaxconf.models.families import FAMILIES
+from jaxconf.models.language_model import load
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SHARED = Path(__file__).parents[3] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 
-SHAPE = {
-    "num_hidden_layers": 2,
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "vocab_size": 71,
-    "max_position_embeddings": 64,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-HF = {"layer": {"model_type": "gpt_neox", **SHAPE}, "rms": {"model_type": "llama", "mlp_bias": True, **SHAPE}}
-HF_LARGE = {  # more tokens than the adaptive engine's head
-    "large": {**HF["rms"], "vocab_size": 1500},
-    "large, capped": {
-        **SHAPE,
-        "model_type": "gemma2",
-        "head_dim": 16,
-        "num_key_value_heads": 1,
-        "final_logit_softcapping": 8.0,
-        "vocab_size": 1500,
-    },
-}
-# What else can stand between a neuron and the logits: a norm behind the MLP and soft caps; a norm of the sum, and a projection.
-OTHERS = {"capped": "gemma2", "summed": "opt-summed"}
 EVERY_FAMILY = {cases.CASES[name]["model_type"]: name for name in cases.CASES}
 
 
-def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageModel:
-    """Parameters of a size that gives confident predictions, no gain or bias at its default; of `hf`, or of what the kind is here."""
-    if hf is None and kind not in HF | HF_LARGE:
-        config, params = cases.decoder(OTHERS.get(kind, kind))
-        return LanguageModel(
-            config, jax.tree.map(jnp.asarray, params), f"random {kind}", None, Path(), {"bos_token_id": 0, "eos_token_id": 0}
-        )
-    hf = hf or (HF | HF_LARGE)[kind]
-    config = config_from_hf(hf)
-    rng = np.random.default_rng(seed)
-    params = {leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)}
-    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), nest(params.items()))
-    return LanguageModel(config, params, f"random {kind}", None, Path(), hf)
-
-
-def windows_for(lm: LanguageModel, count: int = 3, length: int = 24) -> np.ndarray:
-    tokens = np.random.default_rng(5).integers(0, lm.config.vocab_size, (count, length))
-    tokens[:, 0] = 0
-    return tokens
-
-
-def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, np.ndarray]:
-    logits = np.asarray(logits, np.float64)
-    lp = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    own = np.take_along_axis(lp, target[..., None], -1)
-    return {
-        "loss": -own[..., 0],
-        "entropy": -(np.exp(lp) * lp).sum(-1),
-        "kl": (f * (np.log(f) - lp)).sum(-1),
-        "top": lp.argmax(-1),
-        "rr": 1 / (1 + (lp > own).sum(-1)),
-    }
-
-
-def rerun(
-    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced, layer: int = -1, frozen=(), sets=None
-) -> pd.DataFrame:
-    """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again, subtract.
-
-    `frozen`: norms that keep their scale beside the final one.
-    """
-    config, last = lm.config, f"blocks.{layer % lm.config.n_layers}.mlp.hook_post"
-    sets = np.eye(config.d_mlp, dtype=bool) if sets is None else sets
-    target, mask = tokens[:, 1:], kept[:, :-1] & True
-    f = (counts + 1) / (counts + 1).sum()
-    v_freq = np.log(f) - np.log(f).mean()
-    u = v_freq / np.linalg.norm(v_freq)
-
-    norms = [f"{final_norm_name(config)}.hook_scale", *frozen]
-    run = jax.jit(functools.partial(forward, config, capture=(last, *norms)))
-    before = run(lm.params, tokens)
-    h = before.captured[last]
-    values = replaced(np.asarray(h))
-
-    @jax.jit
-    @jax.vmap
-    def edited(members):
-        edit = {last: Replace(jnp.where(members, values, h))}
-        total = forward(config, lm.params, tokens, edits=edit).logits
-        scales = {norm: Replace(before.captured[norm]) for norm in norms}
-        return total, forward(config, lm.params, tokens, edits={**edit, **scales}).logits
-
-    totals, frozens = edited(jnp.asarray(sets))
-    logits0 = np.asarray(before.logits, np.float64)[:, :-1]
-    base = metrics(logits0, target, f)
-    rows = []
-    for total, frozen in zip(np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], strict=True):
-        coordinate = (logits0 - total) @ u
-        found = {name: metrics(z, target, f) for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))}
-        d = {name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")} for name, value in found.items()}
-        rows.append(
-            {
-                "loss_delta": d["te"]["loss"].mean(),
-                "loss_abs_delta": np.abs(d["te"]["loss"]).mean(),
-                "loss_abs_delta_ln_frozen": np.abs(d["ln"]["loss"]).mean(),
-                "loss_abs_delta_freq_frozen": np.abs(d["fr"]["loss"]).mean(),
-                "entropy_delta": d["te"]["entropy"].mean(),
-                "entropy_abs_delta": np.abs(d["te"]["entropy"]).mean(),
-                "entropy_abs_delta_ln_frozen": np.abs(d["ln"]["entropy"]).mean(),
-                "kl_freq_delta": d["te"]["kl"].mean(),
-                "kl_freq_abs_delta": np.abs(d["te"]["kl"]).mean(),
-                "top1_change": (found["te"]["top"] != base["top"])[mask].mean(),
-                "rr_abs_delta": np.abs(d["te"]["rr"]).mean(),
-            }
-        )
-    return pd.DataFrame(rows)
+def test_every_kind_is_among_them():
+    assert {ablation.kind for ablation in ABLATIONS} == set(KINDS)
 
 
 @pytest.mark.parametrize(
-    ("kind", "ablation", "value"),
+    ("kind", "ablation"),
     [
-        *(("layer", "mean", 0.0), ("layer", "scale", -2.0), ("rms", "zero", 0.0), ("rms", "fixed", 1.7)),
-        *((kind, "mean", 0.0) for kind in OTHERS),
+        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("zero", "fixed")),
+        *(("rms", ablation) for ablation in ABLATIONS if ablation.kind in ("zero", "fixed")),
+        *((kind, Ablation("mean")) for kind in OTHERS),
     ],
+    ids=str,
 )
-def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
+def test_effects_equal_running_the_edited_model_again(kind, ablation):
     lm = random_model(kind)
     tokens = windows_for(lm)
     kept = kept_positions(tokens, lm.special_ids)
     counts = np.random.default_rng(1).integers(0, 500, lm.config.vocab_size)
-    replaced = {
-        "mean": lambda h: np.broadcast_to(h.mean((0, 1)), h.shape),
-        "zero": np.zeros_like,
-        "fixed": lambda h: np.full_like(h, value),
-        "scale": lambda h: value * h,
-    }[ablation]
-    expected = rerun(lm, tokens, kept, counts, replaced)
-    table = analyze(lm, tokens, counts=counts, ablation=ablation, ablation_value=value, bootstrap_draws=0)
+    expected = rerun(lm, tokens, kept, counts, functools.partial(by_definition, ablation))
+    table = analyze(lm, tokens, counts=counts, ablation=ablation, bootstrap_draws=0)
+    assert table.facts["ablation"] == ablation.kind
+    assert table.facts["ablation_value"] == (ablation.value or 0)
     assert expected["loss_abs_delta"].median() > 1e-3  # the neurons do something, so that agreement means something
-    for column in METRICS:
+    for column in EFFECTS:
         one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(table.frame[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
     shares = 1 - expected["loss_abs_delta_ln_frozen"] / expected["loss_abs_delta"]
@@ -181,7 +75,7 @@ def test_effects_equal_running_the_edited_model_again(kind, ablation, value):
 @pytest.mark.parity  # for its length; it needs nothing else
 @pytest.mark.parametrize("name", EVERY_FAMILY.values())
 def test_effects_in_every_family(name):
-    test_effects_equal_running_the_edited_model_again(name, "mean", 0.0)
+    test_effects_equal_running_the_edited_model_again(name, Ablation("mean"))
 
 
 def test_every_family_is_among_them():
@@ -199,50 +93,12 @@ def test_every_column_equals_the_oracle(name):
     for column in ("w_norm", "logit_var", "rho", "cos_freq", "activation_mean", "activation_std"):
         np.testing.assert_allclose(frame[column], expected[column], rtol=1e-4, atol=1e-9, err_msg=column)
     compared = set(expected) - {"neuron", "rho_k4"}
-    assert compared >= {*METRICS, "ln_mediated", "freq_mediated"}
-    for column in (*METRICS, "ln_mediated", "freq_mediated"):
+    assert compared >= {*EFFECTS, "ln_mediated", "freq_mediated"}
+    for column in (*EFFECTS, "ln_mediated", "freq_mediated"):
         np.testing.assert_allclose(frame[column], expected[column], atol=1e-4, err_msg=column)
     np.testing.assert_allclose(table.singular_values, np.load(oracle / "singular_values.npy"), rtol=1e-6)
     np.testing.assert_array_equal(kept, kept_positions(np.load(oracle / "windows.npy"), lm.special_ids))
     np.testing.assert_allclose(weight_statistics(lm, k=4)["rho"], expected["rho_k4"], rtol=1e-4)
-
-
-PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]
-
-
-def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[LanguageModel, np.ndarray]:
-    """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the token frequencies.
-
-    With the token counts, int [v], that those frequencies are of: those given, or 211 that fall off as Zipf's law says.
-    """
-    rng = np.random.default_rng(11)
-    if counts is None:
-        counts = np.round(1e5 / rng.permutation(np.arange(1, 212))).astype(np.int64)
-    hf = {**HF[kind], "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 120, "vocab_size": len(counts)}
-    config = config_from_hf(hf)
-    d, V, N = config.d_model, config.vocab_size, config.d_mlp
-    params = Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
-    params = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
-    f = (counts + 1) / (counts + 1).sum()
-    u = (np.log(f) - np.log(f).mean()) / np.linalg.norm(np.log(f) - np.log(f).mean())
-
-    basis, _ = np.linalg.qr(np.column_stack([np.ones(d), rng.standard_normal((d, d - 1))]))
-    null, toward_frequency = basis[:, 1], basis[:, 2]
-    logits = rng.standard_normal((d, V)) @ (np.eye(V) - 1 / V - np.outer(u, u))
-    W = logits - np.outer(null, null @ logits) - np.outer(toward_frequency, toward_frequency @ logits)
-    params["unembed"]["w"] = 0.5 * W + 40 * np.outer(toward_frequency, u)  # far along u at little cost in norm
-    params["embed"]["tokens"] = 0.5 * rng.standard_normal((V, d))
-    mlp = params["blocks"]["mlp"]
-    for name in ("w_in", "w_gate"):
-        if name in mlp:
-            mlp[name] = 2.0 * rng.standard_normal((1, d, N)) / d**0.5
-    mlp["w_out"] = 0.15 * rng.standard_normal((1, N, d))
-    for branch, name in ((params["embed"], "tokens"), (params["blocks"]["attn"], "wo"), (mlp, "w_out")):
-        branch[name] = branch[name] - (branch[name] @ toward_frequency)[..., None] * toward_frequency
-    mlp["w_out"][0, PLANTED_ENTROPY] = 4 * null
-    mlp["w_out"][0, PLANTED_FREQUENCY] = np.outer([0.4, -0.4, 0.4, -0.4], toward_frequency)
-    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), params)
-    return LanguageModel(config, params, f"planted {kind}", None, Path(), hf), counts
 
 
 @pytest.mark.parametrize("kind", HF)
@@ -304,7 +160,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
     scale = np.sqrt((centred**2).mean(1, keepdims=True) + config.norm_eps)
     base = metrics(centred / scale @ W + b, target, f)
     size = max(1.0, float(np.abs(centred / scale @ W).max()))
-    np.testing.assert_allclose(before.loss, base["loss"], atol=3e-6 * size)
+    np.testing.assert_allclose(before["loss"], base["loss"], atol=3e-6 * size)
     for n in range(delta.shape[1]):
         moved = centred + delta[:, n, None].astype(np.float64) * w[n]
         scale_te = np.sqrt((moved**2).mean(1, keepdims=True) + config.norm_eps)
@@ -323,7 +179,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         for name, change in changes.items():
             np.testing.assert_allclose(ours[name][:, n], change, atol=1e-5 * size, err_msg=f"{name} of neuron {n}")
     if case == "nothing changes":
-        assert not any(np.asarray(ours[name]).round(5).any() for name in METRICS)
+        assert not any(np.asarray(ours[name]).round(5).any() for name in EFFECTS)
 
 
 def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
@@ -333,11 +189,11 @@ def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
     pruned = {"w_out": mlp["w_out"].at[-1, 5].set(0)}
     params = {**lm.params, "blocks": {**lm.params["blocks"], "mlp": {**mlp, **dead, **pruned}}}
     frame = analyze(dataclasses.replace(lm, params=params), windows_for(lm), bootstrap_draws=10).frame
-    assert not frame.loc[[3, 5], list(METRICS)].to_numpy().any()
+    assert not frame.loc[[3, 5], list(EFFECTS)].to_numpy().any()
     assert frame.loc[[3, 5], ["ln_mediated", "freq_mediated", "ln_mediated_lo"]].isna().all(axis=None)
     assert not frame.loc[[3, 5], ["is_entropy_neuron", "is_frequency_neuron"]].to_numpy().any()
     assert np.isnan(frame.loc[5, "rho"])
-    assert frame.drop(index=[3, 5])[[*METRICS, "ln_mediated", "rho"]].notna().all(axis=None)
+    assert frame.drop(index=[3, 5])[[*EFFECTS, "ln_mediated", "rho"]].notna().all(axis=None)
 
 
 def test_default_counts_are_those_of_the_text():
@@ -433,7 +289,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
     pd.testing.assert_frame_equal(resumed.positions, whole.positions)
-    other = {"ablation": "zero"}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
+    other = {"ablation": Ablation("zero")}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
     for change in other:  # what a group was computed for is part of its name
         computed.clear()
         analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW, **change)
@@ -454,7 +310,7 @@ def test_conventions_change_weight_statistics_and_not_effects():
     lm = random_model("layer")
     tokens = windows_for(lm)
     paper, raw = (analyze(lm, tokens, convention=name, bootstrap_draws=0) for name in ("paper", "raw"))
-    for column in METRICS:
+    for column in EFFECTS:
         np.testing.assert_array_equal(paper.frame[column], raw.frame[column])
     assert (paper.frame["w_norm"] != raw.frame["w_norm"]).all()
     assert len(raw.singular_values) == len(paper.singular_values) + 1
@@ -502,7 +358,7 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)
     exact, adaptive = (analyze(lm, tokens, engine=engine, tolerance=1e-5, bootstrap_draws=0) for engine in ("exact", "adaptive"))
-    for column in METRICS:
+    for column in EFFECTS:
         np.testing.assert_allclose(adaptive.frame[column], exact.frame[column], atol=1.5e-5, err_msg=column)
     np.testing.assert_array_equal(adaptive.frame["top1_change"], exact.frame["top1_change"])
     facts = adaptive.facts

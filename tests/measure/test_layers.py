@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_analyze import HF, random_model, rerun, windows_for
+from ablated_activations import ABLATIONS, by_definition
+from edited_runs import rerun
+from random_models import HF, random_model, windows_for
 
-from jaxconf.analysis.effects import METRICS
+from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import at_layer, readout
-from jaxconf.data.text import kept_positions
-from jaxconf.measure import analyze as measure
+from jaxconf.data.windows import kept_positions
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets
 from jaxconf.measure.reruns import one_by_one, rerun_parts
@@ -41,7 +44,7 @@ def at_mean(h: np.ndarray) -> np.ndarray:
 
 def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert expected["loss_abs_delta"].median() > 1e-3  # something happens, so that agreement means something
-    for column in METRICS:
+    for column in EFFECTS:
         one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(found[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
 
@@ -76,6 +79,13 @@ def test_effects_in_any_layer(kind: str, layer: int) -> None:
     assert table.cosine_neurons[0].startswith(f"{layer}.")
 
 
+@pytest.mark.parametrize("ablation", [of for of in ABLATIONS if of.kind not in ("mean", "zero", "fixed")], ids=str)
+def test_every_kind_of_ablation_below_the_last_layer(ablation: Ablation) -> None:
+    lm, tokens, kept, counts = model("rms")
+    frame = analyze(lm, tokens, counts=counts, layer=1, ablation=ablation, bootstrap_draws=0).frame
+    close(frame, rerun(lm, tokens, kept, counts, functools.partial(by_definition, ablation), 1))
+
+
 @pytest.mark.parametrize(("kind", "layer"), IN_EVERY_RUN)
 def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
@@ -100,7 +110,7 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
     lm, tokens, _, _ = model("rms")
     whole = analyze(lm, tokens, layer=1, bootstrap_draws=5)
     little = analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1)
-    np.testing.assert_allclose(little.frame[list(METRICS)], whole.frame[list(METRICS)], atol=1e-6)
+    np.testing.assert_allclose(little.frame[list(EFFECTS)], whole.frame[list(EFFECTS)], atol=1e-6)
 
     def stop(what: str, done: int, total: int) -> None:
         if what == "effects in layer 1" and done > total / 2:
@@ -119,9 +129,9 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     lm, tokens, kept, counts = model("parallel")
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = measured("parallel", 2)
-    mean, _ = measure.activation_moments(lm, tokens, 2, 2**28, lambda *_: None)
+    ablation = Ablation().of_layer(activation_statistics(lm, tokens, 2, 2**28, lambda *_: None))
     (part,) = rerun_parts(
-        lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: mean}, "mean", 0.0, "final", 2**28, None, lambda *_: None
+        lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: ablation}, "final", 2**28, None, lambda *_: None
     )
     close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
     positions = part.positions
@@ -146,8 +156,8 @@ def test_sets_are_ablated_together_beside_random_ones_of_their_size() -> None:
     assert len({tuple(of) for of in members}) == 14
     close(found, rerun(lm, tokens, kept, counts, at_mean, 1, sets=masks))
     assert (found["loss_abs_delta_lo"] <= found["loss_abs_delta"]).all()
-    one = measured("rms", 1).frame.loc[5, list(METRICS)]
-    np.testing.assert_allclose(found.loc[7, list(METRICS)].astype(float), one.astype(float), atol=1e-6)
+    one = measured("rms", 1).frame.loc[5, list(EFFECTS)]
+    np.testing.assert_allclose(found.loc[7, list(EFFECTS)].astype(float), one.astype(float), atol=1e-6)
     pd.testing.assert_frame_equal(found, ablate_sets(lm, tokens, sets, controls=6, counts=counts, bootstrap_draws=20))
 
 

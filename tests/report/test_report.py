@@ -15,6 +15,7 @@ from planted_table import ENTROPY, FREQUENCY, planted_table, without_figures
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.report import page as report
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.page import write_report
@@ -22,7 +23,6 @@ from jaxconf.report.plots import plots
 from jaxconf.report.shown import MOST_POINTS, boxes, drawn, others, shown
 from jaxconf.report.style import floor_of, on_log_axis, save_figures
 from jaxconf.report.terminal import print_summary
-from jaxconf.results.columns import COLUMNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>$100 {0} <!--"
 

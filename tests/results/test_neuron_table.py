@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from planted_table import ENTROPY, FREQUENCY, planted_table, without_figures
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.models.errors import InputError
 from jaxconf.results import neuron_table as table_module
-from jaxconf.results.columns import COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
 from jaxconf.results.words import facts_in_words

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from hub import hub
+from hub_models import NAME, build
+from meshes import agree as of_study
+from meshes import same
 from refusals import check_error
-from test_copying import make_knowledge
-from test_mesh import agree as of_study
-from test_mesh import same
-from test_resume import assert_same
-from test_revisions import NAME, build
+from tiny_knowledge import make_knowledge
+from training_runs import assert_same
 
 import jaxconf
 from jaxconf.models.checkpoint import save_params
@@ -120,7 +120,9 @@ def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")])
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")]
+)
 def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: str, text: str, tmp_path: Path) -> None:
     how = ["analyze", "--data", text, "--tokens", "512", "--layer", "all", *PICKED]
     several = launch(count, [*how, "--out", str(tmp_path / "several"), "--mesh", mesh], devices)
@@ -136,13 +138,27 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
     model, altered = knowledge / "model", tmp_path_factory.mktemp("altered") / "model"
     shutil.copytree(model, altered)
     lm, rng = jaxconf.load(model), np.random.default_rng(0)
-    params = jax.tree.map(lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params)
+    params = jax.tree.map(
+        lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params
+    )
     save_params(lm.config, params, altered / "model.safetensors")
     text = ["--data", str(knowledge / "text.jsonl")]
     return {
-        "induction": [str(model), *text, "--natural", *"--sequences 3 --length 12 --controls 1 --tokens 512 --bootstrap-draws 20".split()],
+        "induction": [
+            str(model),
+            *text,
+            "--natural",
+            *"--sequences 3 --length 12 --controls 1 --tokens 512 --bootstrap-draws 20".split(),
+        ],
         "compare": [str(model), str(altered), *text, *"--tokens 640 --bootstrap-draws 20".split()],
-        "copying": [str(model), "--data", str(knowledge / "statements.csv"), "--text", *text[1:], *"--tokens 640 --controls 3".split()],
+        "copying": [
+            str(model),
+            "--data",
+            str(knowledge / "statements.csv"),
+            "--text",
+            *text[1:],
+            *"--tokens 640 --controls 3".split(),
+        ],
         "universal": [str(model), str(altered), *text, *"--tokens 640 --effects 320".split()],
     }
 
@@ -161,10 +177,18 @@ def of_one(studied: dict[str, list[str]], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")])
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")]
+)
 @pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal"])
 def test_studies(
-    command: str, count: int, devices: int, mesh: str, studied: dict[str, list[str]], of_one: Callable[[str], Path], tmp_path: Path
+    command: str,
+    count: int,
+    devices: int,
+    mesh: str,
+    studied: dict[str, list[str]],
+    of_one: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     ended(launch(count, [command, *studied[command], "--out", str(tmp_path / "out"), "--mesh", mesh], devices), 0)
     files = sorted(of_one(command).glob("*.parquet"))
@@ -233,7 +257,13 @@ def test_two_hosts_are_one_worker_of_a_sweep(text: str, tmp_path: Path) -> None:
     assert all("1 cells failed" in said for said in ended(workers, 2))
     found = [folder.name for folder in (tmp_path / "sweep" / "cells").iterdir()]
     assert [name[5:12] for name in found] == ["bundled"]
-    ended(launch(1, ["analyze", "--data", text, "--tokens", "512", "--bootstrap-draws", "0", "--out", str(tmp_path / "alone")]), 0)
+    ended(
+        launch(
+            1,
+            ["analyze", "--data", text, "--tokens", "512", "--bootstrap-draws", "0", "--out", str(tmp_path / "alone")],
+        ),
+        0,
+    )
     agree(tmp_path / "sweep" / "cells" / found[0], tmp_path / "alone")
 
 

@@ -3,27 +3,24 @@
 import dataclasses
 import functools
 import math
-import re
 from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from meshes import ACROSS, MESHES, agree, gathered, on_mesh, same
+from random_models import random_model, windows_for, with_repeats
 from refusals import check_error
-from test_analyze import random_model, windows_for
-from test_induction import with_repeats
 
 from jaxconf.analysis.effects import Adaptive
 from jaxconf.analysis.weights import vocabulary_statistics
 from jaxconf.measure import analyze as measure
 from jaxconf.measure import reruns
 from jaxconf.models.families import leaves
-from jaxconf.models.language_model import LanguageModel
-from jaxconf.models.leaves import nest
-from jaxconf.models.mesh import make_mesh, over_data, sharding
+from jaxconf.models.mesh import over_data
 from jaxconf.runtime import placement
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.studies.comparison.study import compare_models
 from jaxconf.studies.induction.study import induction
 from jaxconf.studies.universal.study import universal
@@ -32,29 +29,6 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 KINDS = ["layer", "rms", "large", "capped"]
 IN_EVERY_RUN = [("layer", (8, 1)), ("rms", (2, 2))]
-MESHES = [(data, model) for data in (1, 2, 4, 8) for model in (1, 2, 4, 8) if 1 < data * model <= 8]
-
-
-def on_mesh(lm: LanguageModel, data: int, model: int) -> LanguageModel:
-    mesh = make_mesh(data, model)
-    placed = {}
-    for leaf in leaves(lm.config):
-        array = functools.reduce(lambda branch, name: branch[name], leaf.path.split("/"), lm.params)
-        placed[leaf.path] = jax.device_put(array, sharding(mesh, leaf.axes, array.shape))
-    return LanguageModel(lm.config, nest(placed.items()), lm.name, None, lm.folder, lm.hf_config)
-
-
-def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    assert list(ours) == list(theirs)
-    for column in theirs:
-        np.testing.assert_allclose(ours[column], theirs[column], atol=off_by(column), rtol=1e-5, err_msg=column)
-
-
-def off_by(column: str) -> float:
-    if column in ("temperature", "explained"):  # the minimum of a flat curve
-        return 2e-2
-    # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally likely.
-    return 1e-3 if "mediated" in column or column.startswith(("rr_", "top1_")) else 1e-5
 
 
 @functools.cache
@@ -90,14 +64,6 @@ def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
         for of in (mesh, (1, 1))
     )
     same(ours.frame, alone.frame)
-
-
-def gathered(compiled: jax.stages.Compiled) -> int:
-    """Entries of the largest array that comes of an all-gather."""
-    sizes = [0]
-    for shapes in re.findall(r"= (.*?) all-gather(?:-start)?\(", compiled.as_text()):
-        sizes += [int(np.prod([int(size) for size in shape.split(",") if size])) for shape in re.findall(r"\[([\d,]*)\]", shapes)]
-    return max(sizes)
 
 
 @pytest.mark.parametrize(("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))])
@@ -158,9 +124,6 @@ def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame
     return tables(universal([lm, other], tokens, effects=tokens.size))
 
 
-ACROSS = [*(("layer", mesh) for mesh in MESHES), *((kind, mesh) for kind in ("rms", "capped") for mesh in ((2, 4), (4, 1)))]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "mesh"),
@@ -175,13 +138,6 @@ def test_studies_on_a_mesh(name: str, kind: str, mesh: tuple[int, int]) -> None:
     assert len(alone) >= 5
     for table in alone:
         agree(ours[table], alone[table])
-
-
-def agree(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    numbers = theirs.select_dtypes("number")
-    pd.testing.assert_frame_equal(ours.drop(columns=numbers), theirs.drop(columns=numbers))
-    for column in numbers:
-        np.testing.assert_allclose(ours[column], theirs[column], atol=off_by(column), rtol=1e-4, err_msg=column)
 
 
 def test_the_mesh_follows_from_what_a_device_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +172,11 @@ def test_other_words_are_refused(text: str) -> None:
     check_error(lambda: placement.read_mesh(text), repr(text), "data=4,model=2")
 
 
-def test_costs_are_counted() -> None:
-    costs = Costs()
+def test_time_and_memory_are_counted() -> None:
+    timing = Timing()
     jax.block_until_ready(jax.jit(lambda x: x @ x + 1)(np.ones((64, 64))))
-    facts = costs.facts(100)
+    facts = timing.facts(100)
     assert 0 < facts["seconds_compiling"] < facts["seconds"]
     assert facts["pairs_per_second"] == pytest.approx(100 / (facts["seconds"] - facts["seconds_compiling"]))
     assert facts["peak_memory"] > 10**7
-    assert Costs().facts(1)["seconds_compiling"] == 0
+    assert Timing().facts(1)["seconds_compiling"] == 0

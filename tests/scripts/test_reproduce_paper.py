@@ -12,16 +12,18 @@ import pytest
 import reproduce_paper
 import tyro
 from hub import Hub, hub
+from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 from planted_table import planted_table
 from refusals import check_sentence
 from reproduce_paper import PAPER, Named, Reproduce, compared
 from rich.console import Console
-from test_analyze import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 
 from jaxconf import weight_statistics
 from jaxconf.analysis.induction import repeated
 from jaxconf.data.corpus import END, train_tokenizer
-from jaxconf.data.text import count_tokens, documents, windows
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import count_tokens
+from jaxconf.data.windows import windows
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.language_model import load
 from jaxconf.models.sites import Replace

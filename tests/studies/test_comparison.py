@@ -23,8 +23,8 @@ import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_models import random_model
 from refusals import check_error, check_sentence
-from test_analyze import random_model
 
 import jaxconf
 from jaxconf.analysis import overlap
@@ -32,7 +32,7 @@ from jaxconf.analysis.calibration import BINS, Predicted, calibration, expected_
 from jaxconf.analysis.overlap import candidates, chance_cosine, chance_iou, cosine_matrix, iou, norm_ratio, one_to_one
 from jaxconf.cli import main
 from jaxconf.data.corpus import train_tokenizer
-from jaxconf.data.text import kept_positions
+from jaxconf.data.windows import kept_positions
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.studies.comparison.figures import paragraphs

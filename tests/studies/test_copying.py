@@ -15,18 +15,19 @@ import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
-import knowledge_model
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from commands import refusal, run
 from hypothesis import assume, given
+from meshes import ACROSS, gathered, on_mesh
+from random_models import random_model
 from refusals import check_error
-from test_analyze import random_model
-from test_cli import refusal, run
-from test_mesh import ACROSS, gathered, on_mesh
+from tiny_knowledge import make_knowledge
 
 from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.activations import BINS
 from jaxconf.analysis.transitions import (
     CLASSES,
     conversion_ratios,
@@ -35,18 +36,16 @@ from jaxconf.analysis.transitions import (
     transition_scores,
     transition_tables,
 )
+from jaxconf.data.documents import documents
 from jaxconf.data.statements import answer_class, begins, contradicts, normal, objects_of, own_object, read_statements
-from jaxconf.data.text import documents, windows
+from jaxconf.data.windows import windows
 from jaxconf.measure import answers as together
-from jaxconf.measure.activations import ABLATIONS, BINS, ablation_values
-from jaxconf.measure.analyze import activation_moments
 from jaxconf.measure.answers import ablated_answers
 from jaxconf.models.decoder import forward
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.models.sites import Ablate
 from jaxconf.studies.copying.figures import DRAWN, sentences
-from jaxconf.studies.copying.study import MEASURES, NEW_TOKENS, Copying, copying
-from jaxconf.training.config import TrainConfig
+from jaxconf.studies.copying.study import ABLATIONS, MEASURES, NEW_TOKENS, Copying, copying
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
@@ -179,20 +178,11 @@ def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.Monke
 
 # A model that has learnt facts and to be contradicted.
 
-TINY = TrainConfig(layers=1, width=32, heads=2, neurons=64, vocab_size=300, context=32, steps=250, batch=16, learning_rate=6e-3)
-
 
 @pytest.fixture(scope="module")
 def knowledge(tmp_path_factory: pytest.TempPathFactory, compiled_quickly: None) -> Path:
     """A folder with statements.csv, text.jsonl and a model of them."""
     return make_knowledge(tmp_path_factory.mktemp("knowledge"))
-
-
-def make_knowledge(folder: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knowledge_model, "RELATIONS", {words: knowledge_model.RELATIONS[words][:5] for words in ("lives in", "works as a")})
-        knowledge_model.make(knowledge_model.Knowledge(folder, people=8, passages=600, follows=0.6, config=TINY))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -313,26 +303,6 @@ def test_quantiles_place_the_set_among_the_random_ones(found: Copying) -> None:
         assert row["quantile"] == pytest.approx(np.mean((random < row["value"]) + 0.5 * (random == row["value"])))
         assert row["quantile_lo"] <= row["quantile"] <= row["quantile_hi"]
     assert set(found.quantiles["measure"]) == set(MEASURES)
-
-
-def test_values_are_those_of_the_text() -> None:
-    lm, rng = random_model("layer"), np.random.default_rng(3)
-    tokens = rng.integers(1, lm.config.vocab_size, (5, 24))
-    site, neurons = "blocks.0.mlp.hook_post", [3, 7, 40]
-    h = np.asarray(lm.apply(tokens, capture=[site]).captured[site]).reshape(-1, lm.config.d_mlp)[:, neurons]
-    values = ablation_values(lm, tokens, 0, neurons, 10**5, quiet)
-    np.testing.assert_allclose(values.T, usual_values(h), atol=1e-5)
-    np.testing.assert_allclose(values["mean"], activation_moments(lm, tokens, 0, MEMORY, quiet)[0][neurons], atol=1e-6)
-    assert (values[ABLATIONS[3]] <= h.max(0) + 1e-6).all()
-    assert list(values.index) == neurons
-
-
-def test_a_neuron_that_never_changes_has_that_value() -> None:
-    lm = random_model("layer")
-    params = jax.tree.map(lambda w: w, lm.params)
-    params["blocks"]["mlp"]["w_in"] = params["blocks"]["mlp"]["w_in"].at[1, :, 5].set(0)
-    values = ablation_values(dataclasses.replace(lm, params=params), np.ones((2, 8), int), 1, [5], MEMORY, quiet)
-    assert np.ptp(values.to_numpy()) < 1e-6
 
 
 # Tables of transitions.

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
-from test_analyze import random_model
+from random_models import random_model, with_repeats
 
 from jaxconf.analysis.induction import halves, head_scores, predictions, repeated
 from jaxconf.analysis.temperature import best_temperature, change, unchanged
@@ -192,17 +192,6 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     for field in dataclasses.fields(Induction):
         if field.name not in ("facts", "natural"):
             pd.testing.assert_frame_equal(getattr(little, field.name), getattr(found, field.name))
-
-
-def with_repeats(vocabulary: int) -> np.ndarray:
-    """Windows of which every second one has six tokens twice, and every fourth the token after them too."""
-    rng = np.random.default_rng(6)
-    windows = rng.integers(1, vocabulary, (30, 40))
-    for s in range(0, 30, 2):
-        windows[s, 4:10] = windows[s, 20:26] = rng.permutation(np.arange(1, vocabulary))[:6]
-        if s % 4 == 0:
-            windows[s, 26] = windows[s, 10]
-    return windows
 
 
 def test_clip_ablation_equals_running_the_edited_model() -> None:

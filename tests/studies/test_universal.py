@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from commands import refusal
 from hypothesis import given
 from hypothesis import strategies as st
-from test_analyze import HF, random_model
-from test_cli import refusal
-from test_mesh import on_mesh
+from meshes import on_mesh
+from random_models import HF, random_model
 
 from jaxconf.analysis.bos_attention import bos_directions
 from jaxconf.analysis.correlation import activations
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.cli import main
-from jaxconf.data.text import documents
-from jaxconf.data.text import windows as text_windows
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import windows as text_windows
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load

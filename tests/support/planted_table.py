@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.columns import COLUMNS, INTERVAL_COLUMNS
+from jaxconf.analysis.metrics import COLUMNS, INTERVAL_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
 

@@ -14,17 +14,19 @@ import jax
 import jax.numpy as jnp
 import plan_tables
 import pytest
+from commands import SCRIPTS, script
+from meshes import on_mesh
+from random_models import random_model
 from refusals import check_error, check_sentence
-from test_analyze import random_model
-from test_mesh import on_mesh
-from test_sweep import SCRIPTS, script
 
 from jaxconf.analysis import adaptive_softmax
+from jaxconf.analysis.activations import moments_of_a_layer
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import entering, unablated
 from jaxconf.analysis.unembedding import Readout, readout
-from jaxconf.cli import Analyze, Induction, Sweep, SweepReport, main
+from jaxconf.cli import main
+from jaxconf.cli.main import COMMANDS
 from jaxconf.measure import analyze as measure
 from jaxconf.measure import reruns
 from jaxconf.models.config import DecoderConfig
@@ -32,13 +34,19 @@ from jaxconf.models.decoder import abstract_params
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime import placement
 from jaxconf.runtime.memory import bytes_of_a_set
-from jaxconf.sweeps.plan import SMALL, Devices, Plan, plan, sets_again
-from jaxconf.sweeps.queue import read_sweep
+from jaxconf.sweeps.definition import read_sweep
+from jaxconf.sweeps.estimate import SMALL, Devices, Plan, estimate, sets_again
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 ONE = Devices(1, math.inf, 1.0, math.inf)  # seconds are operations
-MEDIUM = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 256, "vocab_size": 4096}
+MEDIUM = {
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 256,
+    "vocab_size": 4096,
+}
 MEMORY = 48 * 10**6
 
 
@@ -47,8 +55,14 @@ def config_of(model_type: str = "llama", **sizes: Any) -> DecoderConfig:
 
 
 def planned(config: DecoderConfig, devices: Devices = ONE, **how: Any) -> Plan:
-    last: dict[str, Any] = {"layers": [config.n_layers - 1], "adaptive": False, "frozen": "final", "memory": MEMORY, "tokens": 1024}
-    return plan(config, devices, **last | how)
+    last: dict[str, Any] = {
+        "layers": [config.n_layers - 1],
+        "adaptive": False,
+        "frozen": "final",
+        "memory": MEMORY,
+        "tokens": 1024,
+    }
+    return estimate(config, devices, **last | how)
 
 
 @pytest.mark.parametrize(("kind", "mesh"), [("layer", (1, 1)), ("rms", (1, 4)), ("layer", (2, 2)), ("capped", (1, 8))])
@@ -56,7 +70,12 @@ def test_weights_are_those_that_a_device_holds(kind: str, mesh: tuple[int, int])
     lm = on_mesh(random_model(kind), *mesh)
     found = planned(lm.config, dataclasses.replace(ONE, count=math.prod(mesh)), sizes=mesh)
     first = lm.mesh.devices.flat[0]
-    held = [shard.data.nbytes for leaf in jax.tree.leaves(lm.params) for shard in leaf.addressable_shards if shard.device == first]
+    held = [
+        shard.data.nbytes
+        for leaf in jax.tree.leaves(lm.params)
+        for shard in leaf.addressable_shards
+        if shard.device == first
+    ]
     assert found.weights == sum(held)
     assert found.unembedding == readout(lm.config, lm.params).W_U.nbytes
     assert found.mesh == mesh
@@ -72,7 +91,11 @@ def test_the_mesh_is_that_on_which_the_model_is_put(monkeypatch: pytest.MonkeyPa
         assert found.mesh == (mesh.shape["data"], mesh.shape["model"]) == (8 // model, model)
         assert found.held == memory
     assert planned(config, Devices(8, 1, 1.0, 1.0)).mesh == (1, 8)  # which is still too little
-    check_error(lambda: planned(config, dataclasses.replace(ONE, count=4), sizes=(3, 2)), "data=3,model=2 has 6 devices", "plan is for 4")
+    check_error(
+        lambda: planned(config, dataclasses.replace(ONE, count=4), sizes=(3, 2)),
+        "data=3,model=2 has 6 devices",
+        "plan is for 4",
+    )
 
 
 def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
@@ -129,7 +152,8 @@ def test_operations_of_a_pass_are_those_that_xla_counts(kind: str) -> None:
     config = config_of(kind)
     tokens = array(16, 64, dtype=jnp.int32)
     for layer in (0, 2):
-        counted: Any = measure._moments.lower(config, abstract_params(config), tokens, layer).cost_analysis()
+        real = array(16, dtype=jnp.bool_)
+        counted: Any = moments_of_a_layer.lower(config, abstract_params(config), tokens, real, layer).cost_analysis()
         expected = planned(config).seconds_forward / 2 * (layer + 1) / 3
         assert 0.9 < counted["flops"] / expected < 1.2
 
@@ -154,10 +178,14 @@ def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | Non
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
     operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects
     pairs = operations / (SMALL * 2 * config.vocab_size * len(jax.tree.leaves(found)))
-    assert 16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp  # no fewer than there are, and few that only fill blocks
+    assert (
+        16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp
+    )  # no fewer than there are, and few that only fill blocks
 
 
-@pytest.mark.parametrize(("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))])
+@pytest.mark.parametrize(
+    ("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))]
+)
 def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float]) -> None:
     devices = Devices(1, math.inf, *rates)
     config, twice = (config_of(vocab_size=2**15, hidden_size=64, intermediate_size=N) for N in (4096, 8192))
@@ -168,12 +196,14 @@ def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float
     assert seconds(config, tokens=2048) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(twice) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(config, layers=[2, 2]) == 2 * seconds(config)
-    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(seconds(config) / 8, rel=0.15)
+    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(
+        seconds(config) / 8, rel=0.15
+    )
     assert seconds(config, layers=[0], tokens=2048) == 2 * seconds(config, layers=[0])
     assert seconds(config, layers=[], again=[(0, 20)]) == 2 * seconds(config, layers=[], again=[(0, 10)])
-    assert seconds(config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])) == pytest.approx(
-        sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2)))
-    )
+    assert seconds(
+        config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])
+    ) == pytest.approx(sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2))))
 
 
 @pytest.mark.slow
@@ -200,12 +230,16 @@ def folder_of(path: Path, config: dict[str, Any]) -> Path:
     return path
 
 
-def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_planned_without_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     large = folder_of(tmp_path / "large", plan_tables.SHAPES["meta-llama/Llama-2-7b-hf"])
     file = tmp_path / "sweep.toml"
-    file.write_text(f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n[options]\ntokens = 1024\n")
+    file.write_text(
+        f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n[options]\ntokens = 1024\n"
+    )
     rates = ["--flops", "1e12", "--exponentials", "1e10"]
     main(["sweep", str(file), "--plan", "--devices", "2", "--device-memory", "16GB", *rates])
     said = capsys.readouterr().out
@@ -226,7 +260,9 @@ def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.Captu
     assert {path.name for path in tmp_path.iterdir()} == {"large", "sweep.toml"}  # no folder for the sweep
 
 
-def test_wrong_plans_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_plans_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rates = ["--flops", "1e12", "--exponentials", "1e10"]
     for text, arguments, words in (
@@ -251,7 +287,14 @@ def test_wrong_plans_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 README = SCRIPTS / "README.md"
-COMMANDS = {"analyze": Analyze, "sweep": Sweep, "sweep report": SweepReport, "induction": Induction}
+
+
+def options_of(command: type) -> set[str]:
+    """The options of a command, and those of its groups."""
+    names = set()
+    for name, hint in get_type_hints(command).items():
+        names |= options_of(hint) if dataclasses.is_dataclass(hint) else {name}
+    return names
 
 
 def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:
@@ -263,12 +306,16 @@ def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:
 def test_the_readme_sweeps_can_be_read(tmp_path: Path) -> None:
     for toml in plan_tables.tomls(README.read_text()):
         (tmp_path / "sweep.toml").write_text(toml)
-        cells = read_sweep(tmp_path / "sweep.toml", get_type_hints(Analyze)).cells
+        cells = read_sweep(tmp_path / "sweep.toml").cells
         assert {cell["model"] for cell in cells.values()} <= plan_tables.SHAPES.keys()
 
 
 def test_the_readme_commands_have_their_options() -> None:
-    lines = [line.strip() for line in README.read_text().splitlines() if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)]
+    lines = [
+        line.strip()
+        for line in README.read_text().splitlines()
+        if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)
+    ]
     seen = set()
     for line in lines:
         words = shlex.split(line)
@@ -278,17 +325,28 @@ def test_the_readme_commands_have_their_options() -> None:
         if "jaxconf" not in words:
             continue
         at = words.index("jaxconf") + 1
-        name = " ".join(words[at : at + 2]) if words[at : at + 2] == ["sweep", "report"] else words[at]
+        name = "sweep-report" if words[at : at + 2] == ["sweep", "report"] else words[at]
         options = {word[2:].replace("-", "_") for word in words[at:] if word.startswith("--")}
-        assert options <= get_type_hints(COMMANDS[name]).keys() | {"coordinator"}
+        assert options <= options_of(COMMANDS[name])
         seen |= {name}
-    assert seen >= {"analyze", "sweep", "sweep report"}
+    assert seen >= {"analyze", "sweep", "sweep-report"}
 
 
 def test_a_pod_runs_the_command_on_every_host() -> None:
     said = script("tpu_pod.sh", "my pod", "zone-a", "--", "jaxconf", "analyze", "a model", "--out", "x;y").stdout
     *gcloud, remote = shlex.split(said)
-    assert gcloud == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "my pod", "--zone", "zone-a", "--worker=all", "--command"]
+    assert gcloud == [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "ssh",
+        "my pod",
+        "--zone",
+        "zone-a",
+        "--worker=all",
+        "--command",
+    ]
     assert shlex.split(remote) == ["jaxconf", "analyze", "a model", "--out", "x;y", "--coordinator", "auto"]
     for wrong in ([], ["pod", "zone"], ["pod", "zone", "--"], ["pod", "zone", "jaxconf", "analyze"]):
         refused = script("tpu_pod.sh", *wrong)

@@ -9,22 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import get_type_hints
 
 import pandas as pd
 import pytest
+from commands import SCRIPTS, script
 from refusals import check_error, check_sentence
 
-from jaxconf.cli import Analyze, main
+from jaxconf.cli import main
 from jaxconf.models.errors import InputError
 from jaxconf.sweeps import queue as module
-from jaxconf.sweeps.queue import Sweep, define, defined, read_sweep, statuses, work
+from jaxconf.sweeps.definition import Sweep, define, defined, read_sweep
+from jaxconf.sweeps.queue import statuses, work
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
-
-OPTIONS = get_type_hints(Analyze)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -34,7 +33,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
     text = 'models = ["a/b", "c"]\nrevisions = ["step1", "step2"]\nlayers = ["last", 3]\n[options]\ntokens = 512\ntolerance = 1\n'
-    cells = read_sweep(write(tmp_path, text), OPTIONS).cells
+    cells = read_sweep(write(tmp_path, text)).cells
     assert len(cells) == 8
     assert next(iter(cells)) == "0000-b-step1-last"
     assert cells["0007-c-step2-3"] == {"tokens": 512, "tolerance": 1, "model": "c", "revision": "step2", "layer": 3}
@@ -50,7 +49,7 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
         ("models = ['a', 'a']", "each value once"),
         ("models = 'a'", "give a list"),
         ("models = [1]", "the model 1"),
-        ("models = ['a']\nablations = ['median']", "'median'"),
+        ("models = ['a']\nablations = ['medium']", "'medium'"),
         ("models = ['a']\nlayers = [true]", "the layer True"),
         ("models = ['a']\nlayers = ['first']", "'first'"),
         ("models = ['a']\n[options]\ntoken = 3", "'tokens'"),
@@ -63,7 +62,7 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_one_sentence(text: str, words: str, tmp_path: Path) -> None:
-    check_error(lambda: read_sweep(write(tmp_path, text), OPTIONS), words)
+    check_error(lambda: read_sweep(write(tmp_path, text)), words)
 
 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
@@ -73,7 +72,7 @@ def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
     define(one, tmp_path / "sweep")
     check_error(lambda: define(other, tmp_path / "sweep"), "another definition", "--out")
     assert defined(tmp_path / "sweep") == one
-    check_error(lambda: read_sweep(tmp_path / "nowhere.toml", OPTIONS), "cannot be read")
+    check_error(lambda: read_sweep(tmp_path / "nowhere.toml"), "cannot be read")
 
 
 def cells(count: int) -> Sweep:
@@ -84,12 +83,12 @@ def test_failures_are_recorded_and_tried_again(tmp_path: Path) -> None:
     sweep, said, ran = cells(4), [], []
     define(sweep, tmp_path)
 
-    def run(options: dict, folder: Path) -> None:
-        ran.append(options["number"])
+    def run(name: str, folder: Path) -> None:
+        ran.append(name)
         folder.mkdir()
-        if options["number"] == 1 and ran.count(1) < 3:
+        if name == "01" and ran.count("01") < 3:
             raise InputError("there is no such model; give another")
-        if options["number"] == 2:
+        if name == "02":
             raise RuntimeError("out of luck")
         (folder / "run").touch()
 
@@ -97,7 +96,7 @@ def test_failures_are_recorded_and_tried_again(tmp_path: Path) -> None:
     assert [status.state for status in found.values()] == ["finished", "finished", "failed", "finished"]
     assert (found["02"].attempts, found["02"].message) == (3, "RuntimeError: out of luck")
     assert found["01"].attempts == 3
-    assert sorted(ran) == [0, 1, 1, 1, 2, 2, 2, 3]
+    assert sorted(ran) == ["00", "01", "01", "01", "02", "02", "02", "03"]
     assert sum("there is no such model" in line for line in said) == 2
     assert {path.name for path in (tmp_path / "cells").iterdir()} == {"00", "01", "03"}
     assert not list((tmp_path / "queue").glob("*.work"))
@@ -110,7 +109,7 @@ def test_the_silent_are_followed_and_lose_what_they_bring_late(tmp_path: Path) -
     sweep, said = cells(1), []
     define(sweep, tmp_path)
 
-    def late(options: dict, folder: Path) -> None:
+    def late(name: str, folder: Path) -> None:
         """Silent for so long that a second worker does the cell."""
         folder.mkdir()
         (folder / "kept").write_text("first")
@@ -120,7 +119,7 @@ def test_the_silent_are_followed_and_lose_what_they_bring_late(tmp_path: Path) -
         assert (found["00"].state, found["00"].attempts) == ("waiting", 1)
         work(sweep, tmp_path, second, 3, 10.0, said.append)
 
-    def second(options: dict, folder: Path) -> None:
+    def second(name: str, folder: Path) -> None:
         assert (folder / "kept").read_text() == "first"  # what was there is taken over
         (folder / "run").write_text("second")
 
@@ -135,7 +134,7 @@ def test_an_interrupted_cell_is_given_back(tmp_path: Path) -> None:
     sweep, ran = cells(1), []
     define(sweep, tmp_path)
 
-    def run(options: dict, folder: Path) -> None:
+    def run(name: str, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         ran.append(sorted(path.name for path in folder.iterdir()))
         (folder / "part").touch()
@@ -154,15 +153,15 @@ def test_an_interrupted_cell_is_given_back(tmp_path: Path) -> None:
 def test_what_was_not_tried_comes_before_what_failed(tmp_path: Path) -> None:
     ran = []
 
-    def run(options: dict, folder: Path) -> None:
-        ran.append(options["number"])
+    def run(name: str, folder: Path) -> None:
+        ran.append(name)
         folder.mkdir()
-        if options["number"] == 0:
+        if name == "00":
             raise SystemExit(1)
 
     define(cells(3), tmp_path)
     found = work(cells(3), tmp_path, run, 2, 10.0, print)
-    assert ran == [0, 1, 2, 0]
+    assert ran == ["00", "01", "02", "00"]
     assert found["00"].message == "SystemExit: 1"
 
 
@@ -192,18 +191,20 @@ def test_a_cell_that_kills_its_workers_is_left(tmp_path: Path, monkeypatch: pyte
 WORKER = """
 import sys, time, random
 from pathlib import Path
-from jaxconf.sweeps.queue import defined, work
+from jaxconf.sweeps.definition import defined
+from jaxconf.sweeps.queue import work
 
 folder = Path(sys.argv[1])
 
-def run(options, place):
+def run(name, place):
     place.mkdir(exist_ok=True)
     for step in range(4):
         time.sleep(random.uniform(0.01, 0.1))
-        (place / f"part{step}").write_text(str(options["number"]))
-    (place / "run").write_text(str(options["number"] ** 2))
+        (place / f"part{step}").write_text(name)
+    (place / "run").write_text(str(sweep.cells[name]["number"] ** 2))
 
-work(defined(folder), folder, run, 3, 1.2, lambda line: print(line, flush=True))
+sweep = defined(folder)
+work(sweep, folder, run, 3, 1.2, lambda line: print(line, flush=True))
 """
 
 
@@ -230,17 +231,11 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     assert {status.state for status in statuses(sweep, tmp_path / "sweep", 3, 1.2).values()} == {"finished"}
     said = output.read_text()
     assert all(said.count(f"{name}: finished") <= 1 for name in sweep.cells)
-    assert sum(said.count(f"{name}: finished") for name in sweep.cells) >= 14  # the others' workers died before they could say so
+    assert (
+        sum(said.count(f"{name}: finished") for name in sweep.cells) >= 14
+    )  # the others' workers died before they could say so
     assert len(list((tmp_path / "sweep" / "queue").glob("*.claim"))) > 24  # some were killed at work
     assert not list((tmp_path / "sweep" / "queue").glob("*.failed"))
-
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DRY_RUN": "1"}
-    return subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
 
 
 def test_scripts_say_what_they_would_run(tmp_path: Path) -> None:
@@ -282,7 +277,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sweep_and_its_report(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_and_its_report(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     main(["sweep", str(small / "few.toml"), "--out", str(out)])
@@ -322,12 +319,17 @@ def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path)
     """24 analyses by three workers, ten of which are killed, and the same by one that is left alone."""
     seeds = "".join(f", '{folder}'" for folder in (copied(small, tmp_path / f"copy{i}") for i in range(5)))
     text = (
-        (small / "few.toml").read_text().replace("models = [", "layers = ['last', 0]\nmodels = [").replace("']\ndata", f"'{seeds}]\ndata")
+        (small / "few.toml")
+        .read_text()
+        .replace("models = [", "layers = ['last', 0]\nmodels = [")
+        .replace("']\ndata", f"'{seeds}]\ndata")
     )
     file = write(tmp_path, text)
 
     def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "jaxconf", "sweep", str(file), "--out", str(out), "--patience", "6"])
+        return subprocess.Popen(
+            [sys.executable, "-m", "jaxconf", "sweep", str(file), "--out", str(out), "--patience", "6"]
+        )
 
     undisturbed, out = tmp_path / "0" / "sweep", tmp_path / "1" / "sweep"
     assert start(undisturbed).wait(timeout=600) == 0

@@ -13,15 +13,14 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
+from training_runs import assert_same
 
 from jaxconf.cli import main
 from jaxconf.data.corpus import read_corpus
 from jaxconf.models.errors import InputError
 from jaxconf.training import checkpoints
 from jaxconf.training.config import TrackConfig, TrainConfig
-from jaxconf.training.emergence import Emergence
 from jaxconf.training.run import train
 from jaxconf.training.trainer import Stopped, train_models
 
@@ -79,15 +78,6 @@ def limited(text: Path, out: Path, limit: int) -> subprocess.CompletedProcess:
     )
     arguments = command(text, out, "--resume")[3:]
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-
-
-def assert_same(out: Path, whole: Path) -> None:
-    assert (out / "losses.npy").read_bytes() == (whole / "losses.npy").read_bytes()
-    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    one, other = Emergence.load(out), Emergence.load(whole)
-    pd.testing.assert_frame_equal(one.steps, other.steps, check_exact=True)
-    pd.testing.assert_frame_equal(one.neurons, other.neurons, check_exact=True)
-    assert not (out / "checkpoints").exists()
 
 
 def test_killed_and_resumed_is_the_same_to_the_bit(text, whole, tmp_path, capsys):

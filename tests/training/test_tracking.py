@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import check_error
 
-from jaxconf.analysis.effects import METRICS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.data.corpus import Corpus
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze
 from jaxconf.models.decoder import Decoder
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.tracker import NEURON_COLUMNS, Tracker, effect_steps, measure_predictions, measure_weights, tracked_steps
@@ -182,7 +182,7 @@ def test_effects_are_nan_and_rules_false_where_only_the_weights_were_measured(tr
     e, models = tracked
     others = e.neurons[e.neurons["step"].isin(set(models) - effect_steps(CONFIG.steps, TRACK))]
     assert len(others) == 2 * CONFIG.neurons
-    effects = [*METRICS, "ln_mediated", "freq_mediated", "activation_mean", "activation_std"]
+    effects = [*EFFECTS, "ln_mediated", "freq_mediated", "activation_mean", "activation_std"]
     assert others[effects].isna().all(axis=None)
     assert others[list(WEIGHTS)].notna().all(axis=None)
     rules = e.neurons[["is_entropy_neuron", "is_frequency_neuron"]]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_mesh import MESHES, gathered
+from meshes import MESHES, gathered
 
 from jaxconf.data.corpus import read_corpus, train_tokenizer
 from jaxconf.models.decoder import Decoder, abstract_params, forward

@@ -26,7 +26,7 @@ from jaxconf.report.style import (
     save_figures,
     say,
 )
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 from jaxconf.studies.comparison.study import Comparison
 
 COLUMNS = 3  # panels in a row

@@ -21,8 +21,9 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.overlap import candidates, chance_cosine, chance_iou, cosine_matrix, iou, large, norm_ratio, one_to_one
 from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
-from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.analyze import analyze, made_with, shape_facts, weight_statistics, with_target
+from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.analyze import analyze, weight_statistics, with_target
+from jaxconf.measure.facts import facts_of
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, forward
 from jaxconf.models.errors import InputError
@@ -31,7 +32,7 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_set, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 
 SHARES, LOWEST = (0.1, 0.25, 0.5), (5, 10, 20, 50)
 SHARE, CANDIDATES = 0.25, 10  # Du et al.'s
@@ -97,7 +98,7 @@ def compare_models(
     and the ratio; Stolfo et al. 2024 (arXiv 2406.16254) for ρ and effects. Raises InputError for no tuned model, one of another shape, and what
     `jaxconf.analyze` raises.
     """
-    costs = Costs()
+    timing = Timing()
     check_runnable(base.params)
     if seed < 0 or bootstrap_draws < 0:
         raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
@@ -154,28 +155,27 @@ def compare_models(
         raise InputError("there is no model to compare with; give at least one that was trained on from the base model")
     models = [after["model"].iloc[0] for after in neurons]
     return Comparison(
-        facts={
-            "base": base.name,
-            "tuned": models,
-            "weights_only": weights_only,
-            **shape_facts(base.config),
-            "share": SHARE,
-            "candidates": CANDIDATES,
-            "windows": len(tokens),
-            "tokens": int(tokens.size),
-            "positions": int(kept.sum()),
-            "data_sha256": digest(tokens),
-            "ablation": "mean",
-            "k": k,
-            "chance_cosine": chance_cosine(base.config.d_model - (base.config.norm == "layer"), N),
-            "controls": CONTROLS,
-            "bootstrap": bootstrap_draws,
-            "seed": seed,
-            "mesh": dict(base.mesh.shape),
-            **costs.facts(int(kept.sum()) * N * len(predictions)),
-            **made_with(),
-            **(facts or {}),
-        },
+        facts=facts_of(
+            base,
+            {
+                "share": SHARE,
+                "candidates": CANDIDATES,
+                "windows": len(tokens),
+                "tokens": int(tokens.size),
+                "positions": int(kept.sum()),
+                "data_sha256": digest(tokens),
+                "ablation": "mean",
+                "k": k,
+                "chance_cosine": chance_cosine(base.config.d_model - (base.config.norm == "layer"), N),
+                "controls": CONTROLS,
+                "bootstrap": bootstrap_draws,
+                "seed": seed,
+            },
+            timing,
+            int(kept.sum()) * N * len(predictions),
+            facts,
+            named={"base": base.name, "tuned": models, "weights_only": weights_only},
+        ),
         neurons=pd.concat([own_statistics(bool(predictions)), *neurons], ignore_index=True).astype(
             {"match": "Int64", "is_entropy_neuron": "boolean"}
         ),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from jaxconf.analysis.transitions import CLASSES
 from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, model_name, save_figures, say
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 from jaxconf.studies.copying.study import Copying
 
 RED_GREY = "red: the chosen set; grey: random sets of as many neurons"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.analysis.transitions import (
     CLASSES,
     conversion_ratios,
@@ -24,10 +25,10 @@ from jaxconf.analysis.transitions import (
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho
 from jaxconf.data.statements import answer_class, contradicts, normal, objects_of, own_object
-from jaxconf.data.text import digest
-from jaxconf.measure.activations import ABLATIONS, ablation_values
-from jaxconf.measure.analyze import made_with, shape_facts
+from jaxconf.data.windows import digest
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.answers import Answers, ablated_answers, unablated
+from jaxconf.measure.facts import facts_of
 from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
@@ -37,10 +38,11 @@ from jaxconf.models.mesh import fetched
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.studies.induction.clip_ablation import name_of
 from jaxconf.studies.induction.study import CANDIDATES
 
+ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
 NEW_TOKENS = 10
 COUNTERFACTUALS = 3  # for each statement
 LEAST = 1e-7  # the smallest probability that is told apart from what is left of 1
@@ -103,7 +105,7 @@ def copying(
     2025 (arXiv 2509.10663). Raises InputError for a model without a tokenizer, for neurons of other layers or that it does not have, for
     prompts that do not fit it, and where none can be made.
     """
-    costs = Costs()
+    timing = Timing()
     check_runnable(lm.params)
     config, last, tokenizer = lm.config, lm.config.n_layers - 1, lm.tokenizer
     k = null_space_size(config.d_model, k)
@@ -132,8 +134,8 @@ def copying(
     prompts = candidates.sort_values(["statement", "log_p_query"], kind="stable").groupby("statement").head(COUNTERFACTUALS)
     prompts = prompts.assign(prompt=prompts["query"] + " " + prompts["context"] + ". " + prompts["query"]).reset_index(drop=True)
 
-    of_any = sorted({n for of_set in members for _, n in of_set})
-    values = fitting(lambda memory: ablation_values(lm, text, last, of_any, memory, progress), memory, progress)
+    statistics = fitting(lambda memory: activation_statistics(lm, text, last, memory, progress, ordered=True), memory, progress)
+    values = pd.DataFrame({kind: Ablation(kind).level(statistics) for kind in ABLATIONS})
     sets = _ablations(members, values)
     found = answered(prompts["prompt"], prompts[["context", "own"]], sets, NEW_TOKENS, "answers of every set")
     texts, classes = _told_apart(lm, found.tokens, prompts)
@@ -156,30 +158,29 @@ def copying(
     summary = pd.concat(summaries, ignore_index=True)
     w_norm, own_indices = np.linalg.norm(fetched(seen_by.w_out), axis=1), [n for _, n in chosen]
     return Copying(
-        facts={
-            "model": lm.name,
-            "revision": lm.revision,
-            **shape_facts(config),
-            "statements_given": len(statements),
-            "statements_of_one_object": len(statements) - len(usable),
-            "statements_asked": len(asked),
-            "statements": prompts["statement"].nunique(),
-            "prompts": len(prompts),
-            "new_tokens": NEW_TOKENS,
-            "chosen": [name_of(pair) for pair in chosen],
-            "chosen_by": "name" if neurons else f"the highest rho of layer {last}",
-            "controls": controls,
-            "w_norm": float(w_norm[own_indices].mean()),
-            "w_norm_layer": float(w_norm.mean()),
-            "text_tokens": int(text.size),
-            "text_sha256": digest(text),
-            "k": k,
-            "seed": seed,
-            "mesh": dict(lm.mesh.shape),
-            **costs.facts(len(prompts) * NEW_TOKENS * sum(len(of_set) for of_set in members) * len(ABLATIONS)),
-            **made_with(),
-            **(facts or {}),
-        },
+        facts=facts_of(
+            lm,
+            {
+                "statements_given": len(statements),
+                "statements_of_one_object": len(statements) - len(usable),
+                "statements_asked": len(asked),
+                "statements": prompts["statement"].nunique(),
+                "prompts": len(prompts),
+                "new_tokens": NEW_TOKENS,
+                "chosen": [name_of(pair) for pair in chosen],
+                "chosen_by": "name" if neurons else f"the highest rho of layer {last}",
+                "controls": controls,
+                "w_norm": float(w_norm[own_indices].mean()),
+                "w_norm_layer": float(w_norm.mean()),
+                "text_tokens": int(text.size),
+                "text_sha256": digest(text),
+                "k": k,
+                "seed": seed,
+            },
+            timing,
+            len(prompts) * NEW_TOKENS * sum(len(of_set) for of_set in members) * len(ABLATIONS),
+            facts,
+        ),
         statements=asked[asked.index.isin(prompts["statement"])],
         prompts=prompts.drop(columns=["query", "own", "tokens"]).join(told(0)),
         answers=pd.concat(answers, ignore_index=True),

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxconf.analysis.induction import predictions
 from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, label_points, model_name, save_figures, say
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 from jaxconf.studies.induction.natural import Natural
 from jaxconf.studies.induction.study import Induction
 

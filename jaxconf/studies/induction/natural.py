@@ -16,7 +16,7 @@ import pandas as pd
 
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.ngrams import repeated_once
-from jaxconf.analysis.whole_logits import Figures, figures
+from jaxconf.analysis.whole_logits import Prediction, prediction
 from jaxconf.measure.neuron_sets import Neurons
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
@@ -81,7 +81,7 @@ def natural_induction(
     tokens, m = windows[at], np.arange(len(at))
     layers = tuple(sorted({layer for members in named.values() for layer, _ in members} | {layer for (layer, _), _ in shown}))
     offsets = np.arange(-GRAM + 1, 1)
-    seen: list[Figures] = []
+    seen: list[Prediction] = []
     copies: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}  # [2 m offset n]
     for group, real in batches_in_memory(len(tokens), bytes_of_a_set(lm.config, tokens.shape[1]), memory, lm.mesh.shape["data"]):
         of, h = fetched(_look(lm.config, layers, lm.params, lm.over_data(tokens[group])))
@@ -121,10 +121,10 @@ def natural_induction(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
-def _look(config: DecoderConfig, layers: tuple[int, ...], params: Params, tokens: jax.Array) -> tuple[Figures, dict[int, jax.Array]]:
-    """Figures [b t] and the layers' activations [b t n]."""
+def _look(config: DecoderConfig, layers: tuple[int, ...], params: Params, tokens: jax.Array) -> tuple[Prediction, dict[int, jax.Array]]:
+    """Predictions [b t] and the layers' activations [b t n]."""
     sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
     output = forward(config, params, tokens, capture=list(sites.values()))
     assert output.logits is not None
-    of = figures(output.logits, frequency(np.zeros(config.vocab_size)), jnp.roll(tokens, -1, 1))
+    of = prediction(output.logits, frequency(np.zeros(config.vocab_size)), jnp.roll(tokens, -1, 1))
     return of, {layer: output.captured[site] for layer, site in sites.items()}

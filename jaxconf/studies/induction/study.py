@@ -19,9 +19,10 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation, halves, head_scores, predictions, repeated
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, rho
-from jaxconf.analysis.whole_logits import figures
-from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.analyze import made_with, shape_facts, with_target
+from jaxconf.analysis.whole_logits import prediction
+from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.analyze import with_target
+from jaxconf.measure.facts import facts_of
 from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, final_norm_name, forward
@@ -31,7 +32,7 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory, joined
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_set, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 from jaxconf.studies.induction.clip_ablation import clip_ablation, name_of, summary_of
 from jaxconf.studies.induction.natural import Natural, natural_induction, natural_places
 from jaxconf.studies.induction.scaling import doses_of
@@ -98,7 +99,7 @@ def induction(
     the result should state. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5, figures 5, 10 and 11; the doses are ours. Raises
     InputError for a model without BOS, sequences longer than its positions, and neurons or heads that it does not have.
     """
-    costs = Costs()
+    timing = Timing()
     check_runnable(lm.params)
     config, last = lm.config, lm.config.n_layers - 1
     length = text.shape[1]
@@ -169,26 +170,25 @@ def induction(
     if natural is not None and places is not None:
         by_itself = fitted(natural_induction, lm, natural, places, named, kinds, shown, bootstrap_draws, seed)
     return Induction(
-        facts={
-            "model": lm.name,
-            "revision": lm.revision,
-            **shape_facts(config),
-            "sequences": len(tokens),
-            "length": length,
-            "data_sha256": digest(tokens),
-            "text_positions": int(kept.sum()),
-            "chosen": [name_of(pair) for pair in chosen],
-            "chosen_by": "name" if neurons else f"the highest rho of layer {last}",
-            "heads": [name_of(head) for head in top],
-            "controls": controls,
-            "k": k,
-            "seed": seed,
-            "bootstrap": bootstrap_draws,
-            "mesh": dict(lm.mesh.shape),
-            **costs.facts(tokens.size * len(table)),
-            **made_with(),
-            **(facts or {}),
-        },
+        facts=facts_of(
+            lm,
+            {
+                "sequences": len(tokens),
+                "length": length,
+                "data_sha256": digest(tokens),
+                "text_positions": int(kept.sum()),
+                "chosen": [name_of(pair) for pair in chosen],
+                "chosen_by": "name" if neurons else f"the highest rho of layer {last}",
+                "heads": [name_of(head) for head in top],
+                "controls": controls,
+                "k": k,
+                "seed": seed,
+                "bootstrap": bootstrap_draws,
+            },
+            timing,
+            tokens.size * len(table),
+            facts,
+        ),
         positions=pd.DataFrame(
             {"position": t, "copy": first + 2 * second, "entropy": seen.entropy, "loss": seen.loss, "scale": seen.scale}
         ),
@@ -270,7 +270,7 @@ def _observed(config: DecoderConfig, params: Params, tokens: jax.Array, real: ja
     scale, sites = f"{final_norm_name(config)}.hook_scale", {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
     output = forward(config, params, tokens, capture=[scale, *sites.values()])
     assert output.logits is not None
-    of = figures(output.logits, frequency(np.zeros(config.vocab_size)), jnp.roll(tokens, -1, 1))
+    of = prediction(output.logits, frequency(np.zeros(config.vocab_size)), jnp.roll(tokens, -1, 1))
 
     def total(x: jax.Array) -> jax.Array:
         return jnp.einsum("b,b...->...", real, x.astype(jnp.float32))
@@ -345,7 +345,7 @@ def _bos_ablated(
         edits: dict[str, Any] = dict(bos_ablation(config, heads, tokens.shape[1]))
         output = forward(config, params, tokens, edits=edits, capture=list(sites.values()))
         assert output.logits is not None
-        of = figures(output.logits, freq, target)
+        of = prediction(output.logits, freq, target)
         return of.entropy, of.loss, {layer: output.captured[site] for layer, site in sites.items()}
 
     return jax.vmap(one)(heads)

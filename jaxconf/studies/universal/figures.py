@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, log_axes, model_name, on_log_axis, save_figures, say
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 from jaxconf.studies.universal.study import EXAMPLES, Universality
 
 MOMENTS = {

@@ -20,18 +20,19 @@ from jaxconf.analysis.correlation import CONSTANT, Best, add, best, moments, no_
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_statistics
-from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.analyze import analyze, made_with, prepared, shape_facts, weight_columns
+from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.analyze import analyze, prepared, weight_columns
+from jaxconf.measure.facts import facts_of
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, wait_on_cpus
 from jaxconf.models.norms import centre
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import MEMORY, bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import Costs
+from jaxconf.runtime.timing import Timing
 
 MATCHES = 5
 BOS_WINDOWS = 8
@@ -145,7 +146,7 @@ def universal(
     state. Source: Gurnee et al. 2024 (arXiv 2401.12181), sections 4 and 5. Raises InputError for fewer than two models, models of different
     vocabularies or on different meshes, and tokens that do not fit them.
     """
-    costs = Costs()
+    timing = Timing()
     rules = rules or FamilyRules()
     check_models(lms)
     check_options(effects, rules, seed)
@@ -174,25 +175,24 @@ def universal(
     by_layer = frames[0].groupby("layer")["is_universal"].agg(neurons="size", universal="sum", share="mean").reset_index()
     first = lms[0]
     return Universality(
-        facts={
-            "model": first.name,
-            "models": [lm.name for lm in lms],
-            "revisions": [lm.revision for lm in lms],
-            **shape_facts(first.config),
-            "data_sha256": digest(tokens),
-            "windows": len(tokens),
-            "tokens": int(tokens.size),
-            "positions": int(counted.sum()),
-            "effects": effects,
-            **dataclasses.asdict(rules),
-            "position_r2_chance": (int(counted.any(0).sum()) - 1) / max(1, int(counted.sum()) - 1),
-            "k": null_space_size(first.config.d_model, k),
-            "seed": seed,
-            "mesh": dict(first.mesh.shape),
-            **costs.facts(int(counted.sum()) * len(frames[0])),
-            **made_with(),
-            **(facts or {}),
-        },
+        facts=facts_of(
+            first,
+            {
+                "data_sha256": digest(tokens),
+                "windows": len(tokens),
+                "tokens": int(tokens.size),
+                "positions": int(counted.sum()),
+                "effects": effects,
+                **dataclasses.asdict(rules),
+                "position_r2_chance": (int(counted.any(0).sum()) - 1) / max(1, int(counted.sum()) - 1),
+                "k": null_space_size(first.config.d_model, k),
+                "seed": seed,
+            },
+            timing,
+            int(counted.sum()) * len(frames[0]),
+            facts,
+            named={"model": first.name, "models": [lm.name for lm in lms], "revisions": [lm.revision for lm in lms]},
+        ),
         neurons=neurons[["model", *neurons.columns.drop("model")]],
         matches=table[["model", *table.columns.drop("model")]],
         layers=by_layer,

@@ -1,0 +1,86 @@
+"""The `jaxconf` command: which command is meant, and how it ends."""
+
+import sys
+import traceback
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from jaxconf.cli.analyze import Analyze
+from jaxconf.cli.compare import Compare
+from jaxconf.cli.copying import Copying
+from jaxconf.cli.induction import Induction
+from jaxconf.cli.models import Models
+from jaxconf.cli.report import Report
+from jaxconf.cli.sweep import Sweep, SweepReport
+from jaxconf.cli.track import Track
+from jaxconf.cli.train import Train, preset
+from jaxconf.cli.unigram import Unigram
+from jaxconf.cli.universal import Universal
+from jaxconf.models.errors import InputError
+from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
+from jaxconf.training.config import TrainConfig
+
+COMMANDS: dict[str, type[Any]] = {
+    "analyze": Analyze,
+    "induction": Induction,
+    "compare": Compare,
+    "universal": Universal,
+    "copying": Copying,
+    "unigram": Unigram,
+    "train": Train,
+    "track": Track,
+    "sweep": Sweep,
+    "sweep-report": SweepReport,
+    "report": Report,
+    "models": Models,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. It exits with 2 after one sentence for what the user can correct, and with 130 when it was
+    interrupted.
+    """
+    try:
+        command = parsed(list(sys.argv[1:] if arguments is None else arguments))
+        if hasattr(command, "hosts"):
+            join(command.hosts, by_itself=not isinstance(command, Sweep))
+        command.run()
+        part()
+    except InputError as error:
+        print(f"jaxconf: {error}", file=sys.stderr)
+        leave(2)
+    except KeyboardInterrupt:
+        print(
+            "jaxconf: interrupted; "
+            "the same command continues from the last finished windows (analyze, compare) or starts again",
+            file=sys.stderr,
+        )
+        leave(130)
+    except Exception as error:
+        if alone():
+            raise
+        lost = of_a_lost_host(error)
+        if not lost:
+            traceback.print_exc()
+        leave(1, explained=not lost)
+
+
+def parsed(arguments: list[str]) -> Any:
+    """The command that the arguments name, with its options. tyro exits with 2 for arguments that are wrong, and
+    prints the help.
+    """
+    config, arguments = preset(arguments)
+    if arguments[:2] == ["sweep", "report"]:
+        arguments = ["sweep-report", *arguments[2:]]
+    commands: Any = typing.Union[tuple(_subcommand(name, kind, config) for name, kind in COMMANDS.items())]  # noqa: UP007
+    description = "Finds, measures and explains a language model's confidence neurons."
+    return tyro.cli(commands, args=arguments, prog="jaxconf", description=description)
+
+
+def _subcommand(name: str, kind: type[Any], config: TrainConfig) -> Any:
+    if kind is Train:  # whose --out has no default, which tyro's own mark says
+        return Annotated[kind, tyro.conf.subcommand(name, default=Train(out=tyro.MISSING, config=config))]
+    return Annotated[kind, tyro.conf.subcommand(name)]

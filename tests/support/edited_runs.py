@@ -1,0 +1,87 @@
+"""A neuron's effects by their definitions: the whole model runs again for every neuron, in float64 where it can.
+
+Letters: s window, t position, n neuron, v vocabulary. Losses, entropies and divergences in nats.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxconf.models.decoder import final_norm_name, forward
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.sites import Replace
+
+
+def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, np.ndarray]:
+    logits = np.asarray(logits, np.float64)
+    lp = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    own = np.take_along_axis(lp, target[..., None], -1)
+    return {
+        "loss": -own[..., 0],
+        "entropy": -(np.exp(lp) * lp).sum(-1),
+        "kl": (f * (np.log(f) - lp)).sum(-1),
+        "top": lp.argmax(-1),
+        "rr": 1 / (1 + (lp > own).sum(-1)),
+    }
+
+
+whole_run = jax.jit(forward, static_argnames=("config", "capture"))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "site"))
+def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array]:
+    """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales as they were."""
+
+    def one(members):
+        edit = {site: Replace(jnp.where(members, values, h))}
+        norms = {norm: Replace(scale) for norm, scale in scales.items()}
+        return tuple(forward(config, params, tokens, edits={**edit, **frozen}).logits for frozen in ({}, norms))
+
+    return jax.vmap(one)(sets)
+
+
+def rerun(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced, layer: int = -1, frozen=(), sets=None
+) -> pd.DataFrame:
+    """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again, subtract.
+
+    `frozen`: norms that keep their scale beside the final one.
+    """
+    config, last = lm.config, f"blocks.{layer % lm.config.n_layers}.mlp.hook_post"
+    sets = np.eye(config.d_mlp, dtype=bool) if sets is None else sets
+    target, mask = tokens[:, 1:], kept[:, :-1] & True
+    f = (counts + 1) / (counts + 1).sum()
+    v_freq = np.log(f) - np.log(f).mean()
+    u = v_freq / np.linalg.norm(v_freq)
+
+    norms = (f"{final_norm_name(config)}.hook_scale", *frozen)
+    before = whole_run(config, lm.params, tokens, capture=(last, *norms))
+    h = before.captured[last]
+    scales = {norm: before.captured[norm] for norm in norms}
+    totals, frozens = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
+    logits0 = np.asarray(before.logits, np.float64)[:, :-1]
+    base = metrics(logits0, target, f)
+    rows = []
+    for total, frozen in zip(np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], strict=True):
+        coordinate = (logits0 - total) @ u
+        found = {name: metrics(z, target, f) for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))}
+        d = {name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")} for name, value in found.items()}
+        rows.append(
+            {
+                "loss_delta": d["te"]["loss"].mean(),
+                "loss_abs_delta": np.abs(d["te"]["loss"]).mean(),
+                "loss_abs_delta_ln_frozen": np.abs(d["ln"]["loss"]).mean(),
+                "loss_abs_delta_freq_frozen": np.abs(d["fr"]["loss"]).mean(),
+                "entropy_delta": d["te"]["entropy"].mean(),
+                "entropy_abs_delta": np.abs(d["te"]["entropy"]).mean(),
+                "entropy_abs_delta_ln_frozen": np.abs(d["ln"]["entropy"]).mean(),
+                "kl_freq_delta": d["te"]["kl"].mean(),
+                "kl_freq_abs_delta": np.abs(d["te"]["kl"]).mean(),
+                "top1_change": (found["te"]["top"] != base["top"])[mask].mean(),
+                "rr_abs_delta": np.abs(d["te"]["rr"]).mean(),
+            }
+        )
+    return pd.DataFrame(rows)
