@@ -56,9 +56,7 @@ METRICS = (
         "share",
         "99% quantile of the largest rho among as many random directions as the layer has neurons; one value a layer",
     ),
-    Metric(
-        "cos_freq", "cos(w·W, u)", "cosine", "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction"
-    ),
+    Metric("cos_freq", "cos(w·W, u)", "cosine", "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction"),
     Metric(
         "vocab_skew",
         "third standardised moment of the cosines of logit_var",
@@ -86,9 +84,7 @@ METRICS = (
         "mean change of the loss when the neuron is ablated, nats (total effect)",
         change="loss",
     ),
-    Metric(
-        "loss_abs_delta", "mean |Δloss|", "nats", "mean absolute change of the loss, nats (total effect)", change="loss", absolute=True
-    ),
+    Metric("loss_abs_delta", "mean |Δloss|", "nats", "mean absolute change of the loss, nats (total effect)", change="loss", absolute=True),
     Metric(
         "loss_abs_delta_ln_frozen",
         "mean |Δloss|, norm frozen",

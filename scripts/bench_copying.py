@@ -28,7 +28,7 @@ from jaxconf.measure.answers import ablated_answers
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.runtime.memory import MEMORY
-from jaxconf.studies.copying.study import NEW_TOKENS, encoded, encoded_answers
+from jaxconf.studies.copying.prompts import NEW_TOKENS, encoded, encoded_answers
 
 SIZE = 10  # neurons of a set
 PAGE = Path(__file__).parents[1] / "docs" / "companions.md"

@@ -30,7 +30,9 @@ from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime.placement import training_placement
 from jaxconf.training.config import PRESETS, TrainConfig
-from jaxconf.training.trainer import _microbatch, _model, _numbers, _program, _start, _used, hf_config
+from jaxconf.training.model_config import hf_config
+from jaxconf.training.side_by_side import microbatch_size, params_of_one, start_all, training_program
+from jaxconf.training.step import hyperparameters
 
 ATTENTIONS = ("eager", "sdpa")  # PyTorch's own arithmetic, step by step, and its fused kernel
 
@@ -59,19 +61,19 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
     hf = hf_config(config, corpus.begin, corpus.end)
     decoder = config_from_hf(hf)
     mesh = training_placement(decoder, seeds, config.batch)
-    numbers = _numbers(configs)
-    state, done = _start(decoder, mesh, seeds, numbers), 0
+    hyper = hyperparameters(configs)
+    state, done = start_all(decoder, mesh, hyper), 0
     if start_folder:
-        save_params(decoder, _model(decoder, mesh, state.params, 0), start_folder / "model.safetensors")
+        save_params(decoder, params_of_one(decoder, mesh, state.params, 0), start_folder / "model.safetensors")
         (start_folder / "config.json").write_text(json.dumps(hf))
-    program = _program(config, decoder, _used(configs), mesh, seeds)
+    program = training_program(configs, decoder, mesh)
 
     def run(steps: int) -> float:
         nonlocal state, done
         for _ in range(steps):
             done += 1
             batch = np.stack([corpus.batch(c.seed, done, c.batch, c.context) for c in configs])
-            state, loss = program(state, numbers, batch, done)
+            state, loss = program(state, hyper, batch, done)
         return float(jax.block_until_ready((state, loss))[1][0])
 
     return run
@@ -135,7 +137,7 @@ def main(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         one = ours(config, corpus, 1, Path(folder))
         devices = math.gcd(config.batch, bench.threads)
-        at_once = sorted({_microbatch(config, config.batch // devices) * devices, config.batch})
+        at_once = sorted({microbatch_size(config, config.batch // devices) * devices, config.batch})
         ways = list(itertools.product(ATTENTIONS, ("fused", "foreach"), at_once))
         torch_runs = [theirs(config, corpus, Path(folder), *way) for way in ways]
     several = ours(config, corpus, bench.seeds)

@@ -40,7 +40,7 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     pieces = _pieces(documents)
 
     def batches() -> Iterator[list[Piece]]:
-        # A token is seldom less than a character: with a character for each missing token, no document too many is read.
+        # A token is seldom less than a character: with one for each missing token no needless document is read.
         while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
             yield batch
 

@@ -86,6 +86,7 @@ def analyze(
     layers, k, chosen_tolerance = check_options(config, layer, k, engine, tolerance, bootstrap_draws, seed)
     tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
 
+    progress("weights", 0, 0)
     seen, values = readout(config, lm.params, convention), spectrum(config, lm.params, convention)
 
     def measured(number: int, memory: int) -> tuple[pd.DataFrame, list[Part]]:
@@ -379,6 +380,7 @@ def _effect_parts(
             found |= {**worst, "redone": np.sum([part.redone for part in audits], keepdims=True)}
         return found
 
+    progress("effects", 0, tokens.size)
     for begin in range(0, len(tokens), group):
         batch, mask = tokens[begin : begin + group], kept[begin : begin + group]
         found = kept_part(partial / f"{begin}.npz" if partial else None, functools.partial(compute, begin))

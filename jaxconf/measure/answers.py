@@ -68,6 +68,7 @@ def ablated_answers(
     found = Answers(np.zeros((C, P, n_new), np.int32), np.zeros((C, P, n_answers), np.float32), np.zeros((C, P), np.float32))
     chunk, each = min(C, SETS), n_new + n_answers * longest
     size = _prompts_at_once(lm, slots, n_answers * longest, chunk, P, memory)
+    progress(what, 0, C * P * each)
     for begin in range(0, P, size):
         rows = np.minimum(np.arange(begin, begin + size), P - 1)
         real = slice(begin, min(begin + size, P))

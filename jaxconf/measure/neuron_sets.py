@@ -26,6 +26,8 @@ from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import partial_folder
 from jaxconf.runtime.version import __version__
 
+CANDIDATES = 10
+
 Neurons = Sequence[tuple[int, int]]
 """(layer, index) of each."""
 
@@ -137,6 +139,12 @@ def per_token(
         own = [index for of, index in chosen if of == layer]
         frames.append(token_effects(lm, freq, tokens, kept, layer, own, ablation.of_layer(statistics), frozen, memory, progress))
     return in_words(lm, pd.concat(frames, ignore_index=True))
+
+
+def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]:
+    """The ten neurons of the last layer with the highest ρ [n], the highest first, but at most half of the layer."""
+    most = min(CANDIDATES, max(1, config.d_mlp // 2))
+    return [(config.n_layers - 1, int(n)) for n in np.argsort(-rho)[:most]]
 
 
 def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:

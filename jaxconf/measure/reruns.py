@@ -48,7 +48,7 @@ def rerun_parts(
     `ablations`: layer → what its neurons are set to. `memory`: bytes that the sets which run together may take.
     """
     config, layers, T = lm.config, tuple(sorted(sets)), tokens.shape[1]
-    count = len(sets[layers[0]])
+    count, stage = len(sets[layers[0]]), f"effects in layer {', '.join(map(str, layers))}"
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         begin = int(rows[0])
@@ -72,13 +72,14 @@ def rerun_parts(
         for some, _ in batches_in_memory(count, bytes_of_a_set(config, T) * on_a_device, memory):
             parts.append(kept_part(partial / f"{begin}-{some[0]}.npz" if partial else None, functools.partial(compute, some)))
             done = begin * count + (int(some[-1]) + 1) * int(real.sum())
-            progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, tokens.size)
+            progress(stage, done * T // count, tokens.size)
         window, position = np.nonzero(mask)
         place = {"window": begin + window, "position": position, "token": batch[mask], "target": target[mask]}
         unablated = {name: parts[0][name] for name in UNABLATED}
         sums = {name: np.concatenate([part[name] for part in parts], 1) for name in EFFECTS}
         return Part(sums, pd.DataFrame({**place, **unablated}), {})
 
+    progress(stage, 0, tokens.size)
     return itertools.starmap(of_group, batches_in_memory(len(tokens), bytes_of_a_set(config, T), memory, lm.mesh.shape["data"]))
 
 
@@ -102,6 +103,7 @@ def token_effects(
     """
     config, (S, T) = lm.config, tokens.shape
     rows = []
+    progress(f"tokens of layer {layer}", 0, S * T)
     for window in range(S):
         position = np.nonzero(kept[window])[0]
         batch, target = tokens[[window]], np.roll(tokens[[window]], -1, 1)

@@ -14,7 +14,7 @@ from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.inputs import windows_of
+from jaxconf.measure.inputs import config_of, windows_of
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
@@ -62,11 +62,17 @@ def run(
         traced(options.profile),
     ):
         progress("loading the model", 0, 0)
+        # Mistakes are found before the weights are loaded, which can take minutes.
+        config = config_of(options.model, options.revision)
+        check(config, options, parsed)
+        documents(options.data)
+        counts = read_counts(options.counts, config.vocab_size) if options.counts else None
         lm = load_placed(options.model, options.revision, options.mesh, say)
-        check(lm.config, options, parsed)
         progress("reading the text", 0, 0)
         tokens = windows_of(options.tokens, options.data, lm)
-        table, kept, extra = _measured(lm, tokens, options, parsed, out, progress)
+        if counts is None:
+            counts = _counts(lm, options.data, progress)
+        table, kept, extra = _measured(lm, tokens, counts, options, parsed, out, progress)
         progress("figures and report", 0, 0)
         save_run(table, tokens, kept, out, extra)
         shutil.rmtree(out / RESUME)
@@ -74,9 +80,11 @@ def run(
 
 
 def parse(options: AnalyzeOptions) -> Parsed:
-    """Raises InputError for what no model could make right."""
+    """What the texts among the options mean. Raises InputError for options that would be wrong for every model."""
     if options.tokens < 1:
-        raise InputError(f"--tokens is {options.tokens}; give how many tokens to analyse")
+        raise InputError(f"--tokens is {options.tokens}; give at least 1")
+    if options.ablation in ("fixed", "scale") and options.ablation_value is None:
+        raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
     return Parsed(
         read_sets(options.set),
         read_sets([options.per_token])[0] if options.per_token else [],
@@ -103,12 +111,18 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
 
 
 def _measured(
-    lm: LanguageModel, tokens: np.ndarray, options: AnalyzeOptions, parsed: Parsed, out: Path, progress: Progress
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    counts: np.ndarray,
+    options: AnalyzeOptions,
+    parsed: Parsed,
+    out: Path,
+    progress: Progress,
 ) -> tuple[NeuronTable, np.ndarray, dict[str, pd.DataFrame]]:
     """The table, the kept positions bool [s t], and by file name the tables of neuron sets and of single tokens that
     are asked for.
     """
-    counts, origin = _counts(lm, options, progress)
+    counted = str(options.counts) if options.counts else f"{options.data}, its first {COUNTED:,} characters at most"
     kept = kept_positions(tokens, lm.special_ids)
     how: dict[str, Any] = {
         "kept": kept,
@@ -132,7 +146,7 @@ def _measured(
         tolerance=options.tolerance,
         k=options.k,
         rules=parsed.rules,
-        facts={"model": options.model, "data": options.data, "counts": origin},
+        facts={"model": options.model, "data": options.data, "counts": counted},
         **how,
         **resampling,
     )
@@ -144,14 +158,8 @@ def _measured(
     return table, kept, extra
 
 
-def _counts(lm: LanguageModel, options: AnalyzeOptions, progress: Progress) -> tuple[np.ndarray, str]:
-    """Token counts, int64 [v], and where they are from."""
-    if options.counts:
-        return read_counts(options.counts, lm.config.vocab_size), str(options.counts)
-
-    def counted(done: int) -> None:
-        progress("token counts", done, 0)
-
-    counted(0)
-    counts = count_tokens(first_documents(documents(options.data)), lm.tokenizer, lm.config.vocab_size, counted)
-    return counts, f"{options.data}, its first {COUNTED:,} characters at most"
+def _counts(lm: LanguageModel, data: str, progress: Progress) -> np.ndarray:
+    """The token counts of the text's beginning, int64 [v]."""
+    progress("token counts", 0, 0)
+    beginning = first_documents(documents(data))
+    return count_tokens(beginning, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxconf.models.errors import InputError
-from jaxconf.runtime.hosts import first, told
+from jaxconf.runtime.hosts import first, told, told_json
 
 NEURONS = "neurons.parquet"  # what makes a folder the run folder of an analysis
 POSITIONS = "positions.parquet"
@@ -42,25 +42,30 @@ def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
 def writable(folder: Path) -> Iterator[None]:
     """Makes `folder` and checks that it can be written, before any long work.
 
-    If the folder was made here and is still empty when the block ends, it is removed. Raises InputError if it cannot be
-    written.
+    The folder and its parents, as far as they were made here and are empty when the block ends, are removed then. Raises
+    InputError if the folder cannot be written.
     """
+    paths = [folder, *folder.parents]
 
-    def make() -> bytes:
+    def make() -> int:
         try:
-            made = not folder.exists()
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{folder} is a file, not a folder; give another --out")
+            made = sum(not path.exists() for path in paths)
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
-                return b"made" if made else b""
+                return made
         except OSError as error:
             raise _unwritable(folder, error) from error
 
-    made = told(make)
+    made = told_json(make)
     try:
         yield
     finally:
-        if made and first() and not any(folder.iterdir()):
-            folder.rmdir()
+        for path in paths[:made]:
+            if not first() or any(path.iterdir()):
+                break
+            path.rmdir()
 
 
 @contextlib.contextmanager

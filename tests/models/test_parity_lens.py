@@ -154,7 +154,7 @@ def test_induction(lens: Callable[[str], tuple[Any, Any]]) -> None:
     length = 20
     text = np.random.default_rng(2).integers(1, 67, (4, length))
     chosen, heads = [(lm.config.n_layers - 1, 3), (0, 5)], [(0, 1), (lm.config.n_layers - 1, 0)]
-    found = induction(lm, text, text, neurons=chosen, heads=heads, controls=0, bootstrap_draws=5)
+    found = induction(lm, text, sequences=text, neurons=chosen, heads=heads, controls=0, bootstrap_draws=5)
     tokens = torch.from_numpy(repeated(text, 0))
     repeat = predictions(length)[1][:-1]
     first, second = halves(length)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from refusals import check_error
 
-from jaxconf.models.errors import InputError
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.run import draw
 from jaxconf.results.neuron_table import NeuronTable
@@ -23,13 +23,11 @@ def names(folder: Path) -> list[str]:
 def test_a_folder_with_a_result_is_claimed_only_by_force(tmp_path):
     with claim(tmp_path, "result.json", force=False):
         (tmp_path / "result.json").touch()
-    with pytest.raises(InputError, match=r"result\.json exists already; give another --out, or --force"):
-        claim(tmp_path, "result.json", force=False).__enter__()
+    check_error(
+        lambda: claim(tmp_path, "result.json", force=False).__enter__(), "result.json exists already", "--force"
+    )
     with claim(tmp_path, "result.json", force=True):
         pass
-    (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match="other is a folder; give another --out"):
-        claim(tmp_path, "other", force=True).__enter__()
 
 
 @pytest.mark.parametrize("filled", [False, True])
@@ -48,11 +46,31 @@ def test_a_folder_that_was_made_for_nothing_goes(tmp_path, filled):
     assert folder.exists() == filled
 
 
-def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path):
+def test_a_folder_that_stays_empty_goes_with_the_parents_made_for_it(tmp_path: Path) -> None:
+    with writable(tmp_path / "runs" / "model"):
+        assert (tmp_path / "runs" / "model").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    with writable(tmp_path / "runs" / "model"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    with writable(tmp_path / "runs" / "model" / "deeper"):
+        (tmp_path / "runs" / "model" / "kept").touch()
+    assert [path.name for path in (tmp_path / "runs" / "model").iterdir()] == ["kept"]
+
+
+def test_what_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for manager in (writable(tmp_path / "file" / "run"), claim(tmp_path / "file" / "run", "result.json", force=True)):
-        with pytest.raises(InputError, match=r"cannot be written \(.*\); give another --out"):
-            manager.__enter__()
+
+    def claimed(folder: Path, mark: str, force: bool = False) -> None:
+        with claim(folder, mark, force):
+            raise AssertionError
+
+    check_error(lambda: claimed(tmp_path / "file", "mark"), "file is a file, not a folder", "--out")
+    check_error(lambda: claimed(tmp_path / "file" / "run", "mark"), "run cannot be written", "--out")
+    check_error(lambda: claimed(tmp_path, "file"), "file exists already", "--force")
+    (tmp_path / "folder").mkdir()
+    check_error(lambda: claimed(tmp_path, "folder", True), "folder is a folder", "--out")
 
 
 def test_staged_files_appear_together_and_the_mark_last(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from jaxconf.models.families import leaves
 from jaxconf.models.mesh import over_data
 from jaxconf.runtime import placement
 from jaxconf.runtime.timing import Timing
-from jaxconf.studies.comparison.study import compare_models
+from jaxconf.studies.comparison.study import compare
 from jaxconf.studies.induction.study import induction
 from jaxconf.studies.universal.study import universal
 
@@ -118,9 +118,11 @@ def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame
     tokens = windows_for(lm, count=5)
     if name == "induction":
         text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 10))
-        return tables(induction(lm, text, windows_for(lm), natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20))
+        return tables(
+            induction(lm, windows_for(lm), sequences=text, natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20)
+        )
     if name == "compare":
-        return tables(compare_models(lm, [other], tokens, bootstrap_draws=20))
+        return tables(compare(lm, [other], tokens, bootstrap_draws=20))
     return tables(universal([lm, other], tokens, effects=tokens.size))
 
 

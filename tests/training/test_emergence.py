@@ -1,4 +1,4 @@
-"""What is measured over a training run: the file, when neurons meet a criterion, calibration, pictures and summary."""
+"""What is measured over a training run: the file, when neurons meet a criterion, calibration, figures and summary."""
 
 from dataclasses import asdict
 
@@ -26,14 +26,15 @@ from jaxconf.training.figures import (
     emergence_series,
     emergence_spectrum,
     save_emergence_figures,
-    summary_lines,
 )
+from jaxconf.training.findings import summary_lines
 
 FACTS = {"model": "some/model", "layer": 3, "k": 2, "rules": asdict(Rules())}
 STEPS, WITH_EFFECTS = [0, 1, 10, 100, 1000], [0, 10, 1000]
 CHANCE = [0.40, 0.41, 0.42, 0.43, 0.44]
-# Steps in columns, neurons in rows; the last one is dead. Neuron 0 meets the criterion of weights first (and at step 1, at which effects
-# were not measured), 1 both at once, 2 that of cause first and not for long; 3 meets weights only and 4 cause only.
+# Steps in columns, neurons in rows; the last one is dead. Neuron 0 meets the criterion of weights first (and at step 1,
+# at which effects were not measured), 1 both at once, 2 that of cause first and not for long; 3 meets weights only and
+# 4 cause only.
 RHO = np.array(
     [
         [0.10, 0.60, 0.60, 0.60, 0.60],
@@ -69,10 +70,20 @@ PANELS = [
 
 def planted_rows(effects=True, losses=True, rho=RHO, ln_mediated=LN_MEDIATED):
     for index, (step, chance) in enumerate(zip(STEPS, CHANCE, strict=True)):
-        row = {"step": step, "rho_chance": chance, "singular_values": np.geomspace(8, 1, 5) / (index + 1), **dict.fromkeys(NEURONS)}
+        row = {
+            "step": step,
+            "rho_chance": chance,
+            "singular_values": np.geomspace(8, 1, 5) / (index + 1),
+            **dict.fromkeys(NEURONS),
+        }
         row |= {"w_norm": np.arange(6.0) + index, "logit_var": np.arange(6.0) / 100 + index, "rho": rho[:, index]}
         if losses:
-            row |= {"train_loss": 5.1 - index if index else np.nan, "loss": 5.0 - index, "entropy": 4.5 - index, "ece": 0.1 * index}
+            row |= {
+                "train_loss": 5.1 - index if index else np.nan,
+                "loss": 5.0 - index,
+                "entropy": 4.5 - index,
+                "ece": 0.1 * index,
+            }
         if effects and step in WITH_EFFECTS:
             row |= {name: np.full(6, 0.01) for name in NEURONS if row[name] is None}
             row["ln_mediated"] = ln_mediated[:, WITH_EFFECTS.index(step)]
@@ -165,7 +176,11 @@ def test_a_file_that_is_no_track_is_refused(planted, tmp_path):
     planted.steps.to_parquet(tmp_path / "foreign")
     planted_table().save(tmp_path / "analysis")
     for name in ("text", "empty", "foreign", "analysis/neurons.parquet"):
-        check_error(lambda name=name: Emergence.load(tmp_path / name), f"{name} is not a track of jaxconf", "tracked training run")
+        check_error(
+            lambda name=name: Emergence.load(tmp_path / name),
+            f"{name} is not a track of jaxconf",
+            "tracked training run",
+        )
     pq.write_table(pq.read_table(tmp_path / "run" / FILE).slice(0, 0), tmp_path / "rowless")
     check_error(lambda: Emergence.load(tmp_path / "rowless"), "rowless holds no measured step")
 
@@ -199,12 +214,12 @@ def test_a_calibrated_model_has_no_error_and_a_sure_wrong_one_all_of_it():
     assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 1
 
 
-# The pictures.
+# The figures.
 
 
 @each_track
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_picture_is_drawn_whatever_was_measured(rows, name, tmp_path):
+def test_every_figure_is_drawn_whatever_was_measured(rows, name, tmp_path):
     e = write(tmp_path, rows())
     e.facts["model"] = r"$\frac$"
     figure = FIGURES[name](e)
@@ -212,7 +227,7 @@ def test_every_picture_is_drawn_whatever_was_measured(rows, name, tmp_path):
     assert r"$\frac$, layer 3" in figure.get_suptitle()
 
 
-def test_every_picture_is_saved(planted, tmp_path):
+def test_every_figure_is_saved(planted, tmp_path):
     paths = save_emergence_figures(planted, tmp_path / "new" / "folder")
     names = [f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")]
     assert [path.name for path in paths] == names
@@ -220,7 +235,7 @@ def test_every_picture_is_saved(planted, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_a_failing_drawing_leaves_no_half_picture(planted, tmp_path, monkeypatch):
+def test_a_failing_drawing_leaves_no_half_figure(planted, tmp_path, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
@@ -274,7 +289,11 @@ def test_rho_is_drawn_for_every_neuron_beside_chance_and_entropy_neurons_by_name
 @pytest.mark.parametrize(
     ("change", "named", "note"),
     [
-        ({"ln_mediated": LN_MEDIATED / 10}, ["3.3", "3.1", "3.0"], "no neuron meets the entropy rule; named: largest final ln_mediated"),
+        (
+            {"ln_mediated": LN_MEDIATED / 10},
+            ["3.3", "3.1", "3.0"],
+            "no neuron meets the entropy rule; named: largest final ln_mediated",
+        ),
         ({"effects": False}, ["3.3", "3.1", "3.0"], "effects were not measured; named: largest final rho"),
         ({"rho": RHO / 10}, [], "no neuron meets the entropy rule; none is above chance at the end"),
     ],
@@ -324,7 +343,7 @@ def test_neurons_at_one_point_are_counted_there(tmp_path):
         ({"effects": False}, "effects were not measured"),
     ],
 )
-def test_the_picture_of_first_steps_says_what_it_lacks(change, sentence, tmp_path):
+def test_the_figure_of_first_steps_says_what_it_lacks(change, sentence, tmp_path):
     figure = emergence_first(write(tmp_path, planted_rows(**change)))
     assert sentence in words(figure)
     assert "weights first: " not in [text.get_text()[:15] for text in figure.axes[0].texts]
@@ -384,8 +403,8 @@ def test_the_summary_tells_what_was_planted(planted):
         "Largest ln_mediated: 0.9, neuron 3.4 at step 10, its rho not above chance.",
         "2 entropy neurons at one step or more, first at: 3.1 (step 10), 3.0 (step 1,000).",
         "1 frequency neuron at one step or more, first at: 3.3 (step 10).",
-        "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met that of rho first, 1 that of ln_mediated, "
-        "1 both at one step.",
+        "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met that of rho first, 1 that of "
+        "ln_mediated, 1 both at one step.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Training against PyTorch: the same steps from the same start, and what a run leaves loads in transformers (`make parity`)."""
+"""Training against PyTorch: the same steps from the same start; what a run leaves loads in transformers."""
 
 import dataclasses
 import json
@@ -14,9 +14,12 @@ from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import FAMILIES, config_from_hf
 from jaxconf.models.language_model import load
 from jaxconf.models.mesh import make_mesh
-from jaxconf.training.config import ARRAYS, TrackConfig, TrainConfig
+from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.model_config import ARCHITECTURES, hf_config
 from jaxconf.training.run import train
-from jaxconf.training.trainer import ARCHITECTURES, Numbers, _model, _start, hf_config, train_models
+from jaxconf.training.side_by_side import params_of_one, start_all
+from jaxconf.training.step import hyperparameters
+from jaxconf.training.trainer import train_models
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -27,7 +30,7 @@ TRAINED = [model_type for model_type in ARCHITECTURES if model_type in FAMILIES]
 BASE = TrainConfig(width=48, neurons=96, vocab_size=264, context=32, steps=6, batch=16, warmup=0.34, learning_rate=3e-3)
 CASES: dict[str, TrainConfig] = {
     "gpt_neox": BASE,
-    # Nine sequences do not divide among eight devices, so one has all of them, in three parts; sixteen do, two for each.
+    # Nine sequences do not divide over the devices, so one has all of them, in three parts; sixteen do.
     "gpt2": dataclasses.replace(
         BASE, model_type="gpt2", tied=False, label_smoothing=0.1, z_loss=1e-2, batch=9, microbatch=3, weight_decay=0.5
     ),
@@ -48,10 +51,9 @@ def torch_model(folder: Path) -> Any:
 
 def write_start(config: TrainConfig, hf: dict[str, Any], folder: Path) -> None:
     """The model as jaxconf begins to train it."""
-    arrays: dict[str, Any] = {name: np.array([getattr(config, name)], np.uint32 if name == "seed" else np.float32) for name in ARRAYS}
     decoder = config_from_hf(hf)
     mesh = make_mesh(data=1)
-    params = _model(decoder, mesh, _start(decoder, mesh, 1, Numbers(**arrays)).params, 0)
+    params = params_of_one(decoder, mesh, start_all(decoder, mesh, hyperparameters([config])).params, 0)
     folder.mkdir()
     save_params(decoder, params, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(hf))
