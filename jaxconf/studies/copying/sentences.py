@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.transitions import CLASSES
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 
 if TYPE_CHECKING:
     from jaxconf.studies.copying.study import Copying
