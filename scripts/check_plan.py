@@ -62,7 +62,9 @@ def config_of(run: dict[str, int]) -> DecoderConfig:
         "vocab_size": run["V"],
         "num_hidden_layers": run["layers"],
     }
-    return config_from_hf({"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes})
+    return config_from_hf(
+        {"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes}
+    )
 
 
 def drawn(config: DecoderConfig) -> LanguageModel:

@@ -100,7 +100,10 @@ def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilit
 
 
 def test_what_the_convention_leaves_out_is_said():
-    said = {name: " ".join(convention_notes(cases.decoder(name)[0])) for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed")}
+    said = {
+        name: " ".join(convention_notes(cases.decoder(name)[0]))
+        for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed")
+    }
     assert said["gpt2"] == ""
     assert "soft-capped" in said["gemma2"]
     assert "soft-capped" not in said["gemma2-open"]
@@ -174,7 +177,9 @@ def test_spectrum_is_summed_over_blocks_of_the_vocabulary(name, convention, monk
     for vocab_size in (96, 97, 111):
         monkeypatch.setattr(unembedding, "BLOCK", 16)
         config = config_from_hf(CONFIGS[name] | {"vocab_size": vocab_size})
-        params = nest((leaf.path, rng.standard_normal(leaf.shape(config)).astype(np.float32)) for leaf in leaves(config))
+        params = nest(
+            (leaf.path, rng.standard_normal(leaf.shape(config)).astype(np.float32)) for leaf in leaves(config)
+        )
         W = folded(config, params)[0] if convention == "paper" else np.asarray(params["unembed"]["w"], np.float64)
         ours = spectrum(config, params, convention).values
         np.testing.assert_allclose(ours, np.linalg.svd(W, compute_uv=False)[: len(ours)], rtol=1e-7)

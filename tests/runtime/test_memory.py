@@ -16,7 +16,13 @@ from jaxconf.measure import analyze as measure
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime.memory import LEAST, fitting
 
-SHAPE = {"hidden_size": 768, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 3072, "vocab_size": 50257}
+SHAPE = {
+    "hidden_size": 768,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 3072,
+    "vocab_size": 50257,
+}
 KINDS = {
     "plain": {"model_type": "llama"},
     "a norm behind the MLP": {"model_type": "olmo2"},
