@@ -51,7 +51,9 @@ def documents(source: str) -> Iterator[str]:
             raise InputError(f"the folder {path} has no file of a known kind ({KINDS}); give another folder")
         return chain.from_iterable(map(_read, sorted(files, key=Path.as_posix)))
     if not path.exists():
-        raise InputError(f"the file or folder {path} does not exist; give a path that exists, hf://datasets/OWNER/NAME or stdlib")
+        raise InputError(
+            f"the file or folder {path} does not exist; give a path that exists, hf://datasets/OWNER/NAME or stdlib"
+        )
     if not _is_known(path.name):
         raise InputError(f"the file {path} is not of a known kind ({KINDS}); convert it to one of them")
     return _read(path)
@@ -83,7 +85,8 @@ def _hub_files(source: str) -> Iterator[Path]:
         uri = parse_hf_uri(source)
     except HfUriError as error:
         raise InputError(
-            f"the dataset {source} cannot be read ({error.msg.rstrip('.')}); give hf://datasets/OWNER/NAME[@REVISION][/PATH]"
+            f"the dataset {source} cannot be read ({error.msg.rstrip('.')}); give "
+            "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
         ) from error
     if uri.type != "dataset":
         raise InputError(f"the source {source} is not a dataset; give hf://datasets/OWNER/NAME[@REVISION][/PATH]")
@@ -139,12 +142,16 @@ def _read_json_lines(path: Path) -> Iterator[str]:
             try:
                 record = json.loads(decoded)
             except (ValueError, RecursionError) as error:
-                raise InputError(f'line {number} of {path} is not JSON; give an object with a "text" on each line') from error
+                raise InputError(
+                    f'line {number} of {path} is not JSON; give an object with a "text" on each line'
+                ) from error
             text = record.get("text") if isinstance(record, dict) else None
             if not isinstance(text, str):
                 raise InputError(f'line {number} of {path} has no string "text"; give an object with one on each line')
             if not _is_unicode(text):
-                raise InputError(f"line {number} of {path} has half of a surrogate pair in its text; repair or remove it")
+                raise InputError(
+                    f"line {number} of {path} has half of a surrogate pair in its text; repair or remove it"
+                )
             yield text
 
 
@@ -152,7 +159,10 @@ def _read_parquet(path: Path) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
         columns = file.schema_arrow.names
         if "text" not in columns:
-            raise InputError(f'the file {path} has no column "text" (it has {", ".join(columns)}); rename the column that holds the text')
+            raise InputError(
+                f'the file {path} has no column "text" (it has {", ".join(columns)}); rename the column that holds the '
+                "text"
+            )
         batches = file.iter_batches(batch_size=1024, columns=["text"])
         for row, text in enumerate(chain.from_iterable(batch.column(0).to_pylist() for batch in batches), 1):
             if not isinstance(text, str):

@@ -30,7 +30,8 @@ def count_tokens(
     for ids in shared_work(batches_of_pieces(documents), encoded):
         if ids.max(initial=-1) >= vocab_size:
             raise InputError(
-                f"the tokenizer gives the id {ids.max()}, outside the vocabulary of {vocab_size}; use the model's own tokenizer"
+                f"the tokenizer gives the id {ids.max()}, outside the vocabulary of {vocab_size}; use the model's own "
+                "tokenizer"
             )
         counts += np.bincount(ids, minlength=vocab_size)
         total += len(ids)
@@ -56,11 +57,15 @@ def read_counts(path: str | Path, vocab_size: int) -> np.ndarray:
     try:
         counts = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"the file {path} cannot be read ({first_line(error)}); give token counts saved with numpy.save") from error
+        raise InputError(
+            f"the file {path} cannot be read ({first_line(error)}); give token counts saved with numpy.save"
+        ) from error
     if not isinstance(counts, np.ndarray) or counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer):
         raise InputError(f"the file {path} holds no one-dimensional array of integers; give one count per token id")
     if (counts < 0).any():
-        raise InputError(f"the file {path} holds a negative count, of token {np.argmax(counts < 0)}; give counts of 0 or more")
+        raise InputError(
+            f"the file {path} holds a negative count, of token {np.argmax(counts < 0)}; give counts of 0 or more"
+        )
     beyond = np.flatnonzero(counts[vocab_size:])
     if len(beyond):
         raise InputError(

@@ -15,7 +15,9 @@ from jaxconf.models.sites import Add
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
-@pytest.mark.parametrize("kind", ["gemma2", pytest.param("layer", marks=pytest.mark.slow), pytest.param("gpt2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["gemma2", pytest.param("layer", marks=pytest.mark.slow), pytest.param("gpt2", marks=pytest.mark.slow)]
+)
 def test_attention_to_bos_changes_as_its_direction_says(kind: str) -> None:
     """Against adding a vector to the stream; gemma2 has windows, soft caps and norms on both sides."""
     lm = random_model(kind)
@@ -29,7 +31,10 @@ def test_attention_to_bos_changes_as_its_direction_says(kind: str) -> None:
     def attention(vectors: np.ndarray) -> np.ndarray:
         """Every head's, [l h], where the vectors [l d] are added before their layers."""
         later = (np.arange(24) > 0)[:, None]
-        edits = {f"blocks.{layer}.hook_resid_pre": Add(jnp.asarray(later * v, jnp.float32)) for layer, v in enumerate(vectors)}
+        edits = {
+            f"blocks.{layer}.hook_resid_pre": Add(jnp.asarray(later * v, jnp.float32))
+            for layer, v in enumerate(vectors)
+        }
         captured = lm.apply(tokens, edits=edits, capture=patterns).captured
         return np.stack([np.asarray(captured[site], np.float64)[:, :, 1:, 0].mean((0, 2)) for site in patterns])
 

@@ -26,7 +26,9 @@ def test_calibration_is_that_of_the_drawn_windows() -> None:
         rows = np.repeat(np.arange(5), times)
         for name, values in (("loss", loss), ("entropy", entropy), ("brier", brier), ("accuracy", correct)):
             assert found[name][draw] == pytest.approx(values[rows][kept[rows]].mean())
-        assert found["ece"][draw] == pytest.approx(expected_calibration_error(confidence[rows][kept[rows]], correct[rows][kept[rows]]))
+        assert found["ece"][draw] == pytest.approx(
+            expected_calibration_error(confidence[rows][kept[rows]], correct[rows][kept[rows]])
+        )
 
 
 def random_sums(seed: int) -> tuple[dict[str, np.ndarray], Predicted, np.ndarray]:

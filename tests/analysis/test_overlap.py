@@ -138,7 +138,9 @@ def test_without_a_choice_no_random_set_is_drawn() -> None:
     drawn = random_sets(pool, 2, 300, np.random.default_rng(0))
     assert {tuple(sorted(row)) for row in drawn.tolist()} == {(1, 4), (1, 7), (4, 7)}
     values = np.arange(9.0)
-    found = change_of_candidates(values, values + 1, np.array([1, 4, 7]), random_sets(pool, 3, 5, np.random.default_rng(0)))
+    found = change_of_candidates(
+        values, values + 1, np.array([1, 4, 7]), random_sets(pool, 3, 5, np.random.default_rng(0))
+    )
     assert found.change == 1
     assert np.isnan([found.random_lo, found.random_hi]).all()
     assert np.isnan(change_of_candidates(values, np.ones(9), np.array([1]), drawn).correlation)

@@ -33,7 +33,9 @@ def zstd(data: bytes) -> bytes:
     return pa.compress(data, "zstd", asbytes=True)
 
 
-def write_parquet(path: Path, texts: Sequence[str | None], column: str = "text", kind: pa.DataType | None = None) -> None:
+def write_parquet(
+    path: Path, texts: Sequence[str | None], column: str = "text", kind: pa.DataType | None = None
+) -> None:
     table = pa.table({"id": list(range(len(texts))), column: pa.array(texts, kind or pa.string())})
     pq.write_table(table, path, row_group_size=2)
 
@@ -158,7 +160,9 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
     refused(lambda: read(path), "row 3 of", "a.parquet has no string")
     pq.write_table(pa.table({"text": [1]}), path)
     refused(lambda: read(path), "row 1 of", "has no string")
-    bad_utf8 = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xe9")])
+    bad_utf8 = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xe9")]
+    )
     pq.write_table(pa.table({"text": bad_utf8}), path)
     refused(lambda: read(path), "a.parquet is not valid UTF-8")
     path.write_bytes(path.read_bytes()[:-3])
@@ -294,13 +298,17 @@ def test_hub_names_that_do_not_exist(tmp_path: Path, dataset: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [HTTPError("broken pipe\nwhile reading"), OSError(28, "No space left on device")])
-def test_hub_download_that_fails(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+def test_hub_download_that_fails(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     def fail(*args: object, **kwargs: object) -> str:
         raise failure
 
     with hub({"datasets/owner/texts": {"main": dataset}}, tmp_path / "cache"):
         monkeypatch.setattr(documents, "hf_hub_download", fail)
-        check_error(lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", str(failure).splitlines()[0])
+        check_error(
+            lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", str(failure).splitlines()[0]
+        )
 
 
 def test_a_folder_never_contacts_the_hub(tmp_path: Path, dataset: Path) -> None:

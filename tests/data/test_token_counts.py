@@ -75,7 +75,9 @@ def test_count_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @needs_shared
-@pytest.mark.parametrize(("name", "vocab_size", "n_counted"), [("gpt2-openwebtext", 50257, 50257), ("pythia-pile", 50304, 50277)])
+@pytest.mark.parametrize(
+    ("name", "vocab_size", "n_counted"), [("gpt2-openwebtext", 50257, 50257), ("pythia-pile", 50304, 50277)]
+)
 def test_published_counts(name: str, vocab_size: int, n_counted: int) -> None:
     path = SHARED / "data" / "unigrams" / f"{name}.npy"
     counts = read_counts(path, vocab_size)

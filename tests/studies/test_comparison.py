@@ -143,7 +143,11 @@ def test_shuffled_neurons_are_found_by_their_cosine_and_not_by_their_index(compa
     for name in EFFECTS:  # of neurons that do something
         done = pairs["loss_abs_delta_base"] > 1e-3
         np.testing.assert_allclose(pairs[f"{name}_tuned"][done], pairs[f"{name}_base"][done], rtol=0.02, atol=2e-3)
-    changes = found.changes[found.changes["model"] == "shuffled"].set_index("measure").loc[["w_norm", "logit_var", "ratio", "rho"]]
+    changes = (
+        found.changes[found.changes["model"] == "shuffled"]
+        .set_index("measure")
+        .loc[["w_norm", "logit_var", "ratio", "rho"]]
+    )
     np.testing.assert_allclose(changes["change"], 0, atol=1e-5)
     np.testing.assert_allclose(changes["correlation"], 1, atol=1e-3)
     np.testing.assert_allclose(found.calibration.query("model == 'shuffled'")["change"], 0, atol=1e-5)
@@ -162,7 +166,9 @@ def test_random_sets_say_what_a_change_is_worth(compared: Compared) -> None:
         return dataclasses.replace(lm, params={**lm.params, "blocks": {**lm.params["blocks"], "mlp": mlp}}, name=name)
 
     tuned = [scaled(np.where(np.isin(np.arange(512), own), 1.1, 1.0), "some"), scaled(np.full(512, 1.1), "all")]
-    found = compare(dataclasses.replace(lm, folder=Path()), tuned, tokens, bootstrap_draws=0)  # without a tokenizer: weights are enough
+    found = compare(
+        dataclasses.replace(lm, folder=Path()), tuned, tokens, bootstrap_draws=0
+    )  # without a tokenizer: weights are enough
     assert found.facts["weights_only"] == ["some", "all"]
     row = found.changes.set_index(["model", "measure"])
     assert row.loc[("some", "w_norm"), "change"] == pytest.approx(0.1 * base["w_norm"].iloc[own].mean(), rel=1e-5)
@@ -286,7 +292,10 @@ def calibration_by_hand(loss: np.ndarray, entropy: np.ndarray, lp: np.ndarray, t
 def check_by_hand(base: Path, tuned: Path, name: str, found: Comparison, tokens: np.ndarray, chosen: list[int]) -> None:
     """Every measure of the base model's chosen neurons, of those they are matched with, and of the predictions."""
     pairs = found.pairs(name).set_index("neuron_base")
-    before, after = (by_hand(folder, tokens, list(which)) for folder, which in ((base, chosen), (tuned, pairs.loc[chosen, "neuron_tuned"])))
+    before, after = (
+        by_hand(folder, tokens, list(which))
+        for folder, which in ((base, chosen), (tuned, pairs.loc[chosen, "neuron_tuned"]))
+    )
     for side, rows in (("base", before[0]), ("tuned", after[0])):
         for column in rows:
             table = pairs.loc[chosen, f"{column}_{side}"].astype(float)
@@ -339,7 +348,9 @@ def test_a_tuned_model_is_let_go_before_the_next_is_loaded(models: dict[str, Pat
 
 def test_mistakes_are_refused(compared: Compared) -> None:
     lm, tokens, _ = compared
-    said = check_error(lambda: compare(lm, [random_model("layer")], tokens), "2 layers of 48 neurons", "2 layers of 512 neurons")
+    said = check_error(
+        lambda: compare(lm, [random_model("layer")], tokens), "2 layers of 48 neurons", "2 layers of 512 neurons"
+    )
     check_sentence(said)
     check_sentence(check_error(lambda: compare(lm, [], tokens), "at least one"))
     check_sentence(check_error(lambda: compare(lm, [lm], 0), "tokens is 0"))
@@ -430,7 +441,9 @@ def test_tokenizers_are_told_apart_by_what_they_give(models: dict[str, Path], tm
     (tmp_path / "renamed" / "tokenizer_config.json").write_text(json.dumps(named))
     assert not same_tokens(base, renamed, tokens)
     # A token that post-training added, and the text does not have.
-    more = changed("more", lambda read: read["added_tokens"].append({**read["added_tokens"][0], "id": 260, "content": "<|user|>"}))
+    more = changed(
+        "more", lambda read: read["added_tokens"].append({**read["added_tokens"][0], "id": 260, "content": "<|user|>"})
+    )
     assert more.tokenizer.vocab_size == 261
     assert same_tokens(base, more, tokens)
     bare = dataclasses.replace(base, folder=tmp_path)
@@ -447,7 +460,9 @@ def test_the_script_trains_the_bundled_model_on_and_compares(
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in OTHER))
     out = tmp_path / "run"
     few = ["--steps", "10", "--batch", "2", "--tokens", "512"]
-    monkeypatch.setattr("sys.argv", ["compare_bundled.py", "--data", str(tmp_path / "text.jsonl"), "--out", str(out), *few])
+    monkeypatch.setattr(
+        "sys.argv", ["compare_bundled.py", "--data", str(tmp_path / "text.jsonl"), "--out", str(out), *few]
+    )
     compare_bundled.main()
     losses = json.loads((out / "tuned" / "losses.json").read_text())
     assert np.mean(losses[-3:]) < np.mean(losses[:3])

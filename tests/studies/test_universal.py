@@ -32,7 +32,7 @@ from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 from jaxconf.models.sites import Add
 from jaxconf.studies.universal import neurons as of_neurons
 from jaxconf.studies.universal.families import FamilyRules, families_table
-from jaxconf.studies.universal.figures import DRAWN
+from jaxconf.studies.universal.figures import FIGURES
 from jaxconf.studies.universal.matches import Activity, Text, match_table
 from jaxconf.studies.universal.sentences import sentences
 from jaxconf.studies.universal.study import Universality, universal
@@ -70,7 +70,10 @@ def permuted() -> tuple[LanguageModel, np.ndarray]:
 
     def change(mlp: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         at = {"w_in": 2, "b_in": 1, "w_out": 1}  # where the neurons' axis stands
-        return {name: np.stack([np.take(x[i], order[i], at[name] - 1) for i in range(2)]) if name in at else x for name, x in mlp.items()}
+        return {
+            name: np.stack([np.take(x[i], order[i], at[name] - 1) for i in range(2)]) if name in at else x
+            for name, x in mlp.items()
+        }
 
     return mlp_changed(first(), change), order
 
@@ -126,7 +129,9 @@ def test_a_constant_neuron_has_no_match() -> None:
     assert not of_first.loc[SILENT, "is_universal"]
     assert not ((found.matches["layer"] == SILENT[0]) & (found.matches["neuron"] == SILENT[1])).any()
     twin = int(np.flatnonzero(permuted()[1][0] == SILENT[1])[0])
-    to_twin = (found.matches["model"] == 1) & (found.matches["match_layer"] == 0) & (found.matches["match_neuron"] == twin)
+    to_twin = (
+        (found.matches["model"] == 1) & (found.matches["match_layer"] == 0) & (found.matches["match_neuron"] == twin)
+    )
     assert not (to_twin & (found.matches["correlation"] > -1)).any()
 
 
@@ -135,7 +140,10 @@ def test_matches_are_those_of_numpy(index: int) -> None:
     matches = of_seeds().matches
     matches = matches[matches["model"] == index]
     expected = correlations(recorded(0), recorded(index))
-    ours, theirs = (tuple(matches[name].to_numpy() for name in names) for names in (("layer", "neuron"), ("match_layer", "match_neuron")))
+    ours, theirs = (
+        tuple(matches[name].to_numpy() for name in names)
+        for names in (("layer", "neuron"), ("match_layer", "match_neuron"))
+    )
     np.testing.assert_allclose(matches["correlation"], expected[*ours, *theirs], atol=1e-5)
     ranked = -np.sort(-np.nan_to_num(expected.reshape(2, 48, -1), nan=-1), -1)
     np.testing.assert_allclose(matches["correlation"], ranked[*ours, matches["rank"]], atol=1e-5)
@@ -212,7 +220,9 @@ def test_models_of_different_shapes_are_matched(memory: int) -> None:
 def test_a_mesh_changes_nothing(mesh: tuple[int, int]) -> None:
     ours, theirs, *_ = of_other_shape()
     whole = match_rows(ours, theirs, 10**8)
-    pd.testing.assert_frame_equal(whole, match_rows(on_mesh(ours, *mesh), on_mesh(theirs, *mesh), 10**8), atol=1e-5, rtol=0)
+    pd.testing.assert_frame_equal(
+        whole, match_rows(on_mesh(ours, *mesh), on_mesh(theirs, *mesh), 10**8), atol=1e-5, rtol=0
+    )
 
 
 def test_layers_are_correlated_one_by_one_where_memory_is_short() -> None:
@@ -263,10 +273,16 @@ def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
     assert neurons["bos_head"][1].isna().all()
     pattern = "blocks.1.attn.hook_pattern"
     for n, sign in ((2, 1), (6, -1)):
-        write = np.asarray(lm.params["blocks"]["mlp"]["w_out"][0, n]) * neurons["activation_std"][0, n] * (np.arange(24) > 0)[:, None]
+        write = (
+            np.asarray(lm.params["blocks"]["mlp"]["w_out"][0, n])
+            * neurons["activation_std"][0, n]
+            * (np.arange(24) > 0)[:, None]
+        )
         before, after = (
             np.asarray(
-                lm.apply(tokens, edits={"blocks.0.hook_resid_post": Add(jnp.asarray(x * write))}, capture=[pattern]).captured[pattern]
+                lm.apply(
+                    tokens, edits={"blocks.0.hook_resid_post": Add(jnp.asarray(x * write))}, capture=[pattern]
+                ).captured[pattern]
             )
             for x in (0, 0.1)
         )
@@ -298,14 +314,20 @@ def test_planted_families_are_found() -> None:
     assert len(words) == 260
     w = np.asarray(at_layer(lm.config, lm.params, seen, "paper", 1).w_out)[int(words["neuron"].iloc[0].split(".")[1])]
     if words["neuron"].iloc[0].startswith("1."):
-        np.testing.assert_allclose(words["cosine"], w @ W_U / np.linalg.norm(w) / np.linalg.norm(W_U, axis=0), atol=1e-5)
+        np.testing.assert_allclose(
+            words["cosine"], w @ W_U / np.linalg.norm(w) / np.linalg.norm(W_U, axis=0), atol=1e-5
+        )
     assert words["word"].notna().sum() == 16
 
 
 def test_families_are_counted_and_compared() -> None:
     """By hand: two of four neurons are of a family, and in two other models the matches of one are of it too."""
-    nothing = dict.fromkeys(("cos_freq", "cos_freq_chance", "logit_var", "logit_var_chance", "vocab_skew", "position_r2"), 0.0)
-    nothing |= dict.fromkeys(("vocab_kurtosis", "vocab_kurtosis_chance", "bos_change", "bos_cosine", "bos_cosine_chance"), 0.0)
+    nothing = dict.fromkeys(
+        ("cos_freq", "cos_freq_chance", "logit_var", "logit_var_chance", "vocab_skew", "position_r2"), 0.0
+    )
+    nothing |= dict.fromkeys(
+        ("vocab_kurtosis", "vocab_kurtosis_chance", "bos_change", "bos_cosine", "bos_cosine_chance"), 0.0
+    )
     rho = {0: [0.9, 0.8, 0.1, 0.1], 1: [0.1, 0.9, 0.1, 0.1], 2: [0.9, 0.1, 0.1, 0.1]}
     frames = [
         pd.DataFrame({"model": model, "layer": 0, "neuron": range(4), **nothing, "rho": values, "rho_chance": 0.5})
@@ -317,7 +339,9 @@ def test_families_are_counted_and_compared() -> None:
     match = {1: [0, 1, 1, 3], 2: [0, 1, 2, 3]}
     matches = pd.concat(
         [
-            pd.DataFrame({"model": model, "layer": 0, "neuron": range(4), "rank": 0, "match_layer": 0, "match_neuron": to})
+            pd.DataFrame(
+                {"model": model, "layer": 0, "neuron": range(4), "rank": 0, "match_layer": 0, "match_neuron": to}
+            )
             for model, to in match.items()
         ]
     )
@@ -378,7 +402,9 @@ def test_effects_are_those_of_analyze_in_the_last_layer(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("effects", [0, pytest.param(128, marks=pytest.mark.slow)])
-def test_the_command_writes_its_page(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], effects: int) -> None:
+def test_the_command_writes_its_page(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], effects: int
+) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(100)))
     out = tmp_path / "run"
@@ -399,7 +425,7 @@ def test_the_command_writes_its_page(folders: list[Path], tmp_path: Path, capsys
     assert str(out / "universal.html") in said
     names = {file.name for file in out.iterdir()}
     tables = {f"universal_{name}.parquet" for name in ("neurons", "matches", "layers", "families", "vocabulary")}
-    assert names == tables | {f"{name}.png" for name in DRAWN} | {"universal.json", "universal.html"}
+    assert names == tables | {f"{name}.png" for name in FIGURES} | {"universal.json", "universal.html"}
     stated = json.loads((out / "universal.json").read_text())
     assert stated["models"] == [str(folder) for folder in folders[:2]]
     assert all(sentence in said for sentence in stated["verdict"])
