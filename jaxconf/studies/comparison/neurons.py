@@ -108,7 +108,9 @@ def _overlaps(base: Weights, tuned: Weights, match: np.ndarray) -> Iterator[dict
             yield {"by": by, **overlap._asdict()}
 
 
-def _changes(base: pd.DataFrame, matched: pd.DataFrame, measures: tuple[str, ...], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def _changes(
+    base: pd.DataFrame, matched: pd.DataFrame, measures: tuple[str, ...], rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
     """Rows of `Comparison.changes`; `matched`: the tuned model's neurons in the order of the base model's."""
     chosen = np.flatnonzero(base["is_candidate"])
     random = random_sets(large(base["w_norm"].to_numpy(), SHARE), len(chosen), CONTROLS, rng)

@@ -22,15 +22,15 @@ from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.run_folder import save_result
+from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.universal.families import FamilyRules, examples, families_table
-from jaxconf.studies.universal.figures import save_universal_figures
+from jaxconf.studies.universal.figures import FIGURES
 from jaxconf.studies.universal.matches import Activity, Text, match_table
 from jaxconf.studies.universal.neurons import Measuring, describe
-from jaxconf.studies.universal.page import write_universal_report
+from jaxconf.studies.universal.page import page
 from jaxconf.studies.universal.sentences import sentences
 
 
@@ -71,9 +71,9 @@ class Universality:
     families: pd.DataFrame
     vocabulary: pd.DataFrame
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, universal.json, the figures and universal.html into a folder that exists."""
-        save_result(self, "universal", sentences(self), save_universal_figures, write_universal_report, folder)
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        return save_study(self, "universal", sentences(self), FIGURES, page, folder)
 
 
 def universal(
@@ -151,7 +151,10 @@ def universal(
 def check_number(models: Sequence[Model]) -> None:
     """Raises InputError for fewer than two models."""
     if len(models) < 2:
-        raise InputError(f"the number of models is {len(models)}; give two models or more, the first of which is compared with the others")
+        raise InputError(
+            f"the number of models is {len(models)}; give two models or more, the first of which is compared with the "
+            "others"
+        )
 
 
 def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:
@@ -183,7 +186,9 @@ def _matches(activities: Sequence[Activity], text: Text, seed: int, memory: int,
     first, *others = activities
     key = jax.random.key(seed)
     found = [
-        match_table(first, other, text, jax.random.fold_in(key, index), memory, _named(progress, index)).assign(model=index)
+        match_table(first, other, text, jax.random.fold_in(key, index), memory, _named(progress, index)).assign(
+            model=index
+        )
         for index, other in enumerate(others, 1)
     ]
     every = pd.concat(found, ignore_index=True)
@@ -197,7 +202,9 @@ def _with_matches(frame: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules
     return joined.assign(is_universal=joined["excess"] >= rules.min_excess)
 
 
-def _facts(first: LanguageModel, text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int) -> dict[str, Any]:
+def _facts(
+    first: LanguageModel, text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int
+) -> dict[str, Any]:
     positions = int(text.counted.sum())
     return {
         "data_sha256": digest(text.tokens),
