@@ -82,7 +82,7 @@ class Compare:
                 seed=how.seed,
                 memory=memory,
                 facts={"data": self.data},
-                partial=work.out / PARTIAL,
+                resume_folder=work.out / PARTIAL,
                 progress=work.progress,
             )
             work.progress("figures and page", 0, 0)

@@ -10,11 +10,9 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.kinds import VALUED
-from jaxconf.data.documents import documents
-from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.inputs import windows_of
+from jaxconf.measure.inputs import Text, text_of
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
@@ -63,11 +61,10 @@ def run(
         progress("loading the model", 0, 0)
         lm = load_placed(options.model, options.revision, options.mesh, say)
         check(lm.config, options, parsed)
-        progress("reading the text", 0, 0)
-        tokens = windows_of(options.tokens, options.data, lm)
-        table, kept, extra = _measured(lm, tokens, options, parsed, out, progress)
+        text = text_of(lm, options.tokens, options.data, options.counts, progress)
+        table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
-        save_run(table, tokens, kept, out, extra)
+        save_run(table, text.tokens, kept, out, extra)
         shutil.rmtree(out / RESUME)
     return table
 
@@ -102,16 +99,15 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
 
 
 def _measured(
-    lm: LanguageModel, tokens: np.ndarray, options: AnalyzeOptions, parsed: Parsed, out: Path, progress: Progress
+    lm: LanguageModel, text: Text, options: AnalyzeOptions, parsed: Parsed, out: Path, progress: Progress
 ) -> tuple[NeuronTable, np.ndarray, dict[str, pd.DataFrame]]:
     """The table, the kept positions bool [s t], and by file name the tables of neuron sets and of single tokens that
     are asked for.
     """
-    counts, origin = _counts(lm, options, progress)
-    kept = kept_positions(tokens, lm.special_ids)
+    kept = kept_positions(text.tokens, lm.special_ids)
     how: dict[str, Any] = {
         "kept": kept,
-        "counts": counts,
+        "counts": text.counts,
         "ablation": parsed.ablation,
         "frozen": options.frozen,
         "memory": parsed.memory,
@@ -120,37 +116,24 @@ def _measured(
     resampling: dict[str, Any] = {
         "bootstrap_draws": options.bootstrap_draws,
         "seed": options.seed,
-        "partial": out / RESUME,
+        "resume_folder": out / RESUME,
     }
     table = analyze(
         lm,
-        tokens,
+        text.tokens,
         convention=options.convention,
         layer=options.layer,
         engine=options.engine,
         tolerance=options.tolerance,
         k=options.k,
         rules=parsed.rules,
-        facts={"model": options.model, "data": options.data, "counts": origin},
+        facts={"model": options.model, **text.facts},
         **how,
         **resampling,
     )
     extra = {}
     if parsed.sets:
-        extra[SETS] = ablate_sets(lm, tokens, parsed.sets, controls=options.controls, **how, **resampling)
+        extra[SETS] = ablate_sets(lm, text.tokens, parsed.sets, controls=options.controls, **how, **resampling)
     if parsed.single:
-        extra[PER_TOKEN] = per_token(lm, tokens, parsed.single, **how)
+        extra[PER_TOKEN] = per_token(lm, text.tokens, parsed.single, **how)
     return table, kept, extra
-
-
-def _counts(lm: LanguageModel, options: AnalyzeOptions, progress: Progress) -> tuple[np.ndarray, str]:
-    """Token counts, int64 [v], and where they are from."""
-    if options.counts:
-        return read_counts(options.counts, lm.config.vocab_size), str(options.counts)
-
-    def counted(done: int) -> None:
-        progress("token counts", done, 0)
-
-    counted(0)
-    counts = count_tokens(first_documents(documents(options.data)), lm.tokenizer, lm.config.vocab_size, counted)
-    return counts, f"{options.data}, its first {COUNTED:,} characters at most"

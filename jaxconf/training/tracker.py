@@ -18,8 +18,9 @@ from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.analyze import analyze
 from jaxconf.measure.facts import shape_facts
+from jaxconf.measure.weights import weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError

@@ -12,7 +12,17 @@ from jaxconf.analysis.activations import ActivationStatistics
 
 H = np.array([[0.0, 2.0, -1.0], [4.0, -6.0, 0.5]], np.float32)  # p n
 STATISTICS = ActivationStatistics(
-    *(np.array(x) for x in ([1.0, -2.0, 0.0], [0.5, 4.0, 3.0], [0.0, -6.0, -1.0], [4.0, 2.0, 0.5], [2.0, -1.0, 0.25], [3.0, 1.0, 0.1]))
+    *(
+        np.array(x)
+        for x in (
+            [1.0, -2.0, 0.0],
+            [0.5, 4.0, 3.0],
+            [0.0, -6.0, -1.0],
+            [4.0, 2.0, 0.5],
+            [2.0, -1.0, 0.25],
+            [3.0, 1.0, 0.1],
+        )
+    )
 )
 
 
@@ -54,7 +64,9 @@ def test_only_another_form_is_another_program() -> None:
         Ablation("clip", -1),
     )
     for ablation in others:
-        np.testing.assert_array_equal(ablated(ablation.of_layer(STATISTICS), H), ablation.of_layer(STATISTICS).ablated(H))
+        np.testing.assert_array_equal(
+            ablated(ablation.of_layer(STATISTICS), H), ablation.of_layer(STATISTICS).ablated(H)
+        )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from meshes import on_mesh
 from random_models import random_model
 from refusals import check_error, check_sentence
 
-from jaxconf.analysis import adaptive_softmax
+from jaxconf.analysis import adaptive_softmax, rerun
 from jaxconf.analysis.activations import moments_of_a_layer
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency
@@ -27,8 +27,7 @@ from jaxconf.analysis.rerun import entering, unablated
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
 from jaxconf.cli.main import COMMANDS
-from jaxconf.measure import analyze as measure
-from jaxconf.measure import reruns
+from jaxconf.measure.last_layer import group_of_a_device
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
 from jaxconf.models.families import config_from_hf
@@ -116,7 +115,7 @@ def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     """By XLA's own plan: a tenth more at most, and no less than a quarter."""
     config = config_of()
     d, N, V = config.d_model, config.d_mlp, config.vocab_size
-    group, rows = measure.group_of_a_device(config, 64, 16, MEMORY, adaptive)
+    group, rows = group_of_a_device(config, 64, 16, MEMORY, adaptive)
     rows = min(rows, group * 60)
     assert 1 < rows < group * 64
     readout = Readout(array(d, V), array(V), array(N, d), array(N, d), 1.0)
@@ -137,7 +136,7 @@ def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
     before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
     sets = MEMORY // bytes_of_a_set(config, t)
     masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
-    return config, sets, reruns.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
+    return config, sets, rerun.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
 
 
 def test_layers_that_run_again_take_what_is_planned() -> None:

@@ -22,8 +22,10 @@ from jaxconf.analysis.overlap import candidates, chance_cosine, chance_iou, cosi
 from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import analyze, weight_statistics, with_target
+from jaxconf.measure.analyze import analyze
 from jaxconf.measure.facts import facts_of
+from jaxconf.measure.inputs import with_target
+from jaxconf.measure.weights import weight_statistics
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, forward
 from jaxconf.models.errors import InputError
@@ -86,14 +88,14 @@ def compare_models(
     seed: int = 0,
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
-    partial: Path | None = None,
+    resume_folder: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
     """How the last layer's neurons of models that were trained on from `base` differ from its own, each model beside `base`.
 
     `tuned`: taken one after the other, so that an iterator which loads them holds one at a time. `tokens`: windows, int [s t], by the base model's
     tokenizer; effects (mean ablation, see `jaxconf.analyze`) and calibration are measured on them for each tuned model whose tokenizer gives the
-    same tokens for the same text, and for the others weight statistics alone are compared. `k`: size of the null space, for ρ. `memory`, `partial`:
+    same tokens for the same text, and for the others weight statistics alone are compared. `k`: size of the null space, for ρ. `memory`, `resume_folder`:
     as for `jaxconf.analyze`. `facts`: what else the result should state. Source: Du et al. 2025 (arXiv 2504.02904) for the candidates, their overlap
     and the ratio; Stolfo et al. 2024 (arXiv 2406.16254) for ρ and effects. Raises InputError for no tuned model, one of another shape, and what
     `jaxconf.analyze` raises.
@@ -110,7 +112,7 @@ def compare_models(
 
     def statistics(lm: LanguageModel, name: str, run: bool) -> pd.DataFrame:
         if run:
-            how: dict[str, Any] = {"bootstrap_draws": bootstrap_draws, "seed": seed, "memory": memory, "partial": partial}
+            how: dict[str, Any] = {"bootstrap_draws": bootstrap_draws, "seed": seed, "memory": memory, "resume_folder": resume_folder}
             frame = analyze(lm, tokens, kept=kept, k=k, progress=_named(progress, name), **how).frame
         else:
             frame = weight_statistics(lm, k=k)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.ablation import Ablation, Kind
+from jaxconf.analysis.neuron_sets import Neurons, random_sets
 from jaxconf.analysis.transitions import (
     CLASSES,
     conversion_ratios,
@@ -29,7 +30,7 @@ from jaxconf.data.windows import digest
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.answers import Answers, ablated_answers, unablated
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
+from jaxconf.measure.neuron_sets import check_set
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError

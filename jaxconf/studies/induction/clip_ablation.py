@@ -13,8 +13,8 @@ import pandas as pd
 from jaxconf.analysis.ablation import clipped
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import bootstrap
-from jaxconf.measure.neuron_sets import Neurons, masks_of
-from jaxconf.measure.reruns import compiled_entry, compiled_rerun
+from jaxconf.analysis.neuron_sets import Neurons, masks_of
+from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import batches_in_memory, joined
 from jaxconf.runtime.memory import bytes_of_a_set

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.whole_logits import Prediction, prediction
-from jaxconf.measure.neuron_sets import Neurons
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError

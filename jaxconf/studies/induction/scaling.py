@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.calibration import Predicted, expected_calibration_error, predicted
+from jaxconf.analysis.neuron_sets import Neurons, masks_of
 from jaxconf.analysis.rerun import entering
 from jaxconf.analysis.temperature import Change, Unchanged, best_temperature, change, unchanged
-from jaxconf.measure.neuron_sets import Neurons, masks_of
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel

@@ -17,13 +17,14 @@ import pandas as pd
 
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation, halves, head_scores, predictions, repeated
+from jaxconf.analysis.neuron_sets import Neurons, random_sets
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, rho
 from jaxconf.analysis.whole_logits import prediction
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import with_target
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.neuron_sets import Neurons, check_set, random_sets
+from jaxconf.measure.inputs import with_target
+from jaxconf.measure.neuron_sets import check_set
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_runnable, final_norm_name, forward
 from jaxconf.models.errors import InputError

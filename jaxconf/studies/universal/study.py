@@ -21,8 +21,10 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_statistics
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import analyze, prepared, weight_columns
+from jaxconf.measure.analyze import analyze
 from jaxconf.measure.facts import facts_of
+from jaxconf.measure.inputs import prepared
+from jaxconf.measure.weights import weight_columns
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
