@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from jaxconf.models.supported import supported as supported
     from jaxconf.report.run import draw as draw
     from jaxconf.results.neuron_table import NeuronTable as NeuronTable
-    from jaxconf.results.neuron_table import Rules as Rules
-    from jaxconf.studies.comparison.study import compare_models as compare_models
+    from jaxconf.results.rules import Rules as Rules
+    from jaxconf.studies.comparison.study import compare as compare
     from jaxconf.studies.copying.study import copying as copying
     from jaxconf.studies.induction.study import induction as induction
     from jaxconf.studies.universal.study import universal as universal
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from jaxconf.training.config import TrackConfig as TrackConfig
     from jaxconf.training.config import TrainConfig as TrainConfig
     from jaxconf.training.emergence import Emergence as Emergence
-    from jaxconf.training.grid import study as study
-    from jaxconf.training.revisions import track_revisions as track_revisions
+    from jaxconf.training.grid import grid as grid
     from jaxconf.training.run import train as train
+    from jaxconf.training.track import track as track
 
 
 @functools.cache

@@ -30,7 +30,9 @@ from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime.placement import training_placement
 from jaxconf.training.config import PRESETS, TrainConfig
-from jaxconf.training.trainer import _microbatch, _model, _numbers, _program, _start, _used, hf_config
+from jaxconf.training.model_config import hf_config
+from jaxconf.training.side_by_side import microbatch_size, params_of_one, start_all, training_program
+from jaxconf.training.step import hyperparameters
 
 ATTENTIONS = ("eager", "sdpa")  # PyTorch's own arithmetic, step by step, and its fused kernel
 
@@ -59,19 +61,19 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
     hf = hf_config(config, corpus.begin, corpus.end)
     decoder = config_from_hf(hf)
     mesh = training_placement(decoder, seeds, config.batch)
-    numbers = _numbers(configs)
-    state, done = _start(decoder, mesh, seeds, numbers), 0
+    hyper = hyperparameters(configs)
+    state, done = start_all(decoder, mesh, hyper), 0
     if start_folder:
-        save_params(decoder, _model(decoder, mesh, state.params, 0), start_folder / "model.safetensors")
+        save_params(decoder, params_of_one(decoder, mesh, state.params, 0), start_folder / "model.safetensors")
         (start_folder / "config.json").write_text(json.dumps(hf))
-    program = _program(config, decoder, _used(configs), mesh, seeds)
+    program = training_program(configs, decoder, mesh)
 
     def run(steps: int) -> float:
         nonlocal state, done
         for _ in range(steps):
             done += 1
             batch = np.stack([corpus.batch(c.seed, done, c.batch, c.context) for c in configs])
-            state, loss = program(state, numbers, batch, done)
+            state, loss = program(state, hyper, batch, done)
         return float(jax.block_until_ready((state, loss))[1][0])
 
     return run
@@ -79,7 +81,9 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
 
 def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, optimizer_kind: str, at_once: int) -> Run:
     """The same in PyTorch, gradients being summed over parts of `at_once` sequences."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation=attention, dtype=torch.float32
+    )
     model.eval()  # nothing is dropped out
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -96,12 +100,18 @@ def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, op
             total = torch.zeros(())
             for part in tokens.split(at_once):
                 logits = model(part[:, :-1], use_cache=False).logits
-                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten()) * len(part) / len(tokens)
+                loss = (
+                    torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten())
+                    * len(part)
+                    / len(tokens)
+                )
                 loss.backward()
                 total += loss.detach()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * min(1, done / warmup)  # more steps than the warm-up has are hardly timed
+                group["lr"] = config.learning_rate * min(
+                    1, done / warmup
+                )  # more steps than the warm-up has are hardly timed
             optimizer.step()
         return total.item()
 
@@ -130,12 +140,14 @@ def main(bench: Bench) -> None:
     config = dataclasses.replace(PRESETS[bench.preset], model_type=bench.model_type, precision="float32")
     tokens = np.random.default_rng(0).integers(1, config.vocab_size, 1_000_000, np.int32)
     corpus = Corpus(tokens[:-10_000], tokens[-10_000:], 0, 0, {})
-    print(f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}")
+    print(
+        f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}"
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         one = ours(config, corpus, 1, Path(folder))
         devices = math.gcd(config.batch, bench.threads)
-        at_once = sorted({_microbatch(config, config.batch // devices) * devices, config.batch})
+        at_once = sorted({microbatch_size(config, config.batch // devices) * devices, config.batch})
         ways = list(itertools.product(ATTENTIONS, ("fused", "foreach"), at_once))
         torch_runs = [theirs(config, corpus, Path(folder), *way) for way in ways]
     several = ours(config, corpus, bench.seeds)
@@ -144,9 +156,13 @@ def main(bench: Bench) -> None:
     print(f"{'first losses apart by':44s} {max(losses) - min(losses):.1e} nats per token")
     trial = np.median(interleaved(torch_runs, 1, 3), 0)
     for (attention, kind, n), (clock, work) in zip(ways, trial, strict=True):
-        print(f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work")
+        print(
+            f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work"
+        )
     cost = trial[:, 1] if bench.threads == 1 else trial[:, 0]  # on one core they differ by other processes only
-    fastest = [min((i for i, way in enumerate(ways) if way[0] == attention), key=cost.__getitem__) for attention in ATTENTIONS]
+    fastest = [
+        min((i for i, way in enumerate(ways) if way[0] == attention), key=cost.__getitem__) for attention in ATTENTIONS
+    ]
 
     times = interleaved([one, several, *(torch_runs[i] for i in fastest)], bench.steps, bench.rounds)
     names = ["jaxconf", f"jaxconf, {bench.seeds} seeds", *(f"torch, {' '.join(map(str, ways[i]))}" for i in fastest)]
@@ -157,7 +173,9 @@ def main(bench: Bench) -> None:
     compared += [(f"throughput over torch, {attention}", side, 0) for side, attention in enumerate(ATTENTIONS, 2)]
     for name, over, under in compared:
         for what, ratios in zip(("", ", cores' work"), (times[:, over] / times[:, under]).T, strict=True):
-            print(f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})")
+            print(
+                f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})"
+            )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 2]
 
-Trains the tiny preset with one thing changed at a time, and two models of larger steps, on Python's standard library, and writes the page's
-tables from what was measured; each study's picture lies in its folder. It can be stopped and goes on where it was when it is started again;
-about three and a half hours on one CPU core.
+Trains the tiny preset with one thing changed at a time, and two models of larger steps, on Python's standard library,
+and writes the tables of docs/emergence_study.md. Each grid's figure lies in its folder. If it is stopped, the same
+command goes on where it was. It takes about three and a half hours on one CPU core.
 """
 
 import dataclasses
@@ -14,18 +14,18 @@ from typing import Any
 import pandas as pd
 import tyro
 
-from jaxconf.data.documents import documents
 from jaxconf.models.files import replacing
 from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
-from jaxconf.training.grid import OUTCOMES, half_interval, study
+from jaxconf.training.grid import grid
+from jaxconf.training.grid_table import OUTCOMES, half_interval
 from jaxconf.training.run import train
 
 # Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3)
 TRACK = TrackConfig(points=40, effects_every=8, tokens=2048)
 
-# One study each: what it asks, the recipe that it starts from, and what it varies.
+# One grid each: what it asks, the recipe that it starts from, and what it varies.
 QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
     "weight_decay": (BASE, {"weight_decay": [0.0, 0.1, 1.0]}),
     "dropout": (BASE, {"dropout": [0.1]}),
@@ -45,7 +45,16 @@ FOLLOWED = {
     ),
     "spare_width": (
         "A stream wider than the vocabulary needs",
-        dataclasses.replace(PRESETS["tiny"], width=128, heads=4, neurons=512, vocab_size=260, steps=20_000, batch=8, learning_rate=3e-3),
+        dataclasses.replace(
+            PRESETS["tiny"],
+            width=128,
+            heads=4,
+            neurons=512,
+            vocab_size=260,
+            steps=20_000,
+            batch=8,
+            learning_rate=3e-3,
+        ),
         TrackConfig(points=60, effects_every=3, tokens=8192),
     ),
 }
@@ -79,9 +88,10 @@ STEP_HEAD = (
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
 
 
-def report(step: int, figures: dict[str, float]) -> None:
+def report(step: int, measured: dict[str, float]) -> None:
     if step % 1000 == 0:
-        print(f"  step {step}: {figures['loss']:.3f} nats per token, {figures['tokens_per_second']:,.0f} tokens/s", flush=True)
+        rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
+        print(f"  step {step}: {measured['loss']:.3f} nats per token, {rate}", flush=True)
 
 
 def cell(values: pd.Series) -> str:
@@ -95,28 +105,37 @@ def cell(values: pd.Series) -> str:
 
 
 def rows(table: pd.DataFrame, vary: list[str]) -> list[str]:
-    found = [(", ".join(f"{n} = {v}" for n, v in zip(vary, key, strict=True)), part) for key, part in table.groupby(vary, sort=False)]
-    return [f"| {name} | " + " | ".join(cell(part[column]) for column in OUTCOMES) + " |" for name, part in found]
+    found = []
+    for key, part in table.groupby(vary, sort=False):
+        name = ", ".join(f"{name} = {value}" for name, value in zip(vary, key, strict=True))
+        found.append(f"| {name} | " + " | ".join(cell(part[column]) for column in OUTCOMES) + " |")
+    return found
 
 
 def described(config: TrainConfig) -> str:
-    return ", ".join(f"{field.name} {getattr(config, field.name)}" for field in dataclasses.fields(config) if field.name in SHOWN)
+    names = [field.name for field in dataclasses.fields(config) if field.name in SHOWN]
+    return ", ".join(f"{name} {getattr(config, name)}" for name in names)
 
 
 def step_rows(e: Emergence, since: int = 300) -> list[str]:
     """A row for each step at which effects were measured, from the first one after `since` on."""
     lines = []
-    for figures in e.steps[e.steps["step"] >= since].to_dict("records"):
-        neurons = e.neurons[e.neurons["step"] == figures["step"]]
+    for measured in e.steps[e.steps["step"] >= since].to_dict("records"):
+        neurons = e.neurons[e.neurons["step"] == measured["step"]]
         if neurons["ln_mediated"].isna().all():
             continue
-        above = neurons[neurons["rho"] > figures["rho_chance"]]
+        above = neurons[neurons["rho"] > measured["rho_chance"]]
         best = [
             f"{r.neuron} | {r.rho:.2f} | {r.ln_mediated:.3f} | {r.entropy_delta:+.4f}"
             for r in above.nlargest(1, "ln_mediated").itertuples()
         ]
-        row = f"{figures['step']} | {figures['loss']:.3f} | {figures['entropy']:.3f} | {len(above)} | {neurons['rho'].max():.2f}"
-        lines.append(f"| {row} | {best[0] if best else '– | – | – | –'} | {neurons['is_entropy_neuron'].sum()} |")
+        row = [
+            f"{measured['step']} | {measured['loss']:.3f} | {measured['entropy']:.3f}",
+            f"{len(above)} | {neurons['rho'].max():.2f}",
+            best[0] if best else "– | – | – | –",
+            f"{neurons['is_entropy_neuron'].sum()}",
+        ]
+        lines.append(f"| {' | '.join(row)} |")
     return lines
 
 
@@ -126,8 +145,9 @@ def followed(heading: str, config: TrainConfig, e: Emergence) -> list[str]:
         "",
         f"## {heading}",
         "",
-        f"One seed of {described(config)}: steps of {config.batch * config.context:,} tokens. With k = {e.facts['k']} the chance level of rho, "
-        f"the 99% quantile of the largest of {e.facts['n_neurons']} random directions, is {chance:.3f}.",
+        f"One seed of {described(config)}: steps of {config.batch * config.context:,} tokens. With k = {e.facts['k']} "
+        f"the chance level of rho, the 99% quantile of the largest of {e.facts['n_neurons']} random directions, is "
+        f"{chance:.3f}.",
         "",
         "| " + " | ".join(STEP_HEAD) + " |",
         "|---" * len(STEP_HEAD) + "|",
@@ -142,8 +162,9 @@ def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergenc
         "",
         "Written by `scripts/emergence_study.py`; what it means is in [emergence.md](emergence.md).",
         "",
-        f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} seeds each. A cell is the mean over "
-        "seeds ± half of its 95% interval (Student's t), at the last step; – where no seed has the figure.",
+        f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} "
+        "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step; – where "
+        "no seed has the figure.",
         "",
         *head,
     ]
@@ -165,11 +186,11 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 2) -> None:
     tables: dict[str, pd.DataFrame] = {}
     for name, (base, vary) in QUESTIONS.items():
         print(f"{name}: {vary}", flush=True)
-        tables[name] = study(base, vary, seeds, lambda: documents("stdlib"), out / name, track=TRACK, resume=True, report=report)
+        tables[name] = grid(base, vary, seeds, "stdlib", out / name, track=TRACK, resume=True, report=report)
         write()
     for name, (heading, config, track) in FOLLOWED.items():
         print(heading, flush=True)
-        train(config, lambda: documents("stdlib"), out / name, track=track, resume=True, report=report)
+        train(config, "stdlib", out / name, track=track, resume=True, report=report)
         tracks[name] = Emergence.load(out / name)
         write()
 

@@ -26,7 +26,7 @@ class Analyze(AnalyzeOptions):
 
         from jaxconf.measure.run import run
         from jaxconf.report.terminal import print_sets, print_summary
-        from jaxconf.results.neuron_table import SETS
+        from jaxconf.results.run_folder import SETS
         from jaxconf.runtime.hosts import first
 
         with speaking("tokens", self.quiet) as (console, progress):

@@ -9,7 +9,6 @@ from tyro.conf import OmitArgPrefixes as Group
 
 from jaxconf.cli.common import NamedModel, Quiet, job, read_option, say_result
 from jaxconf.measure.options import Measuring, Output
-from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import Hosts
 
 
@@ -42,42 +41,35 @@ class Copying:
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
     def run(self) -> None:
-        from jaxconf.data.documents import documents
         from jaxconf.data.statements import read_statements
-        from jaxconf.data.windows import windows
-        from jaxconf.results.run_folder import save_result
+        from jaxconf.measure.inputs import check_amounts
         from jaxconf.runtime.memory import read_size
-        from jaxconf.studies.copying.figures import save_copying_figures, sentences
-        from jaxconf.studies.copying.page import write_copying_report
-        from jaxconf.studies.copying.study import check_chosen, copying
+        from jaxconf.studies.copying.sentences import sentences
+        from jaxconf.studies.copying.study import copying
 
         how = self.measuring
-        if self.statements < 1 or self.tokens < 1 or how.seed < 0:
-            raise InputError(
-                f"--statements is {self.statements}, --tokens {self.tokens} and --seed {how.seed}; "
-                "give 1 or more, for the seed 0 or more"
-            )
+        check_amounts(1, statements=self.statements, tokens=self.tokens)
+        check_amounts(0, seed=how.seed)
         neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
-        memory, statements = read_size(how.memory, "--memory"), read_statements(self.data)
+        memory = read_size(how.memory, "--memory")
+        read_statements(self.data)  # what is wrong with them is said before the weights are loaded
         model = self.source.model
         with job(model, "copying.json", self.output, how, self.quiet) as work:
             work.progress("loading the model", 0, 0)
-            lm = work.load(model, self.source.revision, how.mesh)
-            check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], self.controls)
-            work.progress("reading text", 0, 0)
             found = copying(
-                lm,
-                statements,
-                windows(documents(self.text), lm.tokenizer, self.tokens, min(256, lm.config.n_positions)),
-                count=self.statements,
+                work.load(model, self.source.revision, how.mesh),
+                self.data,
+                statements=self.statements,
+                text=self.text,
+                tokens=self.tokens,
                 neurons=neurons,
                 controls=self.controls,
                 k=how.k,
                 seed=how.seed,
                 memory=memory,
-                facts={"model": model, "data": str(self.data), "text": self.text},
+                facts={"model": model},
                 progress=work.progress,
             )
             work.progress("figures and page", 0, 0)
-            save_result(found, "copying", sentences(found), save_copying_figures, write_copying_report, work.out)
+            found.save(work.out)
         say_result(work.console, sentences(found), work.out / "copying.html")

@@ -19,10 +19,10 @@ from jaxconf.cli.track import Track
 from jaxconf.cli.train import Train, preset
 from jaxconf.cli.unigram import Unigram
 from jaxconf.cli.universal import Universal
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
-from jaxconf.training.config import TrainConfig
 
+DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
 COMMANDS: dict[str, type[Any]] = {
     "analyze": Analyze,
     "induction": Induction,
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         leave(2)
     except KeyboardInterrupt:
         print(
-            "jaxconf: interrupted; "
-            "the same command continues from the last finished windows (analyze, compare) or starts again",
+            "jaxconf: interrupted; the same command continues from the last finished windows (analyze, compare) or "
+            "starts again",
             file=sys.stderr,
         )
         leave(130)
@@ -69,18 +69,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parsed(arguments: list[str]) -> Any:
-    """The command that the arguments name, with its options. tyro exits with 2 for arguments that are wrong, and
-    prints the help.
+    """The command that the arguments name, with its options.
+
+    Raises InputError for an unknown command. tyro ends the process after the help, and with 2 for wrong options.
     """
     config, arguments = preset(arguments)
-    if arguments[:2] == ["sweep", "report"]:
-        arguments = ["sweep-report", *arguments[2:]]
-    commands: Any = typing.Union[tuple(_subcommand(name, kind, config) for name, kind in COMMANDS.items())]  # noqa: UP007
-    description = "Finds, measures and explains a language model's confidence neurons."
-    return tyro.cli(commands, args=arguments, prog="jaxconf", description=description)
+    count = 2 if arguments[:2] == ["sweep", "report"] else 1
+    name, rest = "-".join(arguments[:count]), arguments[count:]
+    if not name or name.startswith("-"):
+        return tyro.cli(_all_commands(), args=arguments, prog="jaxconf", description=DESCRIPTION)
+    if name not in COMMANDS:
+        raise InputError(
+            f"there is no command {name!r}; the nearest is {nearest(name, COMMANDS)!r}, and jaxconf --help lists all"
+        )
+    prog = f"jaxconf {' '.join(arguments[:count])}"
+    if name == "train":  # whose --out has no default, which tyro's own mark says
+        return tyro.cli(Train, args=rest, prog=prog, default=Train(out=tyro.MISSING, config=config))
+    return tyro.cli(COMMANDS[name], args=rest, prog=prog)
 
 
-def _subcommand(name: str, kind: type[Any], config: TrainConfig) -> Any:
-    if kind is Train:  # whose --out has no default, which tyro's own mark says
-        return Annotated[kind, tyro.conf.subcommand(name, default=Train(out=tyro.MISSING, config=config))]
-    return Annotated[kind, tyro.conf.subcommand(name)]
+def _all_commands() -> Any:
+    """The commands as tyro lists them."""
+    commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
+    return typing.Union[tuple(commands)]  # noqa: UP007

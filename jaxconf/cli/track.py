@@ -1,7 +1,6 @@
 """`jaxconf track`."""
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,7 @@ from tyro.conf import OmitArgPrefixes as Group
 
 from jaxconf.cli.common import Quiet, Text, say, speaking
 from jaxconf.cli.train import grid_sentence
-from jaxconf.models.errors import InputError
-from jaxconf.runtime.hosts import Hosts, alone
+from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,47 +41,30 @@ class Track:
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
     def run(self) -> None:
-        from rich.console import Console
+        import pandas as pd
 
-        from jaxconf.data.documents import documents
-        from jaxconf.runtime.hosts import first, only_first_writes
         from jaxconf.runtime.placement import read_mesh
-        from jaxconf.training.emergence import Emergence
-        from jaxconf.training.figures import save_emergence_figures, summary_lines
-        from jaxconf.training.grid import STUDY, compare
-        from jaxconf.training.revisions import track_revisions
+        from jaxconf.training.findings import summary_lines
+        from jaxconf.training.track import track
 
-        console = Console(quiet=not first())
+        with speaking("revisions", self.quiet) as (console, progress):
+            found = track(
+                self.source,
+                None if self.revisions is None else [name for name in self.revisions.split(",") if name],
+                effects=self.effects,
+                delete=self.delete,
+                out=self.out,
+                data=self.data,
+                tokens=self.tokens,
+                k=self.k,
+                mesh=read_mesh(self.mesh) if self.mesh else None,
+                force=self.force,
+                progress=progress,
+            )
         source = Path(self.source)
-        if self.revisions is None:
-            if not alone():
-                raise InputError(
-                    "what was tracked is drawn by one host; start it on one, or name --revisions to measure"
-                )
-            if (source / STUDY).is_file():
-                say(console, grid_sentence(len(compare(source)), source))
-                return
-            if not source.exists():
-                raise InputError(
-                    f"there is no folder {source}; give that of a training run, or a hub id with --revisions"
-                )
-            folder, emergence = source if source.is_dir() else source.parent, Emergence.load(source)
-        else:
-            folder = self.out or Path("runs") / source.name
-            with only_first_writes(folder) as out, speaking("revisions", self.quiet) as (console, progress):
-                emergence = track_revisions(
-                    self.source,
-                    [name for name in self.revisions.split(",") if name],
-                    out,
-                    documents=functools.partial(documents, self.data),
-                    effects=self.effects,
-                    tokens=self.tokens,
-                    k=self.k,
-                    mesh=read_mesh(self.mesh) if self.mesh else None,
-                    delete=self.delete,
-                    force=self.force,
-                    progress=progress,
-                )
-        if first():
-            save_emergence_figures(emergence, folder)
-        say(console, *summary_lines(emergence), f"\nFigures: {folder}/emergence_*.png")
+        if isinstance(found, pd.DataFrame):
+            say(console, grid_sentence(len(found), source))
+            return
+        measured = self.out or Path("runs") / source.name
+        folder = measured if self.revisions is not None else source if source.is_dir() else source.parent
+        say(console, *summary_lines(found), f"\nFigures: {folder}/emergence_*.png")

@@ -1,7 +1,6 @@
 """`jaxconf train`."""
 
 import dataclasses
-import functools
 import os
 import sys
 from pathlib import Path
@@ -51,20 +50,18 @@ class Train:
     def run(self) -> None:
         _a_device_for_each_core()
 
-        from jaxconf.data.documents import documents
-        from jaxconf.runtime.hosts import only_first_writes
         from jaxconf.runtime.placement import read_mesh
-        from jaxconf.training.grid import parse_vary, study
+        from jaxconf.training.grid import grid
         from jaxconf.training.run import train
         from jaxconf.training.trainer import Stopped
+        from jaxconf.training.vary import parse_vary
 
         vary = parse_vary(self.vary)
-        with only_first_writes(self.out) as out, speaking("steps", self.quiet) as (console, progress):
+        with speaking("steps", self.quiet) as (console, progress):
 
-            def report(step: int, figures: dict[str, float]) -> None:
-                progress("training", step, self.config.steps)
-                speed = f"{figures['tokens_per_second']:,.0f} tokens/s"
-                say(console, f"step {step}: loss {figures['loss']:.4f} nats per token, {speed}")
+            def report(step: int, measured: dict[str, float]) -> None:
+                speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
+                say(console, f"step {step}: loss {measured['loss']:.4f} nats per token, {speed}")
 
             options: dict[str, Any] = {
                 "tokenizer": self.tokenizer,
@@ -76,12 +73,11 @@ class Train:
                 "progress": progress,
                 "report": report,
             }
-            source = functools.partial(documents, self.data)
             try:
                 if vary or self.seeds != 1:
-                    table = study(self.config, vary, self.seeds, source, out, **options)
+                    table = grid(self.config, vary, self.seeds, self.data, self.out, **options)
                 else:
-                    figures = train(self.config, source, out, **options)
+                    result = train(self.config, self.data, self.out, **options)
             except Stopped as stopped:
                 print(
                     f"jaxconf: stopped after step {stopped.step}, which is saved; "
@@ -93,9 +89,9 @@ class Train:
         if vary or self.seeds != 1:
             say(console, grid_sentence(len(table), self.out))
             return
-        say(console, f"Held-out loss {figures['held_out_loss']:.4f} nats per token: {self.out}")
+        say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token: {self.out}")
         if self.track.points:
-            share = f"Measuring took {figures['tracking_share']:.0%} of the time"
+            share = f"Measuring took {result['tracking_share']:.0%} of the time"
             say(console, f"{share}; jaxconf track {self.out} draws it")
 
 

@@ -40,7 +40,7 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     pieces = _pieces(documents)
 
     def batches() -> Iterator[list[Piece]]:
-        # A token is seldom less than a character: with a character for each missing token, no document too many is read.
+        # A token is seldom less than a character: with one for each missing token no needless document is read.
         while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
             yield batch
 
@@ -51,8 +51,7 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     n_windows = min(found, wanted) // body
     if n_windows == 0:
         raise InputError(
-            f"the text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text or shorter "
-            "windows"
+            f"the text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text or shorter windows"
         )
     text = np.concatenate(stream)[: n_windows * body].reshape(n_windows, body)
     return np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text])

@@ -37,6 +37,7 @@ def activation_statistics(
     config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
     windows = list(batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))))
     found: Moments | None = None
+    progress("activations", 0, tokens.size)
     for rows, real in windows:
         arrays = fetched(moments_of_a_layer(config, lm.params, lm.over_data(tokens[rows]), real, layer))
         more = Moments(int(real.sum()) * T, *(x.astype(np.float64) for x in arrays))
@@ -48,6 +49,7 @@ def activation_statistics(
         return statistics
     median, modes = np.empty(config.d_mlp), np.empty(config.d_mlp)
     size = min(config.d_mlp, max(1, memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
+    progress("medians and modes", 0, tokens.size)
     for neurons, real_neurons in batches(config.d_mlp, size):
         h = np.empty((size, *tokens.shape), np.float32)
         for rows, real in windows:

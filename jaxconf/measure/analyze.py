@@ -31,7 +31,8 @@ from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.results.neuron_table import NeuronTable, Rules
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
@@ -137,6 +138,7 @@ def _table(
     work: Work, how: _How, rules: Rules, own_facts: dict[str, Any], given: Mapping[str, Any] | None, timing: Timing
 ) -> NeuronTable:
     lm, config = work.lm, work.lm.config
+    work.progress("weights", 0, 0)
     seen, values = readout(config, lm.params, how.convention), spectrum(config, lm.params, how.convention)
     of_layer = functools.partial(_layer, work, how, seen, values)
     found = [fitting(functools.partial(of_layer, number), work.memory, work.progress) for number in how.layers]

@@ -69,6 +69,8 @@ def ablated_answers(
     found = Answers(
         np.zeros((C, P, n_new), np.int32), np.zeros((C, P, n_answers), np.float32), np.zeros((C, P), np.float32)
     )
+    each = n_new + n_answers * longest
+    progress(what, 0, C * P * each)
     for rows, real in batches(P, size):
         here = [lm.over_data(x[rows]) for x in (tokens, padding, answers, lengths)]
         cache, ends, along = begin(config, slots, lm.params, job.read, *here[:3])
@@ -82,7 +84,7 @@ def ablated_answers(
             for of_all, of_batch in zip(found, (new, log_p, entropy), strict=True):
                 of_all[place] = of_batch[: real_sets.sum(), : real.sum()]
             done = rows[0] * C + (some[-1] + 1) * real.sum()
-            progress(what, int(done) * (n_new + n_answers * longest), C * P * (n_new + n_answers * longest))
+            progress(what, int(done) * each, C * P * each)
     return found
 
 

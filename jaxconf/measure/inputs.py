@@ -14,7 +14,8 @@ from jaxconf.data.windows import kept_positions, windows
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_tokens
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.language_model import LanguageModel, find, read_config
 from jaxconf.runtime.progress import Progress
 
 WINDOW = 256  # tokens, where the model's context is not shorter
@@ -26,6 +27,13 @@ Model = LanguageModel | str | Path
 def loaded(model: Model, load: Callable[[str], LanguageModel]) -> LanguageModel:
     """The model, which `load` loads if it is given by its name."""
     return model if isinstance(model, LanguageModel) else load(str(model))
+
+
+def config_of(model: Model, revision: str | None = None) -> DecoderConfig:
+    """The config of a model, whose weights are not loaded for it. Raises InputError as `jaxconf.load` does."""
+    if isinstance(model, LanguageModel):
+        return model.config
+    return config_from_hf(read_config(find(model, revision, weights=False)[0]))
 
 
 def windows_of(tokens: np.ndarray | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> np.ndarray:

@@ -100,6 +100,7 @@ def last_layer_parts(
     windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None)
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
     stream = _Stream(work, readout, ablation, tolerance, seed, windows, min(rows, most), most)
+    work.progress("effects", 0, S * T)
     for group, real in batches(S, windows * D):
         found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real))
         audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}

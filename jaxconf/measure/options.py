@@ -72,9 +72,8 @@ class _Analysis:
     counts: Path | None = None
     """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
     ablation: Kind = "mean"
-    """what a neuron's activation becomes: a statistic of its activations over the text (mean, median, mode, min, or three
-    standard deviations from the mean), zero, a fixed value, or a multiple of itself (scale);
-    clip puts activations above the mean back to it"""
+    """what a neuron's activation becomes: its mean, median, mode or minimum over the text, three standard deviations
+    from the mean, zero, a fixed value, a multiple of itself (scale), or the mean where it exceeds that (clip)"""
     ablation_value: float | None = None
     """the value for --ablation fixed, the factor for scale; for clip 1 (from above, the default) or -1 (from below)"""
     convention: Literal["paper", "raw"] = "paper"

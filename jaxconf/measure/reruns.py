@@ -32,6 +32,7 @@ def rerun_parts(
     layers, D, each = tuple(sorted(sets)), lm.mesh.shape["data"], bytes_of_a_set(config, T)
     count = len(sets[layers[0]])
     targets = np.roll(work.tokens, -1, 1)
+    stage = f"effects in layer {', '.join(map(str, layers))}"
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         mask = work.kept[rows] & real[:, None]
@@ -55,10 +56,11 @@ def rerun_parts(
         for some, real_sets in batches_in_memory(count, each * (len(rows) // D), work.memory):
             found.append(work.part(f"{rows[0]}-{some[0]}", functools.partial(compute, some, real_sets)))
             done = int(rows[0]) * count + (int(some[-1]) + 1) * int(real.sum())
-            work.progress(f"effects in layer {', '.join(map(str, layers))}", done * T // count, S * T)
+            work.progress(stage, done * T // count, S * T)
         sums = {name: np.concatenate([part[name] for part in found], 1) for name in EFFECTS}
         return Part(sums, work.positions(rows[real], found[0]), {})
 
+    work.progress(stage, 0, S * T)
     return itertools.starmap(of_group, batches_in_memory(S, each, work.memory, D))
 
 
@@ -74,6 +76,7 @@ def token_effects(
     """
     config, params, (S, T) = work.lm.config, work.lm.params, work.tokens.shape
     rows = []
+    work.progress(f"tokens of layer {layer}", 0, S * T)
     for window in range(S):
         position = np.nonzero(work.kept[window])[0]
         batch = work.tokens[[window]]

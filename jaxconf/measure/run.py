@@ -10,17 +10,20 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.kinds import VALUED
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.inputs import Text, text_of
+from jaxconf.measure.inputs import Text, config_of, text_of
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_run
-from jaxconf.results.neuron_table import PER_TOKEN, SETS, NeuronTable, Rules
-from jaxconf.results.run_folder import claim
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
+from jaxconf.results.run_folder import PER_TOKEN, SETS, claim
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
@@ -59,8 +62,13 @@ def run(
         traced(options.profile),
     ):
         progress("loading the model", 0, 0)
+        # Mistakes are found before the weights are loaded, which can take minutes.
+        config = config_of(options.model, options.revision)
+        check(config, options, parsed)
+        documents(options.data)
+        if options.counts:
+            read_counts(options.counts, config.vocab_size)
         lm = load_placed(options.model, options.revision, options.mesh, say)
-        check(lm.config, options, parsed)
         text = text_of(lm, options.tokens, options.data, options.counts, progress)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
@@ -70,9 +78,11 @@ def run(
 
 
 def parse(options: AnalyzeOptions) -> Parsed:
-    """Raises InputError for what no model could make right."""
+    """What the texts among the options mean. Raises InputError for options that would be wrong for every model."""
     if options.tokens < 1:
-        raise InputError(f"--tokens is {options.tokens}; give how many tokens to analyse")
+        raise InputError(f"--tokens is {options.tokens}; give at least 1")
+    if options.ablation in ("fixed", "scale") and options.ablation_value is None:
+        raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
     return Parsed(
         read_sets(options.set),
         read_sets([options.per_token])[0] if options.per_token else [],
@@ -99,7 +109,12 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
 
 
 def _measured(
-    lm: LanguageModel, text: Text, options: AnalyzeOptions, parsed: Parsed, out: Path, progress: Progress
+    lm: LanguageModel,
+    text: Text,
+    options: AnalyzeOptions,
+    parsed: Parsed,
+    out: Path,
+    progress: Progress,
 ) -> tuple[NeuronTable, np.ndarray, dict[str, pd.DataFrame]]:
     """The table, the kept positions bool [s t], and by file name the tables of neuron sets and of single tokens that
     are asked for.

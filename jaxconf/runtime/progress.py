@@ -50,9 +50,8 @@ def bars(console: Console, unit: str) -> Iterator[Progress]:
             if what not in tasks:
                 tasks[what] = shown.add_task(what, total=total or None, rate="")
             speed = shown.tasks[tasks[what]].speed
-            shown.update(
-                tasks[what], completed=done, total=total or None, rate=f"{speed:,.0f} {unit}/s" if speed else ""
-            )
+            rate = f"{speed:,.0f} {unit}/s" if speed else ""
+            shown.update(tasks[what], completed=done, total=total or None, rate=rate)
 
         yield report
 

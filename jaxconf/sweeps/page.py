@@ -11,7 +11,8 @@ import pandas as pd
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.report.frame import picture, write_page
-from jaxconf.results.neuron_table import NeuronTable, number
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.words import number
 from jaxconf.sweeps.definition import AXES, CELLS, defined, finished
 
 OF_CELLS = tuple(AXES.values())
@@ -42,9 +43,8 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
     tables = {name: NeuronTable.load(folder / CELLS / name) for name in names}
     frames = []
     for name, table in tables.items():
-        table.facts |= {
-            "revision": sweep.cells[name].get("revision")
-        }  # the name that was asked for; the run has the commit
+        # The run has the commit; a cell is shown by the revision's name.
+        table.facts |= {"revision": sweep.cells[name].get("revision")}
         facts = {key: table.facts.get(key) for key in OF_CELLS if key != "layer"}
         frames.append(pd.DataFrame({"cell": name, **facts}, index=table.frame.index).join(table.frame))
     joined = pd.concat(frames, ignore_index=True)

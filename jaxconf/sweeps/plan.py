@@ -8,12 +8,11 @@ from pathlib import Path
 
 import jax
 
+from jaxconf.measure.inputs import config_of
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.measure.run import Parsed, check, parse
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import config_from_hf
-from jaxconf.models.language_model import find, read_config
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import memory_of_a_device, read_mesh
 from jaxconf.sweeps.definition import options_of, read_sweep
@@ -51,7 +50,7 @@ def plan(
     configs: dict[str, DecoderConfig] = {}
     for cell in cells:
         if cell.model not in configs:  # the config.json of the first revision stands for all
-            configs[cell.model] = config_from_hf(read_config(find(cell.model, cell.revision, weights=False)[0]))
+            configs[cell.model] = config_of(cell.model, cell.revision)
     found = _devices(devices, device_memory, flops, exponentials)
     needs: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
     for cell, texts in zip(cells, parsed, strict=True):
@@ -66,7 +65,11 @@ def _devices(count: int | None, memory: str | None, flops: float | None, exponen
     if count < 1:
         raise InputError(f"--devices is {count}; give at least 1")
     if len(rates) == 1 or not all(0 < rate < math.inf for rate in rates):
-        raise InputError(f"--flops is {flops} and --exponentials {exponentials}; give both, each above 0, or neither")
+        given = " and ".join(
+            f"--{name} is {'not given' if rate is None else f'{rate:g}'}"
+            for name, rate in (("flops", flops), ("exponentials", exponentials))
+        )
+        raise InputError(f"{given}; give both, each above 0, or neither")
     of_each = memory_of_a_device() or math.inf if memory is None else read_size(memory, "--device-memory")
     return Devices(count, of_each, *(rates or measured_rates()))
 

@@ -80,9 +80,8 @@ def _status(
         except OSError:  # given back in the meantime
             silent = 0.0
         if silent < max(patience, float(about.get("patience", 0))):
-            return Status(
-                "running", last, str(about.get("worker", "")), max(0.0, now - float(about.get("begun", now))), message
-            )
+            seconds = max(0.0, now - float(about.get("begun", now)))
+            return Status("running", last, str(about.get("worker", "")), seconds, message)
     if len(failures) >= tries:
         return Status("failed", last, message=message)
     deaths = sum("claim" in files and k not in failures for k, files in attempts.items())

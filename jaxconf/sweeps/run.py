@@ -80,7 +80,7 @@ def _usable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be used ({error.strerror}); see that it can be read and written, and start again"
+            f"{folder} cannot be used ({error.strerror}); check that it can be read and written, and start again"
         ) from error
 
 

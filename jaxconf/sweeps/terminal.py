@@ -19,9 +19,8 @@ def sweep_table(found: Mapping[str, Status]) -> Table:
     for name, status in found.items():
         if status.state in ("running", "failed") or (status.state == "waiting" and status.attempts):
             since = f"{status.seconds:.0f} s" if status.state == "running" else ""
-            table.add_row(
-                Text(name), status.state, str(status.attempts), Text(status.worker), since, Text(status.message, "red")
-            )
+            worker, failure = Text(status.worker), Text(status.message, "red")
+            table.add_row(Text(name), status.state, str(status.attempts), worker, since, failure)
     return table
 
 

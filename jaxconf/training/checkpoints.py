@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: each a folder named after its step, there whole or not at all."""
+"""Checkpoints of a training run. Each is a folder named after its step, and is there whole or not at all."""
 
 import contextlib
 import hashlib
@@ -22,9 +22,9 @@ DIGESTS = "sha256.json"
 
 
 def save(folder: Path, step: int, state: Any) -> None:
-    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest; of several hosts the first one does.
+    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest KEPT.
 
-    Raises InputError if it cannot be written; the checkpoints before it are then as they were.
+    Of several hosts the first one writes. Raises InputError if it cannot; the checkpoints before are then as they were.
     """
     whole = fetched(state)
     told(lambda: _write(folder, step, whole))
@@ -57,14 +57,15 @@ def _write(folder: Path, step: int, state: Any) -> bytes:
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """One that asks no other host."""
+    """One that waits for no other host."""
     own = jax.process_index()
-    return ocp.StandardCheckpointer(multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}))
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 @contextlib.contextmanager
 def _silenced(*names: str) -> Iterator[None]:
-    """Without what these loggers say: orbax's threads log the trace of every failure that it raises besides."""
+    """Silences these loggers: orbax raises each failure, and its threads log the failure's traceback as well."""
     before = {logger: logger.level for logger in map(logging.getLogger, names)}
     for logger in before:
         logger.setLevel(logging.CRITICAL + 1)
@@ -81,10 +82,11 @@ def steps(folder: Path) -> list[int]:
 
 
 def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
-    """The newest good checkpoint, its step and its state; None if there is none. Several hosts all get what the first one finds.
+    """The step and the state of the newest good checkpoint; None if there is none.
 
-    `like` is a pytree of arrays with the shapes, dtypes and shardings wanted; what stands for a numpy array is one. A checkpoint that is damaged
-    is passed over, with a warning, for the one before it.
+    `like`: a pytree of arrays with the shapes, dtypes and shardings of the state; where it has a numpy array, the state
+    has one too. A damaged checkpoint is passed over, with a warning, for the one before it. All hosts get what the
+    first one finds.
     """
     step = told_json(lambda: _newest(folder))
     if step is None:
@@ -106,7 +108,9 @@ def _newest(folder: Path) -> int | None:
         path = (folder / str(step)).absolute()
         if _intact(path):
             return step
-        logging.getLogger(__name__).warning("jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path)
+        logging.getLogger(__name__).warning(
+            "jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path
+        )
     return None
 
 

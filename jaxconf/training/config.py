@@ -1,4 +1,4 @@
-"""What is trained and how; apart from the training itself, so that the command line can show it without loading JAX."""
+"""What is trained and how. Apart from the training itself, so that the command line can show it without loading JAX."""
 
 import dataclasses
 from typing import Literal
@@ -11,7 +11,8 @@ class TrainConfig:
     """A decoder and how to train it."""
 
     model_type: Literal["gpt2", "gpt_neox", "llama", "stablelm"] = "gpt_neox"
-    """the family: gpt2 has learned positions, the others rotary ones; llama has RMSNorm, the others LayerNorm; llama and stablelm gate"""
+    """family; gpt2 has learned positions, the others rotary ones; llama has RMSNorm, the others LayerNorm; llama and
+    stablelm have gated MLPs"""
     layers: int = 2
     width: int = 96
     heads: int = 3
@@ -28,7 +29,8 @@ class TrainConfig:
     batch: int = 32
     """sequences in a step"""
     microbatch: int | None = None
-    """sequences that a device works on at once, gradients being summed over the batch; by default all, on a CPU about 512 tokens"""
+    """sequences that a device works on at once; gradients are summed over the batch; by default all of the batch, on a
+    CPU about 512 tokens"""
     learning_rate: float = 2e-3
     """at its peak"""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -46,9 +48,13 @@ class TrainConfig:
     label_smoothing: float = 0.0
     """share of the target that is spread over the whole vocabulary"""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """of the forward and backward pass; parameters, optimiser and loss are float32 always"""
+    """of the forward and backward pass; parameters, optimiser and loss are always float32"""
     seed: int = 0
     """of the start values, the order of the data and dropout"""
+
+    def shared(self) -> "TrainConfig":
+        """With the defaults of PER_MODEL; the same for all models that one program can train."""
+        return dataclasses.replace(self, **{name: getattr(TrainConfig, name) for name in PER_MODEL})
 
     def check(self) -> None:
         """Raises InputError for values that are out of range or do not fit one another."""
@@ -69,16 +75,26 @@ class TrainConfig:
         if self.width % self.heads:
             raise InputError(f"a width of {self.width} does not divide into {self.heads} heads; choose numbers that do")
         if self.microbatch is not None and (self.microbatch < 1 or self.batch % self.microbatch):
-            raise InputError(f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; choose numbers that do")
+            raise InputError(
+                f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; choose numbers that do"
+            )
 
 
-# What may differ between models that one program trains side by side: numbers, not shapes.
-ARRAYS = ("learning_rate", "weight_decay", "clip", "dropout", "z_loss", "label_smoothing", "seed")
+# The settings in which models that one program trains side by side may differ: they are numbers, not shapes.
+PER_MODEL = ("learning_rate", "weight_decay", "clip", "dropout", "z_loss", "label_smoothing", "seed")
 
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(),
     "small": TrainConfig(
-        layers=6, width=320, heads=5, neurons=1280, vocab_size=8192, context=512, steps=10_000, batch=64, learning_rate=1e-3
+        layers=6,
+        width=320,
+        heads=5,
+        neurons=1280,
+        vocab_size=8192,
+        context=512,
+        steps=10_000,
+        batch=64,
+        learning_rate=1e-3,
     ),
     "gpt2-small-shape": TrainConfig(
         model_type="gpt2",
@@ -104,7 +120,8 @@ class TrackConfig:
     points: int = 40
     """steps at which the weights are measured, evenly spaced on a log scale; 0 for none"""
     effects_every: int = 4
-    """at every so many of these, counted from the last, the effects of all neurons of the last layer too; 0 for never"""
+    """at every so many of these steps, counted from the last, the effects of all neurons of the last layer are
+    measured too; 0 for never"""
     tokens: int = 4096
     """held-out tokens for loss, calibration and effects"""
     k: int | None = None

@@ -1,6 +1,7 @@
-"""What was measured of one model at many steps of its training, in one Parquet file.
+"""A track: what was measured of one model at many steps of its training, in one Parquet file.
 
-S measured steps, n neurons of the last layer, D singular values of the folded unembedding. Losses and entropies are in nats.
+S measured steps, n neurons of the last layer, D singular values of the folded unembedding. Losses and entropies are in
+nats.
 """
 
 import json
@@ -22,7 +23,7 @@ FILE = "emergence.parquet"
 
 STEP_COLUMNS: dict[str, str] = {
     "step": "optimiser steps that the model had been trained for",
-    "revision": "the hub's revision, where a public model was measured",
+    "revision": "the hub's revision, if a public model was measured",
     "train_loss": "mean training loss since the step measured before, nats per token",
     "loss": "held-out loss, nats per token",
     "entropy": "mean entropy of the predictions on held-out text, nats",
@@ -36,9 +37,10 @@ STEP_COLUMNS: dict[str, str] = {
 class Emergence:
     """One model over its training.
 
-    `steps`: a row per measured step, with STEP_COLUMNS (those that do not apply are missing or NaN). `neurons`: a row per (step, neuron)
-    with the columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured those of effects are NaN and the rules
-    False. `singular_values`: float64 [S D], largest first. `facts`: model, recipe, data, k, rules and versions.
+    `steps`: a row for each measured step, with the STEP_COLUMNS that apply. `neurons`: a row for each step and neuron,
+    with columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured, effects
+    are NaN and rules False. `singular_values`: float64 [S D], largest first. `facts`: model, recipe, data, k, rules and
+    versions.
     """
 
     steps: pd.DataFrame
@@ -48,9 +50,9 @@ class Emergence:
 
     @classmethod
     def load(cls, source: str | Path) -> "Emergence":
-        """Reads emergence.parquet, or the folder that holds it.
+        """Reads an emergence.parquet, or that of a folder.
 
-        Raises InputError where there is no such file, or one that was not written here.
+        Raises InputError if there is no such file, or if it is no track.
         """
         path = Path(source) / FILE if Path(source).is_dir() else Path(source)
         advice = "give the folder of a tracked training run, or its emergence.parquet"
@@ -77,16 +79,16 @@ def _neurons(row: Mapping[str, Any], lists: list[str]) -> pd.DataFrame:
 
 
 def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Add one measured step to the folder's file, in the place of rows of this step or later ones, which a resumed run measures again.
+    """Add one measured step to the folder's file.
 
-    `row`: the STEP_COLUMNS that apply, `singular_values` [D], and for each neuron column an array [n] or None. Parquet files end in their
-    index and cannot grow, so the file is written again, whole or not at all.
+    Rows of this step and of later ones go, because a resumed run measures them again. `row`: the STEP_COLUMNS that
+    apply, `singular_values` [D], and for each neuron column an array [n] or None.
     """
     path, new = folder / FILE, _row(row)
     if path.is_file():
         old = pq.read_table(path)
         new = pa.concat_tables([old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None), new])
-    with replacing(path) as temporary:
+    with replacing(path) as temporary:  # the file is written anew each time: its index is at its end, so it cannot grow
         pq.write_table(new.replace_schema_metadata({b"jaxconf": json.dumps(dict(facts)).encode()}), temporary)
 
 
@@ -103,5 +105,6 @@ def _row(row: Mapping[str, Any]) -> pa.Table:
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     table = pq.read_table(path)
-    table.select(["step", "rho", "rho_chance", "singular_values"])  # a KeyError for the table of an analysis, which has facts too
+    # Raises KeyError for the table of an analysis, which has facts too.
+    table.select(["step", "rho", "rho_chance", "singular_values"])
     return table.to_pylist(), json.loads((table.schema.metadata or {})[b"jaxconf"])

@@ -1,9 +1,12 @@
-"""Measure public checkpoints of one model over its training, one hub revision after the other. Letters: s window, t position, v vocabulary."""
+"""Measure hub revisions of one model over its training, one after the other.
+
+Letters: s window, t position, v vocabulary.
+"""
 
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from huggingface_hub.errors import CacheNotFound
 from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
+from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.token_counts import count_tokens, first_documents
 from jaxconf.data.windows import digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
@@ -23,22 +27,22 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import find, load, read_config
 from jaxconf.models.tokenizer import Tokenizer
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import copied
 from jaxconf.runtime.placement import placement
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.version import __version__
 from jaxconf.training.emergence import FILE, Emergence, append
-from jaxconf.training.tracker import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
+from jaxconf.training.measurements import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
 
 
 def track_revisions(
     model: str,
     revisions: Sequence[str],
+    data: str | Documents,
     out: str | Path,
     *,
-    documents: Callable[[], Iterator[str]],
     effects: bool = False,
     tokens: int = 4096,
     k: int | None = None,
@@ -47,24 +51,19 @@ def track_revisions(
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Emergence:
-    """Measure revisions of the hub's `model`, and write a row for each to emergence.parquet in the folder `out`; all rows there.
+    """Measure revisions of the hub's `model`, with a row for each in the emergence.parquet of `out`; the whole track.
 
-    Revisions are taken in the order of their steps, the numbers in which their names end (step1000); where one ends in none, or two in
-    the same, the steps of all are their places in `revisions`, from 0. Each is downloaded when its turn comes, and measured by its
-    weights alone, or with `effects` on windows of at least 1 and otherwise at most `tokens` tokens too: held-out loss and entropy (nats),
-    accuracy, calibration, and every neuron's effects. `documents` gives the text anew at each call; the first 40 million characters are
-    counted. `k`: size of the effective null space (default 1% of the width). `mesh`: the sizes of its axes `data` and `model` (by default as
-    `jaxconf.runtime.placement.placement` says). `delete`: remove from the hub's cache what was downloaded of
-    a revision once it is measured, or has failed; what was there before stays. `progress`: called with the revisions done and in all.
-
-    The same call goes on after the revisions that `out` holds, and may name later ones besides; `force` replaces them all. Raises
-    InputError for no revisions, one named twice or unknown, a folder as `model`, numbers out of range, an `out` that cannot be written or
-    holds a track of other arguments, text or revisions between those asked for. Rows measured before an error stay.
+    The options are those of `jaxconf.track`. Raises InputError for no revisions, one that is named twice or unknown, a
+    local folder as `model`, numbers out of range, an `out` that cannot be written, and an `out` that holds a track of
+    other options or text, or one that ends after a revision that is still to be measured. Rows that were measured
+    before an error stay.
     """
-    out = Path(out)
-    steps = _steps(revisions)
+    out, documents = Path(out), documents_of(data)
+    steps = steps_of(revisions)
     if delete and jax.process_count() > 1:
-        raise InputError("several hosts may share a cache, and would delete what others still read; leave out --delete, or use one host")
+        raise InputError(
+            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or use one host"
+        )
     if tokens < 1:
         raise InputError(f"tokens is {tokens}; give how many tokens to analyse")
     with writable(out):
@@ -91,24 +90,32 @@ def track_revisions(
                 text = text or _read_text(folder, config, documents, tokens if effects else None)
                 found = {**asked, **_facts(config, k, text[1])}
                 _check_same(out, facts, found)
-                row = {"step": step, "revision": revision, **_measure(folder, placement(config, mesh), *text, found["k"])}
+                row = _measure(folder, placement(config, mesh), *text, found["k"])
                 if force and not facts:
                     (out / FILE).unlink(missing_ok=True)  # not before there is something to put in its place
                 facts = found
-                append(out, row, {**facts, "versions": {"jaxconf": __version__, "jax": jax.__version__}})
+                versions = {"jaxconf": __version__, "jax": jax.__version__}
+                append(out, {"step": step, "revision": revision, **row}, {**facts, "versions": versions})
         progress("revisions", len(steps), len(steps))
         return Emergence.load(out)
 
 
-def _steps(revisions: Sequence[str]) -> dict[str, int]:
-    """Revision → step, ascending."""
+def steps_of(revisions: Sequence[str]) -> dict[str, int]:
+    """Revision → step, ascending.
+
+    The steps are the numbers in which the names end; if one ends in none, or two in the same, they are the places in
+    `revisions`, from 0. Raises InputError for no revisions and for one that is named twice.
+    """
     if not revisions:
-        raise InputError("there are no revisions to measure; give branches or tags of the model, such as step0,step1000")
+        raise InputError(
+            "no revisions are named to measure; give branches or tags of the model, such as step0,step1000"
+        )
     for name in revisions:
         if revisions.count(name) > 1:
             raise InputError(f"the revision {name} is given twice; give each once")
-    # A commit ends in a number only by chance, and the file's steps are 64-bit integers.
-    ends = [None if re.fullmatch("[0-9a-f]{40}", name) else re.search("(?<![0-9])[0-9]{1,18}$", name) for name in revisions]
+    # A commit ends in a number only by chance. The file's steps are 64-bit integers, hence 18 digits.
+    named = [name for name in revisions if not re.fullmatch("[0-9a-f]{40}", name)]
+    ends = [re.search("(?<![0-9])[0-9]{1,18}$", name) for name in named]
     numbers = [int(end[0]) for end in ends if end]
     if len(set(numbers)) < len(revisions):
         numbers = list(range(len(revisions)))
@@ -116,7 +123,7 @@ def _steps(revisions: Sequence[str]) -> dict[str, int]:
 
 
 def _text_digest(documents: Iterator[str]) -> str:
-    """The SHA-256 of the counted text: it tells whether a track is of this text before there is a tokenizer."""
+    """The SHA-256 of the counted text; it identifies the text before there is a tokenizer."""
     key = hashlib.sha256()
     for text in first_documents(documents):
         data = text.encode()
@@ -125,7 +132,7 @@ def _text_digest(documents: Iterator[str]) -> str:
 
 
 def _saved(out: Path, asked: Mapping[str, Any], k: int | None) -> tuple[dict[str, Any], dict[str, int]]:
-    """The facts of the track in the folder, and its revision → step. Raises InputError if it is not the one asked for."""
+    """The facts of the track in the folder, and its revision → step. Raises InputError if another one is asked for."""
     saved = Emergence.load(out)
     _check_same(out, saved.facts, asked)
     _check_same(out, saved.facts, {"k": null_space_size(saved.facts["d_model"], k)})
@@ -135,34 +142,41 @@ def _saved(out: Path, asked: Mapping[str, Any], k: int | None) -> tuple[dict[str
 def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if saved and saved.get(name) != value:
-            what = "its text is another" if name.endswith("sha256") else f"{name} is {saved.get(name)!r} there and {value!r} here"
-            raise InputError(f"{out} holds another track: {what}; give the same, another --out, or --force to replace it")
+            what = f"{name} is {saved.get(name)!r} there and {value!r} here"
+            if name.endswith("sha256"):
+                what = "its text is another"
+            raise InputError(
+                f"{out} holds another track: {what}; give the same options, another --out, or --force to replace it"
+            )
 
 
 def _check_order(out: Path, measured: Mapping[str, int], steps: Mapping[str, int]) -> None:
-    """Raises InputError unless all that is still to be measured comes after what the folder holds.
+    """Raises InputError unless all revisions that are still to be measured come after those of the folder.
 
-    Adding a row drops those of later steps, which may not be among the revisions asked for: nothing measured is lost unasked.
+    A row that is added replaces those of later steps, and these may not be asked for again.
     """
     last = max(measured, key=measured.__getitem__)
     for revision, step in steps.items():
         if measured.get(revision, step) != step or (revision not in measured and step <= measured[last]):
             raise InputError(
-                f"{out} ends with {last} at step {measured[last]}, and {revision} at step {step} cannot be added to it; "
-                "name the revisions there first and later ones after them, or give another --out, or --force to measure all again"
+                f"{out} ends with {last} at step {measured[last]}, and {revision} at step {step} cannot be added to "
+                "it; name the revisions there first and later ones after them, or give another --out, or --force to "
+                "measure all again"
             )
 
 
 @contextmanager
 def _downloaded(model: str, revision: str, delete: bool) -> Iterator[Path]:
-    """The folder of a revision in the hub's cache; with `delete`, what was downloaded for it goes when the block ends."""
-    before = {file.file_path for repo in _cached() for cached in repo.revisions for file in cached.files} if delete else set()
+    """The folder of a revision in the hub's cache; `delete`: what was downloaded for it goes when the block ends."""
+    if not delete:
+        yield find(model, revision)[0]
+        return
+    before = {file.file_path for repo in _cached() for cached in repo.revisions for file in cached.files}
     folder, _ = find(model, revision)
     try:
         yield folder
     finally:
-        if delete:
-            _delete(folder, before)
+        _delete(folder, before)
 
 
 def _cached() -> frozenset[Any]:
@@ -174,15 +188,21 @@ def _cached() -> frozenset[Any]:
 
 
 def _delete(folder: Path, before: set[Path]) -> None:
-    """Remove a revision from the hub's cache, but for the files that were there `before` and the blobs that other revisions share."""
+    """Remove a revision from the hub's cache.
+
+    Files that were there `before` stay, and so do blobs that other revisions share.
+    """
     cache = scan_cache_dir(constants.HF_HUB_CACHE)
-    found = [(repo, cached) for repo in cache.repos for cached in repo.revisions if cached.snapshot_path.samefile(folder)]
+    every = [(repo, cached) for repo in cache.repos for cached in repo.revisions]
+    found = [(repo, cached) for repo, cached in every if cached.snapshot_path.samefile(folder)]
     if not found:
-        raise InputError(f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete")
+        raise InputError(
+            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete"
+        )
     [(repo, cached)] = found
     new = {file for file in cached.files if file.file_path not in before}
     if len(new) == len(cached.files):
-        # A renamed model lies in the cache under each of its names with the same commits, so the others are left out of sight.
+        # A renamed model lies in the cache under each of its names with the same commits; only this name's goes.
         dataclasses.replace(cache, repos=frozenset([repo])).delete_revisions(cached.commit_hash).execute()
         return
     kept = {file.blob_path for other in repo.revisions for file in other.files - (new if other is cached else set())}
@@ -193,22 +213,25 @@ def _delete(folder: Path, before: set[Path]) -> None:
 
 
 def _read_text(
-    folder: Path, config: DecoderConfig, documents: Callable[[], Iterator[str]], tokens: int | None
+    folder: Path, config: DecoderConfig, documents: Documents, tokens: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Token counts, int64 [v], and windows of that many tokens, int32 [s t], by the tokenizer of a model's folder."""
+    """Token counts, int64 [v], and windows of so many tokens, int32 [s t], by the tokenizer of a model's folder."""
     tokenizer = Tokenizer.from_folder(folder)
     counts = count_tokens(first_documents(documents()), tokenizer, config.vocab_size)
     return counts, None if tokens is None else windows(documents(), tokenizer, tokens, min(256, config.n_positions))
 
 
 def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dict[str, Any]:
-    """What is one for all revisions of a track. Raises InputError for a `k` that does not fit."""
+    """What all revisions of a track share. Raises InputError for a `k` that does not fit."""
     facts = {**shape_facts(config), "k": null_space_size(config.d_model, k), "rules": dataclasses.asdict(Rules())}
     return facts if text is None else {**facts, "data_sha256": digest(text), "tokens": int(text.size)}
 
 
 def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
-    """One revision's row but for its name and step. A function of its own, so that the weights are gone from memory when it returns."""
+    """What a revision's row holds besides its name and step.
+
+    A function of its own, because the weights leave the memory when it returns.
+    """
     lm = load(folder, dtype=None, mesh=mesh, layers="last") if text is None else load(folder, mesh=mesh)
     if text is None:
         return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}

@@ -49,7 +49,8 @@ def test_every_kind_is_among_them():
 @pytest.mark.parametrize(
     ("kind", "ablation"),
     [
-        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("zero", "fixed")),
+        pytest.param("layer", Ablation("mean"), marks=pytest.mark.device),
+        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("mean", "zero", "fixed")),
         *(("rms", ablation) for ablation in ABLATIONS if ablation.kind in ("zero", "fixed")),
         *((kind, Ablation("mean")) for kind in OTHERS),
     ],
@@ -150,6 +151,7 @@ def extreme(case: str):
 CASES = ["huge change", "huge logits", "all logits equal", "nothing changes", "the neuron is the whole stream"]
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", CASES)
 def test_effects_stay_finite_and_right_at_the_extremes(case):
     config, params, x, delta, target = extreme(case)
@@ -189,6 +191,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         assert not any(np.asarray(ours[name]).round(5).any() for name in EFFECTS)
 
 
+@pytest.mark.device
 def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
     lm = random_model("layer")
     mlp = lm.params["blocks"]["mlp"]
@@ -295,7 +298,9 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
 
     computed = []
     compiled = last_layer.compiled_effects()
-    monkeypatch.setattr(last_layer, "compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a))
+    monkeypatch.setattr(
+        "jaxconf.measure.last_layer.compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a)
+    )
     resumed = analyze(lm, tokens, bootstrap_draws=10, resume_folder=tmp_path, memory=A_WINDOW)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
@@ -316,7 +321,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
 
 def test_groups_of_windows_compile_once(monkeypatch):
     counted = jax.jit(chex.assert_max_traces(sharded_effects, n=1), static_argnames=("mesh", "config"))
-    monkeypatch.setattr(last_layer, "compiled_effects", lambda: counted)
+    monkeypatch.setattr("jaxconf.measure.last_layer.compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
     analyze(lm, windows_for(lm, count=4, length=24), bootstrap_draws=0, memory=A_WINDOW)
 
@@ -370,7 +375,9 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("kind", ["large", pytest.param("large, capped", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("large", marks=pytest.mark.device), pytest.param("large, capped", marks=pytest.mark.slow)]
+)
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)
@@ -391,9 +398,7 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
 
 def test_auto_is_adaptive_for_large_vocabularies():
     def chosen(size):
-        return last_layer.chosen_tolerance(
-            dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4
-        )
+        return last_layer.chosen_tolerance(dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4)
 
     assert chosen(last_layer.ADAPTIVE_FROM) == 1e-4
     assert chosen(last_layer.ADAPTIVE_FROM - 1) is None

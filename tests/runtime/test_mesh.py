@@ -25,7 +25,7 @@ from jaxconf.models.mesh import over_data
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.runtime import placement
 from jaxconf.runtime.timing import Timing
-from jaxconf.studies.comparison.study import compare_models
+from jaxconf.studies.comparison.study import compare
 from jaxconf.studies.induction.study import induction
 from jaxconf.studies.universal.study import universal
 
@@ -46,7 +46,12 @@ def table(kind: str, data: int, model: int) -> NeuronTable:
     ("kind", "mesh"),
     [
         *((kind, mesh) for kind, mesh in IN_EVERY_RUN),
-        *(pytest.param(kind, mesh, marks=pytest.mark.slow) for kind in KINDS for mesh in MESHES if (kind, mesh) not in IN_EVERY_RUN),
+        *(
+            pytest.param(kind, mesh, marks=pytest.mark.slow)
+            for kind in KINDS
+            for mesh in MESHES
+            if (kind, mesh) not in IN_EVERY_RUN
+        ),
     ],
 )
 def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
@@ -59,18 +64,25 @@ def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
     ("kind", "layer", "mesh"),
     [
         ("layer", 0, (2, 2)),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2)))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2)))
+        ),
     ],
 )
 def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
     ours, alone = (
-        analyze(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
+        analyze(
+            on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0
+        )
         for of in (mesh, (1, 1))
     )
     same(ours.frame, alone.frame)
 
 
-@pytest.mark.parametrize(("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))])
+@pytest.mark.parametrize(
+    ("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))]
+)
 def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
     """What is as large as the products of neurons, or of positions, with the vocabulary stays in its pieces. W_U, narrower than these, may not."""
     data, model = mesh
@@ -83,7 +95,11 @@ def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
     rows = [np.ones((D, T // D, d)), np.ones((D, T // D, N)), np.ones((D, T // D), np.int32), np.ones((D, 4, T // D))]
     x, delta, target, member = (placed(a.astype(np.float32) if a.dtype == float else a) for a in rows)
     adaptive = Adaptive(1e-4, (np.arange(2), np.arange(2))) if engine == "adaptive" else None
-    compiled = last_layer.compiled_effects().lower(lm.mesh, config, paper, freq, x, delta, target, member, None, adaptive).compile()
+    compiled = (
+        last_layer.compiled_effects()
+        .lower(lm.mesh, config, paper, freq, x, delta, target, member, None, adaptive)
+        .compile()
+    )
     assert gathered(compiled) < N * V
     statistics = vocabulary_statistics.lower(lm.mesh, paper, freq.u).compile()
     assert gathered(statistics) < N * V
@@ -122,9 +138,18 @@ def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame
     tokens = windows_for(lm, count=5)
     if name == "induction":
         text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 10))
-        return tables(induction(lm, text, windows_for(lm), natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20))
+        return tables(
+            induction(
+                lm,
+                windows_for(lm),
+                sequences=text,
+                natural=with_repeats(lm.config.vocab_size),
+                controls=2,
+                bootstrap_draws=20,
+            )
+        )
     if name == "compare":
-        return tables(compare_models(lm, [other], tokens, bootstrap_draws=20))
+        return tables(compare(lm, [other], tokens, bootstrap_draws=20))
     return tables(universal([lm, other], tokens, effects=tokens.size))
 
 
@@ -165,13 +190,22 @@ def test_the_mesh_follows_from_what_a_device_holds(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("text", "sizes"), [("data=4,model=2", (4, 2)), ("model=4,data=2", (2, 4)), ("model=2", (4, 2)), ("data=8", (8, 1)), ("data=2", (2, 4))]
+    ("text", "sizes"),
+    [
+        ("data=4,model=2", (4, 2)),
+        ("model=4,data=2", (2, 4)),
+        ("model=2", (4, 2)),
+        ("data=8", (8, 1)),
+        ("data=2", (2, 4)),
+    ],
 )
 def test_a_mesh_in_words(text: str, sizes: tuple[int, int]) -> None:
     assert placement.read_mesh(text) == sizes
 
 
-@pytest.mark.parametrize("text", ["", "4", "data=0", "data=2,data=4", "rows=2", "data=2;model=4", "data=2,model=2,data=2"])
+@pytest.mark.parametrize(
+    "text", ["", "4", "data=0", "data=2,data=4", "rows=2", "data=2;model=4", "data=2,model=2,data=2"]
+)
 def test_other_words_are_refused(text: str) -> None:
     check_error(lambda: placement.read_mesh(text), repr(text), "data=4,model=2")
 

@@ -1,67 +1,41 @@
-"""What `jaxconf sweep --plan` expects against what is held, what XLA plans and counts, and what small runs take; and the scripts that use it."""
+"""What `jaxconf sweep --plan` expects against what is held, what XLA plans and counts, and what small runs take.
+
+Also the scripts that use it.
+"""
 
 import dataclasses
 import functools
-import json
 import math
 import re
 import shlex
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import check_plan
 import jax
 import jax.numpy as jnp
 import plan_tables
 import pytest
-from commands import SCRIPTS, script
+from commands import SCRIPTS, options_of, refusal, script
 from meshes import on_mesh
+from plans import MEMORY, ONE, array, config_of, folder_of, frequencies, planned, reran, used
 from random_models import random_model
-from refusals import check_error, check_sentence
+from refusals import check_error
 
-from jaxconf.analysis import adaptive_softmax, rerun
+from jaxconf.analysis import adaptive_softmax
 from jaxconf.analysis.activations import moments_of_a_layer
 from jaxconf.analysis.effects import Adaptive, effects
-from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.rerun import entering, unablated
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
 from jaxconf.cli.main import COMMANDS
 from jaxconf.measure.last_layer import group_of_a_device
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
-from jaxconf.models.families import config_from_hf
 from jaxconf.runtime import placement
-from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.sweeps.definition import read_sweep
-from jaxconf.sweeps.estimate import SMALL, Devices, Plan, estimate, sets_again
+from jaxconf.sweeps.estimate import SMALL, Devices, sets_again
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-ONE = Devices(1, math.inf, 1.0, math.inf)  # seconds are operations
-MEDIUM = {
-    "hidden_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 256,
-    "vocab_size": 4096,
-}
-MEMORY = 48 * 10**6
-
-
-def config_of(model_type: str = "llama", **sizes: Any) -> DecoderConfig:
-    return config_from_hf({"model_type": model_type, "max_position_embeddings": 64, **MEDIUM, **sizes})
-
-
-def planned(config: DecoderConfig, devices: Devices = ONE, **how: Any) -> Plan:
-    last: dict[str, Any] = {
-        "layers": [config.n_layers - 1],
-        "adaptive": False,
-        "frozen": "final",
-        "memory": MEMORY,
-        "tokens": 1024,
-    }
-    return estimate(config, devices, **last | how)
 
 
 @pytest.mark.parametrize(("kind", "mesh"), [("layer", (1, 1)), ("rms", (1, 4)), ("layer", (2, 2)), ("capped", (1, 8))])
@@ -97,19 +71,6 @@ def test_the_mesh_is_that_on_which_the_model_is_put(monkeypatch: pytest.MonkeyPa
     )
 
 
-def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def frequencies(V: int) -> Frequency:
-    return Frequency(array(V), array(V), array(V))
-
-
-def used(compiled: jax.stages.Compiled) -> int:
-    plan: Any = compiled.memory_analysis()
-    return plan.temp_size_in_bytes + plan.output_size_in_bytes
-
-
 @pytest.mark.parametrize("adaptive", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     """By XLA's own plan: a tenth more at most, and no less than a quarter."""
@@ -124,19 +85,6 @@ def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     compiled = jax.jit(functools.partial(effects, config)).lower(readout, frequencies(V), *rest).compile()
     working = planned(config, adaptive=adaptive).working
     assert working / 4 < used(compiled) < 1.1 * working <= 1.1 * MEMORY
-
-
-@functools.cache
-def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
-    """Layer 0 run again for as many sets as a window and the memory allow."""
-    config, s, t = config_of(), 1, 64
-    params, tokens = abstract_params(config), array(s, t, dtype=jnp.int32)
-    freq = frequencies(config.vocab_size)
-    resid, h = jax.eval_shape(lambda params, tokens: entering(config, params, tokens, [0]), params, tokens)
-    before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
-    sets = MEMORY // bytes_of_a_set(config, t)
-    masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
-    return config, sets, rerun.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
 
 
 def test_layers_that_run_again_take_what_is_planned() -> None:
@@ -216,17 +164,11 @@ def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float
     ],
 )
 def test_runs_grow_as_expected(start: dict[str, int], change: dict[str, int]) -> None:
-    """In seconds of the processor, against which other work counts little: the time itself, and what a change does to it."""
+    """The time itself, and what a change does to it, in seconds of the processor, which other work hardly affects."""
     alone, more = check_plan.measured(start), check_plan.measured(start | change)
     factors = [x.measured / x.expected for x in (alone, more)]
     assert 1 / 4 < min(factors) < max(factors) < 4
     assert 1 / 1.6 < factors[1] / factors[0] < 1.6
-
-
-def folder_of(path: Path, config: dict[str, Any]) -> Path:
-    path.mkdir()
-    (path / "config.json").write_text(json.dumps(config))
-    return path
 
 
 def test_a_sweep_is_planned_without_weights(
@@ -236,9 +178,8 @@ def test_a_sweep_is_planned_without_weights(
     monkeypatch.chdir(tmp_path)
     large = folder_of(tmp_path / "large", plan_tables.SHAPES["meta-llama/Llama-2-7b-hf"])
     file = tmp_path / "sweep.toml"
-    file.write_text(
-        f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n[options]\ntokens = 1024\n"
-    )
+    lists = f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n"
+    file.write_text(f"{lists}[options]\ntokens = 1024\n")
     rates = ["--flops", "1e12", "--exponentials", "1e10"]
     main(["sweep", str(file), "--plan", "--devices", "2", "--device-memory", "16GB", *rates])
     said = capsys.readouterr().out
@@ -268,8 +209,8 @@ def test_wrong_plans_are_one_sentence(
         ("", ["--devices", "2"], "--plan"),
         ("", ["--plan", "--status"], "--status shows"),
         ("", ["--plan", "--devices", "0", *rates], "--devices is 0"),
-        ("", ["--plan", "--flops", "1e12"], "both rates"),
-        ("", ["--plan", "--flops", "0", "--exponentials", "1"], "--flops 0"),
+        ("", ["--plan", "--flops", "1e12"], "--exponentials is not given; give both"),
+        ("", ["--plan", "--flops", "0", "--exponentials", "1"], "--flops is 0"),
         ("", ["--plan", "--device-memory", "much", *rates], "--device-memory is 'much'"),
         ("layers = [7]", ["--plan", *rates], "bundled: layer is 7"),
         ("[options]\nmesh = 'data=3'", ["--plan", "--devices", "4", *rates], "has 3 devices and the plan is for 4"),
@@ -277,23 +218,10 @@ def test_wrong_plans_are_one_sentence(
         ("revisions = ['main']", ["--plan", *rates], "no revisions"),
     ):
         (tmp_path / "sweep.toml").write_text("models = ['bundled']\n" + text)
-        with pytest.raises(SystemExit) as stopped:
-            main(["sweep", "sweep.toml", *arguments])
-        assert stopped.value.code == 2
-        said = capsys.readouterr().err.strip()
-        assert words in said
-        check_sentence(said)
+        assert words in refusal(capsys, "sweep", "sweep.toml", *arguments)
 
 
 README = SCRIPTS / "README.md"
-
-
-def options_of(command: type) -> set[str]:
-    """The options of a command, and those of its groups."""
-    names = set()
-    for name, hint in get_type_hints(command).items():
-        names |= options_of(hint) if dataclasses.is_dataclass(hint) else {name}
-    return names
 
 
 def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:

@@ -1,4 +1,4 @@
-"""What is measured over a training run: the file, when neurons meet a criterion, calibration, pictures and summary."""
+"""What is measured over a training run: the file, when neurons meet a criterion, calibration, figures and summary."""
 
 from dataclasses import asdict
 
@@ -14,8 +14,9 @@ from refusals import check_error
 
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.report.figures import ENTROPY, FREQUENCY, NORMAL
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
+from jaxconf.results.rules import Rules
 from jaxconf.training import figures as emergence_figures
 from jaxconf.training.emergence import FILE, Emergence, append
 from jaxconf.training.figures import (
@@ -25,14 +26,15 @@ from jaxconf.training.figures import (
     emergence_series,
     emergence_spectrum,
     save_emergence_figures,
-    summary_lines,
 )
+from jaxconf.training.findings import summary_lines
 
 FACTS = {"model": "some/model", "layer": 3, "k": 2, "rules": asdict(Rules())}
 STEPS, WITH_EFFECTS = [0, 1, 10, 100, 1000], [0, 10, 1000]
 CHANCE = [0.40, 0.41, 0.42, 0.43, 0.44]
-# Steps in columns, neurons in rows; the last one is dead. Neuron 0 meets the criterion of weights first (and at step 1, at which effects
-# were not measured), 1 both at once, 2 that of cause first and not for long; 3 meets weights only and 4 cause only.
+# Steps in columns, neurons in rows; the last one is dead. Neuron 0 meets the criterion of weights first (and at step 1,
+# at which effects were not measured), 1 both at once, 2 that of cause first and not for long; 3 meets weights only and
+# 4 cause only.
 RHO = np.array(
     [
         [0.10, 0.60, 0.60, 0.60, 0.60],
@@ -68,10 +70,20 @@ PANELS = [
 
 def planted_rows(effects=True, losses=True, rho=RHO, ln_mediated=LN_MEDIATED):
     for index, (step, chance) in enumerate(zip(STEPS, CHANCE, strict=True)):
-        row = {"step": step, "rho_chance": chance, "singular_values": np.geomspace(8, 1, 5) / (index + 1), **dict.fromkeys(NEURONS)}
+        row = {
+            "step": step,
+            "rho_chance": chance,
+            "singular_values": np.geomspace(8, 1, 5) / (index + 1),
+            **dict.fromkeys(NEURONS),
+        }
         row |= {"w_norm": np.arange(6.0) + index, "logit_var": np.arange(6.0) / 100 + index, "rho": rho[:, index]}
         if losses:
-            row |= {"train_loss": 5.1 - index if index else np.nan, "loss": 5.0 - index, "entropy": 4.5 - index, "ece": 0.1 * index}
+            row |= {
+                "train_loss": 5.1 - index if index else np.nan,
+                "loss": 5.0 - index,
+                "entropy": 4.5 - index,
+                "ece": 0.1 * index,
+            }
         if effects and step in WITH_EFFECTS:
             row |= {name: np.full(6, 0.01) for name in NEURONS if row[name] is None}
             row["ln_mediated"] = ln_mediated[:, WITH_EFFECTS.index(step)]
@@ -164,7 +176,11 @@ def test_a_file_that_is_no_track_is_refused(planted, tmp_path):
     planted.steps.to_parquet(tmp_path / "foreign")
     planted_table().save(tmp_path / "analysis")
     for name in ("text", "empty", "foreign", "analysis/neurons.parquet"):
-        check_error(lambda name=name: Emergence.load(tmp_path / name), f"{name} is not a track of jaxconf", "tracked training run")
+        check_error(
+            lambda name=name: Emergence.load(tmp_path / name),
+            f"{name} is not a track of jaxconf",
+            "tracked training run",
+        )
     pq.write_table(pq.read_table(tmp_path / "run" / FILE).slice(0, 0), tmp_path / "rowless")
     check_error(lambda: Emergence.load(tmp_path / "rowless"), "rowless holds no measured step")
 
@@ -175,7 +191,9 @@ def test_a_file_that_is_no_track_is_refused(planted, tmp_path):
 @given(npst.arrays(bool, st.tuples(st.integers(1, 8), st.integers(0, 5))), st.data())
 def test_first_steps_are_those_of_a_loop(holds, data):
     steps = sorted(data.draw(st.sets(st.integers(0, 10**6), min_size=len(holds), max_size=len(holds))))
-    expected = [next((float(step) for step, held in zip(steps, column, strict=True) if held), np.nan) for column in holds.T]
+    expected = [
+        next((float(step) for step, held in zip(steps, column, strict=True) if held), np.nan) for column in holds.T
+    ]
     np.testing.assert_array_equal(first_steps(np.array(steps), holds), expected)
 
 
@@ -198,12 +216,12 @@ def test_a_calibrated_model_has_no_error_and_a_sure_wrong_one_all_of_it():
     assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 1
 
 
-# The pictures.
+# The figures.
 
 
 @each_track
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_picture_is_drawn_whatever_was_measured(rows, name, tmp_path):
+def test_every_figure_is_drawn_whatever_was_measured(rows, name, tmp_path):
     e = write(tmp_path, rows())
     e.facts["model"] = r"$\frac$"
     figure = FIGURES[name](e)
@@ -211,7 +229,7 @@ def test_every_picture_is_drawn_whatever_was_measured(rows, name, tmp_path):
     assert r"$\frac$, layer 3" in figure.get_suptitle()
 
 
-def test_every_picture_is_saved(planted, tmp_path):
+def test_every_figure_is_saved(planted, tmp_path):
     paths = save_emergence_figures(planted, tmp_path / "new" / "folder")
     names = [f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")]
     assert [path.name for path in paths] == names
@@ -219,7 +237,7 @@ def test_every_picture_is_saved(planted, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_a_failing_drawing_leaves_no_half_picture(planted, tmp_path, monkeypatch):
+def test_a_failing_drawing_leaves_no_half_figure(planted, tmp_path, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
@@ -273,7 +291,11 @@ def test_rho_is_drawn_for_every_neuron_beside_chance_and_entropy_neurons_by_name
 @pytest.mark.parametrize(
     ("change", "named", "note"),
     [
-        ({"ln_mediated": LN_MEDIATED / 10}, ["3.3", "3.1", "3.0"], "no neuron meets the entropy rule; named: largest final ln_mediated"),
+        (
+            {"ln_mediated": LN_MEDIATED / 10},
+            ["3.3", "3.1", "3.0"],
+            "no neuron meets the entropy rule; named: largest final ln_mediated",
+        ),
         ({"effects": False}, ["3.3", "3.1", "3.0"], "effects were not measured; named: largest final rho"),
         ({"rho": RHO / 10}, [], "no neuron meets the entropy rule; none is above chance at the end"),
     ],
@@ -290,11 +312,18 @@ def test_first_steps_are_placed_by_both_criteria(planted):
     figure = emergence_first(planted)
     axes, sums = figure.axes
     never = 4000
-    red = {tuple(dots.get_offsets()[0]) for dots in axes.collections if dots.get_facecolor()[0][:3].tolist() == list(to_rgba(ENTROPY)[:3])}
+    red = {
+        tuple(dots.get_offsets()[0])
+        for dots in axes.collections
+        if dots.get_facecolor()[0][:3].tolist() == list(to_rgba(ENTROPY)[:3])
+    }
     every = {tuple(dots.get_offsets()[0]) for dots in axes.collections}
     assert red == {(10, 1000), (10, 10)}
     assert every - red == {(10, 0), (1000, never), (never, 10)}
-    assert "met both: 3 (weights first 1, same step 1, cause first 1), weights only: 1, cause only: 1, of 6 neurons" in words(figure)
+    assert (
+        "met both: 3 (weights first 1, same step 1, cause first 1), weights only: 1, cause only: 1, of 6 neurons"
+        in words(figure)
+    )
     assert "with measured effects (3)" in words(figure)
     assert {"3.0", "3.1", "weights first: 1", "cause first: 1"} == {text.get_text() for text in axes.texts}
     assert "no neuron meets" not in words(figure)
@@ -310,9 +339,13 @@ def test_first_steps_are_placed_by_both_criteria(planted):
 
 
 def test_neurons_at_one_point_are_counted_there(tmp_path):
-    axes = emergence_first(write(tmp_path, planted_rows(rho=RHO[[3, 3, 3, 3, 4, 5]], ln_mediated=LN_MEDIATED / 10))).axes[0]
+    axes = emergence_first(
+        write(tmp_path, planted_rows(rho=RHO[[3, 3, 3, 3, 4, 5]], ln_mediated=LN_MEDIATED / 10))
+    ).axes[0]
     assert [dots.get_offsets()[0].tolist() for dots in axes.collections] == [[1000, 4000]]
-    assert [(text.get_text(), text.get_position()) for text in axes.texts if text.get_text() == "4"] == [("4", (1000, 4000))]
+    assert [(text.get_text(), text.get_position()) for text in axes.texts if text.get_text() == "4"] == [
+        ("4", (1000, 4000))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -323,7 +356,7 @@ def test_neurons_at_one_point_are_counted_there(tmp_path):
         ({"effects": False}, "effects were not measured"),
     ],
 )
-def test_the_picture_of_first_steps_says_what_it_lacks(change, sentence, tmp_path):
+def test_the_figure_of_first_steps_says_what_it_lacks(change, sentence, tmp_path):
     figure = emergence_first(write(tmp_path, planted_rows(**change)))
     assert sentence in words(figure)
     assert "weights first: " not in [text.get_text()[:15] for text in figure.axes[0].texts]
@@ -332,7 +365,9 @@ def test_the_picture_of_first_steps_says_what_it_lacks(change, sentence, tmp_pat
 def test_without_effects_all_steps_are_judged(tmp_path):
     axes, sums = emergence_first(write(tmp_path, planted_rows(effects=False))).axes
     assert {tuple(dots.get_offsets()[0]) for dots in axes.collections} == {(1, 4000), (10, 4000), (100, 4000)}
-    assert {label: line.tolist() for label, line in named_lines(sums).items()} == {"ρ above chance (weights): 4": [STEPS, [0, 1, 3, 4, 4]]}
+    assert {label: line.tolist() for label, line in named_lines(sums).items()} == {
+        "ρ above chance (weights): 4": [STEPS, [0, 1, 3, 4, 4]]
+    }
 
 
 def test_series_show_what_was_measured(planted):
@@ -383,8 +418,8 @@ def test_the_summary_tells_what_was_planted(planted):
         "Largest ln_mediated: 0.9, neuron 3.4 at step 10, its rho not above chance.",
         "2 entropy neurons at one step or more, first at: 3.1 (step 10), 3.0 (step 1,000).",
         "1 frequency neuron at one step or more, first at: 3.3 (step 10).",
-        "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met that of rho first, 1 that of ln_mediated, "
-        "1 both at one step.",
+        "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met that of rho first, 1 that of "
+        "ln_mediated, 1 both at one step.",
     ]
 
 

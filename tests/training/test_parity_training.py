@@ -1,4 +1,4 @@
-"""Training against PyTorch: the same steps from the same start, and what a run leaves loads in transformers (`make parity`)."""
+"""Training against PyTorch: the same steps from the same start; what a run leaves loads in transformers."""
 
 import dataclasses
 import json
@@ -14,9 +14,12 @@ from jaxconf.models.checkpoint import save_params
 from jaxconf.models.families import FAMILIES, config_from_hf
 from jaxconf.models.language_model import load
 from jaxconf.models.mesh import make_mesh
-from jaxconf.training.config import ARRAYS, TrackConfig, TrainConfig
+from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.model_config import ARCHITECTURES, hf_config
 from jaxconf.training.run import train
-from jaxconf.training.trainer import ARCHITECTURES, Numbers, _model, _start, hf_config, train_models
+from jaxconf.training.side_by_side import params_of_one, start_all
+from jaxconf.training.step import hyperparameters
+from jaxconf.training.trainer import train_models
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -27,7 +30,7 @@ TRAINED = [model_type for model_type in ARCHITECTURES if model_type in FAMILIES]
 BASE = TrainConfig(width=48, neurons=96, vocab_size=264, context=32, steps=6, batch=16, warmup=0.34, learning_rate=3e-3)
 CASES: dict[str, TrainConfig] = {
     "gpt_neox": BASE,
-    # Nine sequences do not divide among eight devices, so one has all of them, in three parts; sixteen do, two for each.
+    # Nine sequences do not divide over the devices, so one has all of them, in three parts; sixteen do.
     "gpt2": dataclasses.replace(
         BASE, model_type="gpt2", tied=False, label_smoothing=0.1, z_loss=1e-2, batch=9, microbatch=3, weight_decay=0.5
     ),
@@ -43,15 +46,16 @@ def corpus(vocab_size: int) -> Corpus:
 
 def torch_model(folder: Path) -> Any:
     """In evaluation mode, for GPT-2 drops out by default."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
 
 
 def write_start(config: TrainConfig, hf: dict[str, Any], folder: Path) -> None:
     """The model as jaxconf begins to train it."""
-    arrays: dict[str, Any] = {name: np.array([getattr(config, name)], np.uint32 if name == "seed" else np.float32) for name in ARRAYS}
     decoder = config_from_hf(hf)
     mesh = make_mesh(data=1)
-    params = _model(decoder, mesh, _start(decoder, mesh, 1, Numbers(**arrays)).params, 0)
+    params = params_of_one(decoder, mesh, start_all(decoder, mesh, hyperparameters([config])).params, 0)
     folder.mkdir()
     save_params(decoder, params, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(hf))
@@ -115,7 +119,9 @@ def test_the_steps_are_those_of_torch(name: str, tmp_path: Path) -> None:
         moved.append(float((value - start[key]).abs().mean()))
         apart.append(float(difference.max()))
     assert min(moved) > 1e-3
-    print(f"{name}: max |Δloss| {error:.1e}; max |Δweight| {max(apart):.1e}, of tensors that moved {min(moved):.1e} or more")
+    print(
+        f"{name}: max |Δloss| {error:.1e}; max |Δweight| {max(apart):.1e}, of tensors that moved {min(moved):.1e} or more"
+    )
 
 
 TEXT = [f"def f_{i % 7}(x):\n    return x * {i % 5} + {i % 3}  # né 日本\n" * 20 for i in range(60)]
@@ -125,7 +131,9 @@ TEXT = [f"def f_{i % 7}(x):\n    return x * {i % 5} + {i % 3}  # né 日本\n" *
 def test_what_a_run_leaves_loads_in_transformers(model_type: str, tmp_path: Path) -> None:
     config = dataclasses.replace(BASE, model_type=model_type, steps=3, batch=8)
     train(config, lambda: iter(TEXT), tmp_path, track=TrackConfig(points=0))
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, output_loading_info=True
+    )
     assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(model).__name__ == ARCHITECTURES[model_type]
     ours, tokenizer = load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)

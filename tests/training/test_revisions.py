@@ -1,4 +1,4 @@
-"""Public checkpoints of one model, on the stand-in for the hub: what is measured, what stays on the disk, what is asked for twice."""
+"""Revisions of one model on the stand-in for the hub: what is measured, what stays, what is asked for twice."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ from refusals import check_error
 import jaxconf
 from jaxconf.training import revisions
 from jaxconf.training.emergence import FILE, Emergence
+from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions
 from jaxconf.training.revisions import track_revisions
-from jaxconf.training.tracker import NEURON_COLUMNS, measure_predictions
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -39,7 +39,7 @@ def server(models, tmp_path) -> Iterator[Hub]:
 
 
 def track(out: Path, names: str, **options) -> Emergence:
-    return track_revisions(NAME, names.split(","), out, **{"documents": text, "tokens": TOKENS, **options})
+    return track_revisions(NAME, names.split(","), **{"data": text, "out": out, "tokens": TOKENS, **options})
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def test_rows_are_those_of_each_revision_alone(server, models, tmp_path, effects
     }.items(),
 )
 def test_steps(names, expected):
-    assert list(revisions._steps(names.split(",")).items()) == list(expected.items())
+    assert list(revisions.steps_of(names.split(",")).items()) == list(expected.items())
 
 
 def test_one_revision_at_a_time(server, tmp_path, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_failed_measurement_is_deleted_too(server, tmp_path, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_tidied_is_named(server, tmp_path):
-    """A branch without its commit, as a download that failed early leaves it, hides the whole model from the hub's library."""
+    """A download that failed early leaves a branch without its commit, which hides the model from the hub's library."""
     (repo() / "refs").mkdir(parents=True)
     (repo() / "refs" / "other").write_text("0" * 40)
     check_error(lambda: track(tmp_path / "out", "step0,step20", delete=True), str(repo()), "could not be deleted")
@@ -225,7 +225,7 @@ OTHER: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "effects": ({"effects": False}, ("effects is True there and False here",)),
     "tokens": ({"tokens": 210}, ("tokens_asked is 200 there and 210 here",)),  # as many windows, which spares compiling
     "k": ({"k": 3}, ("k is 1 there and 3 here",)),
-    "text": ({"documents": lambda: iter([*TEXT, "more"])}, ("its text is another",)),
+    "text": ({"data": lambda: iter([*TEXT, "more"])}, ("its text is another",)),
 }
 
 
@@ -247,7 +247,7 @@ def test_another_track_in_the_folder(server, tmp_path, name):
 def test_another_model_in_the_folder(server, tmp_path):
     out = tmp_path / "out"
     track(out, "step0")
-    call: Callable[[], object] = lambda: track_revisions("owner/other", ["step0"], out, documents=text)  # noqa: E731
+    call: Callable[[], object] = lambda: track_revisions("owner/other", ["step0"], text, out)  # noqa: E731
     check_error(call, "model is 'owner/name' there and 'owner/other' here")
 
 
@@ -272,15 +272,16 @@ def test_a_revision_of_another_shape(server, models, tmp_path):
 def test_refusals(server, models, tmp_path):
     out = tmp_path / "out"
     folder = models["step0"]
+    local = str(folder)
     check_error(
-        lambda: track_revisions(str(folder), ["step0"], out, documents=text), str(folder), "is a local folder, which has no revisions"
+        lambda: track_revisions(local, ["step0"], text, out), local, "is a local folder, which has no revisions"
     )
-    check_error(lambda: track_revisions(NAME, [], out, documents=text), "no revisions")
+    check_error(lambda: track_revisions(NAME, [], text, out), "no revisions")
     check_error(lambda: track(out, "step0,step20,step0"), "step0 is given twice")
     check_error(lambda: track(out, "step0", tokens=0, effects=True), "tokens is 0")
     check_error(lambda: track(folder / "config.json", "step0"), "config.json", "cannot be written")
     assert server.requests == []
-    check_error(lambda: track_revisions("owner/nothing", ["step0"], out, documents=text), "no model owner/nothing")
+    check_error(lambda: track_revisions("owner/nothing", ["step0"], text, out), "no model owner/nothing")
     check_error(lambda: track(out, "step7"), NAME, "no revision step7")
     for k in (0, 24):
         check_error(lambda k=k: track(out, "step0", k=k), f"k is {k}", "1 to 23")

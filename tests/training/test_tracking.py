@@ -1,4 +1,4 @@
-"""What is measured during training: when, against float64 from the logits, and against the whole analysis of the same model.
+"""What is measured during training, and when; against float64 from the logits, and the analysis of the same model.
 
 Letters: s window, t position, n neuron, v vocabulary, D singular values.
 """
@@ -14,31 +14,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import check_error
+from tiny_training import TINY
 
-from jaxconf.analysis.metrics import EFFECTS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze
 from jaxconf.models.decoder import Decoder
-from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
-from jaxconf.training.tracker import NEURON_COLUMNS, Tracker, effect_steps, measure_predictions, measure_weights, tracked_steps
-from jaxconf.training.trainer import hf_config
+from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions, measure_weights
+from jaxconf.training.model_config import decoder_config, hf_config
+from jaxconf.training.tracker import Tracker, effect_steps, tracked_steps
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-CONFIG = TrainConfig(layers=2, width=16, heads=2, neurons=24, vocab_size=64, context=20, steps=10)
-TRACK = TrackConfig(points=4, effects_every=2, tokens=95, k=2)
+CONFIG = dataclasses.replace(TINY, steps=10)
+TRACK = TrackConfig(points=4, effects_every=2, tokens=100, k=2)
 WEIGHTS = ("w_norm", "logit_var", "rho", "cos_freq", "vocab_skew", "vocab_kurtosis", "weight_cost")
 
 
 def model(seed: int) -> LanguageModel:
     """Parameters of a size that gives confident predictions, no gain or bias at its default."""
-    hf = hf_config(CONFIG)
-    config = config_from_hf(hf)
+    hf, config = hf_config(CONFIG), decoder_config(CONFIG)
     params = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))["params"]
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda w: w + 0.4 * rng.standard_normal(w.shape).astype(np.float32), params)
@@ -75,7 +75,9 @@ def test_steps_are_even_on_a_log_scale():
 @pytest.mark.parametrize("steps", [1, 100])
 def test_nothing_is_measured_where_nothing_is_asked_for(steps):
     assert tracked_steps(steps, TrackConfig(points=0)) == []
-    assert effect_steps(steps, TrackConfig(points=0)) == effect_steps(steps, TrackConfig(effects_every=0)) == frozenset()
+    assert (
+        effect_steps(steps, TrackConfig(points=0)) == effect_steps(steps, TrackConfig(effects_every=0)) == frozenset()
+    )
 
 
 def definitions(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray) -> dict[str, float]:
@@ -89,7 +91,9 @@ def definitions(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray) -> dict
         entropies.append(-(p * np.log(p)).sum())
         bins[min(int(p.max() * 15), 14)].append((p.max(), p.argmax() == tokens[s, t + 1]))
     n = len(losses)
-    ece = sum(len(b) / n * abs(np.mean([right for _, right in b]) - np.mean([sure for sure, _ in b])) for b in bins if b)
+    ece = sum(
+        len(b) / n * abs(np.mean([right for _, right in b]) - np.mean([sure for sure, _ in b])) for b in bins if b
+    )
     right = sum(right for b in bins for _, right in b)
     return {"loss": np.mean(losses), "entropy": np.mean(entropies), "accuracy": right / n, "ece": ece}
 
@@ -113,7 +117,9 @@ def test_the_last_position_has_no_prediction_to_judge(corpus):
     lm, tokens = model(0), corpus.held_out_windows(TRACK.tokens, CONFIG.context)
     kept = np.ones(tokens.shape, bool)
     inner = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
-    assert measure_predictions(lm.config, lm.params, tokens, kept) == measure_predictions(lm.config, lm.params, tokens, inner)
+    assert measure_predictions(lm.config, lm.params, tokens, kept) == measure_predictions(
+        lm.config, lm.params, tokens, inner
+    )
 
 
 def test_weights_equal_the_columns_of_a_whole_analysis(corpus):
@@ -136,7 +142,7 @@ def tracked(corpus, tmp_path_factory) -> tuple[Emergence, dict[int, LanguageMode
     """A track of five models that stand for one at its tracked steps."""
     folder = tmp_path_factory.mktemp("tracked")
     tracker = Tracker(folder, hf_config(CONFIG), CONFIG, TRACK, corpus)
-    models = {step: model(step) for step in tracked_steps(CONFIG.steps, TRACK)}
+    models = {step: model(7 + step) for step in tracked_steps(CONFIG.steps, TRACK)}
     for step, lm in models.items():
         before = tracker.seconds
         tracker(step, lm.params, math.nan if step == 0 else 5 / step)
@@ -144,7 +150,7 @@ def tracked(corpus, tmp_path_factory) -> tuple[Emergence, dict[int, LanguageMode
     return Emergence.load(folder), models
 
 
-def test_a_track_has_the_figures_of_every_step(tracked, corpus):
+def test_a_track_has_the_numbers_of_every_step(tracked, corpus):
     e, models = tracked
     assert e.steps["step"].tolist() == list(models) == [0, 1, 2, 5, 10]
     np.testing.assert_array_equal(e.steps["train_loss"], [math.nan, 5, 2.5, 1, 0.5])
@@ -188,13 +194,23 @@ def test_effects_are_nan_and_rules_false_where_only_the_weights_were_measured(tr
     rules = e.neurons[["is_entropy_neuron", "is_frequency_neuron"]]
     assert (rules.dtypes == "bool").all()
     assert not rules.loc[others.index].to_numpy().any()
-    assert rules.to_numpy().any()  # at steps with effects some random neuron meets one
+    assert rules.to_numpy().any()  # model 9, at step 2, has a frequency neuron
 
 
 def test_a_track_says_what_was_measured_and_how(tracked, corpus):
     facts = tracked[0].facts
-    shape = {name: facts[name] for name in ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer", "k")}
-    assert shape == {"model_type": "gpt_neox", "n_layers": 2, "d_model": 16, "n_neurons": 24, "vocab_size": 64, "layer": 1, "k": 2}
+    shape = {
+        name: facts[name] for name in ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer", "k")
+    }
+    assert shape == {
+        "model_type": "gpt_neox",
+        "n_layers": 2,
+        "d_model": 16,
+        "n_neurons": 24,
+        "vocab_size": 264,
+        "layer": 1,
+        "k": 2,
+    }
     assert TrainConfig(**{**facts["recipe"], "attributes": tuple(facts["recipe"]["attributes"])}) == CONFIG
     windows = corpus.held_out_windows(TRACK.tokens, CONFIG.context)
     assert (facts["data_sha256"], facts["tokens"]) == (digest(windows), windows.size)
@@ -207,7 +223,9 @@ def test_k_is_one_percent_of_the_width_by_default(corpus, tmp_path):
     Tracker(tmp_path, hf_config(CONFIG), CONFIG, track, corpus)(0, lm.params, math.nan)
     e = Emergence.load(tmp_path)
     assert e.facts["k"] == 1
-    np.testing.assert_array_equal(e.neurons["rho"], measure_weights(lm.config, lm.params, corpus.counts(64), 1)["rho"])
+    np.testing.assert_array_equal(
+        e.neurons["rho"], measure_weights(lm.config, lm.params, corpus.counts(CONFIG.vocab_size), 1)["rho"]
+    )
     assert e.neurons["loss_abs_delta"].isna().all()
 
 
@@ -217,7 +235,9 @@ def test_a_model_that_has_diverged_is_not_measured(size, corpus, tmp_path):
     tracker = Tracker(tmp_path, hf_config(CONFIG), CONFIG, dataclasses.replace(TRACK, effects_every=0), corpus)
     tracker(0, lm.params, math.nan)
     wild = jax.tree.map(lambda w: w * size, lm.params)
-    assert math.isnan(measure_predictions(lm.config, wild, corpus.held_out_windows(60, 20), np.tri(3, 20, 5) > 0)["loss"])
+    assert math.isnan(
+        measure_predictions(lm.config, wild, corpus.held_out_windows(72, 24), np.tri(3, 24, 5) > 0)["loss"]
+    )
     tracker(1, wild, 5.0)
     assert Emergence.load(tmp_path).steps["step"].tolist() == [0]
 

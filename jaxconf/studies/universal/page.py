@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from jaxconf.report.frame import facts, picture, rows, write_page
-from jaxconf.studies.universal.figures import sentences
-from jaxconf.studies.universal.study import FamilyRules, Universality
+from jaxconf.studies.universal.families import FamilyRules
+from jaxconf.studies.universal.sentences import of_first, sentences
+
+if TYPE_CHECKING:
+    from jaxconf.studies.universal.study import Universality
 
 PAPER = "“Universal Neurons in GPT2 Language Models” (Gurnee et al., 2024)"
 SHOWN = 40
-FIGURES = (
+MEASURES = (
     "correlation",
     "baseline",
     "excess",
@@ -35,7 +39,8 @@ CAPTIONS = {
     ),
     "universal_excess": (
         "Best match and baseline",
-        "Each point is a neuron. On the solid line a neuron is no more like its best match than like a random mixture of a layer's neurons.",
+        "Each point is a neuron. On the solid line a neuron is no more like its best match than like a random mixture "
+        "of a layer's neurons.",
     ),
     "universal_families": (
         "Families",
@@ -55,15 +60,16 @@ CAPTIONS = {
     ),
     "universal_vocabulary": (
         "Effects on the vocabulary",
-        "A prediction neuron has a tail to the right, a suppression neuron one to the left; a partition neuron is wide. A null-space neuron "
-        "may look wide too, since cosines leave out how short the unembeddings are along its write.",
+        "A prediction neuron has a tail to the right, a suppression neuron one to the left; a partition neuron is "
+        "wide. A null-space neuron may look wide too, since cosines leave out how short the unembeddings are along its "
+        "write.",
     ),
 }
 
 
-def write_universal_report(found: Universality, figures: Sequence[Path], folder: Path) -> Path:
-    """Writes universal.html into `folder`, whole or not at all, with the PNG files `figures` in it, and gives its path."""
-    first = found.neurons[found.neurons["model"] == 0]
+def write_universal_report(found: "Universality", figures: Sequence[Path], folder: Path) -> Path:
+    """Writes universal.html, with the PNG files `figures` in it, whole or not at all, and gives its path."""
+    first = of_first(found)
     first = first.assign(name=first["layer"].astype(str) + "." + first["neuron"].astype(str))
     rules = FamilyRules(*(found.facts[name] for name in ("min_excess", "min_position_r2", "min_bos_change"))).describe()
     return write_page(
@@ -77,13 +83,13 @@ def write_universal_report(found: Universality, figures: Sequence[Path], folder:
         figures="".join(_card(path) for path in figures),
         families=rows(found.families, "family", [column for column in found.families if column != "family"]),
         rules="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(rule)}</dd></div>" for name, rule in rules.items()),
-        neurons=rows(first.nlargest(SHOWN, "excess"), "name", list(FIGURES)),
+        neurons=rows(first.nlargest(SHOWN, "excess"), "name", list(MEASURES)),
         models=rows(_models(found), "model", ["neurons", "correlation", "baseline", "excess"]),
         facts=facts(found.facts),
     )
 
 
-def _models(found: Universality) -> pd.DataFrame:
+def _models(found: "Universality") -> pd.DataFrame:
     """Of each model how many neurons it has, and the medians of the first model's matches with them."""
     top = found.matches[found.matches["rank"] == 0].groupby("model")[["correlation", "baseline", "excess"]].median()
     frame = found.neurons.groupby("model").size().to_frame("neurons").join(top)

@@ -1,4 +1,4 @@
-"""Studies: what may be varied, what is trained together, and a small real one against each of its models, interrupted, and gone wrong."""
+"""Training grids: what is varied, what is trained together, and a small one that is interrupted, or goes wrong."""
 
 import dataclasses
 import json
@@ -15,38 +15,40 @@ import pytest
 import scipy.stats
 from refusals import check_error
 from safetensors.numpy import load_file
+from tiny_training import NO_TRACK, TEXT, TINY, text
 
 from jaxconf.training import emergence
-from jaxconf.training.config import ARRAYS, TrackConfig, TrainConfig
+from jaxconf.training.config import PER_MODEL, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
-from jaxconf.training.grid import OUTCOMES, _groups, _members, compare, half_interval, outcome, parse_vary, picture, study
+from jaxconf.training.grid import grid
+from jaxconf.training.grid_table import OUTCOMES, grid_figure, half_interval, outcome, tabulate
 from jaxconf.training.run import train
+from jaxconf.training.vary import groups_of_one_shape, models_of_grid, parse_vary
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
-TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
-BASE = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=264, context=24, steps=12, batch=8, learning_rate=1e-2)
+BASE = dataclasses.replace(TINY, steps=12)
 TRACK = TrackConfig(points=3, tokens=100)
 VARY = {"weight_decay": [0.1, 0.9], "width": [16, 24]}
 SEEDS = 2
 
 
 def run(out: Path, vary: dict = VARY, base: TrainConfig = BASE, seeds: int = SEEDS, **options) -> pd.DataFrame:
-    return study(base, vary, seeds, lambda: iter(TEXT), out, **{"track": TRACK, "checkpoint_every": 5, **options})
+    return grid(base, vary, seeds, text, out, **{"track": TRACK, "checkpoint_every": 5, **options})
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
-    """A study of two shapes that nothing interrupts."""
-    out = tmp_path_factory.mktemp("whole") / "study"
+    """A grid of two shapes that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole") / "grid"
     return out, run(out)
 
 
 def copy(whole: tuple[Path, pd.DataFrame], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole[0], tmp_path / "study"))
+    return Path(shutil.copytree(whole[0], tmp_path / "grid"))
 
 
-# ----------------------------------------------------------------------------------------------------------------- what is varied
+# ------------------------------------------------------------ what is varied
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,9 @@ def copy(whole: tuple[Path, pd.DataFrame], tmp_path: Path) -> Path:
 def test_values_are_read_as_what_the_recipe_holds(given, expected):
     found = parse_vary(given)
     assert found == expected
-    assert [[type(value) for value in values] for values in found.values()] == [[type(v) for v in values] for values in expected.values()]
+    assert [[type(value) for value in values] for values in found.values()] == [
+        [type(v) for v in values] for values in expected.values()
+    ]
     assert list(found) == list(expected)
 
 
@@ -97,29 +101,39 @@ def test_what_cannot_be_varied_is_refused(given, parts):
 
 def test_every_combination_has_a_name_and_the_seeds_go_on_from_the_base():
     base = dataclasses.replace(BASE, seed=7)
-    members = _members(base, {"tied": [True, False], "weight_decay": [0.0, 0.5]}, 2)
-    assert list(members) == [f"tied={t},weight_decay={w},seed={s}" for t in (True, False) for w in (0.0, 0.5) for s in (7, 8)]
-    assert members["tied=False,weight_decay=0.5,seed=8"] == dataclasses.replace(base, tied=False, weight_decay=0.5, seed=8)
-    assert list(_members(base, {}, 2)) == ["seed=7", "seed=8"]
+    models = models_of_grid(base, {"tied": [True, False], "weight_decay": [0.0, 0.5]}, 2)
+    assert list(models) == [
+        f"tied={t},weight_decay={w},seed={s}" for t in (True, False) for w in (0.0, 0.5) for s in (7, 8)
+    ]
+    assert models["tied=False,weight_decay=0.5,seed=8"] == dataclasses.replace(
+        base, tied=False, weight_decay=0.5, seed=8
+    )
+    assert list(models_of_grid(base, {}, 2)) == ["seed=7", "seed=8"]
 
 
 def test_models_are_trained_together_unless_their_shapes_differ():
-    numbers = {name: [1e-3, 2e-3] for name in ARRAYS if name != "seed"}
-    [together] = _groups(_members(BASE, numbers, 3))
+    numbers = {name: [1e-3, 2e-3] for name in PER_MODEL if name != "seed"}
+    [together] = groups_of_one_shape(models_of_grid(BASE, numbers, 3))
     assert len(together) == 2 ** len(numbers) * 3
-    shapes = {"width": [16, 24], "tied": [True, False], "schedule": ["cosine", "constant"], "steps": [5, 6], "microbatch": [2, 4]}
-    members = _members(BASE, {**shapes, "dropout": [0.0, 0.1]}, 2)
-    groups = _groups(members)
+    shapes = {
+        "width": [16, 24],
+        "tied": [True, False],
+        "schedule": ["cosine", "constant"],
+        "steps": [5, 6],
+        "microbatch": [2, 4],
+    }
+    models = models_of_grid(BASE, {**shapes, "dropout": [0.0, 0.1]}, 2)
+    groups = groups_of_one_shape(models)
     assert [len(names) for names in groups] == [4] * 32
-    assert sorted(name for names in groups for name in names) == sorted(members)
+    assert sorted(name for names in groups for name in names) == sorted(models)
     for names in groups:
-        assert len({tuple(getattr(members[name], key) for key in shapes) for name in names}) == 1
+        assert len({tuple(getattr(models[name], key) for key in shapes) for name in names}) == 1
 
 
-# ---------------------------------------------------------------------------------------------------------------- the real study
+# ------------------------------------------------------------ the real grid
 
 
-def test_the_table_has_a_row_for_each_model_with_its_own_figures(whole):
+def test_the_table_has_a_row_for_each_model_with_its_own_numbers(whole):
     out, table = whole
     pd.testing.assert_frame_equal(pd.read_parquet(out / "study.parquet"), table)
     assert list(table) == ["model", "weight_decay", "width", "seed", *OUTCOMES, "diverged_at"]
@@ -154,12 +168,17 @@ def test_the_table_has_a_row_for_each_model_with_its_own_figures(whole):
 
 
 def test_outcomes_of_neurons_that_emerge(tmp_path):
-    """A track made by hand: neurons above chance come and go, and only what is above chance at the last step counts for its share."""
+    """A track made by hand: neurons above chance come and go, and only those of the last step count for its share."""
 
     def step(number: int, rho: list[float], ln_mediated: list[float] | None, entropy: list[bool] | None) -> dict:
-        figures = {"step": number, "entropy": 1.5 - number / 100, "ece": number / 1000, "rho_chance": 0.5}
-        neurons = {"rho": rho, "ln_mediated": ln_mediated, "is_entropy_neuron": entropy, "is_frequency_neuron": entropy and [True] * 4}
-        return {**figures, **neurons, "singular_values": [8.0, 4.0, 3.0, 2.0, number / 100]}
+        numbers = {"step": number, "entropy": 1.5 - number / 100, "ece": number / 1000, "rho_chance": 0.5}
+        neurons = {
+            "rho": rho,
+            "ln_mediated": ln_mediated,
+            "is_entropy_neuron": entropy,
+            "is_frequency_neuron": entropy and [True] * 4,
+        }
+        return {**numbers, **neurons, "singular_values": [8.0, 4.0, 3.0, 2.0, number / 100]}
 
     emergence.append(tmp_path, step(0, [0.1, 0.2, 0.5, 0.3], [0.9] * 4, [False] * 4), {})  # 0.5 is chance, not above it
     emergence.append(tmp_path, step(10, [0.1, 0.2, 0.3, 0.8], [0.1, 0.1, 0.1, 0.99], [False, False, False, True]), {})
@@ -182,10 +201,10 @@ def test_outcomes_of_neurons_that_emerge(tmp_path):
 @pytest.mark.slow
 def test_every_model_is_the_one_that_is_trained_alone(whole, tmp_path):
     out, table = whole
-    for name, config in list(_members(BASE, VARY, SEEDS).items()):
+    for name, config in list(models_of_grid(BASE, VARY, SEEDS).items()):
         alone, beside = tmp_path / name, out / "models" / name
-        track = TRACK if config.seed == 0 else TrackConfig(points=0)  # to measure takes as long as to train
-        result = train(config, lambda: iter(TEXT), alone, track=track)
+        track = TRACK if config.seed == 0 else NO_TRACK  # to measure takes as long as to train
+        result = train(config, text, alone, track=track)
         np.testing.assert_allclose(np.load(beside / "losses.npy"), np.load(alone / "losses.npy"), rtol=1e-4)
         row = table.set_index("model").loc[name]
         assert row["held_out_loss"] == pytest.approx(result["held_out_loss"], rel=1e-4)
@@ -203,7 +222,7 @@ def test_every_model_is_the_one_that_is_trained_alone(whole, tmp_path):
 
 def drawn(table: pd.DataFrame, vary: list[str]) -> list[dict[str, list[tuple[np.ndarray, float, float, float]]]]:
     """Of each panel, each setting's label → the points, and the mean and the ends of its interval."""
-    figure = picture(table, vary)
+    figure = grid_figure(table, vary)
     panels = []
     for axes in figure.axes:
         labels = [label.get_text() for label in axes.get_xticklabels()]
@@ -212,7 +231,9 @@ def drawn(table: pd.DataFrame, vary: list[str]) -> list[dict[str, list[tuple[np.
         clouds = [line for line in axes.lines if id(line) not in errors]
         panel = {"title": axes.get_title(loc="left"), "none": [text.get_text() for text in axes.texts], "places": {}}
         for place, label in enumerate(labels):
-            points = [line.get_ydata() for line in clouds if len(line.get_xdata()) and round(line.get_xdata()[0]) == place]
+            points = [
+                line.get_ydata() for line in clouds if len(line.get_xdata()) and round(line.get_xdata()[0]) == place
+            ]
             bar = [(mean, low, high) for x, mean, low, high in bars if round(x) == place]
             assert len(points) == len(bar) <= 1
             panel["places"][label] = (points, bar)
@@ -221,7 +242,7 @@ def drawn(table: pd.DataFrame, vary: list[str]) -> list[dict[str, list[tuple[np.
     return panels
 
 
-def check_picture(table: pd.DataFrame, vary: list[str]) -> None:
+def check_figure(table: pd.DataFrame, vary: list[str]) -> None:
     panels = drawn(table, vary)
     assert [panel["title"] for panel in panels] == list(OUTCOMES.values())
     groups = {"\n".join(map(str, key)): rows for key, rows in table.groupby(vary, sort=False)} if vary else {"": table}
@@ -243,23 +264,29 @@ def check_picture(table: pd.DataFrame, vary: list[str]) -> None:
             assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_the_picture_shows_the_models_their_means_and_intervals(whole):
+def test_the_figure_shows_the_models_their_means_and_intervals(whole):
     out, table = whole
     assert (out / "study.png").read_bytes().startswith(b"\x89PNG")
-    check_picture(table, list(VARY))
-    assert "8 models by weight_decay, width" in picture(table, list(VARY)).get_suptitle()
+    check_figure(table, list(VARY))
+    assert "8 models by weight_decay, width" in grid_figure(table, list(VARY)).get_suptitle()
 
 
 @pytest.mark.parametrize("vary", [["width"], ["model_type", "tied"], []])
-def test_the_picture_leaves_out_what_is_missing(vary):
+def test_the_figure_leaves_out_what_is_missing(vary):
     rng = np.random.default_rng(0)
-    rows = [{"width": w, "model_type": m, "tied": t} for w in (16, 24) for m in ("gpt2", "llama") for t in (True, False) for _ in range(3)]
+    rows = [
+        {"width": w, "model_type": m, "tied": t}
+        for w in (16, 24)
+        for m in ("gpt2", "llama")
+        for t in (True, False)
+        for _ in range(3)
+    ]
     table = pd.DataFrame(rows).assign(**{name: rng.random(24) for name in OUTCOMES})
     table.loc[0, "held_out_loss"] = np.nan
     table.loc[:10, "entropy"] = np.nan  # one is left of the narrow ones
     table.loc[:11, "ece"] = np.nan
     table["max_ln_mediated"] = np.nan
-    check_picture(table, vary)
+    check_figure(table, vary)
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
@@ -270,7 +297,7 @@ def test_intervals_are_students(n):
     assert half_interval(values[:1]) == 0
 
 
-# --------------------------------------------------------------------------------------------------------- interrupted, gone on with
+# ------------------------------------------------------------ interrupted, gone on with
 
 
 class Halt(Exception):
@@ -281,12 +308,12 @@ def times(out: Path, names: list[str]) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for name in names for file in sorted((out / "models" / name).iterdir())}
 
 
-def test_a_study_that_is_stopped_goes_on_where_it_was(whole, tmp_path):
-    out, expected = tmp_path / "study", whole[1]
-    first, second = _groups(_members(BASE, VARY, SEEDS))
+def test_a_grid_that_is_stopped_is_resumed_where_it_was(whole, tmp_path):
+    out, expected = tmp_path / "grid", whole[1]
+    first, second = groups_of_one_shape(models_of_grid(BASE, VARY, SEEDS))
     seen = []
 
-    def report(step: int, figures: dict[str, float]) -> None:
+    def report(step: int, measured: dict[str, float]) -> None:
         seen.append(step)
         if len(seen) == 2:
             raise Halt
@@ -295,15 +322,15 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(whole, tmp_path):
         run(out, report=report)
     assert seen == [12, 12]  # at the end of each shape
     assert not (out / "study.parquet").exists()
-    check_error(lambda: compare(out), "not finished", second[0], "--resume")
+    check_error(lambda: tabulate(out), "not finished", second[0], "--resume")
     check_error(lambda: run(out), "holds a run already", "--resume")
-    check_error(lambda: study(BASE, VARY, SEEDS, lambda: iter(TEXT[1:]), out, track=TRACK, resume=True), "other text")
+    check_error(lambda: grid(BASE, VARY, SEEDS, lambda: iter(TEXT[1:]), out, track=TRACK, resume=True), "other text")
     before = times(out, first)
     assert len(before) == 7 * len(first)
 
     seen.append(0)  # past the second: no more halts
     steps = []
-    again = run(out, vary=dict(reversed(VARY.items())), resume=True, report=lambda step, figures: steps.append(step))
+    again = run(out, vary=dict(reversed(VARY.items())), resume=True, report=lambda step, measured: steps.append(step))
     assert steps == [12]
     pd.testing.assert_frame_equal(again, expected, check_exact=True)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "study.parquet"), expected, check_exact=True)
@@ -317,16 +344,16 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(whole, tmp_path):
 
 def test_a_model_without_its_result_is_trained_again_with_those_of_its_shape(whole, tmp_path):
     out, expected = copy(whole, tmp_path), whole[1]
-    first, second = _groups(_members(BASE, VARY, SEEDS))
+    first, second = groups_of_one_shape(models_of_grid(BASE, VARY, SEEDS))
     (out / "models" / second[1] / "train.json").unlink()
-    check_error(lambda: compare(out), "not finished", second[1])
+    check_error(lambda: tabulate(out), "not finished", second[1])
     before, later = times(out, first), times(out, second)
     pd.testing.assert_frame_equal(run(out, resume=True), expected, check_exact=True)
     assert times(out, first) == before
     assert all(time > later.get(file, 0) for file, time in times(out, second).items())
 
 
-def test_a_finished_study_is_only_compared_again(whole, tmp_path):
+def test_a_finished_grid_is_only_compared_again(whole, tmp_path):
     out, expected = copy(whole, tmp_path), whole[1]
     before = times(out, list(expected["model"]))
     (out / "study.png").unlink()
@@ -334,10 +361,12 @@ def test_a_finished_study_is_only_compared_again(whole, tmp_path):
     def unread() -> Iterator[str]:
         raise AssertionError("there is nothing to read the text for")
 
-    pd.testing.assert_frame_equal(study(BASE, VARY, SEEDS, unread, out, track=TRACK, resume=True), expected, check_exact=True)
+    pd.testing.assert_frame_equal(
+        grid(BASE, VARY, SEEDS, unread, out, track=TRACK, resume=True), expected, check_exact=True
+    )
     assert (out / "study.png").is_file()
     assert times(out, list(expected["model"])) == before
-    pd.testing.assert_frame_equal(compare(out), expected, check_exact=True)
+    pd.testing.assert_frame_equal(tabulate(out), expected, check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -351,24 +380,26 @@ def test_a_finished_study_is_only_compared_again(whole, tmp_path):
         ({"tokenizer": "somewhere"}, ("tokenizer is None there and 'somewhere' here",)),
     ],
 )
-def test_only_the_same_study_is_gone_on_with(change, parts, whole):
+def test_only_the_same_grid_is_resumed(change, parts, whole):
     before = times(whole[0], list(whole[1]["model"]))
     check_error(lambda: run(whole[0], **change, resume=True), "holds another run", *parts)
     check_error(lambda: run(whole[0], **change), "--resume", "--force")
     assert times(whole[0], list(whole[1]["model"])) == before
 
 
-def test_what_is_no_study_is_left_alone(tmp_path):
-    """A folder of someone's own that happens to be called as a study's is."""
+def test_what_is_no_grid_is_left_alone(tmp_path):
+    """A folder of someone's own that happens to have the name of a grid's."""
     for name in ("models", "checkpoints"):
         (tmp_path / name / name).mkdir(parents=True)
         (tmp_path / name / name / "mine.txt").write_text("mine")
         for force in (False, True):
-            check_error(lambda out=tmp_path / name, force=force: run(out, force=force), name, "not of a study", "another --out")
+            check_error(
+                lambda out=tmp_path / name, force=force: run(out, force=force), name, "not of a grid", "another --out"
+            )
         assert (tmp_path / name / name / "mine.txt").read_text() == "mine"
-    check_error(lambda: compare(tmp_path), "study.json cannot be read", "jaxconf train --vary")
+    check_error(lambda: tabulate(tmp_path), "study.json cannot be read", "jaxconf train --vary")
     (tmp_path / "study.json").write_text("{")
-    check_error(lambda: compare(tmp_path), "study.json cannot be read")
+    check_error(lambda: tabulate(tmp_path), "study.json cannot be read")
     check_error(lambda: run(tmp_path, resume=True), "study.json is damaged", "--force")
 
 
@@ -391,23 +422,25 @@ def test_what_no_model_can_be_trained_by_is_refused_at_once(change, parts, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_text_that_one_shape_cannot_be_trained_on_is_refused_before_the_older_study_goes(whole, tmp_path):
+def test_text_that_one_shape_cannot_be_trained_on_is_refused_before_the_older_grid_goes(whole, tmp_path):
     out = copy(whole, tmp_path)
     before = times(out, list(whole[1]["model"]))
     check_error(lambda: run(out, vary={"vocab_size": [264, 4096]}, force=True), "the text gives a vocabulary of only")
     assert times(out, list(whole[1]["model"])) == before
-    pd.testing.assert_frame_equal(compare(out), whole[1], check_exact=True)
+    pd.testing.assert_frame_equal(tabulate(out), whole[1], check_exact=True)
 
 
-# ------------------------------------------------------------------------------------------------------------------ gone wrong
+# ------------------------------------------------------------ gone wrong
 
 
 def test_a_model_that_diverges_is_a_row_of_nan_and_its_neighbours_are_as_ever(whole, tmp_path):
-    out = tmp_path / "study"
+    out = tmp_path / "grid"
     (out / "models" / "old").mkdir(parents=True)
     (out / "study.json").write_text("{}")
     table = run(out, vary={"learning_rate": [1e-2, 1e30]}, force=True).set_index("model")
-    assert {path.name for path in (out / "models").iterdir()} == set(table.index)  # --force: nothing of the older study is left
+    assert {path.name for path in (out / "models").iterdir()} == set(
+        table.index
+    )  # --force: nothing of the older grid is left
     good, wild = (table[table["learning_rate"] == rate] for rate in (1e-2, 1e30))
     assert len(good) == len(wild) == SEEDS
     assert wild[list(OUTCOMES)].isna().all(axis=None)
@@ -423,21 +456,23 @@ def test_a_model_that_diverges_is_a_row_of_nan_and_its_neighbours_are_as_ever(wh
         np.testing.assert_allclose(good[name].astype(float), same[name].astype(float), rtol=1e-4, err_msg=name)
     assert all((out / "models" / name / "model.safetensors").is_file() for name in good.index)
     pd.testing.assert_frame_equal(run(out, vary={"learning_rate": [1e-2, 1e30]}, resume=True).set_index("model"), table)
-    check_picture(table.reset_index(), ["learning_rate"])
+    check_figure(table.reset_index(), ["learning_rate"])
 
 
-def test_a_study_in_which_all_diverge_ends_and_leaves_no_checkpoints(tmp_path):
-    table = run(tmp_path / "study", vary={"learning_rate": [1e30, 1e35]}, checkpoint_every=1)
+def test_a_grid_in_which_all_diverge_ends_and_leaves_no_checkpoints(tmp_path):
+    table = run(tmp_path / "grid", vary={"learning_rate": [1e30, 1e35]}, checkpoint_every=1)
     assert table[list(OUTCOMES)].isna().all(axis=None)
     assert (table["diverged_at"] > 1).all()
-    assert not (tmp_path / "study" / "checkpoints").exists()
-    assert (tmp_path / "study" / "study.png").is_file()
+    assert not (tmp_path / "grid" / "checkpoints").exists()
+    assert (tmp_path / "grid" / "study.png").is_file()
 
 
 @pytest.mark.slow
 def test_a_model_that_the_last_step_spoils_has_diverged(tmp_path):
     """Its losses are all numbers, since each is of before its step; what it predicts afterwards is not."""
-    table = run(tmp_path / "study", vary={"learning_rate": [1e-2, 1e35]}, base=dataclasses.replace(BASE, steps=1), seeds=1)
+    table = run(
+        tmp_path / "grid", vary={"learning_rate": [1e-2, 1e35]}, base=dataclasses.replace(BASE, steps=1), seeds=1
+    )
     assert table["diverged_at"].tolist()[1] == 1
     assert table.loc[1, list(OUTCOMES)].isna().all()
     assert np.isfinite(table.loc[0, ["held_out_loss", "entropy", "ece"]].astype(float)).all()

@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from planted_table import ENTROPY, FREQUENCY, planted_table, without_figures
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.models.errors import InputError
 from jaxconf.results import neuron_table as table_module
-from jaxconf.results.neuron_table import COLUMNS, NeuronTable, Rules
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
+from jaxconf.results.words import facts_in_words
 
 
 def judged(**columns):
@@ -98,10 +101,10 @@ def test_what_is_no_table_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         NeuronTable.load(tmp_path)
     (tmp_path / "neurons.parquet").write_bytes(b"no parquet")
-    with pytest.raises(InputError, match="not a table"):
+    with pytest.raises(InputError, match="not a neuron table"):
         NeuronTable.load(tmp_path)
     planted_table().frame.to_parquet(tmp_path / "neurons.parquet")
-    with pytest.raises(InputError, match="not a table"):
+    with pytest.raises(InputError, match="not a neuron table"):
         NeuronTable.load(tmp_path)
 
 
@@ -118,7 +121,7 @@ def test_a_failing_write_leaves_the_old_files_and_no_half_ones(tmp_path, monkeyp
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fail(file, **_):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(table_module.np, "savez", fail)
@@ -149,7 +152,10 @@ def test_summary_ranks_frequency_alignment_by_size_whatever_the_sign():
 
 
 def test_verdict_says_what_was_found_or_what_came_nearest():
-    assert planted_table().verdict() == ["2 entropy neurons in layer 3: 3.5, 3.17.", "1 frequency neuron in layer 3: 3.8."]
+    assert planted_table().verdict() == [
+        "2 entropy neurons in layer 3: 3.5, 3.17.",
+        "1 frequency neuron in layer 3: 3.8.",
+    ]
 
     table = planted_table(plant=False)
     table.frame.loc[[4, 9, 11], ["rho", "ln_mediated"]] = [[0.39, 0.29], [0.9, 0.1], [0.2, 0.29]]
@@ -174,7 +180,7 @@ def test_to_pandas_is_a_copy_indexed_by_name():
 
 
 def test_facts_in_words_leave_out_what_the_run_lacks():
-    words = dict(planted_table().facts_in_words())
+    words = dict(facts_in_words(planted_table().facts))
     assert words["Data"] == "5 windows, 1,280 tokens"
     assert words["Time"] == "1.5 s"
     assert words["Ablation"] == "mean"
@@ -184,6 +190,6 @@ def test_facts_in_words_leave_out_what_the_run_lacks():
 def test_the_ablation_value_is_told_where_it_was_used():
     table = planted_table()
     table.facts |= {"ablation": "fixed", "ablation_value": 0.5}
-    assert dict(table.facts_in_words())["Ablation"] == "fixed (0.5)"
+    assert dict(facts_in_words(table.facts))["Ablation"] == "fixed (0.5)"
     table.facts["ablation"] = "mean"
-    assert dict(table.facts_in_words())["Ablation"] == "mean"
+    assert dict(facts_in_words(table.facts))["Ablation"] == "mean"

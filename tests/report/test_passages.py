@@ -11,19 +11,29 @@ from planted_table import planted_table
 from plotly.offline import get_plotlyjs
 
 from jaxconf.report.page import write_report
-from jaxconf.report.passage_figures import figure_4, figure_4_passages, save_story_figures
-from jaxconf.report.passages import LENGTH, LONGEST, MOST_NEURONS, PASSAGES, UNKNOWN, passages, scales, visible
-from jaxconf.report.plots import MOST_POINTS, token_plots
-from jaxconf.results.neuron_table import PER_TOKEN
+from jaxconf.report.passages.figures import figure_4, figure_4_passages, save_token_figures
+from jaxconf.report.passages.passage import LENGTH, LONGEST, MOST_NEURONS, PASSAGES, UNKNOWN, passages, scales, visible
+from jaxconf.report.passages.plots import token_plots
+from jaxconf.report.shown import MOST_POINTS
+from jaxconf.results.run_folder import PER_TOKEN
 
 
 def planted(
-    spikes: dict[tuple[int, int], float], neuron: str = "3.5", windows: int = 2, positions: range = range(3, 127), ids: bool = False
+    spikes: dict[tuple[int, int], float],
+    neuron: str = "3.5",
+    windows: int = 2,
+    positions: range = range(3, 127),
+    ids: bool = False,
 ) -> pd.DataFrame:
-    """What `jaxconf.per_token` gives for a neuron whose ablation lowers every loss by 0.01 nats, but raises those of (window, position)."""
+    """What `jaxconf.per_token` gives for a neuron whose ablation lowers every loss by 0.01 nats.
+
+    It raises those at `spikes`, (window, position) → nats.
+    """
     rows = pd.MultiIndex.from_product([range(windows), positions], names=["window", "position"]).to_frame(index=False)
     random, place = np.random.default_rng(0), 1000 * rows["window"] + rows["position"]
-    rows["token"], rows["target"] = (place, place + 1) if ids else (" t" + place.astype(str), " t" + (place + 1).astype(str))
+    rows["token"], rows["target"] = (
+        (place, place + 1) if ids else (" t" + place.astype(str), " t" + (place + 1).astype(str))
+    )
     rows["loss"] = random.uniform(1, 2, len(rows))
     change = [spikes.get(place, -0.01) for place in zip(rows["window"], rows["position"], strict=True)]
     frozen = rows["loss"] + 0.1 * np.array(change)
@@ -57,12 +67,15 @@ def test_the_largest_spike_is_told_with_its_neighbours():
     assert first.tokens.index.tolist() == list(range(36, 36 + LENGTH))
     assert first.tokens["text"].tolist() == [f"·t{1000 + position}" for position in first.tokens.index]
     assert first.tokens["activation"][60] == row["activation"]
-    assert first.tokens.loc[61, ["loss", "loss_ablated", "reciprocal_rank"]].tolist() == [row["loss"], row["loss"] + 3, 0.5]
+    assert first.tokens.loc[61, ["loss", "loss_ablated", "reciprocal_rank"]].tolist() == [
+        row["loss"],
+        row["loss"] + 3,
+        0.5,
+    ]
     assert first.tokens["loss_ablated"][60] < first.tokens["loss"][60]
     words = first.words()
-    assert words.startswith(
-        f"“·t1061” after “·t1060”, activation {row['activation']:.3g}: loss {row['loss']:.3g} → {row['loss'] + 3:.3g} nats"
-    )
+    assert words.startswith(f"“·t1061” after “·t1060”, activation {row['activation']:.3g}: ")
+    assert f": loss {row['loss']:.3g} → {row['loss'] + 3:.3g} nats (" in words
     assert "(+3; with the norm frozen +0.3), reciprocal rank 0.5 → 0.25, entropy 1.5 → 1.25 nats" in words
     assert words.endswith("Window 1, position 60.")
     assert scales([first, second])[1] == row["loss"] + 3
@@ -117,7 +130,7 @@ def test_what_a_token_consists_of_shows():
 
 def test_pictures_are_saved_and_name_the_neurons(tmp_path):
     effects = pd.concat([planted({(0, 60): 1.0}), planted({}, neuron="3.8")], ignore_index=True)
-    paths = save_story_figures(planted_table(), effects, tmp_path)
+    paths = save_token_figures(planted_table(), effects, tmp_path)
     assert [path.name for path in paths] == ["figure_4.png", "figure_4_passages.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     panels = figure_4(planted_table(), effects).axes
@@ -132,7 +145,9 @@ def test_pictures_are_saved_and_name_the_neurons(tmp_path):
 
 @pytest.mark.parametrize("neurons", [1, 4, MOST_NEURONS + 2])
 def test_pictures_of_any_number_of_neurons(neurons, tmp_path):
-    effects = pd.concat([planted({(0, 4): 1.0}, neuron=f"3.{n}", windows=1, positions=range(3, 6)) for n in range(neurons)])
+    effects = pd.concat(
+        [planted({(0, 4): 1.0}, neuron=f"3.{n}", windows=1, positions=range(3, 6)) for n in range(neurons)]
+    )
     drawn = min(neurons, MOST_NEURONS)
     panels = figure_4(planted_table(), effects).axes
     assert sum(bool(axes.get_title()) for axes in panels) == drawn
@@ -146,7 +161,7 @@ def test_pictures_and_page_of_hostile_tokens(tmp_path):
     effects = planted({(0, 60): 1.0}).assign(token='<b>"$x_$', target="</script>中\U00010480" + "=" * 200)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save_story_figures(planted_table(), effects, tmp_path)
+        save_token_figures(planted_table(), effects, tmp_path)
     page = page_of(tmp_path, effects)
     assert "<b>" not in page
     assert page.count("&lt;b&gt;&quot;$x_$</span>") == LENGTH
@@ -158,7 +173,8 @@ def test_the_report_tells_of_tokens_where_there_are_some(tmp_path):
     effects = planted({(0, 60): 3.0})
     page = page_of(tmp_path, effects)
     data = json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1], parse_constant=pytest.fail
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1],
+        parse_constant=pytest.fail,
     )
     assert 'id="tokens"' in page
     assert "figure_4_3.5" in data["figures"]

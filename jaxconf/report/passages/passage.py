@@ -1,6 +1,7 @@
-"""Single tokens: of what `jaxconf.per_token` found, which neurons are drawn, and the text around the largest losses that each prevents.
+"""What is shown of the effects that `jaxconf.per_token` found: which neurons, and which passages of the text.
 
-Losses and entropies are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
+`effects` is always the table of `jaxconf.per_token`, a row per neuron and kept position. Losses and entropies are in
+nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
 """
 
 from dataclasses import dataclass
@@ -8,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 
 PASSAGES = 5  # of each neuron
-LENGTH, BEFORE = 40, 25  # tokens of a passage, and how many of them stand before the one whose loss spikes
-MOST_NEURONS = 6  # more would fill the page, and a picture cannot be of any height
+LENGTH, BEFORE = 40, 25  # tokens of a passage, and how many of them stand before the token whose loss spikes
+MOST_NEURONS = 6  # more would fill the page, and the height of a picture is limited
 LONGEST = 32  # characters of a token that are shown
 UNKNOWN = "…"
 VISIBLE = str.maketrans({" ": "·", "\n": "⏎", "\t": "⇥"})
@@ -22,9 +23,10 @@ VISIBLE = str.maketrans({" ": "·", "\n": "⏎", "\t": "⇥"})
 class Passage:
     """Text around one position at which ablating a neuron raises the loss.
 
-    spike: the row of the table, `token` being where the neuron acts and `target` what the raised loss is of. tokens: a row per token in
-    reading order, indexed by position: `text`, `activation` at the token, and, of its own prediction one position before, `loss`,
-    `loss_ablated` (nats) and `reciprocal_rank`; NaN where that position was not kept, and UNKNOWN as text where no kept position tells it.
+    spike: the row of `effects` for that position; the neuron acts at `token`, and the loss of `target` rises. tokens: a
+    row per token in reading order, indexed by position. Its `text` and its `activation` are those of the token itself;
+    its `loss`, `loss_ablated` (nats) and `reciprocal_rank` belong to its prediction, which is made one position
+    earlier. They are NaN if that position was not kept; the text is UNKNOWN if no kept position has the token.
     """
 
     spike: pd.Series
@@ -36,35 +38,38 @@ class Passage:
         return int(self.spike["position"]) + 1
 
     def words(self) -> str:
-        """The numbers of the spike, before and after ablation."""
+        """The numbers of the spike, before and after the ablation."""
         spike = self.spike
 
         def told(name: str) -> str:
             return f"{number(spike[name])} → {number(spike[f'{name}_ablated'])}"
 
         total, direct = (spike[name] - spike["loss"] for name in ("loss_ablated", "loss_ablated_ln_frozen"))
-        # A Latin word behind each token: a number there would be set from right to left with Arabic or Hebrew.
+        target, token = (visible(spike[name]).strip() for name in ("target", "token"))
+        # A Latin word follows each token, because a number after Arabic or Hebrew would be set from right to left.
         return (
-            f"“{visible(spike['target']).strip()}” after “{visible(spike['token']).strip()}”, activation {number(spike['activation'])}: "
-            f"loss {told('loss')} nats ({total:+.3g}; with the norm frozen {direct:+.3g}), reciprocal rank {told('reciprocal_rank')}, "
-            f"entropy {told('entropy')} nats. Window {spike['window']}, position {spike['position']}."
+            f"“{target}” after “{token}”, activation {number(spike['activation'])}: "
+            f"loss {told('loss')} nats ({total:+.3g}; with the norm frozen {direct:+.3g}), "
+            f"reciprocal rank {told('reciprocal_rank')}, entropy {told('entropy')} nats. "
+            f"Window {spike['window']}, position {spike['position']}."
         )
 
 
 def neurons_to_draw(effects: pd.DataFrame) -> list[str]:
-    """The first MOST_NEURONS neurons of the table, "layer.index"."""
+    """The names of the first MOST_NEURONS neurons of `effects`."""
     return effects["neuron"].unique()[:MOST_NEURONS].tolist()
 
 
 def change_of_loss(effects: pd.DataFrame) -> pd.Series:
-    """By how much ablating the neuron raises the loss in each row, nats."""
+    """By how much the ablation raises the loss in each row, nats."""
     return effects["loss_ablated"] - effects["loss"]
 
 
 def passages(effects: pd.DataFrame, neuron: str) -> list[Passage]:
-    """The passages in which a neuron prevents the largest spikes of the loss, largest first; of passages that overlap, the best alone.
+    """The passages in which a neuron prevents the largest spikes of the loss, largest first.
 
-    As many as PASSAGES, of up to LENGTH tokens within one window; fewer where ablation raises the loss at fewer places.
+    There are up to PASSAGES, each of up to LENGTH tokens of one window; of passages that overlap, only the first is
+    given.
     """
     rows = effects[effects["neuron"] == neuron]
     change = change_of_loss(rows).sort_values(ascending=False, kind="stable")
@@ -73,8 +78,8 @@ def passages(effects: pd.DataFrame, neuron: str) -> list[Passage]:
     found: list[Passage] = []
     taken: list[tuple[int, int]] = []
     for _, spike in raised.iterrows():
-        # The last position's target is known too.
-        window, at, first, last = spike["window"], spike["position"] + 1, ends["min"][spike["window"]], ends["max"][spike["window"]] + 1
+        window, at = spike["window"], spike["position"] + 1
+        first, last = ends["min"][window], ends["max"][window] + 1  # the target of the last position is known too
         start = int(np.clip(at - BEFORE, first, max(first, last - LENGTH + 1)))
         if all(window != other or abs(start - begin) >= LENGTH for other, begin in taken):
             taken.append((window, start))
@@ -87,21 +92,25 @@ def passages(effects: pd.DataFrame, neuron: str) -> list[Passage]:
 
 
 def scales(told: list[Passage]) -> tuple[float, float]:
-    """What a drawing of a neuron's passages calls full: the largest |activation| in them, and the largest loss, before or after (nats)."""
+    """The activation that gets the full colour and the loss (nats) that gets the highest bar: the largest of all."""
     together = pd.concat([passage.tokens for passage in told])
     return float(together["activation"].abs().max()) or 1.0, float(together[["loss", "loss_ablated"]].max(axis=None))
 
 
 def visible(token: object) -> str:
-    """A token as text whose spaces, line breaks and control characters show, cut to LONGEST; or an id, and a space before the next."""
+    """A token as text, cut to LONGEST, whose spaces, line breaks and control characters show.
+
+    A token without text is an id, which gets a space behind it so that ids stay apart.
+    """
     if not isinstance(token, str):
         return f"{token}\N{NO-BREAK SPACE}"
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in token.translate(VISIBLE))
+    marked = token.translate(VISIBLE)
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in marked)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _tokens(rows: pd.DataFrame) -> pd.DataFrame:
-    """What the rows of one neuron and window tell of each token; columns as in `Passage.tokens`."""
+    """The tokens of a window, from the rows of one neuron in it; columns as in `Passage.tokens`."""
     here = rows.set_index("position")
     following = here.set_axis(here.index + 1)
     return pd.DataFrame(

@@ -1,0 +1,97 @@
+"""What a track says of its neurons: when each first meets the criteria, and the same in a few sentences.
+
+Letters: S measured step, n neuron.
+"""
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.emergence import first_steps
+from jaxconf.results.rules import Rules
+from jaxconf.results.words import count_of, number
+from jaxconf.training.emergence import Emergence
+
+
+def rules_of(e: Emergence) -> Rules:
+    """The rules by which the track says what an entropy neuron and a frequency neuron is."""
+    return Rules(**e.facts["rules"])
+
+
+def over_steps(e: Emergence, column: str) -> pd.DataFrame:
+    """A column of the neurons, by step and name, [S n]; NaN if there is no such column, or False for a rule."""
+    shape = len(e.steps), len(e.neurons) // len(e.steps)
+    missing = False if column.startswith("is_") else np.nan
+    values = e.neurons[column].to_numpy().reshape(shape) if column in e.neurons else np.full(shape, missing)
+    names = [f"{e.facts['layer']}.{neuron}" for neuron in range(shape[1])]
+    return pd.DataFrame(values, pd.Index(e.steps["step"]), names)
+
+
+def above_chance(e: Emergence) -> pd.DataFrame:
+    """Whether rho is above its chance level, by step and name, bool [S n]."""
+    return over_steps(e, "rho").gt(e.steps["rho_chance"].to_numpy(), axis=0)
+
+
+def with_effects(e: Emergence) -> pd.Series:
+    """At which steps effects were measured, bool [S]."""
+    return over_steps(e, "loss_abs_delta").notna().any(axis=1)
+
+
+def first_met(e: Emergence) -> tuple[pd.DataFrame, np.ndarray]:
+    """For each neuron (a row) the step at which it first meets each criterion, NaN for never; and the steps judged.
+
+    The criteria are "weights" (rho above chance), "cause" (ln_mediated large enough), "entropy" and "frequency" (the
+    rules). Only steps with effects are judged, if there are any.
+    """
+    effects = with_effects(e)
+    holds = {
+        "weights": above_chance(e),
+        "cause": over_steps(e, "ln_mediated") >= rules_of(e).min_ln_mediated,
+        "entropy": over_steps(e, "is_entropy_neuron"),
+        "frequency": over_steps(e, "is_frequency_neuron"),
+    }
+    judged = effects | ~effects.any()
+    steps = effects.index[judged].to_numpy()
+    first = {name: first_steps(steps, held[judged].to_numpy()) for name, held in holds.items()}
+    return pd.DataFrame(first, holds["weights"].columns), steps
+
+
+def order_met(first: pd.DataFrame) -> dict[str, int]:
+    """How many neurons met both "weights" and "cause", which of the two first, and how many met only one."""
+    weights, cause = first["weights"], first["cause"]
+    which = {
+        "weights": weights < cause,
+        "same": weights == cause,
+        "cause": cause < weights,
+        "both": weights.notna() & cause.notna(),
+        "weights_only": weights.notna() & cause.isna(),
+        "cause_only": cause.notna() & weights.isna(),
+    }
+    return {name: int(met.sum()) for name, met in which.items()}
+
+
+def summary_lines(e: Emergence) -> list[str]:
+    """What was found, one sentence for each fact."""
+    steps, effects, above, mediated = e.steps["step"], with_effects(e), above_chance(e), over_steps(e, "ln_mediated")
+    ever = above.any(axis=1)
+    since = f"the first crossed it at step {ever.idxmax():,}" if ever.any() else "none was at any step"
+    lines = [
+        f"Measured steps: {len(steps):,}, the last {steps.iloc[-1]:,}; with effects: {effects.sum():,}.",
+        f"Neurons with rho above chance at the end: {above.iloc[-1].sum():,} of {above.shape[1]:,}; {since}.",
+    ]
+    if not effects.any():
+        return lines
+    if mediated.notna().any(axis=None):
+        step, name = mediated.stack().idxmax()
+        largest, side = number(mediated.loc[step, name]), "above" if above.loc[step, name] else "not above"
+        lines.append(f"Largest ln_mediated: {largest}, neuron {name} at step {step:,}, its rho {side} chance.")
+    first, _ = first_met(e)
+    for kind in ("entropy", "frequency"):
+        when = first[kind].dropna().sort_values(kind="stable")
+        named = ", ".join(f"{name} (step {step:,.0f})" for name, step in when.iloc[:6].items())
+        more = f" and {len(when) - 6:,} more" * (len(when) > 6)
+        lines.append(f"{count_of(len(when), kind)} at one step or more{', first at: ' * bool(named)}{named}{more}.")
+    sentence = "Neurons that met both criteria, rho above chance and ln_mediated ≥ {least:g}: {both:,}"
+    if (order := order_met(first))["both"]:
+        sentence += "; {weights:,} met that of rho first, {cause:,} that of ln_mediated, {same:,} both at one step"
+    lines.append(sentence.format(least=rules_of(e).min_ln_mediated, **order) + ".")
+    return lines

@@ -1,0 +1,130 @@
+"""The table and the figure that compare the models of a training grid."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.special
+from matplotlib.figure import Figure
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
+from jaxconf.report.style import ENTROPY, NORMAL, styled
+from jaxconf.training.config import TrainConfig
+from jaxconf.training.emergence import Emergence
+from jaxconf.training.run import RECORD
+from jaxconf.training.vary import models_of_grid
+
+GRID = "study.json"
+TABLE = "study.parquet"
+FIGURE = "study.png"
+MODELS = "models"
+
+OUTCOMES: dict[str, str] = {
+    "held_out_loss": "held-out loss, nats per token",
+    "entropy": "mean entropy of the predictions, nats",
+    "ece": "expected calibration error, 0 to 1",
+    "above_chance": "neurons with rho above chance",
+    "first_above_chance": "first step with such a neuron",
+    "max_ln_mediated": "largest ln_mediated of those neurons",
+    "entropy_neurons": "entropy neurons by the rule",
+    "frequency_neurons": "frequency neurons by the rule",
+    "bottom_singular_value": "smallest singular value / median",
+}
+
+
+def tabulate(out: Path) -> pd.DataFrame:
+    """Write study.parquet and study.png of a finished grid; the table, a row for each model.
+
+    Raises InputError if there is no grid, or a model is still to be trained.
+    """
+    record = read_grid(out)
+    config = record["config"]
+    base, vary = TrainConfig(**{**config, "attributes": tuple(config["attributes"])}), record["vary"]
+    rows = []
+    for name, config in models_of_grid(base, vary, record["seeds"]).items():
+        folder = out / MODELS / name
+        if not finished(folder):
+            raise InputError(f"{out} is not finished: {name} is still to be trained; go on with --resume")
+        result = json.loads((folder / RECORD).read_text("utf-8"))["result"]
+        found = result if "diverged_at" in result else outcome(Emergence.load(folder), result)
+        rows.append({"model": name, **{key: getattr(config, key) for key in vary}, "seed": config.seed, **found})
+    table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, "diverged_at"])
+    with replacing(out / TABLE) as path:
+        table.to_parquet(path)
+    with replacing(out / FIGURE) as path:
+        grid_figure(table, list(vary)).savefig(path, dpi=150, format="png")
+    return table
+
+
+def read_grid(out: Path) -> dict[str, Any]:
+    """The record of the grid in a folder. Raises InputError if there is none."""
+    path = out / GRID
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read; give the folder of a grid made with `jaxconf train --vary`"
+        ) from error
+
+
+def finished(folder: Path) -> bool:
+    """Whether a model of a grid is trained, or has diverged."""
+    path = folder / RECORD
+    return path.is_file() and "result" in json.loads(path.read_text("utf-8"))
+
+
+def outcome(e: Emergence, result: Mapping[str, Any]) -> dict[str, float]:
+    """The OUTCOMES of one model, from what was tracked and the result of its training."""
+    chance = e.neurons["step"].map(e.steps.set_index("step")["rho_chance"])
+    above = e.neurons[e.neurons["rho"] > chance]
+    last = e.steps.iloc[-1]
+    above_last, neurons = above[above["step"] == last["step"]], e.neurons[e.neurons["step"] == last["step"]]
+    values = e.singular_values[-1]
+    return {
+        "held_out_loss": result["held_out_loss"],
+        "entropy": last["entropy"],
+        "ece": last["ece"],
+        "above_chance": len(above_last),
+        "first_above_chance": above["step"].min(),
+        "max_ln_mediated": above_last["ln_mediated"].max(),
+        "entropy_neurons": int(neurons["is_entropy_neuron"].sum()),
+        "frequency_neurons": int(neurons["is_frequency_neuron"].sum()),
+        "bottom_singular_value": values[-1] / np.median(values),
+    }
+
+
+@styled
+def grid_figure(table: pd.DataFrame, vary: list[str]) -> Figure:
+    """A panel for each outcome: a point for each model, and beside it the mean over seeds and its 95% interval."""
+    settings = table[vary].astype(str).agg("\n".join, axis=1) if vary else pd.Series("", index=table.index)
+    labels = list(dict.fromkeys(settings))
+    columns = 3
+    rows = -(-len(OUTCOMES) // columns)
+    figure = Figure(figsize=(max(9.0, 1.0 + 0.55 * len(labels) * columns), 2.6 * rows), layout="constrained")
+    title = ", ".join(vary) or "seeds"
+    figure.suptitle(f"{len(table)} models by {title}; bars: 95% interval of the mean over seeds", fontsize="medium")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (name, meaning) in zip(panels, OUTCOMES.items(), strict=False):
+        for place, label in enumerate(labels):
+            values = table.loc[settings == label, name].dropna().to_numpy(float)
+            axes.plot(np.full(len(values), place - 0.12), values, "o", color=NORMAL, markersize=3.5, alpha=0.7)
+            if len(values):
+                mean, half = values.mean(), half_interval(values)
+                axes.errorbar(place + 0.12, mean, half, fmt="s", color=ENTROPY, markersize=4, capsize=3)
+        if table[name].isna().all():
+            axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center")
+        axes.set_title(meaning, fontsize="small", loc="left")
+        axes.set_xticks(range(len(labels)), labels, fontsize="x-small")
+        axes.set_xlim(-0.6, len(labels) - 0.4)
+    return figure
+
+
+def half_interval(values: np.ndarray) -> float:
+    """Half the width of the 95% interval of the mean of independent values, by Student's t; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    return float(scipy.special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / len(values) ** 0.5)

@@ -1,0 +1,73 @@
+"""What is measured of a model at one step of its training.
+
+Letters: s window, t position, n neuron, v vocabulary, D singular values.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconf.analysis.calibration import Predicted, expected_calibration_error
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.analysis.predictions import next_token_predictions
+from jaxconf.analysis.unembedding import readout, spectrum
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_columns
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched, mesh_of, over_data
+from jaxconf.runtime.batching import batches, joined
+
+NEURON_COLUMNS = tuple(name for name in COLUMNS if name not in ("layer", "neuron", "rho_chance"))
+
+
+def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k: int) -> dict[str, Any]:
+    """What the weights alone say of the last layer.
+
+    That is the columns of NEURON_COLUMNS that need no text, [n] each; `rho_chance`, a number; and `singular_values`,
+    float64 [D]. `counts`: token counts, int [v]. `k`: size of the effective null space.
+    """
+    values = spectrum(config, params)
+    columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)
+    return {**columns, "rho_chance": float(columns["rho_chance"][0]), "singular_values": values.values}
+
+
+def measure_effects(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int
+) -> dict[str, Any]:
+    """What `measure_weights` gives, and all other NEURON_COLUMNS; on windows int [s t], kept positions bool [s t]."""
+    table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=0)
+    columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
+    rho_chance = float(table.frame["rho_chance"].iloc[0])
+    return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}
+
+
+def measure_predictions(
+    config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray
+) -> dict[str, float]:
+    """Of the kept predictions, bool [s t], of windows int [s t].
+
+    Mean `loss` and `entropy` (nats), `accuracy` (0 to 1) and `ece`, the expected calibration error, which is NaN for a
+    model whose predictions are no numbers.
+    """
+    of = jax.tree.map(lambda x: x[kept[:, :-1]], predictions_of(config, params, tokens))
+    return {
+        "loss": float(of.loss.mean()),
+        "entropy": float(of.entropy.mean()),
+        "accuracy": float(of.correct.mean(dtype=np.float32)),
+        "ece": expected_calibration_error(of.confidence, of.correct) if np.isfinite(of.confidence).all() else math.nan,
+    }
+
+
+def predictions_of(config: DecoderConfig, params: Params, tokens: np.ndarray) -> Predicted:
+    """The predictions of windows int [s t], numpy arrays [s t-1]; each device works on one window at a time."""
+    mesh = mesh_of(params)
+    parts = [
+        fetched(next_token_predictions(config, params, over_data(mesh, tokens[index])))
+        for index, _ in batches(len(tokens), mesh.shape["data"])
+    ]
+    return joined(parts, len(tokens))

@@ -1,0 +1,70 @@
+"""The config.json of a model that is to be trained."""
+
+import json
+from typing import Any
+
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import config_from_hf
+from jaxconf.training.config import TrainConfig
+
+ARCHITECTURES = {
+    "gpt2": "GPT2LMHeadModel",
+    "gpt_neox": "GPTNeoXForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "stablelm": "StableLmForCausalLM",
+}
+
+
+def hf_config(config: TrainConfig, begin: int | None = 0, end: int | None = 0) -> dict[str, Any]:
+    """The config.json of the model; `begin` and `end` are the tokens that begin and end a text.
+
+    Raises InputError for an attribute that is not NAME=VALUE.
+    """
+    common = {
+        "architectures": [ARCHITECTURES[config.model_type]],
+        "model_type": config.model_type,
+        "vocab_size": config.vocab_size,
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": begin,
+        "eos_token_id": end,
+        "torch_dtype": "float32",
+    }
+    if config.model_type == "gpt2":
+        shape: dict[str, Any] = {
+            "n_embd": config.width,
+            "n_layer": config.layers,
+            "n_head": config.heads,
+            "n_inner": config.neurons,
+            "n_positions": config.context,
+        }
+    else:
+        shape = {
+            "hidden_size": config.width,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "intermediate_size": config.neurons,
+            "max_position_embeddings": config.context,
+        }
+    special = {
+        "gpt2": {},
+        "gpt_neox": {"rotary_pct": 1.0, "use_parallel_residual": False},
+        "llama": {"num_key_value_heads": config.heads, "rms_norm_eps": 1e-5},
+        "stablelm": {"num_key_value_heads": config.heads, "partial_rotary_factor": 1.0},
+    }[config.model_type]
+    return {**common, **shape, **special, **dict(map(_attribute, config.attributes))}
+
+
+def decoder_config(config: TrainConfig) -> DecoderConfig:
+    """The decoder that is trained. Raises InputError as `hf_config` and the family do."""
+    return config_from_hf(hf_config(config))
+
+
+def _attribute(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"the attribute {text!r} has no value; give NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

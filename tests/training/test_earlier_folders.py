@@ -1,0 +1,93 @@
+"""Folders that the version before wrote: an interrupted run, a grid and a track of hub revisions are read and resumed.
+
+That version had the training's modules side by side in `jaxconf/`. The folders were recorded with its `train`, `study`
+and `track_revisions`, of the texts of tiny_training and hub_models.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hub import hub
+from hub_models import NAME, build
+from hub_models import text as hub_text
+from refusals import check_error
+from tiny_training import TINY, text
+
+from jaxconf.training import checkpoints
+from jaxconf.training.config import TrackConfig
+from jaxconf.training.emergence import FILE, Emergence
+from jaxconf.training.findings import summary_lines
+from jaxconf.training.grid import grid
+from jaxconf.training.grid_table import tabulate
+from jaxconf.training.revisions import track_revisions
+from jaxconf.training.run import train
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
+
+SMALL = dataclasses.replace(TINY, layers=1, width=4, neurons=4, vocab_size=257)
+TRACK = TrackConfig(points=2, effects_every=1, tokens=100, k=1)
+
+
+@pytest.fixture
+def earlier(tmp_path) -> Path:
+    shutil.unpack_archive(Path(__file__).parents[1] / "support" / "earlier_training.zip", tmp_path)
+    return tmp_path
+
+
+def unread() -> Iterator[str]:
+    raise AssertionError("there is nothing to read the text for")
+
+
+def test_an_interrupted_run_is_resumed_to_the_losses_of_one_that_was_not(earlier):
+    run = earlier / "run"
+    assert checkpoints.steps(run / "checkpoints") == [40]
+    before = Emergence.load(run)
+    assert before.steps["step"].tolist() == [0, 1]
+    other = dataclasses.replace(SMALL, steps=61)
+    check_error(lambda: train(other, text, run, track=TRACK, resume=True), "steps is 60 there and 61 here")
+    reports = []
+    train(SMALL, text, run, track=TRACK, resume=True, report=lambda step, measured: reports.append(step))
+    np.testing.assert_allclose(np.load(run / "losses.npy"), np.load(earlier / "whole_losses.npy"), rtol=1e-4)
+    assert reports == [50, 60]
+    after = Emergence.load(run)
+    assert after.steps["step"].tolist() == [0, 1, 60]
+    pd.testing.assert_frame_equal(after.steps.iloc[:2], before.steps, check_exact=True)
+    assert train(SMALL, unread, run, track=TRACK, resume=True)["held_out_loss"] < 4
+
+
+def test_a_track_is_loaded_whole(earlier):
+    e = Emergence.load(earlier / "run")
+    rows = pq.read_table(earlier / "run" / FILE).to_pylist()
+    assert e.facts["recipe"] == dataclasses.asdict(SMALL) | {"attributes": []}
+    assert e.singular_values.tolist() == [row["singular_values"] for row in rows]
+    for name in ("rho", "w_norm", "loss_abs_delta", "ln_mediated", "is_entropy_neuron"):
+        assert e.neurons[name].tolist() == [value for row in rows for value in row[name]]
+    assert summary_lines(e)[0] == "Measured steps: 2, the last 1; with effects: 2."
+
+
+def test_a_grid_is_compared_and_resumed(earlier):
+    folder = earlier / "grid"
+    before = pd.read_parquet(folder / "study.parquet")
+    assert before["weight_decay"].tolist() == [0.1, 0.5]
+    pd.testing.assert_frame_equal(tabulate(folder), before, check_exact=True)
+    base, vary = dataclasses.replace(SMALL, steps=3), {"weight_decay": [0.1, 0.5]}
+    pd.testing.assert_frame_equal(grid(base, vary, 1, unread, folder, track=TRACK, resume=True), before)
+    check_error(lambda: grid(base, vary, 2, unread, folder, track=TRACK, resume=True), "seeds is 1 there and 2 here")
+
+
+def test_a_track_of_revisions_is_continued(earlier):
+    folder, revisions = earlier / "revisions", ["step0", "step20"]
+    before = Emergence.load(folder)
+    models = {name: build(earlier / name, int(name.removeprefix("step"))) for name in revisions}
+    with hub({f"models/{NAME}": models}, earlier / "cache") as server:
+        e = track_revisions(NAME, revisions, hub_text, folder)
+        assert sum(request.endswith("model.safetensors") for request in server.requests if "GET" in request) == 1
+    assert e.steps["revision"].tolist() == revisions
+    pd.testing.assert_frame_equal(e.neurons[e.neurons["step"] == 0], before.neurons, check_exact=True)
+    assert {**e.facts, "versions": {}} == {**before.facts, "versions": {}}
