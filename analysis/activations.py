@@ -63,7 +63,9 @@ def moments_of_a_layer(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
-def activations_of_neurons(config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int) -> jax.Array:
+def activations_of_neurons(
+    config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int
+) -> jax.Array:
     """Activations of some neurons of a layer, int [k]: float32 [s t k]."""
     return activations(config, params, tokens, [layer])[layer][..., neurons]
 

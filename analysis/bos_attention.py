@@ -32,8 +32,12 @@ def bos_directions(config: DecoderConfig, params: Params, tokens: jax.Array) -> 
 
     def attention(added: jax.Array) -> jax.Array:
         """[l h], with `added` [l d]; layers read unchanged streams, so that each vector reaches its own layer alone."""
-        edits: dict[str, Edit] = {site: Replace(as_it_is[site].at[:, 1:].add(added[layer])) for layer, site in enumerate(streams)}
-        captured = forward(config, params, tokens, edits=edits, capture=patterns, stop_at_layer=config.n_layers).captured
+        edits: dict[str, Edit] = {
+            site: Replace(as_it_is[site].at[:, 1:].add(added[layer])) for layer, site in enumerate(streams)
+        }
+        captured = forward(
+            config, params, tokens, edits=edits, capture=patterns, stop_at_layer=config.n_layers
+        ).captured
         return jnp.stack([captured[site][:, :, 1:, 0].astype(jnp.float32).mean((0, 2)) for site in patterns])
 
     _, backward = jax.vjp(attention, jnp.zeros((config.n_layers, config.d_model)))

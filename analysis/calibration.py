@@ -52,7 +52,9 @@ def window_sums(of: Predicted, kept: np.ndarray, bins: int = BINS) -> dict[str, 
     sums = {name: np.where(kept, values[name], 0).sum(1) for name in ("loss", "entropy", "brier", "correct")}
     place = np.arange(len(kept))[:, None] * bins + _bin_of(confidence, bins)
     for name, x in {"count": np.ones_like(confidence), "confidence": confidence, "correct": correct}.items():
-        sums[f"bin_{name}"] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(len(kept), bins)
+        sums[f"bin_{name}"] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(
+            len(kept), bins
+        )
     return sums
 
 
@@ -79,7 +81,9 @@ class Calibrated(NamedTuple):
     change_hi: float
 
 
-def calibration_change(sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray) -> dict[str, Calibrated]:
+def calibration_change(
+    sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray
+) -> dict[str, Calibrated]:
     """Each measure of `calibration` from `window_sums` of two models on the same windows.
 
     `resampled` [r s]: how often each resample takes each window, the same for both; without any the intervals are NaN.

@@ -50,7 +50,9 @@ def no_sums(mesh: Mesh, i: int, n: int, j: int, m: int) -> Sums:
         "own": (("batch", "layers", "mlp", "mlp"), (D, j, m, m)),
         "squares": (("batch", "layers", "mlp"), (D, i, n)),
     }
-    return Sums(**{name: jnp.zeros(shape, device=sharding(mesh, axes, shape)) for name, (axes, shape) in shapes.items()})
+    return Sums(
+        **{name: jnp.zeros(shape, device=sharding(mesh, axes, shape)) for name, (axes, shape) in shapes.items()}
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "other_config"), donate_argnames="sums")

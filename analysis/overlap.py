@@ -48,7 +48,9 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     return np.count_nonzero(first & second) / union if union else float("nan")
 
 
-def chance_iou(pools: tuple[np.ndarray, np.ndarray], sizes: tuple[int, int], level: float = 0.95) -> tuple[float, float, float]:
+def chance_iou(
+    pools: tuple[np.ndarray, np.ndarray], sizes: tuple[int, int], level: float = 0.95
+) -> tuple[float, float, float]:
     """The expected IoU of two random sets of these sizes, one from each pool, and the range of a `level` of all pairs.
 
     `pools`: bool [n] each. How many of the first set lie in both pools is hypergeometric, and so is how many of those
@@ -87,7 +89,9 @@ class Overlap(NamedTuple):
     norm_chance_hi: float
 
 
-def overlaps(base: Weights, tuned: Weights, order: np.ndarray, shares: Sequence[float], lowest: Sequence[int]) -> Iterator[Overlap]:
+def overlaps(
+    base: Weights, tuned: Weights, order: np.ndarray, shares: Sequence[float], lowest: Sequence[int]
+) -> Iterator[Overlap]:
     """For each pair of thresholds. `order`: int [n], the tuned model's neuron for each of the base model's."""
     everyone = np.ones(len(order), bool)
     for share in shares:

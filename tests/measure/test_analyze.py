@@ -398,7 +398,9 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
 
 def test_auto_is_adaptive_for_large_vocabularies():
     def chosen(size):
-        return last_layer.chosen_tolerance(dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4)
+        return last_layer.chosen_tolerance(
+            dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4
+        )
 
     assert chosen(last_layer.ADAPTIVE_FROM) == 1e-4
     assert chosen(last_layer.ADAPTIVE_FROM - 1) is None

@@ -72,9 +72,7 @@ def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
 )
 def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
     ours, alone = (
-        analyze(
-            on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0
-        )
+        analyze(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
         for of in (mesh, (1, 1))
     )
     same(ours.frame, alone.frame)

@@ -21,7 +21,9 @@ Sums = Mapping[str, np.ndarray]
 """`window_sums` of a model's predictions."""
 
 
-def prediction_sums(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, memory: int, progress: Progress) -> dict[str, np.ndarray]:
+def prediction_sums(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, memory: int, progress: Progress
+) -> dict[str, np.ndarray]:
     """`window_sums` of all windows, int [s t]; the positions `kept`, bool [s t], count, never a window's last one."""
 
     def within(memory: int) -> dict[str, np.ndarray]:
@@ -51,7 +53,10 @@ def calibration_table(predictions: Mapping[str, Sums], resampled: np.ndarray) ->
 
 def reliability_table(predictions: Mapping[str, Sums]) -> pd.DataFrame:
     """`Comparison.reliability`, of the bins that have positions."""
-    frames = [pd.DataFrame({"model": model, "bin": np.arange(BINS), **reliability(sums)}) for model, sums in predictions.items()]
+    frames = [
+        pd.DataFrame({"model": model, "bin": np.arange(BINS), **reliability(sums)})
+        for model, sums in predictions.items()
+    ]
     if not frames:
         return pd.DataFrame(columns=["model", "bin", "count", "confidence", "accuracy"])
     every = pd.concat(frames, ignore_index=True)

@@ -184,7 +184,8 @@ def comparison_calibration(found: "Comparison") -> Figure:
 
 
 DRAWN: dict[str, Callable[["Comparison"], Figure]] = {
-    draw.__name__: draw for draw in (comparison_norm_logitvar, comparison_overlap, comparison_changes, comparison_matching)
+    draw.__name__: draw
+    for draw in (comparison_norm_logitvar, comparison_overlap, comparison_changes, comparison_matching)
 }
 
 

@@ -44,7 +44,7 @@ class Measuring:
     bootstrap_draws: int
     seed: int
     memory: int
-    resume: Path | None
+    resume_folder: Path | None
 
 
 def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress: Progress) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress
             bootstrap_draws=how.bootstrap_draws,
             seed=how.seed,
             memory=how.memory,
-            resume_folder=how.resume,
+            resume_folder=how.resume_folder,
             progress=progress,
         ).frame
     else:
@@ -109,7 +109,9 @@ def _overlaps(base: Weights, tuned: Weights, match: np.ndarray) -> Iterator[dict
             yield {"by": by, **overlap._asdict()}
 
 
-def _changes(base: pd.DataFrame, matched: pd.DataFrame, measures: tuple[str, ...], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def _changes(
+    base: pd.DataFrame, matched: pd.DataFrame, measures: tuple[str, ...], rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
     """Rows of `Comparison.changes`; `matched`: the tuned model's neurons in the order of the base model's."""
     chosen = np.flatnonzero(base["is_candidate"])
     random = random_sets(large(base["w_norm"].to_numpy(), SHARE), len(chosen), CONTROLS, rng)

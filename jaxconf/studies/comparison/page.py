@@ -81,7 +81,8 @@ def _headed(name: str, table: str) -> str:
 
 def _overlaps(frame: pd.DataFrame) -> str:
     named = [
-        f"top {share:.0%}, {lowest} lowest, by {by}" for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
+        f"top {share:.0%}, {lowest} lowest, by {by}"
+        for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
     ]
     columns = ["base", "tuned", "common", "iou", "chance", "norm_chance"]
     return rows(frame.assign(thresholds=named), "thresholds", columns)

@@ -97,7 +97,7 @@ def compare(
     seed: int = 0,
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
-    resume: Path | None = None,
+    resume_folder: Path | None = None,
     load: Callable[[str], LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
@@ -108,7 +108,7 @@ def compare(
     windows, int [s t], by the base model's tokenizer, or how many tokens of the text `data` are read. Effects (mean
     ablation, see `jaxconf.analyze`) and calibration are measured on them, and on the base model's kept positions, for
     each tuned model whose tokenizer gives the same tokens for the same text. Of the others only the weights are
-    compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume`: a folder in which
+    compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume_folder`: a folder in which
     finished windows are kept, so that the same call continues an interrupted one. `facts`: what else the result should
     state.
 
@@ -125,7 +125,7 @@ def compare(
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
     kept = with_target(windows, kept_positions(windows, lm.special_ids))
-    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume)
+    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume_folder)
     job = _Job(lm, own.name, how, load, progress)
     found = [job.beside_base(other, index) for index, other in enumerate(others)]
     names, predictions = [other.name for other in others], job.predictions
@@ -170,7 +170,9 @@ def _facts(config: DecoderConfig, how: Measuring) -> dict[str, Any]:
 class _Job:
     """How all models are measured, and what is measured of the base model, each when it is first needed."""
 
-    def __init__(self, base: LanguageModel, name: str, how: Measuring, load: Callable[[str], LanguageModel], progress: Progress) -> None:
+    def __init__(
+        self, base: LanguageModel, name: str, how: Measuring, load: Callable[[str], LanguageModel], progress: Progress
+    ) -> None:
         self.base, self.name, self.how, self.load, self.progress = base, name, how, load, progress
         self.predictions: dict[str, dict[str, np.ndarray]] = {}  # of the models that were run, the base model's first
         self._writes = fetched(readout(base.config, base.params).w_out)

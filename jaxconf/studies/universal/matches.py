@@ -36,13 +36,17 @@ class Text(NamedTuple):
     counted: np.ndarray  # bool [s t]
 
 
-def match_table(first: Activity, other: Activity, text: Text, key: jax.Array, memory: int, progress: Progress) -> pd.DataFrame:
+def match_table(
+    first: Activity, other: Activity, text: Text, key: jax.Array, memory: int, progress: Progress
+) -> pd.DataFrame:
     """The rows of `Universality.matches` for one other model; `key`: of its rotations."""
     found = fitting(functools.partial(_best_of_all_layers, first, other, text, key, progress), memory, progress)
     return _rows(matches(found))
 
 
-def _best_of_all_layers(first: Activity, other: Activity, text: Text, key: jax.Array, progress: Progress, memory: int) -> Best:
+def _best_of_all_layers(
+    first: Activity, other: Activity, text: Text, key: jax.Array, progress: Progress, memory: int
+) -> Best:
     """In blocks of layers whose sums fit into half of the memory; the other half is for windows."""
     (L, n), (M, m) = first.means.shape, other.means.shape
     keys = jax.random.split(key, M)
@@ -72,12 +76,17 @@ class Block(NamedTuple):
     layers: np.ndarray
 
 
-def _best_of_block(first: Block, other: Block, text: Text, keys: jax.Array, memory: int, report: Callable[[int], None]) -> Best:
+def _best_of_block(
+    first: Block, other: Block, text: Text, keys: jax.Array, memory: int, report: Callable[[int], None]
+) -> Best:
     """`keys`: of the rotations of the other model's layers; `report`: called with the tokens so far."""
     lm, T, m = first.of.lm, text.tokens.shape[1], other.of.means.shape[1]
     each = sum(bytes_of_a_window(of.lm.config, T) + 2 * 4 * T * of.means.size for of in (first.of, other.of))
     sums = no_sums(lm.mesh, len(first.layers), first.of.means.shape[1], len(other.layers), m)
-    sides = [(block.of.lm.config, block.of.lm.params, block.layers, block.of.means.astype(np.float32)) for block in (first, other)]
+    sides = [
+        (block.of.lm.config, block.of.lm.params, block.layers, block.of.means.astype(np.float32))
+        for block in (first, other)
+    ]
     for rows, real in batches_in_memory(len(text.tokens), each, memory, lm.mesh.shape["data"]):
         counted = lm.over_data(text.counted[rows] & real[:, None])
         sums = add(*sides[0], *sides[1], lm.over_data(text.tokens[rows]), counted, sums)

@@ -39,7 +39,9 @@ class Measuring(NamedTuple):
     memory: int
 
 
-def describe(lm: LanguageModel, text: Text, freq: Frequency, how: Measuring, progress: Progress) -> tuple[pd.DataFrame, np.ndarray]:
+def describe(
+    lm: LanguageModel, text: Text, freq: Frequency, how: Measuring, progress: Progress
+) -> tuple[pd.DataFrame, np.ndarray]:
     """A row per neuron of the model, and the mean activations, float64 [l n]."""
     frame, means = fitting(functools.partial(_described, lm, text, freq, how, progress), how.memory, progress)
     return (_with_effects(lm, frame, text, how, progress) if how.effects else frame), means
@@ -125,7 +127,9 @@ def _random_directions(lm: LanguageModel, seen: Readout, freq: Frequency, seed: 
     return {name: float(np.abs(found[name]).max()) for name in ("vocab_kurtosis", "logit_var", "cos_freq")}
 
 
-def _with_effects(lm: LanguageModel, frame: pd.DataFrame, text: Text, how: Measuring, progress: Progress) -> pd.DataFrame:
+def _with_effects(
+    lm: LanguageModel, frame: pd.DataFrame, text: Text, how: Measuring, progress: Progress
+) -> pd.DataFrame:
     """The frame with the effects of ablating each neuron of the last layer, on the first windows of so many tokens."""
     some = slice(max(1, how.effects // text.tokens.shape[1]))
     table = analyze(

@@ -150,7 +150,9 @@ def universal(
 def check_number(models: Sequence[Model]) -> None:
     """Raises InputError for fewer than two models."""
     if len(models) < 2:
-        raise InputError(f"the number of models is {len(models)}; give two models or more, the first of which is compared with the others")
+        raise InputError(
+            f"the number of models is {len(models)}; give two models or more, the first of which is compared with the others"
+        )
 
 
 def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:
@@ -182,7 +184,9 @@ def _matches(activities: Sequence[Activity], text: Text, seed: int, memory: int,
     first, *others = activities
     key = jax.random.key(seed)
     found = [
-        match_table(first, other, text, jax.random.fold_in(key, index), memory, _named(progress, index)).assign(model=index)
+        match_table(first, other, text, jax.random.fold_in(key, index), memory, _named(progress, index)).assign(
+            model=index
+        )
         for index, other in enumerate(others, 1)
     ]
     every = pd.concat(found, ignore_index=True)
@@ -196,7 +200,9 @@ def _with_matches(frame: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules
     return joined.assign(is_universal=joined["excess"] >= rules.min_excess)
 
 
-def _facts(first: LanguageModel, text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int) -> dict[str, Any]:
+def _facts(
+    first: LanguageModel, text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int
+) -> dict[str, Any]:
     positions = int(text.counted.sum())
     return {
         "data_sha256": digest(text.tokens),
