@@ -47,9 +47,13 @@ class Ablation:
         if self.kind == "clip" and self.value is None:
             object.__setattr__(self, "value", 1.0)
         if self.kind == "clip" and self.value not in (1, -1):
-            raise InputError(f"ablation clip has the value {self.value}; give 1 to clip from above or -1 to clip from below")
+            raise InputError(
+                f"ablation clip has the value {self.value}; give 1 to clip from above or -1 to clip from below"
+            )
         if self.kind in ("fixed", "scale") and (self.value is None or not np.isfinite(self.value)):
-            raise InputError(f"ablation {self.kind} needs a finite number as its value, not {self.value}; give one, such as 0.5")
+            raise InputError(
+                f"ablation {self.kind} needs a finite number as its value, not {self.value}; give one, such as 0.5"
+            )
 
     @property
     def ordered(self) -> bool:
@@ -77,7 +81,9 @@ class Ablation:
     def of_layer(self, of: ActivationStatistics) -> "LayerAblation":
         """The ablation of the neurons that the statistics are of."""
         form: Form = self.kind if self.kind in ("scale", "clip") else "level"
-        return LayerAblation(form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value))
+        return LayerAblation(
+            form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value)
+        )
 
 
 MEAN = Ablation()

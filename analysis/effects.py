@@ -15,6 +15,7 @@ inside; the sums of z are then not bilinear, but streamed like the others.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
@@ -70,13 +72,17 @@ class Adaptive(NamedTuple):
 class Audit(NamedTuple):
     """How the adaptive engine did; scalars."""
 
-    bound: jax.Array  # the largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats
+    bound: (
+        jax.Array
+    )  # the largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats
     rr_bound: jax.Array  # the largest bound on that of a reciprocal rank
     redone: jax.Array  # int: rows × neurons that were computed with every token
     error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
 
 
-def last_layer(config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None) -> tuple[LastLayer, Cache | None]:
+def last_layer(
+    config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None
+) -> tuple[LastLayer, Cache | None]:
     """What the last layer held at every token, int [s t], and the cache with the tokens in it, if one is given."""
     last = f"blocks.{config.n_layers - 1}."
     sites = [last + "hook_resid_post", last + "mlp.hook_post"]
@@ -85,6 +91,24 @@ def last_layer(config: DecoderConfig, params: Params, tokens: jax.Array, cache: 
     output = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers, cache=cache)
     x, h, *post = (output.captured[site].astype(jnp.float32) for site in sites)
     return LastLayer(x, h, PostNorm(*post) if post else None), output.cache
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def ablated_rows(
+    config: DecoderConfig, params: Params, tokens: jax.Array, places: jax.Array, ablation: LayerAblation
+) -> tuple[jax.Array, jax.Array, PostNorm | None]:
+    """What `effects` is about to need of some positions of windows, int [s t], which are split into D equal parts.
+
+    `places`: int [D r 2], the window in its part and the position in it. Gives the stream that enters the final norm [D r d],
+    the change of the last layer's activations [D r n], and what a norm behind the MLP did.
+    """
+
+    def at(site: jax.Array) -> jax.Array:
+        of_parts = site.reshape(len(places), -1, *site.shape[1:])
+        return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
+
+    last = jax.tree.map(at, last_layer(config, params, tokens)[0])
+    return last.x, ablation.ablated(last.h) - last.h, last.post
 
 
 def effects(
@@ -104,7 +128,9 @@ def effects(
     activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a window, else 0. `post`: for a
     model with a norm behind the MLP. `adaptive`: not exactly but to within a tolerance.
     """
-    change, found, certainty = _changes(config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance)
+    change, found, certainty = _changes(
+        config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance
+    )
     ablated = _ablated(readout, delta)
     audit = None
     if adaptive and certainty:
@@ -112,7 +138,9 @@ def effects(
         some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
         x, delta, target, post = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
         exact, *_ = _changes(config, some, frequency, x, delta, target, post, None)
-        errors = [jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS]
+        errors = [
+            jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS
+        ]
         counted = ablated & (member.sum(0) > 0)[:, None]
         audit = Audit(
             jnp.where(counted, certainty.bound, 0).max(),
@@ -205,7 +233,13 @@ def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -
 
 
 def _moved(
-    config: DecoderConfig, readout: Readout, x: jax.Array, delta: jax.Array, A: jax.Array, inv: jax.Array, post: PostNorm | None
+    config: DecoderConfig,
+    readout: Readout,
+    x: jax.Array,
+    delta: jax.Array,
+    A: jax.Array,
+    inv: jax.Array,
+    post: PostNorm | None,
 ) -> Moved:
     """Where each neuron's ablation puts the logits; x [r d] is centred."""
     unit, length = _unit(readout.w_out)

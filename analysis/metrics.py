@@ -56,7 +56,12 @@ METRICS = (
         "share",
         "99% quantile of the largest rho among as many random directions as the layer has neurons; one value a layer",
     ),
-    Metric("cos_freq", "cos(w·W, u)", "cosine", "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction"),
+    Metric(
+        "cos_freq",
+        "cos(w·W, u)",
+        "cosine",
+        "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction",
+    ),
     Metric(
         "vocab_skew",
         "third standardised moment of the cosines of logit_var",
@@ -76,7 +81,12 @@ METRICS = (
         "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without biases",
     ),
     Metric("activation_mean", "mean of h over all tokens", "activation", "mean activation over the tokens"),
-    Metric("activation_std", "√ mean of (h − its mean)²", "activation", "standard deviation of the activation over the tokens"),
+    Metric(
+        "activation_std",
+        "√ mean of (h − its mean)²",
+        "activation",
+        "standard deviation of the activation over the tokens",
+    ),
     Metric(
         "loss_delta",
         "mean Δloss",
@@ -84,7 +94,14 @@ METRICS = (
         "mean change of the loss when the neuron is ablated, nats (total effect)",
         change="loss",
     ),
-    Metric("loss_abs_delta", "mean |Δloss|", "nats", "mean absolute change of the loss, nats (total effect)", change="loss", absolute=True),
+    Metric(
+        "loss_abs_delta",
+        "mean |Δloss|",
+        "nats",
+        "mean absolute change of the loss, nats (total effect)",
+        change="loss",
+        absolute=True,
+    ),
     Metric(
         "loss_abs_delta_ln_frozen",
         "mean |Δloss|, norm frozen",
@@ -117,7 +134,9 @@ METRICS = (
         part="loss_abs_delta_freq_frozen",
         whole="loss_abs_delta",
     ),
-    Metric("entropy_delta", "mean ΔH", "nats", "mean change of the output entropy, nats (total effect)", change="entropy"),
+    Metric(
+        "entropy_delta", "mean ΔH", "nats", "mean change of the output entropy, nats (total effect)", change="entropy"
+    ),
     Metric(
         "entropy_abs_delta",
         "mean |ΔH|",

@@ -27,11 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout
+from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing

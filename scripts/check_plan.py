@@ -17,7 +17,8 @@ import numpy as np
 from bench_effects import device
 from plan_tables import between, markdown
 
-from jaxconf.measure.analyze import ADAPTIVE_FROM, analyze
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.last_layer import ADAPTIVE_FROM
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing

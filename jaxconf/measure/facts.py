@@ -60,7 +60,12 @@ def ablation_facts(ablation: Ablation) -> dict[str, Any]:
 def made_with() -> dict[str, Any]:
     """The versions of programs, the kind of device, and the time."""
     return {
-        "versions": {"jaxconf": __version__, "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
+        "versions": {
+            "jaxconf": __version__,
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+        },
         "device": jax.devices()[0].device_kind,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

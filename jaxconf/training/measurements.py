@@ -14,7 +14,8 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.analysis.predictions import next_token_predictions
 from jaxconf.analysis.unembedding import readout, spectrum
-from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel

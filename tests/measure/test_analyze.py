@@ -27,8 +27,9 @@ from jaxconf.analysis.kinds import KINDS
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
-from jaxconf.measure import analyze as measure
-from jaxconf.measure.analyze import analyze, weight_statistics
+from jaxconf.measure import last_layer
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_statistics
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import FAMILIES
 from jaxconf.models.language_model import load
@@ -261,7 +262,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     lm = random_model("layer")
     tokens = windows_for(lm, count=6)
     whole = analyze(lm, tokens, bootstrap_draws=5, memory=2 * 10**6)
-    compiled, tried, said = measure._compiled_effects(), [], []
+    compiled, tried, said = last_layer.compiled_effects(), [], []
 
     def small(*arguments: Any) -> Any:
         rows = arguments[4].shape[1]
@@ -270,7 +271,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
         return compiled(*arguments)
 
-    monkeypatch.setattr(measure, "_compiled_effects", lambda: small)
+    monkeypatch.setattr(last_layer, "compiled_effects", lambda: small)
     monkeypatch.setattr("jaxconf.runtime.memory.LEAST", 1)
     little = analyze(
         lm, tokens, bootstrap_draws=5, memory=2 * 10**6, progress=lambda what, done, total: said.append(what)
@@ -292,15 +293,15 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, memory=A_WINDOW, progress=stop)
+        analyze(lm, tokens, bootstrap_draws=10, resume_folder=tmp_path, memory=A_WINDOW, progress=stop)
     assert len(list(tmp_path.glob("*/*.npz"))) == 2
 
     computed = []
-    compiled = measure._compiled_effects()
+    compiled = last_layer.compiled_effects()
     monkeypatch.setattr(
-        "jaxconf.measure.analyze._compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a)
+        "jaxconf.measure.last_layer.compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a)
     )
-    resumed = analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, memory=A_WINDOW)
+    resumed = analyze(lm, tokens, bootstrap_draws=10, resume_folder=tmp_path, memory=A_WINDOW)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
     pd.testing.assert_frame_equal(resumed.positions, whole.positions)
@@ -311,16 +312,16 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
     )
     for change in other:  # what a group was computed for is part of its name
         computed.clear()
-        analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW, **change)
+        analyze(lm, tokens, bootstrap_draws=0, resume_folder=tmp_path, memory=A_WINDOW, **change)
         assert len(computed) == 4
     computed.clear()
-    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW)
+    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, resume_folder=tmp_path, memory=A_WINDOW)
     assert len(computed) == 4
 
 
 def test_groups_of_windows_compile_once(monkeypatch):
     counted = jax.jit(chex.assert_max_traces(sharded_effects, n=1), static_argnames=("mesh", "config"))
-    monkeypatch.setattr("jaxconf.measure.analyze._compiled_effects", lambda: counted)
+    monkeypatch.setattr("jaxconf.measure.last_layer.compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
     analyze(lm, windows_for(lm, count=4, length=24), bootstrap_draws=0, memory=A_WINDOW)
 
@@ -397,7 +398,9 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
 
 def test_auto_is_adaptive_for_large_vocabularies():
     def chosen(size):
-        return measure._tolerance(dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4)
+        return last_layer.chosen_tolerance(
+            dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4
+        )
 
-    assert chosen(measure.ADAPTIVE_FROM) == 1e-4
-    assert chosen(measure.ADAPTIVE_FROM - 1) is None
+    assert chosen(last_layer.ADAPTIVE_FROM) == 1e-4
+    assert chosen(last_layer.ADAPTIVE_FROM - 1) is None

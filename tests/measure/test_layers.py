@@ -14,12 +14,14 @@ from random_models import HF, random_model, windows_for
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import EFFECTS
+from jaxconf.analysis.neuron_sets import one_by_one, random_sets
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.analyze import analyze
-from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets
-from jaxconf.measure.reruns import one_by_one, rerun_parts
+from jaxconf.measure.neuron_sets import ablate_sets, per_token, read_sets
+from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.work import Work
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -134,11 +136,11 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, partial=tmp_path, progress=stop)
+        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, resume_folder=tmp_path, progress=stop)
     parts = len(list(tmp_path.glob("*/*.npz")))
     assert 0 < parts < len(tokens) * lm.config.d_mlp
     pd.testing.assert_frame_equal(
-        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, partial=tmp_path).frame, little.frame
+        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, resume_folder=tmp_path).frame, little.frame
     )
     assert len(list(tmp_path.glob("*/*.npz"))) == len(tokens) * lm.config.d_mlp
 
@@ -149,18 +151,8 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = measured("parallel", 2)
     ablation = Ablation().of_layer(activation_statistics(lm, tokens, 2, 2**28, lambda *_: None))
-    (part,) = rerun_parts(
-        lm,
-        frequency(counts),
-        tokens,
-        kept,
-        {2: one_by_one(lm.config)},
-        {2: ablation},
-        "final",
-        2**28,
-        None,
-        lambda *_: None,
-    )
+    work = Work(lm, tokens, kept, counts, frequency(counts), 2**28, lambda *_: None)
+    (part,) = rerun_parts(work, {2: one_by_one(lm.config)}, {2: ablation}, "final")
     close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
     positions = part.positions
     pd.testing.assert_frame_equal(positions, table.positions[positions.columns], check_dtype=False, atol=1e-5)

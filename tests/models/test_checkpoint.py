@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 from refusals import check_error
 
-from jaxconf.measure.analyze import analyze, weight_statistics
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_statistics
 from jaxconf.models import checkpoint
 from jaxconf.models.checkpoint import load_params, read_header, read_tensors, save_params
 from jaxconf.models.decoder import Params
