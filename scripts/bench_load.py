@@ -16,13 +16,14 @@ is the peak without the arrays that were loaded, and `libraries` is what was res
 
 import dataclasses
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -71,34 +72,52 @@ class Bench:
     """what the processes that this starts are given"""
 
 
-def write(folder: Path, layers: int) -> None:
-    """The checkpoint, in pieces: random signs and mantissas, and lengths from 2⁻⁷ to 2⁻⁵."""
-    hf = LLAMA | {"num_hidden_layers": layers}
-    config, rng = config_from_hf(hf), np.random.default_rng(0)
+def stored(hf: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The tensors' names and shapes, in the order in which they are written."""
+    config = config_from_hf(hf)
     shapes = {}
     for leaf in leaves(config):
         own = leaf.shape(config)[leaf.stacked :]
-        stored = leaf.write(config, np.empty(own, np.uint16), None).shape
-        shapes |= {name if name.startswith("lm_head") else f"model.{name}": stored for name in leaf.names(config).ravel().tolist()}
-    total, written = sum(2 * int(np.prod(shape)) for shape in shapes.values()), 0
+        shape = leaf.write(config, np.empty(own, np.uint16), None).shape
+        shapes |= {name if name.startswith("lm_head") else f"model.{name}": shape for name in leaf.names(config).ravel().tolist()}
+    return shapes
+
+
+def bytes_of(hf: Mapping[str, Any]) -> int:
+    return sum(2 * math.prod(shape) for shape in stored(hf).values())
+
+
+def write(folder: Path, hf: Mapping[str, Any], quickly: bool = False) -> None:
+    """The checkpoint of this config.json, in pieces: random signs and mantissas, and lengths from 2⁻⁷ to 2⁻⁵.
+
+    `quickly`: the same piece again and again, without waiting for the disk.
+    """
+    rng = np.random.default_rng(0)
+
+    def piece(size: int) -> bytes:
+        return (np.frombuffer(rng.bytes(size), np.uint16) & 0x80FF | 0x3C00).tobytes()
+
+    total, written = bytes_of(hf), 0
+    first = memoryview(piece(PIECE))
     files: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, shape in shapes.items():
+    for name, shape in stored(hf).items():
         files.setdefault(f"model-{1 + written * SHARDS // total:05}-of-{SHARDS:05}.safetensors", {})[name] = shape
-        written += 2 * int(np.prod(shape))
+        written += 2 * math.prod(shape)
     for file, tensors in files.items():
         header, end = {}, 0
         for name, shape in tensors.items():
-            begin, end = end, end + 2 * int(np.prod(shape))
+            begin, end = end, end + 2 * math.prod(shape)
             header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         with (folder / file).open("wb") as out:
             out.write(len(text).to_bytes(8, "little") + text)
             for begin in range(0, end, PIECE):
-                bits = np.frombuffer(rng.bytes(min(PIECE, end - begin)), np.uint16)
-                out.write((bits & 0x80FF | 0x3C00).tobytes())
-            out.flush()
-            os.fsync(out.fileno())  # what is not on the disk yet cannot be dropped from the page cache
+                size = min(PIECE, end - begin)
+                out.write(first[:size] if quickly else piece(size))
+            if not quickly:
+                out.flush()
+                os.fsync(out.fileno())  # what is not on the disk yet cannot be dropped from the page cache
     (folder / "config.json").write_text(json.dumps(hf))
     weight_map = {name: file for file, tensors in files.items() for name in tensors}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
@@ -187,7 +206,7 @@ def fresh(side: str, folder: Path, cache: str) -> dict[str, float]:
 def main(bench: Bench, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         begun = time.perf_counter()
-        write(folder, bench.layers)
+        write(folder, LLAMA | {"num_hidden_layers": bench.layers})
         print(f"written in {time.perf_counter() - begun:.0f} s")
     held = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9

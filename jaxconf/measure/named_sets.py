@@ -32,7 +32,9 @@ def beside_random(chosen: Members, drawn: Sequence[Members]) -> list[NamedSet]:
     return [NamedSet("the set", "set", chosen), *random]
 
 
-def table_of_sets(sets: Sequence[NamedSet], sums: Mapping[str, np.ndarray], count: int, draws: int, seed: int) -> pd.DataFrame:
+def table_of_sets(
+    sets: Sequence[NamedSet], sums: Mapping[str, np.ndarray], count: int, draws: int, seed: int
+) -> pd.DataFrame:
     """A row per set, with the mean of each metric over the counted positions, and a bootstrap interval over sequences.
 
     `sums`: metric → its sum over each sequence's counted positions, [b c]. `count`: how many positions of a sequence

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from devices import also_on_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,7 +168,10 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES)
+ON_DEVICES = ("realistic", "uniform logits", "one huge change", "logits of ±1e4", "soft caps", "soft-capped logits of ±1e4")
+
+
+@pytest.mark.parametrize("case", also_on_devices(CASES, *ON_DEVICES))
 @pytest.mark.parametrize("engine", ["exact", 1e-3, 1e-4, 1e-5])
 def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str | float) -> None:
     given_, (expected, size), exact = solved(case)

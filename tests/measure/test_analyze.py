@@ -48,7 +48,8 @@ def test_every_kind_is_among_them():
 @pytest.mark.parametrize(
     ("kind", "ablation"),
     [
-        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("zero", "fixed")),
+        pytest.param("layer", Ablation("mean"), marks=pytest.mark.device),
+        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("mean", "zero", "fixed")),
         *(("rms", ablation) for ablation in ABLATIONS if ablation.kind in ("zero", "fixed")),
         *((kind, Ablation("mean")) for kind in OTHERS),
     ],
@@ -143,6 +144,7 @@ def extreme(case: str):
 CASES = ["huge change", "huge logits", "all logits equal", "nothing changes", "the neuron is the whole stream"]
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", CASES)
 def test_effects_stay_finite_and_right_at_the_extremes(case):
     config, params, x, delta, target = extreme(case)
@@ -182,6 +184,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         assert not any(np.asarray(ours[name]).round(5).any() for name in EFFECTS)
 
 
+@pytest.mark.device
 def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
     lm = random_model("layer")
     mlp = lm.params["blocks"]["mlp"]
@@ -353,7 +356,7 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("kind", ["large", pytest.param("large, capped", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [pytest.param("large", marks=pytest.mark.device), pytest.param("large, capped", marks=pytest.mark.slow)])
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)

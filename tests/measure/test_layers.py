@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ablated_activations import ABLATIONS, by_definition
+from devices import also_on_devices
 from edited_runs import rerun
 from random_models import HF, random_model, windows_for
 
@@ -62,7 +63,7 @@ IN_EVERY_RUN = [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("sum
 @pytest.mark.parametrize(
     ("kind", "layer"),
     [
-        *IN_EVERY_RUN,
+        *also_on_devices(IN_EVERY_RUN, ("rms", 0)),
         *(pytest.param(kind, layer, marks=pytest.mark.slow) for kind in KINDS for layer in range(3) if (kind, layer) not in IN_EVERY_RUN),
     ],
 )

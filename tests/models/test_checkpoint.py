@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
+from devices import also_on_devices
 from hub import hub, point_at
 from huggingface_hub import constants
 from hypothesis import given, settings
@@ -68,7 +69,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> 
 # There and back
 
 
-@pytest.mark.parametrize("name", cases.CASES)
+@pytest.mark.parametrize("name", also_on_devices(cases.CASES, "gpt2", "neox", "gemma2", "falcon-grouped"))
 def test_round_trip(name: str, tmp_path: Path) -> None:
     _, params = cases.decoder(name)
     chex.assert_trees_all_equal_comparator(
@@ -93,6 +94,7 @@ def test_header_equals_the_librarys(tmp_path: Path) -> None:
     assert not tensors
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("stored", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("target", [None, jnp.float32, jnp.bfloat16])
 def test_dtypes(stored: Any, target: Any, tmp_path: Path) -> None:
@@ -110,6 +112,7 @@ def flat(params: Params) -> dict[str, jax.Array]:
     return {"/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
+@pytest.mark.device
 def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> None:
     """The longest name that fits counts, whatever their order; what none names is as stored, and so is what is named None."""
     asked = {
@@ -136,7 +139,7 @@ def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> Non
         check_error(lambda wrong=wrong: load(folder, dtype=wrong), "floating-point type")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
+@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "llama-mqa"))
 def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
     cases.build(name, tmp_path)
     lm = load(tmp_path, mesh=one)
@@ -149,7 +152,7 @@ def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sh
         assert 0 < float(jnp.abs(mixed - logits).max()) < 0.1 * float(jnp.abs(logits).max()), branch
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"])
+@pytest.mark.parametrize("name", also_on_devices(["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"], "gpt2-unscaled"))
 def test_the_last_layer_alone(name: str, tmp_path: Path, one: jax.sharding.Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weight statistics are those of the whole model, and no tensor that they do not need is read."""
     cases.build(name, tmp_path)
@@ -196,6 +199,7 @@ def split(folder: Path, parts: int) -> dict[str, Any]:
     return index
 
 
+@pytest.mark.device
 def test_sharded_checkpoint(tmp_path: Path) -> None:
     name = "neox"
     index = split(cases.build(name, tmp_path), 3)
@@ -368,6 +372,7 @@ def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytes
         np.testing.assert_array_equal(to, wanted)
 
 
+@pytest.mark.device
 def test_parameters_do_not_change_with_the_file(folder: Path) -> None:
     """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file itself."""
     file = folder / "model.safetensors"
@@ -510,6 +515,7 @@ def test_tensors_that_do_not_fit(change: Callable[[dict[str, np.ndarray]], objec
     check_error(lambda: loaded(folder, "gpt2"), *says)
 
 
+@pytest.mark.device
 def test_overflow_to_the_target_dtype(folder: Path) -> None:
     """A finite weight that the asked-for dtype cannot hold is an error, not an infinity."""
     rewrite(folder, lambda tensors: tensors["transformer.wte.weight"].__setitem__((0, 0), 1e30))

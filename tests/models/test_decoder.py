@@ -17,6 +17,7 @@ import safetensors.numpy
 import scipy.special
 import scipy.stats
 from decoder_runs import TOKENS, read, run_all, whole, write
+from devices import also_on_devices
 
 from jaxconf.models import sites
 from jaxconf.models.config import ACTIVATIONS, DecoderConfig, Rotary
@@ -33,7 +34,10 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # What others computed
 
 
-@pytest.mark.parametrize("name", cases.REFERENCED)
+REFERENCED_ON_DEVICES = ("gpt2", "neox", "llama-gqa", "bloom", "gemma2", "phi3-long", "opt-summed")
+
+
+@pytest.mark.parametrize("name", also_on_devices(cases.REFERENCED, *REFERENCED_ON_DEVICES))
 def test_recorded_references(name: str) -> None:
     config, _ = cases.decoder(name)
     reference = np.load(cases.REFERENCES / f"{name}.npz")
@@ -199,6 +203,7 @@ def test_every_config_field_is_read(field: str) -> None:
     check_change_shows(name, dataclasses.replace(cases.decoder(name)[0], **{field: value}))
 
 
+@pytest.mark.device
 def test_activations() -> None:
     """The two GELUs are within 1e-3 of each other, too near for the test above."""
     config, params = cases.decoder("gpt2")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from decoder_runs import ONE_EACH, TOKENS, compiled_run, read, run, run_all, whole
+from devices import also_on_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -135,7 +136,7 @@ def test_shapes_of_large_models(hf: dict[str, Any], n_parameters: int) -> None:
     assert out.captured[site].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
+@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "gpt2"))
 def test_bfloat16(name: str) -> None:
     config, params = cases.decoder(name)
     halved = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)

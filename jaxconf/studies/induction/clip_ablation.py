@@ -32,7 +32,9 @@ class Clipped(NamedTuple):
     sums: dict[str, np.ndarray]  # b c: over the counted positions of each sequence
 
 
-def tables_of_clip_ablation(setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, Clip]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of_clip_ablation(
+    setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, Clip]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`Induction.ablations` and `Induction.sets`."""
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
     found: Clipped = setting.fitted(clip_ablation, tokens, sets, clips, np.broadcast_to(repeat, tokens.shape))

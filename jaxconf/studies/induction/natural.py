@@ -59,7 +59,9 @@ def natural_places(lm: LanguageModel, windows: np.ndarray) -> np.ndarray:
         excluded |= {i for i in (lm.tokenizer.newline_id, lm.tokenizer.unknown_id) if i is not None}
     places = repeated_once(windows, GRAM, excluded)[:MOST_PAIRS]
     if not len(places):
-        raise InputError(f"no {GRAM} tokens occur exactly twice in any window of the {windows.size:,} tokens searched; give other text")
+        raise InputError(
+            f"no {GRAM} tokens occur exactly twice in a window of the {windows.size:,} tokens searched; give other text"
+        )
     return places
 
 
@@ -114,7 +116,9 @@ def _observed(
     return found, {layer: np.concatenate(parts, 1).astype(np.float64) for layer, parts in along.items()}
 
 
-def _table_of_pairs(window: np.ndarray, tokens: np.ndarray, first: np.ndarray, second: np.ndarray, found: Prediction) -> pd.DataFrame:
+def _table_of_pairs(
+    window: np.ndarray, tokens: np.ndarray, first: np.ndarray, second: np.ndarray, found: Prediction
+) -> pd.DataFrame:
     m = np.arange(len(tokens))
     B, X, top = tokens[m, first + 1], tokens[m, second + 1], found.top[m, second]
     pairs = {"window": window, "first": first, "second": second, "B": B, "X": X}

@@ -32,7 +32,8 @@ def table_of_scaling(setting: Setting, sets: Sequence[NamedSet]) -> pd.DataFrame
     texts = setting.texts
     counted = {"text": (texts.windows, texts.kept), "repeat": (texts.repeated, texts.repeat)}
     frames = [
-        setting.fitted(scaling, data, tokens, np.broadcast_to(where, tokens.shape), sets) for data, (tokens, where) in counted.items()
+        setting.fitted(scaling, data, tokens, np.broadcast_to(where, tokens.shape), sets)
+        for data, (tokens, where) in counted.items()
     ]
     return pd.concat(frames, ignore_index=True)
 

@@ -141,7 +141,9 @@ def induction(
     return found
 
 
-def _measured(setting: Setting, space: NullSpace, chosen: Chosen, heads: Members | None, places: np.ndarray | None) -> Induction:
+def _measured(
+    setting: Setting, space: NullSpace, chosen: Chosen, heads: Members | None, places: np.ndarray | None
+) -> Induction:
     """All tables; the facts are empty."""
     lm, tokens = setting.lm, setting.texts.repeated
     means = setting.fitted(observe, tokens, tuple(sorted(chosen.layers | {lm.config.n_layers - 1})))
