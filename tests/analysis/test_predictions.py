@@ -1,7 +1,7 @@
 """What a model predicts of each next token, against numpy."""
 
 import numpy as np
-from test_analyze import random_model
+from random_models import random_model
 
 from jaxconf.analysis.predictions import next_token_predictions
 
