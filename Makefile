@@ -1,6 +1,7 @@
-# Two commands do everything: `make demo` and `make test`. PYTHON and VENV choose the interpreter and the environment.
+# Two commands do everything: `make demo` and `make test`. PYTHON and VENV choose the interpreter and the environment, TESTS the folders.
 PYTHON ?= python3
 VENV ?= .venv
+TESTS ?= tests
 BIN := $(VENV)/bin
 
 .PHONY: demo test slow parity check clean
@@ -9,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not parity and not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(TESTS) -m "not parity and not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # What takes minutes and is not part of every run: every mesh, a sweep of real analyses whose workers are killed, whole reproductions.
 slow: $(VENV)/.test
@@ -20,6 +21,7 @@ parity: $(VENV)/.parity
 	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest -m parity $(if $(REWRITE),,--numprocesses auto --maxprocesses 4 --dist worksteal)
 
 check: $(VENV)/.check
+	$(BIN)/python scripts/house.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -28,12 +28,10 @@ from jax import lax
 from jaxconf.models.softcap import capped
 
 BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = 256, 64, 1024, 32
-FAR, NEVER = -1e20, -1e9  # a logit of no weight that stays finite when it is multiplied, and what none that counts lies below
-
-
-def compiler_options() -> dict[str, int]:
-    """For the outermost `jax.jit`, which alone takes them: left to itself, XLA's CPU compiler uses half of AVX-512's vectors."""
-    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+FAR, NEVER = (
+    -1e20,
+    -1e9,
+)  # a logit of no weight that stays finite when it is multiplied, and what none that counts lies below
 
 
 class Rows(NamedTuple):
@@ -164,7 +162,9 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
     offsets = [pad(x, size_v, value=value).reshape(n_v, chunks, UNROLL, 1, 1) for x, value in each_token(vocabulary)]
     rows_of = jax.tree.map(lambda x: pad(x, size_t).reshape(n_t, block_t, 1), (named_tokens(rows), rows.along_u))
     inv = pad(rows.inv, size_t, value=1.0).reshape(n_t, block_t, 1)
-    cells = jax.tree.map(lambda x: pad(x, size_t, size_n).reshape(n_t, block_t, n_n, block_n).transpose(2, 0, 1, 3), cells)
+    cells = jax.tree.map(
+        lambda x: pad(x, size_t, size_n).reshape(n_t, block_t, n_n, block_n).transpose(2, 0, 1, 3), cells
+    )
     writes = pad(w, size_n, d).reshape(n_n, block_n, d)
 
     def one_tile(block: tuple[Any, tuple[Named, jax.Array | None], jax.Array, Cells], M: jax.Array) -> Sums:
@@ -174,7 +174,9 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
         def sweep(start: Any, step: Callable[[Any, Token], Any], merge: Callable[[Any, Any], Any]) -> Any:
             def block(total: Any, x: Any) -> tuple[Any, None]:
                 (A, P), M, offsets = x
-                part, _ = lax.scan(lambda carry, tokens: (step(carry, Token(*tokens)), None), start, (A, P, M, *offsets))
+                part, _ = lax.scan(
+                    lambda carry, tokens: (step(carry, Token(*tokens)), None), start, (A, P, M, *offsets)
+                )
                 return merge(total, part), None
 
             return lax.scan(block, start, (streams, M_blocks, offsets))[0]
@@ -184,7 +186,9 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
 
     def some_neurons(block: tuple[jax.Array, Cells]) -> Sums:
         w, cells = block
-        M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), size_v, block_n)  # once for all positions: the only cost that grows with d
+        M = pad(
+            jnp.einsum("dv,nd->vn", vocabulary.W_U, w), size_v, block_n
+        )  # once for all positions: the only cost that grows with d
         return lax.map(lambda x: one_tile(x, M), (streams, rows_of, inv, cells))
 
     with jax.default_matmul_precision("highest"):
@@ -219,7 +223,10 @@ def without_named(rows: Rows) -> jax.Array:
 def at_tokens(named: Named, written: list[jax.Array], vocabulary: Vocabulary) -> list[Token]:
     """The named tokens at every cell; `written`: their M."""
     p = named.p or (None, None)
-    return [Token(named.a[i], p[i], written[i], *(x[ids] for x, _ in each_token(vocabulary))) for i, ids in enumerate(named.ids)]
+    return [
+        Token(named.a[i], p[i], written[i], *(x[ids] for x, _ in each_token(vocabulary)))
+        for i, ids in enumerate(named.ids)
+    ]
 
 
 def each_token(vocabulary: Vocabulary) -> tuple[tuple[jax.Array, float], ...]:
@@ -244,7 +251,9 @@ def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u
 
     def maxima() -> tuple[jax.Array, ...]:
         start = (jnp.full_like(tile.inv_te, -jnp.inf),) * 3
-        largest = sweep(start, lambda carry, tokens: _maxima(carry, tokens, tile), lambda x, y: tuple(map(jnp.maximum, x, y)))
+        largest = sweep(
+            start, lambda carry, tokens: _maxima(carry, tokens, tile), lambda x, y: tuple(map(jnp.maximum, x, y))
+        )
         return tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True))
 
     # The shift is the logit of the unablated top token: a lower bound of the largest, and its own term keeps the sum at 1 or more. Only
@@ -273,7 +282,13 @@ def linear_sums(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array) -
     return along, mean
 
 
-def raw_sums(sweep: Sweep, tile: Tile, z_top: tuple[jax.Array, ...], z_target: tuple[jax.Array, ...], shifts: tuple[jax.Array, ...]) -> Raw:
+def raw_sums(
+    sweep: Sweep,
+    tile: Tile,
+    z_top: tuple[jax.Array, ...],
+    z_target: tuple[jax.Array, ...],
+    shifts: tuple[jax.Array, ...],
+) -> Raw:
     """The sums over what `sweep` goes through."""
     zero = jnp.zeros_like(tile.inv_te)
     packed = lax.complex(zero, zero)
@@ -363,7 +378,10 @@ def _linear(tokens: Token, tile: Tile) -> jax.Array:
     f: Any = 0.0
     for token in _tokens(tokens):
         a, written = tile.unwritten(token), tile.write_te * token.m
-        z, again = tile.capped((a * tile.inv_te + written) + token.b), tile.capped((a * tile.inv_te + token.b) + written)
+        z, again = (
+            tile.capped((a * tile.inv_te + written) + token.b),
+            tile.capped((a * tile.inv_te + token.b) + written),
+        )
         u, f = u + jnp.where(z < NEVER, 0, z) * token.u, f + jnp.where(again < NEVER, 0, again) * token.f
     return lax.complex(u, f)
 

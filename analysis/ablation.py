@@ -1,33 +1,113 @@
-"""The values that a neuron is set to. Letters: … leading axes, n neuron. Source: Stolfo et al. 2024, section 3.2."""
+"""What ablations set neurons to. Letters: … leading axes, p token position, n neuron.
 
+Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 5.
+"""
+
+import dataclasses
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import struct
 
-Ablation = Literal["mean", "zero", "fixed", "scale"]
+from jaxconf.analysis.activations import ActivationStatistics
+from jaxconf.analysis.kinds import KINDS, VALUED, Kind
+from jaxconf.models.errors import InputError, nearest
+
+DEVIATIONS = 3
+Form = Literal["level", "scale", "clip"]
 
 
-def ablated(kind: Ablation, h: jax.Array, mean: jax.Array, value: float) -> jax.Array:
-    """The activations [… n] that replace `h` [… n].
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """What the activation of an ablated neuron becomes at every position.
 
-    "mean": the neuron's mean over the data set, `mean` [n]; "zero": 0; "fixed": `value`; "scale": `value` times its activation.
+    `kind`, in terms of the neuron's activations over all tokens of the data:
+
+    * "mean", "median", "mode", "min": that statistic (the mode is the middle of the fullest of 1000 equal bins);
+    * "mean+3std", "mean-3std": three standard deviations above or below the mean, clipped to the observed range;
+    * "zero": 0; "fixed": `value`;
+    * "scale": `value` times the activation;
+    * "clip": the mean where the activation exceeds it, and elsewhere what it was; with the value -1, the mean where
+      the activation falls below it.
+
+    `value`: needed by "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises InputError
+    for an unknown kind and for a value that the kind does not take.
     """
-    match kind:
-        case "mean":
-            return jnp.broadcast_to(mean, h.shape)
-        case "zero":
-            return jnp.zeros_like(h)
-        case "fixed":
-            return jnp.full_like(h, value)
-        case "scale":
-            return value * h
+
+    kind: Kind = "mean"
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"ablation {self.kind!r} is unknown; the nearest is {nearest(str(self.kind), KINDS)!r}")
+        if self.kind not in VALUED and self.value is not None:
+            raise InputError(f"ablation {self.kind} has the value {self.value}, but takes none; leave it out")
+        if self.kind == "clip" and self.value is None:
+            object.__setattr__(self, "value", 1.0)
+        if self.kind == "clip" and self.value not in (1, -1):
+            raise InputError(
+                f"ablation clip has the value {self.value}; give 1 to clip from above or -1 to clip from below"
+            )
+        if self.kind in ("fixed", "scale") and (self.value is None or not np.isfinite(self.value)):
+            raise InputError(
+                f"ablation {self.kind} needs a finite number as its value, not {self.value}; give one, such as 0.5"
+            )
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the statistics must include the median and the mode."""
+        return self.kind in ("median", "mode")
+
+    def level(self, of: ActivationStatistics) -> np.ndarray:
+        """What each neuron is set to, float64 [n], by a kind that sets it to one number; for "clip", where it is clipped."""
+        match self.kind:
+            case "mean" | "clip":
+                return of.mean
+            case "median" | "mode":
+                level = of.median if self.kind == "median" else of.mode
+                assert level is not None
+                return level
+            case "min":
+                return of.low
+            case "mean+3std" | "mean-3std":
+                sign = 1 if self.kind == "mean+3std" else -1
+                return np.clip(of.mean + sign * DEVIATIONS * of.std, of.low, of.high)
+            case "fixed":
+                return np.full_like(of.mean, self.value)
+        return np.zeros_like(of.mean)
+
+    def of_layer(self, of: ActivationStatistics) -> "LayerAblation":
+        """The ablation of the neurons that the statistics are of."""
+        form: Form = self.kind if self.kind in ("scale", "clip") else "level"
+        return LayerAblation(
+            form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value)
+        )
 
 
-def clipped(h: jax.Array, mean: jax.Array, rises: jax.Array) -> jax.Array:
-    """The activations [… n] that replace `h` [… n] in a clip mean-ablation: `mean` [n] where a neuron that `rises`, bool [n], is above it,
-    and where one that does not is below.
+MEAN = Ablation()
 
-    Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
-    """
-    return jnp.where(rises, jnp.minimum(h, mean), jnp.maximum(h, mean))
+
+@struct.dataclass
+class LayerAblation:
+    """An ablation with one layer's statistics put in. Its form is fixed when a program is compiled; its numbers are not."""
+
+    form: Form = struct.field(pytree_node=False)
+    level: jax.Array  # float32 n
+    value: jax.Array | float  # the factor of "scale"; for "clip", above 0 from above and below 0 from below
+
+    def ablated(self, h: jax.Array) -> jax.Array:
+        """The activations [… n] that replace `h` [… n]."""
+        match self.form:
+            case "level":
+                return jnp.broadcast_to(self.level, h.shape)
+            case "scale":
+                return self.value * h
+            case "clip":
+                return clipped(h, self.level, jnp.asarray(self.value) > 0)
+
+
+def clipped(h: jax.Array, level: jax.Array, from_above: jax.Array) -> jax.Array:
+    """Activations `h` [… n] that exceed the level [n] put back to it; where `from_above`, bool [n] or [], is false, those below it."""
+    return jnp.where(from_above, jnp.minimum(h, level), jnp.maximum(h, level))

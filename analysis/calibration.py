@@ -1,8 +1,10 @@
-"""How far a model's confidence is from its accuracy. Letters: p position, s window, t position in it, r resample.
+"""How far a model's confidence is from its accuracy.
 
+Letters: p position, s window, t position in it, v vocabulary, r resample. Losses and entropies are in nats.
 Source: Guo et al. 2017 (arXiv 1706.04599), section 3.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -13,7 +15,7 @@ BINS = 15
 
 
 class Predicted(NamedTuple):
-    """Of each prediction, in nats where that is a unit."""
+    """What is measured of each prediction."""
 
     loss: jax.Array
     entropy: jax.Array
@@ -31,31 +33,33 @@ def predicted(lp: jax.Array, target: jax.Array) -> Predicted:
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """ECE: over `bins` equal bins of confidence, the mean |accuracy − confidence|, weighted by how many positions fall into each.
+    """ECE: the mean |accuracy − confidence| over `bins` equal bins of confidence, weighted by the positions in each.
 
-    `confidence` [p]: probability (0 to 1) of the most likely token; `correct` [p]: whether it is the token that follows.
+    `confidence` [p]: probability (0 to 1) of the most likely token; `correct` [p]: whether it is the one that follows.
     """
     gaps = np.bincount(_bin_of(confidence, bins), weights=correct.astype(float) - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
 def window_sums(of: Predicted, kept: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Sums over the kept positions [s t] of each window, float64: of the predictions [s t] "loss", "entropy", "brier" and "correct" [s], and in each
-    bin of confidence [s bins] "bin_count", "bin_confidence" and "bin_correct".
+    """Sums over the kept positions, bool [s t], of each window, float64.
+
+    Of the predictions [s t] "loss", "entropy", "brier" and "correct", [s] each, and in each bin of confidence
+    "bin_count", "bin_confidence" and "bin_correct", [s bins] each.
     """
-    loss, entropy, brier, confidence, correct = (np.asarray(x, np.float64) for x in of)
-    sums = {
-        name: np.where(kept, x, 0).sum(1)
-        for name, x in zip(("loss", "entropy", "brier", "correct"), (loss, entropy, brier, correct), strict=True)
-    }
+    values = {name: np.asarray(x, np.float64) for name, x in of._asdict().items()}
+    confidence, correct = values["confidence"], values["correct"]
+    sums = {name: np.where(kept, values[name], 0).sum(1) for name in ("loss", "entropy", "brier", "correct")}
     place = np.arange(len(kept))[:, None] * bins + _bin_of(confidence, bins)
-    for name, x in (("bin_count", np.ones_like(loss)), ("bin_confidence", confidence), ("bin_correct", correct)):
-        sums[name] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(len(kept), bins)
+    for name, x in {"count": np.ones_like(confidence), "confidence": confidence, "correct": correct}.items():
+        sums[f"bin_{name}"] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(
+            len(kept), bins
+        )
     return sums
 
 
-def calibration(sums: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean loss and entropy (nats), Brier score, accuracy and ECE, [r] each, of the windows whose `window_sums` are given, weighted [r s]."""
+def calibration(sums: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean loss, entropy, Brier score, accuracy and ECE, [r] each, from `window_sums` of windows, weighted [r s]."""
     weights = np.asarray(weights, np.float64)
     count = weights @ sums["bin_count"].sum(1)
     gaps = weights @ (sums["bin_correct"] - sums["bin_confidence"])
@@ -64,6 +68,49 @@ def calibration(sums: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, n
         for name, of in (("loss", "loss"), ("entropy", "entropy"), ("brier", "brier"), ("accuracy", "correct"))
     }
     return means | {"ece": np.abs(gaps).sum(1) / count}
+
+
+class Calibrated(NamedTuple):
+    """A measure of a model, and its change from another one, with 95% bootstrap intervals over windows."""
+
+    value: float
+    value_lo: float
+    value_hi: float
+    change: float
+    change_lo: float
+    change_hi: float
+
+
+def calibration_change(
+    sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray
+) -> dict[str, Calibrated]:
+    """Each measure of `calibration` from `window_sums` of two models on the same windows.
+
+    `resampled` [r s]: how often each resample takes each window, the same for both; without any the intervals are NaN.
+    """
+    once = np.ones((1, resampled.shape[1]))
+    estimates, drawn = ([calibration(of, weights) for of in (sums, base)] for weights in (once, resampled))
+
+    def spread(values: np.ndarray) -> tuple[float, float]:
+        low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (np.nan, np.nan)
+        return float(low), float(high)
+
+    return {
+        measure: Calibrated(
+            float(estimates[0][measure][0]),
+            *spread(drawn[0][measure]),
+            float(estimates[0][measure][0] - estimates[1][measure][0]),
+            *spread(drawn[0][measure] - drawn[1][measure]),
+        )
+        for measure in estimates[0]
+    }
+
+
+def reliability(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """From `window_sums`, by bin: "count" of positions, int, their mean "confidence" and "accuracy", [bins] each."""
+    count, confidence, correct = (sums[f"bin_{name}"].sum(0) for name in ("count", "confidence", "correct"))
+    filled = np.maximum(count, 1)
+    return {"count": count.astype(int), "confidence": confidence / filled, "accuracy": correct / filled}
 
 
 def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:

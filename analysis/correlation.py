@@ -1,11 +1,13 @@
 """How alike neurons of two models act: Pearson correlations of their activations over the same tokens, streamed.
 
-Letters: b window, t position, l layer, n neuron; i and n layers and neurons of a block of the first model, j and m those of a block of the
-other; D devices that windows are split over, x what a device holds of them, p neurons of a layer again; k best matches.
+Letters: b window, t position, l layer, n neuron; i and n layers and neurons of a block of the first model, j and m
+those of a block of the other, L and M all their layers; D devices that windows are split over, x what a device holds of
+them, p neurons of a layer again; k best matches.
 
-The correlations of one block with another are sums of products that stay on the devices; only each neuron's best matches leave them. A layer
-times a random rotation R has the covariances cov·R with the first model's neurons, and the variances of RᵀCR, C being the layer's own
-covariances: so the baseline of rotated layers follows from sums too, and needs no activations of its own.
+The correlations of one block with another are sums of products that stay on the devices; only the best matches of each
+neuron leave them. A layer times a random rotation R has the covariances cov·R with the first model's neurons and the
+variances of RᵀCR, where C are the layer's own covariances. So the baseline of rotated layers follows from sums too, and
+needs no activations of its own.
 
 Source: Gurnee et al. 2024 (arXiv 2401.12181), section 4.
 """
@@ -15,24 +17,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
+from jaxconf.analysis.moments import CONSTANT, activations
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, forward
+from jaxconf.models.decoder import Params
 from jaxconf.models.mesh import sharding
-
-CONSTANT = 1e-6  # of the mean: an activation that varies by less is constant but for float32's rounding
-
-
-class Moments(NamedTuple):
-    """Sums over counted tokens of an activation's distance from a shift; float32."""
-
-    by_position: jax.Array  # l t n: over windows
-    powers: jax.Array  # 3 l n: of the square, cube and fourth power, over windows and positions
 
 
 class Sums(NamedTuple):
-    """Of products of the activations of two blocks, less their means, over the counted tokens of each device; float32."""
+    """Of products of the activations of two blocks, less their means, over the counted tokens of a device; float32."""
 
     cross: jax.Array  # D i n j m
     own: jax.Array  # D j m p: within a layer of the other model
@@ -47,20 +42,6 @@ class Best(NamedTuple):
     baseline: jax.Array  # j i n: the largest with the rotated layer
 
 
-def activations(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
-    """What the down projections read, float32 [l b t n], for tokens [b t]."""
-    sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(config.n_layers)]
-    captured = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers).captured
-    return jnp.stack([captured[site].astype(jnp.float32) for site in sites])
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def moments(config: DecoderConfig, params: Params, tokens: jax.Array, counted: jax.Array, shift: jax.Array) -> Moments:
-    """`counted`: bool [b t]; `shift` [l n], best near the mean, where the powers lose least to rounding."""
-    distance = jnp.where(counted[..., None], activations(config, params, tokens) - shift[:, None, None], 0)
-    return Moments(distance.sum(1), jnp.stack([jnp.sum(distance**power, (1, 2)) for power in (2, 3, 4)]))
-
-
 def no_sums(mesh: Mesh, i: int, n: int, j: int, m: int) -> Sums:
     """What `add` begins with; the first block's neurons lie over the mesh's `model`."""
     D = mesh.shape["data"]
@@ -69,7 +50,9 @@ def no_sums(mesh: Mesh, i: int, n: int, j: int, m: int) -> Sums:
         "own": (("batch", "layers", "mlp", "mlp"), (D, j, m, m)),
         "squares": (("batch", "layers", "mlp"), (D, i, n)),
     }
-    return Sums(**{name: jnp.zeros(shape, device=sharding(mesh, axes, shape)) for name, (axes, shape) in shapes.items()})
+    return Sums(
+        **{name: jnp.zeros(shape, device=sharding(mesh, axes, shape)) for name, (axes, shape) in shapes.items()}
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "other_config"), donate_argnames="sums")
@@ -88,8 +71,8 @@ def add(
 ) -> Sums:
     """`sums` with those of more windows, tokens [b t], of which the positions `counted`, bool [b t], count.
 
-    `layers` int [i] and `other_layers` int [j] are the blocks' layers, `means` [l n] and `other_means` [l m] the mean activations over all tokens
-    that count.
+    `layers` int [i] and `other_layers` int [j]: of the blocks. `means` [l n] and `other_means` [l m]: the activations'
+    means over all tokens that count.
     """
     D = len(sums.cross)
 
@@ -106,10 +89,10 @@ def add(
 
 @functools.partial(jax.jit, static_argnames="k")
 def best(sums: Sums, count: jax.Array, means: jax.Array, other_means: jax.Array, keys: jax.Array, k: int) -> Best:
-    """The largest correlations of each neuron of a block with the neurons of each layer of the other block, and with those layers' rotations.
+    """The largest correlations of each neuron of a block with the neurons of each layer of the other, and its rotation.
 
-    `count`: tokens in all. `means` [i n] and `other_means` [j m]: of the activations, to tell constant ones. `keys` [j]: of the rotations. A
-    constant neuron of the other model correlates with none.
+    `count`: tokens in all. `means` [i n] and `other_means` [j m]: of the activations, to tell constant ones. `keys`
+    [j]: of the rotations. A constant neuron of the other model correlates with none.
     """
     total = Sums(*(x.sum(0) for x in sums))
     variance = _variance(total.squares, count, means)  # i n, times the count
@@ -127,6 +110,39 @@ def best(sums: Sums, count: jax.Array, means: jax.Array, other_means: jax.Array,
     found = jax.lax.map(layer, (jnp.moveaxis(total.cross, 2, 0), total.own, other_means, keys))
     constant = jnp.isnan(variance)
     return Best(jnp.where(constant[..., None], jnp.nan, found[0]), found[1], jnp.where(constant, jnp.nan, found[2]))
+
+
+class Matches(NamedTuple):
+    """The best matches of each neuron among the neurons of all layers of the other model, the best first."""
+
+    correlation: np.ndarray  # l n k; NaN for a constant neuron
+    layer: np.ndarray  # l n k: int
+    neuron: np.ndarray  # l n k: int
+    baseline: np.ndarray  # l n: the largest with any rotated layer
+
+
+def matches(found: Best) -> Matches:
+    """The best k of the best k of each layer, from those of all layers; of equal ones the earlier layer's."""
+    correlation, neuron = (np.moveaxis(np.asarray(x), 0, 2) for x in (found.correlation, found.neuron))  # l n M k
+    *neurons, M, k = correlation.shape
+    correlation, neuron = correlation.reshape(*neurons, M * k), neuron.reshape(*neurons, M * k)
+    order = np.argsort(-correlation, -1, kind="stable")[..., :k]
+    return Matches(
+        np.take_along_axis(correlation, order, -1),
+        order // k,
+        np.take_along_axis(neuron, order, -1),
+        np.asarray(found.baseline).max(0),
+    )
+
+
+def block_layers(L: int, n: int, M: int, m: int, memory: int) -> tuple[int, int]:
+    """How many of L layers of n neurons can be correlated at once with how many of M layers of m neurons.
+
+    Their sums, and as much that is added to them, fit into `memory` bytes, if those of one layer with one layer do.
+    """
+    pair, own = 8 * n * m, 8 * m * m
+    i = int(np.clip((memory - own) // pair, 1, L))
+    return i, int(np.clip(memory // (i * pair + own), 1, M))
 
 
 def _variance(squares: jax.Array, count: jax.Array, means: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ inside; the sums of z are then not bilinear, but streamed like the others.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,36 +24,16 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.analysis.whole_logits import Changes, Figures, figures
+from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
-
-METRICS = (
-    "loss_delta",
-    "loss_abs_delta",
-    "loss_abs_delta_ln_frozen",
-    "loss_abs_delta_freq_frozen",
-    "entropy_delta",
-    "entropy_abs_delta",
-    "entropy_abs_delta_ln_frozen",
-    "kl_freq_delta",
-    "kl_freq_abs_delta",
-    "top1_change",
-    "rr_abs_delta",
-)
-
-
-class Position(NamedTuple):
-    """The unablated model at each row, float32 [r], in nats: loss of the target, entropy, D_KL(P_freq ‖ P_model)."""
-
-    loss: jax.Array
-    entropy: jax.Array
-    kl_freq: jax.Array
 
 
 class PostNorm(NamedTuple):
@@ -91,13 +72,17 @@ class Adaptive(NamedTuple):
 class Audit(NamedTuple):
     """How the adaptive engine did; scalars."""
 
-    bound: jax.Array  # the largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats
+    bound: (
+        jax.Array
+    )  # the largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats
     rr_bound: jax.Array  # the largest bound on that of a reciprocal rank
     redone: jax.Array  # int: rows × neurons that were computed with every token
     error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
 
 
-def last_layer(config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None) -> tuple[LastLayer, Cache | None]:
+def last_layer(
+    config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None
+) -> tuple[LastLayer, Cache | None]:
     """What the last layer held at every token, int [s t], and the cache with the tokens in it, if one is given."""
     last = f"blocks.{config.n_layers - 1}."
     sites = [last + "hook_resid_post", last + "mlp.hook_post"]
@@ -106,6 +91,24 @@ def last_layer(config: DecoderConfig, params: Params, tokens: jax.Array, cache: 
     output = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers, cache=cache)
     x, h, *post = (output.captured[site].astype(jnp.float32) for site in sites)
     return LastLayer(x, h, PostNorm(*post) if post else None), output.cache
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def ablated_rows(
+    config: DecoderConfig, params: Params, tokens: jax.Array, places: jax.Array, ablation: LayerAblation
+) -> tuple[jax.Array, jax.Array, PostNorm | None]:
+    """What `effects` is about to need of some positions of windows, int [s t], which are split into D equal parts.
+
+    `places`: int [D r 2], the window in its part and the position in it. Gives the stream that enters the final norm [D r d],
+    the change of the last layer's activations [D r n], and what a norm behind the MLP did.
+    """
+
+    def at(site: jax.Array) -> jax.Array:
+        of_parts = site.reshape(len(places), -1, *site.shape[1:])
+        return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
+
+    last = jax.tree.map(at, last_layer(config, params, tokens)[0])
+    return last.x, ablation.ablated(last.h) - last.h, last.post
 
 
 def effects(
@@ -118,14 +121,16 @@ def effects(
     member: jax.Array,
     post: PostNorm | None = None,
     adaptive: Adaptive | None = None,
-) -> tuple[dict[str, jax.Array], Position, Audit | None]:
-    """Each of METRICS summed over the rows of every window, float32 [s n], and the unablated figures of each row.
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
+    """Each of EFFECTS summed over the rows of every window, float32 [s n], and UNABLATED of each row, float32 [r].
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each neuron's
     activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a window, else 0. `post`: for a
     model with a norm behind the MLP. `adaptive`: not exactly but to within a tolerance.
     """
-    change, found, certainty = _changes(config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance)
+    change, found, certainty = _changes(
+        config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance
+    )
     ablated = _ablated(readout, delta)
     audit = None
     if adaptive and certainty:
@@ -133,7 +138,9 @@ def effects(
         some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
         x, delta, target, post = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
         exact, *_ = _changes(config, some, frequency, x, delta, target, post, None)
-        errors = [jnp.abs(a[rows][:, neurons] - b).max() for a, b in zip(change[:6], exact[:6], strict=True)]
+        errors = [
+            jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS
+        ]
         counted = ablated & (member.sum(0) > 0)[:, None]
         audit = Audit(
             jnp.where(counted, certainty.bound, 0).max(),
@@ -142,8 +149,8 @@ def effects(
             jnp.max(jnp.stack(errors)),
         )
     with jax.default_matmul_precision("highest"):
-        sums = {name: member @ jnp.where(ablated, value, 0) for name, value in metrics(change).items()}
-    return sums, Position(found.loss, found.entropy, found.kl_freq), audit
+        sums = {name: member @ jnp.where(ablated, value, 0) for name, value in effects_of(change).items()}
+    return sums, {name: getattr(found, name) for name in UNABLATED}, audit
 
 
 def sharded_effects(
@@ -157,11 +164,11 @@ def sharded_effects(
     member: jax.Array,
     post: PostNorm | None = None,
     adaptive: Adaptive | None = None,
-) -> tuple[dict[str, jax.Array], Position, Audit | None]:
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
     """`effects` on a mesh: each device takes its own rows, and the neurons whose weights it holds; what is summed over rows is gathered.
 
     What has rows has an axis before them here, which lies over the mesh's `data`: `x` [D r d], `delta` [D r n], `target` [D r], `member`
-    [D s r] and the figures of each row, [D r]. The audited rows and neurons are those of every device.
+    [D s r] and UNABLATED, [D r]. The audited rows and neurons are those of every device.
     """
     neurons, of_model = delta.shape[-1], mesh.shape["model"]
     filled = -(-neurons // of_model) * of_model - neurons
@@ -187,24 +194,6 @@ def sharded_effects(
     return {name: value[:, :neurons] for name, value in sums.items()}, before, audit
 
 
-def metrics(change: Changes) -> dict[str, jax.Array]:
-    """METRICS of each ablation, in the shape of the changes; float32."""
-    values = (
-        change.loss,
-        jnp.abs(change.loss),
-        jnp.abs(change.loss_ln_frozen),
-        jnp.abs(change.loss_freq_frozen),
-        change.entropy,
-        jnp.abs(change.entropy),
-        jnp.abs(change.entropy_ln_frozen),
-        change.kl_freq,
-        jnp.abs(change.kl_freq),
-        change.top.astype(jnp.float32),
-        jnp.abs(change.reciprocal_rank),
-    )
-    return dict(zip(METRICS, values, strict=True))
-
-
 def _changes(
     config: DecoderConfig,
     readout: Readout,
@@ -214,14 +203,14 @@ def _changes(
     target: jax.Array,
     post: PostNorm | None,
     tolerance: jax.Array | float | None,
-) -> tuple[Changes, Figures, Certainty | None]:
+) -> tuple[Changes, Prediction, Certainty | None]:
     """Exact without a tolerance."""
     with jax.default_matmul_precision("highest"):
         x = centre(config, x)
         inv = 1 / norm_scale(config, x)  # r 1
         A = x @ readout.W_U
         logits = capped(A * inv + readout.b_U, config.logit_softcap)
-        found = figures(logits, frequency, target)
+        found = prediction(logits, frequency, target)
         moved = _moved(config, readout, x, delta, A, inv, post)
         change, certainty = _streamed_changes(config, readout, frequency, moved, logits, target, found, tolerance)
         return change, found, certainty
@@ -244,7 +233,13 @@ def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -
 
 
 def _moved(
-    config: DecoderConfig, readout: Readout, x: jax.Array, delta: jax.Array, A: jax.Array, inv: jax.Array, post: PostNorm | None
+    config: DecoderConfig,
+    readout: Readout,
+    x: jax.Array,
+    delta: jax.Array,
+    A: jax.Array,
+    inv: jax.Array,
+    post: PostNorm | None,
 ) -> Moved:
     """Where each neuron's ablation puts the logits; x [r d] is centred."""
     unit, length = _unit(readout.w_out)
@@ -271,7 +266,7 @@ def _streamed_changes(
     moved: Moved,
     logits: jax.Array,
     target: jax.Array,
-    before: Figures,
+    before: Prediction,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Certainty | None]:
     """Without ever holding a neuron's logits. `logits` [r v] and `before`: of the unablated model."""

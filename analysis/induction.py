@@ -1,12 +1,14 @@
-"""What a model does when a sequence says the same twice: the sequences, and the heads that look back.
+"""Sequences that repeat themselves, and the heads that attend to the first copy.
 
-Letters: b sequence, L tokens that are repeated, t position, l layer, h head, q and s query and source. A sequence is BOS, L tokens, the same
-again, so that t is 2L + 1; from position L + 1 on the next token can be told from what followed the same token L positions before.
+Letters: b sequence, L repeated tokens, t position, l layer, h head, q query position. A sequence is BOS, L tokens, and
+the same L tokens again: 2L + 1 positions. From position L + 1 on, the next token follows from the first copy.
 
 Sources: Stolfo et al. 2024 (arXiv 2406.16254), section 5; the score of a head: Olsson et al. 2022 (arXiv 2209.11895).
 """
 
+import collections
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +20,18 @@ from jaxconf.models.sites import Ablate
 
 
 def repeated(text: np.ndarray, bos: int) -> np.ndarray:
-    """BOS, the text, and the text again: int [b 2L+1], from [b L]."""
+    """BOS, the text, and the text again: int [b 2L+1], from the text, int [b L]."""
     return np.hstack([np.full((len(text), 1), bos, text.dtype), text, text])
 
 
 def halves(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bool [2L+1] each: the positions of the first copy and of its repeat."""
+    """The positions of the first copy and of the second, bool [2L+1] each."""
     t = np.arange(2 * length + 1)
     return (t >= 1) & (t <= length), t > length
 
 
 def predictions(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bool [2L+1] each: the positions in each copy whose next token lies in the same copy."""
+    """The positions of each copy whose next token belongs to the same copy, bool [2L+1] each."""
     first, second = halves(length)
     t = np.arange(2 * length + 1)
     return first & (t < length), second & (t < 2 * length)
@@ -37,10 +39,11 @@ def predictions(length: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnames="config")
 def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array) -> jax.Array:
-    """The induction score of every head, summed over the real sequences, [l h]: its mean attention, over the positions of the repeat, to the
-    token after the first occurrence of the present one.
+    """The induction score of every head, summed over the real sequences, float32 [l h].
 
-    `tokens`: from `repeated`. `real`: float [b], 1 where a sequence counts, else 0. The attention of one layer at a time is held.
+    The score of a head on a sequence is its mean attention from a token of the second copy to the token that followed
+    this token in the first copy. `tokens`: from `repeated`, int [b 2L+1]. `real`: float32 [b], 1 for a sequence that
+    counts, else 0. Holds the attention of one layer at a time.
     """
     length = tokens.shape[1] // 2
     resid = forward(config, params, tokens, stop_at_layer=0).resid
@@ -50,12 +53,45 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: 
         assert resid is not None
         output = forward(config, params, resid, start_at_layer=layer, stop_at_layer=layer + 1, capture=[site])
         resid = output.resid
-        looked = jnp.diagonal(output.captured[site], 1 - length, 2, 3)  # b h q−L+1: each position to that L − 1 before it
+        looked = jnp.diagonal(
+            output.captured[site], 1 - length, 2, 3
+        )  # b h q−L+1: each position to that L − 1 before it
         scores.append(jnp.einsum("b,bh->h", real, looked[:, :, 2:].astype(jnp.float32).mean(2)))
     return jnp.stack(scores)
 
 
 def bos_ablation(config: DecoderConfig, heads: jax.Array, length: int) -> dict[str, Ablate]:
-    """Edits after which each head of `heads`, bool [l h], looks at position 0 alone; for sequences of `length` positions."""
+    """The edits with which each head of `heads`, bool [l h], attends to position 0 alone, in sequences of `length`."""
     at_bos = jnp.arange(length) == 0
-    return {f"blocks.{layer}.attn.hook_pattern": Ablate(heads[layer][:, None, None], at_bos) for layer in range(config.n_layers)}
+    return {
+        f"blocks.{layer}.attn.hook_pattern": Ablate(heads[layer][:, None, None], at_bos)
+        for layer in range(config.n_layers)
+    }
+
+
+def random_heads(
+    config: DecoderConfig, heads: Sequence[tuple[int, int]], count: int, rng: np.random.Generator
+) -> list[list[tuple[int, int]]]:
+    """Up to `count` different sets of heads, (layer, head) each, as large as `heads` and without any of them.
+
+    A set has as many heads in each layer as `heads` if each layer has enough others, else its heads lie anywhere. There
+    is no set if the model has too few other heads.
+    """
+    others = [
+        (layer, head)
+        for layer in range(config.n_layers)
+        for head in range(config.n_heads)
+        if (layer, head) not in heads
+    ]
+    of_layer = {layer: [head for head in others if head[0] == layer] for layer, _ in heads}
+    wanted = collections.Counter(layer for layer, _ in heads)
+    pools = [(of_layer[layer], n) for layer, n in wanted.items()]
+    if any(len(pool) < n for pool, n in pools):
+        pools = [(others, len(heads))]
+    if any(len(pool) < n for pool, n in pools):
+        return []
+    found = {
+        tuple(sorted(pool[i] for pool, n in pools for i in rng.choice(len(pool), n, replace=False)))
+        for _ in range(count)
+    }
+    return [list(members) for members in sorted(found)]

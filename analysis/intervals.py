@@ -52,6 +52,14 @@ def bootstrap(
     return result
 
 
+def columns_of(effects: Mapping[str, Interval]) -> dict[str, np.ndarray]:
+    """The columns of a table: each name with its estimate, and with `_lo` and `_hi` the ends of its interval."""
+    columns: dict[str, np.ndarray] = {}
+    for name, (estimate, low, high) in effects.items():
+        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
+    return columns
+
+
 def resamples(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """How often each sequence is drawn in each resample, float32 [r s]: `draws` resamples but for those without kept positions, and none where
     fewer than two sequences have such positions. `counts` [s]: how many each keeps."""

@@ -5,13 +5,14 @@ With the norm frozen the final norm keeps its unablated scale, or if that is ask
 Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
 
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.whole_logits import Changes, Figures, changes, figures
+from jaxconf.analysis.whole_logits import Changes, Prediction, changes, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward, site_shapes
 from jaxconf.models.sites import Ablate, Edit, Replace
@@ -23,11 +24,13 @@ class Unablated(NamedTuple):
     """What the sets are compared with."""
 
     logits: jax.Array  # s t v
-    figures: Figures  # s t
+    prediction: Prediction  # s t
     scales: dict[str, jax.Array]  # site of a norm that is to be frozen → its scale
 
 
-def entering(config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]) -> tuple[jax.Array, dict[int, jax.Array]]:
+def entering(
+    config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]
+) -> tuple[jax.Array, dict[int, jax.Array]]:
     """The stream that enters the first of the layers, [s t d], and the activations of each, [s t n]."""
     first = f"blocks.{min(layers)}.hook_resid_pre"
     sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
@@ -36,14 +39,40 @@ def entering(config: DecoderConfig, params: Params, tokens: jax.Array, layers: S
 
 
 def unablated(
-    config: DecoderConfig, params: Params, frequency: Frequency, resid: jax.Array, target: jax.Array, layer: int, frozen: Frozen = "final"
+    config: DecoderConfig,
+    params: Params,
+    frequency: Frequency,
+    resid: jax.Array,
+    target: jax.Array,
+    layer: int,
+    frozen: Frozen = "final",
 ) -> Unablated:
     """The model as it is, from the stream `resid` [s t d] that enters `layer`. `target` int [s t]: the token that follows. In nats."""
-    sites = [site for site in site_shapes(config) if site.endswith("hook_scale") and _above(config, site, layer, frozen)]
+    sites = [
+        site for site in site_shapes(config) if site.endswith("hook_scale") and _above(config, site, layer, frozen)
+    ]
     with jax.default_matmul_precision("highest"):
         output = forward(config, params, resid, start_at_layer=layer, capture=sites)
         assert output.logits is not None
-        return Unablated(output.logits, figures(output.logits, frequency, target), output.captured)
+        return Unablated(output.logits, prediction(output.logits, frequency, target), output.captured)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layers", "frozen"))
+def compiled_entry(
+    config: DecoderConfig,
+    layers: tuple[int, ...],
+    params: Params,
+    frequency: Frequency,
+    tokens: jax.Array,
+    target: jax.Array,
+    frozen: Frozen = "final",
+) -> tuple[jax.Array, dict[int, jax.Array], Unablated]:
+    """What every set begins with.
+
+    The stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the model as it is.
+    """
+    resid, h = entering(config, params, tokens, layers)
+    return resid, h, unablated(config, params, frequency, resid, target, layers[0], frozen)
 
 
 def rerun(
@@ -72,10 +101,13 @@ def rerun(
 
         te, ln = after({}), after(norms)
         fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-        return changes(before.figures, *(figures(z, frequency, target) for z in (te, ln, fr)))
+        return changes(before.prediction, *(prediction(z, frequency, target) for z in (te, ln, fr)))
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one)(dict(sets))
+
+
+compiled_rerun = jax.jit(rerun, static_argnames="config")
 
 
 def _above(config: DecoderConfig, site: str, layer: int, frozen: Frozen) -> bool:

@@ -76,7 +76,10 @@ def best_temperature(before: Unchanged, changed: Change) -> tuple[float, float]:
     def left(log_beta: float) -> float:
         less = np.expm1(log_beta)
         return float(
-            whole - 2 * (less * along.mean() - less**2 * crossed(log_beta)) + less**2 * variance.mean() + less**4 * squared(log_beta)
+            whole
+            - 2 * (less * along.mean() - less**2 * crossed(log_beta))
+            + less**2 * variance.mean()
+            + less**4 * squared(log_beta)
         )
 
     coarse = LOG_BETA[np.argmin([left(x) for x in LOG_BETA])]

@@ -1,44 +1,91 @@
-"""From which answer to which: what ablation does to the classes of answers when context and memory disagree.
+"""What ablation does to the classes of answers to prompts whose context contradicts the model's memory.
 
-Letters: c set of neurons, p prompt. An answer is CK (the context's object), PK (the model's own) or ND (neither). Tables are class before by class
-after, both in the order of CLASSES. Source: Tighidet et al. 2025 (arXiv 2509.10663); the formulas of the ratios and of the score are ours.
+Letters: c neuron set, p prompt. An answer is CK (it begins with the context's object), PK (with the model's own object)
+or ND (with neither). A transition table counts prompts by class before (rows) and after (columns), both in the order of
+CLASSES. Source: Tighidet et al. 2025 (arXiv 2509.10663); the formulas of the ratios and of the score are ours.
 """
 
 import numpy as np
 import scipy.stats
 
 CLASSES = ("CK", "PK", "ND")
+LEAST = 1e-7  # a smaller probability of the third class cannot be told from rounding
+MEASURES = (
+    "transition_score",
+    *(f"conversion_{name}" for name in CLASSES),
+    *(f"share_{name}" for name in CLASSES),
+    "entropy_change",
+    *(f"log_p_{name}_change" for name in CLASSES),
+)
+"""What is measured of each neuron set."""
+
+
+def three_classes(log_p: np.ndarray) -> np.ndarray:
+    """The log-probabilities of CK, PK and ND, float64 [… 3] in nats, from those of CK and PK [… 2].
+
+    ND has what is left of 1, but at least LEAST.
+    """
+    rest = 1 - np.exp(log_p.astype(np.float64)).sum(-1, keepdims=True)
+    return np.concatenate([log_p, np.log(np.maximum(rest, LEAST))], -1)
 
 
 def transition_tables(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How many prompts went from each class to each, int64 [c 3 3], from classes before, int [p], and after, int [c p]."""
+    """Transition tables, int64 [c 3 3], from classes before, int [p], and after, int [c p], as indices into CLASSES."""
     n = len(CLASSES)
     return np.stack([np.bincount(before * n + of_set, minlength=n * n).reshape(n, n) for of_set in after])
 
 
 def conversion_ratios(tables: np.ndarray) -> np.ndarray:
-    """Of the prompts of each class before, the share that is of another after, float64 [… 3] (0 to 1); NaN for a class without prompts."""
+    """The share of the prompts of each class before that have another class after, float64 [… 3], from tables [… 3 3].
+
+    NaN for a class without prompts.
+    """
     whole, stayed = tables.sum(-1), np.diagonal(tables, axis1=-2, axis2=-1)
     with np.errstate(invalid="ignore"):
         return np.where(whole > 0, 1 - stayed / whole, np.nan)
 
 
 def transition_scores(tables: np.ndarray) -> np.ndarray:
-    """The global transition score: of all prompts, the share whose class is another after, float64 […] (0 to 1)."""
+    """The global transition score, float64 […], of tables [… 3 3]: the share of the prompts that change their class."""
     return 1 - np.trace(tables, axis1=-2, axis2=-1) / tables.sum((-2, -1))
 
 
 def means_by_transition(before: np.ndarray, after: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The mean of `values` [c p] over the prompts of each transition, float64 [c 3 3]; NaN where no prompt made it."""
+    """The mean of `values` [c p] over the prompts of each transition, float64 [c 3 3].
+
+    `before`: classes, int [p]; `after`: int [c p]. NaN for a transition that no prompt makes.
+    """
     n = len(CLASSES)
-    sums = [np.bincount(before * n + of_set, value, n * n).reshape(n, n) for of_set, value in zip(after, values, strict=True)]
+    sums = [
+        np.bincount(before * n + of_set, value, n * n).reshape(n, n)
+        for of_set, value in zip(after, values, strict=True)
+    ]
     with np.errstate(invalid="ignore"):
         return np.stack(sums) / transition_tables(before, after)
 
 
+def measures_of_sets(tables: np.ndarray, entropy: np.ndarray, log_p: np.ndarray) -> dict[str, np.ndarray]:
+    """MEASURES of each set, float64 [c] each.
+
+    `tables`: transition tables, int [c 3 3]. `entropy` [c p] and `log_p` [c p 3]: the changes of the entropy and of the
+    log-probabilities of the classes, in nats.
+    """
+    shares = tables.sum(1) / tables.sum((1, 2))[:, None]
+    columns = [
+        transition_scores(tables),
+        *conversion_ratios(tables).T,
+        *shares.T,
+        entropy.mean(1, dtype=np.float64),
+        *log_p.mean(1, dtype=np.float64).T,
+    ]
+    return dict(zip(MEASURES, columns, strict=True))
+
+
 def quantile_among(own: float, others: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """The share of `others` [c] that lie below `own`, equal ones counted half, and its Clopper-Pearson interval, for which equal ones count
-    as above at its low end and as below at its high end. NaN without others, or where a value is not a number.
+    """The share of `others` [c] that lie below `own`, and the ends of its Clopper-Pearson interval.
+
+    A value that equals `own` counts as half below; for the interval it counts as above at the low end and as below at
+    the high end. NaN if there are no others, or if any value is NaN.
     """
     n, below, equal = len(others), int((others < own).sum()), int((others == own).sum())
     if not n or np.isnan(own) or np.isnan(others).any():

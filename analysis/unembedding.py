@@ -31,7 +31,9 @@ class Readout:
     b_U: jax.Array  # v
     w_out: jax.Array  # n d, one write direction a row
     w_mlp: jax.Array  # n d, the same as they leave the MLP
-    write_gain: jax.Array | float  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
+    write_gain: (
+        jax.Array | float
+    )  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
 
 
 @functools.partial(jax.jit, static_argnames=("config", "convention"))
@@ -63,7 +65,9 @@ def at_layer(config: DecoderConfig, params: Params, seen: Readout, convention: C
     return dataclasses.replace(seen, w_out=w_out, w_mlp=w_mlp, write_gain=write_gain)
 
 
-def _writes(config: DecoderConfig, params: Params, convention: Convention, layer: int) -> tuple[jax.Array, jax.Array, jax.Array | float]:
+def _writes(
+    config: DecoderConfig, params: Params, convention: Convention, layer: int
+) -> tuple[jax.Array, jax.Array, jax.Array | float]:
     """A readout's w_out, w_mlp and write_gain."""
     w_mlp = params["blocks"]["mlp"]["w_out"][layer].astype(jnp.float32)
     if convention == "raw":
@@ -82,7 +86,9 @@ def convention_notes(config: DecoderConfig) -> list[str]:
             "The logits are soft-capped, so adding the same to all of them changes predictions: W_U keeps its mean over the vocabulary."
         )
     if config.norm_place in ("post", "both"):
-        notes.append("A norm stands behind the MLP, so a write direction is its gain times the neuron's output weights.")
+        notes.append(
+            "A norm stands behind the MLP, so a write direction is its gain times the neuron's output weights."
+        )
     if config.norm == "rms":
         notes.append("RMSNorm sees the mean over the width, so neither W_U nor the write directions lose it.")
     if not config.norm_gain:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxconf.analysis.frequency import Frequency
 
 
-class Figures(NamedTuple):
+class Prediction(NamedTuple):
     """Of each row of logits, float32 in nats but for the last two: the token most likely, and the target's rank from 1."""
 
     loss: jax.Array
@@ -31,7 +31,7 @@ class Changes(NamedTuple):
     reciprocal_rank: jax.Array  # of the target
 
 
-def figures(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Figures:
+def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
     """From logits [… v] and the tokens that follow, int [… ]."""
     own = jnp.take_along_axis(logits, target[..., None], -1)
     lse = jax.nn.logsumexp(logits, axis=-1)
@@ -39,10 +39,10 @@ def figures(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Figur
     kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
     # Where logits are formed twice, once for `own`, XLA may round them differently: the target is not to be found above itself.
     above = (logits > own) & (jnp.arange(logits.shape[-1]) != target[..., None])
-    return Figures(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
+    return Prediction(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
 
 
-def changes(before: Figures, total: Figures, norm_frozen: Figures, freq_frozen: Figures) -> Changes:
+def changes(before: Prediction, total: Prediction, norm_frozen: Prediction, freq_frozen: Prediction) -> Changes:
     return Changes(
         loss=total.loss - before.loss,
         loss_ln_frozen=norm_frozen.loss - before.loss,

@@ -5,112 +5,80 @@
     tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, n_tokens=4096)
     table = jaxconf.analyze(lm, tokens)
 
-Exports are read on first use, so that importing the package costs nothing.
+An export is imported on first use, so that importing the package costs nothing.
 """
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from jaxconf.data.statements import read_statements
-    from jaxconf.data.text import count_tokens, documents, kept_positions, read_counts, windows
-    from jaxconf.measure.analyze import analyze, weight_statistics
-    from jaxconf.measure.neuron_sets import ablate_sets, per_token
-    from jaxconf.models.errors import InputError
-    from jaxconf.models.language_model import BUNDLED, LanguageModel, load
-    from jaxconf.models.mesh import make_mesh
-    from jaxconf.models.sites import Ablate, Add, Dropout, Replace, Scale
-    from jaxconf.results.neuron_table import NeuronTable, Rules
-    from jaxconf.studies.comparison.study import compare_models
-    from jaxconf.studies.copying.study import copying
-    from jaxconf.studies.induction.study import induction
-    from jaxconf.studies.universal.study import universal
-    from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
-    from jaxconf.training.emergence import Emergence
-    from jaxconf.training.grid import grid
-    from jaxconf.training.run import train
-    from jaxconf.training.track import track
-
 from jaxconf.runtime.version import __version__ as __version__
 
-_HOMES = {
-    "BUNDLED": "jaxconf.models.language_model",
-    "Ablate": "jaxconf.models.sites",
-    "Add": "jaxconf.models.sites",
-    "Dropout": "jaxconf.models.sites",
-    "Emergence": "jaxconf.training.emergence",
-    "InputError": "jaxconf.models.errors",
-    "LanguageModel": "jaxconf.models.language_model",
-    "NeuronTable": "jaxconf.results.neuron_table",
-    "PRESETS": "jaxconf.training.config",
-    "Replace": "jaxconf.models.sites",
-    "Rules": "jaxconf.results.neuron_table",
-    "Scale": "jaxconf.models.sites",
-    "TrackConfig": "jaxconf.training.config",
-    "TrainConfig": "jaxconf.training.config",
-    "ablate_sets": "jaxconf.measure.neuron_sets",
-    "analyze": "jaxconf.measure.analyze",
-    "compare_models": "jaxconf.studies.comparison.study",
-    "copying": "jaxconf.studies.copying.study",
-    "count_tokens": "jaxconf.data.text",
-    "documents": "jaxconf.data.text",
-    "grid": "jaxconf.training.grid",
-    "induction": "jaxconf.studies.induction.study",
-    "kept_positions": "jaxconf.data.text",
-    "load": "jaxconf.models.language_model",
-    "make_mesh": "jaxconf.models.mesh",
-    "per_token": "jaxconf.measure.neuron_sets",
-    "read_counts": "jaxconf.data.text",
-    "read_statements": "jaxconf.data.statements",
-    "track": "jaxconf.training.track",
-    "train": "jaxconf.training.run",
-    "universal": "jaxconf.studies.universal.study",
-    "weight_statistics": "jaxconf.measure.analyze",
-    "windows": "jaxconf.data.text",
-}
+# The exports, a line each: type checkers and editors read these imports, and `_homes` reads them as text.
+if TYPE_CHECKING:
+    from jaxconf.analysis.ablation import Ablation as Ablation
+    from jaxconf.data.documents import documents as documents
+    from jaxconf.data.statements import read_statements as read_statements
+    from jaxconf.data.token_counts import count_tokens as count_tokens
+    from jaxconf.data.token_counts import read_counts as read_counts
+    from jaxconf.data.windows import kept_positions as kept_positions
+    from jaxconf.data.windows import windows as windows
+    from jaxconf.measure.analyze import analyze as analyze
+    from jaxconf.measure.neuron_sets import ablate_sets as ablate_sets
+    from jaxconf.measure.neuron_sets import per_token as per_token
+    from jaxconf.measure.options import AnalyzeOptions as AnalyzeOptions
+    from jaxconf.measure.run import run as run
+    from jaxconf.measure.unigram import unigram as unigram
+    from jaxconf.measure.weights import weight_statistics as weight_statistics
+    from jaxconf.models.errors import InputError as InputError
+    from jaxconf.models.language_model import BUNDLED as BUNDLED
+    from jaxconf.models.language_model import LanguageModel as LanguageModel
+    from jaxconf.models.language_model import load as load
+    from jaxconf.models.mesh import make_mesh as make_mesh
+    from jaxconf.models.sites import Ablate as Ablate
+    from jaxconf.models.sites import Add as Add
+    from jaxconf.models.sites import Dropout as Dropout
+    from jaxconf.models.sites import Replace as Replace
+    from jaxconf.models.sites import Scale as Scale
+    from jaxconf.models.supported import supported as supported
+    from jaxconf.report.run import draw as draw
+    from jaxconf.results.neuron_table import NeuronTable as NeuronTable
+    from jaxconf.results.rules import Rules as Rules
+    from jaxconf.studies.comparison.study import compare as compare
+    from jaxconf.studies.copying.study import copying as copying
+    from jaxconf.studies.induction.study import induction as induction
+    from jaxconf.studies.universal.study import universal as universal
+    from jaxconf.sweeps.page import sweep_report as sweep_report
+    from jaxconf.sweeps.plan import plan as plan
+    from jaxconf.sweeps.run import sweep as sweep
+    from jaxconf.sweeps.run import sweep_status as sweep_status
+    from jaxconf.training.config import PRESETS as PRESETS
+    from jaxconf.training.config import TrackConfig as TrackConfig
+    from jaxconf.training.config import TrainConfig as TrainConfig
+    from jaxconf.training.emergence import Emergence as Emergence
+    from jaxconf.training.grid import grid as grid
+    from jaxconf.training.run import train as train
+    from jaxconf.training.track import track as track
 
-__all__ = [
-    "BUNDLED",
-    "PRESETS",
-    "Ablate",
-    "Add",
-    "Dropout",
-    "Emergence",
-    "InputError",
-    "LanguageModel",
-    "NeuronTable",
-    "Replace",
-    "Rules",
-    "Scale",
-    "TrackConfig",
-    "TrainConfig",
-    "ablate_sets",
-    "analyze",
-    "compare_models",
-    "copying",
-    "count_tokens",
-    "documents",
-    "grid",
-    "induction",
-    "kept_positions",
-    "load",
-    "make_mesh",
-    "per_token",
-    "read_counts",
-    "read_statements",
-    "track",
-    "train",
-    "universal",
-    "weight_statistics",
-    "windows",
-]
+
+@functools.cache
+def _homes() -> dict[str, str]:
+    """The name of each export → its module."""
+    import ast
+    from pathlib import Path
+
+    nodes = ast.walk(ast.parse(Path(__file__).read_text("utf-8")))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {alias.name: str(node.module) for node in imports for alias in node.names if alias.asname == alias.name}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__all__":
+        return sorted(_homes())
+    if name not in _homes():
         raise AttributeError(f"module 'jaxconf' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_homes()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *_homes()})

@@ -34,7 +34,13 @@ class Places:
 
 
 def attention(
-    config: DecoderConfig, params: dict[str, Any], x: jax.Array, layer: jax.Array, places: Places, past: KeysValues | None, sites: Sites
+    config: DecoderConfig,
+    params: dict[str, Any],
+    x: jax.Array,
+    layer: jax.Array,
+    places: Places,
+    past: KeysValues | None,
+    sites: Sites,
 ) -> tuple[jax.Array, KeysValues | None]:
     """What attention adds to the stream, [b t d], from the normed stream x [b t d], and `past` with the keys and values of x put in.
 
@@ -58,7 +64,10 @@ def attention(
             turned_q, turned_k = jnp.where(turned, turned_q, Q), jnp.where(turned, turned_k, K)
         Q, K = sites("attn.hook_rot_q", turned_q), sites("attn.hook_rot_k", turned_k)
     if past is not None:
-        K, V = (jax.lax.dynamic_update_slice_in_dim(old, new, places.begin, axis=1) for old, new in zip(past, (K, V), strict=True))
+        K, V = (
+            jax.lax.dynamic_update_slice_in_dim(old, new, places.begin, axis=1)
+            for old, new in zip(past, (K, V), strict=True)
+        )
         past = K, V
     group = config.n_heads // config.n_kv_heads
     K, V = jnp.repeat(K, group, axis=2), jnp.repeat(V, group, axis=2)  # b s h k
@@ -101,7 +110,9 @@ def _turns(config: DecoderConfig, layer: jax.Array, places: Places) -> tuple[jax
 def _bounded(config: DecoderConfig, scores: jax.Array, layer: jax.Array, sources: jax.Array) -> jax.Array:
     """The scaled scores [b h q s], with ALiBi or a soft cap, from the products of queries and keys."""
     if config.alibi == "rounded":
-        rise = _rounded(_rounded(alibi_slopes(config.n_heads))[:, None] * _rounded(sources.astype(jnp.float32))[:, None])
+        rise = _rounded(
+            _rounded(alibi_slopes(config.n_heads))[:, None] * _rounded(sources.astype(jnp.float32))[:, None]
+        )
         scores = scores + rise[:, :, None]
     scores = scores * config.attn_scale
     if config.alibi == "exact":

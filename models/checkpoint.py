@@ -47,7 +47,9 @@ DTYPES = {
 }
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-BLOCK = 2**19  # entries that are copied at once where they stand in the same order in file and array: a megabyte of bfloat16
+BLOCK = (
+    2**19
+)  # entries that are copied at once where they stand in the same order in file and array: a megabyte of bfloat16
 SIDE = 256  # rows and columns that are copied at once where they change places
 HEADER = 100_000_000  # bytes of a header at most, as in the reference implementation
 ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
@@ -114,7 +116,9 @@ def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict
     tensors, spans = {}, []
     for name, row in rows.items():
         if row["dtype"] not in DTYPES:
-            raise InputError(f"{file} holds {name!r} as {row['dtype']!r}, which is not supported; convert it to F32, BF16 or F16")
+            raise InputError(
+                f"{file} holds {name!r} as {row['dtype']!r}, which is not supported; convert it to F32, BF16 or F16"
+            )
         (start, stop), shape, dtype = row["data_offsets"], tuple(row["shape"]), np.dtype(DTYPES[row["dtype"]])
         if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)):
             raise ValueError("not sizes")
@@ -155,8 +159,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         return read_header(single)
     if not os.path.lexists(index):
         if any(True for pattern in PICKLES for _ in folder.glob(pattern)):
-            raise InputError(f"{folder} holds only pickled weights, which can run code and are never loaded; save the model as safetensors")
-        raise InputError(f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights")
+            raise InputError(
+                f"{folder} holds only pickled weights, which can run code and are never loaded; save the model as safetensors"
+            )
+        raise InputError(
+            f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights"
+        )
     with _opened(index) as f:
         text = f.read()
     try:
@@ -165,7 +173,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index} is not a safetensors index; download it again") from error
     if outside:
-        raise InputError(f"{index} names {outside[0]!r}, which is not the name of a file beside it; download the index again")
+        raise InputError(
+            f"{index} names {outside[0]!r}, which is not the name of a file beside it; download the index again"
+        )
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(weight_map.values())):
         shard = read_header(folder / file)
@@ -174,7 +184,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         tensors |= shard
     for name, file in weight_map.items():
         if name not in tensors or tensors[name].file.name != file:
-            raise InputError(f"{folder} lacks tensor {name!r} in the file {file!r}, which its index names; download it again")
+            raise InputError(
+                f"{folder} lacks tensor {name!r} in the file {file!r}, which its index names; download it again"
+            )
     return tensors
 
 
@@ -188,7 +200,9 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, lay
     for full, tensor in read_tensors(folder).items():
         name = full.removeprefix(family(config.model_type).PREFIX)
         if name in tensors:
-            raise InputError(f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json")
+            raise InputError(
+                f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json"
+            )
         tensors[name] = tensor
     table = leaves(config)
     _check_names(config, table, tensors)
@@ -216,7 +230,9 @@ def _dtypes(table: tuple[Leaf, ...], dtype: Any) -> dict[str, np.dtype | None]:
     branches = {leaf.path[:at] for leaf in table for at, letter in enumerate(leaf.path + "/") if letter == "/"}
     for key in dtype:
         if key not in branches:
-            raise InputError(f"dtype names {key!r}, which is no parameter of the model; the nearest is {nearest(str(key), branches)!r}")
+            raise InputError(
+                f"dtype names {key!r}, which is no parameter of the model; the nearest is {nearest(str(key), branches)!r}"
+            )
 
     def of(path: str) -> np.dtype | None:
         keys = [key for key in dtype if f"{path}/".startswith(f"{key}/")]
@@ -238,7 +254,9 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
     rules = family(config.model_type)
     wanted = {name: leaf for leaf in table for name in leaf.names(config).ravel().tolist()}
     if missing := sorted(wanted.keys() - tensors.keys()):
-        raise InputError(f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json")
+        raise InputError(
+            f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json"
+        )
     left = sorted(name for name in tensors.keys() - wanted.keys() if not re.fullmatch(rules.IGNORED, name))
     if config.tied and rules.HEAD in left:
         left.remove(rules.HEAD)
@@ -261,12 +279,18 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
 def _equal(one: Tensor, other: Tensor) -> bool:
     # Mapped anew for each block, so that what was read does not stay in memory.
     return one.shape == other.shape and all(
-        np.array_equal(one.map()[i : i + 4096], other.map()[i : i + 4096]) for i in range(0, one.shape[0] if one.shape else 0, 4096)
+        np.array_equal(one.map()[i : i + 4096], other.map()[i : i + 4096])
+        for i in range(0, one.shape[0] if one.shape else 0, 4096)
     )
 
 
 def _load_leaf(
-    config: DecoderConfig, leaf: Leaf, names: np.ndarray, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: np.dtype | None
+    config: DecoderConfig,
+    leaf: Leaf,
+    names: np.ndarray,
+    tensors: Mapping[str, Tensor],
+    mesh: Mesh,
+    dtype: np.dtype | None,
 ) -> jax.Array:
     """The leaf from the tensors of these names, which are all of its names or those of some layers."""
     shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
@@ -361,6 +385,9 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
             tensors[name] = leaf.write(config, array[place], tensors.get(name))
     rules = family(config.model_type)
     head = rules.HEAD.removesuffix("weight")
-    named = {name if name.startswith(head) else rules.PREFIX + name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    named = {
+        name if name.startswith(head) else rules.PREFIX + name: np.ascontiguousarray(tensor)
+        for name, tensor in tensors.items()
+    }
     with replacing(file) as path:
         safetensors.numpy.save_file(named, path, metadata={"format": "pt"})

@@ -40,17 +40,23 @@ class DecoderConfig:
     shared_norm: bool = False  # … through one norm, ln1
     mlp_bias: bool = False
 
-    d_embed: int | None = None  # the embedding's own width, if a projection leads from it to the stream, and one back to the unembedding
+    d_embed: int | None = (
+        None  # the embedding's own width, if a projection leads from it to the stream, and one back to the unembedding
+    )
     embed_norm: bool = False  # the embedding is normed
     learned_positions: bool = False  # a table of positions is added to the embedding
-    alibi: Literal["none", "exact", "rounded"] = "none"  # scores rise with the source's position; rounded: in bfloat16, before attn_scale
+    alibi: Literal["none", "exact", "rounded"] = (
+        "none"  # scores rise with the source's position; rounded: in bfloat16, before attn_scale
+    )
     rotary: Rotary | None = None
     local_rotary: Rotary | None = None  # that of layers with a window, if it differs
     unrotated: tuple[int, ...] = ()  # layers whose queries and keys are not turned
 
     attn_scale: float  # factor on q·k
     attn_scale_by_layer: bool = False  # layer i divides its scores by i + 1
-    windows: tuple[int, ...] = ()  # of each layer: how many positions a query sees, its own and those before it; empty: all
+    windows: tuple[
+        int, ...
+    ] = ()  # of each layer: how many positions a query sees, its own and those before it; empty: all
     attn_softcap: float | None = None  # scores become cap·tanh(score/cap)
     qk_norm: Literal["none", "head", "all"] = "none"  # the norm of each query and key head, or of all heads together
     qk_norm_bias: bool = False
@@ -138,7 +144,9 @@ class Attributes:
         """Raise unless the attribute is absent, null or equal to `value`, which is what the code assumes."""
         found = self.take(name, value)
         if found != value:
-            raise InputError(f"{self._within} sets {name!r} to {found!r}, but only {value!r} is supported; use a model without it")
+            raise InputError(
+                f"{self._within} sets {name!r} to {found!r}, but only {value!r} is supported; use a model without it"
+            )
 
     def ignore(self, *names: str) -> None:
         """Attributes of this family that do not change its forward pass."""
@@ -147,7 +155,9 @@ class Attributes:
 
     def divides(self, n_heads: int, d_model: int) -> None:
         if n_heads < 1 or d_model % n_heads:
-            raise InputError(f"{self._within} splits a width of {d_model} into {n_heads} heads, which does not divide; give other numbers")
+            raise InputError(
+                f"{self._within} splits a width of {d_model} into {n_heads} heads, which does not divide; give other numbers"
+            )
 
     def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
         found = self.take(name, default)
@@ -159,7 +169,11 @@ class Attributes:
 
     def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
         """The sizes that Llama and its many kin name alike, but for that of a head."""
-        d_model, heads, layers = self.take("hidden_size"), self.take("num_attention_heads"), self.take("num_hidden_layers")
+        d_model, heads, layers = (
+            self.take("hidden_size"),
+            self.take("num_attention_heads"),
+            self.take("num_hidden_layers"),
+        )
         if layers > MOST_LAYERS:
             raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; mend it")
         return {
@@ -172,10 +186,14 @@ class Attributes:
             "n_positions": self.take("max_position_embeddings", n_positions),
         }
 
-    def windows(self, n_layers: int, sliding: Callable[[int], bool] = lambda layer: True, size: int = 0) -> tuple[int, ...]:
+    def windows(
+        self, n_layers: int, sliding: Callable[[int], bool] = lambda layer: True, size: int = 0
+    ) -> tuple[int, ...]:
         """`windows` from `sliding_window` (`size` where absent) and `layer_types`, or else those layers for which `sliding` holds."""
         size = self.take("sliding_window", 0) if "sliding_window" in self._values else size
-        kinds = self.take("layer_types", ["sliding_attention" if sliding(i) else "full_attention" for i in range(n_layers)])
+        kinds = self.take(
+            "layer_types", ["sliding_attention" if sliding(i) else "full_attention" for i in range(n_layers)]
+        )
         if len(kinds) != n_layers or not {*kinds} <= {"sliding_attention", "full_attention"}:
             raise InputError(
                 f"{self._within} sets layer_types to {kinds!r}; give sliding_attention or full_attention for each of {n_layers} layers"
@@ -185,7 +203,11 @@ class Attributes:
         return tuple(size if kind == "sliding_attention" else NO_WINDOW for kind in kinds)
 
     def rotary_values(
-        self, base_name: str = "rope_theta", share_name: str = "partial_rotary_factor", share: float = 1.0, base: float = 10000.0
+        self,
+        base_name: str = "rope_theta",
+        share_name: str = "partial_rotary_factor",
+        share: float = 1.0,
+        base: float = 10000.0,
     ) -> dict[str, Any]:
         """The rotary settings, from `rope_parameters` or from the older flat names with `rope_scaling`."""
         nested = self.take("rope_parameters", {})
@@ -220,7 +242,9 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
         case "default":
             pass
         case "dynamic":
-            rope.ignore("factor", "original_max_position_embeddings")  # changes only what is longer than the model's positions
+            rope.ignore(
+                "factor", "original_max_position_embeddings"
+            )  # changes only what is longer than the model's positions
         case "linear":
             freqs = freqs / rope.take("factor")
         case "llama3":
@@ -235,8 +259,12 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
         case "longrope":
             original = rope.take("original_max_position_embeddings")
             factor = rope.take("factor", n_positions / original)
-            magnitude = rope.take("attention_factor", math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0)
-            short_factors, long_factors = (np.array(rope.take(name), np.float64) for name in ("short_factor", "long_factor"))
+            magnitude = rope.take(
+                "attention_factor", math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+            )
+            short_factors, long_factors = (
+                np.array(rope.take(name), np.float64) for name in ("short_factor", "long_factor")
+            )
             if {short_factors.shape, long_factors.shape} != {freqs.shape}:
                 raise InputError(
                     f"the rotary settings of config.json need {len(freqs)} numbers as short_factor and as long_factor; mend them"
@@ -244,7 +272,9 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
             freqs, long = freqs / short_factors, tuple((freqs / long_factors).tolist())
         case _:
             known = "default, dynamic, linear, llama3, longrope and yarn"
-            raise InputError(f"rotary scaling {kind!r} in config.json is not supported, only {known}; use another model")
+            raise InputError(
+                f"rotary scaling {kind!r} in config.json is not supported, only {known}; use another model"
+            )
     rope.finish()
     return Rotary(tuple(freqs.tolist()), pairs, float(magnitude), long, original)
 

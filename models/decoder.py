@@ -29,7 +29,9 @@ from jaxconf.models.softcap import capped
 
 Params = dict[str, Any]
 
-UNROLL = 4  # layers that a turn of the scan runs; XLA on CPU works across them, and small models train about a fifth faster
+UNROLL = (
+    4  # layers that a turn of the scan runs; XLA on CPU works across them, and small models train about a fifth faster
+)
 
 
 @struct.dataclass
@@ -84,18 +86,30 @@ def forward(
     t = inputs.shape[1]
     if t > config.n_positions:
         raise InputError(f"a sequence of {t} tokens is longer than the model's {config.n_positions} positions; cut it")
-    run = {*range(first, last)} | ({"embed"} if start_at_layer is None else set()) | ({"ln_final"} if stop_at_layer is None else set())
+    run = (
+        {*range(first, last)}
+        | ({"embed"} if start_at_layer is None else set())
+        | ({"ln_final"} if stop_at_layer is None else set())
+    )
     for name in (*edits, *capture):
         check_name(name, site_shapes(config))
         if _place(name) not in run:
-            raise InputError(f"site {name!r} is not run between layers {first} and {last - 1}; run more layers or do not name it")
-    with jax.default_matmul_precision("highest"):  # float32 means float32, also where the hardware has a faster, coarser product
+            raise InputError(
+                f"site {name!r} is not run between layers {first} and {last - 1}; run more layers or do not name it"
+            )
+    with jax.default_matmul_precision(
+        "highest"
+    ):  # float32 means float32, also where the hardware has a faster, coarser product
         outer, places = Sites(edits, capture), _places(t, cache)
         resid = _embed(config, params, inputs, places, outer) if start_at_layer is None else inputs
-        resid = resid.astype(jnp.result_type(resid, *jax.tree.leaves(params["blocks"])))  # the scan's stream keeps one dtype
+        resid = resid.astype(
+            jnp.result_type(resid, *jax.tree.leaves(params["blocks"]))
+        )  # the scan's stream keeps one dtype
         past = cache.past if cache else None
         resid, captured, past = _run_blocks(config, params["blocks"], resid, first, last, places, past, edits, capture)
-        logits = _unembed(config, params, resid[:, -1:] if last_only else resid, outer) if stop_at_layer is None else None
+        logits = (
+            _unembed(config, params, resid[:, -1:] if last_only else resid, outer) if stop_at_layer is None else None
+        )
     if cache is not None and past is not None:
         cache = Cache(past, cache.filled + t, cache.padding)
     return Output(logits, captured | outer.captured, cache, None if stop_at_layer is None else resid)
@@ -119,14 +133,18 @@ def _places(t: int, cache: Cache | None) -> Places:
 def check_runnable(params: Params) -> None:
     """Raises InputError for parameters that were loaded for the statistics of the last layer's weights alone."""
     if "attn" not in params["blocks"]:
-        raise InputError('only the last layer\'s weights are loaded, which cannot run the model; load it without layers="last"')
+        raise InputError(
+            'only the last layer\'s weights are loaded, which cannot run the model; load it without layers="last"'
+        )
 
 
 def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
     """Raises InputError for a token id outside the vocabulary; inside jit such an id would be clamped without a word."""
     for token in (tokens.min(initial=0), tokens.max(initial=0)):
         if not 0 <= token < config.vocab_size:
-            raise InputError(f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer")
+            raise InputError(
+                f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer"
+            )
 
 
 def _place(site: str) -> int | str:
@@ -148,7 +166,9 @@ def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, places: Pla
     resid = sites("hook_embed", resid)
     if config.learned_positions:
         # An index below 0 would count from the table's end; what padding gets does not matter.
-        resid = resid + sites("hook_pos_embed", jnp.broadcast_to(embed["positions"][jnp.maximum(places.queries, 0)], resid.shape))
+        resid = resid + sites(
+            "hook_pos_embed", jnp.broadcast_to(embed["positions"][jnp.maximum(places.queries, 0)], resid.shape)
+        )
     return resid
 
 
@@ -198,7 +218,13 @@ def _within(site: str, layer: int) -> str:
 
 
 def _block(
-    config: DecoderConfig, params: Params, resid: jax.Array, layer: jax.Array, places: Places, past: KeysValues | None, sites: Sites
+    config: DecoderConfig,
+    params: Params,
+    resid: jax.Array,
+    layer: jax.Array,
+    places: Places,
+    past: KeysValues | None,
+    sites: Sites,
 ) -> tuple[jax.Array, KeysValues | None]:
     def normed(name: str, x: jax.Array, *where: str) -> jax.Array:
         return norm(config, params.get(name, {}), x, sites, name) if config.norm_place in where else x
@@ -272,7 +298,9 @@ def site_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
         resid = _embed(config, params, tokens, places, outer)
         block = jax.tree.map(lambda w: w[0], params["blocks"])
         _unembed(config, params, _block(config, block, resid, jnp.array(0), places, None, inner)[0], outer)
-        return outer.captured | {f"blocks.{i}.{name}": value for i in range(config.n_layers) for name, value in inner.captured.items()}
+        return outer.captured | {
+            f"blocks.{i}.{name}": value for i in range(config.n_layers) for name, value in inner.captured.items()
+        }
 
     shapes = jax.eval_shape(trace, abstract_params(config), jax.ShapeDtypeStruct((1, 2), jnp.int32))
     return {name: value.shape for name, value in shapes.items()}
@@ -293,7 +321,9 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, **kwargs: Any) -> Output:
-        params = {name: self.param(name, _start, self.config, branch) for name, branch in _leaf_tree(self.config).items()}
+        params = {
+            name: self.param(name, _start, self.config, branch) for name, branch in _leaf_tree(self.config).items()
+        }
         return forward(self.config, params, inputs, **kwargs)
 
 

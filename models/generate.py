@@ -35,7 +35,9 @@ def generate(
     at all positions. Raises InputError for prompts that are empty or do not fit the model, and for edits that name a position.
     """
     if max_new_tokens < 1 or temperature < 0:
-        raise InputError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more")
+        raise InputError(
+            f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more"
+        )
     tokens, padding = padded(config, prompts, max_new_tokens)
     _check_edits(config, edits or {})
     new, used = _generate(
@@ -67,7 +69,9 @@ def padded(
     t = int(lengths.max())
     end = t + max_new_tokens
     if end > config.n_positions:
-        raise InputError(f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer")
+        raise InputError(
+            f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer"
+        )
     if config.rotary and config.rotary.long and lengths.min() <= config.rotary.original < end:
         raise InputError(
             f"the text would cross position {config.rotary.original}, at which this model changes how it counts them; "
@@ -83,7 +87,9 @@ def _check_edits(config: DecoderConfig, edits: Mapping[str, Edit]) -> None:
         positions = {-1, -2} if name.endswith(("hook_attn_scores", "hook_pattern")) else {1 - len(shape)}
         for array in jax.tree.leaves(edit):
             if any(jnp.ndim(array) >= -axis and jnp.shape(array)[axis] != 1 for axis in positions):
-                raise InputError(f"the edit of {name!r} differs between positions; give one that is the same at all of them")
+                raise InputError(
+                    f"the edit of {name!r} differs between positions; give one that is the same at all of them"
+                )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "n_new"))
@@ -101,7 +107,9 @@ def _generate(
     """New tokens [b n] and how many of them each row has, [b]; from tokens [b t] of which the first `padding` [b] do not count."""
 
     def pick(logits: jax.Array, step: Any) -> jax.Array:
-        drawn = jax.random.categorical(jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0))
+        drawn = jax.random.categorical(
+            jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0)
+        )
         return jnp.where(temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
 
     cache = empty_cache(config, params, padding, tokens.shape[1] + n_new)

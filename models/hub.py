@@ -32,7 +32,9 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
             f"{before}{there} is no {kind} {name} on {constants.ENDPOINT}; check its name, or set HF_TOKEN if it is private."
         ) from error
     except RevisionNotFoundError as error:
-        raise InputError(f"{before}{the} {kind} {name} has no revision {revision}; give a branch, a tag or a commit.") from error
+        raise InputError(
+            f"{before}{the} {kind} {name} has no revision {revision}; give a branch, a tag or a commit."
+        ) from error
     except (LocalEntryNotFoundError, RevisionResolutionError, CachedRepoTreeNotFoundError) as error:
         if is_offline_mode():
             message = f"{before}{the} {kind} {name} is not all in the local cache and HF_HUB_OFFLINE is set; unset it to download."

@@ -57,7 +57,9 @@ class LanguageModel:
     @functools.cached_property
     def eos_ids(self) -> frozenset[int]:
         """What ends a text, by config.json and by the tokenizer where there is one."""
-        return self._named_ids("eos_token_id") | (frozenset(self.tokenizer.eos_ids) if self.has_tokenizer else frozenset())
+        return self._named_ids("eos_token_id") | (
+            frozenset(self.tokenizer.eos_ids) if self.has_tokenizer else frozenset()
+        )
 
     @functools.cached_property
     def end_ids(self) -> frozenset[int]:
@@ -111,7 +113,9 @@ class LanguageModel:
             raise InputError(f"capture is the text {capture!r}; give a list of site names, [{capture!r}]")
         if start_at_layer is None and not isinstance(inputs, jax.core.Tracer):
             check_tokens(self.config, np.asarray(inputs))
-        return _forward(self.config, self.params, inputs, dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer)
+        return _forward(
+            self.config, self.params, inputs, dict(edits or {}), tuple(capture), start_at_layer, stop_at_layer
+        )
 
     def generate(
         self,
@@ -124,11 +128,24 @@ class LanguageModel:
     ) -> list[np.ndarray]:
         """The token ids that follow each prompt, up to the first that ends a text. See `jaxconf.models.generate.generate`."""
         ends = sorted(self.eos_ids)
-        return generate(self.config, self.params, prompts, max_new_tokens, temperature=temperature, seed=seed, end_ids=ends, edits=edits)
+        return generate(
+            self.config,
+            self.params,
+            prompts,
+            max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            end_ids=ends,
+            edits=edits,
+        )
 
 
 def load(
-    folder_or_id: str | Path, revision: str | None = None, dtype: Any = jnp.float32, mesh: Mesh | None = None, layers: Layers = "all"
+    folder_or_id: str | Path,
+    revision: str | None = None,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    layers: Layers = "all",
 ) -> LanguageModel:
     """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and revision.
 
@@ -171,12 +188,20 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
     folder = BUNDLED if name == "bundled" else Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise InputError(f"{name} is a local folder, which has no revisions; leave the revision out or give a hub id")
+            raise InputError(
+                f"{name} is a local folder, which has no revisions; leave the revision out or give a hub id"
+            )
         return folder, None
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise InputError(f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
+        raise InputError(
+            f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2"
+        )
     with hub_errors("model", name, revision, f"There is no folder {name}, and "):
-        path = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]))
+        path = Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]
+            )
+        )
     if weights and not any(path.glob("*.safetensors")):
         raise InputError(
             f"The model {name} has no model.safetensors on the hub, and pickled weights are never loaded; choose a revision with it."

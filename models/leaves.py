@@ -47,7 +47,8 @@ class Leaf:
         sizes = self.shape(config)[: self.stacked]
         places = itertools.product(*map(range, sizes))
         names = [
-            self.source.replace("{i}", str(place[0]) if place else "").replace("{j}", str(place[-1]) if place else "") for place in places
+            self.source.replace("{i}", str(place[0]) if place else "").replace("{j}", str(place[-1]) if place else "")
+            for place in places
         ]
         return np.array(names).reshape(sizes)
 
@@ -60,7 +61,9 @@ class Leaf:
             return stored
         left, flat, right, sizes = self._pattern(config)
         return einops.rearrange(
-            self._cut(flat, einops.rearrange(stored, f"{left} -> {flat}", **sizes)), f"{flat} -> {right}", **self._own(sizes)
+            self._cut(flat, einops.rearrange(stored, f"{left} -> {flat}", **sizes)),
+            f"{flat} -> {right}",
+            **self._own(sizes),
         )
 
     def write(self, config: DecoderConfig, value: np.ndarray, stored: np.ndarray | None) -> np.ndarray:
@@ -75,7 +78,9 @@ class Leaf:
         if self.part is None:
             return einops.rearrange(own, f"{flat} -> {left}")
         shape = [sizes[letter] for letter in flat.split()]
-        whole = np.zeros(shape, value.dtype) if stored is None else einops.rearrange(stored, f"{left} -> {flat}", **sizes)
+        whole = (
+            np.zeros(shape, value.dtype) if stored is None else einops.rearrange(stored, f"{left} -> {flat}", **sizes)
+        )
         self._cut(flat, whole)[:] = own
         return einops.rearrange(whole, f"{flat} -> {left}")
 

@@ -38,7 +38,9 @@ def llama3(freqs: np.ndarray, factor: float, low: float, high: float, original: 
     return kept * freqs + (1 - kept) * freqs / factor
 
 
-def yarn(freqs: np.ndarray, dim: int, base: float, factor: float, fast: float, slow: float, original: int, truncate: bool) -> np.ndarray:
+def yarn(
+    freqs: np.ndarray, dim: int, base: float, factor: float, fast: float, slow: float, original: int, truncate: bool
+) -> np.ndarray:
     """Frequencies [r] between pairs: those that turn `fast` times within the original context are kept, `slow` times divided by `factor`."""
 
     def pair(turns: float) -> float:

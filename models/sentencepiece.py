@@ -34,11 +34,17 @@ def read_sentencepiece(path: Path, add_prefix_space: bool | None = None) -> toke
     pieces = [_fields(piece) for piece in parts[1]]
     training, normalizing = _fields(parts[2][-1]), _fields(parts[3][-1])
     kinds = [_last(piece, 3, NORMAL) for piece in pieces]
-    if _last(training, 3, 0) != BPE or _last(training, 24, False) or UNUSED in kinds:  # 24: spaces end a word and do not begin it
-        raise InputError(f"{path} holds another kind of SentencePiece model than plain BPE; save it as tokenizer.json with transformers.")
+    if (
+        _last(training, 3, 0) != BPE or _last(training, 24, False) or UNUSED in kinds
+    ):  # 24: spaces end a word and do not begin it
+        raise InputError(
+            f"{path} holds another kind of SentencePiece model than plain BPE; save it as tokenizer.json with transformers."
+        )
 
     texts = [piece[1][-1].decode() for piece in pieces]
-    scores = {i: struct.unpack("<f", _last(pieces[i], 2, bytes(4)))[0] for i, kind in enumerate(kinds) if kind == NORMAL}
+    scores = {
+        i: struct.unpack("<f", _last(pieces[i], 2, bytes(4)))[0] for i, kind in enumerate(kinds) if kind == NORMAL
+    }
     symbols = [text for text, kind in zip(texts, kinds, strict=True) if kind == USER_DEFINED]
     model = models.BPE(
         {text: i for i, text in enumerate(texts)},
@@ -57,7 +63,9 @@ def read_sentencepiece(path: Path, add_prefix_space: bool | None = None) -> toke
         add_prefix_space = bool(_last(normalizing, 3, True))
     tokenizer.normalizer = _normalizer(_last(normalizing, 2, b""), bool(_last(normalizing, 4, True)), add_prefix_space)
     last = [decoders.Strip(" ", 1, 0)] if add_prefix_space else []
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *last])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *last]
+    )
     found = [text for text, kind in zip(texts, kinds, strict=True) if kind in (UNKNOWN, CONTROL)]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in found])
     return tokenizer

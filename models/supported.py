@@ -44,5 +44,8 @@ def page() -> str:
     ]
     lines += [f"| `{row.model_type}` | {row.what} | {row.cases} | {row.error:.1e} |" for row in supported()]
     lines += ["", "| random model | model_type | largest difference | largest logit |", "|---|---|---:|---:|"]
-    lines += [f"| {name} | `{case['model_type']}` | {case['error']:.1e} | {case['largest']:.1f} |" for name, case in facts["cases"].items()]
+    lines += [
+        f"| {name} | `{case['model_type']}` | {case['error']:.1e} | {case['largest']:.1f} |"
+        for name, case in facts["cases"].items()
+    ]
     return "\n".join(lines) + "\n"

@@ -89,7 +89,9 @@ def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tu
                 return ()
             token_id = tokenizer.token_to_id(text) if isinstance(text, str) else None
             if token_id is None:
-                raise InputError(f"{path} has the {kind}_token {text!r}, which the tokenizer lacks; save or download both again.")
+                raise InputError(
+                    f"{path} has the {kind}_token {text!r}, which the tokenizer lacks; save or download both again."
+                )
             return (token_id,)
 
     path = folder / "config.json"

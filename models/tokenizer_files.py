@@ -11,13 +11,26 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from jaxconf.models.errors import InputError
 from jaxconf.models.sentencepiece import read_sentencepiece
 
-NAMES = ("tokenizer_config.json", "special_tokens_map.json")  # name the special tokens; the first goes before the second
+NAMES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)  # name the special tokens; the first goes before the second
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", *NAMES)
 
 # The tokenizers that split text as GPT-2's does, by their class or, where a folder names none, by the model_type.
-LIKE_GPT2 = "GPT2Tokenizer GPT2TokenizerFast CodeGenTokenizer CodeGenTokenizerFast gpt2 gpt_neo gptj opt phi starcoder2".split()
+LIKE_GPT2 = (
+    "GPT2Tokenizer GPT2TokenizerFast CodeGenTokenizer CodeGenTokenizerFast gpt2 gpt_neo gptj opt phi starcoder2".split()
+)
 GPT2_TOKENS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
-SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")  # new ones get ids in this order
+SPECIAL = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)  # new ones get ids in this order
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -39,7 +52,9 @@ def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
         except InputError:
             raise
         except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"{path} is not a tokenizer that can be read ({error}); save or download it again.") from error
+            raise InputError(
+                f"{path} is not a tokenizer that can be read ({error}); save or download it again."
+            ) from error
     raise InputError(
         f"There is no tokenizer in {folder} (no tokenizer.json, tokenizer.model or merges.txt): pass token ids, "
         f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}").'

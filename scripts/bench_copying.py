@@ -21,13 +21,14 @@ from bench_effects import device
 from plan_tables import between
 
 from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.data.statements import objects_of, read_statements
-from jaxconf.measure.activations import ABLATIONS, ablation_values
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.answers import ablated_answers
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.runtime.memory import MEMORY
-from jaxconf.studies.copying.study import NEW_TOKENS, encoded, encoded_answers
+from jaxconf.studies.copying.prompts import NEW_TOKENS, encoded, encoded_answers
 
 SIZE = 10  # neurons of a set
 PAGE = Path(__file__).parents[1] / "docs" / "companions.md"
@@ -44,7 +45,7 @@ class Bench:
     prompts: int = 64
     sets: int = 100
     rounds: int = 5
-    ablation: str = ABLATIONS[0]
+    ablation: Kind = "mean"
     seed: int = 0
 
 
@@ -53,7 +54,9 @@ def drawn_prompts(lm: LanguageModel, bench: Bench) -> tuple[list[np.ndarray], li
     rng = np.random.default_rng(bench.seed)
     statements = read_statements(bench.data)
     pool = objects_of(statements)
-    rows = statements[statements["relation"].map(pool.map(len)) >= 2].sample(bench.prompts, replace=True, random_state=rng)
+    rows = statements[statements["relation"].map(pool.map(len)) >= 2].sample(
+        bench.prompts, replace=True, random_state=rng
+    )
     others = [str(rng.choice([o for o in pool[row.relation] if o != row.object])) for row in rows.itertuples()]
     prompts = [f"{query} {other}. {query}" for query, other in zip(rows["query"], others, strict=True)]
     return encoded(lm.tokenizer, prompts), encoded_answers(lm.tokenizer, prompts, np.array([others, rows["object"]]).T)
@@ -63,9 +66,9 @@ def drawn_sets(lm: LanguageModel, prompts: list[np.ndarray], bench: Bench) -> Ab
     rng, last = np.random.default_rng(bench.seed), lm.config.n_layers - 1
     members = np.array([np.sort(rng.choice(lm.config.d_mlp, SIZE, replace=False)) for _ in range(bench.sets)])
     shortest = min(map(len, prompts))
-    neurons = np.unique(members)
-    values = ablation_values(lm, np.stack([row[:shortest] for row in prompts]), last, neurons.tolist(), MEMORY, quiet)
-    to = values[bench.ablation].to_numpy()[np.searchsorted(neurons, members)]
+    ablation = Ablation(bench.ablation)
+    text = np.stack([row[:shortest] for row in prompts])
+    to = ablation.level(activation_statistics(lm, text, last, MEMORY, quiet, ordered=ablation.ordered))[members]
     return Ablations(members, to.astype(np.float32), np.ones(len(members), bool))
 
 
@@ -86,7 +89,9 @@ def main(bench: Bench) -> None:
                 seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     texts = np.mean([len(np.unique(found.tokens[:, p], axis=0)) for p in range(len(prompts))])
     one, many = (np.median(seconds[name], 0) for name in ("one", "all"))
-    ratios = [statistics.median(a[i] / b[i] for a, b in zip(seconds["all"], seconds["one"], strict=True)) for i in (0, 1)]
+    ratios = [
+        statistics.median(a[i] / b[i] for a, b in zip(seconds["all"], seconds["one"], strict=True)) for i in (0, 1)
+    ]
     lengths = list(map(len, prompts))
     line = (
         f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, sets of {SIZE} "

@@ -17,14 +17,16 @@ import numpy as np
 from bench_effects import device
 from plan_tables import between, markdown
 
-from jaxconf.measure.analyze import ADAPTIVE_FROM, analyze
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.last_layer import ADAPTIVE_FROM
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.leaves import nest
 from jaxconf.runtime.memory import MEMORY
-from jaxconf.sweeps.plan import Devices, measured_rates, plan
+from jaxconf.sweeps.estimate import Devices, estimate
+from jaxconf.sweeps.rates import measured_rates
 
 PAGE = Path(__file__).parents[1] / "docs" / "sweeps.md"
 LENGTH = 256  # of a window
@@ -55,8 +57,15 @@ class Found(NamedTuple):
 
 
 def config_of(run: dict[str, int]) -> DecoderConfig:
-    sizes = {"hidden_size": run["d"], "intermediate_size": run["N"], "vocab_size": run["V"], "num_hidden_layers": run["layers"]}
-    return config_from_hf({"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes})
+    sizes = {
+        "hidden_size": run["d"],
+        "intermediate_size": run["N"],
+        "vocab_size": run["V"],
+        "num_hidden_layers": run["layers"],
+    }
+    return config_from_hf(
+        {"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes}
+    )
 
 
 def drawn(config: DecoderConfig) -> LanguageModel:
@@ -69,14 +78,17 @@ def drawn(config: DecoderConfig) -> LanguageModel:
 
 def measured(run: dict[str, int]) -> Found:
     config = config_of(run)
-    lm, tokens = drawn(config), np.random.default_rng(0).integers(1, config.vocab_size, (run["tokens"] // LENGTH, LENGTH))
+    lm, tokens = (
+        drawn(config),
+        np.random.default_rng(0).integers(1, config.vocab_size, (run["tokens"] // LENGTH, LENGTH)),
+    )
     once = functools.partial(analyze, lm, tokens, layer=run["layer"], bootstrap_draws=0)
     once()
     before, begun = measured_rates(time.process_time), time.process_time()
     once()
     took, after = time.process_time() - begun, measured_rates(time.process_time)
     devices = Devices(1, float("inf"), *((x + y) / 2 for x, y in zip(before, after, strict=True)))
-    expected = plan(
+    expected = estimate(
         config,
         devices,
         tokens=run["tokens"],

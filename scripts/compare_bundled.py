@@ -21,7 +21,7 @@ import tyro
 import jaxconf
 from jaxconf import cli
 from jaxconf.data.corpus import read_corpus, write_tokenizer
-from jaxconf.data.text import documents
+from jaxconf.data.documents import documents
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.decoder import forward
 from jaxconf.models.families import leaves
@@ -52,7 +52,9 @@ def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
     config = TrainConfig(vocab_size=lm.config.vocab_size, context=lm.config.n_positions)
     corpus = read_corpus(config.vocab_size, config.context, functools.partial(documents, job.data), lm.folder)
     matrices = nest((leaf.path, leaf.init in ("normal", "residual")) for leaf in leaves(lm.config))
-    rate = optax.warmup_cosine_decay_schedule(0.0, job.learning_rate, job.steps // 50 + 1, job.steps + 1, 0.1 * job.learning_rate)
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, job.learning_rate, job.steps // 50 + 1, job.steps + 1, 0.1 * job.learning_rate
+    )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.95, weight_decay=0.1, mask=matrices))
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))

@@ -9,15 +9,15 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from jaxconf.cli import Analyze
 from jaxconf.measure.analyze import check_options
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
 from jaxconf.runtime.memory import MEMORY
-from jaxconf.sweeps.plan import Devices, Plan, in_words, plan, warnings
-from jaxconf.sweeps.queue import read_sweep
+from jaxconf.sweeps.definition import read_sweep
+from jaxconf.sweeps.estimate import Devices, Plan, estimate
+from jaxconf.sweeps.words import in_words, warnings
 
 PAGE = Path(__file__).parent / "README.md"
 GPU = Devices(1, 60e9, 1e13, 5e10)
@@ -25,7 +25,13 @@ GPU = Devices(1, 60e9, 1e13, 5e10)
 
 def neox(d: int, layers: int, heads: int, vocab_size: int = 50304) -> dict[str, Any]:
     sizes = {"hidden_size": d, "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * d}
-    return {"model_type": "gpt_neox", **sizes, "vocab_size": vocab_size, "max_position_embeddings": 2048, "rotary_pct": 0.25}
+    return {
+        "model_type": "gpt_neox",
+        **sizes,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": 2048,
+        "rotary_pct": 0.25,
+    }
 
 
 SHAPES = {  # as their config.json
@@ -60,13 +66,13 @@ def needs(toml: str, devices: Devices) -> collections.Counter[tuple[str, str, Pl
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.toml")
         file.write_text(toml)
-        cells = read_sweep(file, get_type_hints(Analyze)).cells.values()
+        cells = read_sweep(file).cells.values()
     found: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
     for cell in cells:
         config, layer = config_from_hf(SHAPES[cell["model"]]), cell.get("layer", "last")
         layers, _, tolerance = check_options(config, layer, None, "auto", 1e-4, 0, 0)
         how: dict[str, Any] = {"layers": layers, "adaptive": tolerance is not None, "frozen": "final", "memory": MEMORY}
-        found[cell["model"].split("/")[1], str(layer), plan(config, devices, tokens=cell["tokens"], **how)] += 1
+        found[cell["model"].split("/")[1], str(layer), estimate(config, devices, tokens=cell["tokens"], **how)] += 1
     return found
 
 

@@ -14,16 +14,13 @@ import pandas as pd
 import tyro
 
 import jaxconf
-from jaxconf.results.run_folder import save_result
-from jaxconf.studies.universal.figures import save_universal_figures, sentences
-from jaxconf.studies.universal.page import write_universal_report
+from jaxconf.studies.universal.sentences import sentences
 from jaxconf.training.config import PRESETS, TrackConfig
 from jaxconf.training.grid_table import MODELS
 
 # As in scripts/emergence_study.py: many small steps.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, learning_rate=4e-3)
 TRACK = TrackConfig(points=2, effects_every=1, tokens=2048)
-EFFECTS = 4096
 ASKED = ["entropy", "null_space"]
 
 
@@ -37,12 +34,11 @@ def main(out: Path = Path("runs/universal_seeds"), seeds: int = 3, steps: int = 
     table = jaxconf.grid(config, {}, seeds, "stdlib", out, track=TRACK, resume=True, report=report)
     print(table[["model", "held_out_loss", "above_chance", "entropy_neurons"]].to_string(index=False), flush=True)
     lms = [jaxconf.load(out / MODELS / name) for name in table["model"]]
-    windows = jaxconf.windows(jaxconf.documents("stdlib"), lms[0].tokenizer, tokens, config.context)
     rows = []
     for index, name in enumerate(table["model"]):
-        found = jaxconf.universal([lms[index], *lms[:index], *lms[index + 1 :]], windows, effects=EFFECTS, facts={"data": "stdlib"})
+        found = jaxconf.universal([lms[index], *lms[:index], *lms[index + 1 :]], tokens)
         if not index:
-            save_result(found, "universal", sentences(found), save_universal_figures, write_universal_report, out)
+            found.save(out)
             print("", *sentences(found), "", sep="\n", flush=True)
         rows.append(found.families[found.families["family"].isin(ASKED)].assign(model=name))
     print(pd.concat(rows).set_index(["model", "family"]).to_string())

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from jaxconf.data.text import documents, encode
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import encode
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find
@@ -32,7 +33,7 @@ Documents = Callable[[], Iterator[str]]
 
 
 def documents_of(data: str | Documents) -> Documents:
-    """The documents of a source as `jaxconf.data.text.documents` takes it, or those that a function gives."""
+    """The documents of a source as `jaxconf.data.documents.documents` takes it, or those that a function gives."""
     return data if callable(data) else functools.partial(documents, data)
 
 
@@ -110,6 +111,7 @@ def read_corpus(
     if size > vocab_size:
         raise InputError(f"the tokenizer has {size} tokens and vocab_size is {vocab_size}; give --vocab-size {size}")
     parts = []
+    progress("encoding the text", 0, 0)
     for ids in encode(documents(), encoder):
         parts.append(ids)
         progress("encoding the text", sum(map(len, parts)), 0)
@@ -117,8 +119,7 @@ def read_corpus(
     n_train = len(text) - min(int(len(text) * HELD_OUT), HELD_OUT_TOKENS)
     if len(text) - n_train <= context:
         raise InputError(
-            f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; "
-            "give more text"
+            f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; give more text"
         )
     return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files)
 

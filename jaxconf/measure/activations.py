@@ -1,48 +1,61 @@
-"""What neurons' activations usually are: the values that ablation sets them to. Letters: s window, t position, u chosen neuron."""
+"""Statistics of a layer's activations over text. Letters: s window, t position, p token position, n neuron."""
 
-import functools
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
+from jaxconf.analysis.activations import (
+    ActivationStatistics,
+    Moments,
+    activations_of_neurons,
+    merged,
+    mode,
+    moments_of_a_layer,
+    statistics_of,
+)
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.decoder import Params, forward
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches_in_memory
-from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.batching import batches
+from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 
-DEVIATIONS = 3
-ABLATIONS = ("mean", "median", "mode", f"mean+{DEVIATIONS}std", f"mean-{DEVIATIONS}std")
-BINS = 1000  # between a neuron's smallest and largest activation, for the mode
+BYTES_OF_AN_ACTIVATION = 12  # on the host: the activation, numpy's copy of it for the median, and its bin for the mode
 
 
-def ablation_values(lm: LanguageModel, tokens: np.ndarray, layer: int, neurons: list[int], memory: int, progress: Progress) -> pd.DataFrame:
-    """A row per neuron of the layer, its number the index, with ABLATIONS of its activations over all tokens, int [s t]; float64.
+def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
+    """How many windows a device runs together, in a quarter of the memory."""
+    return max(1, memory // 4 // bytes_of_a_window(config, length))
 
-    The mode is the middle of the fullest of BINS equal bins; mean ± 3 standard deviations are clipped to the range that was seen. Holds four
-    bytes for each token and neuron. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2; Tighidet et al. 2025 (arXiv 2509.10663).
+
+def activation_statistics(
+    lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress, *, ordered: bool = False
+) -> ActivationStatistics:
+    """Of every neuron of a layer over all tokens of the windows int [s t].
+
+    `ordered`: also the median and the mode. They need all activations of a neuron at once, so the host holds as many
+    neurons as `memory` allows, and the model runs over the text once for each such block of neurons.
     """
-    parts, columns = [], np.asarray(neurons)
-    for rows, real in batches_in_memory(len(tokens), bytes_of_a_set(lm.config, tokens.shape[1]), memory, lm.mesh.shape["data"]):
-        parts.append(
-            fetched(_activations(lm.config, lm.params, lm.over_data(tokens[rows]), columns, layer))[real].reshape(-1, len(columns))
-        )
-        progress("activations", min(int(rows[-1]) + 1, len(tokens)) * tokens.shape[1], tokens.size)
-    h = np.concatenate(parts)
-    low, high, mean, std = h.min(0), h.max(0), h.mean(0, dtype=np.float64), h.std(0, dtype=np.float64)
-    width = np.maximum(high - low, np.finfo(np.float32).tiny) / BINS
-    bins = np.minimum((h - low) / width, BINS - 1).astype(np.int64)
-    counts = np.bincount((bins + BINS * np.arange(len(columns))).ravel(), minlength=BINS * len(columns)).reshape(-1, BINS)
-    mode = np.where(high > low, low + (counts.argmax(1) + 0.5) * width, low)
-    far = [np.clip(mean + sign * DEVIATIONS * std, low, high) for sign in (1, -1)]
-    return pd.DataFrame(dict(zip(ABLATIONS, (mean, np.median(h, 0), mode, *far), strict=True)), index=neurons, dtype=np.float64)
-
-
-@functools.partial(jax.jit, static_argnames=("config", "layer"))
-def _activations(config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int) -> jax.Array:
-    site = f"blocks.{layer}.mlp.hook_post"
-    return forward(config, params, tokens, capture=[site], stop_at_layer=layer + 1).captured[site][..., neurons].astype(jnp.float32)
+    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
+    windows = list(batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))))
+    found: Moments | None = None
+    progress("activations", 0, tokens.size)
+    for rows, real in windows:
+        arrays = fetched(moments_of_a_layer(config, lm.params, lm.over_data(tokens[rows]), real, layer))
+        more = Moments(int(real.sum()) * T, *(x.astype(np.float64) for x in arrays))
+        found = more if found is None else merged(found, more)
+        progress("activations", found.tokens, tokens.size)
+    assert found is not None
+    statistics = statistics_of(found)
+    if not ordered:
+        return statistics
+    median, modes = np.empty(config.d_mlp), np.empty(config.d_mlp)
+    size = min(config.d_mlp, max(1, memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
+    progress("medians and modes", 0, tokens.size)
+    for neurons, real_neurons in batches(config.d_mlp, size):
+        h = np.empty((size, *tokens.shape), np.float32)
+        for rows, real in windows:
+            some = fetched(activations_of_neurons(config, lm.params, lm.over_data(tokens[rows]), neurons, layer))
+            h[:, rows[real]] = np.moveaxis(some[real], -1, 0)
+        for neuron, of_neuron in zip(neurons[real_neurons], h.reshape(size, -1), strict=False):
+            median[neuron], modes[neuron] = np.median(of_neuron), mode(of_neuron)
+        progress("medians and modes", (int(neurons[-1]) + 1) * tokens.size // config.d_mlp, tokens.size)
+    return statistics._replace(median=median, mode=modes)

@@ -13,6 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from jaxconf.report.shown import COLOUR, FROZEN, boxes, cuts, floored, shown, title
 from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
@@ -25,27 +26,22 @@ from jaxconf.report.style import (
     guide,
     label_points,
     log_axes,
-    model_name,
     on_log_axis,
     say,
     say_if_empty,
     styled,
 )
-from jaxconf.results.neuron_table import Kind, NeuronTable
-from jaxconf.results.words import count_of, number
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Kind
+from jaxconf.results.words import count_of, counted, number
 
-COLOUR: dict[Kind, str] = {"entropy": ENTROPY, "frequency": FREQUENCY}
 MARKER: dict[Kind, str] = {"entropy": "o", "frequency": "D"}
-FROZEN: dict[Kind, tuple[str, str]] = {
-    "entropy": ("loss_abs_delta_ln_frozen", "norm frozen"),
-    "frequency": ("loss_abs_delta_freq_frozen", "frequency frozen"),
-}
 KL = r"$D_\mathrm{KL}(P_\mathrm{freq}\,\|\,P_\mathrm{model})$"
 
 
 @styled
 def figure_1(table: NeuronTable) -> Figure:
-    """Entropy and prediction: how far ablating a neuron moves the entropy, against how often it changes the top token."""
+    """Entropy and prediction: how far ablation moves the entropy, against how often it changes the top token."""
     frame = table.to_pandas()
     least = table.rules.min_ln_mediated
     high = frame["ln_mediated"] >= least
@@ -100,13 +96,13 @@ def figure_2c(table: NeuronTable) -> Figure:
 
 @styled
 def figure_2d(table: NeuronTable) -> Figure:
-    """Singular values of the folded unembedding, and how chosen neurons' output weights lie along its singular vectors."""
+    """Singular values of the folded unembedding, and how the output weights of neurons lie along its vectors."""
     k = int(table.facts.get("k", 0))
     values, count = table.singular_values, len(table.singular_values)
     shaded = f"shaded: the effective null space, the {k:,} smallest of {count:,} singular values"
     note = shaded if count else "no singular values were kept"
     figure, (upper, lower) = canvas(title(table), "Unembedding", note, 2, sharex=True, height_ratios=(2, 3))
-    # Counted from the smallest on a log axis, or the null space would be a sliver: the k of interest are about 1% of all.
+    # The null space is about 1% of all values, a sliver unless they are counted from the smallest on a log axis.
     ranks = np.arange(count, 0, -1)
     positive = values > 0
     upper.plot(ranks[positive], values[positive], color=INK, linewidth=1.2)
@@ -166,7 +162,7 @@ def figure_2e(table: NeuronTable) -> Figure:
         )
     guide(axes, y=table.rules.min_ln_mediated)
     axes.set_xlabel("ρ, share of w_out in the null space", parse_math=False)
-    axes.set_ylabel("ln_mediated" + _floored(frame["ln_mediated"]), parse_math=False)
+    axes.set_ylabel("ln_mediated" + floored(frame["ln_mediated"]), parse_math=False)
     if norm is not None:
         figure.colorbar(colours, ax=axes, label="mean |change of entropy|, nats", aspect=30, pad=0.02)
     say_if_empty(axes, x, y)
@@ -178,7 +174,7 @@ def figure_2e(table: NeuronTable) -> Figure:
 def figure_3a(table: NeuronTable) -> Figure:
     """Per position, the output's entropy against its divergence from the token frequencies."""
     positions = table.positions[["entropy", "kl_freq"]].astype(float).dropna()
-    note = f"{len(positions):,} position{'s' * (len(positions) != 1)}, correlation {number(table.correlation())}"
+    note = f"{counted(len(positions), 'position')}, correlation {number(table.correlation())}"
     figure, (axes,) = canvas(title(table), "Entropy and frequency", note)
     if len(positions):
         bins = axes.hexbin(
@@ -195,7 +191,7 @@ def figure_3a(table: NeuronTable) -> Figure:
 
 @styled
 def figure_3b(table: NeuronTable) -> Figure:
-    """How far ablation moves the output from the token frequencies, against the share of its effect that passes along them."""
+    """How far ablation moves the output from the token frequencies, against the share that passes along them."""
     frame = table.to_pandas()
     chosen, note = shown(table, "frequency")
     entropy = list(table.members("entropy").index)
@@ -209,11 +205,10 @@ def figure_3b(table: NeuronTable) -> Figure:
     _dots(axes, x[entropy], y[entropy], "entropy")
     log_axes(axes, x=kl)
     guide(axes, y=table.rules.min_freq_mediated)
-    for _, layer in kl.groupby(frame["layer"]):
-        if (cut := layer.quantile(1 - table.rules.kl_top)) > 0:
-            guide(axes, x=cut)
+    for cut in cuts(table):
+        guide(axes, x=cut)
     axes.set_xlabel(f"mean |change of {KL}|, nats" + _edge(kl, "left"))
-    axes.set_ylabel("freq_mediated" + _floored(frame["freq_mediated"]), parse_math=False)
+    axes.set_ylabel("freq_mediated" + floored(frame["freq_mediated"]), parse_math=False)
     say_if_empty(axes, x, y)
     label_points(figure, axes, x, y, chosen, FREQUENCY)
     return figure
@@ -221,7 +216,7 @@ def figure_3b(table: NeuronTable) -> Figure:
 
 @styled
 def figure_3c(table: NeuronTable) -> Figure:
-    """Total effect on the loss beside the effect with the frequency coordinate frozen: frequency neurons against others."""
+    """Total effect on the loss beside the effect with the frequency frozen: frequency neurons against others."""
     return _frozen_boxes(table, "frequency")
 
 
@@ -235,47 +230,6 @@ FIGURES = {
     "figure_3b": figure_3b,
     "figure_3c": figure_3c,
 }
-
-
-# What the pictures show. The report's interactive figures show the same.
-
-
-def shown(table: NeuronTable, kind: Kind, mark: str = "hollow") -> tuple[list[str], str]:
-    """The neurons a picture sets apart (those that meet the rule, else the nearest to it), and a note that says which."""
-    if found := list(table.members(kind).index):
-        return found, f"{_hue(kind)}: {count_of(len(found), kind)}"
-    near = list(table.nearest(kind).index)
-    return near, f"no neuron meets the {kind} rule" + f"; the nearest ({len(near)}) {mark}" * bool(near)
-
-
-def others(table: NeuronTable, kind: Kind, chosen: list[str]) -> list[str]:
-    """As many neurons as `chosen`, drawn at random with the run's seed from those that neither are chosen nor meet the rule."""
-    frame = table.to_pandas()
-    rest = frame.index[~frame[f"is_{kind}_neuron"] & ~frame.index.isin(chosen)]
-    drawn = np.random.default_rng(table.facts.get("seed", 0)).choice(
-        len(rest), min(len(chosen), len(rest)), replace=False
-    )
-    return list(rest[np.sort(drawn)])
-
-
-def title(table: NeuronTable) -> str:
-    """The model and the analysed layers, short enough for a heading."""
-    return f"{model_name(table.facts)}, {table.where}"
-
-
-def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
-    """The four boxes of a comparison, chosen neurons first: (group, effect, mean absolute loss changes by neuron, nats)."""
-    column, frozen = FROZEN[kind]
-    frame = table.to_pandas()
-    chosen, _ = shown(table, kind)
-    rest = others(table, kind, chosen)
-    found = frame[f"is_{kind}_neuron"].any()
-    first = count_of(len(chosen), kind) if found else f"{len(chosen)} nearest to the rule"
-    return [
-        (group, effect, frame.loc[names, source].astype(float).dropna())
-        for group, names in ((first, chosen), (f"{len(rest):,} random other{'s' * (len(rest) != 1)}", rest))
-        for effect, source in (("total", "loss_abs_delta"), (frozen, column))
-    ]
 
 
 def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
@@ -323,12 +277,3 @@ def _dots(axes: Axes, x: pd.Series, y: pd.Series, kind: Kind | None = None, holl
 
 def _edge(values: pd.Series, edge: str) -> str:
     return f"\n(zeros drawn at the {edge} edge)" if (values <= 0).any() and (values > 0).any() else ""
-
-
-def _floored(mediated: pd.Series) -> str:
-    floor = floor_of(mediated)
-    return f" (lower ones drawn at {floor:g})" if (mediated < floor).any() else ""
-
-
-def _hue(kind: Kind) -> str:
-    return {"entropy": "red", "frequency": "green"}[kind]

@@ -20,7 +20,7 @@ from jaxconf.models.files import replacing
 
 NORMAL, ENTROPY, FREQUENCY = "#8fa3bf", "#d1343f", "#2a9d5c"
 INK, QUIET = "#222b38", "#657083"
-# For lines that stand for neurons: told apart on light and dark ground, and neither red nor green, which have a meaning.
+# For lines that stand for neurons. They are told apart on light and dark ground; red and green have a meaning.
 HUES = ("#4f83e0", "#e08a2e", "#a866d4", "#1fa6b0", "#8c8f2c", "#d265a6")
 
 STYLE: Any = {
@@ -76,7 +76,7 @@ def grid_of(count: int, most: int) -> tuple[int, int]:
 
 
 def save_figures(figures: Mapping[str, Callable[[Any], Figure]], subject: Any, folder: str | Path) -> list[Path]:
-    """Writes a PNG into `folder` for each of `figures` (file name → function that draws `subject`), and gives the paths.
+    """Draws `subject` with each of `figures`, file name → function, and gives the paths of the PNG files in `folder`.
 
     Each file is written whole or not at all, with 160 dots per inch.
     """
@@ -113,14 +113,17 @@ def log_axes(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None)
 
 
 def on_log_axis(values: pd.Series) -> pd.Series:
-    """The values as a log axis can draw them: zeros become half of the least positive value, if there is one; NaN stays."""
+    """The values as a log axis can draw them: zeros become half of the least positive value; NaN stays."""
     positive = values[values > 0]
     edge = positive.min() / 2 if len(positive) else 0.0
     return values.astype(float).where((values > 0) | values.isna(), edge)
 
 
 def floor_of(mediated: pd.Series) -> float:
-    """The least mediated share that is drawn in its place; tiny effects have shares far below 0 that would fill the picture."""
+    """The least mediated share that is drawn in its place.
+
+    Tiny effects have shares far below 0, which would leave no room for the others.
+    """
     low = mediated.quantile(0.05)
     return -1.0 if np.isnan(low) else max(-1.0, round(min(low, 0.0) - 0.1, 1))
 

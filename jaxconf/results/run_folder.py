@@ -1,22 +1,27 @@
-"""Run folders: what may be written where, and how a finished run gets there whole."""
+"""Run folders: which folder a command may write to, and how a finished result gets there whole."""
 
 import contextlib
-import dataclasses
-import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from jaxconf.models.errors import InputError
-from jaxconf.runtime.hosts import first, told
+from jaxconf.runtime.hosts import first, told, told_json
+
+NEURONS = "neurons.parquet"  # what makes a folder the run folder of an analysis
+POSITIONS = "positions.parquet"
+SPECTRUM = "spectrum.npz"
+SUMMARY = "summary.json"
+SETS = "sets.parquet"  # what `jaxconf.ablate_sets` found, if it was asked for
+PER_TOKEN = "per_token.parquet"  # what `jaxconf.per_token` found, if it was asked for
 
 
 @contextlib.contextmanager
 def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
-    """`writable`, for a folder that must not hold `mark`, the file that makes it a result, unless `force` is given."""
+    """`writable`, for a folder that must not yet hold `mark`, the file that makes it a result, unless `force` is given.
+
+    Raises InputError if the folder holds that file, or cannot be written.
+    """
 
     def check() -> bytes:
         try:
@@ -25,7 +30,7 @@ def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
             if (folder / mark).exists() and not force:
                 raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
         except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+            raise _unwritable(folder, error) from error
         return b""
 
     told(check)
@@ -35,60 +40,51 @@ def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Make `folder` and see that it can be written, before any long work; if that work fails, a folder made for it and still empty goes.
+    """Makes `folder` and checks that it can be written, before any long work.
 
-    Raises InputError if it cannot be written.
+    The folder and its parents, as far as they were made here and are empty when the block ends, are removed then. Raises
+    InputError if the folder cannot be written.
     """
+    paths = [folder, *folder.parents]
 
-    def make() -> bytes:
+    def make() -> int:
         try:
-            made = not folder.exists()
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{folder} is a file, not a folder; give another --out")
+            made = sum(not path.exists() for path in paths)
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
-                return b"made" if made else b""
+                return made
         except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror}); give another --out") from error
+            raise _unwritable(folder, error) from error
 
-    made = told(make)
+    made = told_json(make)
     try:
         yield
     finally:
-        if made and first() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def save_result(
-    found: Any, name: str, verdict: Sequence[str], figures: Callable[[Any, Path], Any], page: Callable[[Any, Any, Path], Any], folder: Path
-) -> None:
-    """Write name_….parquet for each table of a result, name.json (the facts, and the verdict in words), the figures and the page that shows them, as
-    `jaxconf.report.run.save_run` does.
-
-    `found`: a dataclass of tables and `facts`; a field that is another such dataclass, or None, adds its tables under its name.
-    """
-    with staging(folder) as temporary:
-        for table, frame in _tables(found, f"{name}_"):
-            frame.to_parquet(temporary / f"{table}.parquet")
-        (temporary / f"{name}.json").write_text(json.dumps({"verdict": list(verdict), **found.facts}, indent=1) + "\n")
-        page(found, figures(found, temporary), temporary)
-        written = {file.name for file in temporary.iterdir()}
-    for file in folder.glob(f"{name}_*"):  # of a run that stood here before
-        if file.name not in written:
-            file.unlink()
-
-
-def _tables(found: Any, prefix: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    for field in dataclasses.fields(found):
-        value = getattr(found, field.name)
-        if isinstance(value, pd.DataFrame):
-            yield f"{prefix}{field.name}", value
-        elif dataclasses.is_dataclass(value):
-            yield from _tables(value, f"{prefix}{field.name}_")
+        for path in paths[:made]:
+            if not first() or any(path.iterdir()):
+                break
+            path.rmdir()
 
 
 @contextlib.contextmanager
-def staging(folder: Path) -> Iterator[Path]:
+def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
+    """A temporary folder in `folder`, whose files move to `folder` when the block ends.
+
+    A block that fails leaves no trace. `mark`: the file that makes the folder a result; it moves last. `optional`:
+    patterns of files that not every result has; an older result's are removed, unless the new one has them too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder) as temporary:
-        there = Path(temporary)
-        yield there
-        for file in sorted(there.iterdir()):
+        yield Path(temporary)
+        written = sorted(Path(temporary).iterdir(), key=lambda file: (file.name == mark, file.name))
+        for file in written:
             file.replace(folder / file.name)
+    for old in {file for pattern in optional for file in folder.glob(pattern)}:
+        if old.name not in {file.name for file in written}:
+            old.unlink()
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder} cannot be written ({error.strerror}); give another --out")

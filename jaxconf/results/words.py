@@ -1,6 +1,29 @@
-"""How results read: numbers, counts, facts and neuron sets in words."""
+"""How results read: numbers, counts, the facts of an analysis, and the effects of neuron sets."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.kinds import VALUED
+from jaxconf.results.columns import SET_COLUMNS
+
+# How the facts of a model's shape, and of the adaptive engine, read: templates, and the facts that fill them.
+SHAPE = (
+    ("{}", "model_type"),
+    ("{} layers", "n_layers"),
+    ("width {}", "d_model"),
+    ("{} neurons a layer", "n_neurons"),
+    ("{} tokens in the vocabulary", "vocab_size"),
+)
+ADAPTIVE = (
+    ("within {} nats for every neuron and position", "tolerance"),
+    ("{} of {} such pairs computed again with every token", "pairs_redone", "pairs"),
+    ("largest bound on an error {:.2g} nats, of a reciprocal rank {:.2g}", "largest_bound", "largest_rr_bound"),
+    ("true error at most {:.2g} nats in {} random pairs", "audit_error", "audit_pairs"),
+)
+TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
 
 
 def number(value: float | None) -> str:
@@ -8,6 +31,72 @@ def number(value: float | None) -> str:
     return "n/a" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """How many there are, for example "1 position" or "1,280 positions"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def count_of(count: int, kind: str) -> str:
     """How many neurons of a kind there are, for example "2 entropy neurons"."""
-    return f"{count:,} {kind} neuron{'s' * (count != 1)}"
+    return counted(count, f"{kind} neuron")
+
+
+def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The facts of an analysis for a reader, (name, value) in reading order; what it lacks is left out."""
+
+    def told(template: str, *keys: str) -> str:
+        values = [facts.get(key) for key in keys]
+        if any(value is None for value in values):
+            return ""
+        return template.format(*(f"{value:,}" if isinstance(value, int) else value for value in values))
+
+    def joined(*templates: tuple[str, ...]) -> str:
+        return ", ".join(filter(None, (told(*template) for template in templates)))
+
+    convention = [told("{} convention.", "convention").capitalize(), *facts.get("convention_notes", [])]
+    value = facts.get("ablation_value") if facts.get("ablation") in VALUED else None
+    baseline = [f"{name} {number(facts[name])} nats" for name in ("loss", "entropy") if facts.get(name) is not None]
+    words = [
+        ("Model", joined(("{}", "model"), ("revision {}", "revision"))),
+        ("Shape", joined(*SHAPE)),
+        ("Data", joined(("{}", "data"), ("{} windows", "windows"), ("{} tokens", "tokens"))),
+        ("SHA-256 of the data", told("{}", "data_sha256")),
+        ("Kept positions", told("{}", "positions")),
+        ("Baseline", ", ".join(baseline)),
+        ("Weights", " ".join(convention).strip()),
+        ("Ablation", told("{}", "ablation") + (f" ({number(value)})" if value is not None else "")),
+        ("Engine", joined(("{}", "engine"), *ADAPTIVE)),
+        ("Null space", told("k = {}, the number of smallest singular values", "k")),
+        ("Token counts", told("{}", "counts")),
+        ("Intervals", told("{} bootstrap samples", "bootstrap")),
+        ("Seed", told("{}", "seed")),
+        ("Time", joined(*TIME)),
+        ("Mesh", ", ".join(f"{axis}={size}" for axis, size in facts.get("mesh", {}).items())),
+        ("Throughput", told("{:.3g} pairs of a token and a neuron in a second", "pairs_per_second")),
+        ("Peak memory", f"{facts['peak_memory'] / 1e9:.2f} GB" if "peak_memory" in facts else ""),
+        ("Made", told("{}", "created")),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())),
+    ]
+    return [(name, text) for name, text in words if text]
+
+
+def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """A heading and a table for each set of `effects`, which `jaxconf.ablate_sets` found.
+
+    The table is a list of rows, of which the first names the columns.
+    The table has the effects of the set with their intervals, and beside them the median of its random sets and how
+    many of those lie below the set.
+    """
+    found = []
+    for _, rows in effects.groupby("set"):
+        own, controls = rows.iloc[0], rows.iloc[1:]
+        names = ("", "the set", "95% interval", f"median of {len(controls)} random sets", "random sets below")
+        table: list[tuple[str, ...]] = [names]
+        for column in SET_COLUMNS:
+            interval = f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}"
+            below = (controls[column] < own[column]).sum()
+            table.append((column, number(own[column]), interval, number(controls[column].median()), f"{below}"))
+        together = "neuron ablated" if own["size"] == 1 else "neurons ablated together"
+        compared = table if len(controls) else [row[:3] for row in table]
+        found.append((f"{own['size']:,} {together}: {own['neurons']}", compared))
+    return found

@@ -1,7 +1,8 @@
-"""Several hosts that do one job together: each has its devices, its part of the weights and of the text, and the first of them writes.
+"""Several hosts that do one job together.
 
-All hosts run the same program with the same options, and come by the same results; what only one of them can know, the state of a folder, it
-tells the others.
+Each host has its own devices and its part of the weights and of the text. All run the same program with the same
+options and get the same results. The first host alone reads the state of folders, which it tells the others, and
+writes.
 """
 
 import contextlib
@@ -27,7 +28,10 @@ Item = TypeVar("Item")
 
 TIMEOUT = 60  # seconds in which all hosts must have come
 HEARTBEAT = 30  # seconds of silence after which a host counts as lost
-LOST = "jaxconf: a host was lost, or did not come; start the same command on every host again: what was finished is not done twice\n"
+LOST = (
+    "jaxconf: a host was lost, or did not come; start the same command on every host again, "
+    "which continues from what was finished\n"
+)
 
 EXPLAINED = b"."
 _watched: list[int] = []  # the end of the watcher's pipe, once there is one
@@ -38,29 +42,32 @@ class Hosts:
     """Which of several hosts this is."""
 
     coordinator: str | None = None
-    """where several hosts do the job together, HOST:PORT of the first, or auto, which asks Slurm, Open MPI, the TPU or Kubernetes; by default
-    several tasks of a Slurm step, of mpirun or of a TPU slice join by themselves, but for a sweep's workers"""
+    """where several hosts do the job together: HOST:PORT of the first,
+    or auto, to ask Slurm, Open MPI, the TPU or Kubernetes;
+    by default the tasks of a Slurm step, of mpirun or of a TPU slice join by themselves, except in a sweep"""
     hosts: int | None = None
-    """how many there are, with --coordinator HOST:PORT"""
+    """how many hosts there are, with --coordinator HOST:PORT"""
     host: int | None = None
-    """which this one is, from 0"""
+    """the number of this host, from 0"""
 
 
 def join(asked: Hosts, by_itself: bool = True) -> None:
-    """Make this process one of several, before JAX touches a device, or leave it alone if there are no others.
+    """Make this process one of several, before JAX touches a device, or do nothing if it is the only one.
 
-    `by_itself`: whether several tasks of one job join without being asked. Raises InputError for options that do not fit together, and for a
-    coordinator that cannot be reached within a minute. Where a host is lost, JAX ends the process within HEARTBEAT seconds, and a sentence
-    says so.
+    `by_itself`: whether several tasks of one job join without being asked. Raises InputError for options that do not
+    fit together, and for a coordinator that cannot be reached within a minute. If a host is lost later, JAX ends this
+    process within HEARTBEAT seconds, and a sentence says why.
     """
     address = asked.coordinator
     if address in (None, "auto"):
         if asked.hosts is not None or asked.host is not None:
-            raise InputError("--hosts and --host say which of several hosts this is; give --coordinator HOST:PORT too")
+            raise InputError("--hosts and --host need the first host's address; give --coordinator HOST:PORT too")
         if address is None and not (by_itself and _several()):
             return
     elif asked.hosts is None or asked.host is None or not 0 <= asked.host < asked.hosts:
-        raise InputError(f"--coordinator is {address}; give --hosts, how many there are, and --host, which this one is, from 0")
+        raise InputError(
+            f"--coordinator is {address} without the number of hosts and of this one; give --hosts, and --host from 0"
+        )
     else:
         _check_address(address, asked.host)
     _watch()
@@ -73,20 +80,25 @@ def join(asked: Hosts, by_itself: bool = True) -> None:
             jax.distributed.initialize(**times)
         except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"no other hosts were found ({str(error).partition('. ')[0]}); give --coordinator HOST:PORT, --hosts and --host"
+                f"no other hosts were found ({str(error).partition('. ')[0]}); "
+                "give --coordinator HOST:PORT, --hosts and --host"
             ) from error
     else:
         jax.distributed.initialize(address, asked.hosts, asked.host, **times)
 
 
 def _several() -> bool:
-    """Whether this process was started as one of several, by what their starters put into the environment."""
+    """Whether the environment says that this process was started as one of several."""
     tasks = (os.environ.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    return any(number.isdecimal() and int(number) > 1 for number in tasks) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    of_tpus = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return "," in of_tpus or any(number.isdecimal() and int(number) > 1 for number in tasks)
 
 
 def _check_address(address: str, host: int) -> None:
-    """Wait until the first host is there: what JAX does where it never comes cannot be caught."""
+    """Wait until the first host answers, because JAX would end the process if it never does.
+
+    Raises InputError for a wrong address, and if there is no answer within TIMEOUT seconds.
+    """
     name, _, port = address.rpartition(":")
     if not name or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(f"--coordinator is {address!r}; give HOST:PORT of the first host, or auto")
@@ -99,13 +111,14 @@ def _check_address(address: str, host: int) -> None:
             reason = error.strerror or str(error)
         if time.monotonic() > until:
             raise InputError(
-                f"the coordinator at {address} could not be reached for {TIMEOUT} seconds ({reason}); start the first host too, and see that its port is open"
+                f"the coordinator at {address} could not be reached for {TIMEOUT} seconds ({reason}); "
+                "start the first host too, and see that its port is open"
             )
         time.sleep(0.5)
 
 
 def _watch() -> None:
-    """Have another process say what happened if this one ends without a word, as JAX ends it when a host is lost."""
+    """Start a process that says what happened if JAX ends this one without a word, as it does when a host is lost."""
     reading, writing = os.pipe()
     if os.fork():
         os.close(reading)
@@ -120,12 +133,12 @@ def _watch() -> None:
 
 
 def alone() -> bool:
-    """Whether `join` found no other hosts."""
+    """Whether this process has not joined others."""
     return not _watched
 
 
 def part() -> None:
-    """Wait until all have done their work, and let them go."""
+    """Wait until all hosts have done their work, and leave them."""
     if not alone():
         import jax
 
@@ -134,14 +147,15 @@ def part() -> None:
 
 
 def of_a_lost_host(error: Exception) -> bool:
-    """Whether the error is that of a connection between hosts which broke; JAX has no type for it."""
-    return any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "peer", "deadline_exceeded", "unavailable"))
+    """Whether a broken connection between hosts caused the error; JAX has no type for such errors."""
+    words = ("gloo", "nccl", "connection", "peer", "deadline_exceeded", "unavailable")
+    return any(word in str(error).lower() for word in words)
 
 
 def leave(code: int, explained: bool = True) -> None:
-    """End a process that has failed; one of several at once, since at a regular end it would wait for the others.
+    """End a process that has failed; one of several ends at once, because a regular end waits for the others.
 
-    `explained`: whether it has said why; else it is said that a host was lost.
+    `explained`: whether the process has said why; if not, the watching process says that a host was lost.
     """
     if alone():
         sys.exit(code)
@@ -153,14 +167,14 @@ def leave(code: int, explained: bool = True) -> None:
 
 
 def first() -> bool:
-    """Whether this is the host that writes; true where there is one only."""
+    """Whether this is the first host, or the only one."""
     import jax
 
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def told(make: Callable[[], bytes]) -> bytes:
-    """On every host what `make` gives on the first. Raises InputError everywhere if it does so there."""
+    """What `make` returns on the first host, on every host. An InputError there is raised on every host."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -183,19 +197,19 @@ def told(make: Callable[[], bytes]) -> bytes:
 
 
 def told_json(make: Callable[[], Any]) -> Any:
-    """As `told`, of what JSON can hold."""
+    """`told` for what JSON can hold."""
     return json.loads(told(lambda: json.dumps(make()).encode()))
 
 
 def copied(file: Path) -> None:
-    """Give all other hosts the first one's file, if it has it, at this path of theirs."""
+    """Copy the first host's file, if there is one, to the same path on the other hosts."""
     content = told(lambda: b"+" + file.read_bytes() if file.is_file() else b"")
     if content and not first():
         file.write_bytes(content[1:])
 
 
 def largest(number: int) -> int:
-    """The largest of the hosts' numbers, int32."""
+    """The largest number of all hosts, int32."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -206,7 +220,10 @@ def largest(number: int) -> int:
 
 
 def shared_work(items: Iterator[Item], do: Callable[[Item], "np.ndarray"]) -> Iterator["np.ndarray"]:
-    """What `do` gives for each item, int32 arrays of one axis, in the items' order and on every host; each host does its share of them."""
+    """What `do` returns for each item, in the items' order and on every host; each host does its share of the items.
+
+    `do`: returns an int32 array of one axis.
+    """
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -225,13 +242,13 @@ def shared_work(items: Iterator[Item], do: Callable[[Item], "np.ndarray"]) -> It
 
 
 def _rounded(size: int) -> int:
-    """One of few sizes, since a program is compiled for each."""
+    """The next power of two: few sizes, because a program is compiled for each."""
     return 1 << max(0, size - 1).bit_length()
 
 
 @contextlib.contextmanager
 def only_first_writes(folder: Path) -> Iterator[Path]:
-    """The folder, or on all hosts but the first one that is thrown away afterwards."""
+    """The folder on the first host; on the others a folder that is deleted afterwards."""
     if first():
         yield folder
         return

@@ -1,5 +1,6 @@
 """How many bytes work may take beside the weights, and what happens where there are fewer."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -30,6 +31,14 @@ def fitting(run: Callable[[int], Result], memory: int, progress: Progress) -> Re
                 ) from error
             memory //= 2
             progress(f"out of memory, again with {memory / 1e9:.2g} GB", 0, 0)
+
+
+def read_size(text: str, option: str) -> int:
+    """The bytes that a text such as "4GB" or "500MB" means. `option`: what an InputError for any other text names."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])B", text.strip(), re.IGNORECASE)
+    if not found:
+        raise InputError(f"{option} is {text!r}; give a size such as 4GB or 500MB")
+    return int(float(found[1]) * 1000 ** (1 + "KMGT".index(found[2].upper())))
 
 
 def usable(memory: int) -> int:

@@ -19,10 +19,11 @@ FLOAT32 = 4  # bytes
 
 
 def load_placed(model: str, revision: str | None, mesh: str | None, say: Callable[[str], None]) -> LanguageModel:
-    """A model, "bundled" or as `jaxconf.load` takes it, in float32 on the mesh that `mesh` names ("data=4,model=2"), or on the one that its size demands, which is then said.
+    """A model in float32 on the mesh that `mesh` names, such as "data=4,model=2", or on the one that its size demands.
 
-    Raises InputError before the weights are fetched if the mesh is not that of the devices or the model does not fit, and what
-    `jaxconf.load` raises.
+    `model`, `revision`: as for `jaxconf.load`. `say`: called with a sentence about the mesh if it has several devices.
+    Raises InputError, before the weights are fetched, for a mesh of another number of devices and for a model that does
+    not fit, and as `jaxconf.load` does.
     """
     sizes = read_mesh(mesh) if mesh else None
     folder, _ = find(model, revision, weights=False)
@@ -33,8 +34,9 @@ def load_placed(model: str, revision: str | None, mesh: str | None, say: Callabl
 
 
 def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
-    """The sizes of `data` and `model`, as in "data=4,model=2"; an axis that is not named has the others of `devices`, by default of those that
-    are there. Raises InputError for other text.
+    """The sizes of `data` and `model` in a text such as "data=4,model=2"; an axis that is not named gets the rest.
+
+    `devices`: how many there are in all; by default those that JAX sees. Raises InputError for any other text.
     """
     if not re.fullmatch(r"(data|model)=[1-9]\d*(,(data|model)=[1-9]\d*)?", text):
         raise InputError(f"--mesh is {text!r}; give the sizes of its axes, such as data=4,model=2")
@@ -47,18 +49,20 @@ def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
 
 
 def placement(config: DecoderConfig, sizes: tuple[int, int] | None = None) -> Mesh:
-    """The mesh of these sizes over all devices; by default with all of them on `data`, but for as many on `model` as the weights demand.
+    """The mesh of these sizes over all devices; by default as few devices on `model` as can hold the weights.
 
-    Raises InputError if the devices are not as many as that, or have too little memory; nothing is loaded for it.
+    Raises InputError for sizes that do not make up all devices, and for devices with too little memory.
     """
     return _fitting(sizes, functools.partial(bytes_needed, config), lambda rest: rest)
 
 
 def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[int, int] | None = None) -> Mesh:
-    """The mesh on which m models of one shape are trained on batches of so many sequences; sizes and errors as for `placement`.
+    """The mesh on which m models of one shape are trained on batches of so many sequences.
 
-    By default `data` has all devices if the models divide among them, else as many as the sequences do. What a device holds is the weights,
-    their gradients and Adam's two moments, in float32, of its models: of all, where it is the sequences that are split.
+    By default `data` has all devices if the models divide among them, and otherwise as many as the sequences divide
+    among. A device holds the weights, their gradients and Adam's two moments, in float32, of its models; where the
+    sequences are split, these are all models. Sizes and errors as for `placement`, and InputError where neither the
+    models nor the sequences divide.
     """
 
     def over_data(rest: int) -> int:
@@ -66,7 +70,8 @@ def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[i
 
     if sizes and over_data(sizes[0]) != sizes[0]:
         raise InputError(
-            f"neither {m} models nor {batch} sequences of a batch divide over data={sizes[0]}; give sizes that fit, or another batch"
+            f"neither the models ({m}) nor the sequences of a batch ({batch}) divide over data={sizes[0]}; "
+            "give sizes that fit, or another batch"
         )
 
     def needed(model: int) -> int:
@@ -77,29 +82,36 @@ def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[i
 
 
 def _fitting(sizes: tuple[int, int] | None, needed: Callable[[int], int], over_data: Callable[[int], int]) -> Mesh:
-    """`needed`: the bytes of a device, where so many share the weights; `over_data`: of the devices that are left, how many `data` takes."""
+    """The first mesh that the memory allows.
+
+    `needed`: the bytes of a device where a number of devices shares the weights. `over_data`: how many of the other
+    devices `data` takes.
+    """
     devices, memory = jax.device_count(), memory_of_a_device() or math.inf
     if sizes and math.prod(sizes) != devices:
         raise InputError(
-            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices and there are {devices}; give sizes whose product is {devices}"
+            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices and there are {devices}; "
+            f"give sizes whose product is {devices}"
         )
     for model in [sizes[1]] if sizes else [size for size in range(1, devices + 1) if devices % size == 0]:
         if (bytes_of_one := needed(model)) <= memory:
             data = over_data(devices // model)
             if jax.process_count() > 1 and data * model < devices:
                 raise InputError(
-                    f"what is to be split divides over {data} times {model} of the {devices} devices, and several hosts need all of theirs; give "
-                    "another batch, or fewer hosts"
+                    f"models and sequences can be split over only {data * model} of the {devices} devices, and several "
+                    "hosts must use all of them; give another batch, or fewer hosts"
                 )
             return make_mesh(data, model)
     raise InputError(
-        f"the model needs {bytes_of_one / 1e9:.1f} GB on each of {devices} devices, split {model} ways, and each has {memory / 1e9:.1f} GB; "
-        "use more or larger devices"
+        f"the model needs {bytes_of_one / 1e9:.1f} GB on each of {devices} devices, split {model} ways, "
+        f"and each has {memory / 1e9:.1f} GB; use more or larger devices"
     )
 
 
 def bytes_needed(config: DecoderConfig, model: int) -> int:
-    """What a device holds of the float32 weights where `model` devices share them, and of the folded unembedding, which each has whole."""
+    """Bytes that a device needs for its part of the float32 weights, which `model` devices share, and for the whole
+    folded unembedding.
+    """
     return bytes_of_weights(config, model) + FLOAT32 * config.d_model * config.vocab_size
 
 
@@ -109,7 +121,7 @@ def bytes_of_weights(config: DecoderConfig, model: int) -> int:
 
 
 def memory_of_a_device() -> int | None:
-    """Bytes that each device has, where it says so; the host's devices share what the host has."""
+    """Bytes that each device has, if that is known; CPU devices share the host's memory equally."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return int(statistics["bytes_limit"])

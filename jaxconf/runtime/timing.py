@@ -1,4 +1,4 @@
-"""What a job cost, and a trace of it if one is wanted."""
+"""How long a job took and how much memory, and a trace of it on request."""
 
 import contextlib
 import functools
@@ -13,15 +13,17 @@ import jax
 COMPILING = "/jax/core/compile/backend_compile_duration"
 
 
-class Costs:
-    """Counts from when it is made."""
+class Timing:
+    """A clock that starts when it is made."""
 
     def __init__(self) -> None:
         self.begun, self.compiled = time.perf_counter(), _compiling()[0]
 
     def facts(self, pairs: int) -> dict[str, Any]:
-        """`seconds` in all, of them `seconds_compiling` (XLA's), `pairs_per_second` without them (a pair is a token and a neuron), and
-        `peak_memory`, the most bytes that a device has held since the process began: on a CPU, what the whole process has.
+        """The time since the start, and the memory.
+
+        `seconds` in all; `seconds_compiling`, the part that XLA took; `pairs_per_second` of the rest (a pair is a token and a
+        neuron); `peak_memory`, the most bytes that a device has held since the process began (on a CPU: that the process has).
         """
         seconds, compiling = time.perf_counter() - self.begun, _compiling()[0] - self.compiled
         return {
@@ -34,7 +36,7 @@ class Costs:
 
 @functools.cache
 def _compiling() -> list[float]:
-    """Seconds that XLA has compiled for since this was first asked, in a list of one that goes on counting."""
+    """Seconds of compilation since the first call, in a list of one that keeps counting."""
     total = [0.0]
 
     def heard(event: str, duration_secs: float, **_: str | int) -> None:
@@ -53,5 +55,5 @@ def _peak_memory() -> int:
 
 
 def traced(folder: Path | None) -> contextlib.AbstractContextManager[None]:
-    """Records a trace of what JAX does into the folder, which TensorBoard and Perfetto show; nothing without one."""
+    """Within the block, record what JAX does into the folder, as a trace for TensorBoard or Perfetto; nothing without a folder."""
     return jax.profiler.trace(str(folder)) if folder else contextlib.nullcontext()

@@ -1,5 +1,6 @@
 """The joined result of a sweep: one table of every neuron of every cell, and one page that compares the cells."""
 
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -10,8 +11,9 @@ import pandas as pd
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.report.frame import picture, write_page
-from jaxconf.results.neuron_table import NeuronTable, number
-from jaxconf.sweeps.queue import AXES, CELLS, defined, finished
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.words import number
+from jaxconf.sweeps.definition import AXES, CELLS, defined, finished
 
 OF_CELLS = tuple(AXES.values())
 SHOWN = {
@@ -27,10 +29,13 @@ SHOWN = {
 FIGURES = {"figure_2a": "Norm and LogitVar (Figure 7)", "figure_3b": "Token frequency (Figure 8)"}
 
 
-def write_sweep_report(folder: Path) -> tuple[Path, int]:
-    """Writes sweep.parquet (a row per neuron of each finished cell, with `cell` and what the cell is) and sweep.html into a sweep's folder;
-    the page, and how many cells are not finished. Raises InputError if none is.
+def sweep_report(folder: str | Path) -> pd.DataFrame:
+    """Join the finished cells of a sweep: write sweep.parquet and sweep.html into its folder, and return the table.
+
+    A row for each neuron of each finished cell, with the cell's name (`cell`), its model, revision, data and
+    ablation, and the columns of its neuron table. Raises InputError if no cell is finished.
     """
+    folder = Path(folder)
     sweep = defined(folder)
     names = finished(sweep, folder)
     if not names:
@@ -38,25 +43,30 @@ def write_sweep_report(folder: Path) -> tuple[Path, int]:
     tables = {name: NeuronTable.load(folder / CELLS / name) for name in names}
     frames = []
     for name, table in tables.items():
-        table.facts |= {"revision": sweep.cells[name].get("revision")}  # by the name that was asked for, where the run has the commit
+        # The run has the commit; a cell is shown by the revision's name.
+        table.facts |= {"revision": sweep.cells[name].get("revision")}
         facts = {key: table.facts.get(key) for key in OF_CELLS if key != "layer"}
         frames.append(pd.DataFrame({"cell": name, **facts}, index=table.frame.index).join(table.frame))
+    joined = pd.concat(frames, ignore_index=True)
     with replacing(folder / "sweep.parquet") as path:
-        pd.concat(frames, ignore_index=True).to_parquet(path, index=False)
+        joined.to_parquet(path, index=False)
+    _write_page(folder, tables, len(sweep.cells))
+    return joined
+
+
+def _write_page(folder: Path, tables: Mapping[str, NeuronTable], cells: int) -> None:
     rows = "".join(_row(name, table) for name, table in tables.items())
-    heads = "".join(
-        f'<th scope="col" title="{escape(hint)}">{escape(name)}</th>' for name, hint in (dict.fromkeys(OF_CELLS, "") | SHOWN).items()
-    )
-    page = write_page(
+    hints = dict.fromkeys(OF_CELLS, "") | SHOWN
+    heads = "".join(f'<th scope="col" title="{escape(hint)}">{escape(name)}</th>' for name, hint in hints.items())
+    write_page(
         folder / "sweep.html",
         files(__package__) / "page.html",
         "sweep",
         folder.resolve().name,
-        f"A sweep, {len(names)} of {len(sweep.cells)} cells",
+        f"A sweep, {len(tables)} of {cells} cells",
         table=f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
         figures="".join(_cards(name, table, folder / CELLS / name) for name, table in tables.items()),
     )
-    return page, len(sweep.cells) - len(names)
 
 
 def _row(name: str, table: NeuronTable) -> str:

@@ -1,4 +1,4 @@
-"""How a sweep stands, and what it will need, as a terminal shows it."""
+"""The state of a sweep, and its plan, as a terminal shows them."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from jaxconf.sweeps.queue import Status
 
 
 def sweep_table(found: Mapping[str, Status]) -> Table:
-    """How a sweep's cells stand: a count of each state, and a row for each cell that is not simply waiting or finished."""
+    """A count of the cells in each state, and a row for each cell that is running, has failed or was tried."""
     counts = collections.Counter(status.state for status in found.values())
     title = ", ".join(f"{counts[state]} {state}" for state in ("finished", "running", "waiting", "failed"))
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
@@ -19,12 +19,13 @@ def sweep_table(found: Mapping[str, Status]) -> Table:
     for name, status in found.items():
         if status.state in ("running", "failed") or (status.state == "waiting" and status.attempts):
             since = f"{status.seconds:.0f} s" if status.state == "running" else ""
-            table.add_row(Text(name), status.state, str(status.attempts), Text(status.worker), since, Text(status.message, "red"))
+            worker, failure = Text(status.worker), Text(status.message, "red")
+            table.add_row(Text(name), status.state, str(status.attempts), worker, since, failure)
     return table
 
 
 def plan_table(title: str, rows: Sequence[Sequence[str]]) -> Table:
-    """One of the tables that `jaxconf.sweeps.plan.in_words` makes."""
+    """One of the tables that `jaxconf.sweeps.words.in_words` makes."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
     for name in rows[0]:
         table.add_column(name, justify="left" if name in ("model", "by") else "right", overflow="fold")

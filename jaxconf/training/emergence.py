@@ -38,7 +38,7 @@ class Emergence:
     """One model over its training.
 
     `steps`: a row for each measured step, with the STEP_COLUMNS that apply. `neurons`: a row for each step and neuron,
-    with columns of `jaxconf.results.neuron_table.COLUMNS`; at steps at which only the weights were measured, effects
+    with columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured, effects
     are NaN and rules False. `singular_values`: float64 [S D], largest first. `facts`: model, recipe, data, k, rules and
     versions.
     """

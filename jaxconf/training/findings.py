@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.words import count_of, number
 from jaxconf.training.emergence import Emergence
 

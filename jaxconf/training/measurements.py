@@ -11,14 +11,15 @@ import numpy as np
 
 from jaxconf.analysis.calibration import Predicted, expected_calibration_error
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.analysis.predictions import next_token_predictions
 from jaxconf.analysis.unembedding import readout, spectrum
-from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of, over_data
-from jaxconf.results.neuron_table import COLUMNS
 from jaxconf.runtime.batching import batches, joined
 
 NEURON_COLUMNS = tuple(name for name in COLUMNS if name not in ("layer", "neuron", "rho_chance"))

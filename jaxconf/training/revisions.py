@@ -19,14 +19,15 @@ from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Documents, documents_of
-from jaxconf.data.text import count_tokens, digest, first_documents, kept_positions, windows
-from jaxconf.measure.analyze import shape_facts
+from jaxconf.data.token_counts import count_tokens, first_documents
+from jaxconf.data.windows import digest, kept_positions, windows
+from jaxconf.measure.facts import shape_facts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import find, load, read_config
 from jaxconf.models.tokenizer import Tokenizer
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import copied
 from jaxconf.runtime.placement import placement
@@ -61,8 +62,7 @@ def track_revisions(
     steps = steps_of(revisions)
     if delete and jax.process_count() > 1:
         raise InputError(
-            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "
-            "use one host"
+            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or use one host"
         )
     if tokens < 1:
         raise InputError(f"tokens is {tokens}; give how many tokens to analyse")
@@ -197,8 +197,7 @@ def _delete(folder: Path, before: set[Path]) -> None:
     found = [(repo, cached) for repo, cached in every if cached.snapshot_path.samefile(folder)]
     if not found:
         raise InputError(
-            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out "
-            "--delete"
+            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete"
         )
     [(repo, cached)] = found
     new = {file for file in cached.files if file.file_path not in before}

@@ -148,6 +148,13 @@ def train_group(
         folder.mkdir(parents=True, exist_ok=True)
         write_tokenizer(corpus, folder)
     configs = list(models.values())
+    steps = configs[0].steps
+
+    def reported(step: int, measured: dict[str, float]) -> None:
+        progress("training", step, steps)
+        report(step, measured)
+
+    progress("training", 0, steps)
     results = train_models(
         configs,
         corpus,
@@ -155,8 +162,8 @@ def train_group(
         checkpoint_folder,
         checkpoint_every=checkpoint_every,
         track=lambda model, step, params, loss: trackers[model](step, params, loss),
-        tracked=frozenset(tracked_steps(configs[0].steps, track)),
-        report=report,
+        tracked=frozenset(tracked_steps(steps, track)),
+        report=reported,
         mesh=mesh,
     )
     share = sum(tracker.seconds for tracker in trackers) / (time.perf_counter() - begun)

@@ -12,13 +12,13 @@ import numpy as np
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
-from jaxconf.data.text import digest, kept_positions
-from jaxconf.measure.analyze import shape_facts
+from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.facts import shape_facts
 from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.neuron_table import Rules
+from jaxconf.results.rules import Rules
 from jaxconf.runtime.version import __version__
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
@@ -70,8 +70,7 @@ class Tracker:
         kept = kept_positions(self._windows, lm.special_ids)
         if not kept.any():
             raise InputError(
-                "no held-out position is left to measure after dropping special tokens; "
-                "give a longer context or other text"
+                "no held-out position is left to measure after dropping special tokens; give a longer context or other text"
             )
         predictions = measure_predictions(self._decoder, params, self._windows, kept)
         if all(map(math.isfinite, predictions.values())):

@@ -72,7 +72,9 @@ FAMILIES: dict[str, ModuleType] = {
 def family(model_type: str) -> ModuleType:
     """Raises InputError for an unknown model_type."""
     if model_type not in FAMILIES:
-        raise InputError(f"model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}; use a model of one of these families")
+        raise InputError(
+            f"model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}; use a model of one of these families"
+        )
     return FAMILIES[model_type]
 
 
@@ -97,11 +99,15 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
             )
     for axis, size in config.axis_sizes().items():
         if size < 1:
-            raise InputError(f"config.json gives the size {size!r} to the axis {axis!r}; complete it from the model's original config.json")
+            raise InputError(
+                f"config.json gives the size {size!r} to the axis {axis!r}; complete it from the model's original config.json"
+            )
     for rotary in filter(None, (config.rotary, config.local_rotary)):
         turned = 2 * len(rotary.frequencies)
         if not 2 <= turned <= config.d_head:
-            raise InputError(f"config.json rotates {turned} of the {config.d_head} entries of a head, which cannot be; mend it")
+            raise InputError(
+                f"config.json rotates {turned} of the {config.d_head} entries of a head, which cannot be; mend it"
+            )
     if min(config.windows, default=1) < 1:
         raise InputError(f"config.json gives a window of {min(config.windows)} positions; give 1 or more")
     if config.n_heads % config.n_kv_heads:

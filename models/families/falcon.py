@@ -58,7 +58,11 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/tokens", ("vocab", "embed"), "word_embeddings.weight"),
         *rows.norm(config, "blocks/ln1", h + ("ln_attn" if two else "input_layernorm")),
         *rows.grouped_attention(config, h + "self_attention.query_key_value", h + "self_attention.dense"),
-        *([] if config.shared_norm else rows.norm(config, "blocks/ln2", h + ("ln_mlp" if two else "post_attention_layernorm"))),
+        *(
+            []
+            if config.shared_norm
+            else rows.norm(config, "blocks/ln2", h + ("ln_mlp" if two else "post_attention_layernorm"))
+        ),
         *rows.mlp(config, w_in=h + "mlp.dense_h_to_4h", w_out=h + "mlp.dense_4h_to_h"),
         *rows.norm(config, "ln_final", "ln_f"),
         *rows.head(config),

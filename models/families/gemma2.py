@@ -10,7 +10,9 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_bidirectional_attention", False)
-    hf.ignore("hidden_act", "cache_implementation", "sliding_window_size")  # Gemma 2's own code reads hidden_activation and sliding_window
+    hf.ignore(
+        "hidden_act", "cache_implementation", "sliding_window_size"
+    )  # Gemma 2's own code reads hidden_activation and sliding_window
     shape = hf.shape(n_kv_heads=4, n_positions=8192)
     d_head = hf.take("head_dim", 256)
     bias = hf.take("attention_bias", False)

@@ -24,7 +24,9 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("layer_norm_eps", 1e-5),
         activation=hf.activation("hidden_act", "gelu"),
         parallel=hf.take("use_parallel_residual", True),
-        rotary=hf.rotary(d_head, shape["n_positions"], base_name="rotary_emb_base", share_name="rotary_pct", share=0.25),
+        rotary=hf.rotary(
+            d_head, shape["n_positions"], base_name="rotary_emb_base", share_name="rotary_pct", share=0.25
+        ),
         attn_scale=d_head**-0.5,
         qkv_bias=bias,
         attn_out_bias=bias,

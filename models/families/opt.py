@@ -52,7 +52,13 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     )
     return (
         Leaf("embed/tokens", ("vocab", "token_embed"), "decoder.embed_tokens.weight"),
-        Leaf("embed/positions", ("positions", "embed"), "decoder.embed_positions.weight", "a d -> a d", Part(OFFSET, end, end)),
+        Leaf(
+            "embed/positions",
+            ("positions", "embed"),
+            "decoder.embed_positions.weight",
+            "a d -> a d",
+            Part(OFFSET, end, end),
+        ),
         *(() if config.d_embed is None else projections),
         *rows.norm(config, "blocks/ln1", layer + "self_attn_layer_norm"),
         *rows.attention(config, layer + "self_attn.", "out_proj"),

@@ -1,18 +1,21 @@
 """The commands as a user meets them: what a run leaves behind, and what each mistake is answered with."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import safetensors.numpy
 from commands import refusal, run
+from spoilt_models import MISTAKES
 
-from jaxconf.data.text import kept_positions
-from jaxconf.results.neuron_table import COLUMNS, NeuronTable
+from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.data.windows import kept_positions
+from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
 
@@ -68,9 +71,12 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     facts = NeuronTable.load(out).facts
     assert (facts["data"], facts["tokens"], facts["positions"]) == (str(text), 640, int(kept.sum()))
     assert json.loads((out / "summary.json").read_text())["facts"]["model"] == str(model)
-    said = capsys.readouterr().out
-    assert str(out / "report.html") in said.replace("\n", "")
-    assert "nats" in said
+    said = capsys.readouterr()
+    assert str(out / "report.html") in said.out.replace("\n", "")
+    assert "nats" in said.out
+    begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 640"]
+    stages = [line for line in said.err.splitlines() if "so far" not in line]
+    assert stages == [*begun, "effects: 0 of 640", "figures and report"]
 
     before = (out / "neurons.parquet").read_bytes()
     assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 640, "--out", out)
@@ -78,7 +84,8 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
     (out / "report.html").unlink()
     run("report", out / "neurons.parquet")
     assert (out / "report.html").is_file()
-    run("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--force", "--bootstrap-draws", 0, "--ablation", "zero")
+    small = ("--tokens", 64, "--bootstrap-draws", 0)
+    run("analyze", model, "--data", text, *small, "--out", out, "--force", "--ablation", "zero")
     assert NeuronTable.load(out).facts["ablation"] == "zero"
     assert len(np.load(out / "windows.npy")) == 2
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
@@ -88,7 +95,8 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
 def test_any_layer_sets_and_token_by_token(model, text, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ("analyze", model, "--data", text, "--tokens", 64, "--out", out, "--bootstrap-draws", 9)
-    run(*arguments, "--layer", "all", "--set", "0.1,0.2", "--set", "0.3", "--controls", 3, "--per-token", "0.3,0.5", "--memory", "300KB")
+    how = "--layer all --set 0.1,0.2 --set 0.3 --controls 3 --per-token 0.3,0.5 --memory 300KB"
+    run(*arguments, *how.split())
     assert NeuronTable.load(out).facts["layer"] == [0]
     sets = pd.read_parquet(out / "sets.parquet")
     assert sets["neurons"][[0, 4]].tolist() == ["0.1,0.2", "0.3"]
@@ -139,7 +147,7 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     assert "no neuron 0.99" in refusal(capsys, *arguments, "--length", 8, "--neurons", "0.99")
     assert "heads 0 to 1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
     assert "such as 5.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "first")
-    assert "more text, or --sequences" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
+    assert "more text, or at most" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
     assert "controls is -1" in refusal(capsys, *arguments, "--length", 8, "--controls", -1)
     assert not (tmp_path / "other").exists()
 
@@ -157,40 +165,6 @@ def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
     assert given.facts["counts"] == str(file)
     pd.testing.assert_frame_equal(given.frame, default.frame)
     assert "exists already" in refusal(capsys, "unigram", model, "--data", text, "--out", file)
-
-
-def spoil_config(folder: Path, **changes) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-
-def spoil_weights(folder: Path, change) -> None:
-    file = folder / "model.safetensors"
-    tensors = safetensors.numpy.load_file(file)
-    change(tensors)
-    safetensors.numpy.save_file(tensors, file)
-
-
-BIAS = "gpt_neox.layers.0.mlp.dense_h_to_4h.bias"
-MISTAKES = {
-    "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
-    "broken config": (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer in"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-    "only pickle": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled"),
-    "unknown model_type": (lambda f: spoil_config(f, model_type="mamba"), "'mamba' is not supported"),
-    "unknown attribute": (lambda f: spoil_config(f, logit_twist=2), "'logit_twist'"),
-    "no heads": (lambda f: spoil_config(f, num_attention_heads=0), "does not divide"),
-    "a text for a number": (lambda f: spoil_config(f, hidden_size="16"), "wrong kind"),
-    "unsupported value": (lambda f: spoil_config(f, hidden_act="sinus"), "'hidden_act'"),
-    "missing tensor": (lambda f: spoil_weights(f, lambda t: t.pop(BIAS)), "lack tensor"),
-    "extra tensor": (lambda f: spoil_weights(f, lambda t: t.update(odd=np.zeros(2, np.float32))), "'odd'"),
-    "misshapen tensor": (lambda f: spoil_weights(f, lambda t: t.update({BIAS: t[BIAS][:-1]})), "has shape [23]"),
-    "NaN": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.nan)), "NaN or Inf"),
-    "Inf": (lambda f: spoil_weights(f, lambda t: t[BIAS].__setitem__(3, np.inf)), "NaN or Inf"),
-    "truncated": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-40]), "truncated or corrupt"),
-    "corrupt": (lambda f: (f / "model.safetensors").write_bytes(b"\x10" + bytes(40)), "truncated or corrupt"),
-}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -220,7 +194,7 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     assert "no neuron 9.0" in refusal(capsys, *arguments, "--data", text, "--set", "9.0", *run_out)
     assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
     with monkeypatch.context() as patched:  # none of these waits for the text
-        patched.setattr("jaxconf.data.text.windows", None)
+        patched.setattr("jaxconf.data.windows.windows", None)
         assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
         assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
         assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
@@ -249,9 +223,10 @@ def test_train_and_track(text, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_study_from_the_command_line(text, tmp_path, capsys):
-    out = tmp_path / "study"
-    run("train", *SMALL, *TRACK, "--data", text, "--out", out, "--vary", "weight_decay=0,0.5", "--vary", "z-loss=0,0.01", "--seeds", 2)
+def test_a_grid_from_the_command_line(text, tmp_path, capsys):
+    out = tmp_path / "grid"
+    varied = "--vary weight_decay=0,0.5 --vary z-loss=0,0.01 --seeds 2"
+    run("train", *SMALL, *TRACK, "--data", text, "--out", out, *varied.split())
     table = pd.read_parquet(out / "study.parquet")
     assert len(table) == 8
     assert set(zip(table["weight_decay"], table["z_loss"], strict=True)) == {(0, 0), (0, 0.01), (0.5, 0), (0.5, 0.01)}
@@ -281,7 +256,9 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
     assert "there are 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
-    assert "divide over data=4" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1")
+    assert "divide over data=4" in refusal(
+        capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
+    )
     assert not (tmp_path / "run").exists()
     assert "no folder" in refusal(capsys, "track", tmp_path / "nowhere")
     assert "emergence.parquet" in refusal(capsys, "track", model)
@@ -293,21 +270,45 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "study.json" in refusal(capsys, "track", unfinished)
 
 
-def test_a_misspelt_option_names_the_nearest(tmp_path):
-    command = [sys.executable, "-m", "jaxconf", "train", "--weigth-decay", "0", "--out", str(tmp_path / "run")]
-    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "--weight-decay" in wrong.stdout + wrong.stderr
+def test_a_misspelt_option_names_the_nearest_of_its_command(capsys, tmp_path):
+    for arguments, nearest in (
+        (["train", "--weigth-decay", "0", "--out", tmp_path / "run"], "--weight-decay"),
+        (["analyze", "--token", "5"], "--tokens"),
+        (["sweep", "report", tmp_path, "--out", "x"], "--out"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run(*arguments)
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err
+        assert nearest in said
+        assert "in jaxconf" not in said  # options of other commands
+    assert "the nearest is 'analyze'" in refusal(capsys, "analyse")
 
 
-def test_the_command_itself(model):
-    """As a process: exit codes, and a wrong option answered without a traceback."""
-    command = [sys.executable, "-m", "jaxconf"]
-    wrong = subprocess.run([*command, "analyze", str(model), "--no-such-option"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stdout + wrong.stderr
-    nowhere = subprocess.run([*command, "analyze", "/no/such/folder"], capture_output=True, text=True, check=False)
+def test_the_command_itself(tmp_path):
+    """As a process: exit code, and a mistake answered without a traceback."""
+    command = [sys.executable, "-m", "jaxconf", "analyze", str(tmp_path / "nowhere"), "--quiet"]
+    nowhere = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith("jaxconf: no folder")
     assert nowhere.stderr.count("\n") == 1
-    light = [sys.executable, "-c", "import sys, jaxconf.cli; print('jax' in sys.modules)"]  # so that --help answers at once
-    assert subprocess.run(light, capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_is_written_while_the_command_runs(model, tmp_path):
+    """The text is a pipe, which the command waits for."""
+    text, log = tmp_path / "text.txt", tmp_path / "log"
+    os.mkfifo(text)
+    command = [sys.executable, "-m", "jaxconf", "unigram", model, "--data", text, "--out", tmp_path / "counts.npy"]
+    with log.open("w") as file:
+        process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + 120
+        while log.read_text() != "token counts\n" and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert log.read_text() == "token counts\n"
+        text.write_text("def f(x): return x")
+        assert process.wait(timeout=120) == 0
+    finally:
+        process.kill()
+    assert "ids seen" in log.read_text()

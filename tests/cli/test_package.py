@@ -3,6 +3,8 @@
 import importlib
 import operator
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -16,7 +18,16 @@ def test_every_export_stays_what_it_is_whatever_else_is_imported():
         if module.name != "jaxconf.__main__":
             importlib.import_module(module.name)
     assert {name: getattr(jaxconf, name) for name in jaxconf.__all__} == first
-    assert set(jaxconf.__all__) <= set(dir(jaxconf))
-    assert set(jaxconf.__all__) == set(jaxconf._HOMES)
+
+
+def test_exports_are_listed_and_others_refused():
+    assert {"load", "analyze", "run", "sweep", "__version__"} <= set(jaxconf.__all__) <= set(dir(jaxconf))
     with pytest.raises(AttributeError, match="no_such_name"):
         operator.attrgetter("no_such_name")(jaxconf)
+
+
+def test_importing_the_package_and_the_command_line_loads_nothing_heavy():
+    code = (
+        "import sys, jaxconf, jaxconf.cli; print({'jax', 'numpy', 'pandas', 'matplotlib', 'rich'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

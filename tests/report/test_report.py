@@ -15,13 +15,14 @@ from planted_table import ENTROPY, FREQUENCY, planted_table, without_figures
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.report import page as report
-from jaxconf.report.figures import FIGURES, boxes, others, shown
+from jaxconf.report.figures import FIGURES
 from jaxconf.report.page import write_report
-from jaxconf.report.plots import MOST_POINTS, drawn, plots
+from jaxconf.report.plots import plots
+from jaxconf.report.shown import MOST_POINTS, boxes, drawn, others, shown
 from jaxconf.report.style import floor_of, on_log_axis, save_figures
 from jaxconf.report.terminal import print_summary
-from jaxconf.results.neuron_table import COLUMNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>$100 {0} <!--"
 
@@ -81,7 +82,9 @@ def test_every_figure_is_drawn_whatever_the_table(make):
 
 def test_every_figure_is_saved_as_a_picture(tmp_path):
     paths = save_figures(FIGURES, planted_table(), tmp_path)
-    assert [path.name for path in paths] == [f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")]
+    assert [path.name for path in paths] == [
+        f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     assert len(list(tmp_path.iterdir())) == 8
 
@@ -105,7 +108,8 @@ def test_a_model_name_is_no_formula():
 
 
 @pytest.mark.parametrize(
-    ("name", "rule"), [("2a", "entropy"), ("2c", "entropy"), ("2e", "entropy"), ("3b", "frequency"), ("3c", "frequency")]
+    ("name", "rule"),
+    [("2a", "entropy"), ("2c", "entropy"), ("2e", "entropy"), ("3b", "frequency"), ("3c", "frequency")],
 )
 def test_a_figure_without_neurons_says_so(name, rule):
     sentence = f"no neuron meets the {rule} rule; the nearest (6)"
@@ -224,7 +228,12 @@ def test_every_point_of_a_neuron_knows_its_row():
 def test_report_has_every_section_and_every_column(name):
     table, html, _ = report_of(name)
     text = Page(html).text
-    for sentence in [*table.verdict(), *table.rules.describe(), *COLUMNS.values(), *(how for _, how in report.CAPTIONS.values())]:
+    for sentence in [
+        *table.verdict(),
+        *table.rules.describe(),
+        *COLUMNS.values(),
+        *(how for _, how in report.CAPTIONS.values()),
+    ]:
         assert sentence in text
 
 

@@ -1,16 +1,14 @@
-"""Several processes that find each other on this machine and do one job: the same tables as one process, and an end where one is lost."""
+"""Several processes that find each other on this machine and do one job.
+
+They give the same tables as one process, and end when one of them is lost.
+"""
 
 import contextlib
 import functools
-import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -21,6 +19,7 @@ from hub import hub
 from hub_models import NAME, build
 from meshes import agree as of_study
 from meshes import same
+from processes import ended, free_port, launch, runs_agree
 from refusals import check_error
 from tiny_knowledge import make_knowledge
 from training_runs import assert_same
@@ -36,35 +35,6 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 TEXT = "\n".join(f"def value_{i % 7}(x):\n    return x[{i % 5}] + {i % 3}" for i in range(400))
 PICKED = ["--set", "1.3,0.4", "--controls", "1", "--per-token", "1.3"]
-Launched = list[subprocess.Popen[str]]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return int(found.getsockname()[1])
-
-
-def launch(count: int, arguments: list[str], devices: int = 1) -> Launched:
-    """A command on so many hosts, each a process with its own devices; alone if it is one."""
-    joined = ["--coordinator", f"localhost:{free_port()}", "--hosts", str(count)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "jaxconf", *arguments, *([*joined, "--host", str(host)] if count > 1 else [])],
-            env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for host in range(count)
-    ]
-
-
-def ended(processes: Launched, code: int) -> list[str]:
-    """What they said, on stderr, once all have ended."""
-    said = [process.communicate(timeout=900)[1] for process in processes]
-    assert [process.returncode for process in processes] == [code] * len(processes), said
-    return said
 
 
 @pytest.fixture
@@ -72,22 +42,6 @@ def text(tmp_path: Path) -> str:
     file = tmp_path / "text.txt"
     file.write_text(TEXT)
     return str(file)
-
-
-def tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame, dict[str, object]]]:
-    for file in sorted(folder.glob("*.parquet")):
-        yield file.name, pd.read_parquet(file), json.loads((folder / "summary.json").read_text())["facts"]
-
-
-def agree(ours: Path, alone: Path) -> None:
-    found = list(zip(tables(ours), tables(alone), strict=True))
-    for (name, of_ours, facts), (name_alone, of_alone, facts_alone) in found:
-        assert name == name_alone
-        words = [column for column in of_alone if of_alone[column].dtype == object or of_alone[column].dtype == "str"]
-        pd.testing.assert_frame_equal(of_ours[words], of_alone[words])
-        same(of_ours.drop(columns=words), of_alone.drop(columns=words))
-        for fact in ("data_sha256", "counts_sha256", "positions"):
-            assert facts[fact] == facts_alone[fact]
 
 
 def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text: str, tmp_path: Path) -> None:
@@ -116,17 +70,19 @@ def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text:
         time.sleep(0.1)
     ended(again, 0)
     ended(alone, 0)
-    agree(tmp_path / "run", tmp_path / "alone")
+    runs_agree(tmp_path / "run", tmp_path / "alone")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")])
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")]
+)
 def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: str, text: str, tmp_path: Path) -> None:
     how = ["analyze", "--data", text, "--tokens", "512", "--layer", "all", *PICKED]
     several = launch(count, [*how, "--out", str(tmp_path / "several"), "--mesh", mesh], devices)
     ended(several, 0)
     ended(launch(1, [*how, "--out", str(tmp_path / "alone")]), 0)
-    agree(tmp_path / "several", tmp_path / "alone")
+    runs_agree(tmp_path / "several", tmp_path / "alone")
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +92,27 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
     model, altered = knowledge / "model", tmp_path_factory.mktemp("altered") / "model"
     shutil.copytree(model, altered)
     lm, rng = jaxconf.load(model), np.random.default_rng(0)
-    params = jax.tree.map(lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params)
+    params = jax.tree.map(
+        lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params
+    )
     save_params(lm.config, params, altered / "model.safetensors")
     text = ["--data", str(knowledge / "text.jsonl")]
     return {
-        "induction": [str(model), *text, "--natural", *"--sequences 3 --length 12 --controls 1 --tokens 512 --bootstrap-draws 20".split()],
+        "induction": [
+            str(model),
+            *text,
+            "--natural",
+            *"--sequences 3 --length 12 --controls 1 --tokens 512 --bootstrap-draws 20".split(),
+        ],
         "compare": [str(model), str(altered), *text, *"--tokens 640 --bootstrap-draws 20".split()],
-        "copying": [str(model), "--data", str(knowledge / "statements.csv"), "--text", *text[1:], *"--tokens 640 --controls 3".split()],
+        "copying": [
+            str(model),
+            "--data",
+            str(knowledge / "statements.csv"),
+            "--text",
+            *text[1:],
+            *"--tokens 640 --controls 3".split(),
+        ],
         "universal": [str(model), str(altered), *text, *"--tokens 640 --effects 320".split()],
     }
 
@@ -161,10 +131,18 @@ def of_one(studied: dict[str, list[str]], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")])
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")]
+)
 @pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal"])
 def test_studies(
-    command: str, count: int, devices: int, mesh: str, studied: dict[str, list[str]], of_one: Callable[[str], Path], tmp_path: Path
+    command: str,
+    count: int,
+    devices: int,
+    mesh: str,
+    studied: dict[str, list[str]],
+    of_one: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     ended(launch(count, [command, *studied[command], "--out", str(tmp_path / "out"), "--mesh", mesh], devices), 0)
     files = sorted(of_one(command).glob("*.parquet"))
@@ -173,7 +151,10 @@ def test_studies(
         of_study(pd.read_parquet(tmp_path / "out" / file.name), pd.read_parquet(file))
 
 
-TRAINING = "--vocab-size 270 --layers 2 --width 32 --heads 2 --context 32 --batch 4 --track.points 3 --track.tokens 128".split()
+TRAINING = [
+    *"--vocab-size 270 --layers 2 --width 32 --heads 2 --context 32 --batch 4".split(),
+    *"--track.points 3 --track.tokens 128".split(),
+]
 
 
 @pytest.mark.slow
@@ -226,15 +207,20 @@ def test_two_hosts_track_revisions(effects: list[str], text: str, tmp_path: Path
 @pytest.mark.slow
 def test_two_hosts_are_one_worker_of_a_sweep(text: str, tmp_path: Path) -> None:
     definition = tmp_path / "sweep.toml"
-    definition.write_text(
-        f'models = ["bundled", "{tmp_path / "nowhere"}"]\ndata = ["{text}"]\n[options]\ntokens = 512\nbootstrap_draws = 0\n'
-    )
+    lists = f'models = ["bundled", "{tmp_path / "nowhere"}"]\ndata = ["{text}"]\n'
+    definition.write_text(f"{lists}[options]\ntokens = 512\nbootstrap_draws = 0\n")
     workers = launch(2, ["sweep", str(definition), "--out", str(tmp_path / "sweep"), "--tries", "1"])
-    assert all("1 cells failed" in said for said in ended(workers, 2))
+    assert all("1 of 2 cells failed" in said for said in ended(workers, 2))
     found = [folder.name for folder in (tmp_path / "sweep" / "cells").iterdir()]
     assert [name[5:12] for name in found] == ["bundled"]
-    ended(launch(1, ["analyze", "--data", text, "--tokens", "512", "--bootstrap-draws", "0", "--out", str(tmp_path / "alone")]), 0)
-    agree(tmp_path / "sweep" / "cells" / found[0], tmp_path / "alone")
+    ended(
+        launch(
+            1,
+            ["analyze", "--data", text, "--tokens", "512", "--bootstrap-draws", "0", "--out", str(tmp_path / "alone")],
+        ),
+        0,
+    )
+    runs_agree(tmp_path / "sweep" / "cells" / found[0], tmp_path / "alone")
 
 
 def test_what_the_first_host_refuses_all_refuse(text: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Repeated text: heads that are planted and heads that are learnt are found, and every ablation equals running the edited model.
+"""Repeated text: planted heads and learnt heads are found, and every ablation equals running the edited model.
 
 Letters: b sequence, t position, l layer, h head, n neuron. Losses and entropies in nats.
 """
@@ -23,7 +23,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Ablate, Replace
-from jaxconf.studies.induction import study as repeated_text
+from jaxconf.studies.induction import clip_ablation, heads, scaling, study
 from jaxconf.studies.induction.study import Induction, induction
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -44,13 +44,22 @@ def figures(logits: np.ndarray, tokens: np.ndarray) -> dict[str, np.ndarray]:
     return {"entropy": -(np.exp(lp) * lp).sum(-1), "loss": loss}
 
 
-HF_HAND = {"model_type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 2, "n_positions": 25, "vocab_size": 16, "n_inner": 8}
+HF_HAND = {
+    "model_type": "gpt2",
+    "n_layer": 2,
+    "n_embd": 64,
+    "n_head": 2,
+    "n_positions": 25,
+    "vocab_size": 16,
+    "n_inner": 8,
+}
 
 
 @functools.cache
 def by_hand() -> LanguageModel:
-    """Head 0.0 looks one position back and writes which token was there; head 1.1 looks for where that is the present token, and says what
-    stands there. Coordinates: 16 for the token, 25 for the position, 16 for the token before. Heads 0.1 and 1.0 do next to nothing.
+    """Head 0.0 looks one position back and writes which token was there. Head 1.1 looks for the positions where this
+    is the present token, and says which token stands there. Heads 0.1 and 1.0 do next to nothing. Coordinates: 16 for
+    the token, 25 for the position, 16 for the token before.
     """
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), abstract_params(config_from_hf(HF_HAND)))
@@ -82,7 +91,8 @@ def test_planted_heads_are_found_and_needed() -> None:
     lm = by_hand()
     text = different_tokens(6, 16, L)
     heads = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    found = induction(lm, text, repeated(text, 0), neurons=[(1, 0), (1, 3)], heads=heads, controls=1, bootstrap_draws=50)
+    named: dict[str, Any] = {"neurons": [(1, 0), (1, 3)], "heads": heads}
+    found = induction(lm, repeated(text, 0), sequences=text, controls=1, bootstrap_draws=50, **named)
     scores = found.heads.set_index(["layer", "head"])["score"]
     assert scores.idxmax() == (1, 1)
     assert scores[1, 1] > 0.9
@@ -136,10 +146,12 @@ def learnt() -> LanguageModel:
 
 @pytest.mark.slow
 def test_learnt_heads_are_found_and_needed() -> None:
-    """Trained on repeats alone every head of the upper layer becomes one; they rely on a head below that looks one position back."""
+    """Trained on repeats alone every head of the upper layer becomes one; they rely on a head below."""
     text = np.random.default_rng(2).integers(1, 24, (32, 12))
     upper, lower = ([(layer, head) for head in range(4)] for layer in (1, 0))
-    found = induction(learnt(), text, repeated(text, 0), heads=[*upper, *lower], controls=0, bootstrap_draws=100)
+    found = induction(
+        learnt(), repeated(text, 0), sequences=text, heads=[*upper, *lower], controls=0, bootstrap_draws=100
+    )
     scores = found.heads.pivot(index="layer", columns="head", values="score")
     assert (scores.loc[1] > 0.8).all()
     assert (scores.loc[0] < 0.2).all()
@@ -164,7 +176,16 @@ def of_random_model() -> tuple[LanguageModel, np.ndarray, np.ndarray, Induction]
 def by_name(lm: LanguageModel, text: np.ndarray, windows: np.ndarray, memory: int = MEMORY) -> Induction:
     last = lm.config.n_layers - 1
     named: dict[str, Any] = {"neurons": [(last, 2), (0, 5), (last, 7)], "heads": [(0, 1), (last, 0)]}
-    return induction(lm, text, windows, natural=with_repeats(lm.config.vocab_size), controls=3, bootstrap_draws=20, memory=memory, **named)
+    return induction(
+        lm,
+        windows,
+        sequences=text,
+        natural=with_repeats(lm.config.vocab_size),
+        controls=3,
+        bootstrap_draws=20,
+        memory=memory,
+        **named,
+    )
 
 
 @pytest.mark.slow
@@ -172,8 +193,8 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     lm, tokens, windows, found = of_random_model()
     tried: list[str] = []
 
-    def refused_once(name: str) -> None:
-        measure = getattr(repeated_text, name)
+    def refused_once(module: Any, name: str) -> None:
+        measure = getattr(module, name)
 
         def small(*arguments: Any) -> Any:
             if (memory := arguments[-2]) > MEMORY:
@@ -181,14 +202,22 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
             return measure(*arguments[:-2], memory, arguments[-1])
 
-        monkeypatch.setattr(repeated_text, name, small)
+        monkeypatch.setattr(module, name, small)
 
     monkeypatch.setattr("jaxconf.runtime.memory.LEAST", 1)
-    parts = ["_look", "clip_ablation", "_scores", "_at_bos", "doses_of", "doses_of", "natural_induction"]
-    for name in set(parts):
-        refused_once(name)
+    parts = {
+        "observe": study,
+        "clip_ablation": clip_ablation,
+        "scores_of_heads": study,
+        "at_bos": heads,
+        "scaling": scaling,
+        "natural_induction": study,
+    }
+    for name, module in parts.items():
+        refused_once(module, name)
     little = by_name(lm, tokens[:, 1 : L + 1], windows, 2 * MEMORY)
-    assert tried == parts
+    once = list(parts)
+    assert tried == [*once[:5], "scaling", *once[5:]]  # on text and on the repeat
     for field in dataclasses.fields(Induction):
         if field.name not in ("facts", "natural"):
             pd.testing.assert_frame_equal(getattr(little, field.name), getattr(found, field.name))
@@ -215,7 +244,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             mean, later = own[:, first].mean(), own[:, second].mean()
             edited[sites[layer]][:, :, n] = np.minimum(own, mean) if later > mean else np.maximum(own, mean)
             assert neurons["activation_first"][layer, n] == pytest.approx(mean, abs=1e-6)
-            assert neurons["weighted_change"][layer, n] == pytest.approx((later - mean) * neurons["w_norm"][layer, n], abs=1e-5)
+            assert neurons["weighted_change"][layer, n] == pytest.approx(
+                (later - mean) * neurons["w_norm"][layer, n], abs=1e-5
+            )
         masked = {}
         for layer in {layer for layer, _ in members}:  # one after the other: what lies above reacts
             own = np.isin(np.arange(lm.config.d_mlp), [n for at, n in members if at == layer])
@@ -226,7 +257,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             curve = found.ablations[found.ablations["set"] == row["set"]]
             for name in ("entropy", "loss"):
                 difference = after[name] - before[name]
-                np.testing.assert_allclose(curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}")
+                np.testing.assert_allclose(
+                    curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}"
+                )
                 assert row[name + suffix] == pytest.approx(difference[:, repeat].mean(), abs=1e-4)
     assert found.sets["loss"].abs().max() > 1e-3
 
@@ -271,7 +304,10 @@ def test_doses_equal_running_the_edited_model() -> None:
     chosen = [tuple(map(int, name.split("."))) for name in found.facts["chosen"]]
     sites = [f"blocks.{i}.mlp.hook_post" for i in range(lm.config.n_layers)]
     kept = np.broadcast_to((np.arange(24) >= 3) & (np.arange(24) < 23), windows.shape)
-    for data, where, mask in (("text", windows, kept), ("repeat", tokens, np.broadcast_to(predictions(L)[1], tokens.shape))):
+    for data, where, mask in (
+        ("text", windows, kept),
+        ("repeat", tokens, np.broadcast_to(predictions(L)[1], tokens.shape)),
+    ):
         plain = lm.apply(where, capture=sites)
         target = np.roll(where, -1, 1)[mask]
         lp0 = np.asarray(jax.nn.log_softmax(plain.logits))[mask]
@@ -295,7 +331,9 @@ def test_doses_equal_running_the_edited_model() -> None:
             assert row["entropy"] == pytest.approx(-(P * lp).sum(1).mean(), abs=1e-4)
             assert row["brier"] == pytest.approx(((P - right) ** 2).sum(1).mean(), abs=1e-4)
             assert row["top1"] == pytest.approx((top == target).mean(), abs=1e-9)
-            temperature, explained = best_temperature(unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32)))
+            temperature, explained = best_temperature(
+                unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32))
+            )
             assert row["temperature"] == pytest.approx(temperature, abs=1e-3)
             if row["factor"] == 1:
                 assert row["temperature"] == pytest.approx(1, abs=1e-6)
@@ -337,18 +375,18 @@ def test_mistakes_are_refused() -> None:
     lm = random_model("layer")
     text = np.ones((2, L), np.int64)
     with pytest.raises(InputError, match="up to 31"):
-        induction(lm, np.ones((2, 40), np.int64), text)
+        induction(lm, text, sequences=np.ones((2, 40), np.int64))
     with pytest.raises(InputError, match="at least 4"):
-        induction(lm, np.ones((2, 3), np.int64), text)
+        induction(lm, text, sequences=np.ones((2, 3), np.int64))
     with pytest.raises(InputError, match=r"no head 2\.0; the model has layers 0 to 1 with heads 0 to 1"):
-        induction(lm, text, text, neurons=[(1, 0)], heads=[(2, 0)])
+        induction(lm, text, sequences=text, neurons=[(1, 0)], heads=[(2, 0)])
     with pytest.raises(InputError, match=r"no neuron 1\.48"):
-        induction(lm, text, text, neurons=[(1, 48)])
+        induction(lm, text, sequences=text, neurons=[(1, 48)])
     with pytest.raises(InputError, match="no 6 tokens occur exactly twice"):
-        induction(lm, text, text, natural=np.tile(np.arange(20), (3, 1)), neurons=[(1, 0)], controls=0)
+        induction(lm, text, sequences=text, natural=np.tile(np.arange(20), (3, 1)), neurons=[(1, 0)], controls=0)
     without = LanguageModel(lm.config, lm.params, "made", None, Path(), {})
     with pytest.raises(InputError, match="no BOS"):
-        induction(without, text, text)
+        induction(without, text, sequences=text)
 
 
 def test_scores_hold_one_layer_of_attention_at_a_time() -> None:
@@ -372,3 +410,9 @@ def test_random_controls_are_others_of_the_same_layers() -> None:
         members = row["members"].split(",")
         assert not chosen & set(members)
         assert pd.Series([name.split(".")[0] for name in members]).value_counts().to_dict() == {"1": 2, "0": 1}
+
+
+def test_facts_name_a_text_only_if_one_was_read() -> None:
+    *_, found = of_random_model()
+    assert not {"data", "repeated"} & set(found.facts)
+    assert found.facts["length"] == L

@@ -1,4 +1,4 @@
-"""Neurons that recur: correlations against numpy's, twins that are found, strangers that are not, and what each family's rule lets in.
+"""Neurons that recur: correlations against numpy's, twins that are found, strangers that are not, and families.
 
 Letters: s window, t position, l layer, n neuron, h head, d width.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,24 +18,24 @@ import pandas as pd
 import pytest
 import scipy.stats
 from commands import refusal
-from hypothesis import given
-from hypothesis import strategies as st
 from meshes import on_mesh
 from random_models import HF, random_model
 
 from jaxconf.analysis.bos_attention import bos_directions
-from jaxconf.analysis.correlation import activations
+from jaxconf.analysis.correlation import block_layers
+from jaxconf.analysis.moments import activations
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.cli import main
-from jaxconf.data.text import documents
-from jaxconf.data.text import windows as text_windows
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 from jaxconf.models.sites import Add
-from jaxconf.studies.universal import study as universality
-from jaxconf.studies.universal.figures import DRAWN, sentences
-from jaxconf.studies.universal.study import FamilyRules, Universality, block_layers, universal
+from jaxconf.studies.universal import neurons as of_neurons
+from jaxconf.studies.universal.families import FamilyRules, families_table
+from jaxconf.studies.universal.figures import FIGURES
+from jaxconf.studies.universal.matches import Activity, Text, match_table
+from jaxconf.studies.universal.sentences import sentences
+from jaxconf.studies.universal.study import Universality, universal
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
@@ -71,7 +70,10 @@ def permuted() -> tuple[LanguageModel, np.ndarray]:
 
     def change(mlp: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         at = {"w_in": 2, "b_in": 1, "w_out": 1}  # where the neurons' axis stands
-        return {name: np.stack([np.take(x[i], order[i], at[name] - 1) for i in range(2)]) if name in at else x for name, x in mlp.items()}
+        return {
+            name: np.stack([np.take(x[i], order[i], at[name] - 1) for i in range(2)]) if name in at else x
+            for name, x in mlp.items()
+        }
 
     return mlp_changed(first(), change), order
 
@@ -88,7 +90,7 @@ def windows() -> tuple[np.ndarray, np.ndarray]:
 def of_seeds() -> Universality:
     """The first model beside its permuted copy and a model of another seed."""
     tokens, kept = windows()
-    return universal([first(), permuted()[0], random_model("", 7, HERE)], tokens, kept=kept, memory=MEMORY)
+    return universal([first(), permuted()[0], random_model("", 7, HERE)], tokens, kept=kept, effects=0, memory=MEMORY)
 
 
 @functools.cache
@@ -127,7 +129,9 @@ def test_a_constant_neuron_has_no_match() -> None:
     assert not of_first.loc[SILENT, "is_universal"]
     assert not ((found.matches["layer"] == SILENT[0]) & (found.matches["neuron"] == SILENT[1])).any()
     twin = int(np.flatnonzero(permuted()[1][0] == SILENT[1])[0])
-    to_twin = (found.matches["model"] == 1) & (found.matches["match_layer"] == 0) & (found.matches["match_neuron"] == twin)
+    to_twin = (
+        (found.matches["model"] == 1) & (found.matches["match_layer"] == 0) & (found.matches["match_neuron"] == twin)
+    )
     assert not (to_twin & (found.matches["correlation"] > -1)).any()
 
 
@@ -136,7 +140,10 @@ def test_matches_are_those_of_numpy(index: int) -> None:
     matches = of_seeds().matches
     matches = matches[matches["model"] == index]
     expected = correlations(recorded(0), recorded(index))
-    ours, theirs = (tuple(matches[name].to_numpy() for name in names) for names in (("layer", "neuron"), ("match_layer", "match_neuron")))
+    ours, theirs = (
+        tuple(matches[name].to_numpy() for name in names)
+        for names in (("layer", "neuron"), ("match_layer", "match_neuron"))
+    )
     np.testing.assert_allclose(matches["correlation"], expected[*ours, *theirs], atol=1e-5)
     ranked = -np.sort(-np.nan_to_num(expected.reshape(2, 48, -1), nan=-1), -1)
     np.testing.assert_allclose(matches["correlation"], ranked[*ours, matches["rank"]], atol=1e-5)
@@ -157,7 +164,7 @@ def test_the_baseline_is_that_of_layers_rotated_before_they_are_correlated(index
 
 def test_unrelated_models_share_no_neuron() -> None:
     tokens, _ = windows()
-    found = universal([random_model("", 1, HERE), random_model("", 7, HERE)], tokens, memory=MEMORY)
+    found = universal([random_model("", 1, HERE), random_model("", 7, HERE)], tokens, effects=0, memory=MEMORY)
     assert not found.neurons["is_universal"].fillna(False).any()
     assert found.layers["universal"].tolist() == [0, 0]
     assert found.neurons["excess"].mean() == pytest.approx(0, abs=0.1)
@@ -176,7 +183,10 @@ def test_means_over_the_other_models_make_a_neuron_universal() -> None:
 
 @functools.cache
 def of_other_shape() -> tuple[LanguageModel, LanguageModel, np.ndarray, list[np.ndarray]]:
-    """Two models of different shapes, so that no axis can be taken for another, the positions that count, and the activations [l n p]."""
+    """Two models of different shapes, the positions that count, and the activations [l n p].
+
+    With different shapes no axis can be taken for another.
+    """
     tokens, kept = windows()
     lms = random_model("", 0, HERE), random_model("", hf={**HERE, "num_hidden_layers": 3, "intermediate_size": 40})
     counted = kept & (np.arange(24) > 0)
@@ -187,8 +197,9 @@ def of_other_shape() -> tuple[LanguageModel, LanguageModel, np.ndarray, list[np.
 def match_rows(lm: LanguageModel, other: LanguageModel, memory: int) -> pd.DataFrame:
     *_, counted, h = of_other_shape()
     means = [x.mean(-1) for x in h]
-    found = universality._matched(lm, other, windows()[0], counted, *means, jax.random.key(1), lambda what, done, total: None, memory)
-    return universality._match_rows(found)
+    first, second = Activity(lm, means[0]), Activity(other, means[1])
+    text = Text(windows()[0], counted)
+    return match_table(first, second, text, jax.random.key(1), memory, lambda what, done, total: None)
 
 
 @pytest.mark.slow
@@ -209,22 +220,14 @@ def test_models_of_different_shapes_are_matched(memory: int) -> None:
 def test_a_mesh_changes_nothing(mesh: tuple[int, int]) -> None:
     ours, theirs, *_ = of_other_shape()
     whole = match_rows(ours, theirs, 10**8)
-    pd.testing.assert_frame_equal(whole, match_rows(on_mesh(ours, *mesh), on_mesh(theirs, *mesh), 10**8), atol=1e-5, rtol=0)
+    pd.testing.assert_frame_equal(
+        whole, match_rows(on_mesh(ours, *mesh), on_mesh(theirs, *mesh), 10**8), atol=1e-5, rtol=0
+    )
 
 
 def test_layers_are_correlated_one_by_one_where_memory_is_short() -> None:
     assert block_layers(2, 48, 2, 48, MEMORY // 2) == (1, 1)
     assert block_layers(2, 48, 3, 40, 10**8) == (2, 3)
-
-
-@given(*[st.integers(1, 40)] * 2, *[st.integers(1, 5000)] * 2, st.integers(1, 10**10))
-def test_blocks_fit_where_one_layer_does(L: int, M: int, n: int, m: int, memory: int) -> None:
-    i, j = block_layers(L, n, M, m, memory)
-    assert 1 <= i <= L
-    assert 1 <= j <= M
-    needed = 8 * j * m * (i * n + m)
-    assert needed <= memory or i == j == 1
-    assert i == L or j == 1
 
 
 def test_moments_of_activations_are_those_of_numpy() -> None:
@@ -234,7 +237,10 @@ def test_moments_of_activations_are_those_of_numpy() -> None:
     for index in range(3):
         h = recorded(index)
         of_model = frame[frame["model"] == index]
-        groups = np.stack([h[..., position == t].mean(-1) for t in np.unique(position)[np.unique(position, return_inverse=True)[1]]], -1)
+        groups = np.stack(
+            [h[..., position == t].mean(-1) for t in np.unique(position)[np.unique(position, return_inverse=True)[1]]],
+            -1,
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             expected = {
                 "activation_mean": h.mean(-1),
@@ -245,31 +251,6 @@ def test_moments_of_activations_are_those_of_numpy() -> None:
             }
         for name, values in expected.items():
             np.testing.assert_allclose(of_model[name], values.ravel(), rtol=2e-3, atol=1e-4, err_msg=name)
-
-
-@pytest.mark.parametrize("kind", ["gemma2", pytest.param("layer", marks=pytest.mark.slow), pytest.param("gpt2", marks=pytest.mark.slow)])
-def test_attention_to_bos_changes_as_its_direction_says(kind: str) -> None:
-    """Against adding a vector to the stream; gemma2 has windows, soft caps and norms on both sides."""
-    lm = random_model(kind)
-    tokens = windows()[0][:3] % lm.config.vocab_size
-    directions = bos_directions(lm.config, lm.params, tokens)
-    chex.assert_shape(directions, (lm.config.n_layers, lm.config.n_heads, lm.config.d_model))
-    L, d = lm.config.n_layers, lm.config.d_model
-    patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(L)]
-
-    def attention(vectors: np.ndarray) -> np.ndarray:
-        """Every head's, [l h], where the vectors [l d] are added before their layers."""
-        later = (np.arange(24) > 0)[:, None]
-        edits = {f"blocks.{layer}.hook_resid_pre": Add(jnp.asarray(later * v, jnp.float32)) for layer, v in enumerate(vectors)}
-        captured = lm.apply(tokens, edits=edits, capture=patterns).captured
-        return np.stack([np.asarray(captured[site], np.float64)[:, :, 1:, 0].mean((0, 2)) for site in patterns])
-
-    for layer in range(L):
-        for vector in np.random.default_rng(layer).standard_normal((3, d)):
-            step = 0.002 * vector * (np.arange(L) == layer)[:, None]
-            slope = (attention(step) - attention(-step))[layer] / 0.004
-            np.testing.assert_allclose(slope, np.asarray(directions[layer]) @ vector, atol=1e-3, rtol=1e-2)
-        assert np.linalg.norm(directions[layer], axis=-1).max() > 1e-2
 
 
 def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
@@ -283,7 +264,7 @@ def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
         return mlp
 
     lm = mlp_changed(plain, change)
-    found = universal([lm, random_model("", 7, HERE)], tokens, kept=kept, memory=MEMORY)
+    found = universal([lm, random_model("", 7, HERE)], tokens, kept=kept, effects=0, memory=MEMORY)
     neurons = found.neurons[found.neurons["model"] == 0].set_index(["layer", "neuron"])
     assert neurons.loc[[(0, 2), (0, 6)], "bos_head"].tolist() == ["1.1", "1.1"]
     assert neurons["is_attention_deactivating_neuron"][0, 2]
@@ -292,10 +273,16 @@ def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
     assert neurons["bos_head"][1].isna().all()
     pattern = "blocks.1.attn.hook_pattern"
     for n, sign in ((2, 1), (6, -1)):
-        write = np.asarray(lm.params["blocks"]["mlp"]["w_out"][0, n]) * neurons["activation_std"][0, n] * (np.arange(24) > 0)[:, None]
+        write = (
+            np.asarray(lm.params["blocks"]["mlp"]["w_out"][0, n])
+            * neurons["activation_std"][0, n]
+            * (np.arange(24) > 0)[:, None]
+        )
         before, after = (
             np.asarray(
-                lm.apply(tokens, edits={"blocks.0.hook_resid_post": Add(jnp.asarray(x * write))}, capture=[pattern]).captured[pattern]
+                lm.apply(
+                    tokens, edits={"blocks.0.hook_resid_post": Add(jnp.asarray(x * write))}, capture=[pattern]
+                ).captured[pattern]
             )
             for x in (0, 0.1)
         )
@@ -318,7 +305,7 @@ def test_planted_families_are_found() -> None:
 
     assert gain.std() > 0.1  # so that folding matters
     lm = mlp_changed(plain, change)
-    found = universal([lm, lm], tokens, kept=kept, memory=MEMORY)
+    found = universal([lm, lm], tokens, kept=kept, effects=0, memory=MEMORY)
     neurons = found.neurons[found.neurons["model"] == 0].set_index(["layer", "neuron"])
     for n, family in enumerate(("prediction", "suppression", "null_space")):
         assert neurons[f"is_{family}_neuron"][1, n], family
@@ -327,14 +314,20 @@ def test_planted_families_are_found() -> None:
     assert len(words) == 260
     w = np.asarray(at_layer(lm.config, lm.params, seen, "paper", 1).w_out)[int(words["neuron"].iloc[0].split(".")[1])]
     if words["neuron"].iloc[0].startswith("1."):
-        np.testing.assert_allclose(words["cosine"], w @ W_U / np.linalg.norm(w) / np.linalg.norm(W_U, axis=0), atol=1e-5)
+        np.testing.assert_allclose(
+            words["cosine"], w @ W_U / np.linalg.norm(w) / np.linalg.norm(W_U, axis=0), atol=1e-5
+        )
     assert words["word"].notna().sum() == 16
 
 
 def test_families_are_counted_and_compared() -> None:
-    """By hand: four neurons, of which two are of a family, beside two models in which the matches of one are of it too."""
-    nothing = dict.fromkeys(("cos_freq", "cos_freq_chance", "logit_var", "logit_var_chance", "vocab_skew", "position_r2"), 0.0)
-    nothing |= dict.fromkeys(("vocab_kurtosis", "vocab_kurtosis_chance", "bos_change", "bos_cosine", "bos_cosine_chance"), 0.0)
+    """By hand: two of four neurons are of a family, and in two other models the matches of one are of it too."""
+    nothing = dict.fromkeys(
+        ("cos_freq", "cos_freq_chance", "logit_var", "logit_var_chance", "vocab_skew", "position_r2"), 0.0
+    )
+    nothing |= dict.fromkeys(
+        ("vocab_kurtosis", "vocab_kurtosis_chance", "bos_change", "bos_cosine", "bos_cosine_chance"), 0.0
+    )
     rho = {0: [0.9, 0.8, 0.1, 0.1], 1: [0.1, 0.9, 0.1, 0.1], 2: [0.9, 0.1, 0.1, 0.1]}
     frames = [
         pd.DataFrame({"model": model, "layer": 0, "neuron": range(4), **nothing, "rho": values, "rho_chance": 0.5})
@@ -346,17 +339,19 @@ def test_families_are_counted_and_compared() -> None:
     match = {1: [0, 1, 1, 3], 2: [0, 1, 2, 3]}
     matches = pd.concat(
         [
-            pd.DataFrame({"model": model, "layer": 0, "neuron": range(4), "rank": 0, "match_layer": 0, "match_neuron": to})
+            pd.DataFrame(
+                {"model": model, "layer": 0, "neuron": range(4), "rank": 0, "match_layer": 0, "match_neuron": to}
+            )
             for model, to in match.items()
         ]
     )
-    row = universality._families(neurons, matches, FamilyRules()).set_index("family").loc["null_space"]
+    row = families_table(neurons, matches).set_index("family").loc["null_space"]
     assert (row["neurons"], row["universal"], row["share"], row["share_of_others"]) == (2, 1, 0.5, 1.0)
     assert row["p"] == pytest.approx(1.0)
     assert (row["excess"], row["excess_of_others"]) == pytest.approx((0.4, 0.6))
     assert row["recurs"] == 2 / 4  # 0.0 in the second other model, 0.1 in the first
     assert row["recurs_of_others"] == 1 / 4
-    assert "entropy" not in universality._families(neurons, matches, FamilyRules())["family"].tolist()
+    assert "entropy" not in families_table(neurons, matches)["family"].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -386,11 +381,11 @@ def test_effects_are_those_of_analyze_in_the_last_layer(monkeypatch: pytest.Monk
 
     def analyzed(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, **options: Any) -> SimpleNamespace:
         given.append((tokens, kept))
-        effects = {name: np.arange(48.0)[::-1] for name in universality.EFFECTS}
+        effects = {name: np.arange(48.0)[::-1] for name in of_neurons.EFFECTS}
         named = {"is_entropy_neuron": np.arange(48) == 4, "is_frequency_neuron": np.arange(48) == 5}
         return SimpleNamespace(frame=pd.DataFrame({"layer": 1, "neuron": np.arange(48), **effects, **named}))
 
-    monkeypatch.setattr(universality, "analyze", analyzed)
+    monkeypatch.setattr(of_neurons, "analyze", analyzed)
     found = universal([first(), permuted()[0]], tokens, kept=kept, effects=50, memory=MEMORY)
     for some, mask in given:
         np.testing.assert_array_equal(some, tokens[:2])  # as many whole windows as hold at most so many tokens
@@ -407,17 +402,30 @@ def test_effects_are_those_of_analyze_in_the_last_layer(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("effects", [0, pytest.param(128, marks=pytest.mark.slow)])
-def test_the_command_writes_its_page(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], effects: int) -> None:
+def test_the_command_writes_its_page(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], effects: int
+) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(100)))
     out = tmp_path / "run"
-    arguments = ["universal", *map(str, folders[:2]), "--data", str(text), "--tokens", "504", "--effects", str(effects), "--out", str(out)]
+    arguments = [
+        "universal",
+        *map(str, folders[:2]),
+        "--data",
+        str(text),
+        "--tokens",
+        "504",
+        "--effects",
+        str(effects),
+        "--out",
+        str(out),
+    ]
     main(arguments)
     said = capsys.readouterr().out.replace("\n", "")
     assert str(out / "universal.html") in said
     names = {file.name for file in out.iterdir()}
     tables = {f"universal_{name}.parquet" for name in ("neurons", "matches", "layers", "families", "vocabulary")}
-    assert names == tables | {f"{name}.png" for name in DRAWN} | {"universal.json", "universal.html"}
+    assert names == tables | {f"{name}.png" for name in FIGURES} | {"universal.json", "universal.html"}
     stated = json.loads((out / "universal.json").read_text())
     assert stated["models"] == [str(folder) for folder in folders[:2]]
     assert all(sentence in said for sentence in stated["verdict"])
@@ -426,7 +434,7 @@ def test_the_command_writes_its_page(folders: list[Path], tmp_path: Path, capsys
     assert ("ln_mediated" in neurons) == bool(effects)
     # On eight devices, all layers at once; the same on one, in blocks.
     lms = [load(folder) for folder in folders[:2]]
-    alone = universal(lms, text_windows(documents(str(text)), lms[0].tokenizer, 504, 24), memory=MEMORY)
+    alone = universal(lms, 504, data=str(text), effects=0, memory=MEMORY)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "universal_matches.parquet"), alone.matches, atol=1e-5, rtol=0)
     same = [column for column in alone.neurons if column != "bos_head"]
     pd.testing.assert_frame_equal(neurons[same], alone.neurons[same], atol=1e-3, rtol=1e-3)
@@ -445,7 +453,7 @@ def test_mistakes_are_refused(folders: list[Path], tmp_path: Path, capsys: pytes
         capsys, "universal", one, strange, "--out", out
     )
     assert "two models or more" in refusal(capsys, "universal", one, "--out", out)
-    assert "--tokens is 0" in refusal(capsys, "universal", one, two, "--tokens", 0, "--out", out)
+    assert "tokens is 0" in refusal(capsys, "universal", one, two, "--tokens", 0, "--out", out)
     assert "min_excess is 2" in refusal(capsys, "universal", one, two, "--min-excess", 2, "--out", out)
     assert "effects is -1" in refusal(capsys, "universal", one, two, "--effects", -1, "--out", out)
     assert not out.exists()
@@ -454,5 +462,5 @@ def test_mistakes_are_refused(folders: list[Path], tmp_path: Path, capsys: pytes
         universal([first(), random_model("", hf={**HERE, "vocab_size": 72})], tokens)
     with pytest.raises(InputError, match="different meshes"):
         universal([first(), on_mesh(random_model("", 0, HERE), 2, 1)], tokens)
-    with pytest.raises(InputError, match="at least two"):
+    with pytest.raises(InputError, match="two models or more"):
         universal([first()], tokens)

@@ -1,8 +1,10 @@
 """Commands and scripts as a user gives them."""
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 from refusals import check_sentence
@@ -21,13 +23,35 @@ def refusal(capsys, *arguments) -> str:
     with pytest.raises(SystemExit) as stopped:
         run(*arguments)
     assert stopped.value.code == 2
-    said = capsys.readouterr().err.strip()
+    *progress, said = capsys.readouterr().err.splitlines()
     assert said.startswith("jaxconf: ")
-    assert "Traceback" not in said
+    assert not any("jaxconf: " in line or "Traceback" in line for line in progress)
     check_sentence(said)
     return said
 
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DRY_RUN": "1"}
-    return subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def options_of(command: type) -> set[str]:
+    """The options of a command, and those of its groups."""
+    names = set()
+    for name, hint in get_type_hints(command).items():
+        names |= options_of(hint) if dataclasses.is_dataclass(hint) else {name}
+    return names
+
+
+def defaults_of(command: type) -> dict[str, Any]:
+    """The default of each option that has one, those of groups too."""
+    found = {}
+    for field in dataclasses.fields(command):
+        factory = field.default_factory
+        if isinstance(factory, type) and dataclasses.is_dataclass(factory):
+            found |= defaults_of(factory)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found

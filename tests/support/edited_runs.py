@@ -28,8 +28,30 @@ def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, 
     }
 
 
+whole_run = jax.jit(forward, static_argnames=("config", "capture"))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "site"))
+def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array]:
+    """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales as they were."""
+
+    def one(members):
+        edit = {site: Replace(jnp.where(members, values, h))}
+        norms = {norm: Replace(scale) for norm, scale in scales.items()}
+        return tuple(forward(config, params, tokens, edits={**edit, **frozen}).logits for frozen in ({}, norms))
+
+    return jax.vmap(one)(sets)
+
+
 def rerun(
-    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced, layer: int = -1, frozen=(), sets=None
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    kept: np.ndarray,
+    counts: np.ndarray,
+    replaced,
+    layer: int = -1,
+    frozen=(),
+    sets=None,
 ) -> pd.DataFrame:
     """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again, subtract.
 
@@ -42,28 +64,24 @@ def rerun(
     v_freq = np.log(f) - np.log(f).mean()
     u = v_freq / np.linalg.norm(v_freq)
 
-    norms = [f"{final_norm_name(config)}.hook_scale", *frozen]
-    run = jax.jit(functools.partial(forward, config, capture=(last, *norms)))
-    before = run(lm.params, tokens)
+    norms = (f"{final_norm_name(config)}.hook_scale", *frozen)
+    before = whole_run(config, lm.params, tokens, capture=(last, *norms))
     h = before.captured[last]
-    values = replaced(np.asarray(h))
-
-    @jax.jit
-    @jax.vmap
-    def edited(members):
-        edit = {last: Replace(jnp.where(members, values, h))}
-        total = forward(config, lm.params, tokens, edits=edit).logits
-        scales = {norm: Replace(before.captured[norm]) for norm in norms}
-        return total, forward(config, lm.params, tokens, edits={**edit, **scales}).logits
-
-    totals, frozens = edited(jnp.asarray(sets))
+    scales = {norm: before.captured[norm] for norm in norms}
+    totals, frozens = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)
     rows = []
     for total, frozen in zip(np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], strict=True):
         coordinate = (logits0 - total) @ u
-        found = {name: metrics(z, target, f) for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))}
-        d = {name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")} for name, value in found.items()}
+        found = {
+            name: metrics(z, target, f)
+            for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))
+        }
+        d = {
+            name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")}
+            for name, value in found.items()
+        }
         rows.append(
             {
                 "loss_delta": d["te"]["loss"].mean(),

@@ -5,7 +5,9 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.neuron_table import COLUMNS, INTERVAL_COLUMNS, NeuronTable, Rules
+from jaxconf.analysis.metrics import COLUMNS, INTERVAL_COLUMNS
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
 
 ENTROPY, FREQUENCY = ["3.5", "3.17"], ["3.8"]
 
@@ -21,10 +23,27 @@ def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -
     for column in INTERVAL_COLUMNS:
         frame[f"{column}_lo"], frame[f"{column}_hi"] = 0.9 * frame[column], 1.1 * frame[column]
     entropy = random.uniform(0, 5, positions)
-    kept = pd.DataFrame({"window": np.arange(positions) // 10, "position": np.arange(positions) % 10, "token": " a", "target": " b"})
+    kept = pd.DataFrame(
+        {"window": np.arange(positions) // 10, "position": np.arange(positions) % 10, "token": " a", "target": " b"}
+    )
     kept = kept.assign(loss=entropy, entropy=entropy, kl_freq=6 - entropy + random.normal(0, 0.1, positions))
-    facts = {"model": "some/model", "layer": 3, "k": 2, "seed": 0, "loss": 2.5, "entropy": 2.25, "rules": asdict(Rules())}
-    facts |= {"tokens": 1280, "windows": 5, "positions": positions, "ablation": "mean", "ablation_value": None, "seconds": 1.5}
+    facts = {
+        "model": "some/model",
+        "layer": 3,
+        "k": 2,
+        "seed": 0,
+        "loss": 2.5,
+        "entropy": 2.25,
+        "rules": asdict(Rules()),
+    }
+    facts |= {
+        "tokens": 1280,
+        "windows": 5,
+        "positions": positions,
+        "ablation": "mean",
+        "ablation_value": None,
+        "seconds": 1.5,
+    }
     named = ENTROPY if plant else ["3.0"]
     cosines = random.uniform(-0.5, 0.5, (len(named), 32))
     return NeuronTable(Rules().apply(frame), facts, np.geomspace(50, 0.5, 32), cosines, named, kept)

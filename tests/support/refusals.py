@@ -22,3 +22,11 @@ def check_sentence(message: str) -> None:
     """One line, one sentence."""
     assert "\n" not in message
     assert not re.search(r"[.!?] [A-Z]", message.rstrip(".")), message
+
+
+def refused(call: Callable[[], object], *parts: str) -> str:
+    """As `check_error`, where the message begins with a lower-case letter and ends without a full stop."""
+    message = check_error(call, *parts)
+    assert message[0].islower(), message
+    assert not message.endswith("."), message
+    return message

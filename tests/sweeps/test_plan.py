@@ -1,54 +1,41 @@
-"""What `jaxconf sweep --plan` expects against what is held, what XLA plans and counts, and what small runs take; and the scripts that use it."""
+"""What `jaxconf sweep --plan` expects against what is held, what XLA plans and counts, and what small runs take.
+
+Also the scripts that use it.
+"""
 
 import dataclasses
 import functools
-import json
 import math
 import re
 import shlex
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import check_plan
 import jax
 import jax.numpy as jnp
 import plan_tables
 import pytest
-from commands import SCRIPTS, script
+from commands import SCRIPTS, options_of, refusal, script
 from meshes import on_mesh
+from plans import MEMORY, ONE, array, config_of, folder_of, frequencies, planned, reran, used
 from random_models import random_model
-from refusals import check_error, check_sentence
+from refusals import check_error
 
 from jaxconf.analysis import adaptive_softmax
+from jaxconf.analysis.activations import moments_of_a_layer
 from jaxconf.analysis.effects import Adaptive, effects
-from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.rerun import entering, unablated
 from jaxconf.analysis.unembedding import Readout, readout
-from jaxconf.cli import Analyze, Induction, Sweep, SweepReport, main
-from jaxconf.measure import analyze as measure
-from jaxconf.measure import reruns
+from jaxconf.cli import main
+from jaxconf.cli.main import COMMANDS
+from jaxconf.measure.last_layer import group_of_a_device
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
-from jaxconf.models.families import config_from_hf
 from jaxconf.runtime import placement
-from jaxconf.runtime.memory import bytes_of_a_set
-from jaxconf.sweeps.plan import SMALL, Devices, Plan, plan, sets_again
-from jaxconf.sweeps.queue import read_sweep
+from jaxconf.sweeps.definition import read_sweep
+from jaxconf.sweeps.estimate import SMALL, Devices, sets_again
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-ONE = Devices(1, math.inf, 1.0, math.inf)  # seconds are operations
-MEDIUM = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 256, "vocab_size": 4096}
-MEMORY = 48 * 10**6
-
-
-def config_of(model_type: str = "llama", **sizes: Any) -> DecoderConfig:
-    return config_from_hf({"model_type": model_type, "max_position_embeddings": 64, **MEDIUM, **sizes})
-
-
-def planned(config: DecoderConfig, devices: Devices = ONE, **how: Any) -> Plan:
-    last: dict[str, Any] = {"layers": [config.n_layers - 1], "adaptive": False, "frozen": "final", "memory": MEMORY, "tokens": 1024}
-    return plan(config, devices, **last | how)
 
 
 @pytest.mark.parametrize(("kind", "mesh"), [("layer", (1, 1)), ("rms", (1, 4)), ("layer", (2, 2)), ("capped", (1, 8))])
@@ -56,7 +43,12 @@ def test_weights_are_those_that_a_device_holds(kind: str, mesh: tuple[int, int])
     lm = on_mesh(random_model(kind), *mesh)
     found = planned(lm.config, dataclasses.replace(ONE, count=math.prod(mesh)), sizes=mesh)
     first = lm.mesh.devices.flat[0]
-    held = [shard.data.nbytes for leaf in jax.tree.leaves(lm.params) for shard in leaf.addressable_shards if shard.device == first]
+    held = [
+        shard.data.nbytes
+        for leaf in jax.tree.leaves(lm.params)
+        for shard in leaf.addressable_shards
+        if shard.device == first
+    ]
     assert found.weights == sum(held)
     assert found.unembedding == readout(lm.config, lm.params).W_U.nbytes
     assert found.mesh == mesh
@@ -72,20 +64,11 @@ def test_the_mesh_is_that_on_which_the_model_is_put(monkeypatch: pytest.MonkeyPa
         assert found.mesh == (mesh.shape["data"], mesh.shape["model"]) == (8 // model, model)
         assert found.held == memory
     assert planned(config, Devices(8, 1, 1.0, 1.0)).mesh == (1, 8)  # which is still too little
-    check_error(lambda: planned(config, dataclasses.replace(ONE, count=4), sizes=(3, 2)), "data=3,model=2 has 6 devices", "plan is for 4")
-
-
-def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def frequencies(V: int) -> Frequency:
-    return Frequency(array(V), array(V), array(V))
-
-
-def used(compiled: jax.stages.Compiled) -> int:
-    plan: Any = compiled.memory_analysis()
-    return plan.temp_size_in_bytes + plan.output_size_in_bytes
+    check_error(
+        lambda: planned(config, dataclasses.replace(ONE, count=4), sizes=(3, 2)),
+        "data=3,model=2 has 6 devices",
+        "plan is for 4",
+    )
 
 
 @pytest.mark.parametrize("adaptive", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -93,7 +76,7 @@ def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     """By XLA's own plan: a tenth more at most, and no less than a quarter."""
     config = config_of()
     d, N, V = config.d_model, config.d_mlp, config.vocab_size
-    group, rows = measure.group_of_a_device(config, 64, 16, MEMORY, adaptive)
+    group, rows = group_of_a_device(config, 64, 16, MEMORY, adaptive)
     rows = min(rows, group * 60)
     assert 1 < rows < group * 64
     readout = Readout(array(d, V), array(V), array(N, d), array(N, d), 1.0)
@@ -102,19 +85,6 @@ def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     compiled = jax.jit(functools.partial(effects, config)).lower(readout, frequencies(V), *rest).compile()
     working = planned(config, adaptive=adaptive).working
     assert working / 4 < used(compiled) < 1.1 * working <= 1.1 * MEMORY
-
-
-@functools.cache
-def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
-    """Layer 0 run again for as many sets as a window and the memory allow."""
-    config, s, t = config_of(), 1, 64
-    params, tokens = abstract_params(config), array(s, t, dtype=jnp.int32)
-    freq = frequencies(config.vocab_size)
-    resid, h = jax.eval_shape(lambda params, tokens: entering(config, params, tokens, [0]), params, tokens)
-    before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
-    sets = MEMORY // bytes_of_a_set(config, t)
-    masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
-    return config, sets, reruns.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
 
 
 def test_layers_that_run_again_take_what_is_planned() -> None:
@@ -129,7 +99,8 @@ def test_operations_of_a_pass_are_those_that_xla_counts(kind: str) -> None:
     config = config_of(kind)
     tokens = array(16, 64, dtype=jnp.int32)
     for layer in (0, 2):
-        counted: Any = measure._moments.lower(config, abstract_params(config), tokens, layer).cost_analysis()
+        real = array(16, dtype=jnp.bool_)
+        counted: Any = moments_of_a_layer.lower(config, abstract_params(config), tokens, real, layer).cost_analysis()
         expected = planned(config).seconds_forward / 2 * (layer + 1) / 3
         assert 0.9 < counted["flops"] / expected < 1.2
 
@@ -154,10 +125,14 @@ def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | Non
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
     operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects
     pairs = operations / (SMALL * 2 * config.vocab_size * len(jax.tree.leaves(found)))
-    assert 16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp  # no fewer than there are, and few that only fill blocks
+    assert (
+        16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp
+    )  # no fewer than there are, and few that only fill blocks
 
 
-@pytest.mark.parametrize(("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))])
+@pytest.mark.parametrize(
+    ("adaptive", "rates"), [(False, (math.inf, 1.0)), (True, (math.inf, 1.0)), (True, (1.0, math.inf))]
+)
 def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float]) -> None:
     devices = Devices(1, math.inf, *rates)
     config, twice = (config_of(vocab_size=2**15, hidden_size=64, intermediate_size=N) for N in (4096, 8192))
@@ -168,12 +143,14 @@ def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float
     assert seconds(config, tokens=2048) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(twice) == pytest.approx(2 * seconds(config), rel=0.15)
     assert seconds(config, layers=[2, 2]) == 2 * seconds(config)
-    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(seconds(config) / 8, rel=0.15)
+    assert seconds(config, dataclasses.replace(devices, count=8), sizes=(8, 1)) == pytest.approx(
+        seconds(config) / 8, rel=0.15
+    )
     assert seconds(config, layers=[0], tokens=2048) == 2 * seconds(config, layers=[0])
     assert seconds(config, layers=[], again=[(0, 20)]) == 2 * seconds(config, layers=[], again=[(0, 10)])
-    assert seconds(config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])) == pytest.approx(
-        sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2)))
-    )
+    assert seconds(
+        config, layers=[], again=sets_again([[(1, 3)], [(2, 5), (0, 2)]], 20, [(1, 1), (1, 2)])
+    ) == pytest.approx(sum(seconds(config, layers=[], again=[one]) for one in ((1, 21), (0, 21), (1, 2))))
 
 
 @pytest.mark.slow
@@ -187,25 +164,22 @@ def test_time_grows_with_what_is_asked(adaptive: bool, rates: tuple[float, float
     ],
 )
 def test_runs_grow_as_expected(start: dict[str, int], change: dict[str, int]) -> None:
-    """In seconds of the processor, against which other work counts little: the time itself, and what a change does to it."""
+    """The time itself, and what a change does to it, in seconds of the processor, which other work hardly affects."""
     alone, more = check_plan.measured(start), check_plan.measured(start | change)
     factors = [x.measured / x.expected for x in (alone, more)]
     assert 1 / 4 < min(factors) < max(factors) < 4
     assert 1 / 1.6 < factors[1] / factors[0] < 1.6
 
 
-def folder_of(path: Path, config: dict[str, Any]) -> Path:
-    path.mkdir()
-    (path / "config.json").write_text(json.dumps(config))
-    return path
-
-
-def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_planned_without_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     large = folder_of(tmp_path / "large", plan_tables.SHAPES["meta-llama/Llama-2-7b-hf"])
     file = tmp_path / "sweep.toml"
-    file.write_text(f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n[options]\ntokens = 1024\n")
+    lists = f"models = ['bundled', '{large}']\nablations = ['mean', 'zero']\nlayers = ['last', 0]\n"
+    file.write_text(f"{lists}[options]\ntokens = 1024\n")
     rates = ["--flops", "1e12", "--exponentials", "1e10"]
     main(["sweep", str(file), "--plan", "--devices", "2", "--device-memory", "16GB", *rates])
     said = capsys.readouterr().out
@@ -226,15 +200,17 @@ def test_a_sweep_is_planned_without_weights(tmp_path: Path, capsys: pytest.Captu
     assert {path.name for path in tmp_path.iterdir()} == {"large", "sweep.toml"}  # no folder for the sweep
 
 
-def test_wrong_plans_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_plans_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rates = ["--flops", "1e12", "--exponentials", "1e10"]
     for text, arguments, words in (
         ("", ["--devices", "2"], "--plan"),
         ("", ["--plan", "--status"], "--status shows"),
         ("", ["--plan", "--devices", "0", *rates], "--devices is 0"),
-        ("", ["--plan", "--flops", "1e12"], "both rates"),
-        ("", ["--plan", "--flops", "0", "--exponentials", "1"], "--flops 0"),
+        ("", ["--plan", "--flops", "1e12"], "--exponentials is not given; give both"),
+        ("", ["--plan", "--flops", "0", "--exponentials", "1"], "--flops is 0"),
         ("", ["--plan", "--device-memory", "much", *rates], "--device-memory is 'much'"),
         ("layers = [7]", ["--plan", *rates], "bundled: layer is 7"),
         ("[options]\nmesh = 'data=3'", ["--plan", "--devices", "4", *rates], "has 3 devices and the plan is for 4"),
@@ -242,16 +218,10 @@ def test_wrong_plans_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         ("revisions = ['main']", ["--plan", *rates], "no revisions"),
     ):
         (tmp_path / "sweep.toml").write_text("models = ['bundled']\n" + text)
-        with pytest.raises(SystemExit) as stopped:
-            main(["sweep", "sweep.toml", *arguments])
-        assert stopped.value.code == 2
-        said = capsys.readouterr().err.strip()
-        assert words in said
-        check_sentence(said)
+        assert words in refusal(capsys, "sweep", "sweep.toml", *arguments)
 
 
 README = SCRIPTS / "README.md"
-COMMANDS = {"analyze": Analyze, "sweep": Sweep, "sweep report": SweepReport, "induction": Induction}
 
 
 def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:
@@ -263,12 +233,16 @@ def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:
 def test_the_readme_sweeps_can_be_read(tmp_path: Path) -> None:
     for toml in plan_tables.tomls(README.read_text()):
         (tmp_path / "sweep.toml").write_text(toml)
-        cells = read_sweep(tmp_path / "sweep.toml", get_type_hints(Analyze)).cells
+        cells = read_sweep(tmp_path / "sweep.toml").cells
         assert {cell["model"] for cell in cells.values()} <= plan_tables.SHAPES.keys()
 
 
 def test_the_readme_commands_have_their_options() -> None:
-    lines = [line.strip() for line in README.read_text().splitlines() if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)]
+    lines = [
+        line.strip()
+        for line in README.read_text().splitlines()
+        if line.startswith("    ") and re.search(r"jaxconf |scripts/", line)
+    ]
     seen = set()
     for line in lines:
         words = shlex.split(line)
@@ -278,17 +252,28 @@ def test_the_readme_commands_have_their_options() -> None:
         if "jaxconf" not in words:
             continue
         at = words.index("jaxconf") + 1
-        name = " ".join(words[at : at + 2]) if words[at : at + 2] == ["sweep", "report"] else words[at]
+        name = "sweep-report" if words[at : at + 2] == ["sweep", "report"] else words[at]
         options = {word[2:].replace("-", "_") for word in words[at:] if word.startswith("--")}
-        assert options <= get_type_hints(COMMANDS[name]).keys() | {"coordinator"}
+        assert options <= options_of(COMMANDS[name])
         seen |= {name}
-    assert seen >= {"analyze", "sweep", "sweep report"}
+    assert seen >= {"analyze", "sweep", "sweep-report"}
 
 
 def test_a_pod_runs_the_command_on_every_host() -> None:
     said = script("tpu_pod.sh", "my pod", "zone-a", "--", "jaxconf", "analyze", "a model", "--out", "x;y").stdout
     *gcloud, remote = shlex.split(said)
-    assert gcloud == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "my pod", "--zone", "zone-a", "--worker=all", "--command"]
+    assert gcloud == [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "ssh",
+        "my pod",
+        "--zone",
+        "zone-a",
+        "--worker=all",
+        "--command",
+    ]
     assert shlex.split(remote) == ["jaxconf", "analyze", "a model", "--out", "x;y", "--coordinator", "auto"]
     for wrong in ([], ["pod", "zone"], ["pod", "zone", "--"], ["pod", "zone", "jaxconf", "analyze"]):
         refused = script("tpu_pod.sh", *wrong)

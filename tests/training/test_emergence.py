@@ -14,8 +14,9 @@ from refusals import check_error
 
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.emergence import first_steps
+from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.training import figures as emergence_figures
 from jaxconf.training.emergence import FILE, Emergence, append
 from jaxconf.training.figures import (

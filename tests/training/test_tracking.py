@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from refusals import check_error
 from tiny_training import TINY
 
-from jaxconf.analysis.effects import METRICS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.data.corpus import Corpus
-from jaxconf.data.text import digest, kept_positions
+from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze
 from jaxconf.models.decoder import Decoder
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.neuron_table import COLUMNS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions, measure_weights
@@ -188,7 +188,7 @@ def test_effects_are_nan_and_rules_false_where_only_the_weights_were_measured(tr
     e, models = tracked
     others = e.neurons[e.neurons["step"].isin(set(models) - effect_steps(CONFIG.steps, TRACK))]
     assert len(others) == 2 * CONFIG.neurons
-    effects = [*METRICS, "ln_mediated", "freq_mediated", "activation_mean", "activation_std"]
+    effects = [*EFFECTS, "ln_mediated", "freq_mediated", "activation_mean", "activation_std"]
     assert others[effects].isna().all(axis=None)
     assert others[list(WEIGHTS)].notna().all(axis=None)
     rules = e.neurons[["is_entropy_neuron", "is_frequency_neuron"]]

@@ -4,63 +4,72 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from jaxconf.report.frame import facts, picture, rows, write_page
-from jaxconf.studies.comparison.figures import paragraphs
-from jaxconf.studies.comparison.study import Comparison
+from jaxconf.report.markup import facts, frame_table, pictures
+from jaxconf.report.markup import paragraphs as marked_up
+from jaxconf.report.picture_page import picture_page
+from jaxconf.studies.comparison.sentences import paragraphs
+
+if TYPE_CHECKING:
+    from jaxconf.studies.comparison.study import Comparison
 
 SOURCE = "“How Post-Training Reshapes LLMs” (Du et al., 2025)"
 
 CAPTIONS = {
     "comparison_norm_logitvar": (
         "Norm and LogitVar",
-        "Candidates for entropy neurons lie at the lower right: a large norm that hardly shows in any token's logit. A red point without a ring was one "
-        "in the base model and is none here.",
+        "Candidates for entropy neurons lie at the lower right: a large norm that hardly shows in any token's logit. A "
+        "red point without a ring was one in the base model and is none here.",
     ),
     "comparison_overlap": (
         "Overlap over thresholds",
-        "How many candidates both models have, for each choice of how many count. Above the grey band: more than when neurons are permuted; above the "
-        "red one: more than their norms alone explain.",
+        "How many candidates both models have, for each choice of how many count. Above the grey band: more than when "
+        "neurons are permuted; above the red one: more than their norms alone explain.",
     ),
     "comparison_changes": (
         "Before and after",
-        "Red points that leave the line more than the grey ones: training changed the candidates more than other neurons.",
+        "Red points that leave the line more than the grey ones: training changed the candidates more than other "
+        "neurons.",
     ),
     "comparison_matching": (
         "Which neuron is which",
-        "Curves that rise only at the right: every neuron writes where it wrote. Where the dotted curve lies to the left of the solid one, neurons have "
-        "changed places, or moved so far that others are nearer.",
+        "Curves that rise only at the right: every neuron writes where it wrote. Where the dotted curve lies to the "
+        "left of the solid one, neurons have changed places, or moved so far that others are nearer.",
     ),
     "comparison_calibration": (
         "Calibration",
-        "Below the line the model is surer than it is right. Intervals of the changes from the base model are in the table: they are narrower than these, "
-        "since both models predict the same positions.",
+        "Below the line the model is surer than it is right. Intervals of the changes from the base model are in the "
+        "table: they are narrower than these, since both models predict the same positions.",
     ),
 }
 BROAD = {"comparison_overlap"}
 CANDIDATE_COLUMNS = ("w_norm", "logit_var", "ratio", "rho", "ln_mediated", "entropy_delta", "loss_abs_delta")
 
 
-def write_comparison_report(found: Comparison, figures: Sequence[Path], folder: Path) -> Path:
-    """Writes comparison.html into `folder`, whole or not at all, with the PNG files `figures` in it, and gives its path."""
+def page(found: "Comparison", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
     tuned = found.facts["tuned"]
-    return write_page(
-        folder / "comparison.html",
+    return picture_page(
         files(__package__) / "page.html",
         "comparison",
         str(found.facts["base"]),
         f"Beside {', '.join(tuned)}",
         SOURCE,
-        verdict="".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs(found)),
-        figures="".join(picture(path, *CAPTIONS[path.stem], CAPTIONS[path.stem][1], broad=path.stem in BROAD) for path in figures),
-        overlaps="".join(_headed(name, _overlaps(found.overlaps[found.overlaps["model"] == name])) for name in tuned),
+        verdict=marked_up(paragraphs(found)),
+        figures=pictures(images, CAPTIONS, BROAD),
+        overlaps="".join(_headed(name, _overlaps(_of(found.overlaps, name))) for name in tuned),
         candidates="".join(_headed(name, _candidates(found, name)) for name in tuned),
-        changes="".join(_headed(name, _changes(found.changes[found.changes["model"] == name])) for name in tuned),
+        changes="".join(_headed(name, _changes(_of(found.changes, name))) for name in tuned),
         calibration=_calibration(found),
         facts=facts(found.facts),
     )
+
+
+def _of(frame: pd.DataFrame, model: str) -> pd.DataFrame:
+    return frame[frame["model"] == model]
 
 
 def _headed(name: str, table: str) -> str:
@@ -69,38 +78,40 @@ def _headed(name: str, table: str) -> str:
 
 def _overlaps(frame: pd.DataFrame) -> str:
     named = [
-        f"top {share:.0%}, {lowest} lowest, by {by}" for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
+        f"top {share:.0%}, {lowest} lowest, by {by}"
+        for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
     ]
-    return rows(frame.assign(thresholds=named), "thresholds", ["base", "tuned", "common", "iou", "chance", "norm_chance"])
+    columns = ["base", "tuned", "common", "iou", "chance", "norm_chance"]
+    return frame_table(frame.assign(thresholds=named), "thresholds", columns)
 
 
-def _candidates(found: Comparison, tuned: str) -> str:
+def _candidates(found: "Comparison", tuned: str) -> str:
     """Both models' candidates, the base model's first."""
     pairs = found.pairs(tuned)
     chosen = pairs[pairs["is_candidate_base"] | pairs["is_candidate_tuned"]].copy()
-    chosen["of"] = [
+    of = [
         "both" if a and b else "base" if a else "tuned"
         for a, b in zip(chosen["is_candidate_base"], chosen["is_candidate_tuned"], strict=True)
     ]
     layer = found.facts["layer"]
-    chosen["neuron"] = [f"{layer}.{a}, {of}" for a, of in zip(chosen["neuron_base"], chosen["of"], strict=True)]
+    chosen["neuron"] = [f"{layer}.{a}, {b}" for a, b in zip(chosen["neuron_base"], of, strict=True)]
     measured = [name for name in CANDIDATE_COLUMNS if chosen[f"{name}_tuned"].notna().any()]
-    # Intervals of effects go by the names of the columns.
-    columns = [f"{name} {side}" for name in measured for side in ("base", "tuned")]
-    named = {f"{name}{end}_{side}": f"{name} {side}{end}" for name in measured for side in ("base", "tuned") for end in ("", "_lo", "_hi")}
-    return rows(chosen.rename(columns={**named, "neuron_tuned": "matched with"}), "neuron", ["matched with", "cosine", *columns])
+    sides = [(name, side) for name in measured for side in ("base", "tuned")]
+    # `frame_table` finds an interval by the name of its column, with _lo and _hi at the end.
+    renamed = {f"{name}{end}_{side}": f"{name} {side}{end}" for name, side in sides for end in ("", "_lo", "_hi")}
+    columns = ["matched with", "cosine", *(f"{name} {side}" for name, side in sides)]
+    return frame_table(chosen.rename(columns={**renamed, "neuron_tuned": "matched with"}), "neuron", columns)
 
 
 def _changes(frame: pd.DataFrame) -> str:
     shown = frame.rename(columns={"random_lo": "random change_lo", "random_hi": "random change_hi"})
     shown["random change"] = (shown["random change_lo"] + shown["random change_hi"]) / 2
-    return rows(shown, "measure", ["base", "tuned", "change", "random change", "correlation"])
+    return frame_table(shown, "measure", ["base", "tuned", "change", "random change", "correlation"])
 
 
-def _calibration(found: Comparison) -> str:
+def _calibration(found: "Comparison") -> str:
     if not len(found.calibration):
         return "<p>No model has the base model's tokenizer, so none was run on the same tokens.</p>"
-    frame = found.calibration.rename(columns={"value": "mean", "value_lo": "mean_lo", "value_hi": "mean_hi"})
-    return "".join(
-        _headed(str(name), rows(of_model, "measure", ["mean", "change"])) for name, of_model in frame.groupby("model", sort=False)
-    )
+    renamed = {"value": "mean", "value_lo": "mean_lo", "value_hi": "mean_hi"}
+    of_models = found.calibration.rename(columns=renamed).groupby("model", sort=False)
+    return "".join(_headed(str(name), frame_table(frame, "measure", ["mean", "change"])) for name, frame in of_models)

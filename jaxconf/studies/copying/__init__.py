@@ -1,1 +1,1 @@
-"""Whether a model repeats its context or its memory where they disagree."""
+"""Whether a model repeats its context or its memory if they disagree."""

@@ -1,34 +1,43 @@
-"""The page of `jaxconf copying`: one HTML file that holds everything it needs and opens offline."""
+"""The page of `jaxconf copying`: one HTML file with everything that it needs to open offline."""
 
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from jaxconf.analysis.transitions import CLASSES
-from jaxconf.report.frame import facts, picture, rows, write_page
-from jaxconf.studies.copying.figures import sentences
-from jaxconf.studies.copying.study import MEASURES, Copying
+from jaxconf.analysis.transitions import CLASSES, MEASURES
+from jaxconf.report import markup
+from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
+from jaxconf.report.picture_page import picture_page
+from jaxconf.studies.copying.sentences import sentences
+
+if TYPE_CHECKING:
+    from jaxconf.studies.copying.study import Copying
 
 SHOWN = 40  # prompts whose answers the page shows
-SOURCE = "“Context Copying Modulation: The Role of Entropy Neurons in Managing Parametric and Contextual Knowledge Conflicts” (Tighidet et al., 2025)"
+SOURCE = (
+    "“Context Copying Modulation: The Role of Entropy Neurons in Managing Parametric and Contextual Knowledge "
+    "Conflicts” (Tighidet et al., 2025)"
+)
 
 CAPTIONS = {
     "copying_scores": (
         "Global transition score",
-        "How many answers change at all. The red line to the right of the grey bars: the chosen neurons matter more for which answer is given than "
-        "as many others of their layer.",
+        "How many answers change at all. The red line to the right of the grey bars: the chosen neurons matter "
+        "more for which answer is given than as many others of their layer.",
     ),
     "copying_conversions": (
         "Conversion ratios",
-        "Of the prompts that are answered from the context (CK), from memory (PK) or otherwise (ND), the share whose answer is of another class "
-        "once a set is ablated.",
+        "Of the prompts that are answered from the context (CK), from memory (PK) or otherwise (ND), the share "
+        "whose answer is of another class once a set is ablated.",
     ),
     "copying_transitions": (
         "Transitions",
-        "Which class becomes which. Neurons that hold copying back would send prompts from PK to CK, where random sets do not.",
+        "Which class becomes which. Neurons that hold copying back would send prompts from PK to CK, where random "
+        "sets do not.",
     ),
     "copying_entropy": (
         "Change of entropy by transition",
@@ -36,56 +45,60 @@ CAPTIONS = {
     ),
     "copying_log_ratios": (
         "Log-ratios of the answers",
-        "Points on the dashed line did not move; those above it moved towards the first of the two answers. Across the thin lines one becomes likelier "
-        "than the other.",
+        "Points on the dashed line did not move; those above it moved towards the first of the two answers. Across "
+        "the thin lines one becomes likelier than the other.",
     ),
 }
 
 
-def write_copying_report(found: Copying, figures: Sequence[Path], folder: Path) -> Path:
-    """Writes copying.html into `folder`, whole or not at all, with the PNG files `figures` in it, and gives its path."""
+def page(found: "Copying", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
     ablations = list(found.quantiles["ablation"].unique())
     chosen = found.transitions[found.transitions["kind"] == "set"]
-    tables = {name: rows.pivot(index="before", columns="after", values="count") for name, rows in chosen.groupby("ablation", sort=False)}
-    return write_page(
-        folder / "copying.html",
+    tables = {
+        name: rows.pivot(index="before", columns="after", values="count")
+        for name, rows in chosen.groupby("ablation", sort=False)
+    }
+    return picture_page(
         files(__package__) / "page.html",
         "copying",
         str(found.facts["model"]),
         "Context against memory",
         SOURCE,
-        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(found)),
-        figures="".join(picture(path, heading, how, how, broad=True) for path in figures for heading, how in [CAPTIONS[path.stem]]),
-        values=rows(_by_ablation(found, "value"), "measure", ablations),
-        random=rows(_by_ablation(found, "random_mean"), "measure", ablations),
-        quantiles=rows(_by_ablation(found, "quantile", "_lo", "_hi"), "measure", ablations),
+        verdict=paragraphs(sentences(found)),
+        figures=pictures(images, CAPTIONS, CAPTIONS),
+        values=frame_table(_by_ablation(found, "value"), "measure", ablations),
+        random=frame_table(_by_ablation(found, "random_mean"), "measure", ablations),
+        quantiles=frame_table(_by_ablation(found, "quantile", "_lo", "_hi"), "measure", ablations),
         transitions="".join(
-            f"<h3>{escape(name)}</h3>{rows(table.loc[list(CLASSES)].reset_index(), 'before', list(CLASSES))}"
+            f"<h3>{escape(name)}</h3>{frame_table(table.loc[list(CLASSES)].reset_index(), 'before', list(CLASSES))}"
             for name, table in tables.items()
         ),
-        neurons=rows(found.neurons, "neuron", [name for name in found.neurons if name != "neuron"]),
+        neurons=frame_table(found.neurons, "neuron", [name for name in found.neurons if name != "neuron"]),
         examples=_examples(found),
         facts=facts(found.facts),
     )
 
 
-def _by_ablation(found: Copying, column: str, *ends: str) -> pd.DataFrame:
-    """A row per measure, a column per ablation value, and beside it those of its interval's ends."""
-    parts = [found.quantiles.pivot(index="measure", columns="ablation", values=f"{column}{end}").add_suffix(end) for end in ("", *ends)]
+def _by_ablation(found: "Copying", column: str, *ends: str) -> pd.DataFrame:
+    """A row per measure, and a column per ablation value; `ends`: the suffixes of further columns."""
+    parts = [
+        found.quantiles.pivot(index="measure", columns="ablation", values=f"{column}{end}").add_suffix(end)
+        for end in ("", *ends)
+    ]
     return pd.concat(parts, axis=1).loc[list(MEASURES)].reset_index()
 
 
-def _examples(found: Copying) -> str:
-    """Prompts and answers, those first whose class the mean ablation of the chosen set changes."""
+def _examples(found: "Copying") -> str:
+    """A table of prompts and answers; first those with a class that the mean ablation of the chosen set changes."""
     ablated = found.answers[found.answers["ablation"] == "mean"].reset_index(drop=True)
     frame = found.prompts.assign(own=found.statements["own"].loc[found.prompts["statement"]].to_numpy())
     frame["after"], frame["class after"] = ablated["continuation"], ablated["class"]
     changed = frame["class"] != frame["class after"]
     shown = frame.loc[changed.sort_values(ascending=False, kind="stable").index].head(SHOWN)
     columns = ["prompt", "own", "continuation", "class", "after", "class after"]
-    heads = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(text)}</td>" for text in row[1:])}</tr>'
-        for row in shown[columns].itertuples(index=False)
-    )
-    return f'<div class="wide"><table class="texts"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = [
+        markup.row([markup.row_head(prompt), *map(markup.text, others)])
+        for prompt, *others in shown[columns].itertuples(index=False)
+    ]
+    return markup.table(map(markup.head, columns), body, class_="texts")

@@ -1,80 +1,90 @@
-"""Clip mean-ablation of sets of neurons: activations beyond a mean are put back to it.
+"""Clip ablation of neuron sets: what it changes, by position and over the repeat.
 
-Letters: b sequence, t position, n neuron, c set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
+Letters: b sequence, t position, n neuron, c neuron set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import clipped
+from jaxconf.analysis.clip_ablation import Clip, summed
 from jaxconf.analysis.frequency import frequency
-from jaxconf.analysis.intervals import bootstrap
-from jaxconf.measure.neuron_sets import Neurons, masks_of
-from jaxconf.measure.reruns import compiled_entry, compiled_rerun
+from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
+from jaxconf.measure.named_sets import NamedSet, table_of_sets
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import batches_in_memory, joined
 from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
+from jaxconf.studies.induction.setting import Setting
 
 EFFECTS = ("entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen")
+
+
+class Clipped(NamedTuple):
+    """The changes of EFFECTS, in nats, float64."""
+
+    by_position: dict[str, np.ndarray]  # c t: means over sequences
+    sums: dict[str, np.ndarray]  # b c: over the counted positions of each sequence
+
+
+def tables_of_clip_ablation(
+    setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, Clip]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`Induction.ablations` and `Induction.sets`."""
+    tokens, repeat = setting.texts.repeated, setting.texts.repeat
+    found: Clipped = setting.fitted(clip_ablation, tokens, sets, clips, np.broadcast_to(repeat, tokens.shape))
+    T = tokens.shape[1]
+    place = {
+        "set": np.repeat([one.name for one in sets], T),
+        "kind": np.repeat([one.kind for one in sets], T),
+        "position": np.tile(np.arange(T), len(sets)),
+    }
+    by_position = pd.DataFrame({**place, **{name: x.ravel() for name, x in found.by_position.items()}})
+    return by_position, table_of_sets(sets, found.sums, int(repeat.sum()), setting.bootstrap_draws, setting.seed)
 
 
 def clip_ablation(
     lm: LanguageModel,
     tokens: np.ndarray,
-    sets: Sequence[Neurons],
-    means: dict[int, np.ndarray],
-    rises: dict[int, np.ndarray],
-    where: np.ndarray,
+    sets: Sequence[NamedSet],
+    clips: Mapping[int, Clip],
+    counted: np.ndarray,
     memory: int,
     progress: Progress,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What clip mean-ablations change, EFFECTS of each: means over sequences, [c t], and each sequence's sum over the positions `where`, bool
-    [b t], is true: [b c].
+) -> Clipped:
+    """What the clip ablation of each set changes on tokens, int32 [b t].
+
+    `clips`: of each layer that a set has neurons of. `counted`: the positions that the sums are over, bool [b t]. The
+    changes of the loss at the last position are NaN by position, since nothing follows it.
     """
-    config, masks = lm.config, masks_of(lm.config, sets)
+    config, masks = lm.config, masks_of(lm.config, [one.members for one in sets])
     layers, freq = tuple(masks), frequency(np.zeros(config.vocab_size))
-    mean, rise = ({layer: jnp.asarray(x[layer]) for layer in layers} for x in ({i: m.astype(np.float32) for i, m in means.items()}, rises))
+    mean = {layer: jnp.asarray(clips[layer].mean, jnp.float32) for layer in layers}
+    rises = {layer: jnp.asarray(clips[layer].rises) for layer in layers}
     by_position = {name: np.zeros((len(sets), tokens.shape[1])) for name in EFFECTS}
     sums: dict[str, list[np.ndarray]] = {name: [] for name in EFFECTS}
     D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    progress("clip ablation", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
-        target = lm.over_data(np.roll(tokens[rows], -1, 1))
-        resid, h, before = compiled_entry(config, layers, lm.params, freq, lm.over_data(tokens[rows]), target)
-        values = {layer: clipped(h[layer], mean[layer], rise[layer]) for layer in layers}
+        batch, target = lm.over_data(tokens[rows]), lm.over_data(np.roll(tokens[rows], -1, 1))
+        resid, h, before = compiled_entry(config, layers, lm.params, freq, batch, target)
+        values = {layer: clipped(h[layer], mean[layer], rises[layer]) for layer in layers}
         parts = []
         for some, _ in batches_in_memory(len(sets), each * len(rows) // D, memory):
             chosen = {layer: mask[some] for layer, mask in masks.items()}
             parts.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
         changes = joined(parts, len(sets))
         for name in EFFECTS:
-            change = np.asarray(getattr(changes, name), np.float64)[:, real]  # c b t
-            by_position[name] += change.sum(1)
-            sums[name].append(np.where(where[rows[real]], change, 0).sum(-1).T)
-        progress("clip mean-ablation", (rows[-1] + 1) * tokens.shape[1], tokens.size)
-    means_of = {name: total / len(tokens) for name, total in by_position.items()}
+            of_positions, of_sequences = summed(getattr(changes, name), real, counted[rows])
+            by_position[name] += of_positions
+            sums[name].append(of_sequences)
+        progress("clip ablation", (rows[-1] + 1) * tokens.shape[1], tokens.size)
+    means = {name: total / len(tokens) for name, total in by_position.items()}
     for name in ("loss", "loss_ln_frozen"):
-        means_of[name][:, -1] = np.nan
-    return means_of, {name: np.concatenate(x) for name, x in sums.items()}
-
-
-def summary_of(sums: dict[str, np.ndarray], named: dict[str, Any], kinds: list[str], count: int, draws: int, seed: int) -> pd.DataFrame:
-    """A row per set: means over the repeat with intervals over sequences, from sums [b c]."""
-    columns: dict[str, Any] = {
-        "set": list(named),
-        "kind": kinds,
-        "members": [",".join(map(name_of, members)) for members in named.values()],
-        "size": [len(members) for members in named.values()],
-    }
-    n_sequences = len(next(iter(sums.values())))
-    for name, (estimate, low, high) in bootstrap([sums], np.full(n_sequences, count), {}, draws, seed).items():
-        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
-    return pd.DataFrame(columns)
-
-
-def name_of(pair: tuple[int, int]) -> str:
-    return f"{pair[0]}.{pair[1]}"
+        means[name][:, -1] = np.nan
+    return Clipped(means, {name: np.concatenate(x) for name, x in sums.items()})

@@ -1,21 +1,34 @@
-"""Pictures of which neurons recur in other models, and the same in a few sentences. Each picture is a matplotlib Figure, drawn without a
-display: universal neurons in red, others in grey.
-"""
+"""Pictures of which neurons recur in other models: universal neurons in red, others in grey."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, QUIET, STYLE, log_axes, model_name, on_log_axis, save_figures, say
-from jaxconf.results.neuron_table import number
-from jaxconf.studies.universal.study import EXAMPLES, Universality
+from jaxconf.report.style import (
+    ENTROPY,
+    HUES,
+    INK,
+    NORMAL,
+    QUIET,
+    canvas,
+    guide,
+    log_axes,
+    model_name,
+    on_log_axis,
+    say,
+    say_if_empty,
+    styled,
+)
+from jaxconf.studies.universal.families import EXAMPLES
+from jaxconf.studies.universal.sentences import of_first
+
+if TYPE_CHECKING:
+    from jaxconf.studies.universal.study import Universality
 
 MOMENTS = {
     "w_norm": "‖w_out‖",
@@ -40,32 +53,29 @@ PROPERTIES = (
     "activation_kurtosis",
     "position_r2",
 )
-OF_INTEREST = ("entropy", "null_space")
 BY_DEPTH = ("prediction", "suppression", "partition", "null_space")
 MOST_LABELLED = 30  # layers along an axis that are named one by one
 LEAST_BOXED = 10  # universal neurons from which quartiles say something
-SIGNIFICANT = 0.01
 
 
-@mpl.rc_context(STYLE)
-def universal_layers(found: Universality) -> Figure:
+@styled
+def universal_layers(found: "Universality") -> Figure:
     """The share of universal neurons in each layer, and the layers in which best matches lie."""
-    figure, (left, right) = _canvas(
-        found, "Universal neurons by layer", "right: where the best matches of a layer's neurons lie", 1, 2, (8.4, 3.6)
-    )
+    note = "right: where the best matches of a layer's neurons lie"
+    figure, (left, right) = _panels(found, "Universal neurons by layer", note, (8.4, 3.6), columns=2)
     left.bar(found.layers["layer"], found.layers["share"], color=ENTROPY, width=0.7)
     left.set_ylim(0, max(0.01, 1.15 * found.layers["share"].max()))
     for row in found.layers.to_dict("records"):
         if len(found.layers) <= MOST_LABELLED:
-            left.annotate(
-                f"{row['universal']:,}", (row["layer"], row["share"]), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7.5
-            )
+            above: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 7.5}
+            left.annotate(f"{row['universal']:,}", (row["layer"], row["share"]), **above)
     left.set_xlabel("layer")
     left.set_ylabel("share of universal neurons")
     top = found.matches[found.matches["rank"] == 0]
     if len(top):
         where = pd.crosstab(top["layer"], top["match_layer"], normalize="index")
-        where = where.reindex(index=found.layers["layer"], columns=range(int(top["match_layer"].max()) + 1), fill_value=0)
+        layers = range(int(top["match_layer"].max()) + 1)
+        where = where.reindex(index=found.layers["layer"], columns=layers, fill_value=0)
         image = right.imshow(where, cmap="Reds", vmin=0, vmax=1, aspect="auto", origin="lower")
         figure.colorbar(image, ax=right, label="share of the best matches")
     else:
@@ -77,12 +87,12 @@ def universal_layers(found: Universality) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def universal_excess(found: Universality) -> Figure:
+@styled
+def universal_excess(found: "Universality") -> Figure:
     """The correlation with the best match against that with the best of the rotated layers."""
     note = f"red: universal; above the dashed line the excess is at least {found.facts['min_excess']:g}"
-    figure, (axes,) = _canvas(found, "Best match and baseline", note, 1, 1, (5.4, 4.4))
-    first = _first(found)
+    figure, (axes,) = _panels(found, "Best match and baseline", note, (5.4, 4.4))
+    first = of_first(found)
     _points(axes, first, first["baseline"], first["correlation"])
     ends = np.array([0.0, 1.0])
     axes.plot(ends, ends, color=QUIET, linewidth=0.6)
@@ -94,41 +104,41 @@ def universal_excess(found: Universality) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def universal_moments(found: Universality) -> Figure:
+@styled
+def universal_moments(found: "Universality") -> Figure:
     """The excess against what the weights say of each neuron."""
-    figure, panels = _canvas(
-        found, "Excess correlation and weights", "red: universal; dashed: the least excess of a universal neuron", 2, 3, (10, 6)
-    )
-    first = _first(found)
+    note = "red: universal; dashed: the least excess of a universal neuron"
+    figure, panels = _panels(found, "Excess correlation and weights", note, (10, 6), 2, 3)
+    first = of_first(found)
     for axes, (name, label) in zip(panels, MOMENTS.items(), strict=True):
         on_log = name in ON_LOG_AXIS
         _points(axes, first, on_log_axis(first[name]) if on_log else first[name], first["excess"])
         if on_log:
             log_axes(axes, x=first[name])
-        axes.axhline(found.facts["min_excess"], color=QUIET, linewidth=0.9, linestyle="--")
+        guide(axes, y=found.facts["min_excess"])
         axes.set_xlabel(label, parse_math=False)
         axes.set_ylabel("excess correlation")
     return figure
 
 
-@mpl.rc_context(STYLE)
-def universal_properties(found: Universality) -> Figure:
+@styled
+def universal_properties(found: "Universality") -> Figure:
     """Where universal neurons stand among those of their layer, by each property."""
-    figure, (axes,) = _canvas(
-        found, "What sets universal neurons apart", "percentiles within a neuron's own layer; dashed: the median of all", 1, 1, (7, 4.4)
-    )
-    first = _first(found)
+    note = "percentiles within a neuron's own layer; dashed: the median of all"
+    figure, (axes,) = _panels(found, "What sets universal neurons apart", note, (7, 4.4))
+    first = of_first(found)
     ranks = first.groupby("layer")[list(PROPERTIES)].rank(pct=True)[first["is_universal"]]
     if len(ranks):
         places = np.arange(1, len(PROPERTIES) + 1)
         aside = np.random.default_rng(0).uniform(-0.2, 0.2, len(ranks))
+        alpha = float(np.clip(60 / len(ranks), 0.1, 0.6))
         for place, name in zip(places, PROPERTIES, strict=True):
-            axes.scatter(place + aside, ranks[name], s=9, color=ENTROPY, alpha=float(np.clip(60 / len(ranks), 0.1, 0.6)), linewidths=0)
+            axes.scatter(place + aside, ranks[name], s=9, color=ENTROPY, alpha=alpha, linewidths=0)
         if len(ranks) >= LEAST_BOXED:
-            axes.boxplot([ranks[name].dropna().to_numpy() for name in PROPERTIES], widths=0.6, showfliers=False, medianprops={"color": INK})
+            known = [ranks[name].dropna().to_numpy() for name in PROPERTIES]
+            axes.boxplot(known, widths=0.6, showfliers=False, medianprops={"color": INK})
         axes.set_xticks(places, PROPERTIES, rotation=45, ha="right")
-        axes.axhline(0.5, color=QUIET, linewidth=0.9, linestyle="--")
+        guide(axes, y=0.5)
     else:
         say(axes, "no neuron is universal")
         axes.set_xticks([])
@@ -137,11 +147,14 @@ def universal_properties(found: Universality) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def universal_families(found: Universality) -> Figure:
-    """How many of each family are universal, and how often the best match is of the same family, beside the neurons outside it."""
-    note = "left: share of universal neurons; right: share of the best matches that are of the same family\nred: the family; grey: neurons outside it"
-    figure, (left, right) = _canvas(found, "Families", note, 1, 2, (9.4, 4.4))
+@styled
+def universal_families(found: "Universality") -> Figure:
+    """How many of each family are universal, and how often the best match is of it too, beside the other neurons."""
+    note = (
+        "left: share of universal neurons; right: share of the best matches that are of the same family\nred: the "
+        "family; grey: neurons outside it"
+    )
+    figure, (left, right) = _panels(found, "Families", note, (9.4, 4.4), columns=2)
     y = np.arange(len(found.families))
     for axes, own, others in ((left, "share", "share_of_others"), (right, "recurs", "recurs_of_others")):
         axes.barh(y - 0.2, found.families[own], height=0.36, color=ENTROPY)
@@ -155,17 +168,17 @@ def universal_families(found: Universality) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def universal_depth(found: Universality) -> Figure:
+@styled
+def universal_depth(found: "Universality") -> Figure:
     """The share of some families in each layer of every model."""
     note = "thick: the first model; thin: the others; 0: the first layer, 1: the last"
-    figure, (axes,) = _canvas(found, "Families by depth", note, 1, 1, (6.5, 3.8))
+    figure, (axes,) = _panels(found, "Families by depth", note, (6.5, 3.8))
     for family, colour in zip(BY_DEPTH, HUES, strict=False):
         for index, rows in found.neurons.groupby("model"):
             share = rows.groupby("layer")[f"is_{family}_neuron"].mean()
-            style: dict[str, Any] = (
-                {"linewidth": 0.8, "alpha": 0.6} if index else {"linewidth": 1.8, "marker": "o", "markersize": 4, "label": family}
-            )
+            style: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 4, "label": family}
+            if index:
+                style = {"linewidth": 0.8, "alpha": 0.6}
             axes.plot(share.index / max(1, share.index.max()), share, color=colour, **style)
     axes.set_xlabel("depth")
     axes.set_ylabel("share of the layer's neurons")
@@ -173,19 +186,23 @@ def universal_depth(found: Universality) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def universal_vocabulary(found: Universality) -> Figure:
+@styled
+def universal_vocabulary(found: "Universality") -> Figure:
     """The whole effect on the vocabulary of one neuron of each family, the one that recurs best."""
-    note = "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), and which most"
-    figure, panels = _canvas(found, "Effects on the vocabulary", note, 1, len(EXAMPLES), (12, 4))
+    note = (
+        "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), "
+        "and which most"
+    )
+    figure, panels = _panels(found, "Effects on the vocabulary", note, (12, 4), columns=len(EXAMPLES))
     for axes, family in zip(panels, EXAMPLES, strict=True):
         rows = found.vocabulary[found.vocabulary["family"] == family]
         if rows.empty:
             say(axes, f"no {family} neuron")
             axes.axis("off")
             continue
-        excess = _first(found).set_index(["layer", "neuron"])["excess"][tuple(map(int, rows["neuron"].iloc[0].split(".")))]
-        axes.set_title(f"{family} {rows['neuron'].iloc[0]}, excess {excess:.2f}", fontsize=9)
+        name = rows["neuron"].iloc[0]
+        excess = of_first(found).set_index(["layer", "neuron"])["excess"][tuple(map(int, name.split(".")))]
+        axes.set_title(f"{family} {name}, excess {excess:.2f}", fontsize=9)
         axes.hist(rows["cosine"], bins=50, color=NORMAL)
         axes.set_yscale("log")
         axes.set_xlabel("cosine with the unembedding\n" + _extremes(rows), parse_math=False, fontsize=8)
@@ -193,7 +210,7 @@ def universal_vocabulary(found: Universality) -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[[Universality], Figure]] = {
+FIGURES: dict[str, Callable[["Universality"], Figure]] = {
     draw.__name__: draw
     for draw in (
         universal_layers,
@@ -207,75 +224,10 @@ DRAWN: dict[str, Callable[[Universality], Figure]] = {
 }
 
 
-def save_universal_figures(found: Universality, folder: Path) -> list[Path]:
-    return save_figures(DRAWN, found, folder)
-
-
-def sentences(found: Universality) -> list[str]:
-    """What the numbers show, and what they do not."""
-    first, others = _first(found), len(found.facts["models"]) - 1
-    among = f"{others} other models" if others > 1 else "the other model"
-    universal = int(first["is_universal"].sum())
-    said = [
-        f"{universal:,} of {len(first):,} neurons ({universal / len(first):.1%}) are universal: their best match in {among} correlates by at least "
-        f"{found.facts['min_excess']:g} more than the best of the randomly rotated layers does. The median neuron's best match correlates "
-        f"{number(first['correlation'].median())}, its baseline {number(first['baseline'].median())}."
-    ]
-    if universal:
-        most = found.layers.loc[found.layers["share"].idxmax()]
-        said.append(f"They are most frequent in layer {int(most['layer'])}, {most['share']:.1%} of its neurons.")
-    constant = int(first["correlation"].isna().sum())
-    if constant:
-        said.append(f"{constant:,} neurons are constant on this text and have no match.")
-    families = found.families.set_index("family")
-    apart = families.drop(index=list(OF_INTEREST), errors="ignore")
-    apart = apart[apart["p"] < SIGNIFICANT].sort_values("p")
-    for family, row in apart.iterrows():
-        more = "more" if row["share"] > row["share_of_others"] else "less"
-        said.append(f"{_words(str(family)).capitalize()} are universal {more} often than others: {_shares(row)}.")
-    said += [_recurrence(families, family) for family in OF_INTEREST]
-    said.append(
-        "This says which neurons are active on the same tokens, not that they do the same there; families other than entropy and frequency rest on "
-        "weights and activations, not on ablations; and the test takes neurons as independent, which those of one model are not."
-    )
-    return said
-
-
-def _recurrence(families: pd.DataFrame, family: str) -> str:
-    """Whether neurons of the family recur."""
-    words = _words(family)
-    if family not in families.index:
-        return f"Whether {words} recur by their effects was not asked (--effects 0)."
-    row = families.loc[family]
-    if not row["neurons"]:
-        return f"The first model has no {words}."
-    found = f"Of its {words} {_shares(row)}, and their median excess is {number(row['excess'])}, that of the others {number(row['excess_of_others'])}"
-    if np.isnan(row["recurs"]):
-        return f"{found}."
-    return f"{found}; the best match of one is one too in {row['recurs']:.0%} of the cases, that of another neuron in {row['recurs_of_others']:.1%}."
-
-
-def _words(family: str) -> str:
-    return family.replace("null_space", "null-space").replace("_", "-") + " neurons"
-
-
-def _shares(row: pd.Series) -> str:
-    return (
-        f"{row['universal']:,.0f} of {row['neurons']:,.0f} are universal, of the neurons outside the family {row['share_of_others']:.1%} "
-        f"(p = {row['p']:.2g})"
-    )
-
-
-def _first(found: Universality) -> pd.DataFrame:
-    first = found.neurons[found.neurons["model"] == 0]
-    return first.assign(is_universal=first["is_universal"].astype(bool))
-
-
 def _points(axes: Axes, first: pd.DataFrame, x: pd.Series, y: pd.Series) -> None:
     for some, colour, size in ((~first["is_universal"], NORMAL, 6), (first["is_universal"], ENTROPY, 9)):
         axes.scatter(x[some], y[some], s=size, color=colour, alpha=0.7, linewidths=0)
-    if not (x.notna() & y.notna()).any():
-        say(axes, "no neuron has both figures")
+    say_if_empty(axes, x, y)
 
 
 def _extremes(rows: pd.DataFrame) -> str:
@@ -288,11 +240,9 @@ def _extremes(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _canvas(found: Universality, subject: str, note: str, rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
+def _panels(
+    found: "Universality", subject: str, note: str, size: tuple[float, float], rows: int = 1, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
     others = len(found.facts["models"]) - 1
-    # Mathtext off: a model's name may hold a dollar sign.
-    title = f"{subject}: {model_name(found.facts)} and {others} other{'s' * (others > 1)}\n{note}"
-    figure.suptitle(title, fontsize=9, x=0.02, ha="left", parse_math=False)
-    return figure, list(panels.ravel())
+    models = f"{model_name(found.facts)} and {others} other{'s' * (others > 1)}"
+    return canvas(models, subject, note, rows, columns, size)

@@ -1,0 +1,223 @@
+"""The metrics of a neuron, a row each: name, formula, unit, description. Tables, pages and the engines' sums follow from them.
+
+Letters as in docs/measures.md: t position, n neuron, v vocabulary, d width, w the neuron's write direction, h its
+activation, W the folded unembedding, u the frequency direction. A mean is over the kept positions, Δ what ablating the
+neuron changes. Nothing here needs JAX, so that reading a result does not load it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
+
+    from jaxconf.analysis.whole_logits import Changes
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One column of the neuron table.
+
+    An effect names the `change` that it is the mean of (a field of `jaxconf.analysis.whole_logits.Changes`), or the mean
+    of its size if `absolute`. A mediated share names the effect `part` and the effect `whole` in 1 − part/whole.
+    """
+
+    name: str
+    formula: str
+    unit: str
+    description: str
+    change: str = ""
+    absolute: bool = False
+    part: str = ""
+    whole: str = ""
+
+
+METRICS = (
+    Metric("layer", "", "index", "index of the neuron's layer, counted from 0"),
+    Metric("neuron", "", "index", "index of the neuron in its layer, counted from 0"),
+    Metric("w_norm", "‖w‖", "weight", "norm of the output weights w_out"),
+    Metric(
+        "logit_var",
+        "variance over v (V − 1 in the denominator) of cos(w, `W[:, v]`)",
+        "cosine²",
+        "variance over the vocabulary of the cosine between w_out and each token's unembedding vector",
+    ),
+    Metric(
+        "rho",
+        "‖U_kᵀw‖/‖w‖, U_k the k left singular vectors of W with the smallest singular values, in float64; k is 1% of d "
+        "unless given; for LayerNorm the all-ones direction is not counted",
+        "share",
+        "share (0 to 1) of w_out's norm that lies in the unembedding's effective null space, its k weakest directions",
+    ),
+    Metric(
+        "rho_chance",
+        "the 99% quantile of the largest ρ among N random directions, exactly: ρ² of one is Beta(k/2, (D − k)/2)",
+        "share",
+        "99% quantile of the largest rho among as many random directions as the layer has neurons; one value a layer",
+    ),
+    Metric(
+        "cos_freq",
+        "cos(w·W, u)",
+        "cosine",
+        "cosine (-1 to 1) between the logits that w_out writes and the token-frequency direction",
+    ),
+    Metric(
+        "vocab_skew",
+        "third standardised moment of the cosines of logit_var",
+        "",
+        "skewness over the vocabulary of the cosines whose variance is logit_var",
+    ),
+    Metric(
+        "vocab_kurtosis",
+        "fourth standardised moment of the cosines of logit_var (3 for a Gaussian)",
+        "",
+        "kurtosis over the vocabulary of the cosines whose variance is logit_var",
+    ),
+    Metric(
+        "weight_cost",
+        "‖w_in‖² + ‖w_gate‖² + ‖w_out‖², as stored",
+        "weight²",
+        "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without biases",
+    ),
+    Metric("activation_mean", "mean of h over all tokens", "activation", "mean activation over the tokens"),
+    Metric(
+        "activation_std",
+        "√ mean of (h − its mean)²",
+        "activation",
+        "standard deviation of the activation over the tokens",
+    ),
+    Metric(
+        "loss_delta",
+        "mean Δloss",
+        "nats",
+        "mean change of the loss when the neuron is ablated, nats (total effect)",
+        change="loss",
+    ),
+    Metric(
+        "loss_abs_delta",
+        "mean |Δloss|",
+        "nats",
+        "mean absolute change of the loss, nats (total effect)",
+        change="loss",
+        absolute=True,
+    ),
+    Metric(
+        "loss_abs_delta_ln_frozen",
+        "mean |Δloss|, norm frozen",
+        "nats",
+        "mean absolute change of the loss while the final norm keeps its scale, nats (direct effect)",
+        change="loss_ln_frozen",
+        absolute=True,
+    ),
+    Metric(
+        "loss_abs_delta_freq_frozen",
+        "mean |Δloss|, frequency frozen",
+        "nats",
+        "mean absolute change of the loss while logits stay put along the frequency direction, nats",
+        change="loss_freq_frozen",
+        absolute=True,
+    ),
+    Metric(
+        "ln_mediated",
+        "1 − loss_abs_delta_ln_frozen / loss_abs_delta",
+        "share",
+        "share of the effect that passes through the norm's scale: 1 - loss_abs_delta_ln_frozen / loss_abs_delta",
+        part="loss_abs_delta_ln_frozen",
+        whole="loss_abs_delta",
+    ),
+    Metric(
+        "freq_mediated",
+        "1 − loss_abs_delta_freq_frozen / loss_abs_delta",
+        "share",
+        "share of the effect along the frequency direction: 1 - loss_abs_delta_freq_frozen / loss_abs_delta",
+        part="loss_abs_delta_freq_frozen",
+        whole="loss_abs_delta",
+    ),
+    Metric(
+        "entropy_delta", "mean ΔH", "nats", "mean change of the output entropy, nats (total effect)", change="entropy"
+    ),
+    Metric(
+        "entropy_abs_delta",
+        "mean |ΔH|",
+        "nats",
+        "mean absolute change of the output entropy, nats (total effect)",
+        change="entropy",
+        absolute=True,
+    ),
+    Metric(
+        "entropy_abs_delta_ln_frozen",
+        "mean |ΔH|, norm frozen",
+        "nats",
+        "mean absolute change of the output entropy while the final norm keeps its scale, nats",
+        change="entropy_ln_frozen",
+        absolute=True,
+    ),
+    Metric(
+        "kl_freq_delta",
+        "mean ΔD_KL(P_freq ‖ P_model)",
+        "nats",
+        "mean change of D_KL(P_freq || P_model), the divergence of the output from the token frequencies, nats",
+        change="kl_freq",
+    ),
+    Metric(
+        "kl_freq_abs_delta",
+        "mean |ΔD_KL(P_freq ‖ P_model)|",
+        "nats",
+        "mean absolute change of D_KL(P_freq || P_model), nats",
+        change="kl_freq",
+        absolute=True,
+    ),
+    Metric(
+        "top1_change",
+        "mean [another token is the most likely]",
+        "share",
+        "share (0 to 1) of positions at which the most likely token changes",
+        change="top",
+    ),
+    Metric(
+        "rr_abs_delta",
+        "mean |Δ(1/rank of the target)|",
+        "share",
+        "mean absolute change of the reciprocal rank (0 to 1) of the token that follows",
+        change="reciprocal_rank",
+        absolute=True,
+    ),
+    Metric("is_entropy_neuron", "by the entropy rule", "bool", "whether the neuron meets the entropy rule"),
+    Metric("is_frequency_neuron", "by the frequency rule", "bool", "whether the neuron meets the frequency rule"),
+)
+
+COLUMNS = {metric.name: metric.description for metric in METRICS}
+"""The columns of the neuron table in their order, each with its description."""
+
+EFFECTS = tuple(metric.name for metric in METRICS if metric.change)
+"""The metrics that are means over the kept positions of what an ablation changes."""
+
+SHARES = {metric.name: (metric.part, metric.whole) for metric in METRICS if metric.part}
+"""Mediated share → the effects `part` and `whole` of 1 − part/whole."""
+
+INTERVAL_COLUMNS = tuple(metric.name for metric in METRICS if metric.change or metric.part)
+"""The metrics that may come with a bootstrap interval, in columns that end in _lo and _hi."""
+
+CHANGES_IN_NATS = tuple(dict.fromkeys(metric.change for metric in METRICS if metric.change and metric.unit == "nats"))
+"""The changes that are losses, entropies or divergences."""
+
+UNABLATED = ("loss", "entropy", "kl_freq")
+"""What is kept of the model as it is at every position, in nats; fields of `jaxconf.analysis.whole_logits.Prediction`."""
+
+
+def effects_of(change: "Changes") -> dict[str, "jax.Array"]:
+    """EFFECTS at each position, float32 in the shape of the changes; a table has their means."""
+    found = {}
+    for metric in METRICS:
+        if metric.change:
+            value = getattr(change, metric.change)
+            found[metric.name] = abs(value) if metric.absolute else value.astype("float32")
+    return found
+
+
+def table_in_markdown(metrics: Sequence[Metric] = METRICS) -> str:
+    """A row for each metric, for docs/measures.md."""
+    cells = [(f"`{metric.name}`", metric.formula, metric.unit, metric.description) for metric in metrics]
+    rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in cells]
+    return "\n".join(f"| {row} |" for row in ("column | formula | unit | meaning", "--- | --- | --- | ---", *rows))

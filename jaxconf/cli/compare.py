@@ -1,0 +1,61 @@
+"""`jaxconf compare`."""
+
+import dataclasses
+import shutil
+from typing import Annotated
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Group
+
+from jaxconf.cli.common import Model, Quiet, Text, job, say_result
+from jaxconf.measure.options import Output, Resampling
+from jaxconf.runtime.hosts import Hosts
+
+RESUME = ".partial-compare"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare a model with models that were trained further from it: candidates for entropy neurons, effects and
+    calibration, with tables, figures and a page.
+    """
+
+    base: Model
+    """a folder in Hugging Face layout, a hub id such as openai-community/gpt2,
+    or "bundled", the small model that comes with jaxconf"""
+    tuned: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TUNED [TUNED ...]")]
+    """one or more models that were trained further from it, each of which is compared with it"""
+    data: Text = "stdlib"
+    tokens: int = 16384
+    """how many tokens of the text to run the models on;
+    a model with another tokenizer is compared by its weights alone"""
+    output: Group[Output] = dataclasses.field(default_factory=Output)
+    measuring: Group[Resampling] = dataclasses.field(default_factory=Resampling)
+    quiet: Quiet = False
+    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
+
+    def run(self) -> None:
+        from jaxconf.runtime.memory import read_size
+        from jaxconf.studies.comparison.sentences import paragraphs
+        from jaxconf.studies.comparison.study import compare
+
+        how = self.measuring
+        memory = read_size(how.memory, "--memory")
+        with job(self.base, "comparison.json", self.output, how, self.quiet) as work:
+            found = compare(
+                self.base,
+                self.tuned,
+                self.tokens,
+                data=self.data,
+                k=how.k,
+                bootstrap_draws=how.bootstrap_draws,
+                seed=how.seed,
+                memory=memory,
+                resume_folder=work.out / RESUME,
+                load=lambda model: work.load(model, None, how.mesh),
+                progress=work.progress,
+            )
+            work.progress("figures and page", 0, 0)
+            found.save(work.out)
+            shutil.rmtree(work.out / RESUME, ignore_errors=True)
+        say_result(work.console, paragraphs(found), work.out / "comparison.html")

@@ -1,0 +1,75 @@
+"""`jaxconf copying`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Group
+
+from jaxconf.cli.common import NamedModel, Quiet, job, read_option, say_result
+from jaxconf.measure.options import Measuring, Output
+from jaxconf.runtime.hosts import Hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class Copying:
+    """Contradict what a model knows: whether it repeats the context or its memory, with and without its entropy
+    neurons, with tables, figures and a page.
+    """
+
+    source: Group[NamedModel]
+    data: Path
+    """statements as CSV, with the columns rel_p_id, statement_subject, statement_relation and statement_object"""
+    statements: int = 100
+    """how many statements to ask, drawn at random; up to three prompts are made of each"""
+    neurons: str | None = None
+    """the chosen set, such as 11.584,11.2378, of the last layer; by default the ten with the highest rho"""
+    controls: int = 100
+    """random sets to compare with, each of as many neurons"""
+    text: Annotated[
+        str,
+        tyro.conf.arg(
+            help="text, as for --data of `jaxconf analyze`, over which the neurons' mean activations are taken"
+        ),
+    ] = "stdlib"
+    tokens: int = 16384
+    """how many tokens of that text"""
+    output: Group[Output] = dataclasses.field(default_factory=Output)
+    measuring: Group[Measuring] = dataclasses.field(default_factory=Measuring)
+    quiet: Quiet = False
+    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
+
+    def run(self) -> None:
+        from jaxconf.data.statements import read_statements
+        from jaxconf.measure.inputs import check_amounts
+        from jaxconf.runtime.memory import read_size
+        from jaxconf.studies.copying.sentences import sentences
+        from jaxconf.studies.copying.study import copying
+
+        how = self.measuring
+        check_amounts(1, statements=self.statements, tokens=self.tokens)
+        check_amounts(0, seed=how.seed)
+        neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
+        memory = read_size(how.memory, "--memory")
+        read_statements(self.data)  # what is wrong with them is said before the weights are loaded
+        model = self.source.model
+        with job(model, "copying.json", self.output, how, self.quiet) as work:
+            work.progress("loading the model", 0, 0)
+            found = copying(
+                work.load(model, self.source.revision, how.mesh),
+                self.data,
+                statements=self.statements,
+                text=self.text,
+                tokens=self.tokens,
+                neurons=neurons,
+                controls=self.controls,
+                k=how.k,
+                seed=how.seed,
+                memory=memory,
+                facts={"model": model},
+                progress=work.progress,
+            )
+            work.progress("figures and page", 0, 0)
+            found.save(work.out)
+        say_result(work.console, sentences(found), work.out / "copying.html")

@@ -1,0 +1,76 @@
+"""`jaxconf induction`."""
+
+import dataclasses
+
+from tyro.conf import OmitArgPrefixes as Group
+
+from jaxconf.cli.common import ModelSource, Quiet, Text, job, read_option, say_result
+from jaxconf.measure.options import Output, Resampling
+from jaxconf.runtime.hosts import Hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class Induction:
+    """Let text repeat, and measure what entropy neurons, induction heads and calibration do then, with tables, figures
+    and a page.
+    """
+
+    source: Group[ModelSource] = dataclasses.field(default_factory=ModelSource)
+    data: Text = "stdlib"
+    sequences: int = 64
+    """how many sequences to build: BOS, a piece of text, and the same piece again"""
+    length: int = 100
+    """tokens of the piece of text"""
+    random: bool = False
+    """repeat random tokens instead of text"""
+    natural: bool = False
+    """also look for six tokens that the text repeats by itself, in windows of 256 of its first 262,144 tokens"""
+    neurons: str | None = None
+    """the chosen neurons, such as 11.584,11.2378; by default the ten of the last layer with the highest rho"""
+    heads: str | None = None
+    """the heads that are made to look at BOS alone, such as 5.1,5.5;
+    by default those with the highest induction score"""
+    controls: int = 20
+    """random sets, of neurons and of heads, to compare with"""
+    tokens: int = 4096
+    """how many tokens of text the doses are measured on, besides the repeat"""
+    output: Group[Output] = dataclasses.field(default_factory=Output)
+    measuring: Group[Resampling] = dataclasses.field(default_factory=Resampling)
+    quiet: Quiet = False
+    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
+
+    def run(self) -> None:
+        from jaxconf.measure.inputs import check_amounts
+        from jaxconf.runtime.memory import read_size
+        from jaxconf.studies.induction.sentences import sentences
+        from jaxconf.studies.induction.study import induction
+
+        how = self.measuring
+        check_amounts(1, sequences=self.sequences, tokens=self.tokens)
+        neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
+        heads = read_option("--heads", self.heads, "5.1,5.5")
+        memory = read_size(how.memory, "--memory")
+        model = self.source.model
+        with job(model, "induction.json", self.output, how, self.quiet) as work:
+            work.progress("loading the model", 0, 0)
+            found = induction(
+                work.load(model, self.source.revision, how.mesh),
+                self.tokens,
+                data=self.data,
+                sequences=self.sequences,
+                length=self.length,
+                random=self.random,
+                natural=self.natural,
+                neurons=neurons,
+                heads=heads,
+                controls=self.controls,
+                k=how.k,
+                bootstrap_draws=how.bootstrap_draws,
+                seed=how.seed,
+                memory=memory,
+                facts={"model": model},
+                progress=work.progress,
+            )
+            work.progress("figures and page", 0, 0)
+            found.save(work.out)
+        say_result(work.console, sentences(found), work.out / "induction.html")

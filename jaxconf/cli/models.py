@@ -1,0 +1,22 @@
+"""`jaxconf models`."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """List the families of models that are supported, and how far their logits lie from transformers' as last
+    measured.
+    """
+
+    def run(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        from jaxconf.models.supported import supported
+
+        table = Table("model_type", "family", "largest |Δlogit|", box=None, pad_edge=False)
+        for row in supported():
+            table.add_row(row.model_type, Text(row.what), "not measured" if row.error is None else f"{row.error:.1e}")
+        Console().print(table)

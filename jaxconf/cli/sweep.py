@@ -1,0 +1,151 @@
+"""`jaxconf sweep` and `jaxconf sweep report`."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Group
+
+from jaxconf.cli.common import Folder, Quiet, say
+from jaxconf.models.errors import InputError
+from jaxconf.runtime.hosts import Hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Analyse many models, revisions, texts, ablations and layers: any number of workers share the cells of one folder.
+
+    Afterwards `jaxconf sweep report FOLDER` joins the finished cells into one table and one page.
+    """
+
+    definition: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """a TOML file with lists: models, and if wanted revisions, data, ablations and layers;
+    and other options of `jaxconf analyze` in [options]"""
+    out: Path | None = None
+    """the folder that all workers share; runs/NAME by default, NAME being the file's"""
+    tries: int = 3
+    """how often a cell may fail before it is given up"""
+    patience: float = 60.0
+    """seconds without a sign of life after which a worker counts as dead and its cell is taken over"""
+    status: bool = False
+    """take no cells, but show their states until all are done"""
+    plan: bool = False
+    """take no cells and load no weights, but estimate what memory and time the cells need;
+    the next four options describe the devices, which by default are those that JAX sees"""
+    devices: int | None = None
+    """how many devices a worker has"""
+    device_memory: str | None = None
+    """the memory of each device, such as 80GB"""
+    flops: float | None = None
+    """operations of float32 matrix products that each device does in a second;
+    by default they are measured here, which takes some seconds"""
+    exponentials: float | None = None
+    """exponentials of logits that each device sums in a second; given with --flops or not at all"""
+    quiet: Quiet = False
+    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
+
+    def run(self) -> None:
+        about_plan = (self.devices, self.device_memory, self.flops, self.exponentials)
+        if not self.plan and any(value is not None for value in about_plan):
+            raise InputError(
+                "--devices, --device-memory, --flops and --exponentials describe the devices of a --plan; "
+                "add it, or leave them out"
+            )
+        if self.plan and self.status:
+            raise InputError(
+                "--status shows the states of the cells, and --plan what they would need; give one of them"
+            )
+        if self.status:
+            self._show()
+        elif self.plan:
+            self._plan()
+        else:
+            self._work()
+
+    @property
+    def _folder(self) -> Path:
+        return self.out or Path("runs") / self.definition.stem
+
+    def _work(self) -> None:
+        from rich.console import Console
+
+        from jaxconf.runtime.hosts import first
+        from jaxconf.runtime.progress import progress
+        from jaxconf.sweeps.run import sweep
+
+        console = Console(quiet=not first())
+        with progress(console, "tokens", self.quiet or console.is_terminal) as report:
+            found = sweep(
+                self.definition,
+                self._folder,
+                tries=self.tries,
+                patience=self.patience,
+                progress=report,
+                say=lambda sentence: say(console, sentence),
+            )
+        failed = [name for name, status in found.items() if status.state == "failed"]
+        done = f"{len(found) - len(failed)} of {len(found)} cells are finished"
+        say(console, f"{done}: jaxconf sweep report {self._folder}")
+        if failed:
+            first_of = f"the first was {failed[0]}: {found[failed[0]].message}"
+            raise InputError(f"{len(failed)} of {len(found)} cells failed; {first_of}")
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        from jaxconf.sweeps.run import sweep_status
+        from jaxconf.sweeps.terminal import sweep_table
+
+        console = Console()
+        found = sweep_status(self._folder, tries=self.tries, patience=self.patience)
+        with Live(sweep_table(found), console=console, refresh_per_second=2) as live:
+            while console.is_terminal and any(status.state in ("running", "waiting") for status in found.values()):
+                time.sleep(1)
+                found = sweep_status(self._folder, tries=self.tries, patience=self.patience)
+                live.update(sweep_table(found))
+
+    def _plan(self) -> None:
+        from rich.console import Console
+
+        from jaxconf.sweeps.plan import plan
+        from jaxconf.sweeps.terminal import plan_table
+        from jaxconf.sweeps.words import described, in_words, warnings
+
+        console = Console()
+        with console.status("Estimating"):
+            found = plan(
+                self.definition,
+                devices=self.devices,
+                device_memory=self.device_memory,
+                flops=self.flops,
+                exponentials=self.exponentials,
+            )
+        of_memory, of_time = in_words(found.needs)
+        console.print(plan_table("Memory of a device, estimated", of_memory))
+        console.print()
+        console.print(plan_table("Time of a worker, estimated", of_time))
+        console.print()
+        say(console, described(found.devices), *warnings(found.needs, found.devices))
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepReport:
+    """Join the finished cells of a sweep into sweep.parquet and sweep.html."""
+
+    folder: Folder
+    """the sweep's folder"""
+
+    def run(self) -> None:
+        from rich.console import Console
+
+        from jaxconf.sweeps.definition import defined
+        from jaxconf.sweeps.page import sweep_report
+
+        console = Console()
+        joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
+        if missing := cells - joined["cell"].nunique():
+            say(console, f"{missing} of {cells} cells are not finished, and are left out.")
+        say(console, f"Report: {self.folder / 'sweep.html'}")

@@ -1,0 +1,122 @@
+"""`jaxconf train`."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Group
+
+from jaxconf.cli.common import Quiet, Text, say, speaking
+from jaxconf.models.errors import InputError, nearest
+from jaxconf.runtime.hosts import Hosts, part
+from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train small decoders from scratch, measure their neurons on the way, and save them in Hugging Face layout.
+
+    A preset may follow the word train and sets other defaults: tiny (the defaults shown), small (10 million
+    parameters) or gpt2-small-shape. With --vary or --seeds it is a grid: a model for each combination, trained side
+    by side where their shapes allow it.
+    """
+
+    out: Path
+    """the folder to write"""
+    data: Text = "stdlib"
+    tokenizer: str | None = None
+    """a folder or hub id with a tokenizer; by default a byte-level BPE is trained on the text"""
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE,VALUE of one of the options below, such as weight_decay=0,0.1; may be given again for another name"""
+    seeds: int = 1
+    """models of each kind, with seeds from --seed on"""
+    resume: bool = False
+    """continue the run, or grid, in the folder from its newest good checkpoint"""
+    force: bool = False
+    """replace what the folder holds"""
+    checkpoint_every: int = 250
+    """steps between checkpoints; one is also written when SIGTERM or Ctrl-C asks to stop"""
+    mesh: str | None = None
+    """the devices that split the models or sequences (data) and the weights (model), such as data=4,model=2;
+    by default as few devices as possible split the weights"""
+    quiet: Quiet = False
+    config: Group[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
+    track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
+    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
+
+    def run(self) -> None:
+        _a_device_for_each_core()
+
+        from jaxconf.runtime.placement import read_mesh
+        from jaxconf.training.grid import grid
+        from jaxconf.training.run import train
+        from jaxconf.training.trainer import Stopped
+        from jaxconf.training.vary import parse_vary
+
+        vary = parse_vary(self.vary)
+        with speaking("steps", self.quiet) as (console, progress):
+
+            def report(step: int, measured: dict[str, float]) -> None:
+                speed = f"{measured['tokens_per_second']:,.0f} tokens/s"
+                say(console, f"step {step}: loss {measured['loss']:.4f} nats per token, {speed}")
+
+            options: dict[str, Any] = {
+                "tokenizer": self.tokenizer,
+                "track": self.track,
+                "checkpoint_every": self.checkpoint_every,
+                "resume": self.resume,
+                "force": self.force,
+                "mesh": read_mesh(self.mesh) if self.mesh else None,
+                "progress": progress,
+                "report": report,
+            }
+            try:
+                if vary or self.seeds != 1:
+                    table = grid(self.config, vary, self.seeds, self.data, self.out, **options)
+                else:
+                    result = train(self.config, self.data, self.out, **options)
+            except Stopped as stopped:
+                print(
+                    f"jaxconf: stopped after step {stopped.step}, which is saved; "
+                    "the same command with --resume continues from there",
+                    file=sys.stderr,
+                )
+                part()
+                sys.exit(128 + stopped.signum)
+        if vary or self.seeds != 1:
+            say(console, grid_sentence(len(table), self.out))
+            return
+        say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token: {self.out}")
+        if self.track.points:
+            share = f"Measuring took {result['tracking_share']:.0%} of the time"
+            say(console, f"{share}; jaxconf track {self.out} draws it")
+
+
+def grid_sentence(models: int, out: Path) -> str:
+    return f"{models} models: {out / 'study.png'}, {out / 'study.parquet'}"
+
+
+def preset(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
+    """The defaults that the arguments of a command name, if it is train, and the arguments without their name."""
+    if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1].startswith("-"):
+        return TrainConfig(), arguments
+    name = arguments[1]
+    if name not in PRESETS:
+        known = f"the nearest is {nearest(name, PRESETS)!r}, and all are {', '.join(PRESETS)}"
+        raise InputError(f"there is no preset {name!r}; {known}")
+    return PRESETS[name], ["train", *arguments[2:]]
+
+
+def _a_device_for_each_core() -> None:
+    """Give JAX a device for each core, unless it was told how many: small models train faster so than on all cores as
+    one device.
+    """
+    import jax
+
+    config: Any = jax.config
+    if config.jax_num_cpu_devices < 0:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)

@@ -1,0 +1,35 @@
+"""`jaxconf unigram`."""
+
+import dataclasses
+from pathlib import Path
+
+from jaxconf.cli.common import Model, Quiet, Text, say, speaking
+from jaxconf.measure.options import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Unigram:
+    """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer for each token id."""
+
+    model: Model
+    """a folder or hub id with a tokenizer"""
+    out: Path
+    """the .npy file to write"""
+    revision: str | None = Source.revision
+    """the branch, tag or commit on the hub"""
+    data: Text = "stdlib"
+    force: bool = False
+    """replace the file if it exists"""
+    quiet: Quiet = False
+
+    def run(self) -> None:
+        import numpy as np
+
+        from jaxconf.measure.unigram import unigram
+
+        with speaking("tokens", self.quiet) as (console, progress):
+            counts = unigram(
+                self.model, self.out, revision=self.revision, data=self.data, force=self.force, progress=progress
+            )
+        seen = f"{np.count_nonzero(counts):,} of {len(counts):,} ids seen"
+        say(console, f"{counts.sum():,} tokens, {seen}: {self.out}")

@@ -1,0 +1,60 @@
+"""`jaxconf universal`."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+from tyro.conf import OmitArgPrefixes as Group
+
+from jaxconf.cli.common import Quiet, Text, job, say_result
+from jaxconf.measure.options import Measuring, Output
+from jaxconf.runtime.hosts import Hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class Universal:
+    """Find which neurons of a model recur in models that were trained apart from it, with tables of every neuron and
+    its families, figures and a page.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL MODEL [MODEL ...]")] = ()
+    """two models or more with one tokenizer: folders, such as those of a grid, hub ids, or "bundled";
+    the neurons of the first are matched"""
+    data: Text = "stdlib"
+    tokens: int = 65536
+    """how many tokens to correlate activations over, in windows of 256 (or of the shortest context)"""
+    effects: int = 4096
+    """tokens that the effects of ablating the last layers' neurons are measured on, for entropy and frequency neurons;
+    0 for none"""
+    min_excess: float = 0.5
+    """universal neurons: how much more the best match must correlate than the best of the randomly rotated layers"""
+    output: Group[Output] = dataclasses.field(default_factory=Output)
+    measuring: Group[Measuring] = dataclasses.field(default_factory=Measuring)
+    quiet: Quiet = False
+    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
+
+    def run(self) -> None:
+        from jaxconf.runtime.memory import read_size
+        from jaxconf.studies.universal.families import FamilyRules
+        from jaxconf.studies.universal.sentences import sentences
+        from jaxconf.studies.universal.study import check_number, universal
+
+        check_number(self.models)
+        how = self.measuring
+        rules, memory = FamilyRules(self.min_excess), read_size(how.memory, "--memory")
+        with job(self.models[0], "universal.json", self.output, how, self.quiet) as work:
+            found = universal(
+                self.models,
+                self.tokens,
+                data=self.data,
+                effects=self.effects,
+                rules=rules,
+                k=how.k,
+                seed=how.seed,
+                memory=memory,
+                load=lambda model: work.load(model, None, how.mesh),
+                progress=work.progress,
+            )
+            work.progress("figures and page", 0, 0)
+            found.save(work.out)
+        say_result(work.console, sentences(found), work.out / "universal.html")

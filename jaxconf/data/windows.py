@@ -1,0 +1,118 @@
+"""Windows of token ids: text is encoded, cut into windows, and some of their positions are kept.
+
+S windows of `length` tokens. Documents are streamed: memory grows with the tokens that are kept, not with the text.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.runtime.hosts import shared_work
+
+BATCH_CHARACTERS = 2**20
+PIECE_CHARACTERS = 2**18
+
+Piece = tuple[str, bool]
+"""A part of a document, and whether the document ends with it."""
+
+
+def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, length: int = 256) -> np.ndarray:
+    """The first `n_tokens` tokens of a text as int32 [S, length], S at most max(1, n_tokens // length).
+
+    An EOS ends each document and a BOS begins each window, where the tokenizer has them; both count as tokens. An
+    incomplete last window is dropped, and no more documents are read than needed. A document of more than 2**18
+    characters is encoded in pieces, cut before spaces: a token beside a cut may differ from encoding it whole.
+
+    Raises InputError for a length below 2, and if the text does not fill one window.
+    """
+    if length < 2:
+        raise InputError(f"length is {length}; give at least 2")
+    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    body = length - len(bos)
+    wanted = max(1, n_tokens // length) * body
+
+    stream = [np.array([], np.int32)]
+    found = 0
+    pieces = _pieces(documents)
+
+    def batches() -> Iterator[list[Piece]]:
+        # A token is seldom less than a character: with one for each missing token no needless document is read.
+        while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
+            yield batch
+
+    for ids in shared_work(batches(), functools.partial(_encode_pieces, tokenizer=tokenizer)):
+        stream.append(ids)
+        found += len(ids)
+
+    n_windows = min(found, wanted) // body
+    if n_windows == 0:
+        raise InputError(
+            f"the text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text or shorter "
+            "windows"
+        )
+    text = np.concatenate(stream)[: n_windows * body].reshape(n_windows, body)
+    return np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text])
+
+
+def kept_positions(windows: np.ndarray, special_ids: Iterable[int]) -> np.ndarray:
+    """Which positions statistics are taken over, bool [S, length], for integer windows [S, length].
+
+    Left out are positions 0-2 and the last of a window, tokens in `special_ids` and tokens just before one of those.
+    """
+    special = np.isin(windows, list(special_ids))
+    kept = ~(special | np.roll(special, -1, axis=1))
+    kept[:, :3] = kept[:, -1:] = False
+    return kept
+
+
+def digest(windows: np.ndarray) -> str:
+    """The SHA-256 of integer windows [S, length], in hex; the same on every machine."""
+    return hashlib.sha256(str(windows.shape).encode() + windows.astype("<i4").tobytes()).hexdigest()
+
+
+def encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    """All tokens of a text, int32, in parts of some million characters.
+
+    An EOS ends each document, where the tokenizer has one.
+    """
+    yield from shared_work(batches_of_pieces(documents), functools.partial(_encode_pieces, tokenizer=tokenizer))
+
+
+def batches_of_pieces(documents: Iterable[str]) -> Iterator[list[Piece]]:
+    """The documents in pieces of bounded size, and these in batches that an encoder takes at once."""
+    pieces = _pieces(documents)
+    return iter(lambda: _batch(pieces, BATCH_CHARACTERS), [])
+
+
+def _pieces(documents: Iterable[str]) -> Iterator[Piece]:
+    """An encoder needs over a hundred bytes a character, so a long document cannot be encoded whole."""
+    for text in documents:
+        start = 0
+        while len(text) - start > PIECE_CHARACTERS:
+            # Byte-level tokenizers never have a token that spans the start of a space-led word.
+            cut = text.rfind(" ", start + 1, start + PIECE_CHARACTERS)
+            cut = start + PIECE_CHARACTERS if cut == -1 else cut
+            yield text[start:cut], False
+            start = cut
+        yield text[start:], True
+
+
+def _batch(pieces: Iterator[Piece], characters: int) -> list[Piece]:
+    """The next pieces until they have that many characters (an end of a piece counts as one); none at the end."""
+    batch = []
+    for piece in pieces:
+        batch.append(piece)
+        characters -= len(piece[0]) + 1
+        if characters <= 0:
+            break
+    return batch
+
+
+def _encode_pieces(batch: list[Piece], tokenizer: Tokenizer) -> np.ndarray:
+    eos = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], np.int32)
+    encoded = zip(tokenizer.encode_batch([text for text, _ in batch]), batch, strict=True)
+    return np.concatenate([np.append(ids, eos) if ends_document else ids for ids, (_, ends_document) in encoded])

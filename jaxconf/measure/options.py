@@ -1,0 +1,108 @@
+"""The options of `jaxconf analyze`, and the groups of them that other commands have too; light to import.
+
+The text below a field is its help on the command line, where a line that breaks here breaks too.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from jaxconf.analysis.kinds import Kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Which model is measured."""
+
+    model: str = "bundled"
+    """a folder in Hugging Face layout, a hub id such as openai-community/gpt2,
+    or "bundled", the small model that comes with jaxconf"""
+    revision: str | None = None
+    """the branch, tag or commit on the hub"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where the results go."""
+
+    out: Path | None = None
+    """the folder for the results, which several commands may share; runs/MODEL by default"""
+    force: bool = False
+    """replace what this command wrote into the folder before"""
+
+    def folder(self, model: str) -> Path:
+        """The folder for the results of a model."""
+        return self.out or Path("runs") / Path(model).resolve().name
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring:
+    """How the model is measured."""
+
+    k: int | None = None
+    """size of the unembedding's effective null space; 1% of the width by default"""
+    seed: int = 0
+    """the seed of everything that is drawn at random"""
+    memory: str = "4GB"
+    """how much of each device the work may take at a time, beside the weights, such as 4GB or 500MB"""
+    mesh: str | None = None
+    """the devices that split the text (data) and the weights (model), such as data=4,model=2;
+    by default as few devices as possible split the weights, and the others split the text"""
+    profile: Path | None = None
+    """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampling(Measuring):
+    """How the model is measured."""
+
+    bootstrap_draws: int = 1000
+    """resamples of the windows, or sequences, behind each interval"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Analysis:
+    """What `jaxconf analyze` alone takes."""
+
+    data: str = "stdlib"
+    """text: a .txt, .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of these, hf://datasets/OWNER/NAME,
+    or "stdlib", Python's standard library"""
+    tokens: int = 16384
+    """how many tokens to analyse, in windows of 256 (or of the model's context, if that is shorter)"""
+    counts: Path | None = None
+    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
+    ablation: Kind = "mean"
+    """what a neuron's activation becomes: its mean, median, mode or minimum over the text, three standard deviations
+    from the mean, zero, a fixed value, a multiple of itself (scale), or the mean where it exceeds that (clip)"""
+    ablation_value: float | None = None
+    """the value for --ablation fixed, the factor for scale; for clip 1 (from above, the default) or -1 (from below)"""
+    convention: Literal["paper", "raw"] = "paper"
+    """weights folded and centred as in the paper, or as they stand; the effects do not depend on it"""
+    layer: int | Literal["last", "all"] = "last"
+    """the layer whose neurons are measured, counted from 0;
+    below the last layer, the layers above run again for each neuron, which takes far longer"""
+    frozen: Literal["final", "all"] = "final"
+    """the norms that keep their scale in the effects with the norm frozen: the final one, or all above the neuron"""
+    set: tuple[str, ...] = ()
+    """neurons that are also ablated together, such as 11.584,11.2378, or a file with such a set on each line;
+    may be given again"""
+    controls: int = 20
+    """random sets to compare each --set with, each of as many neurons of the same layers"""
+    per_token: str | None = None
+    """neurons, such as 11.584,11.2378, whose effect at every kept position is also written"""
+    engine: Literal["auto", "exact", "adaptive"] = "auto"
+    """exact takes every token of the vocabulary for every neuron;
+    adaptive takes the likely tokens and bounds what the others could change"""
+    tolerance: float = 1e-4
+    """nats by which the adaptive engine may be off at any position"""
+    min_ln_mediated: float = 0.3
+    """entropy neurons: the least share of the effect that passes through the norm"""
+    min_freq_mediated: float = 0.15
+    """frequency neurons: the least share of the effect along the frequency direction"""
+    kl_top: float = 0.05
+    """frequency neurons: the top share of the change in D_KL(P_freq || P_model) that they must be in"""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnalyzeOptions(Resampling, Output, _Analysis, Source):
+    """Everything that `jaxconf analyze` takes, which `jaxconf.run` takes too."""

@@ -1,0 +1,154 @@
+"""The whole of `jaxconf analyze`: from the names of a model and a text to a finished run folder."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablation import Ablation
+from jaxconf.analysis.kinds import VALUED
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import read_counts
+from jaxconf.data.windows import kept_positions
+from jaxconf.measure.analyze import analyze, check_options
+from jaxconf.measure.inputs import Text, config_of, text_of
+from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
+from jaxconf.measure.options import AnalyzeOptions
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.report.run import save_run
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Rules
+from jaxconf.results.run_folder import PER_TOKEN, SETS, claim
+from jaxconf.runtime.hosts import only_first_writes
+from jaxconf.runtime.memory import read_size
+from jaxconf.runtime.placement import load_placed
+from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.timing import traced
+
+RESUME = ".partial"  # the folder in a run folder for the finished windows of an analysis that is under way
+
+
+class Parsed(NamedTuple):
+    """What the texts among the options mean."""
+
+    sets: list[list[tuple[int, int]]]  # of --set
+    single: list[tuple[int, int]]  # of --per-token
+    memory: int  # bytes
+    rules: Rules
+    ablation: Ablation
+
+
+def run(
+    options: AnalyzeOptions,
+    progress: Progress = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> NeuronTable:
+    """Measure the neurons of a model and write the run folder, as `jaxconf analyze` does with the same options; the
+    table.
+
+    A run that was interrupted goes on from the windows that it had finished. `progress`: as for `jaxconf.analyze`.
+    `say`: called with a sentence about the mesh, if there are several devices. Raises InputError for options that the
+    model, the text or the folder do not fit, as soon as that is known.
+    """
+    parsed = parse(options)
+    with (
+        only_first_writes(options.folder(options.model)) as out,
+        claim(out, "neurons.parquet", options.force),
+        traced(options.profile),
+    ):
+        progress("loading the model", 0, 0)
+        # Mistakes are found before the weights are loaded, which can take minutes.
+        config = config_of(options.model, options.revision)
+        check(config, options, parsed)
+        documents(options.data)
+        if options.counts:
+            read_counts(options.counts, config.vocab_size)
+        lm = load_placed(options.model, options.revision, options.mesh, say)
+        text = text_of(lm, options.tokens, options.data, options.counts, progress)
+        table, kept, extra = _measured(lm, text, options, parsed, out, progress)
+        progress("figures and report", 0, 0)
+        save_run(table, text.tokens, kept, out, extra)
+        shutil.rmtree(out / RESUME)
+    return table
+
+
+def parse(options: AnalyzeOptions) -> Parsed:
+    """What the texts among the options mean. Raises InputError for options that would be wrong for every model."""
+    if options.tokens < 1:
+        raise InputError(f"--tokens is {options.tokens}; give at least 1")
+    if options.ablation in ("fixed", "scale") and options.ablation_value is None:
+        raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
+    return Parsed(
+        read_sets(options.set),
+        read_sets([options.per_token])[0] if options.per_token else [],
+        read_size(options.memory, "--memory"),
+        Rules(options.min_ln_mediated, options.min_freq_mediated, options.kl_top),
+        # Of a sweep's options a value may be meant for some of its ablations only.
+        Ablation(options.ablation, options.ablation_value if options.ablation in VALUED else None),
+    )
+
+
+def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tuple[list[int], float | None]:
+    """The layers, and what the adaptive engine is to keep to, or None for the exact one.
+
+    Raises InputError for options that a model of this shape does not fit.
+    """
+    layers, _, tolerance = check_options(
+        config, options.layer, options.k, options.engine, options.tolerance, options.bootstrap_draws, options.seed
+    )
+    for neurons in parsed.sets:
+        check_set(config, neurons, options.controls)
+    if parsed.single:
+        check_set(config, parsed.single, 0)
+    return layers, tolerance
+
+
+def _measured(
+    lm: LanguageModel,
+    text: Text,
+    options: AnalyzeOptions,
+    parsed: Parsed,
+    out: Path,
+    progress: Progress,
+) -> tuple[NeuronTable, np.ndarray, dict[str, pd.DataFrame]]:
+    """The table, the kept positions bool [s t], and by file name the tables of neuron sets and of single tokens that
+    are asked for.
+    """
+    kept = kept_positions(text.tokens, lm.special_ids)
+    how: dict[str, Any] = {
+        "kept": kept,
+        "counts": text.counts,
+        "ablation": parsed.ablation,
+        "frozen": options.frozen,
+        "memory": parsed.memory,
+        "progress": progress,
+    }
+    resampling: dict[str, Any] = {
+        "bootstrap_draws": options.bootstrap_draws,
+        "seed": options.seed,
+        "resume_folder": out / RESUME,
+    }
+    table = analyze(
+        lm,
+        text.tokens,
+        convention=options.convention,
+        layer=options.layer,
+        engine=options.engine,
+        tolerance=options.tolerance,
+        k=options.k,
+        rules=parsed.rules,
+        facts={"model": options.model, **text.facts},
+        **how,
+        **resampling,
+    )
+    extra = {}
+    if parsed.sets:
+        extra[SETS] = ablate_sets(lm, text.tokens, parsed.sets, controls=options.controls, **how, **resampling)
+    if parsed.single:
+        extra[PER_TOKEN] = per_token(lm, text.tokens, parsed.single, **how)
+    return table, kept, extra

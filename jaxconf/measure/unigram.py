@@ -1,0 +1,42 @@
+"""Token counts of a corpus as a file."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import count_tokens
+from jaxconf.models.families import config_from_hf
+from jaxconf.models.files import replacing
+from jaxconf.models.language_model import find, read_config
+from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.results.run_folder import claim
+from jaxconf.runtime.progress import Progress
+
+
+def unigram(
+    model: str,
+    out: str | Path,
+    *,
+    revision: str | None = None,
+    data: str = "stdlib",
+    force: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> np.ndarray:
+    """Count the tokens of a corpus with a model's tokenizer, and save the counts as .npy; int64 [v], one for each id
+    of the vocabulary.
+
+    `model` and `revision`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.documents`. `force`:
+    replace the file `out`. Raises InputError for a file that exists or cannot be written, and for a model or a text
+    that cannot be read.
+    """
+    out = Path(out)
+    with claim(out.parent, out.name, force):
+        folder, _ = find(model, revision, weights=False)
+        tokenizer = Tokenizer.from_folder(folder)
+        vocab_size = config_from_hf(read_config(folder)).vocab_size
+        progress("token counts", 0, 0)
+        counts = count_tokens(documents(data), tokenizer, vocab_size, lambda done: progress("token counts", done, 0))
+        with replacing(out) as path, path.open("wb") as file:
+            np.save(file, counts)
+    return counts

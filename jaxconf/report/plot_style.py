@@ -1,0 +1,59 @@
+"""The look of the interactive figures: what `jaxconf.report.style` is to pictures, in Plotly's own terms."""
+
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from jaxconf.report.style import QUIET
+
+HOVER = "%{text}<extra></extra>"
+DASHED = {"color": QUIET, "dash": "dash", "width": 1}
+
+
+def dressed(figure: go.Figure) -> go.Figure:
+    """The figure with the axes, margins and legend that all have; the page gives text and ground their colours."""
+    line = {"gridcolor": "rgba(128,138,154,0.18)", "linecolor": QUIET, "showline": True, "zeroline": False}
+    line |= {"automargin": True, "exponentformat": "power"}
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 12, "r": 12, "t": 56, "b": 12},
+        showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        hovermode="closest",
+    )
+    figure.update_xaxes(**line)
+    figure.update_yaxes(**line)
+    return figure
+
+
+def say(figure: go.Figure, words: str) -> None:
+    """What a figure says if there is nothing to draw in it."""
+    figure.add_annotation(text=words, xref="paper", yref="paper", x=0.5, y=0.6, showarrow=False)
+
+
+def log_axis(values: pd.Series) -> dict[str, Any]:
+    """The properties of a logarithmic axis, if some of the values are positive."""
+    positive = values[values > 0]
+    if positive.empty:
+        return {}
+    # Plotly labels every digit of a decade, which is clutter beyond a few decades.
+    return {"type": "log"} | ({"dtick": 1} if positive.max() / positive.min() > 30 else {})
+
+
+def colour_bar(title: str, powers: np.ndarray | None = None) -> dict[str, Any]:
+    """A colour bar; `powers`: the powers of ten that it labels, if its colours stand for logarithms."""
+    bar: dict[str, Any] = {"title": title, "thickness": 10, "outlinewidth": 0}
+    if powers is not None:
+        bar |= {"tickvals": powers.tolist(), "ticktext": [f"{10**power:g}" for power in powers]}
+    return bar
+
+
+def place(row: Any) -> str:
+    """Which token of which window a position is, as the beginning of a hover text."""
+    token, target = (escape(str(token)) for token in (row.token, row.target))
+    return f"“{token}” → “{target}”<br>window {row.window}, position {row.position}<br>"

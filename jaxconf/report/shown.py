@@ -1,0 +1,87 @@
+"""What the pictures of an analysis show: which neurons stand out, what they are held against, and the words for it.
+
+The PNG files (`jaxconf.report.figures`) and the interactive figures of the page (`jaxconf.report.plots`) show the same.
+"""
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.report.style import ENTROPY, FREQUENCY, floor_of, model_name
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.rules import Kind
+from jaxconf.results.words import count_of, counted
+
+COLOUR: dict[Kind, str] = {"entropy": ENTROPY, "frequency": FREQUENCY}
+HUE: dict[Kind, str] = {"entropy": "red", "frequency": "green"}
+FROZEN: dict[Kind, tuple[str, str]] = {
+    "entropy": ("loss_abs_delta_ln_frozen", "norm frozen"),
+    "frequency": ("loss_abs_delta_freq_frozen", "frequency frozen"),
+}
+MOST_POINTS = 4000  # a browser draws so many points without stutter; a wide layer has more neurons
+
+
+def title(table: NeuronTable) -> str:
+    """The model and the analysed layers, short enough for a heading."""
+    return f"{model_name(table.facts)}, {table.where}"
+
+
+def shown(table: NeuronTable, kind: Kind, mark: str = "hollow") -> tuple[list[str], str]:
+    """The neurons that stand out, which meet the rule or else are nearest to it, and a note that says so."""
+    if found := list(table.members(kind).index):
+        return found, f"{HUE[kind]}: {count_of(len(found), kind)}"
+    near = list(table.nearest(kind).index)
+    return near, f"no neuron meets the {kind} rule" + f"; the nearest ({len(near)}) {mark}" * bool(near)
+
+
+def others(table: NeuronTable, kind: Kind, chosen: list[str]) -> list[str]:
+    """As many neurons as `chosen`, drawn with the analysis' seed from the others that do not meet the rule."""
+    frame = table.to_pandas()
+    rest = frame.index[~frame[f"is_{kind}_neuron"] & ~frame.index.isin(chosen)]
+    return _sample(table, rest, min(len(chosen), len(rest)))
+
+
+def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
+    """The four boxes of a comparison, chosen neurons first: (group, effect, mean |change of loss| by neuron, nats)."""
+    column, frozen = FROZEN[kind]
+    frame = table.to_pandas()
+    chosen, _ = shown(table, kind)
+    rest = others(table, kind, chosen)
+    found = frame[f"is_{kind}_neuron"].any()
+    first = count_of(len(chosen), kind) if found else f"{len(chosen)} nearest to the rule"
+    return [
+        (group, effect, frame.loc[names, source].astype(float).dropna())
+        for group, names in ((first, chosen), (counted(len(rest), "random other"), rest))
+        for effect, source in (("total", "loss_abs_delta"), (frozen, column))
+    ]
+
+
+def drawn(table: NeuronTable) -> list[str]:
+    """The neurons that interactive scatters draw.
+
+    Of more than MOST_POINTS these are the neurons that stand out, the strongest, and a sample of the rest.
+    """
+    frame = table.to_pandas()
+    if len(frame) <= MOST_POINTS:
+        return list(frame.index)
+    keep = pd.Index([*shown(table, "entropy")[0], *shown(table, "frequency")[0]])
+    keep = keep.union(frame["loss_abs_delta"].nlargest(MOST_POINTS // 4).index, sort=False).unique()
+    rest = frame.index.difference(keep, sort=False)
+    return list(keep) + _sample(table, rest, max(0, MOST_POINTS - len(keep)))
+
+
+def cuts(table: NeuronTable) -> list[float]:
+    """The least kl_freq_abs_delta of the frequency rule in each layer, nats; layers in which it is 0 are left out."""
+    by_layer = table.frame.groupby("layer")["kl_freq_abs_delta"].quantile(1 - table.rules.kl_top)
+    return by_layer[by_layer > 0].tolist()
+
+
+def floored(mediated: pd.Series) -> str:
+    """What an axis of mediated shares says if some are below the floor."""
+    floor = floor_of(mediated)
+    return f" (lower ones drawn at {floor:g})" if (mediated < floor).any() else ""
+
+
+def _sample(table: NeuronTable, names: pd.Index, count: int) -> list[str]:
+    """So many of the names, in their order, drawn with the analysis' seed."""
+    drawn = np.random.default_rng(table.facts.get("seed", 0)).choice(len(names), count, replace=False)
+    return list(names[np.sort(drawn)])

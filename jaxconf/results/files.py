@@ -1,0 +1,47 @@
+"""Files that carry the facts of a result: Parquet files with the facts in their schema's metadata, and JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
+
+KEY = b"jaxconf"
+
+
+def write_parquet(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None:
+    """Writes a table with its facts, whole or not at all."""
+    metadata = {**(table.schema.metadata or {}), KEY: json.dumps(plain(facts)).encode()}
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+def read_parquet(path: Path, what: str, advice: str) -> tuple[pa.Table, dict[str, Any]]:
+    """The table and the facts that `write_parquet` wrote.
+
+    Raises InputError, which ends with `advice`, if there is no such file, or if it is not a `what` of jaxconf.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; {advice}")
+    try:
+        table = pq.read_table(path)
+        return table, json.loads((table.schema.metadata or {})[KEY])
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"{path} is not a {what} of jaxconf; {advice}") from error
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: numpy's numbers become Python's, and what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value

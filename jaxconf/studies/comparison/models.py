@@ -1,0 +1,84 @@
+"""Which models are compared: their names, whether their shapes are the same, and whether their tokens are.
+
+Letters: s window, t position.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxconf.measure.inputs import Model, config_of, loaded
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.runtime.progress import Progress
+
+
+class Chosen(NamedTuple):
+    """A model that is compared, and that may not be loaded yet."""
+
+    name: str  # no other model of the comparison has it
+    config: DecoderConfig
+    model: Model
+
+    def loaded(self, load: Callable[[str], LanguageModel], progress: Progress) -> LanguageModel:
+        progress(f"{self.name}: loading", 0, 0)
+        return loaded(self.model, load)
+
+
+def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
+    """The models that are compared, the base model first; no weights are loaded, which can take minutes.
+
+    Raises InputError for no tuned model, for one of another shape, and for a name that leads to no model.
+    """
+    if not tuned:
+        raise InputError(
+            "no model to compare with is given; give at least one that was trained further from the base model"
+        )
+    chosen = [Chosen(name, config_of(model), model) for name, model in _with_names([base, *tuned])]
+    for other in chosen[1:]:
+        _check_same_shape(chosen[0].config, other.config, other.name)
+    return chosen
+
+
+def same_tokens(base: LanguageModel, tuned: LanguageModel, tokens: np.ndarray) -> bool:
+    """Whether the tuned model's tokenizer gives the base model's windows, int [s t], for their text.
+
+    Every id in the windows must also name the same token. Two models without a tokenizer have the same tokens if they
+    have as many.
+    """
+    if tokens.max() >= tuned.config.vocab_size or base.has_tokenizer != tuned.has_tokenizer:
+        return False
+    if not base.has_tokenizer:
+        return base.config.vocab_size == tuned.config.vocab_size
+    if any(base.tokenizer.token(i) != tuned.tokenizer.token(i) for i in np.unique(tokens)):
+        return False
+    special = list(base.end_ids | tuned.end_ids)
+    texts = [base.tokenizer.decode(row[~np.isin(row, special)]) for row in tokens]
+    both = zip(base.tokenizer.encode_batch(texts), tuned.tokenizer.encode_batch(texts), strict=True)
+    return all(np.array_equal(of_base, of_tuned) for of_base, of_tuned in both)
+
+
+def _with_names(models: Sequence[Model]) -> Iterator[tuple[str, Model]]:
+    """Each model with its name, which is numbered where an earlier model has the same."""
+    taken: set[str] = set()
+    for model in models:
+        own = model.name if isinstance(model, LanguageModel) else str(model)
+        numbered = (f"{own} ({number})" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([own], numbered) if name not in taken)
+        taken.add(name)
+        yield name, model
+
+
+def _check_same_shape(base: DecoderConfig, tuned: DecoderConfig, name: str) -> None:
+    shapes = [
+        f"{config.n_layers} layer{'s' * (config.n_layers > 1)} of {config.d_mlp:,} neurons at width {config.d_model:,}"
+        for config in (tuned, base)
+    ]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"the model {name} has {shapes[0]} and the base model {shapes[1]}; compare a model with one that was "
+            "trained further from it, which has its shape"
+        )

@@ -1,0 +1,135 @@
+"""What a model is asked: first queries alone, then prompts whose context contradicts its answer to the query.
+
+A query is "S R", and a prompt "S R o'. S R" with a counterfactual object o', which is neither the statement's object
+nor the model's own. Letters: p prompt, j given answer. Source: Tighidet et al. 2025 (arXiv 2509.10663).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.data.statements import contradicts, normal, objects_of, own_object
+from jaxconf.measure.answers import Answers, ablated_answers, unablated
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.runtime.memory import fitting
+from jaxconf.runtime.progress import Progress
+
+NEW_TOKENS = 10
+COUNTERFACTUALS = 3  # for each statement
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A model that is asked, and the limits of the work."""
+
+    lm: LanguageModel
+    tokenizer: Tokenizer
+    memory: int  # bytes
+    progress: Progress
+
+    def answers(
+        self, prompts: Sequence[str], given: np.ndarray, sets: Ablations, new_tokens: int, what: str
+    ) -> Answers:
+        """The answers to the prompts with each neuron set ablated, and the probabilities of `given` texts [p j].
+
+        `what`: the name of the stage that the progress is reported for.
+        """
+        ids, of_given = encoded(self.tokenizer, prompts), encoded_answers(self.tokenizer, prompts, given)
+
+        def answered(memory: int) -> Answers:
+            return ablated_answers(self.lm, ids, of_given, sets, new_tokens, memory, self.progress, what)
+
+        return fitting(answered, self.memory, self.progress)
+
+    def text(self, ids: np.ndarray) -> str:
+        """A continuation up to the end of its text."""
+        ended = np.flatnonzero(np.isin(ids, list(self.lm.eos_ids)))
+        return self.tokenizer.decode(ids[: ended[0]] if len(ended) else ids)
+
+
+def usable_statements(statements: pd.DataFrame) -> pd.DataFrame:
+    """The statements of relations that have two objects or more."""
+    return statements[statements["relation"].map(objects_of(statements).map(len)) >= 2]
+
+
+def drawn_statements(statements: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """`count` of the usable statements, or all if there are fewer, drawn at random, in the order of the file."""
+    usable = usable_statements(statements)
+    return usable.sample(min(count, len(usable)), random_state=np.random.default_rng([seed, 1])).sort_index()
+
+
+def own_objects(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.DataFrame:
+    """The statements with the model's answers to their queries: the columns of `Copying.statements`.
+
+    `pool`: the objects of each relation.
+    """
+    found = asked.answers(
+        statements["query"].tolist(), statements[["object"]].to_numpy(), unablated(), NEW_TOKENS, "own objects"
+    )
+    said = [asked.text(ids) for ids in found.tokens[0]]
+    own = [own_object(text, pool[relation]) for text, relation in zip(said, statements["relation"], strict=True)]
+    knows = [normal(one) == normal(other) for one, other in zip(own, statements["object"], strict=True)]
+    return statements.assign(continuation=said, own=own, knows=knows, entropy=found.entropy[0])
+
+
+def contradicting_prompts(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.DataFrame:
+    """Up to three prompts for each statement, with the counterfactual objects that the model finds least likely.
+
+    `statements`: from `own_objects`; `pool`: the objects of each relation. Columns `statement` (its index), `query`,
+    `own`, `context` (the counterfactual object), `tokens` (how many it has), `log_p_query` and `prompt`. Raises
+    InputError if no object contradicts what the model says.
+    """
+    found = _counterfactuals(asked.tokenizer, statements, pool)
+    scores = asked.answers(
+        found["query"].tolist(), found[["context"]].to_numpy(), unablated(), 0, "counterfactual objects"
+    )
+    found["log_p_query"] = scores.log_p[0, :, 0] / found["tokens"]
+    ranked = found.sort_values(["statement", "log_p_query"], kind="stable")
+    prompts = ranked.groupby("statement").head(COUNTERFACTUALS)
+    text = prompts["query"] + " " + prompts["context"] + ". " + prompts["query"]
+    return prompts.assign(prompt=text).reset_index(drop=True)
+
+
+def _counterfactuals(tokenizer: Tokenizer, statements: pd.DataFrame, pool: pd.Series) -> pd.DataFrame:
+    """A row per statement and counterfactual object of its relation that fits into the new tokens."""
+    rows = [
+        (at, row.query, row.own, other)
+        for at, row in zip(statements.index, statements.itertuples(), strict=True)
+        for other in pool[row.relation]
+        if row.own and normal(other) != normal(row.object) and contradicts(other, row.own)
+    ]
+    found = pd.DataFrame(rows, columns=["statement", "query", "own", "context"])
+    ids = encoded_answers(tokenizer, found["query"].tolist(), found[["context"]].to_numpy())
+    found["tokens"] = [len(answer) for [answer] in ids]
+    found = found[found["tokens"] <= NEW_TOKENS]
+    if found.empty:
+        raise InputError(
+            "no object contradicts what the model answers to a query; give other statements, or another model"
+        )
+    return found
+
+
+def encoded(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[np.ndarray]:
+    """The token ids of prompts, int32; each begins with BOS, if the tokenizer has one."""
+    bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.int32)
+    return [np.concatenate([bos, ids]) for ids in tokenizer.encode_batch(list(prompts))]
+
+
+def encoded_answers(tokenizer: Tokenizer, prompts: Sequence[str], answers: np.ndarray) -> list[list[np.ndarray]]:
+    """The token ids, int32, that each of the answers, texts [p j], adds to its prompt."""
+    alone = tokenizer.encode_batch(list(prompts))
+    whole = tokenizer.encode_batch(
+        [f"{prompt} {answer}" for prompt, of_prompt in zip(prompts, answers, strict=True) for answer in of_prompt]
+    )
+
+    def ids(p: int, j: int) -> np.ndarray:
+        both, n = whole[p * answers.shape[1] + j], len(alone[p])
+        # A tokenizer may split the prompt differently with an answer behind it. Then the answer is encoded by itself.
+        return both[n:] if np.array_equal(both[:n], alone[p]) else tokenizer.encode(f" {answers[p, j]}")
+
+    return [[ids(p, j) for j in range(answers.shape[1])] for p in range(len(prompts))]

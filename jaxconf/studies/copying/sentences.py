@@ -1,0 +1,109 @@
+"""What the tables of `jaxconf copying` show, and what they do not, in a few sentences."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.transitions import CLASSES
+from jaxconf.results.words import number
+
+if TYPE_CHECKING:
+    from jaxconf.studies.copying.study import Copying
+
+FEW, MANY = 0.05, 0.9  # shares of the prompts that a sentence is about
+
+
+def sentences(found: "Copying") -> list[str]:
+    """First the answers of the model as it is, then what ablation changes beside random sets, then how to read it."""
+    counts = found.prompts["class"].value_counts().reindex(CLASSES, fill_value=0)
+    return [
+        *_of_answers(found, counts),
+        _of_scores(found),
+        _of_classes(found, counts),
+        _of_other_values(found),
+        _of_meaning(found.facts),
+    ]
+
+
+def _of_answers(found: "Copying", counts: pd.Series) -> list[str]:
+    facts, prompts, shares = found.facts, found.prompts, counts / len(found.prompts)
+    said = [
+        f"Of {facts['statements_asked']:,} statements that were asked {facts['statements']:,} can be contradicted, and "
+        f"of these the model knows {found.statements['knows'].sum():,}. In {len(prompts):,} prompts whose context "
+        f"contradicts its own object it says the context's in {shares['CK']:.1%} (CK), its own in {shares['PK']:.1%} "
+        f"(PK), and something else in {shares['ND']:.1%} (ND)."
+    ]
+    if shares["ND"] > 0.5:
+        said.append(
+            f"{'Almost all' if shares['ND'] > MANY else 'Most'} answers are neither the context's object nor the "
+            f"model's own: only {_prompts(counts['CK'] + counts['PK'])} can tell which of the two it repeats."
+        )
+    repeated = {"CK": "its context", "PK": "its memory"}
+    rare = [f"{what} in only {_prompts(counts[name])}" for name, what in repeated.items() if shares[name] < FEW]
+    if rare:
+        said.append(
+            f"The model repeats {' and '.join(rare)}, so these statements say next to nothing about when it copies."
+        )
+    return said
+
+
+def _of_scores(found: "Copying") -> str:
+    own, chosen = _row(found, "transition_score"), found.facts["chosen"]
+    return (
+        f"Setting the {len(chosen)} chosen neurons, {', '.join(chosen)} (chosen by {found.facts['chosen_by']}), to "
+        f"their means changes the class of {own['value']:.1%} of the prompts (the global transition score)"
+        + _among(found, own, "{:.1%}".format)
+    )
+
+
+def _of_classes(found: "Copying", counts: pd.Series) -> str:
+    of_set = (found.transitions["ablation"] == "mean") & (found.transitions["kind"] == "set")
+    moved = found.transitions[of_set].set_index(["before", "after"])["count"]
+    ratios = [f"{found.sets[f'conversion_{name}'].iloc[0]:.1%} of {name}" for name in CLASSES if counts[name]]
+    entropy = _row(found, "entropy_change")
+    return (
+        f"Of the classes, {', '.join(ratios)} {'become' if len(ratios) > 1 else 'becomes'} another; from memory to "
+        f"context go {_prompts(moved['PK', 'CK'])}, from context to memory {moved['CK', 'PK']:,}; the entropy of the "
+        f"first new token changes by {number(entropy['value'])} nats" + _among(found, entropy)
+    )
+
+
+def _of_other_values(found: "Copying") -> str:
+    rows = found.quantiles[(found.quantiles["measure"] == "transition_score") & (found.quantiles["ablation"] != "mean")]
+    scores = []
+    for row in rows.to_dict("records"):
+        quantile = f", quantile {number(row['quantile'])}" if np.isfinite(row["quantile"]) else ""
+        scores.append(f"{row['value']:.1%} ({row['ablation']}{quantile})")
+    return f"With other values the score is {', '.join(scores)}."
+
+
+def _of_meaning(facts: dict[str, Any]) -> str:
+    return (
+        "A score above the random sets' says that these neurons matter more than others of their layer for which "
+        "answer is given; that they hold copying back would show in more prompts going from memory to context than the "
+        "other way, and in the random sets not doing the same. Random sets have as many neurons, not as large ones: "
+        f"the mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}, of the layer {number(facts['w_norm_layer'])}."
+    )
+
+
+def _row(found: "Copying", measure: str) -> dict[str, Any]:
+    """The row of `quantiles` for a measure and the mean ablation."""
+    rows = found.quantiles[(found.quantiles["ablation"] == "mean") & (found.quantiles["measure"] == measure)]
+    return rows.iloc[0].to_dict()
+
+
+def _among(found: "Copying", row: dict[str, Any], written: Callable[[float], str] = number) -> str:
+    """The end of a sentence: what random sets do."""
+    controls = found.facts["controls"]
+    if not controls:
+        return "."
+    return (
+        f", where random sets do by {written(row['random_mean'])} on average: the quantile {number(row['quantile'])} "
+        f"of {controls} ({number(row['quantile_lo'])} to {number(row['quantile_hi'])})."
+    )
+
+
+def _prompts(count: int) -> str:
+    return f"{count:,} prompt{'' if count == 1 else 's'}"

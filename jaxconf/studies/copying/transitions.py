@@ -1,0 +1,128 @@
+"""How the answers' classes change if neuron sets are ablated, and where the chosen set lies among the random sets.
+
+Letters: p prompt, c neuron set that is set to one of the values, s window, t position. Source: Tighidet et al. 2025
+(arXiv 2509.10663).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablated_sets import Ablations
+from jaxconf.analysis.ablation import Ablation, Kind
+from jaxconf.analysis.activations import ActivationStatistics
+from jaxconf.analysis.transitions import (
+    CLASSES,
+    MEASURES,
+    means_by_transition,
+    measures_of_sets,
+    quantile_among,
+    three_classes,
+    transition_tables,
+)
+from jaxconf.data.statements import answer_class
+from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.named_sets import NamedSet
+from jaxconf.runtime.memory import fitting
+from jaxconf.studies.copying.prompts import NEW_TOKENS, Asked
+
+ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
+"""The values that the neurons of a set are set to, one after the other."""
+
+
+class Outcomes(NamedTuple):
+    """The answers of the model as it is, and then of every set with each of ABLATIONS."""
+
+    texts: np.ndarray  # object [c p]: the continuations
+    classes: np.ndarray  # int64 [c p]: indices into CLASSES
+    entropy: np.ndarray  # float32 [c p]: of the prediction of the first new token, in nats
+    log_p: np.ndarray  # float64 [c p 3]: of the classes, in nats
+
+    def table(self, c: int) -> pd.DataFrame:
+        """A row per prompt."""
+        classes = np.array(CLASSES)[self.classes[c]]
+        columns = {"continuation": self.texts[c], "class": classes, "entropy": self.entropy[c]}
+        return pd.DataFrame({**columns, **{f"log_p_{name}": self.log_p[c, :, i] for i, name in enumerate(CLASSES)}})
+
+
+def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
+    """What each neuron of the last layer is set to by each of ABLATIONS, from its activations on windows, int32 [s t].
+
+    A row per neuron, and a column for each of ABLATIONS.
+    """
+    lm, last = asked.lm, asked.lm.config.n_layers - 1
+
+    def statistics(memory: int) -> ActivationStatistics:
+        return activation_statistics(lm, windows, last, memory, asked.progress, ordered=True)
+
+    found = fitting(statistics, asked.memory, asked.progress)
+    return pd.DataFrame({kind: Ablation(kind).level(found) for kind in ABLATIONS})
+
+
+def ablations_of(sets: Sequence[NamedSet], values: pd.DataFrame) -> Ablations:
+    """The model as it is, and then every set with each of ABLATIONS. `values`: from `values_of`."""
+    indices = np.array([[n for _, n in one.members] for one in sets])
+    to = [values[name].to_numpy()[indices] for name in ABLATIONS]
+    return Ablations(
+        np.concatenate([indices[:1], *[indices] * len(ABLATIONS)]),
+        np.concatenate([np.zeros(indices[:1].shape), *to]).astype(np.float32),
+        np.arange(1 + len(ABLATIONS) * len(sets)) > 0,
+    )
+
+
+def outcomes(asked: Asked, prompts: pd.DataFrame, sets: Sequence[NamedSet], values: pd.DataFrame) -> Outcomes:
+    """The answers to the prompts, from `contradicting_prompts`. `values`: from `values_of`."""
+    given = prompts[["context", "own"]].to_numpy()
+    ablations = ablations_of(sets, values)
+    answers = asked.answers(prompts["prompt"].tolist(), given, ablations, NEW_TOKENS, "answers of every set")
+    tokens = answers.tokens
+    texts, classes = np.empty(tokens.shape[:2], object), np.zeros(tokens.shape[:2], np.int64)
+    for p, (context, own) in enumerate(zip(prompts["context"], prompts["own"], strict=True)):
+        different, at = np.unique(tokens[:, p], axis=0, return_inverse=True)
+        said = [asked.text(ids) for ids in different]
+        texts[:, p] = np.array(said, object)[at]
+        classes[:, p] = np.array([answer_class(one, context, own) for one in said])[at]
+    return Outcomes(texts, classes, answers.entropy, three_classes(answers.log_p))
+
+
+def tables_of_sets(
+    prompts: pd.DataFrame, found: Outcomes, sets: Sequence[NamedSet]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """`Copying.answers`, `Copying.transitions` and `Copying.sets`."""
+    place = {"set": [one.name for one in sets], "kind": [one.kind for one in sets]}
+    listed = [one.listed for one in sets]
+    answers, transitions, measures = [], [], []
+    for i, name in enumerate(ABLATIONS):
+        part = slice(1 + i * len(sets), 1 + (i + 1) * len(sets))
+        entropy, log_p = (x[part] - x[0] for x in (found.entropy, found.log_p))
+        before, after = found.classes[0], found.classes[part]
+        tables = transition_tables(before, after)
+        of_pairs = means_by_transition(before, after, entropy)
+        of_sets = measures_of_sets(tables, entropy, log_p)
+        chosen = prompts[["statement", "context"]].assign(ablation=name)
+        answers.append(pd.concat([chosen, found.table(part.start)], axis=1))
+        transitions.append(_table_of_transitions(tables, of_pairs, {"ablation": name, **place}))
+        measures.append(pd.DataFrame({"ablation": name, **place, "members": listed, **of_sets}))
+    return tuple(pd.concat(frames, ignore_index=True) for frames in (answers, transitions, measures))
+
+
+def _table_of_transitions(tables: np.ndarray, entropy: np.ndarray, place: dict[str, Any]) -> pd.DataFrame:
+    n = len(CLASSES)
+    columns = {name: np.repeat(value, n * n) if isinstance(value, list) else value for name, value in place.items()}
+    pairs = {"before": np.tile(np.repeat(CLASSES, n), len(tables)), "after": np.tile(CLASSES, n * len(tables))}
+    return pd.DataFrame({**columns, **pairs, "count": tables.ravel(), "entropy_change": entropy.ravel()})
+
+
+def table_of_quantiles(sets: pd.DataFrame) -> pd.DataFrame:
+    """`Copying.quantiles`, from `Copying.sets`."""
+    rows = []
+    for ablation, of_value in sets.groupby("ablation", sort=False):
+        random = of_value[of_value["kind"] == "random"]
+        for measure in MEASURES:
+            own = float(of_value[measure].iloc[0])
+            quantile, low, high = quantile_among(own, random[measure].to_numpy())
+            place = {"ablation": ablation, "measure": measure, "value": own, "random_mean": random[measure].mean()}
+            rows.append({**place, "quantile": quantile, "quantile_lo": low, "quantile_hi": high})
+    return pd.DataFrame(rows)

@@ -1,0 +1,127 @@
+"""Induction heads: their scores, and what the model and the chosen neurons do if heads attend to BOS alone.
+
+Letters: b sequence, t position, l layer, h head, n neuron, c set of heads. Source: Stolfo et al. 2024 (arXiv
+2406.16254), section 5.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.induction import head_scores, random_heads
+from jaxconf.analysis.neuron_sets import Neurons
+from jaxconf.analysis.observation import Totals, observed_at_bos
+from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches_in_memory, joined
+from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.progress import Progress
+from jaxconf.studies.induction.setting import Setting
+
+MOST_HEADS = 4
+
+
+def check_heads(config: DecoderConfig, heads: Members) -> None:
+    """Raises InputError for heads that the model does not have, and for a head that is named twice."""
+    layers, each = range(config.n_layers), range(config.n_heads)
+    for layer, head in heads:
+        if layer not in layers or head not in each:
+            raise InputError(
+                f"there is no head {layer}.{head}; the model has layers 0 to {layers[-1]} with heads 0 to {each[-1]}"
+            )
+    if len(set(heads)) < len(heads):
+        raise InputError("a head is named twice; give each once, such as 5.1,5.5")
+
+
+def table_of_scores(scores: np.ndarray) -> pd.DataFrame:
+    """`Induction.heads`, from the scores [l h]."""
+    layer, head = np.indices(scores.shape)
+    return pd.DataFrame({"layer": layer.ravel(), "head": head.ravel(), "score": scores.ravel()})
+
+
+def highest_scores(scores: np.ndarray) -> list[tuple[int, int]]:
+    """The heads with the highest scores [l h], the highest first: up to MOST_HEADS and a quarter of all, at least 1."""
+    most = max(1, min(MOST_HEADS, scores.size // 4))
+    layer, head = np.unravel_index(np.argsort(-scores, axis=None)[:most], scores.shape)
+    return list(zip(layer.tolist(), head.tolist(), strict=True))
+
+
+def sets_of_heads(config: DecoderConfig, heads: Members, controls: int, seed: int) -> list[NamedSet]:
+    """Each head alone, the first two heads, the first three and so on, and random sets of as many heads as all."""
+    single = [NamedSet(f"{layer}.{head}", "single", [(layer, head)]) for layer, head in heads]
+    first = [NamedSet(f"top {size}", "cumulative", heads[:size]) for size in range(2, len(heads) + 1)]
+    drawn = random_heads(config, heads, controls, np.random.default_rng([seed, 1]))
+    return [*single, *first, *(NamedSet(f"random {i + 1}", "random", members) for i, members in enumerate(drawn))]
+
+
+def tables_at_bos(
+    setting: Setting, sets: Sequence[NamedSet], chosen: Neurons, means: Totals
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`Induction.head_sets` and `Induction.head_activations`."""
+    tokens, repeat = setting.texts.repeated, setting.texts.repeat
+    sums, activations = setting.fitted(at_bos, tokens, [one.members for one in sets], chosen, repeat)
+    before = [means.activations[layer][repeat, n].mean() for layer, n in chosen]
+    of_neurons = pd.DataFrame(
+        {
+            "heads": np.repeat([one.name for one in sets], len(chosen)),
+            "kind": np.repeat([one.kind for one in sets], len(chosen)),
+            "neuron": [f"{layer}.{n}" for layer, n in chosen] * len(sets),
+            "activation": np.tile(before, len(sets)),
+            "activation_ablated": activations.ravel(),
+        }
+    )
+    return table_of_sets(sets, sums, int(repeat.sum()), setting.bootstrap_draws, setting.seed), of_neurons
+
+
+def scores_of_heads(lm: LanguageModel, tokens: np.ndarray, memory: int, progress: Progress) -> np.ndarray:
+    """The induction score of every head, float64 [l h], on repeated sequences, int32 [b t]."""
+    T = tokens.shape[1]
+    total = np.zeros((lm.config.n_layers, lm.config.n_heads))
+    progress("induction heads", 0, tokens.size)
+    for rows, real in batches_in_memory(len(tokens), 8 * lm.config.n_heads * T * T, memory, lm.mesh.shape["data"]):
+        found = head_scores(lm.config, lm.params, lm.over_data(tokens[rows]), lm.over_data(real.astype(np.float32)))
+        total += fetched(found).astype(np.float64)
+        progress("induction heads", (int(rows[-1]) + 1) * T, tokens.size)
+    return total / len(tokens)
+
+
+def at_bos(
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    sets: Sequence[Members],
+    chosen: Neurons,
+    repeat: np.ndarray,
+    memory: int,
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What changes on tokens, int32 [b t], if each set of heads attends to BOS alone.
+
+    The changes of "entropy" and "loss" in nats, summed over the positions `repeat`, bool [t]: float64 [b c]. And the
+    mean activation of every chosen neuron over these positions: float64 [c chosen].
+    """
+    config, layers = lm.config, tuple(sorted({layer for layer, _ in chosen}))
+    masks = np.zeros((1 + len(sets), config.n_layers, config.n_heads), bool)  # the first: no head
+    for row, members in enumerate(sets, 1):
+        masks[row, *np.transpose(members)] = True
+    sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}
+    activations = np.zeros((len(sets), len(chosen)))
+    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    progress("heads that attend to BOS", 0, tokens.size)
+    for rows, real in batches_in_memory(len(tokens), each, memory, D):
+        parts = []
+        for some, _ in batches_in_memory(len(masks), each * len(rows) // D, memory):
+            entropy, loss, h = fetched(
+                observed_at_bos(config, lm.params, lm.over_data(tokens[rows]), masks[some], layers)
+            )
+            own = [h[layer][:, :, :, n][:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen]
+            parts.append((entropy.astype(np.float64), loss.astype(np.float64), np.stack(own, -1)))
+        entropy, loss, of_neurons = joined(parts, len(masks))
+        for name, x in (("entropy", entropy), ("loss", loss)):
+            sums[name].append((x[1:] - x[:1])[:, real][:, :, repeat].sum(-1).T)
+        activations += of_neurons[1:]
+        progress("heads that attend to BOS", (rows[-1] + 1) * tokens.shape[1], tokens.size)
+    return {name: np.concatenate(x) for name, x in sums.items()}, activations / len(tokens)

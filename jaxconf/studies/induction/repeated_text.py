@@ -1,0 +1,66 @@
+"""What the model does at every position of the repeated sequences, and what the means in the two copies say.
+
+Letters: b sequence, t position, n neuron.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.clip_ablation import Clip
+from jaxconf.analysis.induction import halves
+from jaxconf.analysis.observation import Totals, observed_totals
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.progress import Progress
+
+Shown = Sequence[tuple[tuple[int, int], str]]
+"""Neurons whose activations are given, (layer, index), and the kind of each: "chosen" or "random"."""
+
+
+def observe(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress) -> Totals:
+    """The means over sequences of tokens, int32 [b t], in float64; the loss at the last position is NaN."""
+    totals: Any = None
+    each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
+    progress("repeated text", 0, tokens.size)
+    for rows, real in batches_in_memory(len(tokens), each, memory, D):
+        sums = observed_totals(lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers)
+        found = jax.tree.map(lambda x: x.astype(np.float64), fetched(sums))
+        totals = found if totals is None else jax.tree.map(np.add, totals, found)
+        progress("repeated text", (rows[-1] + 1) * tokens.shape[1], tokens.size)
+    means: Totals = jax.tree.map(lambda x: x / len(tokens), totals)
+    means.loss[-1] = np.nan  # nothing follows the last token
+    return means
+
+
+def clips_of(means: Totals) -> dict[int, Clip]:
+    """How each layer is clipped: at the mean of the first copy, on the side where the mean of the second copy lies."""
+    first, second = halves(len(means.entropy) // 2)
+    found = {}
+    for layer, h in means.activations.items():
+        at_first = h[first].mean(0)
+        found[layer] = Clip(at_first, h[second].mean(0) > at_first)
+    return found
+
+
+def table_of_positions(means: Totals) -> pd.DataFrame:
+    """`Induction.positions`."""
+    T = len(means.entropy)
+    first, second = halves(T // 2)
+    place = {"position": np.arange(T), "copy": first + 2 * second}
+    return pd.DataFrame({**place, "entropy": means.entropy, "loss": means.loss, "scale": means.scale})
+
+
+def table_of_activations(means: Totals, shown: Shown) -> pd.DataFrame:
+    """`Induction.activations`."""
+    frames = []
+    for (layer, n), kind in shown:
+        h = means.activations[layer][:, n]
+        of_neuron = {"neuron": f"{layer}.{n}", "kind": kind, "position": np.arange(len(h)), "activation": h}
+        frames.append(pd.DataFrame(of_neuron))
+    return pd.concat(frames, ignore_index=True)

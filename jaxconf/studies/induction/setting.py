@@ -1,0 +1,121 @@
+"""What all parts of the study of repeated text share: the texts, and how much work is done at once.
+
+Letters: b sequence, L repeated tokens, t position (2L + 1), s window, T its length. `jaxconf.analysis.induction` says
+how a sequence is laid out. "The repeat" is the positions of the second copy whose next token belongs to the second copy
+too.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxconf.analysis.induction import predictions, repeated
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import kept_positions, windows
+from jaxconf.measure.inputs import windows_of, with_target
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.runtime.memory import fitting
+from jaxconf.runtime.progress import Progress
+
+NATURAL_TOKENS = 2**18  # tokens of a text that are searched for natural induction
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """What the model is run on."""
+
+    repeated: np.ndarray  # int32 [b t]
+    windows: np.ndarray  # int32 [s T]: for scaling, besides the repeat
+    kept: np.ndarray  # bool [s T]: the positions of the windows that count
+    searched: np.ndarray | None  # int32 [s T]: for natural induction
+    facts: dict[str, str]  # what was read
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.repeated.shape[1] // 2
+
+    @property
+    def repeat(self) -> np.ndarray:
+        """Which positions are the repeat, bool [t]."""
+        return predictions(self.length)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """The model, what it is run on, and the settings of the work."""
+
+    lm: LanguageModel
+    texts: Texts
+    bootstrap_draws: int
+    seed: int
+    memory: int  # bytes
+    progress: Progress
+
+    def fitted(self, measure: Callable[..., Any], *of: Any) -> Any:
+        """`measure(lm, *of, memory, progress)`, again with half the memory each time the device has too little."""
+        return fitting(lambda memory: measure(self.lm, *of, memory, self.progress), self.memory, self.progress)
+
+
+def check_repeats(lm: LanguageModel, length: int) -> int:
+    """The BOS that repeated sequences begin with.
+
+    Raises InputError if the model has none, and for a length that is too small or that does not fit the model.
+    """
+    if length < 4:
+        raise InputError(f"the repeated text has {length} tokens; give a length of at least 4")
+    if 2 * length + 1 > (T := lm.config.n_positions):
+        raise InputError(
+            f"twice {length} tokens and BOS are more than the model's {T} positions; give a length up to {(T - 1) // 2}"
+        )
+    if lm.bos_id is None:
+        raise InputError("the model has no BOS token, with which a repeated sequence begins; choose another model")
+    return lm.bos_id
+
+
+def read_texts(
+    lm: LanguageModel,
+    tokens: np.ndarray | int,
+    data: str,
+    sequences: np.ndarray | int,
+    length: int,
+    random: bool,
+    natural: np.ndarray | bool,
+    seed: int,
+) -> Texts:
+    """The texts for the arguments of `jaxconf.induction`, which has the same names; raises InputError as it does."""
+    facts = {}
+    if isinstance(tokens, int) or isinstance(sequences, int) or natural is True:
+        facts["data"] = data
+    if isinstance(sequences, int):
+        facts["repeated"] = "random tokens" if random else "text"
+        sequences = text_to_repeat(lm, sequences, data, length, random, seed)
+    read = windows_of(tokens, data, lm)
+    searched = None if natural is False else windows_of(NATURAL_TOKENS if natural is True else natural, data, lm)
+    bos = check_repeats(lm, sequences.shape[1])
+    return Texts(
+        repeated(np.asarray(sequences, np.int32), bos),
+        read,
+        with_target(read, kept_positions(read, lm.special_ids)),
+        searched,
+        facts,
+    )
+
+
+def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, random: bool, seed: int) -> np.ndarray:
+    """What each sequence says twice, int [b L]: pieces of the text `data`, or `random` tokens drawn with `seed`.
+
+    Raises InputError if the text has too few pieces, and as `jaxconf.documents` and `jaxconf.windows` do.
+    """
+    if random:
+        text_ids = sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
+        return np.random.default_rng(seed).choice(text_ids, (sequences, length))
+    pieces = windows(documents(data), lm.tokenizer, sequences * (length + 1), length + 1)
+    if (most := len(pieces)) < sequences:
+        raise InputError(
+            f"the text gives {most} sequences of {length} tokens; give more text, or at most {most} sequences"
+        )
+    return pieces[:, 1:]  # without BOS

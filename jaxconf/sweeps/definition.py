@@ -1,0 +1,157 @@
+"""What a sweep does: the file that defines it, and the definition in the folder that its workers share."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import re
+import tomllib
+import types
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from jaxconf.measure.options import AnalyzeOptions, Output
+from jaxconf.models.errors import InputError, nearest
+from jaxconf.results.run_folder import writable
+from jaxconf.runtime.hosts import told
+
+AXES = {"models": "model", "revisions": "revision", "data": "data", "ablations": "ablation", "layers": "layer"}
+"""The lists of a sweep, as its file and as `jaxconf analyze` name them."""
+DEFINITION, CELLS, QUEUE = "sweep.json", "cells", "queue"
+
+# What a sweep may set, with its type.
+KNOWN: dict[str, Any] = {
+    name: hint
+    for name, hint in get_type_hints(AnalyzeOptions).items()
+    if name not in (*(field.name for field in dataclasses.fields(Output)), "profile")
+}
+HELP = "jaxconf analyze --help says what it may be"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What is to be done: the name of each cell → the options of `jaxconf analyze` that make it."""
+
+    cells: Mapping[str, Mapping[str, Any]]
+
+
+def read_sweep(file: Path) -> Sweep:
+    """The cells of a TOML file, one for each combination of its lists.
+
+    The lists are `models`, which must be there, `revisions`, `data`, `ablations` and `layers`; a table `options`
+    holds what else `jaxconf analyze` takes. Raises InputError for a file that cannot be read, and for names and
+    values that it cannot have.
+    """
+    try:
+        given = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); give a TOML file that defines a sweep") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not valid TOML ({error}); correct it") from error
+    fixed = given.pop("options", {})
+    _check_lists(file, given)
+    _check_options(file, fixed)
+    cells = {}
+    for place, values in enumerate(itertools.product(*given.values())):
+        chosen = dict(zip((AXES[name] for name in given), values, strict=True))
+        local = {name: _anywhere(value) if name in ("model", "data") else value for name, value in chosen.items()}
+        cells[_name(place, chosen)] = {**fixed, **local}
+    return Sweep(cells)
+
+
+def _check_lists(file: Path, given: Mapping[str, Any]) -> None:
+    for name, values in given.items():
+        if name not in AXES:
+            raise InputError(
+                f"{file} names {name!r}, but a sweep has {', '.join(AXES)} and options; "
+                f"the nearest is {nearest(name, AXES)!r}"
+            )
+        if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
+            raise InputError(f"{name} of {file} is {values!r}; give a list with each value once")
+        for value in values:
+            if not _fits(value, KNOWN[AXES[name]]):
+                raise InputError(f"{file} has the {AXES[name]} {value!r}; {HELP}")
+    if "models" not in given:
+        raise InputError(f"{file} names no models; give a list, such as models = ['EleutherAI/pythia-70m']")
+
+
+def _check_options(file: Path, fixed: Any) -> None:
+    if not isinstance(fixed, dict):
+        raise InputError(f"options of {file} is {fixed!r}; give a table, [options]")
+    known = KNOWN.keys() - set(AXES.values())
+    for name, value in fixed.items():
+        if name not in known:
+            raise InputError(
+                f"options of {file} names {name!r}, which a sweep cannot set; "
+                f"the nearest is {nearest(name, sorted(known))!r}"
+            )
+        if not _fits(value, KNOWN[name]):
+            raise InputError(f"{name} of {file} is {value!r}; {HELP}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from TOML can be one of this type."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in parts
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(part, parts[0]) for part in value)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is (str if hint is Path else hint)
+
+
+def _anywhere(path: str) -> str:
+    """A local file or folder by a name that holds in any working directory; any other text as it is."""
+    local = path not in ("bundled", "stdlib") and Path(path).expanduser().exists()
+    return str(Path(path).expanduser().resolve()) if local else path
+
+
+def _name(place: int, chosen: Mapping[str, Any]) -> str:
+    """A cell's name, which is the name of its folder too."""
+    words = [str(chosen.get(name, "")) for name in AXES.values()]
+    slug = re.sub(r"[^\w.]+", "-", "-".join(Path(word).name for word in words if word)).strip("-.")[:100]
+    return f"{place:04d}-{slug}"
+
+
+def options_of(cell: Mapping[str, Any], folder: Path) -> AnalyzeOptions:
+    """The options of `jaxconf analyze` that make a cell in the folder."""
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in cell.items()}
+    if "counts" in given:
+        given["counts"] = Path(given["counts"])
+    return AnalyzeOptions(**given, out=folder, force=True)
+
+
+def define(sweep: Sweep, folder: Path) -> None:
+    """Write the definition into the folder, unless it is there already. Raises InputError if another one is."""
+    text = json.dumps(sweep.cells, indent=1, sort_keys=True) + "\n"
+    with writable(folder):
+        for name in (CELLS, QUEUE):
+            (folder / name).mkdir(exist_ok=True)
+        own = folder / f".{uuid.uuid4().hex}.tmp"
+        own.write_text(text, encoding="utf-8")
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(own, folder / DEFINITION)  # whole, and only where there is none
+        finally:
+            own.unlink()
+    if told((folder / DEFINITION).read_bytes).decode() != text:
+        raise InputError(f"{folder} holds a sweep with another definition; give another --out")
+
+
+def defined(folder: Path) -> Sweep:
+    """The sweep of a folder. Raises InputError if there is none."""
+    try:
+        return Sweep(json.loads((folder / DEFINITION).read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no sweep; give the folder of one") from error
+
+
+def finished(sweep: Sweep, folder: Path) -> list[str]:
+    """The cells whose runs are there."""
+    return [name for name in sweep.cells if (folder / CELLS / name).is_dir()]

@@ -1,0 +1,215 @@
+"""What one analysis needs of the devices, and about how long it takes them, from the model's config.json alone.
+
+Letters: s window, t position, r row (a kept position), n neuron, d width, v vocabulary.
+
+Time is counted in two things that a device does at a known rate: the operations of float32 matrix products, and the
+exponentials of logits, each with the sums that it goes into. docs/sweeps.md says what is left out, and how far the
+estimates were off.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from jaxconf.analysis.adaptive_softmax import HEAD
+from jaxconf.analysis.neuron_sets import Neurons
+from jaxconf.analysis.rerun import Frozen
+from jaxconf.measure.activations import windows_at_once
+from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device, streams
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.families import leaves
+from jaxconf.runtime.memory import bytes_of_a_set, bytes_of_a_window
+from jaxconf.runtime.placement import FLOAT32, bytes_needed
+
+DROPPED = 4  # positions of a window that are never kept: the first three and the last
+EFFECTS = 3  # each of which takes an exponential of every logit
+REDONE = 0.01  # at most this share of the adaptive engine's pairs is computed with every token (docs/benchmarks.md)
+# Measured on a CPU:
+SMALL = 2  # products of few positions and neurons take this many times as long as large products
+GATHERED = 1.5  # exponentials of a position's head, whose tokens lie scattered, take this many times as long
+WHOLE_LOGITS = 50  # exponentials that take as long as measuring one logit whole in all three effects
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of one worker."""
+
+    count: int
+    memory: float  # bytes of each
+    flops: float  # operations of float32 matrix products that each does in a second
+    exponentials: float  # of logits that each sums in a second
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one analysis needs: bytes on each device, and seconds of all devices together."""
+
+    mesh: tuple[int, int]  # data, model
+    weights: int
+    unembedding: int  # folded
+    working: int  # at most, beside these
+    seconds_forward: float  # running the model as it is
+    seconds_effects: float  # what ablating changes
+    by: str  # the engine of the effects: "exact" or "adaptive" in the last layer, "reruns" elsewhere
+
+    @property
+    def held(self) -> int:
+        """What each device holds all the time."""
+        return self.weights + self.unembedding
+
+    @property
+    def peak(self) -> int:
+        return self.held + self.working
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_forward + self.seconds_effects
+
+
+def estimate(
+    config: DecoderConfig,
+    devices: Devices,
+    *,
+    tokens: int,
+    layers: Sequence[int],
+    adaptive: bool,
+    frozen: Frozen,
+    memory: int,
+    again: Sequence[tuple[int, int]] = (),
+    sizes: tuple[int, int] | None = None,
+) -> Plan:
+    """The plan of an analysis of so many tokens, in windows of 256 or of the model's context, and of every neuron of
+    these layers.
+
+    `adaptive`: whether the adaptive engine is used in the last layer, else the exact one. `frozen` and `memory`: as
+    for `jaxconf.analyze`. `again`: (layer, count) of neuron sets that are ablated besides, each by running the model
+    again from that layer. `sizes`: of the mesh; by default as `jaxconf.runtime.placement` chooses them. Raises
+    InputError for a mesh of another number of devices.
+    """
+    if sizes and math.prod(sizes) != devices.count:
+        raise InputError(
+            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices "
+            f"and the plan is for {devices.count}; give sizes whose product is {devices.count}"
+        )
+    data, model = sizes or _chosen(config, devices)
+    length = min(256, config.n_positions)
+    work = _Work(config, devices, length, -(-max(1, tokens // length) // data), model, memory)
+    streamed = [layer for layer in layers if streams(config, layer, frozen)]
+    others = [layer for layer in layers if layer not in streamed]
+    reruns = [*again, *((layer, config.d_mlp) for layer in others)]
+    working = [min(work.windows, windows_at_once(config, length, memory)) * bytes_of_a_window(config, length)]
+    working += [work.bytes_of_stream(adaptive)] * bool(streamed) + [work.bytes_of_rerun(sets) for _, sets in reruns]
+    by = ["adaptive" if adaptive else "exact"] * bool(streamed) + ["reruns"] * bool(reruns)
+    folded = FLOAT32 * config.d_model * config.vocab_size
+    return Plan(
+        (data, model),
+        weights=bytes_needed(config, model) - folded,
+        unembedding=folded,
+        working=max(working),
+        seconds_forward=sum(map(work.forward, layers)) + sum(map(work.before_reruns, others)),
+        seconds_effects=len(streamed) * work.stream(adaptive) + sum(work.rerun(*of_sets, frozen) for of_sets in reruns),
+        by=", ".join(by),
+    )
+
+
+def _chosen(config: DecoderConfig, devices: Devices) -> tuple[int, int]:
+    """The mesh with as few devices on `model` as can hold the weights, or all of them if none can, and the others on
+    `data`.
+    """
+    model = next(
+        (n for n in range(1, devices.count) if devices.count % n == 0 and bytes_needed(config, n) <= devices.memory),
+        devices.count,
+    )
+    return devices.count // model, model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """The parts of an analysis: the seconds and the bytes that each takes of a device."""
+
+    config: DecoderConfig
+    devices: Devices
+    length: int  # of a window
+    windows: int  # of a device
+    model: int  # devices that share the weights
+    memory: int
+
+    def _seconds(self, flops: float, exponentials: float = 0) -> float:
+        return flops / self.devices.flops + exponentials / self.devices.exponentials
+
+    @property
+    def _tokens(self) -> int:
+        return self.windows * self.length
+
+    @property
+    def _unembedding(self) -> int:
+        """Operations of the unembedding for each token."""
+        return 2 * (self.config.d_embed or self.config.d_model) * self.config.vocab_size
+
+    def _passes(self, count: float) -> float:
+        """Running so many layers over all windows."""
+        return self._seconds(self._tokens * count * _operations_of_a_layer(self.config, self.length) / self.model)
+
+    def forward(self, layer: int) -> float:
+        """Running the model up to a layer, once for the means and once for the activations."""
+        return 2 * self._passes(layer + 1)
+
+    def before_reruns(self, layer: int) -> float:
+        """Running the rest of the model as it is, with which a layer's reruns are compared."""
+        return self._passes(self.config.n_layers - layer) + self._seconds(self._tokens * self._unembedding / self.model)
+
+    def _group(self, adaptive: bool) -> tuple[int, int]:
+        """Windows, and positions, that are worked on together in the last layer."""
+        group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive)
+        return group, min(rows, group * (self.length - DROPPED))
+
+    def stream(self, adaptive: bool) -> float:
+        """The effects of the last layer's neurons, as sums over the vocabulary."""
+        V, (group, rows) = self.config.vocab_size, self._group(adaptive)
+        blocks = -(-self.windows // group) * -(-group * (self.length - DROPPED) // rows)
+        neurons = -(-self.config.d_mlp // self.model)
+        positions, pairs = blocks * rows, blocks * rows * neurons
+        flops = 2 * self.config.d_model * V * (blocks * neurons + positions)
+        if adaptive:
+            flops += SMALL * 2 * V * _products(self.config) * pairs
+        tokens_of_a_pair = GATHERED * HEAD + REDONE * V if adaptive else V
+        return self._seconds(flops, WHOLE_LOGITS * V * positions + EFFECTS * tokens_of_a_pair * pairs)
+
+    def bytes_of_stream(self, adaptive: bool) -> int:
+        return bytes_of_rows(self.config, self._group(adaptive)[1], adaptive)
+
+    def rerun(self, layer: int, sets: int, frozen: Frozen) -> float:
+        """The effects of so many neuron sets, by running the model again from a layer."""
+        config = self.config
+        passes = (config.n_layers - 1 - layer) * (1 if frozen == "final" else 2)
+        above = passes * _operations_of_a_layer(config, self.length) + 2 * config.d_mlp * config.d_model
+        each = self._seconds(SMALL * (above + 2 * self._unembedding), WHOLE_LOGITS * config.vocab_size)
+        return self._tokens * sets / self.model * each
+
+    def bytes_of_rerun(self, sets: int) -> int:
+        of_a_set = bytes_of_a_set(self.config, self.length)
+        return min(self.windows * sets, max(1, self.memory // of_a_set)) * of_a_set
+
+
+def _operations_of_a_layer(config: DecoderConfig, length: int) -> float:
+    """For each token: a multiplication and an addition for every parameter, and for every source of its attention."""
+    parameters = sum(math.prod(leaf.shape(config)) for leaf in leaves(config) if leaf.path.startswith("blocks/"))
+    return 2 * parameters / config.n_layers + 4 * length * config.n_heads * config.d_head
+
+
+def _products(config: DecoderConfig) -> int:
+    """How many matrix products of the positions' tails with the neurons the adaptive engine forms.
+
+    See `jaxconf.analysis.adaptive_softmax`.
+    """
+    bases = 2 if config.norm_place in ("post", "both") else 1
+    return 5 + 2 * bases if config.logit_softcap is None else 11 + 6 * bases
+
+
+def sets_again(sets: Sequence[Neurons], controls: int, single: Neurons) -> list[tuple[int, int]]:
+    """(layer, count) of the neuron sets that run again, each with its controls, and of the single neurons."""
+    layers = [layer for layer, _ in single]
+    return [(min(layer for layer, _ in neurons), 1 + controls) for neurons in sets] + [
+        (layer, layers.count(layer)) for layer in sorted(set(layers))
+    ]

@@ -1,0 +1,56 @@
+"""What a measurement is given: windows or how many tokens of a text, a model or its name."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusals import refused
+
+from jaxconf.data.documents import documents
+from jaxconf.data.windows import windows
+from jaxconf.measure.inputs import check_amounts, loaded, windows_of
+from jaxconf.models.language_model import BUNDLED, LanguageModel, load
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return load(BUNDLED)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    lines = [json.dumps({"text": f"def f{i}(x):\n    return x * {i}\n"}) for i in range(300)]
+    (tmp_path / "text.jsonl").write_text("\n".join(lines))
+    return str(tmp_path / "text.jsonl")
+
+
+@pytest.mark.parametrize("context", [256, 1024, 32])
+def test_text_is_read_in_windows_of_the_shortest_context(lm: LanguageModel, text: str, context: int) -> None:
+    other = dataclasses.replace(lm.config, n_positions=context)
+    found = windows_of(600, text, lm, other)
+    length = min(256, context, lm.config.n_positions)
+    np.testing.assert_array_equal(found, windows(documents(text), lm.tokenizer, 600, length))
+    assert found.shape == (600 // length, length)
+
+
+def test_windows_are_taken_as_they_are(lm: LanguageModel) -> None:
+    given = np.arange(12).reshape(2, 6)
+    found = windows_of(given, "nowhere.txt", lm)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, given)
+
+
+def test_numbers_that_are_too_small_are_refused(lm: LanguageModel) -> None:
+    assert refused(lambda: windows_of(0, "stdlib", lm)) == "tokens is 0; give at least 1"
+    assert refused(lambda: check_amounts(0, effects=3, seed=-1)) == "seed is -1; give at least 0"
+    check_amounts(1, tokens=np.zeros((0, 4), int), sequences=1)
+
+
+def test_a_model_is_loaded_only_if_it_is_named(lm: LanguageModel) -> None:
+    def fail(name: str) -> LanguageModel:
+        raise AssertionError(name)
+
+    assert loaded(lm, fail) is lm
+    assert loaded(Path("here"), lambda name: dataclasses.replace(lm, name=name)).name == "here"

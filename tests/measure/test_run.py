@@ -1,0 +1,70 @@
+"""A whole analysis as a function: the same as its parts, and mistakes that are found before the weights are loaded."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import check_error
+
+from jaxconf.data.documents import documents
+from jaxconf.data.token_counts import count_tokens
+from jaxconf.data.windows import windows
+from jaxconf.measure import run as module
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.options import AnalyzeOptions
+from jaxconf.measure.run import run
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.runtime.placement import load_placed
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    file = tmp_path / "text.txt"
+    file.write_text("".join(f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(200)))
+    return str(file)
+
+
+def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
+    out, stages = tmp_path / "run", []
+    options = AnalyzeOptions(data=text, tokens=512, out=out, bootstrap_draws=5, ablation="zero", layer=1)
+    table = run(options, lambda what, done, total: stages.append(what))
+    lm = load_placed("bundled", None, None, lambda sentence: None)
+    counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
+    tokens = windows(documents(text), lm.tokenizer, 512)
+    np.testing.assert_array_equal(np.load(out / "windows.npy"), tokens)
+    parts = analyze(lm, tokens, counts=counts, bootstrap_draws=5, ablation=module.Ablation("zero"))
+    pd.testing.assert_frame_equal(table.frame, parts.frame)
+    pd.testing.assert_frame_equal(table.frame, NeuronTable.load(out).frame)
+    assert (table.facts["model"], table.facts["data"]) == ("bundled", text)
+    assert list(dict.fromkeys(stages))[-2:] == ["effects", "figures and report"]
+    check_error(lambda: run(options), "exists already")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ({"layer": 7}, "layer is 7"),
+        ({"k": 10**6}, "null-space size"),
+        ({"set": ("7.0",)}, "no neuron 7.0"),
+        ({"per_token": "1.1,1.1"}, "names one twice"),
+        ({"data": "nowhere.txt"}, "nowhere.txt"),
+        ({"counts": Path("nowhere.npy")}, "nowhere.npy"),
+        ({"tokens": 0}, "--tokens is 0"),
+        ({"memory": "much"}, "--memory is 'much'"),
+        ({"ablation": "fixed"}, "--ablation-value"),
+        ({"kl_top": 2.0}, "kl_top is 2"),
+        ({"model": "no such model"}, "no such model"),
+    ],
+)
+def test_mistakes_are_found_before_the_weights_are_loaded(
+    mistake: dict[str, Any], words: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_placed", None)
+    options = AnalyzeOptions(data=text, tokens=512, out=tmp_path / "runs" / "run")
+    check_error(lambda: run(dataclasses.replace(options, **mistake)), words)
+    assert not (tmp_path / "runs").exists()
