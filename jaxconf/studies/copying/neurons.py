@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.neuron_sets import Neurons, random_sets
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import rho
 from jaxconf.measure.named_sets import NamedSet, beside_random
-from jaxconf.measure.neuron_sets import Neurons, check_set, highest_rho, random_sets
+from jaxconf.measure.neuron_sets import check_set, highest_rho
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel

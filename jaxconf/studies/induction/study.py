@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts
 from jaxconf.measure.named_sets import Members
-from jaxconf.measure.neuron_sets import Neurons, check_set, highest_rho
+from jaxconf.measure.neuron_sets import check_set, highest_rho
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
