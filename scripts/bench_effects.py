@@ -17,21 +17,21 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import gpu_page
+import effects_page
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout
+from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
@@ -75,7 +75,9 @@ def last_layer(model_type: str, d: int, N: int, V: int) -> DecoderConfig:
     return config_from_hf({"model_type": model_type, "num_hidden_layers": 1, "max_position_embeddings": 2048, **shape})
 
 
-def inputs(config: DecoderConfig, positions: int, logits: str) -> tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]:
+def inputs(
+    config: DecoderConfig, positions: int, logits: str
+) -> tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]:
     d, V, N = config.d_model, config.vocab_size, config.d_mlp
     rng = np.random.default_rng(0)
 
@@ -119,7 +121,14 @@ def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.A
 
 
 def naive(
-    config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array, before: Any, change: jax.Array, w: jax.Array
+    config: DecoderConfig,
+    readout: Readout,
+    freq: Frequency,
+    x: jax.Array,
+    target: jax.Array,
+    before: Any,
+    change: jax.Array,
+    w: jax.Array,
 ) -> dict[str, jax.Array]:
     """EFFECTS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit matrices [r v]."""
     (loss0, entropy0, kl0, top0, rr0), coordinate = before
@@ -146,13 +155,16 @@ def naive(
     return {name: value.mean() for name, value in zip(EFFECTS, changes, strict=True)}
 
 
-def naive_torch(config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any) -> Callable[[int], Any]:
+def naive_torch(
+    config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any
+) -> Callable[[int], Any]:
     """The same in PyTorch: neuron → what its metrics are made of."""
     import torch
 
     torch.set_grad_enabled(False)
     W_U, b, w_out, f, log_f, u, x, change = (
-        torch.from_numpy(np.array(a)) for a in (readout.W_U, readout.b_U, readout.w_out, freq.f, freq.log_f, freq.u, x, change)
+        torch.from_numpy(np.array(a))
+        for a in (readout.W_U, readout.b_U, readout.w_out, freq.f, freq.log_f, freq.u, x, change)
     )
     target = torch.from_numpy(np.array(target)).long()
 
@@ -187,7 +199,9 @@ def ceilings() -> dict[str, float]:
     many, cpu = 64, jax.default_backend() == "cpu"
     # An accelerator needs work for milliseconds, beside which starting it is nothing.
     x = jnp.linspace(-1, 1, 2**16 if cpu else 2**27)
-    exponentials = jax.jit(lambda x: sum(jnp.exp(x * (1 + j / many)) for j in range(many)), compiler_options=compiler_options())
+    exponentials = jax.jit(
+        lambda x: sum(jnp.exp(x * (1 + j / many)) for j in range(many)), compiler_options=compiler_options()
+    )
     y = jnp.ones(2**27 if cpu else 2**29)
     copy = jax.jit(lambda y: y + 1)
     jax.block_until_ready((exponentials(x), copy(y)))
@@ -200,7 +214,9 @@ def ceilings() -> dict[str, float]:
 def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any], float, int]:
     """An engine on these arguments, the seconds that compiling it took, and the bytes that it needs beside the arguments, as XLA plans them."""
     begun = time.perf_counter()
-    engine = jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
+    engine = (
+        jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
+    )
     plan: Any = engine.memory_analysis()
     return lambda: engine(*arguments), time.perf_counter() - begun, plan.temp_size_in_bytes + plan.output_size_in_bytes
 
@@ -217,7 +233,10 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
 
     exact, result["compile_exact"], result["memory_exact"] = compiled(config, *arguments)
     slow_and_right, before, _ = jax.block_until_ready(exact())
-    result |= {"entropy": float(before.entropy.mean()), "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean())}
+    result |= {
+        "entropy": float(before.entropy.mean()),
+        "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean()),
+    }
     note(result)
     asked = Adaptive(bench.tolerance, audited)
     adaptive, result["compile_adaptive"], result["memory_adaptive"] = compiled(config, *arguments, asked)
@@ -245,7 +264,9 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
     if bench.torch and importlib.util.find_spec("torch"):
         one = naive_torch(config, readout, freq, x, delta, target)
         one(0)
-        result["seconds_naive_torch"] = statistics.median(seconds(functools.partial(one, n)) for n in chosen) * config.d_mlp
+        result["seconds_naive_torch"] = (
+            statistics.median(seconds(functools.partial(one, n)) for n in chosen) * config.d_mlp
+        )
     return result
 
 
@@ -272,7 +293,9 @@ def errors(quick: dict[str, jax.Array], right: dict[str, jax.Array]) -> dict[str
     return {"error_mean": float(off.mean()), "error_max": float(off.max()), "top1_differences": differences}
 
 
-def compared(bench: Bench, config: DecoderConfig, times: dict[str, list[float]], exponentials: float) -> dict[str, float]:
+def compared(
+    bench: Bench, config: DecoderConfig, times: dict[str, list[float]], exponentials: float
+) -> dict[str, float]:
     """The sides' times for all neurons; `times["naive"]` are those of one each, `exponentials` what the device does in a second."""
     took = {side: statistics.median(values) for side, values in times.items()}
     took["naive"] *= config.d_mlp
@@ -298,7 +321,12 @@ def scaling() -> dict[str, Any]:
     """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take turns."""
     start = {"d": 256, "N": 1024, "T": 512, "V": 8192}
     found: dict[str, Any] = {"device": device(), "jax": jax.__version__, "start": start}
-    for name, values in {"d": (64, 256, 1024, 4096), "N": (512, 1024, 2048), "T": (256, 512, 1024), "V": (4096, 8192, 16384)}.items():
+    for name, values in {
+        "d": (64, 256, 1024, 4096),
+        "N": (512, 1024, 2048),
+        "T": (256, 512, 1024),
+        "V": (4096, 8192, 16384),
+    }.items():
         runs = {}
         for value in values:
             size = {**start, name: value}
@@ -312,69 +340,6 @@ def scaling() -> dict[str, Any]:
     return found
 
 
-def page(files: Sequence[Path]) -> str:
-    """docs/benchmarks.md."""
-    found = [json.loads(file.read_text()) for file in files]
-    checks = [x for x in found if "steps" in x]
-    rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
-    devices = {x["device"] for x in (*rows, *grown)} | {gpu_page.device(check) for check in checks}
-    rows += [x for check in checks for x in gpu_page.effects(check)]
-    on_cpu = all("cores" in name for name in devices)
-    no_accelerator = " No accelerator was at hand, so nothing here says how fast one is." if on_cpu else ""
-    text = [
-        "# Benchmarks",
-        "",
-        "Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the inputs are drawn, its",
-        "docstring says. Every row is one run, in which all sides saw the same inputs and metrics.",
-        "",
-        "Machines: " + "; ".join(sorted(devices)) + "." + no_accelerator,
-        "",
-        "## Effects of every neuron of the last layer",
-        "",
-        "| shape | logits | positions | tolerance | naive | naive, PyTorch | exact | adaptive | naive / exact | naive / adaptive |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for x in rows:
-        torch = f"{x['seconds_naive_torch']:,.0f} s" if "seconds_naive_torch" in x else ""
-        text.append(
-            f"| {where(x)} | {x['logits']} | {x['positions']} | {x['tolerance']:g} | {x['seconds_naive']:,.0f} s | {torch} "
-            f"| {x['seconds_exact']:.1f} s | {x['seconds_adaptive']:.1f} s | {x['ratio_exact']:.0f} | {x['ratio_adaptive']:.0f} |"
-        )
-    text += [
-        "",
-        "How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs of a position and a",
-        "neuron it computed again with every token, what the engines add to memory, and the share of the device's exponentials that the exact one gets:",
-        "",
-        "| shape | logits | entropy | tolerance | mean error | largest error | largest bound | redone | memory, exact | memory, adaptive | exponentials |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for x in rows:
-        text.append(
-            f"| {where(x)} | {x['logits']} | {x['entropy']:.2f} | {x['tolerance']:g} | {x['error_mean']:.1g} | {x['error_max']:.1g} | {x['bound_max']:.1g} "
-            f"| {x['redone']:.1%} | {x['memory_exact'] / 1e9:.2f} GB | {x['memory_adaptive'] / 1e9:.2f} GB | {x['exact_share_of_exponentials']:.0%} |"
-        )
-    text += gpu_page.section(checks)
-    for x in grown:
-        start = ", ".join(f"{name} = {value:,}" for name, value in x["start"].items())
-        text += [
-            "",
-            f"## How the exact engine's time grows ({x['device']})",
-            "",
-            f"One size changes, the others stay: {start}.",
-            "",
-            "| size | seconds |",
-            "|---|---|",
-        ]
-        for name in x["start"]:
-            text.append(f"| {name} = {', '.join(f'{int(v):,}' for v in x[name])} | {', '.join(f'{s:.2f}' for s in x[name].values())} |")
-    return "\n".join(text) + "\n"
-
-
-def where(x: dict[str, Any]) -> str:
-    """A row's shape, and the accelerator if it was one."""
-    return x["shape"] if "cores" in x["device"] else f"{x['shape']}, {x['device']}"
-
-
 def write(file: Path, text: str) -> None:
     with replacing(file) as path:
         path.write_text(text)
@@ -383,7 +348,7 @@ def write(file: Path, text: str) -> None:
 if __name__ == "__main__":
     bench = tyro.cli(Bench)
     if bench.page:
-        write(bench.page, page(bench.pages))
+        write(bench.page, effects_page.page(bench.pages))
     else:
         result = scaling() if bench.scaling else main(bench)
         for name, value in result.items():

@@ -70,8 +70,8 @@ def test_what_sets_share_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
         texts.append(len(arguments[-1]))
         return advance(*arguments)
 
-    advance = together._advance
-    monkeypatch.setattr(together, "_advance", counted)
+    advance = together.advance
+    monkeypatch.setattr(together, "advance", counted)
     monkeypatch.setattr(together, "SETS", 4)
     same = ablated_answers(lm, prompts, answers, sets._replace(ablated=np.zeros(C, bool)), NEW, MEMORY, quiet, "")
     assert texts == [3] * 2 * (NEW - 1)  # of two chunks

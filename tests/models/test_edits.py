@@ -90,7 +90,9 @@ def test_replace(name: str) -> None:
     values = whole(name).captured
     put = {site: Replace(value) for site, value in values.items()}
     np.testing.assert_allclose(run(config, params, TOKENS, put, tuple(put)).logits, whole(name).logits, atol=1e-5)
-    others = {site: np.random.default_rng(2).uniform(1, 2, value.shape).astype(np.float32) for site, value in values.items()}
+    others = {
+        site: np.random.default_rng(2).uniform(1, 2, value.shape).astype(np.float32) for site, value in values.items()
+    }
     out = run(config, params, TOKENS, {site: Replace(value) for site, value in others.items()}, tuple(others))
     for site, value in others.items():
         np.testing.assert_array_equal(out.captured[site], value)

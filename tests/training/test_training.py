@@ -99,7 +99,9 @@ def test_models_side_by_side_are_the_models_trained_alone(corpus, alone, tmp_pat
     configs = [dataclasses.replace(SHORT, **change) for change in changes]
     together = [tmp_path / f"together{i}" for i in range(3)]
     train_models(configs, corpus, together, tmp_path / "checkpoints")
-    off = 1e-5 if jax.default_backend() == "cpu" else 1e-4  # accelerators multiply many matrices by other kernels than one
+    off = (
+        1e-5 if jax.default_backend() == "cpu" else 1e-4
+    )  # accelerators multiply many matrices by other kernels than one
     for config, folder in zip(configs, together, strict=True):
         np.testing.assert_allclose(np.load(folder / "losses.npy"), alone(config), rtol=off)
     assert len({np.load(folder / "losses.npy")[-1] for folder in together}) == 3
@@ -121,7 +123,12 @@ IN_EVERY_RUN = [(8, (8, 1)), (1, (2, 4))]
     ("models", "sizes"),
     [
         *IN_EVERY_RUN,
-        *(pytest.param(m, sizes, marks=pytest.mark.slow) for m in (1, 2, 8) for sizes in MESHES if (m, sizes) not in IN_EVERY_RUN),
+        *(
+            pytest.param(m, sizes, marks=pytest.mark.slow)
+            for m in (1, 2, 8)
+            for sizes in MESHES
+            if (m, sizes) not in IN_EVERY_RUN
+        ),
     ],
 )
 def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
@@ -144,7 +151,8 @@ def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
     assert gathered(compiled) < configs[0].context * decoder.vocab_size  # no logits, nor of a sequence
     split = state_shardings(decoder, mesh, models, state)
     assert held == sum(
-        np.prod(place.shard_shape(w.shape)) * w.itemsize for w, place in zip(*map(jax.tree.leaves, (state, split)), strict=True)
+        np.prod(place.shard_shape(w.shape)) * w.itemsize
+        for w, place in zip(*map(jax.tree.leaves, (state, split)), strict=True)
     )
     of_a_device = models // sizes[0] if models % sizes[0] == 0 else models
     assert held < 3.2 * bytes_of_weights(decoder, sizes[1]) * of_a_device
@@ -162,7 +170,9 @@ def test_gradients_are_summed_over_microbatches(corpus):
     whole, parts = (step(TINY, decoder, frozenset(), parts, None, state, one, tokens, jnp.array(1)) for parts in (1, 4))
     chex.assert_trees_all_close(whole, parts, rtol=1e-3, atol=1e-6)
     assert microbatch_size(dataclasses.replace(TINY, microbatch=4), 8) == 4
-    assert microbatch_size(dataclasses.replace(TINY, context=128), 6) == 3  # 512 tokens would be four, which does not divide
+    assert (
+        microbatch_size(dataclasses.replace(TINY, context=128), 6) == 3
+    )  # 512 tokens would be four, which does not divide
     assert microbatch_size(dataclasses.replace(TINY, context=4096), 6) == 1
     with pytest.raises(InputError, match=r"3 sequences.*microbatches of 2"):
         microbatch_size(dataclasses.replace(TINY, microbatch=2), 3)
@@ -203,14 +213,20 @@ def test_the_objective(corpus):
     params["embed"]["tokens"] *= 20
     tokens = jnp.asarray(corpus.batch(0, 1, 4, TINY.context))
     of = jax.jit(objective, static_argnums=range(3))
-    minimised, loss = of(config, decoder, frozenset({"z_loss", "label_smoothing"}), params, one, tokens, jax.random.key(0))
+    minimised, loss = of(
+        config, decoder, frozenset({"z_loss", "label_smoothing"}), params, one, tokens, jax.random.key(0)
+    )
     logits = np.asarray(run(decoder, params, tokens[:, :-1]).logits, np.float64)
     z = np.log(np.exp(logits).sum(-1))
     target = 0.8 * np.eye(264)[np.asarray(tokens[:, 1:])] + 0.2 / 264
-    assert float(minimised) == pytest.approx((-(target * (logits - z[..., None])).sum(-1) + 0.3 * z**2).mean(), rel=1e-5)
+    assert float(minimised) == pytest.approx(
+        (-(target * (logits - z[..., None])).sum(-1) + 0.3 * z**2).mean(), rel=1e-5
+    )
     plain = z - np.take_along_axis(logits, np.asarray(tokens)[:, 1:, None], -1)[..., 0]
     assert float(loss) == pytest.approx(plain.mean(), rel=1e-5)
-    half = of(dataclasses.replace(config, precision="bfloat16"), decoder, frozenset(), params, one, tokens, jax.random.key(0))[1]
+    half = of(
+        dataclasses.replace(config, precision="bfloat16"), decoder, frozenset(), params, one, tokens, jax.random.key(0)
+    )[1]
     assert float(half) == pytest.approx(plain.mean(), rel=2e-2)
     assert float(half) != float(loss)
 
@@ -234,7 +250,9 @@ def test_dropout_is_on_the_path_and_differs_between_sites_and_layers(corpus):
         assert share == pytest.approx(0.25, abs=0.02), name
     plain = run(decoder, params, tokens, capture=("hook_embed",))
     kept = ~masks["hook_embed"]
-    np.testing.assert_allclose(np.asarray(captured["hook_embed"])[kept], np.asarray(plain.captured["hook_embed"])[kept] / 0.75, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(captured["hook_embed"])[kept], np.asarray(plain.captured["hook_embed"])[kept] / 0.75, rtol=1e-6
+    )
     same_shape = [masks[name] for name in names if "pattern" not in name]
     assert all((a != b).mean() > 0.3 for i, a in enumerate(same_shape) for b in same_shape[:i])
     nothing = dropout(decoder, jnp.float32(0), jax.random.key(3))

@@ -13,9 +13,9 @@ import pandas as pd
 from jaxconf.analysis.ablation import clipped
 from jaxconf.analysis.clip_ablation import Clip, summed
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
-from jaxconf.measure.neuron_sets import masks_of
-from jaxconf.measure.reruns import compiled_entry, compiled_rerun
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import batches_in_memory, joined
 from jaxconf.runtime.memory import bytes_of_a_set

@@ -14,8 +14,7 @@ import numpy as np
 from jaxconf.analysis.induction import predictions, repeated
 from jaxconf.data.documents import documents
 from jaxconf.data.windows import kept_positions, windows
-from jaxconf.measure.analyze import with_target
-from jaxconf.measure.inputs import windows_of
+from jaxconf.measure.inputs import windows_of, with_target
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.memory import fitting
