@@ -30,7 +30,7 @@ class Activity(NamedTuple):
 
 
 class CountedText(NamedTuple):
-    """What the models run over."""
+    """The windows that the models run over, and which positions count."""
 
     tokens: np.ndarray  # int [s t]
     counted: np.ndarray  # bool [s t]
