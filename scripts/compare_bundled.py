@@ -20,8 +20,7 @@ import tyro
 
 import jaxconf
 from jaxconf import cli
-from jaxconf.data.corpus import read_corpus, write_tokenizer
-from jaxconf.data.documents import documents
+from jaxconf.data.corpus import documents_of, read_corpus, write_tokenizer
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.decoder import forward
 from jaxconf.models.families import leaves
@@ -50,7 +49,7 @@ class Tune:
 def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
     """Write the tuned model to `folder`; the loss of each step, nats per token. Weight decay as in the recipe, 0.1 on matrices."""
     config = TrainConfig(vocab_size=lm.config.vocab_size, context=lm.config.n_positions)
-    corpus = read_corpus(config.vocab_size, config.context, functools.partial(documents, job.data), lm.folder)
+    corpus = read_corpus(config.vocab_size, config.context, documents_of(job.data), lm.folder)
     matrices = nest((leaf.path, leaf.init in ("normal", "residual")) for leaf in leaves(lm.config))
     rate = optax.warmup_cosine_decay_schedule(
         0.0, job.learning_rate, job.steps // 50 + 1, job.steps + 1, 0.1 * job.learning_rate
