@@ -32,8 +32,8 @@ class Ablation:
     * "clip": the mean where the activation exceeds it, and elsewhere what it was; with the value -1, the mean where
       the activation falls below it.
 
-    `value`: needed by "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises InputError
-    for an unknown kind and for a value that the kind does not take.
+    `value`: a number for "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises
+    InputError for an unknown kind and for a value that the kind does not take.
     """
 
     kind: Kind = "mean"
@@ -47,9 +47,13 @@ class Ablation:
         if self.kind == "clip" and self.value is None:
             object.__setattr__(self, "value", 1.0)
         if self.kind == "clip" and self.value not in (1, -1):
-            raise InputError(f"ablation clip has the value {self.value}; give 1 to clip from above or -1 to clip from below")
+            raise InputError(
+                f"ablation clip has the value {self.value}; give 1 to clip from above or -1 to clip from below"
+            )
         if self.kind in ("fixed", "scale") and (self.value is None or not np.isfinite(self.value)):
-            raise InputError(f"ablation {self.kind} needs a finite number as its value, not {self.value}; give one, such as 0.5")
+            raise InputError(
+                f"ablation {self.kind} needs a finite number as its value, not {self.value}; give one, such as 0.5"
+            )
 
     @property
     def ordered(self) -> bool:
@@ -57,7 +61,7 @@ class Ablation:
         return self.kind in ("median", "mode")
 
     def level(self, of: ActivationStatistics) -> np.ndarray:
-        """What each neuron is set to, float64 [n], by a kind that sets it to one number; for "clip", where it is clipped."""
+        """The level that each neuron is set to, or clipped at, float64 [n]; 0 for "scale", which has none."""
         match self.kind:
             case "mean" | "clip":
                 return of.mean
@@ -77,7 +81,9 @@ class Ablation:
     def of_layer(self, of: ActivationStatistics) -> "LayerAblation":
         """The ablation of the neurons that the statistics are of."""
         form: Form = self.kind if self.kind in ("scale", "clip") else "level"
-        return LayerAblation(form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value))
+        return LayerAblation(
+            form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value)
+        )
 
 
 MEAN = Ablation()
@@ -85,7 +91,7 @@ MEAN = Ablation()
 
 @struct.dataclass
 class LayerAblation:
-    """An ablation with one layer's statistics put in. Its form is fixed when a program is compiled; its numbers are not."""
+    """An ablation with one layer's statistics put in. Programs are compiled for a form, not for a level or value."""
 
     form: Form = struct.field(pytree_node=False)
     level: jax.Array  # float32 n
@@ -103,5 +109,8 @@ class LayerAblation:
 
 
 def clipped(h: jax.Array, level: jax.Array, from_above: jax.Array) -> jax.Array:
-    """Activations `h` [… n] that exceed the level [n] put back to it; where `from_above`, bool [n] or [], is false, those below it."""
+    """The activations `h` [… n], but the level [n] where they exceed it.
+
+    Where `from_above`, bool [n] or [], is false: the level where they fall below it.
+    """
     return jnp.where(from_above, jnp.minimum(h, level), jnp.maximum(h, level))

@@ -38,7 +38,9 @@ class Moments(NamedTuple):
     high: np.ndarray
 
 
-def activations(config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]) -> dict[int, jax.Array]:
+def activations(
+    config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]
+) -> dict[int, jax.Array]:
     """Layer → what its down projection reads, float32 [s t n], for tokens int [s t]."""
     sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
     captured = forward(config, params, tokens, capture=list(sites.values()), stop_at_layer=max(layers) + 1).captured
@@ -53,15 +55,17 @@ def moments_of_a_layer(
 
     `tokens`: int [s t]. `real`: bool [s], the windows that count.
     """
-    h = activations(config, params, tokens, [layer])[layer]
-    count, real = real.sum() * h.shape[1], real[:, None, None]
-    mean = jnp.where(real, h, 0).sum((0, 1)) / count
-    squares = jnp.where(real, jnp.square(h - mean), 0).sum((0, 1))
-    return mean, squares, jnp.where(real, h, jnp.inf).min((0, 1)), jnp.where(real, h, -jnp.inf).max((0, 1))
+    h = activations(config, params, tokens, [layer])[layer].reshape(-1, config.d_mlp)
+    counted = jnp.repeat(real, tokens.shape[1])[:, None]
+    mean = jnp.where(counted, h, 0).sum(0) / counted.sum()
+    squares = jnp.where(counted, jnp.square(h - mean), 0).sum(0)
+    return mean, squares, jnp.where(counted, h, jnp.inf).min(0), jnp.where(counted, h, -jnp.inf).max(0)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
-def activations_of_neurons(config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int) -> jax.Array:
+def activations_of_neurons(
+    config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int
+) -> jax.Array:
     """Activations of some neurons of a layer, int [k]: float32 [s t k]."""
     return activations(config, params, tokens, [layer])[layer][..., neurons]
 
@@ -84,7 +88,8 @@ def statistics_of(found: Moments) -> ActivationStatistics:
 
 
 def mode(h: np.ndarray) -> float:
-    """The middle of the fullest of BINS equal bins between the smallest and the largest activation, of activations float32 [p].
+    """The middle of the fullest of BINS equal bins between the smallest and the largest of the activations, float32
+    [p].
 
     Of equally full bins the lowest counts. Source: Tighidet et al. 2025 (arXiv 2509.10663).
     """

@@ -53,7 +53,9 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: 
         assert resid is not None
         output = forward(config, params, resid, start_at_layer=layer, stop_at_layer=layer + 1, capture=[site])
         resid = output.resid
-        looked = jnp.diagonal(output.captured[site], 1 - length, 2, 3)  # b h q−L+1: each position to that L − 1 before it
+        looked = jnp.diagonal(
+            output.captured[site], 1 - length, 2, 3
+        )  # b h q−L+1: each position to that L − 1 before it
         scores.append(jnp.einsum("b,bh->h", real, looked[:, :, 2:].astype(jnp.float32).mean(2)))
     return jnp.stack(scores)
 
@@ -61,7 +63,10 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: 
 def bos_ablation(config: DecoderConfig, heads: jax.Array, length: int) -> dict[str, Ablate]:
     """The edits with which each head of `heads`, bool [l h], attends to position 0 alone, in sequences of `length`."""
     at_bos = jnp.arange(length) == 0
-    return {f"blocks.{layer}.attn.hook_pattern": Ablate(heads[layer][:, None, None], at_bos) for layer in range(config.n_layers)}
+    return {
+        f"blocks.{layer}.attn.hook_pattern": Ablate(heads[layer][:, None, None], at_bos)
+        for layer in range(config.n_layers)
+    }
 
 
 def random_heads(
@@ -72,7 +77,12 @@ def random_heads(
     A set has as many heads in each layer as `heads` if each layer has enough others, else its heads lie anywhere. There
     is no set if the model has too few other heads.
     """
-    others = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads) if (layer, head) not in heads]
+    others = [
+        (layer, head)
+        for layer in range(config.n_layers)
+        for head in range(config.n_heads)
+        if (layer, head) not in heads
+    ]
     of_layer = {layer: [head for head in others if head[0] == layer] for layer, _ in heads}
     wanted = collections.Counter(layer for layer, _ in heads)
     pools = [(of_layer[layer], n) for layer, n in wanted.items()]
@@ -80,5 +90,8 @@ def random_heads(
         pools = [(others, len(heads))]
     if any(len(pool) < n for pool, n in pools):
         return []
-    found = {tuple(sorted(pool[i] for pool, n in pools for i in rng.choice(len(pool), n, replace=False))) for _ in range(count)}
+    found = {
+        tuple(sorted(pool[i] for pool, n in pools for i in rng.choice(len(pool), n, replace=False)))
+        for _ in range(count)
+    }
     return [list(members) for members in sorted(found)]

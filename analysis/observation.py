@@ -52,7 +52,9 @@ def observed(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
-def observed_totals(config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layers: tuple[int, ...]) -> Totals:
+def observed_totals(
+    config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layers: tuple[int, ...]
+) -> Totals:
     """Sums over the windows, int [b t], that are real. `real`: float32 [b], 1 for a window that counts, else 0."""
     scale, sites = f"{final_norm_name(config)}.hook_scale", activation_sites(layers)
     predictions, captured = observed(config, params, tokens, (scale, *sites.values()))

@@ -25,7 +25,9 @@ class Unscaled(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
-def unscaled(config: DecoderConfig, params: Params, tokens: jax.Array, layers: tuple[int, ...]) -> tuple[Unscaled, Unchanged]:
+def unscaled(
+    config: DecoderConfig, params: Params, tokens: jax.Array, layers: tuple[int, ...]
+) -> tuple[Unscaled, Unchanged]:
     """The model as it is on windows, int [b t], and what a temperature is compared with, [b t].
 
     `layers`: those of the neuron sets, in ascending order.
@@ -52,7 +54,10 @@ def scaled(
     """
 
     def one(members: dict[int, jax.Array]) -> tuple[Predicted, Change]:
-        edits = {f"blocks.{layer}.mlp.hook_post": Ablate(members[layer], factor * value) for layer, value in before.activations.items()}
+        edits = {
+            f"blocks.{layer}.mlp.hook_post": Ablate(members[layer], factor * value)
+            for layer, value in before.activations.items()
+        }
         first = min(before.activations)
         logits = forward(config, params, before.resid, edits=edits, start_at_layer=first).logits
         assert logits is not None

@@ -56,7 +56,10 @@ def means_by_transition(before: np.ndarray, after: np.ndarray, values: np.ndarra
     `before`: classes, int [p]; `after`: int [c p]. NaN for a transition that no prompt makes.
     """
     n = len(CLASSES)
-    sums = [np.bincount(before * n + of_set, value, n * n).reshape(n, n) for of_set, value in zip(after, values, strict=True)]
+    sums = [
+        np.bincount(before * n + of_set, value, n * n).reshape(n, n)
+        for of_set, value in zip(after, values, strict=True)
+    ]
     with np.errstate(invalid="ignore"):
         return np.stack(sums) / transition_tables(before, after)
 

@@ -16,6 +16,7 @@ from jaxconf.runtime.version import __version__ as __version__
 
 # The exports, a line each: type checkers and editors read these imports, and `_homes` reads them as text.
 if TYPE_CHECKING:
+    from jaxconf.analysis.ablation import Ablation as Ablation
     from jaxconf.data.documents import documents as documents
     from jaxconf.data.statements import read_statements as read_statements
     from jaxconf.data.token_counts import count_tokens as count_tokens
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from jaxconf.data.windows import kept_positions as kept_positions
     from jaxconf.data.windows import windows as windows
     from jaxconf.measure.analyze import analyze as analyze
-    from jaxconf.measure.analyze import weight_statistics as weight_statistics
     from jaxconf.measure.neuron_sets import ablate_sets as ablate_sets
     from jaxconf.measure.neuron_sets import per_token as per_token
     from jaxconf.measure.options import AnalyzeOptions as AnalyzeOptions
     from jaxconf.measure.run import run as run
     from jaxconf.measure.unigram import unigram as unigram
+    from jaxconf.measure.weights import weight_statistics as weight_statistics
     from jaxconf.models.errors import InputError as InputError
     from jaxconf.models.language_model import BUNDLED as BUNDLED
     from jaxconf.models.language_model import LanguageModel as LanguageModel

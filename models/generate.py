@@ -28,14 +28,17 @@ def generate(
     end_ids: Sequence[int] = (),
     edits: Mapping[str, Edit] | None = None,
 ) -> list[np.ndarray]:
-    """The tokens that follow each prompt, int32 [up to max_new_tokens]; a row ends with the first of `end_ids` that it comes to.
+    """The tokens that follow each prompt, int32 [up to max_new_tokens]; a row ends with its first token of `end_ids`.
 
-    Prompts are token ids and may differ in length; shorter ones are padded on the left, which changes nothing. `temperature` 0 takes the
-    most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits` are made in every pass and so must be the same
-    at all positions. Raises InputError for prompts that are empty or do not fit the model, and for edits that name a position.
+    Prompts are token ids and may differ in length; shorter ones are padded on the left, which changes nothing.
+    `temperature`: 0 takes the most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits`
+    are made in every pass and so must be the same at all positions. Raises InputError for prompts that are empty or do
+    not fit the model, and for edits that differ between positions.
     """
     if max_new_tokens < 1 or temperature < 0:
-        raise InputError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more")
+        raise InputError(
+            f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more"
+        )
     tokens, padding = padded(config, prompts, max_new_tokens)
     _check_edits(config, edits or {})
     new, used = _generate(
@@ -67,7 +70,9 @@ def padded(
     t = int(lengths.max())
     end = t + max_new_tokens
     if end > config.n_positions:
-        raise InputError(f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer")
+        raise InputError(
+            f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer"
+        )
     if config.rotary and config.rotary.long and lengths.min() <= config.rotary.original < end:
         raise InputError(
             f"the text would cross position {config.rotary.original}, at which this model changes how it counts them; "
@@ -83,7 +88,9 @@ def _check_edits(config: DecoderConfig, edits: Mapping[str, Edit]) -> None:
         positions = {-1, -2} if name.endswith(("hook_attn_scores", "hook_pattern")) else {1 - len(shape)}
         for array in jax.tree.leaves(edit):
             if any(jnp.ndim(array) >= -axis and jnp.shape(array)[axis] != 1 for axis in positions):
-                raise InputError(f"the edit of {name!r} differs between positions; give one that is the same at all of them")
+                raise InputError(
+                    f"the edit of {name!r} differs between positions; give one that is the same at all of them"
+                )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "n_new"))
@@ -98,10 +105,15 @@ def _generate(
     edits: dict[str, Edit],
     n_new: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """New tokens [b n] and how many of them each row has, [b]; from tokens [b t] of which the first `padding` [b] do not count."""
+    """New tokens [b n], and how many of them each row has, [b].
+
+    `tokens` [b t], of which the first `padding` [b] do not count.
+    """
 
     def pick(logits: jax.Array, step: Any) -> jax.Array:
-        drawn = jax.random.categorical(jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0))
+        drawn = jax.random.categorical(
+            jax.random.fold_in(key, step), logits / jnp.where(temperature > 0, temperature, 1.0)
+        )
         return jnp.where(temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
 
     cache = empty_cache(config, params, padding, tokens.shape[1] + n_new)

@@ -54,7 +54,9 @@ def drawn_prompts(lm: LanguageModel, bench: Bench) -> tuple[list[np.ndarray], li
     rng = np.random.default_rng(bench.seed)
     statements = read_statements(bench.data)
     pool = objects_of(statements)
-    rows = statements[statements["relation"].map(pool.map(len)) >= 2].sample(bench.prompts, replace=True, random_state=rng)
+    rows = statements[statements["relation"].map(pool.map(len)) >= 2].sample(
+        bench.prompts, replace=True, random_state=rng
+    )
     others = [str(rng.choice([o for o in pool[row.relation] if o != row.object])) for row in rows.itertuples()]
     prompts = [f"{query} {other}. {query}" for query, other in zip(rows["query"], others, strict=True)]
     return encoded(lm.tokenizer, prompts), encoded_answers(lm.tokenizer, prompts, np.array([others, rows["object"]]).T)
@@ -87,7 +89,9 @@ def main(bench: Bench) -> None:
                 seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     texts = np.mean([len(np.unique(found.tokens[:, p], axis=0)) for p in range(len(prompts))])
     one, many = (np.median(seconds[name], 0) for name in ("one", "all"))
-    ratios = [statistics.median(a[i] / b[i] for a, b in zip(seconds["all"], seconds["one"], strict=True)) for i in (0, 1)]
+    ratios = [
+        statistics.median(a[i] / b[i] for a, b in zip(seconds["all"], seconds["one"], strict=True)) for i in (0, 1)
+    ]
     lengths = list(map(len, prompts))
     line = (
         f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, sets of {SIZE} "

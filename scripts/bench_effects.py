@@ -2,7 +2,7 @@
 
     python scripts/bench_effects.py --shape gpt2-small --json figures.json
     python scripts/bench_effects.py --scaling true                 # how the exact engine's time grows with d, N, T and V
-    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page of the documentation, from such files
+    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page of the documentation, from such files and gpu_check.json
 
 The naive form runs on a few neurons and is scaled to all; with torch installed it is also timed there. The inputs are drawn: logits whose
 mean entropy is 3 nats (or uniform ones), a stream of rms 10, neurons that write with length 3, and activations gelu(N(-1, 1.2²)) that are set
@@ -17,20 +17,21 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import effects_page
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout
+from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
@@ -50,7 +51,7 @@ class Bench:
     """Time the engines against the naive form."""
 
     pages: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """with --page: the files that --json wrote"""
+    """with --page: the files that --json wrote, and gpu_check.json of scripts/gpu_check.sh"""
     page: Path | None = None
     """write the page of the documentation, and time nothing"""
     shape: Literal["gpt2-small", "pythia-410m", "gemma-2b", "llama-2-7b", "tiny"] = "gpt2-small"
@@ -60,6 +61,8 @@ class Bench:
     """nats by which the adaptive engine may be off"""
     naive_neurons: int = 8
     """neurons that the naive form runs on; its time is scaled to all"""
+    torch: bool = True
+    """time the naive form in PyTorch too, on the CPU, where it is installed"""
     scaling: bool = False
     """time the exact engine at several sizes instead"""
     json: Path | None = None
@@ -72,7 +75,9 @@ def last_layer(model_type: str, d: int, N: int, V: int) -> DecoderConfig:
     return config_from_hf({"model_type": model_type, "num_hidden_layers": 1, "max_position_embeddings": 2048, **shape})
 
 
-def inputs(config: DecoderConfig, positions: int, logits: str) -> tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]:
+def inputs(
+    config: DecoderConfig, positions: int, logits: str
+) -> tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]:
     d, V, N = config.d_model, config.vocab_size, config.d_mlp
     rng = np.random.default_rng(0)
 
@@ -116,7 +121,14 @@ def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.A
 
 
 def naive(
-    config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array, before: Any, change: jax.Array, w: jax.Array
+    config: DecoderConfig,
+    readout: Readout,
+    freq: Frequency,
+    x: jax.Array,
+    target: jax.Array,
+    before: Any,
+    change: jax.Array,
+    w: jax.Array,
 ) -> dict[str, jax.Array]:
     """EFFECTS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit matrices [r v]."""
     (loss0, entropy0, kl0, top0, rr0), coordinate = before
@@ -143,13 +155,16 @@ def naive(
     return {name: value.mean() for name, value in zip(EFFECTS, changes, strict=True)}
 
 
-def naive_torch(config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any) -> Callable[[int], Any]:
+def naive_torch(
+    config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any
+) -> Callable[[int], Any]:
     """The same in PyTorch: neuron → what its metrics are made of."""
     import torch
 
     torch.set_grad_enabled(False)
     W_U, b, w_out, f, log_f, u, x, change = (
-        torch.from_numpy(np.array(a)) for a in (readout.W_U, readout.b_U, readout.w_out, freq.f, freq.log_f, freq.u, x, change)
+        torch.from_numpy(np.array(a))
+        for a in (readout.W_U, readout.b_U, readout.w_out, freq.f, freq.log_f, freq.u, x, change)
     )
     target = torch.from_numpy(np.array(target)).long()
 
@@ -181,10 +196,13 @@ def seconds(run: Callable[[], Any]) -> float:
 
 def ceilings() -> dict[str, float]:
     """What the device does at most in a second."""
-    many = 64
-    x = jnp.linspace(-1, 1, 2**16 if jax.default_backend() == "cpu" else 2**24)
-    exponentials = jax.jit(lambda x: sum(jnp.exp(x * (1 + j / many)) for j in range(many)), compiler_options=compiler_options())
-    y = jnp.ones(2**27)
+    many, cpu = 64, jax.default_backend() == "cpu"
+    # An accelerator needs work for milliseconds, beside which starting it is nothing.
+    x = jnp.linspace(-1, 1, 2**16 if cpu else 2**27)
+    exponentials = jax.jit(
+        lambda x: sum(jnp.exp(x * (1 + j / many)) for j in range(many)), compiler_options=compiler_options()
+    )
+    y = jnp.ones(2**27 if cpu else 2**29)
     copy = jax.jit(lambda y: y + 1)
     jax.block_until_ready((exponentials(x), copy(y)))
     return {
@@ -196,81 +214,98 @@ def ceilings() -> dict[str, float]:
 def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any], float, int]:
     """An engine on these arguments, the seconds that compiling it took, and the bytes that it needs beside the arguments, as XLA plans them."""
     begun = time.perf_counter()
-    engine = jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
+    engine = (
+        jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
+    )
     plan: Any = engine.memory_analysis()
     return lambda: engine(*arguments), time.perf_counter() - begun, plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
-def main(bench: Bench) -> dict[str, Any]:
+def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
+    """The figures; `note` gets what there is of them whenever there are more."""
     config = last_layer(*SHAPES[bench.shape])
     readout, freq, x, delta, target = jax.block_until_ready(inputs(config, bench.positions, bench.logits))
-    member = jnp.eye(bench.positions)
     rng = np.random.default_rng(1)
     audited = rng.integers(bench.positions, size=8), rng.integers(config.d_mlp, size=64)
-    arguments = (readout, freq, x, delta, target, member, None)
+    arguments = (readout, freq, x, delta, target, jnp.eye(bench.positions), None)
+    result = about(bench, config) | ceilings()
+    note(result)
 
-    adaptive, compile_adaptive, memory_adaptive = compiled(config, *arguments, Adaptive(bench.tolerance, audited))
-    exact, compile_exact, memory_exact = compiled(config, *arguments)
-    quick, before, audit = jax.block_until_ready(adaptive())
-    slow_and_right, *_ = jax.block_until_ready(exact())
+    exact, result["compile_exact"], result["memory_exact"] = compiled(config, *arguments)
+    slow_and_right, before, _ = jax.block_until_ready(exact())
+    result |= {
+        "entropy": float(before.entropy.mean()),
+        "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean()),
+    }
+    note(result)
+    asked = Adaptive(bench.tolerance, audited)
+    adaptive, result["compile_adaptive"], result["memory_adaptive"] = compiled(config, *arguments, asked)
+    quick, _, audit = jax.block_until_ready(adaptive())
+    result |= errors(quick, slow_and_right)
+    result |= {"redone": int(audit.redone) / (bench.positions * config.d_mlp), "bound_max": float(audit.bound)}
+    note(result)
 
     base = jax.jit(functools.partial(unablated, config))(readout, freq, x, target)
     slow = jax.jit(functools.partial(naive, config), compiler_options=compiler_options())
     chosen = np.linspace(0, config.d_mlp - 1, bench.naive_neurons).astype(int)
     run_slow = [functools.partial(slow, readout, freq, x, target, base, delta[:, n], readout.w_out[n]) for n in chosen]
-    jax.block_until_ready(run_slow[0]())
+    off = [
+        max(abs(float(value - slow_and_right[name][:, n].mean())) for name, value in run().items())
+        for n, run in zip(chosen, run_slow, strict=True)
+    ]
+    result |= {"naive_neurons": len(chosen), "error_exact": max(off)}
     times: dict[str, list[float]] = {"naive": [], "exact": [], "adaptive": []}
     for half in (run_slow[::2], run_slow[1::2]):  # in turn, so that all see the machine at the same speed
         times["naive"] += [seconds(run) for run in half]
         times["exact"].append(seconds(exact))
         times["adaptive"].append(seconds(adaptive))
-    off = [
-        max(abs(float(value - slow_and_right[name][:, n].mean())) for name, value in run().items())
-        for n, run in zip(chosen, run_slow, strict=True)
-    ]
-    nats = [name for name in EFFECTS if name not in ("top1_change", "rr_abs_delta")]
-    errors = np.stack([np.abs(np.asarray(quick[name]) - np.asarray(slow_and_right[name])) for name in nats])
+        result |= compared(bench, config, times, result["exponentials_per_second"])
+        note(result)
+    if bench.torch and importlib.util.find_spec("torch"):
+        one = naive_torch(config, readout, freq, x, delta, target)
+        one(0)
+        result["seconds_naive_torch"] = (
+            statistics.median(seconds(functools.partial(one, n)) for n in chosen) * config.d_mlp
+        )
+    return result
 
-    took = {side: statistics.median(values) for side, values in times.items()}
-    took["naive"] *= config.d_mlp
-    cells = bench.positions * config.d_mlp * config.vocab_size
-    limits = ceilings()
-    result = {
+
+def about(bench: Bench, config: DecoderConfig) -> dict[str, Any]:
+    """What is timed, and on what."""
+    return {
         "shape": bench.shape,
         "logits": bench.logits,
         "positions": bench.positions,
         "width": config.d_model,
         "neurons": config.d_mlp,
         "vocabulary": config.vocab_size,
-        "entropy": float(before.entropy.mean()),
-        "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean()),
+        "tolerance": bench.tolerance,
         "device": device(),
         "jax": jax.__version__,
-        "naive_neurons": len(chosen),
-        "seconds_naive": took["naive"],
-        "seconds_exact": took["exact"],
-        "seconds_adaptive": took["adaptive"],
-        "compile_exact": compile_exact,
-        "compile_adaptive": compile_adaptive,
+    }
+
+
+def errors(quick: dict[str, jax.Array], right: dict[str, jax.Array]) -> dict[str, Any]:
+    """How far the adaptive engine's metrics [r n] are from the exact engine's."""
+    nats = [name for name in EFFECTS if name not in ("top1_change", "rr_abs_delta")]
+    off = np.stack([np.abs(np.asarray(quick[name]) - np.asarray(right[name])) for name in nats])
+    differences = int((quick["top1_change"] != right["top1_change"]).sum())
+    return {"error_mean": float(off.mean()), "error_max": float(off.max()), "top1_differences": differences}
+
+
+def compared(
+    bench: Bench, config: DecoderConfig, times: dict[str, list[float]], exponentials: float
+) -> dict[str, float]:
+    """The sides' times for all neurons; `times["naive"]` are those of one each, `exponentials` what the device does in a second."""
+    took = {side: statistics.median(values) for side, values in times.items()}
+    took["naive"] *= config.d_mlp
+    needed = 3 * bench.positions * config.d_mlp * config.vocab_size
+    return {
+        **{f"seconds_{side}": value for side, value in took.items()},
         "ratio_exact": took["naive"] / took["exact"],
         "ratio_adaptive": took["naive"] / took["adaptive"],
-        "memory_exact": memory_exact,
-        "memory_adaptive": memory_adaptive,
-        "tolerance": bench.tolerance,
-        "redone": int(audit.redone) / (bench.positions * config.d_mlp),
-        "bound_max": float(audit.bound),
-        "error_mean": float(errors.mean()),
-        "error_max": float(errors.max()),
-        "top1_differences": int((quick["top1_change"] != slow_and_right["top1_change"]).sum()),
-        "error_exact": max(off),
-        **limits,
-        "exact_share_of_exponentials": 3 * cells / took["exact"] / limits["exponentials_per_second"],
+        "exact_share_of_exponentials": needed / took["exact"] / exponentials,
     }
-    if importlib.util.find_spec("torch"):
-        one = naive_torch(config, readout, freq, x, delta, target)
-        one(0)
-        result["seconds_naive_torch"] = statistics.median(seconds(functools.partial(one, n)) for n in chosen) * config.d_mlp
-    return result
 
 
 def device() -> str:
@@ -286,7 +321,12 @@ def scaling() -> dict[str, Any]:
     """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take turns."""
     start = {"d": 256, "N": 1024, "T": 512, "V": 8192}
     found: dict[str, Any] = {"device": device(), "jax": jax.__version__, "start": start}
-    for name, values in {"d": (64, 256, 1024, 4096), "N": (512, 1024, 2048), "T": (256, 512, 1024), "V": (4096, 8192, 16384)}.items():
+    for name, values in {
+        "d": (64, 256, 1024, 4096),
+        "N": (512, 1024, 2048),
+        "T": (256, 512, 1024),
+        "V": (4096, 8192, 16384),
+    }.items():
         runs = {}
         for value in values:
             size = {**start, name: value}
@@ -300,60 +340,6 @@ def scaling() -> dict[str, Any]:
     return found
 
 
-def page(files: Sequence[Path]) -> str:
-    """docs/benchmarks.md."""
-    found = [json.loads(file.read_text()) for file in files]
-    rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
-    on_cpu = all("cores" in x["device"] for x in found)
-    no_accelerator = " No accelerator was at hand, so nothing here says how fast one is." if on_cpu else ""
-    text = [
-        "# Benchmarks",
-        "",
-        "Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the inputs are drawn, its",
-        "docstring says. Every row is one run, in which all sides saw the same inputs and metrics.",
-        "",
-        "Machines: " + "; ".join(sorted({x["device"] for x in found})) + "." + no_accelerator,
-        "",
-        "## Effects of every neuron of the last layer",
-        "",
-        "| shape | logits | positions | tolerance | naive | naive, PyTorch | exact | adaptive | naive / exact | naive / adaptive |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for x in rows:
-        torch = f"{x['seconds_naive_torch']:,.0f} s" if "seconds_naive_torch" in x else ""
-        text.append(
-            f"| {x['shape']} | {x['logits']} | {x['positions']} | {x['tolerance']:g} | {x['seconds_naive']:,.0f} s | {torch} "
-            f"| {x['seconds_exact']:.1f} s | {x['seconds_adaptive']:.1f} s | {x['ratio_exact']:.0f} | {x['ratio_adaptive']:.0f} |"
-        )
-    text += [
-        "",
-        "How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs of a position and a",
-        "neuron it computed again with every token, what the engines add to memory, and the share of the device's exponentials that the exact one gets:",
-        "",
-        "| shape | logits | entropy | tolerance | mean error | largest error | largest bound | redone | memory, exact | memory, adaptive | exponentials |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for x in rows:
-        text.append(
-            f"| {x['shape']} | {x['logits']} | {x['entropy']:.2f} | {x['tolerance']:g} | {x['error_mean']:.1g} | {x['error_max']:.1g} | {x['bound_max']:.1g} "
-            f"| {x['redone']:.1%} | {x['memory_exact'] / 1e9:.2f} GB | {x['memory_adaptive'] / 1e9:.2f} GB | {x['exact_share_of_exponentials']:.0%} |"
-        )
-    for x in grown:
-        start = ", ".join(f"{name} = {value:,}" for name, value in x["start"].items())
-        text += [
-            "",
-            f"## How the exact engine's time grows ({x['device']})",
-            "",
-            f"One size changes, the others stay: {start}.",
-            "",
-            "| size | seconds |",
-            "|---|---|",
-        ]
-        for name in x["start"]:
-            text.append(f"| {name} = {', '.join(f'{int(v):,}' for v in x[name])} | {', '.join(f'{s:.2f}' for s in x[name].values())} |")
-    return "\n".join(text) + "\n"
-
-
 def write(file: Path, text: str) -> None:
     with replacing(file) as path:
         path.write_text(text)
@@ -362,7 +348,7 @@ def write(file: Path, text: str) -> None:
 if __name__ == "__main__":
     bench = tyro.cli(Bench)
     if bench.page:
-        write(bench.page, page(bench.pages))
+        write(bench.page, effects_page.page(bench.pages))
     else:
         result = scaling() if bench.scaling else main(bench)
         for name, value in result.items():

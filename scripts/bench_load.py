@@ -16,13 +16,14 @@ is the peak without the arrays that were loaded, and `libraries` is what was res
 
 import dataclasses
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -71,37 +72,60 @@ class Bench:
     """what the processes that this starts are given"""
 
 
-def write(folder: Path, layers: int) -> None:
-    """The checkpoint, in pieces: random signs and mantissas, and lengths from 2⁻⁷ to 2⁻⁵."""
-    hf = LLAMA | {"num_hidden_layers": layers}
-    config, rng = config_from_hf(hf), np.random.default_rng(0)
+def stored(hf: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The tensors' names and shapes, in the order in which they are written."""
+    config = config_from_hf(hf)
     shapes = {}
     for leaf in leaves(config):
         own = leaf.shape(config)[leaf.stacked :]
-        stored = leaf.write(config, np.empty(own, np.uint16), None).shape
-        shapes |= {name if name.startswith("lm_head") else f"model.{name}": stored for name in leaf.names(config).ravel().tolist()}
-    total, written = sum(2 * int(np.prod(shape)) for shape in shapes.values()), 0
+        shape = leaf.write(config, np.empty(own, np.uint16), None).shape
+        shapes |= {
+            name if name.startswith("lm_head") else f"model.{name}": shape
+            for name in leaf.names(config).ravel().tolist()
+        }
+    return shapes
+
+
+def bytes_of(hf: Mapping[str, Any]) -> int:
+    return sum(2 * math.prod(shape) for shape in stored(hf).values())
+
+
+def write(folder: Path, hf: Mapping[str, Any], quickly: bool = False) -> None:
+    """The checkpoint of this config.json, in pieces: random signs and mantissas, and lengths from 2⁻⁷ to 2⁻⁵.
+
+    `quickly`: the same piece again and again, without waiting for the disk.
+    """
+    rng = np.random.default_rng(0)
+
+    def piece(size: int) -> bytes:
+        return (np.frombuffer(rng.bytes(size), np.uint16) & 0x80FF | 0x3C00).tobytes()
+
+    total, written = bytes_of(hf), 0
+    first = memoryview(piece(PIECE))
     files: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, shape in shapes.items():
+    for name, shape in stored(hf).items():
         files.setdefault(f"model-{1 + written * SHARDS // total:05}-of-{SHARDS:05}.safetensors", {})[name] = shape
-        written += 2 * int(np.prod(shape))
+        written += 2 * math.prod(shape)
     for file, tensors in files.items():
         header, end = {}, 0
         for name, shape in tensors.items():
-            begin, end = end, end + 2 * int(np.prod(shape))
+            begin, end = end, end + 2 * math.prod(shape)
             header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         with (folder / file).open("wb") as out:
             out.write(len(text).to_bytes(8, "little") + text)
             for begin in range(0, end, PIECE):
-                bits = np.frombuffer(rng.bytes(min(PIECE, end - begin)), np.uint16)
-                out.write((bits & 0x80FF | 0x3C00).tobytes())
-            out.flush()
-            os.fsync(out.fileno())  # what is not on the disk yet cannot be dropped from the page cache
+                size = min(PIECE, end - begin)
+                out.write(first[:size] if quickly else piece(size))
+            if not quickly:
+                out.flush()
+                os.fsync(out.fileno())  # what is not on the disk yet cannot be dropped from the page cache
     (folder / "config.json").write_text(json.dumps(hf))
     weight_map = {name: file for file, tensors in files.items() for name in tensors}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map})
+    )
 
 
 def read(folder: Path) -> None:
@@ -117,12 +141,18 @@ def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any],
     if side == "read":
         return lambda: read(folder), lambda result: 0
     if side == "fill":
-        return lambda: [np.fromfile(file, np.uint8) for file in sorted(folder.glob("*.safetensors"))], lambda result: sum(map(len, result))
+        return lambda: [
+            np.fromfile(file, np.uint8) for file in sorted(folder.glob("*.safetensors"))
+        ], lambda result: sum(map(len, result))
     if side == "safetensors":
         import safetensors.numpy
 
         def load_files() -> list[np.ndarray]:
-            return [tensor for file in sorted(folder.glob("*.safetensors")) for tensor in safetensors.numpy.load_file(file).values()]
+            return [
+                tensor
+                for file in sorted(folder.glob("*.safetensors"))
+                for tensor in safetensors.numpy.load_file(file).values()
+            ]
 
         return load_files, lambda result: sum(tensor.nbytes for tensor in result)
     if side == "transformers":
@@ -130,7 +160,9 @@ def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any],
         import transformers
 
         def load_model() -> Any:
-            return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, low_cpu_mem_usage=True)
+            return transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.bfloat16, low_cpu_mem_usage=True
+            )
 
         return load_model, lambda model: sum(p.nbytes for p in model.parameters())
 
@@ -143,7 +175,9 @@ def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any],
     jax.config.update("jax_num_cpu_devices", DEVICES)
     mesh = jaxconf.make_mesh(model=DEVICES)
     jax.block_until_ready(jax.numpy.ones(1))
-    return lambda: jaxconf.load(folder, dtype=None, mesh=mesh), lambda lm: sum(w.nbytes for w in jax.tree.leaves(lm.params))
+    return lambda: jaxconf.load(folder, dtype=None, mesh=mesh), lambda lm: sum(
+        w.nbytes for w in jax.tree.leaves(lm.params)
+    )
 
 
 def status(file: str, name: str) -> int:
@@ -154,7 +188,9 @@ def status(file: str, name: str) -> int:
 def measure(side: str, folder: Path) -> dict[str, float]:
     run, size = prepare(side, folder)
     if side in ("fill", "load", "safetensors"):  # what keeps as much as the files hold
-        np.empty(2**29 + sum(file.stat().st_size for file in folder.glob("*.safetensors")), np.uint8)[:: os.sysconf("SC_PAGE_SIZE")] = 1
+        np.empty(2**29 + sum(file.stat().st_size for file in folder.glob("*.safetensors")), np.uint8)[
+            :: os.sysconf("SC_PAGE_SIZE")
+        ] = 1
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     libraries, disk, begun = status("status", "VmRSS"), status("io", "read_bytes"), time.perf_counter()
     result = run()
@@ -180,21 +216,27 @@ def fresh(side: str, folder: Path, cache: str) -> dict[str, float]:
     """One process's figures."""
     (drop if cache == "cold" else read)(folder)
     command = [sys.executable, __file__, "--folder", str(folder), "--process", side]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(bench: Bench, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         begun = time.perf_counter()
-        write(folder, bench.layers)
+        write(folder, LLAMA | {"num_hidden_layers": bench.layers})
         print(f"written in {time.perf_counter() - begun:.0f} s")
     held = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    print(f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, {free:.1f} GB of memory free")
+    print(
+        f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, {free:.1f} GB of memory free"
+    )
     if bench.cache == "warm" and 2 * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9:
-        print("Files and arrays do not both fit in memory: part of the files will leave the page cache while they are loaded.")
+        print(
+            "Files and arrays do not both fit in memory: part of the files will leave the page cache while they are loaded."
+        )
     found: dict[str, list[dict[str, float]]] = {side: [] for side in bench.sides}
     for number in range(bench.rounds):
         for side in bench.sides[:: 1 - 2 * (number % 2)]:
@@ -203,13 +245,19 @@ def main(bench: Bench, folder: Path) -> None:
             except subprocess.CalledProcessError as error:
                 print(f"{side} ended with {error.returncode}")
     names = ("seconds", "disk", "arrays", "peak", "beyond", "libraries")
-    result = {side: {name: statistics.median(row[name] for row in rows) for name in names} for side, rows in found.items() if rows}
+    result = {
+        side: {name: statistics.median(row[name] for row in rows) for name in names}
+        for side, rows in found.items()
+        if rows
+    }
     print(f"{'medians, GB':14s}" + "".join(f"{name:>11s}" for name in names))
     for side, row in result.items():
         print(f"{side:14s}" + "".join(f"{row[name]:11.2f}" for name in names))
     for plain in ("read", "fill"):
         if {plain, "load"} <= result.keys():
-            ratios = [ours["seconds"] / other["seconds"] for ours, other in zip(found["load"], found[plain], strict=True)]
+            ratios = [
+                ours["seconds"] / other["seconds"] for ours, other in zip(found["load"], found[plain], strict=True)
+            ]
             print(f"load over {plain}, round by round: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
     if bench.json:
         with replacing(bench.json) as path:

@@ -81,7 +81,9 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
 
 def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, optimizer_kind: str, at_once: int) -> Run:
     """The same in PyTorch, gradients being summed over parts of `at_once` sequences."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation=attention, dtype=torch.float32
+    )
     model.eval()  # nothing is dropped out
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -98,12 +100,18 @@ def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, op
             total = torch.zeros(())
             for part in tokens.split(at_once):
                 logits = model(part[:, :-1], use_cache=False).logits
-                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten()) * len(part) / len(tokens)
+                loss = (
+                    torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten())
+                    * len(part)
+                    / len(tokens)
+                )
                 loss.backward()
                 total += loss.detach()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * min(1, done / warmup)  # more steps than the warm-up has are hardly timed
+                group["lr"] = config.learning_rate * min(
+                    1, done / warmup
+                )  # more steps than the warm-up has are hardly timed
             optimizer.step()
         return total.item()
 
@@ -132,7 +140,9 @@ def main(bench: Bench) -> None:
     config = dataclasses.replace(PRESETS[bench.preset], model_type=bench.model_type, precision="float32")
     tokens = np.random.default_rng(0).integers(1, config.vocab_size, 1_000_000, np.int32)
     corpus = Corpus(tokens[:-10_000], tokens[-10_000:], 0, 0, {})
-    print(f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}")
+    print(
+        f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}"
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         one = ours(config, corpus, 1, Path(folder))
@@ -146,9 +156,13 @@ def main(bench: Bench) -> None:
     print(f"{'first losses apart by':44s} {max(losses) - min(losses):.1e} nats per token")
     trial = np.median(interleaved(torch_runs, 1, 3), 0)
     for (attention, kind, n), (clock, work) in zip(ways, trial, strict=True):
-        print(f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work")
+        print(
+            f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work"
+        )
     cost = trial[:, 1] if bench.threads == 1 else trial[:, 0]  # on one core they differ by other processes only
-    fastest = [min((i for i, way in enumerate(ways) if way[0] == attention), key=cost.__getitem__) for attention in ATTENTIONS]
+    fastest = [
+        min((i for i, way in enumerate(ways) if way[0] == attention), key=cost.__getitem__) for attention in ATTENTIONS
+    ]
 
     times = interleaved([one, several, *(torch_runs[i] for i in fastest)], bench.steps, bench.rounds)
     names = ["jaxconf", f"jaxconf, {bench.seeds} seeds", *(f"torch, {' '.join(map(str, ways[i]))}" for i in fastest)]
@@ -159,7 +173,9 @@ def main(bench: Bench) -> None:
     compared += [(f"throughput over torch, {attention}", side, 0) for side, attention in enumerate(ATTENTIONS, 2)]
     for name, over, under in compared:
         for what, ratios in zip(("", ", cores' work"), (times[:, over] / times[:, under]).T, strict=True):
-            print(f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})")
+            print(
+                f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})"
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ import numpy as np
 from bench_effects import device
 from plan_tables import between, markdown
 
-from jaxconf.measure.analyze import ADAPTIVE_FROM, analyze
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.last_layer import ADAPTIVE_FROM
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing
@@ -62,7 +63,9 @@ def config_of(run: dict[str, int]) -> DecoderConfig:
         "vocab_size": run["V"],
         "num_hidden_layers": run["layers"],
     }
-    return config_from_hf({"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes})
+    return config_from_hf(
+        {"model_type": "gpt_neox", "num_attention_heads": 4, "max_position_embeddings": LENGTH, **sizes}
+    )
 
 
 def drawn(config: DecoderConfig) -> LanguageModel:

@@ -14,10 +14,22 @@ from jaxconf.results.rules import Kind
 from jaxconf.training.config import PRESETS
 
 # As in scripts/train_bundled.sh.
-RECIPE = dataclasses.replace(PRESETS["tiny"], width=128, heads=4, neurons=512, vocab_size=260, steps=20_000, batch=8, learning_rate=3e-3)
+RECIPE = dataclasses.replace(
+    PRESETS["tiny"], width=128, heads=4, neurons=512, vocab_size=260, steps=20_000, batch=8, learning_rate=3e-3
+)
 TOKENS = 65536
 PAGE = Path(__file__).parents[1] / "docs" / "bundled_model.md"
-COLUMNS = ["rho", "ln_mediated", "freq_mediated", "w_norm", "logit_var", "cos_freq", "loss_abs_delta", "entropy_delta", "kl_freq_abs_delta"]
+COLUMNS = [
+    "rho",
+    "ln_mediated",
+    "freq_mediated",
+    "w_norm",
+    "logit_var",
+    "cos_freq",
+    "loss_abs_delta",
+    "entropy_delta",
+    "kl_freq_abs_delta",
+]
 
 
 def rows(table: NeuronTable, kind: Kind) -> list[str]:
@@ -25,7 +37,8 @@ def rows(table: NeuronTable, kind: Kind) -> list[str]:
     frame = (found if len(found) else table.nearest(kind))[COLUMNS]
     lines = ["| neuron | " + " | ".join(f"`{name}`" for name in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     return lines + [
-        f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in zip(frame.index, frame.to_numpy(), strict=True)
+        f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |"
+        for name, row in zip(frame.index, frame.to_numpy(), strict=True)
     ]
 
 

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-ROOMS = ("models", "analysis", "runtime", "data", "results", "report", "measure", "studies", "training", "sweeps", "cli")
+ROOMS = (
+    "models",
+    "analysis",
+    "runtime",
+    "data",
+    "results",
+    "report",
+    "measure",
+    "studies",
+    "training",
+    "sweeps",
+    "cli",
+)
 """A room imports from those before it."""
 APART = {("runtime", "analysis"), ("data", "analysis"), ("training", "studies")}
 """But the first of each pair does not import from the second; and no study from another."""
@@ -37,7 +49,12 @@ class Count:
 
 def files(root: Path, *folders: str) -> list[Path]:
     """Python files relative to the root, those behind a link once."""
-    found = (file for folder in folders for file in (root / folder).rglob("*.py") if not file.is_relative_to(root / "jaxconf/models"))
+    found = (
+        file
+        for folder in folders
+        for file in (root / folder).rglob("*.py")
+        if not file.is_relative_to(root / "jaxconf/models")
+    )
     return sorted(file.relative_to(root) for file in found if not file.is_relative_to(root / "jaxconf/analysis"))
 
 
@@ -53,7 +70,9 @@ def imported(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            modules = [node.module or ""] if node.module != "jaxconf" else [f"jaxconf.{alias.name}" for alias in node.names]
+            modules = (
+                [node.module or ""] if node.module != "jaxconf" else [f"jaxconf.{alias.name}" for alias in node.names]
+            )
         else:
             continue
         yield from ((node.lineno, tuple(module.split("."))) for module in modules if module.split(".")[0] == "jaxconf")
@@ -62,7 +81,9 @@ def imported(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
 def allowed(here: tuple[str, str], there: tuple[str, str]) -> bool:
     if here[0] == there[0]:
         return here[1] == there[1] or not (here[1] and there[1])
-    if {here[0], there[0]} - set(ROOMS):  # a room without a place in the order, or the package itself, which exports every room
+    if {here[0], there[0]} - set(
+        ROOMS
+    ):  # a room without a place in the order, or the package itself, which exports every room
         return False
     return ROOMS.index(there[0]) < ROOMS.index(here[0]) and (here[0], there[0]) not in APART
 
@@ -108,7 +129,9 @@ def longest_file(root: Path, *folders: str) -> tuple[int, str]:
 
 def counts(root: Path) -> list[Count]:
     entries = sorted(
-        entry.name for entry in (root / "jaxconf").iterdir() if not entry.is_symlink() and not entry.name.startswith(("__", "."))
+        entry.name
+        for entry in (root / "jaxconf").iterdir()
+        if not entry.is_symlink() and not entry.name.startswith(("__", "."))
     )
     wrong, edges = imports(root)
     chain = tallest(edges)
@@ -129,7 +152,9 @@ def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
     found = counts(root)
     print(*found, sep="\n")
-    apart = sorted(entry.name for entry in (root / "jaxconf").iterdir() if entry.is_symlink() or entry.name.endswith("__.py"))
+    apart = sorted(
+        entry.name for entry in (root / "jaxconf").iterdir() if entry.is_symlink() or entry.name.endswith("__.py")
+    )
     print(f"not counted: {' '.join(apart)}, which are links and Python's own")
     sys.exit(any(count.broken for count in found))
 

@@ -43,7 +43,15 @@ class Knowledge:
     force: bool = False
     config: TrainConfig = dataclasses.field(
         default_factory=lambda: TrainConfig(
-            layers=2, width=64, heads=4, neurons=256, vocab_size=400, context=48, steps=1500, batch=32, learning_rate=3e-3
+            layers=2,
+            width=64,
+            heads=4,
+            neurons=256,
+            vocab_size=400,
+            context=48,
+            steps=1500,
+            batch=32,
+            learning_rate=3e-3,
         )
     )
 
@@ -72,7 +80,9 @@ def make(command: Knowledge) -> dict[str, float]:
     statements.to_csv(command.out / "statements.csv", index=False)
     text = list(passages(statements, command.passages, command.follows, command.seed))
     (command.out / "text.jsonl").write_text("".join(json.dumps({"text": passage}) + "\n" for passage in text))
-    return train(command.config, lambda: iter(text), command.out / "model", track=TrackConfig(points=0), force=command.force)
+    return train(
+        command.config, lambda: iter(text), command.out / "model", track=TrackConfig(points=0), force=command.force
+    )
 
 
 if __name__ == "__main__":

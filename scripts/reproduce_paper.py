@@ -51,7 +51,9 @@ class Named:
 PAPER = {
     # The paper's k of 12 counts the all-ones direction, which a LayerNorm does not see and jaxconf leaves out.
     "gpt2-small": Named("openai-community/gpt2", 11, (584, 2378, 2870, 2123, 1611, 2910), k=11, induction=2378),
-    "pythia-410m": Named("EleutherAI/pythia-410m", 23, (1829, 1332, 2455, 3562, 2756, 2362), (87, 417, 730, 2017, 3412)),
+    "pythia-410m": Named(
+        "EleutherAI/pythia-410m", 23, (1829, 1332, 2455, 3562, 2756, 2362), (87, 417, 730, 2017, 3412)
+    ),
     "llama-2-7b": Named("meta-llama/Llama-2-7b-hf", 31, (3228,), k=40),
     "stanford-gpt2-small-a": Named("stanford-crfm/alias-gpt2-small-x21", 11, (3030, 2859, 995, 2546, 823, 2748)),
 }
@@ -113,9 +115,18 @@ def compared(table: NeuronTable, named: Named) -> pd.DataFrame:
 def figures(kind: Kind, row: pd.Series) -> dict[str, str]:
     """What is shown of a named neuron, by the head of its column."""
     if kind == "frequency":
-        return {"|Δ KL|": number(row["kl_freq_abs_delta"]), "rank by it": f"{row['rank']:,}", "freq_mediated": number(row["freq_mediated"])}
+        return {
+            "|Δ KL|": number(row["kl_freq_abs_delta"]),
+            "rank by it": f"{row['rank']:,}",
+            "freq_mediated": number(row["freq_mediated"]),
+        }
     above = "yes" if row["rho"] > row["rho_chance"] else "no"
-    shown = {"rho": number(row["rho"]), "rank by it": f"{row['rank']:,}", "chance": number(row["rho_chance"]), "above chance": above}
+    shown = {
+        "rho": number(row["rho"]),
+        "rank by it": f"{row['rank']:,}",
+        "chance": number(row["rho_chance"]),
+        "above chance": above,
+    }
     return {**shown, "ln_mediated": number(row["ln_mediated"])}
 
 
@@ -125,19 +136,31 @@ def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
         some = rows[rows["kind"] == kind]
         if some.empty:
             continue
-        table = Table(title=f"{kind.capitalize()} neurons that the paper names", title_justify="left", title_style="bold", box=None)
+        table = Table(
+            title=f"{kind.capitalize()} neurons that the paper names",
+            title_justify="left",
+            title_style="bold",
+            box=None,
+        )
         table.add_column("neuron")
         for head in figures(kind, some.iloc[0]):
             table.add_column(head, justify="right")
         table.add_column("verdict")
         for name, row in some.iterrows():
-            table.add_row(str(name), *figures(kind, row).values(), Text("agrees", "green") if row["agrees"] else Text("differs", "red"))
+            table.add_row(
+                str(name),
+                *figures(kind, row).values(),
+                Text("agrees", "green") if row["agrees"] else Text("differs", "red"),
+            )
         console.print()
         console.print(table)
         console.print(f"A neuron agrees if it meets the rule. {rules[kind]}", highlight=False)
         if kind == "entropy":
             top = (some["rank"] <= TOP_RHO).sum()
-            console.print(f"Not part of the verdict: {top} of {len(some)} lie among the layer's {TOP_RHO} largest rho.", highlight=False)
+            console.print(
+                f"Not part of the verdict: {top} of {len(some)} lie among the layer's {TOP_RHO} largest rho.",
+                highlight=False,
+            )
 
 
 def repeats(folder: Path, named: Named, console: Console) -> bool:
@@ -148,10 +171,14 @@ def repeats(folder: Path, named: Named, console: Console) -> bool:
     most = ", ".join(f"{name} by {number(change)}" for name, change in entropy.head(3).items())
     console.print()
     console.print(
-        f"When text repeats, {named.layer}.{named.induction} cuts the entropy most, the paper says:", style="bold", highlight=False
+        f"When text repeats, {named.layer}.{named.induction} cuts the entropy most, the paper says:",
+        style="bold",
+        highlight=False,
     )
     console.print(Text("agrees", "green") if agrees else Text("differs", "red"), end=" ")
-    console.print(f"Clipped to their means, the candidates change the entropy of the repeat, in nats: {most}.", highlight=False)
+    console.print(
+        f"Clipped to their means, the candidates change the entropy of the repeat, in nats: {most}.", highlight=False
+    )
     return bool(agrees)
 
 

@@ -51,7 +51,7 @@ class Compare:
                 bootstrap_draws=how.bootstrap_draws,
                 seed=how.seed,
                 memory=memory,
-                resume=work.out / RESUME,
+                resume_folder=work.out / RESUME,
                 load=lambda model: work.load(model, None, how.mesh),
                 progress=work.progress,
             )

@@ -118,7 +118,9 @@ def read_corpus(
     text = np.concatenate(parts) if parts else np.array([], np.int32)
     n_train = len(text) - min(int(len(text) * HELD_OUT), HELD_OUT_TOKENS)
     if len(text) - n_train <= context:
-        raise InputError(f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; give more text")
+        raise InputError(
+            f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; give more text"
+        )
     return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files)
 
 
@@ -153,6 +155,8 @@ def train_tokenizer(documents: Iterator[str], vocab_size: int) -> tokenizers.Tok
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(documents, trainer)
     return tokenizer

@@ -38,17 +38,23 @@ def read_statements(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path} cannot be read as CSV ({reason}); give a file of statements") from error
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}; give statements with {', '.join(COLUMNS)}, as ParaRel has")
+        raise InputError(
+            f"{path} lacks the columns {', '.join(missing)}; give statements with {', '.join(COLUMNS)}, as ParaRel has"
+        )
     frame = frame[list(COLUMNS)].rename(columns=COLUMNS)
     frame = frame.apply(lambda column: column.str.strip())
     empty = frame.eq("")
     if empty.to_numpy().any():
         row, column = np.argwhere(empty.to_numpy())[0]
-        raise InputError(f"{path} has no {list(COLUMNS)[column]} in its statement {row + 1}; fill it in or remove the statement")
+        raise InputError(
+            f"{path} has no {list(COLUMNS)[column]} in its statement {row + 1}; fill it in or remove the statement"
+        )
     frame = frame.assign(row=frame.index, query=frame["subject"] + " " + frame["words"])
     frame = frame.drop_duplicates(["relation", "query"], ignore_index=True)
     if not (objects_of(frame).map(len) >= 2).any():
-        raise InputError(f"{path} has no relation with two objects or more, so nothing can contradict a statement; give more statements")
+        raise InputError(
+            f"{path} has no relation with two objects, so nothing can contradict a statement; give more statements"
+        )
     return frame[["row", "relation", "query", "object"]]
 
 

@@ -11,13 +11,19 @@ from jaxconf.analysis.activations import (
     moments_of_a_layer,
     statistics_of,
 )
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches, batches_in_memory
+from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 
 BYTES_OF_AN_ACTIVATION = 12  # on the host: the activation, numpy's copy of it for the median, and its bin for the mode
+
+
+def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
+    """How many windows a device runs together, in a quarter of the memory."""
+    return max(1, memory // 4 // bytes_of_a_window(config, length))
 
 
 def activation_statistics(
@@ -28,8 +34,8 @@ def activation_statistics(
     `ordered`: also the median and the mode. They need all activations of a neuron at once, so the host holds as many
     neurons as `memory` allows, and the model runs over the text once for each such block of neurons.
     """
-    config, T = lm.config, tokens.shape[1]
-    windows = list(batches_in_memory(len(tokens), bytes_of_a_window(config, T), memory // 4, lm.mesh.shape["data"]))
+    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
+    windows = list(batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))))
     found: Moments | None = None
     progress("activations", 0, tokens.size)
     for rows, real in windows:

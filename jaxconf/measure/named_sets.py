@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.intervals import bootstrap, columns_of
 
 Members = Sequence[tuple[int, int]]
 """(layer, index) of each neuron or head."""
@@ -32,7 +32,9 @@ def beside_random(chosen: Members, drawn: Sequence[Members]) -> list[NamedSet]:
     return [NamedSet("the set", "set", chosen), *random]
 
 
-def table_of_sets(sets: Sequence[NamedSet], sums: Mapping[str, np.ndarray], count: int, draws: int, seed: int) -> pd.DataFrame:
+def table_of_sets(
+    sets: Sequence[NamedSet], sums: Mapping[str, np.ndarray], count: int, draws: int, seed: int
+) -> pd.DataFrame:
     """A row per set, with the mean of each metric over the counted positions, and a bootstrap interval over sequences.
 
     `sums`: metric → its sum over each sequence's counted positions, [b c]. `count`: how many positions of a sequence
@@ -46,6 +48,4 @@ def table_of_sets(sets: Sequence[NamedSet], sums: Mapping[str, np.ndarray], coun
         "size": [len(one.members) for one in sets],
     }
     counts = np.full(len(next(iter(sums.values()))), count)
-    for name, (estimate, low, high) in bootstrap([sums], counts, {}, draws, seed).items():
-        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns | columns_of(bootstrap([sums], counts, {}, draws, seed)))

@@ -1,4 +1,4 @@
-"""Chosen neurons: sets ablated together, each beside random sets of as many neurons of the same layers, and single ones token by token.
+"""Chosen neurons: sets ablated together, each beside random sets of the same layers, and single neurons token by token.
 
 Letters: s window, t position, c set, n neuron.
 """
@@ -11,25 +11,34 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation
-from jaxconf.analysis.intervals import Interval, bootstrap
+from jaxconf.analysis.activations import ActivationStatistics
+from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
+from jaxconf.analysis.neuron_sets import Neurons, masks_of, random_sets
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.analyze import in_words, prepared
+from jaxconf.measure.inputs import in_words, prepared, text_of
 from jaxconf.measure.reruns import rerun_parts, token_effects
+from jaxconf.measure.work import Work
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.resume import partial_folder
-from jaxconf.runtime.version import __version__
 
 CANDIDATES = 10
 
-Neurons = Sequence[tuple[int, int]]
-"""(layer, index) of each."""
+
+def neuron_name(layer: int, index: int) -> str:
+    """The name of a neuron, such as "11.584"."""
+    return f"{layer}.{index}"
+
+
+def read_names(text: str) -> list[tuple[int, int]]:
+    """(layer, index) of each, from names such as "11.584,11.2378". Raises ValueError for other text."""
+    pairs = [name.strip().split(".") for name in text.split(",")]
+    return [(int(layer), int(index)) for layer, index in pairs]
 
 
 def read_sets(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
@@ -53,92 +62,35 @@ def _read_set(text: str) -> list[tuple[int, int]]:
     try:
         return read_names(text)
     except ValueError as error:
-        raise InputError(f"{text!r} is neither a set of neurons such as 11.584,11.2378 nor a file of such lines") from error
+        raise InputError(
+            f"{text!r} is neither a set of neurons such as 11.584,11.2378 nor a file of such lines; give one of them"
+        ) from error
 
 
-def read_names(text: str) -> list[tuple[int, int]]:
-    """(layer, index) of each, from names such as "11.584,11.2378". Raises ValueError for other text."""
-    pairs = [name.strip().split(".") for name in text.split(",")]
-    return [(int(layer), int(index)) for layer, index in pairs]
+def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
+    """The set.
 
-
-def ablate_sets(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    sets: Sequence[Neurons],
-    *,
-    controls: int = 20,
-    kept: np.ndarray | None = None,
-    counts: np.ndarray | None = None,
-    ablation: Ablation = MEAN,
-    frozen: Frozen = "final",
-    bootstrap_draws: int = 1000,
-    seed: int = 0,
-    memory: int = MEMORY,
-    partial: Path | None = None,
-    progress: Progress = lambda what, done, total: None,
-) -> pd.DataFrame:
-    """The effects of ablating all neurons of a set together, and of `controls` random sets of as many others of the same layers.
-
-    A row for each set and then its controls: `set` (its number from 0), `control` (0 for the set itself, else the control's number),
-    `neurons` (their names), `size`, and the effects of `jaxconf.analyze` with the same names, in nats, with `_lo` and `_hi` from the
-    bootstrap over windows. Other arguments as in `jaxconf.analyze`. Everything above a set's first layer is run again. Source: Stolfo et
-    al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises InputError for neurons that the model does not have or that a set names twice,
-    for sets that leave no others for their controls, and as `jaxconf.analyze` does.
+    Raises InputError for neurons that the model does not have, an empty set, a neuron named twice, and a set that
+    leaves too few other neurons for random sets.
     """
-    check_runnable(lm.params)
-    tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
-    chosen = [check_set(lm.config, neurons, controls) for neurons in sets]
-    statistics = {
-        layer: activation_statistics(lm, tokens, layer, memory, progress, ordered=ablation.ordered)
-        for layer in sorted({layer for neurons in chosen for layer, _ in neurons})
-    }
-
-    def measured(drawn: Sequence[Neurons], memory: int) -> dict[str, Interval]:
-        masks = masks_of(lm.config, drawn)
-        own = {layer: ablation.of_layer(statistics[layer]) for layer in masks}
-        folder = None
-        if partial:
-            how = (drawn, memory, ablation, frozen, *(x for layer in masks for x in statistics[layer]))
-            folder = partial_folder(partial, __version__, lm.config, tokens, kept, counts, *how)
-        parts = rerun_parts(lm, freq, tokens, kept, masks, own, frozen, memory, folder, progress)
-        return bootstrap((part.sums for part in parts), kept.sum(1), SHARES, bootstrap_draws, seed)
-
-    rows = []
-    for number, neurons in enumerate(chosen):
-        drawn = [neurons, *random_sets(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
-        names = [",".join(f"{layer}.{index}" for layer, index in members) for members in drawn]
-        columns = {"set": number, "control": np.arange(len(drawn)), "neurons": names, "size": len(neurons)}
-        for name, (estimate, low, high) in fitting(functools.partial(measured, drawn), memory, progress).items():
-            columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
-        rows.append(pd.DataFrame(columns))
-    return pd.concat(rows, ignore_index=True)
-
-
-def per_token(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    neurons: Neurons,
-    *,
-    kept: np.ndarray | None = None,
-    counts: np.ndarray | None = None,
-    ablation: Ablation = MEAN,
-    frozen: Frozen = "final",
-    memory: int = MEMORY,
-    progress: Progress = lambda what, done, total: None,
-) -> pd.DataFrame:
-    """What ablating each of these neurons alone does at every kept position; columns as in `jaxconf.measure.reruns.token_effects`, with `token` and
-    `target` as text where the model has a tokenizer. Arguments and errors as in `ablate_sets`.
-    """
-    check_runnable(lm.params)
-    tokens, kept, counts, freq = prepared(lm, tokens, kept, counts)
-    chosen = check_set(lm.config, neurons, 0)
-    frames = []
-    for layer in sorted({layer for layer, _ in chosen}):
-        statistics = activation_statistics(lm, tokens, layer, memory, progress, ordered=ablation.ordered)
-        own = [index for of, index in chosen if of == layer]
-        frames.append(token_effects(lm, freq, tokens, kept, layer, own, ablation.of_layer(statistics), frozen, memory, progress))
-    return in_words(lm, pd.concat(frames, ignore_index=True))
+    if controls < 0:
+        raise InputError(f"controls is {controls}; give how many random sets to compare with, or 0")
+    found = [(int(layer), int(index)) for layer, index in neurons]
+    for layer, index in found:
+        if not (0 <= layer < config.n_layers and 0 <= index < config.d_mlp):
+            raise InputError(
+                f"there is no neuron {neuron_name(layer, index)}; the model has layers 0 to {config.n_layers - 1} "
+                f"of {config.d_mlp} neurons each"
+            )
+    if not found or len(set(found)) < len(found):
+        raise InputError("a set of neurons is empty or names one twice; give each once, such as 11.584,11.2378")
+    most = max(sum(layer == other for layer, _ in found) for other, _ in found)
+    if controls and 2 * most > config.d_mlp:
+        raise InputError(
+            f"a set takes {most} of a layer's {config.d_mlp} neurons, which leaves too few for random sets; "
+            "ask for 0 controls"
+        )
+    return found
 
 
 def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]:
@@ -147,41 +99,87 @@ def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]
     return [(config.n_layers - 1, int(n)) for n in np.argsort(-rho)[:most]]
 
 
-def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
-    """The set. Raises InputError as `ablate_sets` does."""
-    if controls < 0:
-        raise InputError(f"controls is {controls}; give how many random sets to compare with, or 0")
-    found = [(int(layer), int(index)) for layer, index in neurons]
-    for layer, index in found:
-        if not (0 <= layer < config.n_layers and 0 <= index < config.d_mlp):
-            raise InputError(
-                f"there is no neuron {layer}.{index}; the model has layers 0 to {config.n_layers - 1} of {config.d_mlp} neurons each"
-            )
-    if not found or len(set(found)) < len(found):
-        raise InputError("a set of neurons is empty or names one twice; give each once, such as 11.584,11.2378")
-    most = max(sum(layer == other for layer, _ in found) for other, _ in found)
-    if controls and 2 * most > config.d_mlp:
-        raise InputError(
-            f"a set takes {most} of a layer's {config.d_mlp} neurons, which leaves too few for random sets; ask for 0 controls"
-        )
-    return found
+def ablate_sets(
+    lm: LanguageModel,
+    tokens: np.ndarray | int,
+    sets: Sequence[Neurons],
+    *,
+    controls: int = 20,
+    data: str = "stdlib",
+    kept: np.ndarray | None = None,
+    counts: np.ndarray | str | Path | None = None,
+    ablation: Ablation = MEAN,
+    frozen: Frozen = "final",
+    bootstrap_draws: int = 1000,
+    seed: int = 0,
+    memory: int = MEMORY,
+    resume_folder: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """The effects of ablating all neurons of a set together, beside `controls` random sets of the same layers and size.
+
+    A row for each set and then its controls: `set` (its number from 0), `control` (0 for the set itself, else the
+    number of the control), `neurons` (their names), `size`, and the effects of `jaxconf.analyze` with the same names,
+    in nats, with `_lo` and `_hi` from the bootstrap over windows. Other arguments as in `jaxconf.analyze`. The layers
+    above a set's first layer run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises
+    InputError for neurons that the model does not have or that a set names twice, for sets that leave too few others
+    for their controls, and as `jaxconf.analyze` does.
+    """
+    check_runnable(lm.params)
+    text = text_of(lm, tokens, data, counts, progress)
+    work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress, resume_folder)
+    chosen = [check_set(lm.config, neurons, controls) for neurons in sets]
+    statistics = _statistics(work, ablation, [pair for neurons in chosen for pair in neurons])
+
+    def measured(drawn: Sequence[Neurons], memory: int) -> dict[str, np.ndarray]:
+        masks = masks_of(lm.config, drawn)
+        own = [x for layer in masks for x in statistics[layer]]
+        of_sets = work.resuming(memory, drawn, ablation, frozen, *own)
+        parts = rerun_parts(of_sets, masks, {layer: ablation.of_layer(statistics[layer]) for layer in masks}, frozen)
+        sums = (part.sums for part in parts)
+        return columns_of(bootstrap(sums, work.kept.sum(1), SHARES, bootstrap_draws, seed))
+
+    rows = []
+    for number, neurons in enumerate(chosen):
+        drawn = [neurons, *random_sets(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
+        names = [",".join(neuron_name(*pair) for pair in members) for members in drawn]
+        columns = {"set": number, "control": np.arange(len(drawn)), "neurons": names, "size": len(neurons)}
+        rows.append(pd.DataFrame(columns | fitting(functools.partial(measured, drawn), memory, progress)))
+    return pd.concat(rows, ignore_index=True)
 
 
-def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:
-    """Layer → which of its neurons each set has, bool [c n]; layers in their order."""
-    masks = {layer: np.zeros((len(sets), config.d_mlp), bool) for layer in sorted({layer for members in sets for layer, _ in members})}
-    for row, members in enumerate(sets):
-        for layer, index in members:
-            masks[layer][row, index] = True
-    return masks
+def per_token(
+    lm: LanguageModel,
+    tokens: np.ndarray | int,
+    neurons: Neurons,
+    *,
+    data: str = "stdlib",
+    kept: np.ndarray | None = None,
+    counts: np.ndarray | str | Path | None = None,
+    ablation: Ablation = MEAN,
+    frozen: Frozen = "final",
+    memory: int = MEMORY,
+    progress: Progress = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """What ablating each of these neurons alone does at every kept position.
+
+    Columns as in `jaxconf.measure.reruns.token_effects`, with `token` and `target` as text where the model has a
+    tokenizer. Arguments and errors as in `ablate_sets`.
+    """
+    check_runnable(lm.params)
+    text = text_of(lm, tokens, data, counts, progress)
+    work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress)
+    chosen = check_set(lm.config, neurons, 0)
+    frames = []
+    for layer, statistics in _statistics(work, ablation, chosen).items():
+        own = [index for of, index in chosen if of == layer]
+        frames.append(token_effects(work, layer, own, ablation.of_layer(statistics), frozen))
+    return in_words(lm, pd.concat(frames, ignore_index=True))
 
 
-def random_sets(config: DecoderConfig, neurons: Neurons, count: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
-    """Random sets with as many neurons of each layer, none of them the set's own."""
-    layers = sorted({layer for layer, _ in neurons})
-    own = {layer: [index for other, index in neurons if other == layer] for layer in layers}
-    others = {layer: np.setdiff1d(np.arange(config.d_mlp), own[layer]) for layer in layers}
-    return [
-        [(layer, int(index)) for layer in layers for index in np.sort(rng.choice(others[layer], len(own[layer]), replace=False))]
-        for _ in range(count)
-    ]
+def _statistics(work: Work, ablation: Ablation, neurons: Neurons) -> dict[int, ActivationStatistics]:
+    """Layer → statistics of its activations, of the layers that the neurons are in, ascending."""
+    return {
+        layer: activation_statistics(work.lm, work.tokens, layer, work.memory, work.progress, ordered=ablation.ordered)
+        for layer in sorted({layer for layer, _ in neurons})
+    }

@@ -11,10 +11,10 @@ import pandas as pd
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.data.documents import documents
-from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
+from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.inputs import config_of, windows_of
+from jaxconf.measure.inputs import Text, config_of, text_of
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
@@ -66,15 +66,13 @@ def run(
         config = config_of(options.model, options.revision)
         check(config, options, parsed)
         documents(options.data)
-        counts = read_counts(options.counts, config.vocab_size) if options.counts else None
+        if options.counts:
+            read_counts(options.counts, config.vocab_size)
         lm = load_placed(options.model, options.revision, options.mesh, say)
-        progress("reading the text", 0, 0)
-        tokens = windows_of(options.tokens, options.data, lm)
-        if counts is None:
-            counts = _counts(lm, options.data, progress)
-        table, kept, extra = _measured(lm, tokens, counts, options, parsed, out, progress)
+        text = text_of(lm, options.tokens, options.data, options.counts, progress)
+        table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
-        save_run(table, tokens, kept, out, extra)
+        save_run(table, text.tokens, kept, out, extra)
         shutil.rmtree(out / RESUME)
     return table
 
@@ -112,8 +110,7 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
 
 def _measured(
     lm: LanguageModel,
-    tokens: np.ndarray,
-    counts: np.ndarray,
+    text: Text,
     options: AnalyzeOptions,
     parsed: Parsed,
     out: Path,
@@ -122,11 +119,10 @@ def _measured(
     """The table, the kept positions bool [s t], and by file name the tables of neuron sets and of single tokens that
     are asked for.
     """
-    counted = str(options.counts) if options.counts else f"{options.data}, its first {COUNTED:,} characters at most"
-    kept = kept_positions(tokens, lm.special_ids)
+    kept = kept_positions(text.tokens, lm.special_ids)
     how: dict[str, Any] = {
         "kept": kept,
-        "counts": counts,
+        "counts": text.counts,
         "ablation": parsed.ablation,
         "frozen": options.frozen,
         "memory": parsed.memory,
@@ -135,31 +131,24 @@ def _measured(
     resampling: dict[str, Any] = {
         "bootstrap_draws": options.bootstrap_draws,
         "seed": options.seed,
-        "partial": out / RESUME,
+        "resume_folder": out / RESUME,
     }
     table = analyze(
         lm,
-        tokens,
+        text.tokens,
         convention=options.convention,
         layer=options.layer,
         engine=options.engine,
         tolerance=options.tolerance,
         k=options.k,
         rules=parsed.rules,
-        facts={"model": options.model, "data": options.data, "counts": counted},
+        facts={"model": options.model, **text.facts},
         **how,
         **resampling,
     )
     extra = {}
     if parsed.sets:
-        extra[SETS] = ablate_sets(lm, tokens, parsed.sets, controls=options.controls, **how, **resampling)
+        extra[SETS] = ablate_sets(lm, text.tokens, parsed.sets, controls=options.controls, **how, **resampling)
     if parsed.single:
-        extra[PER_TOKEN] = per_token(lm, tokens, parsed.single, **how)
+        extra[PER_TOKEN] = per_token(lm, text.tokens, parsed.single, **how)
     return table, kept, extra
-
-
-def _counts(lm: LanguageModel, data: str, progress: Progress) -> np.ndarray:
-    """The token counts of the text's beginning, int64 [v]."""
-    progress("token counts", 0, 0)
-    beginning = first_documents(documents(data))
-    return count_tokens(beginning, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))

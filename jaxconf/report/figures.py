@@ -177,7 +177,9 @@ def figure_3a(table: NeuronTable) -> Figure:
     note = f"{counted(len(positions), 'position')}, correlation {number(table.correlation())}"
     figure, (axes,) = canvas(title(table), "Entropy and frequency", note)
     if len(positions):
-        bins = axes.hexbin(positions["entropy"], positions["kl_freq"], gridsize=45, mincnt=1, bins="log", cmap="viridis", linewidths=0)
+        bins = axes.hexbin(
+            positions["entropy"], positions["kl_freq"], gridsize=45, mincnt=1, bins="log", cmap="viridis", linewidths=0
+        )
         if len(np.unique(np.asarray(bins.get_array()))) > 1:
             figure.colorbar(bins, ax=axes, label="positions", aspect=30, pad=0.02)
     else:
@@ -193,7 +195,9 @@ def figure_3b(table: NeuronTable) -> Figure:
     frame = table.to_pandas()
     chosen, note = shown(table, "frequency")
     entropy = list(table.members("entropy").index)
-    figure, (axes,) = canvas(title(table), "Token frequency", note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy))
+    figure, (axes,) = canvas(
+        title(table), "Token frequency", note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy)
+    )
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
     _dots(axes, x, y)
@@ -248,7 +252,9 @@ def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
             medianprops={"color": INK},
             manage_ticks=False,
         )
-        axes.scatter(place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3)
+        axes.scatter(
+            place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3
+        )
     if not len(values):
         say(axes, "no neuron's effect can be compared")
     measured = pd.concat([column for _, _, column in four])

@@ -122,5 +122,7 @@ def pictures(images: Iterable[Path], captions: Mapping[str, tuple[str, str]], br
     width of the page.
     """
     return "".join(
-        picture(image, heading, how, how, broad=image.stem in broad) for image in images for heading, how in [captions[image.stem]]
+        picture(image, heading, how, how, broad=image.stem in broad)
+        for image in images
+        for heading, how in [captions[image.stem]]
     )

@@ -18,6 +18,7 @@ from jaxconf.report.passages.markup import passages_section
 from jaxconf.report.passages.plots import token_plots
 from jaxconf.report.plots import hover_texts, plots
 from jaxconf.report.shown import MOST_POINTS, drawn, title
+from jaxconf.results.columns import NAMED_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.run_folder import PER_TOKEN, SETS
@@ -33,15 +34,18 @@ CAPTIONS = {
     ),
     "figure_2a": (
         "Figure 2a. Norm and LogitVar",
-        "Entropy neurons are expected at the lower right: a large output norm that writes almost nothing to any token's logit.",
+        "Entropy neurons are expected at the lower right: a large output norm that writes almost nothing to any "
+        "token's logit.",
     ),
     "figure_2c": (
         "Figure 2c. Effect on the loss with the norm frozen",
-        "Where the second box lies far below the first, the neuron acts through the final norm's scale, not its logits.",
+        "Where the second box lies far below the first, the neuron acts through the final norm's scale, not its "
+        "logits.",
     ),
     "figure_2d": (
         "Figure 2d. Null space of the unembedding",
-        "Shaded, the directions that the unembedding barely reads; a neuron that peaks there writes where no logit looks.",
+        "Shaded, the directions that the unembedding barely reads; a neuron that peaks there writes where no logit "
+        "looks.",
     ),
     "figure_2e": (
         "Figure 2e. Null space and mediation",
@@ -60,7 +64,8 @@ CAPTIONS = {
     ),
     "figure_3c": (
         "Figure 3c. Effect on the loss with the frequency direction frozen",
-        "Where the second box lies far below the first, the neuron acts by shifting probability between common and rare tokens.",
+        "Where the second box lies far below the first, the neuron acts by shifting probability between common and "
+        "rare tokens.",
     ),
 }
 
@@ -68,28 +73,6 @@ TOKEN_CAPTION = (
     "Each point is a position, above the line where ablating the neuron raises the loss. Dark points on the right are "
     "tokens that the model ranked low: where those lie high, the neuron keeps wrong predictions from costing more."
 )
-
-NAMED_COLUMNS: dict[Kind, list[str]] = {
-    "entropy": [
-        "rho",
-        "rho_chance",
-        "ln_mediated",
-        "w_norm",
-        "logit_var",
-        "loss_abs_delta",
-        "entropy_delta",
-        "top1_change",
-    ],
-    "frequency": [
-        "freq_mediated",
-        "kl_freq_abs_delta",
-        "kl_freq_delta",
-        "cos_freq",
-        "loss_abs_delta",
-        "entropy_delta",
-        "top1_change",
-    ],
-}
 
 
 def write_report(found: NeuronTable, folder: str | Path) -> Path:

@@ -226,7 +226,9 @@ def _scatter(table: NeuronTable, x: pd.Series, y: pd.Series, *kinds: Kind) -> go
     return figure
 
 
-def _points(table: NeuronTable, x: pd.Series, y: pd.Series, label: str, kind: Kind | None = None, hollow: bool = False) -> go.Scatter:
+def _points(
+    table: NeuronTable, x: pd.Series, y: pd.Series, label: str, kind: Kind | None = None, hollow: bool = False
+) -> go.Scatter:
     """A point for each neuron of `x` and `y`, which are indexed by name."""
     rows = {name: row for row, name in enumerate(table.names)}
     marker: dict[str, Any] = {"color": NORMAL, "size": 5, "opacity": 0.65}

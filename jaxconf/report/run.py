@@ -18,7 +18,9 @@ from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import NEURONS, PER_TOKEN, SETS, staging
 
 
-def save_run(table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path, extra: Mapping[str, pd.DataFrame]) -> None:
+def save_run(
+    table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path, extra: Mapping[str, pd.DataFrame]
+) -> None:
     """Writes the run folder of an analysis, all of it or nothing.
 
     It holds windows.npy (int32 [s t]), kept.npy (bool [s t]), the neuron table, the `extra` tables (file name → table:

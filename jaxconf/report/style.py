@@ -177,7 +177,9 @@ def label_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: 
         label.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
-def _room(place: np.ndarray, width: float, height: float, panel: Bbox, taken: list[Bbox]) -> tuple[tuple[float, float], Bbox]:
+def _room(
+    place: np.ndarray, width: float, height: float, panel: Bbox, taken: list[Bbox]
+) -> tuple[tuple[float, float], Bbox]:
     """Where a label of this size fits best beside a point: its offset from the point, and its box; all in points."""
     px, py = place
     offsets = [
@@ -186,7 +188,9 @@ def _room(place: np.ndarray, width: float, height: float, panel: Bbox, taken: li
         for rise in rises
         for sign in (1, -1)
     ]
-    inside = [(dx, dy) for dx, dy in offsets if panel.x0 <= px + dx <= panel.x1 - width and panel.y0 <= py + dy <= panel.y1]
+    inside = [
+        (dx, dy) for dx, dy in offsets if panel.x0 <= px + dx <= panel.x1 - width and panel.y0 <= py + dy <= panel.y1
+    ]
     offsets = inside or offsets
     boxes = [Bbox.from_bounds(px + dx, py + dy - height / 2, width, height) for dx, dy in offsets]
     best = min(range(len(boxes)), key=lambda i: boxes[i].count_overlaps(taken))

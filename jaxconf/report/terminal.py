@@ -5,31 +5,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jaxconf.results.columns import NAMED_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.words import counted, facts_in_words, number, sets_in_words
 
 MOST_ROWS = 10
 SHOWN_FACTS = ("Model", "Shape", "Data", "Kept positions", "Baseline", "Ablation", "Null space", "Token counts", "Time")
-FIGURES: dict[Kind, dict[str, str]] = {
-    "entropy": {
-        "rho": "rho",
-        "ln_mediated": "ln_mediated",
-        "w_norm": "norm",
-        "logit_var": "LogitVar",
-        "loss_abs_delta": "|Δ loss|",
-        "entropy_delta": "Δ entropy",
-        "top1_change": "top-1",
-    },
-    "frequency": {
-        "freq_mediated": "freq_mediated",
-        "kl_freq_abs_delta": "|Δ KL|",
-        "cos_freq": "cos_freq",
-        "loss_abs_delta": "|Δ loss|",
-        "entropy_delta": "Δ entropy",
-        "top1_change": "top-1",
-    },
+HEADS = {
+    "rho": "rho",
+    "ln_mediated": "ln_mediated",
+    "w_norm": "norm",
+    "logit_var": "LogitVar",
+    "freq_mediated": "freq_mediated",
+    "kl_freq_abs_delta": "|Δ KL|",
+    "cos_freq": "cos_freq",
+    "loss_abs_delta": "|Δ loss|",
+    "entropy_delta": "Δ entropy",
+    "top1_change": "top-1",
 }
+"""Those of NAMED_COLUMNS that have room in 80 columns, each with its head."""
 
 
 def print_summary(table: NeuronTable, console: Console) -> None:
@@ -64,12 +59,15 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
         return
     colour = {"entropy": "red", "frequency": "green"}[kind]
     heading = f"{kind.capitalize()} neurons" if len(found) else f"Nearest to the {kind} rule"
-    grid = Table(title=heading, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    grid = Table(
+        title=heading, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0), header_style="dim"
+    )
     grid.add_column("neuron", style=colour if len(found) else "")
-    for head in FIGURES[kind].values():
-        grid.add_column(head, justify="right")
+    columns = [column for column in NAMED_COLUMNS[kind] if column in HEADS]
+    for column in columns:
+        grid.add_column(HEADS[column], justify="right")
     for name, row in rows.head(MOST_ROWS).iterrows():
-        grid.add_row(str(name), *(number(row[column]) for column in FIGURES[kind]))
+        grid.add_row(str(name), *(number(row[column]) for column in columns))
     console.print()
     console.print(grid)
     if len(rows) > MOST_ROWS:

@@ -1,10 +1,26 @@
-"""Columns that tables and pages show. `jaxconf.analysis.metrics` says what each holds."""
+"""Choices among the columns of the neuron table, and the columns of its positions; `jaxconf.analysis.metrics` says what each means."""
 
 from jaxconf.analysis.metrics import UNABLATED
+from jaxconf.results.rules import Kind
 
 MAIN_COLUMNS = (
     "w_norm", "logit_var", "rho", "rho_chance", "cos_freq", "ln_mediated", "freq_mediated",
     "loss_abs_delta", "entropy_delta", "entropy_abs_delta", "kl_freq_abs_delta", "top1_change",
 )  # fmt: skip
+"""What the summary and the hover texts tell of a neuron."""
+
+NAMED_COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "entropy": (
+        "rho", "rho_chance", "ln_mediated", "w_norm", "logit_var", "loss_abs_delta", "entropy_delta", "top1_change",
+    ),
+    "frequency": (
+        "freq_mediated", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq", "loss_abs_delta", "entropy_delta", "top1_change",
+    ),
+}  # fmt: skip
+"""What a table of the neurons of a kind tells of them."""
+
+SET_COLUMNS = ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change")
+"""What a table of neuron sets tells of each."""
 
 POSITION_COLUMNS = ("window", "position", "token", "target", *UNABLATED)
+"""What is kept of each position."""

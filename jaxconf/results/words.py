@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.kinds import VALUED
+from jaxconf.results.columns import SET_COLUMNS
 
 # How the facts of a model's shape, and of the adaptive engine, read: templates, and the facts that fill them.
 SHAPE = (
@@ -23,8 +24,6 @@ ADAPTIVE = (
     ("true error at most {:.2g} nats in {} random pairs", "audit_error", "audit_pairs"),
 )
 TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
-
-SET_COLUMNS = ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change")
 
 
 def number(value: float | None) -> str:

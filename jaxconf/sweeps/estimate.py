@@ -12,9 +12,10 @@ import math
 from collections.abc import Sequence
 
 from jaxconf.analysis.adaptive_softmax import HEAD
+from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.rerun import Frozen
-from jaxconf.measure.analyze import bytes_of_rows, group_of_a_device, streams, windows_at_once
-from jaxconf.measure.neuron_sets import Neurons
+from jaxconf.measure.activations import windows_at_once
+from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device, streams
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import leaves

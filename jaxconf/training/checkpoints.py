@@ -108,7 +108,9 @@ def _newest(folder: Path) -> int | None:
         path = (folder / str(step)).absolute()
         if _intact(path):
             return step
-        logging.getLogger(__name__).warning("jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path)
+        logging.getLogger(__name__).warning(
+            "jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path
+        )
     return None
 
 

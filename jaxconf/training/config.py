@@ -75,7 +75,9 @@ class TrainConfig:
         if self.width % self.heads:
             raise InputError(f"a width of {self.width} does not divide into {self.heads} heads; choose numbers that do")
         if self.microbatch is not None and (self.microbatch < 1 or self.batch % self.microbatch):
-            raise InputError(f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; choose numbers that do")
+            raise InputError(
+                f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; choose numbers that do"
+            )
 
 
 # The settings in which models that one program trains side by side may differ: they are numbers, not shapes.

@@ -158,9 +158,13 @@ def _series(e: Emergence) -> dict[str, pd.DataFrame]:
     """Heading of a panel → its lines over the steps; panels and lines that hold nothing are left out."""
     steps, above, mediated = e.steps.set_index("step"), above_chance(e), over_steps(e, "ln_mediated")
     effects, quantiles = with_effects(e), {"median": 0.5, "5%": 0.05, "95%": 0.95}
-    met = {f"{kind} rule": over_steps(e, f"is_{kind}_neuron").sum(axis=1).where(effects) for kind in ("entropy", "frequency")}
+    met = {
+        f"{kind} rule": over_steps(e, f"is_{kind}_neuron").sum(axis=1).where(effects)
+        for kind in ("entropy", "frequency")
+    }
     bands = {
-        column: {name: over_steps(e, column).quantile(q, axis=1) for name, q in quantiles.items()} for column in ("w_norm", "logit_var")
+        column: {name: over_steps(e, column).quantile(q, axis=1) for name, q in quantiles.items()}
+        for column in ("w_norm", "logit_var")
     }
     panels: dict[str, dict[str, pd.Series | None]] = {
         "loss, nats per token": {"training": steps.get("train_loss"), "held-out": steps.get("loss")},
@@ -174,7 +178,10 @@ def _series(e: Emergence) -> dict[str, pd.DataFrame]:
         },
         f"of {above.shape[1]:,} neurons": {"above chance": above.sum(axis=1), **met},
     }
-    tables = {heading: pd.DataFrame(lines, steps.index, dtype=float).dropna(axis=1, how="all") for heading, lines in panels.items()}
+    tables = {
+        heading: pd.DataFrame(lines, steps.index, dtype=float).dropna(axis=1, how="all")
+        for heading, lines in panels.items()
+    }
     return {heading: lines for heading, lines in tables.items() if lines.shape[1]}
 
 

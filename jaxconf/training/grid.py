@@ -80,7 +80,9 @@ def grid(
                 configs = list(of_group.values())
                 progress(f"models {len(configs)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
                 corpus, checkpoints = corpora[_text_of(configs[0])], out / CHECKPOINTS / str(index)
-                results = train_group(of_group, corpus, track, checkpoints, checkpoint_every, mesh_for(configs, mesh), progress, report)
+                results = train_group(
+                    of_group, corpus, track, checkpoints, checkpoint_every, mesh_for(configs, mesh), progress, report
+                )
                 for (folder, config), result in zip(of_group.items(), results, strict=True):
                     write_record(folder / RECORD, {"config": dataclasses.asdict(config), "result": result})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
@@ -109,7 +111,9 @@ def _check(
         mesh_for([models[name] for name in names], mesh)
 
 
-def _saved_grid(out: Path, record: dict[str, Any], resume: bool, force: bool) -> tuple[dict[str, Any] | None, list[str]]:
+def _saved_grid(
+    out: Path, record: dict[str, Any], resume: bool, force: bool
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The record of the grid that `out` holds, if it is to be resumed, and the names of its finished models."""
     saved = record_to_resume(out / GRID, record, resume, force)
     there = [folder for folder in (out / MODELS, out / CHECKPOINTS) if folder.exists()]

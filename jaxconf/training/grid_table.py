@@ -66,7 +66,9 @@ def read_grid(out: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read; give the folder of a grid made with `jaxconf train --vary`") from error
+        raise InputError(
+            f"{path} cannot be read; give the folder of a grid made with `jaxconf train --vary`"
+        ) from error
 
 
 def finished(folder: Path) -> bool:

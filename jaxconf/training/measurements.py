@@ -14,7 +14,8 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.analysis.predictions import next_token_predictions
 from jaxconf.analysis.unembedding import readout, spectrum
-from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.language_model import LanguageModel
@@ -35,7 +36,9 @@ def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k
     return {**columns, "rho_chance": float(columns["rho_chance"][0]), "singular_values": values.values}
 
 
-def measure_effects(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int) -> dict[str, Any]:
+def measure_effects(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int
+) -> dict[str, Any]:
     """What `measure_weights` gives, and all other NEURON_COLUMNS; on windows int [s t], kept positions bool [s t]."""
     table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=0)
     columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
@@ -43,7 +46,9 @@ def measure_effects(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, cou
     return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}
 
 
-def measure_predictions(config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray) -> dict[str, float]:
+def measure_predictions(
+    config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray
+) -> dict[str, float]:
     """Of the kept predictions, bool [s t], of windows int [s t].
 
     Mean `loss` and `entropy` (nats), `accuracy` (0 to 1) and `ece`, the expected calibration error, which is NaN for a

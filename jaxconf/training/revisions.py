@@ -107,7 +107,9 @@ def steps_of(revisions: Sequence[str]) -> dict[str, int]:
     `revisions`, from 0. Raises InputError for no revisions and for one that is named twice.
     """
     if not revisions:
-        raise InputError("no revisions are named to measure; give branches or tags of the model, such as step0,step1000")
+        raise InputError(
+            "no revisions are named to measure; give branches or tags of the model, such as step0,step1000"
+        )
     for name in revisions:
         if revisions.count(name) > 1:
             raise InputError(f"the revision {name} is given twice; give each once")
@@ -143,7 +145,9 @@ def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -
             what = f"{name} is {saved.get(name)!r} there and {value!r} here"
             if name.endswith("sha256"):
                 what = "its text is another"
-            raise InputError(f"{out} holds another track: {what}; give the same options, another --out, or --force to replace it")
+            raise InputError(
+                f"{out} holds another track: {what}; give the same options, another --out, or --force to replace it"
+            )
 
 
 def _check_order(out: Path, measured: Mapping[str, int], steps: Mapping[str, int]) -> None:
@@ -192,7 +196,9 @@ def _delete(folder: Path, before: set[Path]) -> None:
     every = [(repo, cached) for repo in cache.repos for cached in repo.revisions]
     found = [(repo, cached) for repo, cached in every if cached.snapshot_path.samefile(folder)]
     if not found:
-        raise InputError(f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete")
+        raise InputError(
+            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete"
+        )
     [(repo, cached)] = found
     new = {file for file in cached.files if file.file_path not in before}
     if len(new) == len(cached.files):
@@ -206,7 +212,9 @@ def _delete(folder: Path, before: set[Path]) -> None:
             file.blob_path.unlink(missing_ok=True)
 
 
-def _read_text(folder: Path, config: DecoderConfig, documents: Documents, tokens: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_text(
+    folder: Path, config: DecoderConfig, documents: Documents, tokens: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Token counts, int64 [v], and windows of so many tokens, int32 [s t], by the tokenizer of a model's folder."""
     tokenizer = Tokenizer.from_folder(folder)
     counts = count_tokens(first_documents(documents()), tokenizer, config.vocab_size)

@@ -86,7 +86,9 @@ def train(
                 _clear(out)
             write_record(out / RECORD, record)
             checkpoints = out / CHECKPOINTS
-            [result] = train_group({out: config}, corpus, track, checkpoints, checkpoint_every, placed_on, progress, report)
+            [result] = train_group(
+                {out: config}, corpus, track, checkpoints, checkpoint_every, placed_on, progress, report
+            )
             if "diverged_at" in result:
                 raise InputError(
                     f"the loss is not a finite number at step {result['diverged_at']}; lower learning_rate, now "
@@ -138,7 +140,10 @@ def train_group(
     begun = time.perf_counter()
     if mesh.size > 1:
         progress(f"training on a mesh of data={mesh.shape['data']}, model={mesh.shape['model']}", 0, 0)
-    trackers = [Tracker(folder, hf_config(config, corpus.begin, corpus.end), config, track, corpus) for folder, config in models.items()]
+    trackers = [
+        Tracker(folder, hf_config(config, corpus.begin, corpus.end), config, track, corpus)
+        for folder, config in models.items()
+    ]
     for folder in models:
         folder.mkdir(parents=True, exist_ok=True)
         write_tokenizer(corpus, folder)

@@ -88,7 +88,9 @@ def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str]
     # A CPU works on one model after the other: side by side they would not fit its caches.
     over_models = jax.lax.map if jax.default_backend() == "cpu" else lambda f, models: jax.vmap(f)(models)
 
-    def step_of_all(states: State, hyper: Hyperparameters, tokens: jax.Array, step: jax.Array) -> tuple[State, jax.Array]:
+    def step_of_all(
+        states: State, hyper: Hyperparameters, tokens: jax.Array, step: jax.Array
+    ) -> tuple[State, jax.Array]:
         return over_models(lambda model: step_of_one(model[0], model[1], model[2], step), (states, hyper, tokens))
 
     # Written out for `data` only: the compiler adds what the split of the weights over `model` needs.

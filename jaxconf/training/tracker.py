@@ -69,7 +69,9 @@ class Tracker:
         lm = LanguageModel(self._decoder, params, self._folder.name, None, self._folder, self._hf)
         kept = kept_positions(self._windows, lm.special_ids)
         if not kept.any():
-            raise InputError("no held-out position is left to measure after dropping special tokens; give a longer context or other text")
+            raise InputError(
+                "no held-out position is left to measure after dropping special tokens; give a longer context or other text"
+            )
         predictions = measure_predictions(self._decoder, params, self._windows, kept)
         if all(map(math.isfinite, predictions.values())):
             if step in self._with_effects:

@@ -9,7 +9,9 @@ from jaxconf.models.errors import InputError, nearest
 from jaxconf.training.config import TrainConfig
 
 # What may be varied, and the type of its values.
-VARIED: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in ("seed", "attributes")}
+VARIED: dict[str, Any] = {
+    field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in ("seed", "attributes")
+}
 
 
 def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Falcon: one key/value head and one norm for attention and MLP (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
+"""Falcon: one key/value head and one norm (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
@@ -21,7 +21,8 @@ def config(hf: Attributes) -> DecoderConfig:
     kv_heads, norms = hf.take("num_kv_heads", n_heads), hf.take("num_ln_in_parallel_attn", 2 if grouped else 1)
     if (grouped and not parallel) or (norms == 2 and not grouped):
         raise InputError(
-            "config.json mixes new_decoder_architecture, parallel_attn and num_ln_in_parallel_attn as no Falcon does; use a Falcon's own"
+            "config.json mixes new_decoder_architecture, parallel_attn and num_ln_in_parallel_attn as no Falcon does; "
+            "use a Falcon's own"
         )
     n_positions = hf.take("max_position_embeddings", 2048)
     rotary = hf.rotary(d_head, n_positions)
@@ -58,7 +59,11 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("embed/tokens", ("vocab", "embed"), "word_embeddings.weight"),
         *rows.norm(config, "blocks/ln1", h + ("ln_attn" if two else "input_layernorm")),
         *rows.grouped_attention(config, h + "self_attention.query_key_value", h + "self_attention.dense"),
-        *([] if config.shared_norm else rows.norm(config, "blocks/ln2", h + ("ln_mlp" if two else "post_attention_layernorm"))),
+        *(
+            []
+            if config.shared_norm
+            else rows.norm(config, "blocks/ln2", h + ("ln_mlp" if two else "post_attention_layernorm"))
+        ),
         *rows.mlp(config, w_in=h + "mlp.dense_h_to_4h", w_out=h + "mlp.dense_4h_to_h"),
         *rows.norm(config, "ln_final", "ln_f"),
         *rows.head(config),

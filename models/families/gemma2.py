@@ -1,4 +1,4 @@
-"""Gemma 2: Gemma with norms behind attention and MLP as well, soft caps on scores and logits, and a window in every other layer."""
+"""Gemma 2: Gemma with norms also behind attention and MLP, soft caps, and windows in half the layers."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -10,7 +10,9 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_bidirectional_attention", False)
-    hf.ignore("hidden_act", "cache_implementation", "sliding_window_size")  # Gemma 2's own code reads hidden_activation and sliding_window
+    hf.ignore(
+        "hidden_act", "cache_implementation", "sliding_window_size"
+    )  # Gemma 2's own code reads hidden_activation and sliding_window
     shape = hf.shape(n_kv_heads=4, n_positions=8192)
     d_head = hf.take("head_dim", 256)
     bias = hf.take("attention_bias", False)

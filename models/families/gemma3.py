@@ -1,4 +1,4 @@
-"""Gemma 3's text models: Gemma 2 without soft caps, with normed queries and keys, and a rotation of its own in layers with a window."""
+"""Gemma 3's text models: Gemma 2 without soft caps, queries and keys normed, a rotation of its own for windows."""
 
 from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
 from jaxconf.models.families import rows
@@ -15,8 +15,17 @@ def config(hf: Attributes) -> DecoderConfig:
     d_head = hf.take("head_dim", 256)
     bias = hf.take("attention_bias", False)
     nested, scaling = hf.take("rope_parameters", {}), hf.take("rope_scaling", {})
-    whole = {"rope_theta": hf.take("rope_theta", 1e6), "partial_rotary_factor": 1.0, **nested.get("full_attention", {}), **scaling}
-    local = {"rope_theta": hf.take("rope_local_base_freq", 1e4), "partial_rotary_factor": 1.0, **nested.get("sliding_attention", {})}
+    whole = {
+        "rope_theta": hf.take("rope_theta", 1e6),
+        "partial_rotary_factor": 1.0,
+        **nested.get("full_attention", {}),
+        **scaling,
+    }
+    local = {
+        "rope_theta": hf.take("rope_local_base_freq", 1e4),
+        "partial_rotary_factor": 1.0,
+        **nested.get("sliding_attention", {}),
+    }
     period = hf.take("sliding_window_pattern", hf.take("_sliding_window_pattern", 6))
     windows = hf.windows(shape["n_layers"], lambda layer: (layer + 1) % period != 0, size=4096)
     return DecoderConfig(

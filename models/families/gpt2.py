@@ -1,4 +1,4 @@
-"""GPT-2: learned positions and biases; its Conv1D stores weights as [in, out], the transpose of what other families store."""
+"""GPT-2: learned positions and biases; its Conv1D stores weights as [in, out], which other families transpose."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
@@ -10,7 +10,9 @@ IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, stored by old 
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("add_cross_attention", False)
-    hf.ignore("is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")  # the last: order of operations only
+    hf.ignore(
+        "is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn"
+    )  # the last: order of operations only
     d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
     hf.divides(n_heads, d_model)
     return DecoderConfig(
@@ -51,7 +53,13 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("blocks/attn/bq", qkv_bias, h + "attn.c_attn.bias", "(a h k) -> (a h) k", Part(0, 1, 3), init="zeros"),
         Leaf("blocks/attn/bk", qkv_bias, h + "attn.c_attn.bias", "(a h k) -> (a h) k", Part(1, 2, 3), init="zeros"),
         Leaf("blocks/attn/bv", qkv_bias, h + "attn.c_attn.bias", "(a h k) -> (a h) k", Part(2, 3, 3), init="zeros"),
-        Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), h + "attn.c_proj.weight", "(h k) d -> h k d", init="residual"),
+        Leaf(
+            "blocks/attn/wo",
+            ("layers", "heads", "head_dim", "embed"),
+            h + "attn.c_proj.weight",
+            "(h k) d -> h k d",
+            init="residual",
+        ),
         Leaf("blocks/attn/bo", ("layers", "embed"), h + "attn.c_proj.bias", init="zeros"),
         Leaf("blocks/ln2/scale", ("layers", "embed"), h + "ln_2.weight", init="ones"),
         Leaf("blocks/ln2/bias", ("layers", "embed"), h + "ln_2.bias", init="zeros"),

@@ -12,7 +12,9 @@ IGNORED = rows.MASKS
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("add_cross_attention", False)
     hf.ignore("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "max_batch_size")
-    hf.ignore("pad_key_length", "pre_allocate_kv_cache", "validate_runner_input", "num_key_value_heads", "is_decoder")  # precision, running
+    hf.ignore(
+        "pad_key_length", "pre_allocate_kv_cache", "validate_runner_input", "num_key_value_heads", "is_decoder"
+    )  # precision, running
     d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
     hf.divides(n_heads, d_model)
     return DecoderConfig(

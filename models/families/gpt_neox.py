@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: attention and MLP side by side behind two LayerNorms, rotary positions in a part of each head."""
+"""GPT-NeoX and Pythia: attention and MLP side by side behind two LayerNorms, rotary positions in part of each head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -6,7 +6,8 @@ from jaxconf.models.leaves import Leaf
 
 PREFIX = "gpt_neox."
 HEAD = "embed_out.weight"
-IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"  # the causal mask and the frequencies, stored by old versions
+# Old versions stored the causal mask and the frequencies.
+IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
 
 def config(hf: Attributes) -> DecoderConfig:
@@ -24,7 +25,9 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("layer_norm_eps", 1e-5),
         activation=hf.activation("hidden_act", "gelu"),
         parallel=hf.take("use_parallel_residual", True),
-        rotary=hf.rotary(d_head, shape["n_positions"], base_name="rotary_emb_base", share_name="rotary_pct", share=0.25),
+        rotary=hf.rotary(
+            d_head, shape["n_positions"], base_name="rotary_emb_base", share_name="rotary_pct", share=0.25
+        ),
         attn_scale=d_head**-0.5,
         qkv_bias=bias,
         attn_out_bias=bias,

@@ -16,7 +16,9 @@ def config(hf: Attributes) -> DecoderConfig:
     d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])
     rotary = hf.rotary(d_head, shape["n_positions"])
     if 2 * len(rotary.frequencies) != d_head:
-        raise InputError("config.json sets 'partial_rotary_factor', which Llama's own code ignores; use a model without it")
+        raise InputError(
+            "config.json sets 'partial_rotary_factor', which Llama's own code ignores; use a model without it"
+        )
     attention_bias, mlp_bias = hf.take("attention_bias", False), hf.take("mlp_bias", False)
     return DecoderConfig(
         model_type="llama",

@@ -1,4 +1,4 @@
-"""OPT: GPT-2's block with ReLU. The 350m model norms the stream after each addition, and its embedding has a width of its own."""
+"""OPT: GPT-2's block with ReLU. The 350m model norms the stream after each addition, and its embedding is narrower."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -52,7 +52,13 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     )
     return (
         Leaf("embed/tokens", ("vocab", "token_embed"), "decoder.embed_tokens.weight"),
-        Leaf("embed/positions", ("positions", "embed"), "decoder.embed_positions.weight", "a d -> a d", Part(OFFSET, end, end)),
+        Leaf(
+            "embed/positions",
+            ("positions", "embed"),
+            "decoder.embed_positions.weight",
+            "a d -> a d",
+            Part(OFFSET, end, end),
+        ),
         *(() if config.d_embed is None else projections),
         *rows.norm(config, "blocks/ln1", layer + "self_attn_layer_norm"),
         *rows.attention(config, layer + "self_attn.", "out_proj"),

@@ -44,20 +44,39 @@ def grouped_attention(config: DecoderConfig, fused: str, out: str) -> list[Leaf]
     r = config.n_heads // config.n_kv_heads
     rows = []
     for x, part in (("q", Part(0, r, r + 2)), ("k", Part(r, r + 1, r + 2)), ("v", Part(r + 1, r + 2, r + 2))):
-        rows.append(Leaf(f"blocks/attn/w{x}", W_Q if x == "q" else W_KV, f"{fused}.weight", "(g a k) d -> d (g a) k", part))
+        rows.append(
+            Leaf(f"blocks/attn/w{x}", W_Q if x == "q" else W_KV, f"{fused}.weight", "(g a k) d -> d (g a) k", part)
+        )
         if config.qkv_bias:
-            rows.append(Leaf(f"blocks/attn/b{x}", B_Q if x == "q" else B_KV, f"{fused}.bias", "(g a k) -> (g a) k", part, init="zeros"))
+            rows.append(
+                Leaf(
+                    f"blocks/attn/b{x}",
+                    B_Q if x == "q" else B_KV,
+                    f"{fused}.bias",
+                    "(g a k) -> (g a) k",
+                    part,
+                    init="zeros",
+                )
+            )
     return rows + attention_out(config, out)
 
 
 def attention_out(config: DecoderConfig, source: str) -> list[Leaf]:
-    weight = Leaf("blocks/attn/wo", ("layers", "heads", "head_dim", "embed"), f"{source}.weight", "d (h k) -> h k d", init="residual")
+    weight = Leaf(
+        "blocks/attn/wo",
+        ("layers", "heads", "head_dim", "embed"),
+        f"{source}.weight",
+        "d (h k) -> h k d",
+        init="residual",
+    )
     bias = Leaf("blocks/attn/bo", ("layers", "embed"), f"{source}.bias", init="zeros")
     return [weight] + [bias] * config.attn_out_bias
 
 
-def head_norms(config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_norm", of_heads: bool = False) -> list[Leaf]:
-    """Gains and biases of the norms of queries and keys, {x}, if they are normed: one for all heads, or one for each."""
+def head_norms(
+    config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_norm", of_heads: bool = False
+) -> list[Leaf]:
+    """Gains and biases of the norms of queries and keys, {x}, if there are any: for each head, or for all together."""
     rows: list[Leaf] = []
     if config.qk_norm == "none":
         return rows
@@ -65,7 +84,9 @@ def head_norms(config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_no
     for x, heads, view in (("q", "heads", "(h k) -> h k"), ("k", "kv_heads", "(g k) -> g k")):
         axes = ("layers", heads, "head_dim") if of_heads or together else ("layers", "head_dim")
         name, view = source.replace("{x}", x), view if together else ""
-        rows.append(Leaf(f"blocks/attn/{x}_norm", axes, f"{name}.weight", view, init="zeros" if config.gain_offset else "ones"))
+        rows.append(
+            Leaf(f"blocks/attn/{x}_norm", axes, f"{name}.weight", view, init="zeros" if config.gain_offset else "ones")
+        )
         if config.qk_norm_bias:
             rows.append(Leaf(f"blocks/attn/{x}_norm_bias", axes, f"{name}.bias", view, init="zeros"))
     return rows

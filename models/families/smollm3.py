@@ -14,7 +14,9 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.divides(shape["n_heads"], shape["d_model"])
     d_head, n_layers = shape["d_model"] // shape["n_heads"], shape["n_layers"]
     interval = hf.take("no_rope_layer_interval", 4)
-    turned = hf.take("no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)])  # 1: a layer with positions
+    turned = hf.take(
+        "no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)]
+    )  # 1: a layer with positions
     bias = hf.take("attention_bias", False)
     if not hf.take("use_sliding_window", False):
         hf.ignore("sliding_window", "layer_types")

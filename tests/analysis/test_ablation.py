@@ -64,7 +64,9 @@ def test_only_another_form_is_another_program() -> None:
         Ablation("clip", -1),
     )
     for ablation in others:
-        np.testing.assert_array_equal(ablated(ablation.of_layer(STATISTICS), H), ablation.of_layer(STATISTICS).ablated(H))
+        np.testing.assert_array_equal(
+            ablated(ablation.of_layer(STATISTICS), H), ablation.of_layer(STATISTICS).ablated(H)
+        )
 
 
 @pytest.mark.parametrize(

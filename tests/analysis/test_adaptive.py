@@ -1,4 +1,4 @@
-"""The adaptive engine: within its tolerance of float64 sums over every token, and within the bound that it states of each pair.
+"""The adaptive engine against float64 sums over every token: within its tolerance, and within the bound of each pair.
 
 Letters: t position, n neuron, d width, v vocabulary.
 """
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from devices import also_on_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,16 @@ ROUNDING = 3e-6  # of float32 sums, for each nat of the largest logit
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of everything, the last of each not full."""
-    for name, value in {"HEAD": 256, "BLOCK_T": 8, "BLOCK_V": 512, "MATRIX": 1, "LANES": 16, "CELLS": 64, "PAIRS": 8, "ABREAST": 4}.items():
+    for name, value in {
+        "HEAD": 256,
+        "BLOCK_T": 8,
+        "BLOCK_V": 512,
+        "MATRIX": 1,
+        "LANES": 16,
+        "CELLS": 64,
+        "PAIRS": 8,
+        "ABREAST": 4,
+    }.items():
         monkeypatch.setattr(module, name, value)
 
 
@@ -76,7 +86,9 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
         A[:, :300], change, write = 90 * 10 * D**0.5 / 4, 0.1 + 0 * change, 1e-6 * write
     inv = 4 / (10 * D**0.5) * np.ones(T)
     logits = A * inv[:, None] + b
-    target = np.where(rng.random(T) < 0.5, rng.integers(0, V, T), np.argsort(-logits, 1)[np.arange(T), rng.integers(0, 40, T)])
+    target = np.where(
+        rng.random(T) < 0.5, rng.integers(0, V, T), np.argsort(-logits, 1)[np.arange(T), rng.integers(0, 40, T)]
+    )
     u = normal(V)
     u /= np.linalg.norm(u)
     if case == "a rare target that rises above the tail":
@@ -92,13 +104,22 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
     if cap is not None:
         kappa, along_u = None, np.asarray(capped(logits, cap)) @ u
     arrays = A, P, inv, inv[:, None] * change, beta, write, kappa, along_u, W_U, b, u, f, w
-    A, P, inv, inv_te, beta, write, kappa, along_u, W_U, b, u, f, w = (None if y is None else jnp.asarray(y, jnp.float32) for y in arrays)
+    A, P, inv, inv_te, beta, write, kappa, along_u, W_U, b, u, f, w = (
+        None if y is None else jnp.asarray(y, jnp.float32) for y in arrays
+    )
     top = jnp.argmax(A * inv[:, None] + b, 1)  # of the float32 logits, as the engine has it
-    return Rows(A, P, inv, jnp.asarray(target), top, along_u), Cells(inv_te, beta, write, kappa), w, Vocabulary(W_U, b, u, f, cap)
+    return (
+        Rows(A, P, inv, jnp.asarray(target), top, along_u),
+        Cells(inv_te, beta, write, kappa),
+        w,
+        Vocabulary(W_U, b, u, f, cap),
+    )
 
 
-def by_every_token(rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary) -> tuple[dict[str, np.ndarray], float]:
-    """In float64, from whole logit vectors [t n v]: the figures that have a tolerance, [t n] each, and the largest logit."""
+def by_every_token(
+    rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary
+) -> tuple[dict[str, np.ndarray], float]:
+    """In float64, from whole logit vectors [t n v]: what has a tolerance, [t n] each, and the largest logit."""
     rows, cells, w, vocabulary = jax.tree.map(lambda y: np.asarray(y, np.float64), (rows, cells, w, vocabulary))
     b, u, f, cap = vocabulary.b, vocabulary.u, vocabulary.f, vocabulary.cap
     moved = rows.A[:, None] + cells.write[..., None] * (w @ vocabulary.W_U)
@@ -114,7 +135,10 @@ def by_every_token(rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabula
         top = z.max(-1)
         e = np.exp(z - top[..., None])
         lse = top + np.log(e.sum(-1))
-        found |= {f"loss_{name}": lse - z[np.arange(T), :, target], f"entropy_{name}": lse - (e * z).sum(-1) / e.sum(-1)}
+        found |= {
+            f"loss_{name}": lse - z[np.arange(T), :, target],
+            f"entropy_{name}": lse - (e * z).sum(-1) / e.sum(-1),
+        }
         if name == "te" and cap is not None:
             found["divergence"] = lse - te @ f
     del found["entropy_fr"]
@@ -134,7 +158,9 @@ def figures(sums: module.Sums) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def run(rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary, tolerance: float) -> tuple[module.Sums, module.Certainty]:
+def run(
+    rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary, tolerance: float
+) -> tuple[module.Sums, module.Certainty]:
     lse = jax.nn.logsumexp(capped(rows.A * rows.inv[:, None] + vocabulary.b, vocabulary.cap), axis=1)
     return jax.jit(adaptive_softmax)(rows, cells, w, vocabulary, lse, tolerance)
 
@@ -167,7 +193,17 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES)
+ON_DEVICES = (
+    "realistic",
+    "uniform logits",
+    "one huge change",
+    "logits of ±1e4",
+    "soft caps",
+    "soft-capped logits of ±1e4",
+)
+
+
+@pytest.mark.parametrize("case", also_on_devices(CASES, *ON_DEVICES))
 @pytest.mark.parametrize("engine", ["exact", 1e-3, 1e-4, 1e-5])
 def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str | float) -> None:
     given_, (expected, size), exact = solved(case)
@@ -195,8 +231,16 @@ def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str
 
 
 @settings(max_examples=15)
-@given(st.sampled_from(["realistic", "soft caps"]), st.integers(0, 2**32 - 1), st.floats(0.01, 30), st.floats(1e-3, 3), st.floats(1e-3, 1))
-def test_bounds_hold_wherever_the_series_is_taken(case: str, seed: int, spread: float, strength: float, off: float) -> None:
+@given(
+    st.sampled_from(["realistic", "soft caps"]),
+    st.integers(0, 2**32 - 1),
+    st.floats(0.01, 30),
+    st.floats(1e-3, 3),
+    st.floats(1e-3, 1),
+)
+def test_bounds_hold_wherever_the_series_is_taken(
+    case: str, seed: int, spread: float, strength: float, off: float
+) -> None:
     """Also where it is of little use: with a tolerance of 10 nats hardly any pair is redone, and errors are large."""
     rows, cells, w, vocabulary = problem(case, seed)
     rows = rows._replace(A=rows.A * spread / 4)
@@ -204,7 +248,9 @@ def test_bounds_hold_wherever_the_series_is_taken(case: str, seed: int, spread: 
     rows = rows._replace(top=jnp.argmax(rows.A * rows.inv[:, None] + vocabulary.b, 1))
     if vocabulary.cap is not None:
         rows = rows._replace(along_u=logits @ vocabulary.u)
-    cells = cells._replace(write=cells.write * strength, inv_te=rows.inv[:, None] * (1 + (cells.inv_te / rows.inv[:, None] - 1) * off * 10))
+    cells = cells._replace(
+        write=cells.write * strength, inv_te=rows.inv[:, None] * (1 + (cells.inv_te / rows.inv[:, None] - 1) * off * 10)
+    )
     expected, size = by_every_token(rows, cells, w, vocabulary)
     sums, certainty = _once()(rows, cells, w, vocabulary, jax.nn.logsumexp(logits, axis=1), 10.0)
     for name, value in figures(sums).items():

@@ -33,7 +33,9 @@ def test_coverage_is_near_its_level():
     counts = np.full(S, 10)
     sums = rng.exponential(1.0, (S, N)) * 10
     _, low, high = bootstrap([{"x": sums}], counts, {}, draws=1000, seed=0)["x"]
-    assert ((low < 1) & (high > 1)).mean() == pytest.approx(0.93, abs=0.04)  # percentile intervals of 40 skewed values fall a little short
+    assert ((low < 1) & (high > 1)).mean() == pytest.approx(
+        0.93, abs=0.04
+    )  # percentile intervals of 40 skewed values fall a little short
 
 
 def test_same_seed_same_interval_and_no_draws_no_interval():

@@ -6,15 +6,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxconf.analysis.metrics import CHANGES_IN_NATS, COLUMNS, EFFECTS, METRICS, SHARES, UNABLATED, effects_of, table_in_markdown
+from jaxconf.analysis.metrics import (
+    CHANGES_IN_NATS,
+    COLUMNS,
+    EFFECTS,
+    METRICS,
+    SHARES,
+    UNABLATED,
+    effects_of,
+    table_in_markdown,
+)
 from jaxconf.analysis.whole_logits import Changes, Prediction
 
 PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
-CHANGES = Changes(*(np.float32([i, -i]) for i in range(1, 7)), top=np.array([True, False]), reciprocal_rank=np.float32([0.5, -0.5]))
+CHANGES = Changes(
+    *(np.float32([i, -i]) for i in range(1, 7)), top=np.array([True, False]), reciprocal_rank=np.float32([0.5, -0.5])
+)
 
 
 def test_effects_are_the_changes_or_their_sizes() -> None:
-    signed = {"loss_delta": CHANGES.loss, "entropy_delta": CHANGES.entropy, "kl_freq_delta": CHANGES.kl_freq, "top1_change": [1, 0]}
+    signed = {
+        "loss_delta": CHANGES.loss,
+        "entropy_delta": CHANGES.entropy,
+        "kl_freq_delta": CHANGES.kl_freq,
+        "top1_change": [1, 0],
+    }
     sizes = {
         "loss_abs_delta": CHANGES.loss,
         "loss_abs_delta_ln_frozen": CHANGES.loss_ln_frozen,

@@ -1,4 +1,4 @@
-"""N-grams that occur exactly twice: against counting them one by one, on windows of few tokens and in which some are planted."""
+"""N-grams that occur exactly twice, against counting them one by one, on windows with few tokens or planted n-grams."""
 
 from collections import Counter
 
@@ -14,7 +14,13 @@ def one_by_one(window: list[int], n: int, excluded: set[int]) -> tuple[int, int]
     counts = Counter(grams)
     for last, gram in enumerate(grams):
         first = grams.index(gram)
-        if counts[gram] == 2 and first < last and len(set(gram)) == n and not excluded & set(gram) and last + n < len(window):
+        if (
+            counts[gram] == 2
+            and first < last
+            and len(set(gram)) == n
+            and not excluded & set(gram)
+            and last + n < len(window)
+        ):
             return first + n - 1, last + n - 1
     return None
 

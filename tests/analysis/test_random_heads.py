@@ -12,7 +12,9 @@ from jaxconf.analysis.induction import random_heads
 
 
 @given(data=st.data(), n_layers=st.integers(1, 4), n_heads=st.integers(1, 5), count=st.integers(0, 6))
-def test_random_heads_are_others_of_the_same_layers(data: st.DataObject, n_layers: int, n_heads: int, count: int) -> None:
+def test_random_heads_are_others_of_the_same_layers(
+    data: st.DataObject, n_layers: int, n_heads: int, count: int
+) -> None:
     config = dataclasses.replace(random_model("layer").config, n_layers=n_layers, n_heads=n_heads)
     every = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
     heads = data.draw(st.lists(st.sampled_from(every), min_size=1, unique=True))

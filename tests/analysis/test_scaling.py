@@ -27,7 +27,9 @@ def test_scaled_sets_equal_edited_runs(factor: float) -> None:
     lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
     np.testing.assert_allclose(before.log_p, lp, atol=1e-5)
     for c in range(2):
-        edits = {site: Ablate(jnp.asarray(sets[layer][c]), factor * plain.captured[site]) for layer, site in sites.items()}
+        edits = {
+            site: Ablate(jnp.asarray(sets[layer][c]), factor * plain.captured[site]) for layer, site in sites.items()
+        }
         after = np.asarray(jax.nn.log_softmax(lm.apply(tokens, edits=edits).logits), np.float64)
         P, own = np.exp(after), np.take_along_axis(after, target[..., None], -1)[..., 0]
         right = np.arange(lm.config.vocab_size) == target[..., None]

@@ -1,4 +1,4 @@
-"""Weight statistics against plain float64 numpy and planted directions. Letters as in SCIENCE: d width, n neuron, v vocabulary."""
+"""Weight statistics against plain float64 numpy and planted directions. Letters: d width, n neuron, v vocabulary."""
 
 import cases
 import jax
@@ -64,6 +64,7 @@ def folded(config, params):
     return W - W.mean(1, keepdims=True), b - b.mean(), w
 
 
+@pytest.mark.device
 def test_readout_gives_the_models_own_log_probabilities(model):
     config, params = model
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
@@ -75,7 +76,7 @@ def test_readout_gives_the_models_own_log_probabilities(model):
 
 @pytest.mark.parametrize("name", ["gemma2", "olmo2", "opt-summed", "granite"])
 def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilities(name):
-    """Also what the last neurons write: the stream after the MLP, without and with all of them, differs by h·w_out where no norm follows."""
+    """Also what the last neurons write: where no norm follows, ablating all of them takes h·w_out from the stream."""
     config, params = cases.decoder(name)
     params = jax.tree.map(jnp.asarray, params)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
@@ -99,7 +100,10 @@ def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilit
 
 
 def test_what_the_convention_leaves_out_is_said():
-    said = {name: " ".join(convention_notes(cases.decoder(name)[0])) for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed")}
+    said = {
+        name: " ".join(convention_notes(cases.decoder(name)[0]))
+        for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed")
+    }
     assert said["gpt2"] == ""
     assert "soft-capped" in said["gemma2"]
     assert "soft-capped" not in said["gemma2-open"]
@@ -122,6 +126,7 @@ def test_readout_is_the_folding_of_the_definition_and_leaves_the_parameters_alon
     jax.tree.map(np.testing.assert_array_equal, kept, params)
 
 
+@pytest.mark.device
 def test_vocabulary_statistics_equal_plain_numpy(model):
     config, params = model
     W, _, w = folded(config, params)
@@ -137,6 +142,7 @@ def test_vocabulary_statistics_equal_plain_numpy(model):
     np.testing.assert_allclose(ours["cos_freq"], M @ u / np.linalg.norm(M, axis=1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.device
 def test_weight_cost_is_the_sum_of_squares_of_all_the_neurons_weights(model):
     config, params = model
     mlp = params["blocks"]["mlp"]
@@ -145,6 +151,7 @@ def test_weight_cost_is_the_sum_of_squares_of_all_the_neurons_weights(model):
     np.testing.assert_allclose(weight_cost(config, params), expected, rtol=1e-5)
 
 
+@pytest.mark.device
 def test_spectrum_is_the_svd_without_the_direction_the_norm_ignores(model):
     config, params = model
     W, _, w = folded(config, params)
@@ -165,17 +172,20 @@ def test_spectrum_is_the_svd_without_the_direction_the_norm_ignores(model):
 @pytest.mark.parametrize("convention", ["paper", "raw"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_spectrum_is_summed_over_blocks_of_the_vocabulary(name, convention, monkeypatch):
-    """Blocks that divide the vocabulary and blocks that do not; sizes of no other test, since compiled programs are kept."""
+    """Blocks that divide the vocabulary and blocks that do not; no other test has these sizes, so nothing is cached."""
     rng = np.random.default_rng(5)
     for vocab_size in (96, 97, 111):
         monkeypatch.setattr(unembedding, "BLOCK", 16)
         config = config_from_hf(CONFIGS[name] | {"vocab_size": vocab_size})
-        params = nest((leaf.path, rng.standard_normal(leaf.shape(config)).astype(np.float32)) for leaf in leaves(config))
+        params = nest(
+            (leaf.path, rng.standard_normal(leaf.shape(config)).astype(np.float32)) for leaf in leaves(config)
+        )
         W = folded(config, params)[0] if convention == "paper" else np.asarray(params["unembed"]["w"], np.float64)
         ours = spectrum(config, params, convention).values
         np.testing.assert_allclose(ours, np.linalg.svd(W, compute_uv=False)[: len(ours)], rtol=1e-7)
 
 
+@pytest.mark.device
 def test_small_singular_values_survive(model):
     config, params = model
     U, values, Vt = np.linalg.svd(np.asarray(params["unembed"]["w"], np.float64), full_matrices=False)

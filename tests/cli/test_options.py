@@ -13,7 +13,7 @@ from jaxconf.analysis.kinds import Kind
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention
 from jaxconf.cli.main import COMMANDS
-from jaxconf.measure.analyze import Engine
+from jaxconf.measure.last_layer import Engine
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.memory import read_size
 

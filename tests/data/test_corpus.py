@@ -28,7 +28,9 @@ def corpus() -> Corpus:
 
 def numbered(n: int = 2000, held_out: int = 300, begin: int | None = 0, end: int | None = 0) -> Corpus:
     """Text in which every token is its own place, counted from 1, so that a sequence tells where it is from."""
-    return Corpus(np.arange(1, n + 1, dtype=np.int32), np.arange(n + 1, n + held_out + 1, dtype=np.int32), begin, end, {})
+    return Corpus(
+        np.arange(1, n + 1, dtype=np.int32), np.arange(n + 1, n + held_out + 1, dtype=np.int32), begin, end, {}
+    )
 
 
 def save_tokenizer(folder: Path, size: int = 300, tokenizer_config: object = None, config: object = None) -> Path:
@@ -109,7 +111,12 @@ def test_no_more_is_held_out_than_anyone_needs(monkeypatch):
     assert len(read_corpus(CONFIG.vocab_size, CONFIG.context, lambda: iter(TEXT)).held_out) == 100
 
 
-@given(held_out=st.integers(25, 3000), wanted=st.integers(1, 4000), context=st.integers(2, 24), begin=st.sampled_from([0, None]))
+@given(
+    held_out=st.integers(25, 3000),
+    wanted=st.integers(1, 4000),
+    context=st.integers(2, 24),
+    begin=st.sampled_from([0, None]),
+)
 def test_held_out_windows_are_as_many_as_asked_for_and_evenly_spread(held_out, wanted, context, begin):
     corpus = numbered(500, held_out, begin)
     windows = corpus.held_out_windows(wanted, context)
@@ -142,7 +149,11 @@ def test_the_digest_tells_texts_apart():
     assert len(a.digest()) == 64
     swapped = a.train.copy()
     swapped[[3, 4]] = swapped[[4, 3]]
-    others = [Corpus(swapped, a.held_out, 0, 0, {}), numbered(held_out=301), Corpus(a.train, a.held_out[::-1], 0, 0, {})]
+    others = [
+        Corpus(swapped, a.held_out, 0, 0, {}),
+        numbered(held_out=301),
+        Corpus(a.train, a.held_out[::-1], 0, 0, {}),
+    ]
     assert len({a.digest(), *(other.digest() for other in others)}) == 4
     wide = Corpus(a.train.astype(np.int64), a.held_out.astype(">i4"), 0, 0, {})
     assert wide.digest() == a.digest()  # of the tokens, not of how they are stored
@@ -186,7 +197,12 @@ def test_a_converted_tokenizer_is_written_as_tokenizer_json(tmp_path):
     write_tokenizer(corpus, written)
     before, after = Tokenizer.from_folder(folder), Tokenizer.from_folder(written)
     assert {path.name for path in written.iterdir()} == {"tokenizer.json", "special_tokens_map.json"}
-    assert (before.bos_id, before.eos_id) == (after.bos_id, after.eos_id) == (corpus.begin, corpus.end) == (0, model["vocab"]["a"])
+    assert (
+        (before.bos_id, before.eos_id)
+        == (after.bos_id, after.eos_id)
+        == (corpus.begin, corpus.end)
+        == (0, model["vocab"]["a"])
+    )
     text = f"{TEXT[0]}é {END}\n"
     np.testing.assert_array_equal(after.encode(text), before.encode(text))
 
@@ -212,8 +228,15 @@ def test_a_tokenizer_that_is_too_large_is_refused_with_both_numbers(tmp_path):
 
     check_error(lambda: read(save_tokenizer(tmp_path / "a")), "has 300 tokens", "vocab_size is 280", "--vocab-size 300")
     # an id that config.json alone knows is a token too
-    check_error(lambda: read(save_tokenizer(tmp_path / "b", 270, config={"bos_token_id": 290})), "has 291 tokens", "--vocab-size 291")
-    check_error(lambda: read(save_tokenizer(tmp_path / "c", 270, config={"bos_token_id": 1, "eos_token_id": 280})), "has 281 tokens")
+    check_error(
+        lambda: read(save_tokenizer(tmp_path / "b", 270, config={"bos_token_id": 290})),
+        "has 291 tokens",
+        "--vocab-size 291",
+    )
+    check_error(
+        lambda: read(save_tokenizer(tmp_path / "c", 270, config={"bos_token_id": 1, "eos_token_id": 280})),
+        "has 281 tokens",
+    )
     assert read(save_tokenizer(tmp_path / "d", 280)).begin is None
 
 

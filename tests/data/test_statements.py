@@ -68,7 +68,10 @@ def test_statements_that_are_none(content: str, parts: list[str], tmp_path: Path
 
 def test_statements_are_read_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / "statements.csv"
-    file.write_text(HEAD.replace("rel_p_id", "x,rel_p_id") + ",P1,Ada,is a,NA\n,P1,Bo,is a,null\n,P1,Ada,is a,baker\n,P2,Ada,is in,Rome\n")
+    file.write_text(
+        HEAD.replace("rel_p_id", "x,rel_p_id")
+        + ",P1,Ada,is a,NA\n,P1,Bo,is a,null\n,P1,Ada,is a,baker\n,P2,Ada,is in,Rome\n"
+    )
     frame = read_statements(file)
     assert frame["query"].tolist() == ["Ada is a", "Bo is a", "Ada is in"]
     assert frame["object"].tolist() == ["NA", "null", "Rome"]

@@ -1,4 +1,4 @@
-"""Statistics of a layer over text, against numpy on all activations at once. Letters: s window, t position, n neuron."""
+"""Statistics of a layer over text, against numpy on all activations. Letters: s window, t position, n neuron."""
 
 import dataclasses
 
@@ -28,7 +28,9 @@ def statistics(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int) -
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-@pytest.mark.parametrize("memory", [10**9, 20_000, 1])  # everything at once; several blocks of neurons; one neuron and window at a time
+@pytest.mark.parametrize(
+    "memory", [10**9, 20_000, 1]
+)  # everything at once; several blocks of neurons; one neuron and window at a time
 def test_statistics_are_those_of_all_tokens(layer: int, memory: int) -> None:
     lm = random_model("layer")
     tokens = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 24))
@@ -52,7 +54,9 @@ def test_groups_of_windows_compile_once(monkeypatch: pytest.MonkeyPatch) -> None
     tokens = np.ones((5, 24), int)
     a_window = measure.bytes_of_a_window(lm.config, 24)
     said = []
-    activation_statistics(lm, tokens, 0, 8 * a_window, lambda what, done, total: said.append((what, done, total)), ordered=True)
+    activation_statistics(
+        lm, tokens, 0, 8 * a_window, lambda what, done, total: said.append((what, done, total)), ordered=True
+    )
     assert said[:3] == [("activations", done * 24, 120) for done in (2, 4, 5)]
     assert said[-1] == ("medians and modes", 120, 120)
 

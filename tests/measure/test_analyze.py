@@ -27,8 +27,9 @@ from jaxconf.analysis.kinds import KINDS
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
-from jaxconf.measure import analyze as measure
-from jaxconf.measure.analyze import analyze, weight_statistics
+from jaxconf.measure import last_layer
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_statistics
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import FAMILIES
 from jaxconf.models.language_model import load
@@ -48,7 +49,8 @@ def test_every_kind_is_among_them():
 @pytest.mark.parametrize(
     ("kind", "ablation"),
     [
-        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("zero", "fixed")),
+        pytest.param("layer", Ablation("mean"), marks=pytest.mark.device),
+        *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("mean", "zero", "fixed")),
         *(("rms", ablation) for ablation in ABLATIONS if ablation.kind in ("zero", "fixed")),
         *((kind, Ablation("mean")) for kind in OTHERS),
     ],
@@ -65,11 +67,15 @@ def test_effects_equal_running_the_edited_model_again(kind, ablation):
     assert table.facts["ablation_value"] == (ablation.value or 0)
     assert expected["loss_abs_delta"].median() > 1e-3  # the neurons do something, so that agreement means something
     for column in EFFECTS:
-        one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
+        one_tie = (
+            1e-3 if column in ("rr_abs_delta", "top1_change") else 0
+        )  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(table.frame[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
     shares = 1 - expected["loss_abs_delta_ln_frozen"] / expected["loss_abs_delta"]
     measured, size = table.frame["ln_mediated"], table.frame["loss_abs_delta"]
-    assert ((measured - shares).abs() <= np.maximum(2e-3, 3e-7 / size)).where(size > 1e-6, measured.isna()).all()  # 3e-7: rounding
+    assert (
+        ((measured - shares).abs() <= np.maximum(2e-3, 3e-7 / size)).where(size > 1e-6, measured.isna()).all()
+    )  # 3e-7: rounding
 
 
 @pytest.mark.parity  # for its length; it needs nothing else
@@ -88,7 +94,9 @@ def test_every_column_equals_the_oracle(name):
     lm, oracle = load(SHARED / "models" / name), SHARED / "oracle" / name
     expected = pd.read_csv(oracle / "neurons.csv")
     kept = np.load(oracle / "kept.npy")
-    table = analyze(lm, np.load(oracle / "windows.npy"), kept=kept, counts=np.load(oracle / "counts.npy"), bootstrap_draws=20)
+    table = analyze(
+        lm, np.load(oracle / "windows.npy"), kept=kept, counts=np.load(oracle / "counts.npy"), bootstrap_draws=20
+    )
     frame = table.frame
     for column in ("w_norm", "logit_var", "rho", "cos_freq", "activation_mean", "activation_std"):
         np.testing.assert_allclose(frame[column], expected[column], rtol=1e-4, atol=1e-9, err_msg=column)
@@ -143,6 +151,7 @@ def extreme(case: str):
 CASES = ["huge change", "huge logits", "all logits equal", "nothing changes", "the neuron is the whole stream"]
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", CASES)
 def test_effects_stay_finite_and_right_at_the_extremes(case):
     config, params, x, delta, target = extreme(case)
@@ -182,6 +191,7 @@ def test_effects_stay_finite_and_right_at_the_extremes(case):
         assert not any(np.asarray(ours[name]).round(5).any() for name in EFFECTS)
 
 
+@pytest.mark.device
 def test_dead_and_pruned_neurons_have_no_effect_and_no_share():
     lm = random_model("layer")
     mlp = lm.params["blocks"]["mlp"]
@@ -239,7 +249,9 @@ def test_little_memory_gives_the_same_numbers(kind, engine, memory):
     whole = analyze(lm, tokens, seed=4, engine=engine, bootstrap_draws=30)
     little = analyze(lm, tokens, seed=4, engine=engine, bootstrap_draws=30, memory=memory)
     for column in whole.frame:
-        size = whole.frame["loss_abs_delta"] if "mediated" in column else 1  # a share divides by the effect, and with it its rounding
+        size = (
+            whole.frame["loss_abs_delta"] if "mediated" in column else 1
+        )  # a share divides by the effect, and with it its rounding
         np.testing.assert_allclose(whole.frame[column] * size, little.frame[column] * size, atol=1e-6, err_msg=column)
     pd.testing.assert_frame_equal(whole.positions, little.positions, atol=1e-5)
     if engine == "adaptive":
@@ -250,7 +262,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     lm = random_model("layer")
     tokens = windows_for(lm, count=6)
     whole = analyze(lm, tokens, bootstrap_draws=5, memory=2 * 10**6)
-    compiled, tried, said = measure._compiled_effects(), [], []
+    compiled, tried, said = last_layer.compiled_effects(), [], []
 
     def small(*arguments: Any) -> Any:
         rows = arguments[4].shape[1]
@@ -259,9 +271,11 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
         return compiled(*arguments)
 
-    monkeypatch.setattr(measure, "_compiled_effects", lambda: small)
+    monkeypatch.setattr(last_layer, "compiled_effects", lambda: small)
     monkeypatch.setattr("jaxconf.runtime.memory.LEAST", 1)
-    little = analyze(lm, tokens, bootstrap_draws=5, memory=2 * 10**6, progress=lambda what, done, total: said.append(what))
+    little = analyze(
+        lm, tokens, bootstrap_draws=5, memory=2 * 10**6, progress=lambda what, done, total: said.append(what)
+    )
     assert max(tried) > 40 >= min(tried)
     assert any("out of memory" in what for what in said)
     for column in whole.frame:
@@ -279,29 +293,35 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, memory=A_WINDOW, progress=stop)
+        analyze(lm, tokens, bootstrap_draws=10, resume_folder=tmp_path, memory=A_WINDOW, progress=stop)
     assert len(list(tmp_path.glob("*/*.npz"))) == 2
 
     computed = []
-    compiled = measure._compiled_effects()
-    monkeypatch.setattr("jaxconf.measure.analyze._compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a))
-    resumed = analyze(lm, tokens, bootstrap_draws=10, partial=tmp_path, memory=A_WINDOW)
+    compiled = last_layer.compiled_effects()
+    monkeypatch.setattr(
+        "jaxconf.measure.last_layer.compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a)
+    )
+    resumed = analyze(lm, tokens, bootstrap_draws=10, resume_folder=tmp_path, memory=A_WINDOW)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
     pd.testing.assert_frame_equal(resumed.positions, whole.positions)
-    other = {"ablation": Ablation("zero")}, {"counts": np.arange(lm.config.vocab_size)}, {"kept": np.ones(tokens.shape, bool)}
+    other = (
+        {"ablation": Ablation("zero")},
+        {"counts": np.arange(lm.config.vocab_size)},
+        {"kept": np.ones(tokens.shape, bool)},
+    )
     for change in other:  # what a group was computed for is part of its name
         computed.clear()
-        analyze(lm, tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW, **change)
+        analyze(lm, tokens, bootstrap_draws=0, resume_folder=tmp_path, memory=A_WINDOW, **change)
         assert len(computed) == 4
     computed.clear()
-    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, partial=tmp_path, memory=A_WINDOW)
+    analyze(random_model("layer", seed=8), tokens, bootstrap_draws=0, resume_folder=tmp_path, memory=A_WINDOW)
     assert len(computed) == 4
 
 
 def test_groups_of_windows_compile_once(monkeypatch):
     counted = jax.jit(chex.assert_max_traces(sharded_effects, n=1), static_argnames=("mesh", "config"))
-    monkeypatch.setattr("jaxconf.measure.analyze._compiled_effects", lambda: counted)
+    monkeypatch.setattr("jaxconf.measure.last_layer.compiled_effects", lambda: counted)
     lm = random_model("layer", seed=9)
     analyze(lm, windows_for(lm, count=4, length=24), bootstrap_draws=0, memory=A_WINDOW)
 
@@ -314,7 +334,9 @@ def test_conventions_change_weight_statistics_and_not_effects():
         np.testing.assert_array_equal(paper.frame[column], raw.frame[column])
     assert (paper.frame["w_norm"] != raw.frame["w_norm"]).all()
     assert len(raw.singular_values) == len(paper.singular_values) + 1
-    np.testing.assert_allclose(raw.frame["w_norm"], np.linalg.norm(lm.params["blocks"]["mlp"]["w_out"][-1], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        raw.frame["w_norm"], np.linalg.norm(lm.params["blocks"]["mlp"]["w_out"][-1], axis=1), rtol=1e-6
+    )
     assert (paper.facts["convention"], raw.facts["convention"]) == ("paper", "raw")
 
 
@@ -353,11 +375,15 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("kind", ["large", pytest.param("large, capped", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("large", marks=pytest.mark.device), pytest.param("large, capped", marks=pytest.mark.slow)]
+)
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)
-    exact, adaptive = (analyze(lm, tokens, engine=engine, tolerance=1e-5, bootstrap_draws=0) for engine in ("exact", "adaptive"))
+    exact, adaptive = (
+        analyze(lm, tokens, engine=engine, tolerance=1e-5, bootstrap_draws=0) for engine in ("exact", "adaptive")
+    )
     for column in EFFECTS:
         np.testing.assert_allclose(adaptive.frame[column], exact.frame[column], atol=1.5e-5, err_msg=column)
     np.testing.assert_array_equal(adaptive.frame["top1_change"], exact.frame["top1_change"])
@@ -372,7 +398,9 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
 
 def test_auto_is_adaptive_for_large_vocabularies():
     def chosen(size):
-        return measure._tolerance(dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4)
+        return last_layer.chosen_tolerance(
+            dataclasses.replace(random_model("layer").config, vocab_size=size), "auto", 1e-4
+        )
 
-    assert chosen(measure.ADAPTIVE_FROM) == 1e-4
-    assert chosen(measure.ADAPTIVE_FROM - 1) is None
+    assert chosen(last_layer.ADAPTIVE_FROM) == 1e-4
+    assert chosen(last_layer.ADAPTIVE_FROM - 1) is None

@@ -43,7 +43,9 @@ def case(kind: str) -> tuple[LanguageModel, list[np.ndarray], list[list[np.ndarr
     )
 
 
-@pytest.mark.parametrize("kind", ["capped", "summed"])  # a norm behind the MLP and soft caps; a norm of the sum. For others see below
+@pytest.mark.parametrize(
+    "kind", ["capped", "summed"]
+)  # a norm behind the MLP and soft caps; a norm of the sum. For others see below
 def test_sets_answer_together_as_each_does_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, answers, sets = case(kind)
     monkeypatch.setattr(together, "SETS", 4)  # two chunks, of which one is filled up
@@ -68,8 +70,8 @@ def test_what_sets_share_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
         texts.append(len(arguments[-1]))
         return advance(*arguments)
 
-    advance = together._advance
-    monkeypatch.setattr(together, "_advance", counted)
+    advance = together.advance
+    monkeypatch.setattr(together, "advance", counted)
     monkeypatch.setattr(together, "SETS", 4)
     same = ablated_answers(lm, prompts, answers, sets._replace(ablated=np.zeros(C, bool)), NEW, MEMORY, quiet, "")
     assert texts == [3] * 2 * (NEW - 1)  # of two chunks
@@ -91,7 +93,9 @@ def test_meshes_give_the_same_answers(kind: str, mesh: tuple[int, int]) -> None:
     answers = [[prompt[:2]] for prompt in prompts]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(5)])
     sets = Ablations(members, rng.standard_normal(members.shape).astype(np.float32), np.arange(5) > 0)
-    one, other = (ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, on_mesh(lm, *mesh)))
+    one, other = (
+        ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, on_mesh(lm, *mesh))
+    )
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_allclose(one.log_p, other.log_p, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(one.entropy, other.entropy, atol=1e-5)

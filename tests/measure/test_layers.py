@@ -7,18 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from ablated_activations import ABLATIONS, by_definition
+from devices import also_on_devices
 from edited_runs import rerun
 from random_models import HF, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import EFFECTS
+from jaxconf.analysis.neuron_sets import one_by_one, random_sets
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.analyze import analyze
-from jaxconf.measure.neuron_sets import ablate_sets, per_token, random_sets, read_sets
-from jaxconf.measure.reruns import one_by_one, rerun_parts
+from jaxconf.measure.neuron_sets import ablate_sets, per_token, read_sets
+from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.work import Work
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -35,7 +38,12 @@ def model(kind: str) -> tuple[LanguageModel, np.ndarray, np.ndarray, np.ndarray]
     lm = random_model(kind, hf=DEEP.get(kind))
     assert lm.config.n_layers == 3
     tokens = windows_for(lm)
-    return lm, tokens, kept_positions(tokens, lm.special_ids), np.random.default_rng(1).integers(0, 500, lm.config.vocab_size)
+    return (
+        lm,
+        tokens,
+        kept_positions(tokens, lm.special_ids),
+        np.random.default_rng(1).integers(0, 500, lm.config.vocab_size),
+    )
 
 
 def at_mean(h: np.ndarray) -> np.ndarray:
@@ -45,7 +53,9 @@ def at_mean(h: np.ndarray) -> np.ndarray:
 def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert expected["loss_abs_delta"].median() > 1e-3  # something happens, so that agreement means something
     for column in EFFECTS:
-        one_tie = 1e-3 if column in ("rr_abs_delta", "top1_change") else 0  # between tokens that are equally likely but for rounding
+        one_tie = (
+            1e-3 if column in ("rr_abs_delta", "top1_change") else 0
+        )  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(found[column], expected[column], atol=max(2e-5, one_tie), err_msg=column)
 
 
@@ -62,8 +72,13 @@ IN_EVERY_RUN = [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("sum
 @pytest.mark.parametrize(
     ("kind", "layer"),
     [
-        *IN_EVERY_RUN,
-        *(pytest.param(kind, layer, marks=pytest.mark.slow) for kind in KINDS for layer in range(3) if (kind, layer) not in IN_EVERY_RUN),
+        *also_on_devices(IN_EVERY_RUN, ("rms", 0)),
+        *(
+            pytest.param(kind, layer, marks=pytest.mark.slow)
+            for kind in KINDS
+            for layer in range(3)
+            if (kind, layer) not in IN_EVERY_RUN
+        ),
     ],
 )
 def test_effects_in_any_layer(kind: str, layer: int) -> None:
@@ -91,7 +106,11 @@ def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
     above = [site for site in site_shapes(lm.config) if site.endswith("hook_scale") and site.startswith("blocks.")]
     behind = ("ln2_post",) if kind == "capped" else ("ln2",) if kind == "summed" else ()
-    above = [site for site in above if (of := int(site.split(".")[1])) > layer or (of == layer and site.split(".")[2] in behind)]
+    above = [
+        site
+        for site in above
+        if (of := int(site.split(".")[1])) > layer or (of == layer and site.split(".")[2] in behind)
+    ]
     frame = analyze(lm, tokens, counts=counts, layer=layer, frozen="all", bootstrap_draws=0).frame
     close(frame, rerun(lm, tokens, kept, counts, at_mean, layer, above))
     final = measured(kind, layer).frame
@@ -117,10 +136,12 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, partial=tmp_path, progress=stop)
+        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, resume_folder=tmp_path, progress=stop)
     parts = len(list(tmp_path.glob("*/*.npz")))
     assert 0 < parts < len(tokens) * lm.config.d_mlp
-    pd.testing.assert_frame_equal(analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, partial=tmp_path).frame, little.frame)
+    pd.testing.assert_frame_equal(
+        analyze(lm, tokens, layer=1, bootstrap_draws=5, memory=1, resume_folder=tmp_path).frame, little.frame
+    )
     assert len(list(tmp_path.glob("*/*.npz"))) == len(tokens) * lm.config.d_mlp
 
 
@@ -130,9 +151,8 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = measured("parallel", 2)
     ablation = Ablation().of_layer(activation_statistics(lm, tokens, 2, 2**28, lambda *_: None))
-    (part,) = rerun_parts(
-        lm, frequency(counts), tokens, kept, {2: one_by_one(lm.config)}, {2: ablation}, "final", 2**28, None, lambda *_: None
-    )
+    work = Work(lm, tokens, kept, counts, frequency(counts), 2**28, lambda *_: None)
+    (part,) = rerun_parts(work, {2: one_by_one(lm.config)}, {2: ablation}, "final")
     close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
     positions = part.positions
     pd.testing.assert_frame_equal(positions, table.positions[positions.columns], check_dtype=False, atol=1e-5)
@@ -182,7 +202,9 @@ def test_token_by_token_the_means_are_those_of_the_table(memory: int) -> None:
     frame = pd.concat([measured("parallel", layer).to_pandas() for layer in (1, 2)])
     table = measured("parallel", 2)
     h = lm.apply(tokens, capture=["blocks.1.mlp.hook_post"]).captured["blocks.1.mlp.hook_post"]
-    np.testing.assert_allclose(found.loc[found["neuron"] == "1.40", "activation"], np.asarray(h)[..., 40][kept], atol=1e-5)
+    np.testing.assert_allclose(
+        found.loc[found["neuron"] == "1.40", "activation"], np.asarray(h)[..., 40][kept], atol=1e-5
+    )
     for name, rows in found.groupby("neuron"):
         for column in ("window", "position", "token", "target"):
             assert rows[column].tolist() == table.positions[column].tolist()

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
+from devices import also_on_devices
 from hub import hub, point_at
 from huggingface_hub import constants
 from hypothesis import given, settings
@@ -27,7 +28,8 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 from refusals import check_error
 
-from jaxconf.measure.analyze import analyze, weight_statistics
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_statistics
 from jaxconf.models import checkpoint
 from jaxconf.models.checkpoint import load_params, read_header, read_tensors, save_params
 from jaxconf.models.decoder import Params
@@ -68,11 +70,14 @@ def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> 
 # There and back
 
 
-@pytest.mark.parametrize("name", cases.CASES)
+@pytest.mark.parametrize("name", also_on_devices(cases.CASES, "gpt2", "neox", "gemma2", "falcon-grouped"))
 def test_round_trip(name: str, tmp_path: Path) -> None:
     _, params = cases.decoder(name)
     chex.assert_trees_all_equal_comparator(
-        lambda a, b: a.tobytes() == b.tobytes() and a.dtype == b.dtype, str, loaded(cases.build(name, tmp_path), name), params
+        lambda a, b: a.tobytes() == b.tobytes() and a.dtype == b.dtype,
+        str,
+        loaded(cases.build(name, tmp_path), name),
+        params,
     )
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
@@ -93,6 +98,7 @@ def test_header_equals_the_librarys(tmp_path: Path) -> None:
     assert not tensors
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("stored", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("target", [None, jnp.float32, jnp.bfloat16])
 def test_dtypes(stored: Any, target: Any, tmp_path: Path) -> None:
@@ -110,6 +116,7 @@ def flat(params: Params) -> dict[str, jax.Array]:
     return {"/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
+@pytest.mark.device
 def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> None:
     """The longest name that fits counts, whatever their order; what none names is as stored, and so is what is named None."""
     asked = {
@@ -136,7 +143,7 @@ def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> Non
         check_error(lambda wrong=wrong: load(folder, dtype=wrong), "floating-point type")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
+@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "llama-mqa"))
 def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
     cases.build(name, tmp_path)
     lm = load(tmp_path, mesh=one)
@@ -149,8 +156,12 @@ def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sh
         assert 0 < float(jnp.abs(mixed - logits).max()) < 0.1 * float(jnp.abs(logits).max()), branch
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"])
-def test_the_last_layer_alone(name: str, tmp_path: Path, one: jax.sharding.Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", also_on_devices(["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"], "gpt2-unscaled")
+)
+def test_the_last_layer_alone(
+    name: str, tmp_path: Path, one: jax.sharding.Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its weight statistics are those of the whole model, and no tensor that they do not need is read."""
     cases.build(name, tmp_path)
     whole = load(tmp_path, mesh=one)
@@ -168,7 +179,9 @@ def test_the_last_layer_alone(name: str, tmp_path: Path, one: jax.sharding.Mesh,
     counts = np.arange(whole.config.vocab_size) ** 2
     for convention in ("paper", "raw"):
         pd.testing.assert_frame_equal(
-            weight_statistics(last, counts, convention, k=3), weight_statistics(whole, counts, convention, k=3), rtol=1e-6
+            weight_statistics(last, counts, convention, k=3),
+            weight_statistics(whole, counts, convention, k=3),
+            rtol=1e-6,
         )
     tokens = cases.prompt(whole.config.vocab_size)
     for run in (lambda: last.apply(tokens), lambda: analyze(last, tokens)):
@@ -196,6 +209,7 @@ def split(folder: Path, parts: int) -> dict[str, Any]:
     return index
 
 
+@pytest.mark.device
 def test_sharded_checkpoint(tmp_path: Path) -> None:
     name = "neox"
     index = split(cases.build(name, tmp_path), 3)
@@ -244,7 +258,9 @@ def test_names_with_and_without_the_prefix(name: str, tmp_path: Path) -> None:
 )
 def test_buffers_of_old_versions_are_ignored(name: str, buffers: list[str], tmp_path: Path) -> None:
     cases.build(name, tmp_path)
-    rewrite(tmp_path, lambda tensors: tensors.update({buffer: np.tril(np.ones((4, 4), np.uint8)) for buffer in buffers}))
+    rewrite(
+        tmp_path, lambda tensors: tensors.update({buffer: np.tril(np.ones((4, 4), np.uint8)) for buffer in buffers})
+    )
     chex.assert_trees_all_equal(loaded(tmp_path, name), cases.decoder(name)[1])
 
 
@@ -303,8 +319,13 @@ def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, mon
     monkeypatch.setattr(checkpoint, "_load_leaf", measured)
     placed = load_params(config, tmp_path, mesh, None)
     for leaf in leaves(config):
-        array, value = (functools.reduce(lambda node, key: node[key], leaf.path.split("/"), tree) for tree in (placed, params))
-        split_by = [shape[1] if axis in SPLIT and size % shape[1] == 0 else 1 for axis, size in zip(leaf.axes, value.shape, strict=True)]
+        array, value = (
+            functools.reduce(lambda node, key: node[key], leaf.path.split("/"), tree) for tree in (placed, params)
+        )
+        split_by = [
+            shape[1] if axis in SPLIT and size % shape[1] == 0 else 1
+            for axis, size in zip(leaf.axes, value.shape, strict=True)
+        ]
         assert array.sharding.spec == PartitionSpec(*("model" if n > 1 else None for n in split_by)), leaf.path
         assert array.sharding.mesh == mesh
         held = value.size // np.prod(split_by)
@@ -336,14 +357,18 @@ def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(checkpoint, "_load_leaf", measured)
     load_params(config, tmp_path, make_mesh(data=1, model=8), None)
-    assert peaks["unembed/w"] < 2 * (65536 * 32 * 4 // 8), peaks  # the last leaf: all that happens once for a process has happened
+    assert peaks["unembed/w"] < 2 * (65536 * 32 * 4 // 8), (
+        peaks
+    )  # the last leaf: all that happens once for a process has happened
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_nan_and_inf_are_seen_wherever_they_stand(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "BLOCK", 8)
     monkeypatch.setattr(checkpoint, "SIDE", 2)
-    values = np.array([0, -0.0, 1, -1, jnp.finfo(dtype).max, jnp.finfo(dtype).min, jnp.finfo(dtype).smallest_subnormal], dtype)
+    values = np.array(
+        [0, -0.0, 1, -1, jnp.finfo(dtype).max, jnp.finfo(dtype).min, jnp.finfo(dtype).smallest_subnormal], dtype
+    )
     for stored in (np.resize(values, (5, 9)), np.resize(values, (5, 9)).astype(np.float32)):
         to = np.empty((9, 5), dtype)
         assert checkpoint._copy(stored.T, to)
@@ -368,6 +393,7 @@ def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytes
         np.testing.assert_array_equal(to, wanted)
 
 
+@pytest.mark.device
 def test_parameters_do_not_change_with_the_file(folder: Path) -> None:
     """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file itself."""
     file = folder / "model.safetensors"
@@ -431,7 +457,9 @@ def test_folder_without_config(folder: Path) -> None:
 )
 def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
-    check_error(lambda: load(folder), "model_type" if "model_type" in says else "config.json" if "config" in says else "", says)
+    check_error(
+        lambda: load(folder), "model_type" if "model_type" in says else "config.json" if "config" in says else "", says
+    )
 
 
 @pytest.mark.parametrize("name", cases.CASES)
@@ -443,7 +471,10 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
                 config = config_from_hf(cases.CASES[name] | {attribute: value})
             except InputError:
                 continue
-            assert all(isinstance(size, int) and size > 0 for leaf in leaves(config) for size in leaf.shape(config)), (attribute, value)
+            assert all(isinstance(size, int) and size > 0 for leaf in leaves(config) for size in leaf.shape(config)), (
+                attribute,
+                value,
+            )
 
 
 @pytest.mark.parametrize(
@@ -453,12 +484,20 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
         ("gpt2", {"add_cross_attention": True}, ["'add_cross_attention'", "True", "only False"]),
         ("gpt2", {"activation_function": "mish"}, ["'activation_function'", "'mish'", "gelu_new"]),
         ("neox", {"quantization_config": {"bits": 4}}, ["'quantization_config'", "unknown"]),
-        ("neox", {"rope_scaling": {"type": "proportional", "factor": 2.0}}, ["'proportional'", "linear", "llama3", "yarn"]),
+        (
+            "neox",
+            {"rope_scaling": {"type": "proportional", "factor": 2.0}},
+            ["'proportional'", "linear", "llama3", "yarn"],
+        ),
         ("llama", {"rope_scaling": {"type": "linear"}}, ["'factor'", "rotary"]),
         ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'mscale'", "rotary"]),
         ("llama", {"final_logit_softcapping": 30.0}, ["'final_logit_softcapping'"]),
         ("llama-longrope", {"head_dim": 12}, ["6 numbers", "short_factor"]),
-        ("bloom", {"apply_residual_connection_post_layernorm": True}, ["'apply_residual_connection_post_layernorm'", "only False"]),
+        (
+            "bloom",
+            {"apply_residual_connection_post_layernorm": True},
+            ["'apply_residual_connection_post_layernorm'", "only False"],
+        ),
         ("opt", {"_remove_final_layer_norm": True}, ["'_remove_final_layer_norm'", "only False"]),
         ("gptj", {"rotary": False}, ["'rotary'", "only True"]),
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, ["attention_types", "each of 2 layers"]),
@@ -477,7 +516,9 @@ def test_attributes_that_are_not_understood(name: str, values: dict[str, Any], s
 
 def test_attributes_that_do_not_matter(folder: Path, one: jax.sharding.Mesh) -> None:
     before = load(folder, mesh=one).config
-    change_config(folder, use_cache=False, transformers_version="9", summary_type="cls_index", n_inner=None, torch_dtype="float16")
+    change_config(
+        folder, use_cache=False, transformers_version="9", summary_type="cls_index", n_inner=None, torch_dtype="float16"
+    )
     assert load(folder, mesh=one).config == before
 
 
@@ -492,24 +533,45 @@ def test_no_weights(folder: Path) -> None:
     ("change", "says"),
     [
         (lambda t: t.pop("transformer.h.1.ln_2.bias"), ["lack", "'h.1.ln_2.bias'", "1 missing"]),
-        (lambda t: t.update({"transformer.h.2.ln_1.bias": np.ones(32, np.float32)}), ["'h.2.ln_1.bias'", "does not use"]),
+        (
+            lambda t: t.update({"transformer.h.2.ln_1.bias": np.ones(32, np.float32)}),
+            ["'h.2.ln_1.bias'", "does not use"],
+        ),
         (lambda t: t.update({"score.weight": np.ones(32, np.float32)}), ["'score.weight'", "does not use"]),
-        (lambda t: t.update({"transformer.wte.weight": np.ones((66, 32), np.float32)}), ["wte.weight", "[66, 32]", "vocab 67"]),
+        (
+            lambda t: t.update({"transformer.wte.weight": np.ones((66, 32), np.float32)}),
+            ["wte.weight", "[66, 32]", "vocab 67"],
+        ),
         (lambda t: t.update({"transformer.wpe.weight": np.ones(80 * 32, np.float32)}), ["wpe.weight", "[2560]"]),
-        (lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((32, 95), np.float32)}), ["h.0.attn.c_attn.weight", "[32, 95]"]),
-        (lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((96, 32), np.float32)}), ["h.0.attn.c_attn.weight", "[96, 32]"]),
-        (lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((1, 32, 96), np.float32)}), ["c_attn", "[1, 32, 96]"]),
-        (lambda t: t.update({"transformer.h.1.mlp.c_fc.weight": np.ones((32, 128), np.int8)}), ["c_fc.weight", "I8", "unquantized"]),
+        (
+            lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((32, 95), np.float32)}),
+            ["h.0.attn.c_attn.weight", "[32, 95]"],
+        ),
+        (
+            lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((96, 32), np.float32)}),
+            ["h.0.attn.c_attn.weight", "[96, 32]"],
+        ),
+        (
+            lambda t: t.update({"transformer.h.0.attn.c_attn.weight": np.ones((1, 32, 96), np.float32)}),
+            ["c_attn", "[1, 32, 96]"],
+        ),
+        (
+            lambda t: t.update({"transformer.h.1.mlp.c_fc.weight": np.ones((32, 128), np.int8)}),
+            ["c_fc.weight", "I8", "unquantized"],
+        ),
         (lambda t: t["transformer.h.1.mlp.c_fc.weight"].__setitem__((3, 4), np.nan), ["'h.1.mlp.c_fc.weight'", "NaN"]),
         (lambda t: t["transformer.h.0.attn.c_attn.bias"].__setitem__(70, np.inf), ["'h.0.attn.c_attn.bias'", "Inf"]),
         (lambda t: t["transformer.ln_f.weight"].__setitem__(0, -np.inf), ["'ln_f.weight'", "Inf"]),
     ],
 )
-def test_tensors_that_do_not_fit(change: Callable[[dict[str, np.ndarray]], object], says: list[str], folder: Path) -> None:
+def test_tensors_that_do_not_fit(
+    change: Callable[[dict[str, np.ndarray]], object], says: list[str], folder: Path
+) -> None:
     rewrite(folder, change)
     check_error(lambda: loaded(folder, "gpt2"), *says)
 
 
+@pytest.mark.device
 def test_overflow_to_the_target_dtype(folder: Path) -> None:
     """A finite weight that the asked-for dtype cannot hold is an error, not an infinity."""
     rewrite(folder, lambda tensors: tensors["transformer.wte.weight"].__setitem__((0, 0), 1e30))
@@ -631,7 +693,9 @@ def test_load_from_the_hub(folder: Path, tmp_path: Path, one: jax.sharding.Mesh)
         assert lm.revision is not None
         assert len(lm.revision) == 40
         chex.assert_trees_all_equal(jax.tree.map(np.asarray, lm.params), cases.decoder("gpt2")[1])
-        assert not [request for request in server.requests if any(name in request for name in ("bin", "README", "onnx", "h5"))]
+        assert not [
+            request for request in server.requests if any(name in request for name in ("bin", "README", "onnx", "h5"))
+        ]
         newer = load("owner/name", "v2", mesh=one)
         assert newer.config == cases.decoder("llama-mqa")[0]
         assert newer.revision != lm.revision
@@ -678,4 +742,6 @@ def test_sharded_hub_model(tmp_path: Path, one: jax.sharding.Mesh) -> None:
     folder = cases.build("neox", tmp_path / "model")
     split(folder, 2)
     with hub({"models/owner/name": {"main": folder}}, tmp_path / "cache"):
-        chex.assert_trees_all_equal(jax.tree.map(np.asarray, load("owner/name", mesh=one).params), cases.decoder("neox")[1])
+        chex.assert_trees_all_equal(
+            jax.tree.map(np.asarray, load("owner/name", mesh=one).params), cases.decoder("neox")[1]
+        )

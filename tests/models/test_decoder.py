@@ -17,6 +17,7 @@ import safetensors.numpy
 import scipy.special
 import scipy.stats
 from decoder_runs import TOKENS, read, run_all, whole, write
+from devices import also_on_devices
 
 from jaxconf.models import sites
 from jaxconf.models.config import ACTIVATIONS, DecoderConfig, Rotary
@@ -33,14 +34,19 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # What others computed
 
 
-@pytest.mark.parametrize("name", cases.REFERENCED)
+REFERENCED_ON_DEVICES = ("gpt2", "neox", "llama-gqa", "bloom", "gemma2", "phi3-long", "opt-summed")
+
+
+@pytest.mark.parametrize("name", also_on_devices(cases.REFERENCED, *REFERENCED_ON_DEVICES))
 def test_recorded_references(name: str) -> None:
     config, _ = cases.decoder(name)
     reference = np.load(cases.REFERENCES / f"{name}.npz")
     np.testing.assert_array_equal(TOKENS[:1], reference["tokens"])
     out = jax.tree.map(lambda value: value[:1], whole(name))
     np.testing.assert_allclose(out.logits, reference["logits"], atol=1e-4)
-    np.testing.assert_allclose(out.captured[f"blocks.{config.n_layers - 1}.attn.hook_pattern"], reference["pattern"], atol=3e-5)
+    np.testing.assert_allclose(
+        out.captured[f"blocks.{config.n_layers - 1}.attn.hook_pattern"], reference["pattern"], atol=3e-5
+    )
     streams = [out.captured[f"blocks.{i}.hook_resid_pre"] for i in range(config.n_layers)]
     np.testing.assert_allclose(np.stack(streams), reference["hidden_states"], atol=1e-4)
 
@@ -199,6 +205,7 @@ def test_every_config_field_is_read(field: str) -> None:
     check_change_shows(name, dataclasses.replace(cases.decoder(name)[0], **{field: value}))
 
 
+@pytest.mark.device
 def test_activations() -> None:
     """The two GELUs are within 1e-3 of each other, too near for the test above."""
     config, params = cases.decoder("gpt2")
@@ -237,7 +244,9 @@ def test_every_parameter_of_every_layer_is_read(name: str) -> None:
         for layer in range(config.n_layers) if leaf.stacked else (...,):
             changed = array.copy()
             changed[layer] += 0.1 * rng.standard_normal(array[layer].shape)
-            change = np.abs(run_all(config, write(config, params, leaf.path, changed), TOKENS).logits - whole(name).logits).max()
+            change = np.abs(
+                run_all(config, write(config, params, leaf.path, changed), TOKENS).logits - whole(name).logits
+            ).max()
             assert (change < 1e-4) == (leaf.path == "blocks/attn/bk" and layer in unseen), (leaf.path, layer, change)
 
 
@@ -308,7 +317,14 @@ def expected_sites(config: DecoderConfig) -> dict[str, str]:
 @pytest.mark.parametrize("name", cases.REFERENCED)
 def test_sites_and_their_shapes(name: str) -> None:
     config, _ = cases.decoder(name)
-    sizes = {"d": config.d_model, "h": config.n_heads, "g": config.n_kv_heads, "k": config.d_head, "m": config.d_mlp, "1": 1}
+    sizes = {
+        "d": config.d_model,
+        "h": config.n_heads,
+        "g": config.n_kv_heads,
+        "k": config.d_head,
+        "m": config.d_mlp,
+        "1": 1,
+    }
     b, t = TOKENS.shape
     captured = whole(name).captured
     assert {site: value.shape for site, value in captured.items()} == {
@@ -341,7 +357,9 @@ def test_sites_fit_together(name: str) -> None:
             np.testing.assert_allclose(added + site["hook_mlp_out"], site["hook_resid_post"], atol=1e-5)
         np.testing.assert_allclose(site["attn.hook_pattern"].sum(-1), 1, atol=1e-5)
         values = np.repeat(site["attn.hook_v"], config.n_heads // config.n_kv_heads, 2)
-        np.testing.assert_allclose(np.einsum("bhqs,bshk->bqhk", site["attn.hook_pattern"], values), site["attn.hook_z"], atol=1e-5)
+        np.testing.assert_allclose(
+            np.einsum("bhqs,bshk->bqhk", site["attn.hook_pattern"], values), site["attn.hook_z"], atol=1e-5
+        )
         mid = site["hook_resid_pre" if config.parallel else "hook_resid_mid"]
         if config.norm_place == "sum":
             norms = {"ln1": site["hook_resid_mid"], "ln2": site["hook_resid_post"]}
@@ -353,7 +371,10 @@ def test_sites_fit_together(name: str) -> None:
             centred = stream - stream.mean(-1, keepdims=True) if config.norm == "layer" else stream
             np.testing.assert_allclose(site[f"{norm}.hook_normalized"] * site[f"{norm}.hook_scale"], centred, atol=1e-5)
     w_out = params["blocks"]["mlp"]["w_out"][-1]
-    written = np.einsum("btm,md->btd", site["mlp.hook_post"], w_out) + params["blocks"]["mlp"].get("b_out", np.zeros((1, 1)))[-1]
+    written = (
+        np.einsum("btm,md->btd", site["mlp.hook_post"], w_out)
+        + params["blocks"]["mlp"].get("b_out", np.zeros((1, 1)))[-1]
+    )
     if config.norm_place in ("post", "both"):
         np.testing.assert_allclose(site["ln2_post.hook_normalized"] * site["ln2_post.hook_scale"], written, atol=1e-5)
         written = site["ln2_post.hook_normalized"] * (config.gain_offset + params["blocks"]["ln2_post"]["scale"][-1])
@@ -367,7 +388,9 @@ def test_capturing_one_layer_keeps_only_that_layer() -> None:
     def stacked(capture: list[str]) -> list[int]:
         """How many layers' MLP activations the scans return."""
         jaxpr = jax.make_jaxpr(functools.partial(forward, config, capture=capture))(params, TOKENS)
-        shapes = [out.aval.shape for equation in jaxpr.eqns if equation.primitive.name == "scan" for out in equation.outvars]
+        shapes = [
+            out.aval.shape for equation in jaxpr.eqns if equation.primitive.name == "scan" for out in equation.outvars
+        ]
         return [shape[0] for shape in shapes if shape[1:] == (b, t, config.d_mlp)]
 
     assert stacked(["blocks.1.mlp.hook_post"]) == [1]

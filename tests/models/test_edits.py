@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from decoder_runs import ONE_EACH, TOKENS, run, whole
+from devices import also_on_devices
 from flax import struct
 
 from jaxconf.models.decoder import Params, forward
@@ -62,7 +63,7 @@ def chain(value: np.ndarray, add: Any = 0.0, scale: Any = 1.0, mask: Any = False
     return Chain((Add(add), Scale(scale), Ablate(np.full(value.shape, mask), put)))
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "neox-linear"))
 def test_every_kind_of_edit_of_every_site_changes_the_logits(name: str) -> None:
     before = whole(name).logits
     np.testing.assert_allclose(edited(name)({}), before, atol=1e-5)
@@ -82,14 +83,16 @@ def test_captured_values_put_back_change_nothing(name: str) -> None:
         np.testing.assert_allclose(after, whole(name).logits, atol=1e-5, err_msg=site)
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "llama-mqa"))
 def test_replace(name: str) -> None:
     """Captured values at all sites change nothing; any other value is what is captured next, and the last one decides the logits."""
     config, params = cases.decoder(name)
     values = whole(name).captured
     put = {site: Replace(value) for site, value in values.items()}
     np.testing.assert_allclose(run(config, params, TOKENS, put, tuple(put)).logits, whole(name).logits, atol=1e-5)
-    others = {site: np.random.default_rng(2).uniform(1, 2, value.shape).astype(np.float32) for site, value in values.items()}
+    others = {
+        site: np.random.default_rng(2).uniform(1, 2, value.shape).astype(np.float32) for site, value in values.items()
+    }
     out = run(config, params, TOKENS, {site: Replace(value) for site, value in others.items()}, tuple(others))
     for site, value in others.items():
         np.testing.assert_array_equal(out.captured[site], value)
@@ -136,6 +139,7 @@ def test_edits_act_where_they_stand() -> None:
     assert (np.abs(after[1, 40:] - before[1, 40:]).max(-1) > 1e-4).all()
 
 
+@pytest.mark.device
 def test_all_neurons_in_one_compilation() -> None:
     config, params = cases.decoder("llama-mqa")
     site, last = "blocks.1.mlp.hook_post", TOKENS[:1, -6:]
@@ -160,7 +164,7 @@ def test_all_neurons_in_one_compilation() -> None:
 # Parts of the model
 
 
-@pytest.mark.parametrize("layer", [0, 1, 3])
+@pytest.mark.parametrize("layer", also_on_devices([0, 1, 3], 1))
 def test_running_in_two_parts_equals_the_whole(layer: int) -> None:
     name = "gpt2-layer-scaled"  # its attention depends on the number of the layer
     config, params = cases.decoder(name)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from decoder_runs import ONE_EACH, TOKENS, compiled_run, read, run, run_all, whole
+from devices import also_on_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -60,9 +61,13 @@ def test_later_sources_are_left_out() -> None:
         """Entries of all arrays [b h q s] that the program makes of a product."""
         jaxpr = jax.make_jaxpr(functools.partial(forward, config, capture=capture))(params, np.zeros((1, 256), int))
         [scan] = [equation for equation in jaxpr.eqns if equation.primitive.name == "scan"]
-        made = [out.aval.shape for e in scan.params["jaxpr"].eqns if e.primitive.name == "dot_general" for out in e.outvars]
+        made = [
+            out.aval.shape for e in scan.params["jaxpr"].eqns if e.primitive.name == "dot_general" for out in e.outvars
+        ]
         return sum(
-            shape[2] * shape[3] for shape in made if len(shape) == 4 and shape[1] == config.n_heads and config.d_head not in shape[2:]
+            shape[2] * shape[3]
+            for shape in made
+            if len(shape) == 4 and shape[1] == config.n_heads and config.d_head not in shape[2:]
         )
 
     everything = scores(("blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"))
@@ -86,10 +91,17 @@ def test_flax_module_starts_and_applies() -> None:
     start = jax.tree.map(np.asarray, jax.jit(module.init)(jax.random.key(0), TOKENS)["params"])
     for leaf in leaves(config):
         array = read(start, leaf.path)
-        mean, std = {"ones": (1, 0), "zeros": (0, 0), "normal": (0, 0.02), "residual": (0, 0.02 / (2 * config.n_layers) ** 0.5)}[leaf.init]
+        mean, std = {
+            "ones": (1, 0),
+            "zeros": (0, 0),
+            "normal": (0, 0.02),
+            "residual": (0, 0.02 / (2 * config.n_layers) ** 0.5),
+        }[leaf.init]
         assert abs(array.mean() - mean) <= 5 * std / array.size**0.5, leaf.path
         assert abs(array.std() - std) <= 5 * std / array.size**0.5, leaf.path
-    drawn = [read(start, leaf.path).ravel()[:20].tobytes() for leaf in leaves(config) if leaf.init in ("normal", "residual")]
+    drawn = [
+        read(start, leaf.path).ravel()[:20].tobytes() for leaf in leaves(config) if leaf.init in ("normal", "residual")
+    ]
     assert len(set(drawn)) == len(drawn)
     edits = {"blocks.1.mlp.hook_post": Scale(2.0)}
     apply = jax.jit(lambda params, edits: module.apply({"params": params}, TOKENS, edits=edits, capture=tuple(edits)))
@@ -135,7 +147,7 @@ def test_shapes_of_large_models(hf: dict[str, Any], n_parameters: int) -> None:
     assert out.captured[site].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama-mqa"])
+@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "gpt2"))
 def test_bfloat16(name: str) -> None:
     config, params = cases.decoder(name)
     halved = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)
@@ -168,7 +180,9 @@ ROWS = npst.arrays(np.int32, TOKENS.shape[1], elements=st.integers(0, 66))
 
 @PROPERTY
 @given(name=st.sampled_from(ONE_EACH), cut=st.integers(1, TOKENS.shape[1] - 1), tail=ROWS, other=ROWS)
-def test_later_tokens_and_other_sequences_change_nothing(name: str, cut: int, tail: np.ndarray, other: np.ndarray) -> None:
+def test_later_tokens_and_other_sequences_change_nothing(
+    name: str, cut: int, tail: np.ndarray, other: np.ndarray
+) -> None:
     tokens = np.stack([np.concatenate([TOKENS[0, :cut], tail[cut:]]), other])
     logits = run_all(*cases.decoder(name), tokens).logits
     np.testing.assert_array_equal(logits[0, :cut], whole(name).logits[0, :cut])
@@ -176,7 +190,11 @@ def test_later_tokens_and_other_sequences_change_nothing(name: str, cut: int, ta
 
 def test_inputs_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
     lm = load(cases.build("gpt2", tmp_path / "model"))
-    for tokens, words in (([1, 2, 3], r"shape \[3\]"), ([[1, lm.config.vocab_size]], "outside"), ([[-1, 0]], "outside")):
+    for tokens, words in (
+        ([1, 2, 3], r"shape \[3\]"),
+        ([[1, lm.config.vocab_size]], "outside"),
+        ([[-1, 0]], "outside"),
+    ):
         with pytest.raises(InputError, match=words):
             lm.apply(tokens)
     with pytest.raises(InputError, match="list of site names"):

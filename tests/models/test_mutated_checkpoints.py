@@ -47,14 +47,18 @@ class Checkpoint:
     index: Any
     raw: dict[str, bytes] = dataclasses.field(default_factory=dict)  # what is written in place of a file
     length: dict[str, int] = dataclasses.field(default_factory=dict)  # what a shard says of its header's length
-    last: list[Callable[[Path], object]] = dataclasses.field(default_factory=list)  # done to the folder when all is written
+    last: list[Callable[[Path], object]] = dataclasses.field(
+        default_factory=list
+    )  # done to the folder when all is written
 
     def write(self, folder: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(cases.CASES[NAME]))
         for file, rows in self.rows.items():
             header = "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in rows) + "}"
-            (folder / file).write_bytes(struct.pack("<Q", self.length.get(file, len(header))) + header.encode() + self.data[file])
+            (folder / file).write_bytes(
+                struct.pack("<Q", self.length.get(file, len(header))) + header.encode() + self.data[file]
+            )
         (folder / INDEX).write_text(json.dumps(self.index))
         for file, content in self.raw.items():
             (folder / file).write_bytes(content)
@@ -157,7 +161,16 @@ def row_of_another_kind(c: Checkpoint, draw: Draw) -> None:
     without = {name: value for name, value in row.items() if name != key}
     other = draw(
         st.sampled_from(
-            [None, [], {}, 3, "row", without, row | {"data_offsets": [0]}, row | {"data_offsets": [float(n) for n in row["data_offsets"]]}]
+            [
+                None,
+                [],
+                {},
+                3,
+                "row",
+                without,
+                row | {"data_offsets": [0]},
+                row | {"data_offsets": [float(n) for n in row["data_offsets"]]},
+            ]
         )
     )
     c.rows[file][at] = (c.rows[file][at][0], other)
@@ -192,7 +205,9 @@ def renamed(c: Checkpoint, draw: Draw) -> None:
     file, at, row = shard_and_row(c, draw)
     old = c.rows[file][at][0]
     new = draw(
-        st.sampled_from(["", "x", old + " ", old.upper(), old + "\n", old.replace("0", "7") + "x", "\ud800", "x" * 300, "../" + old])
+        st.sampled_from(
+            ["", "x", old + " ", old.upper(), old + "\n", old.replace("0", "7") + "x", "\ud800", "x" * 300, "../" + old]
+        )
     )
     c.rows[file][at] = (new, row)
     if draw(st.booleans()):
@@ -210,7 +225,11 @@ def values(c: Checkpoint, draw: Draw) -> None:
 def outside(c: Checkpoint, draw: Draw) -> None:
     """The index leads to a file that would do, elsewhere."""
     file = draw(st.sampled_from(SHARDS))
-    elsewhere = draw(st.sampled_from(["../outside/", "./../outside/", "{root}/outside/", "sub/../../outside/", "./", "sub/", "{folder}/"]))
+    elsewhere = draw(
+        st.sampled_from(
+            ["../outside/", "./../outside/", "{root}/outside/", "sub/../../outside/", "./", "sub/", "{folder}/"]
+        )
+    )
     links = draw(st.sampled_from(["nothing", "sub"]))
     if links == "sub":
         c.last.append(lambda folder: (folder / "sub").symlink_to(folder.parent / "outside"))
@@ -257,7 +276,19 @@ def index_of_another_kind(c: Checkpoint, draw: Draw) -> None:
     text = json.dumps(c.index)
     twice = text.replace('{"metadata"', '{"weight_map": {}, "metadata"')
     first = json.dumps(sorted(c.index["weight_map"])[0])
-    wrong = ["", "{", "[]", "null", "NaN", "1e999", "9" * 9000, '"a"', '{"weight_map": NaN}', '{"weight_map": []}', '{"weight_map": 1e999}']
+    wrong = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "NaN",
+        "1e999",
+        "9" * 9000,
+        '"a"',
+        '{"weight_map": NaN}',
+        '{"weight_map": []}',
+        '{"weight_map": 1e999}',
+    ]
     wrong += [
         "[" * 50000,
         '{"a":' * 50000,
@@ -267,13 +298,17 @@ def index_of_another_kind(c: Checkpoint, draw: Draw) -> None:
         twice,
         text.replace(first, f"{first}: 1, {first}", 1),
     ]
-    c.raw[INDEX] = draw(st.sampled_from([*(text.encode() for text in wrong), b"\xff\xfe", b"\0" * 99, b"\x80" + text.encode()]))
+    c.raw[INDEX] = draw(
+        st.sampled_from([*(text.encode() for text in wrong), b"\xff\xfe", b"\0" * 99, b"\x80" + text.encode()])
+    )
 
 
 def header_of_another_kind(c: Checkpoint, draw: Draw) -> None:
     file = draw(st.sampled_from(SHARDS))
     header = draw(
-        st.sampled_from([b"", b"{", b"[]", b"null", b"NaN", b"\xff", b'{"a":' * 9000, b"[" * 50000, b"9" * 9000, b'{"a": 1e999}'])
+        st.sampled_from(
+            [b"", b"{", b"[]", b"null", b"NaN", b"\xff", b'{"a":' * 9000, b"[" * 50000, b"9" * 9000, b'{"a": 1e999}']
+        )
     )
     c.raw[file] = struct.pack("<Q", len(header)) + header + c.data[file]
 
@@ -323,7 +358,9 @@ def same_in_other_words(c: Checkpoint, draw: Draw) -> None:
         c.rows[file] = draw(st.permutations(c.rows[file]))
         if draw(st.booleans()):
             c.rows[file].insert(0, ("__metadata__", {"format": "pt"}))
-    c.index |= draw(st.sampled_from([{}, {"metadata": float("nan")}, {"metadata": {"total_size": 10**400}}, {"more": [[[]]]}]))
+    c.index |= draw(
+        st.sampled_from([{}, {"metadata": float("nan")}, {"metadata": {"total_size": 10**400}}, {"more": [[[]]]}])
+    )
     if draw(st.booleans()):
         for file in SHARDS:
             c.rows[file] = [(name.removeprefix("gpt_neox."), row) for name, row in c.rows[file]]
@@ -338,7 +375,9 @@ def any_byte(c: Checkpoint, draw: Draw) -> None:
         content = bytearray((folder / file).read_bytes())
         end = len(content) if file == INDEX else 8 + struct.unpack("<Q", content[:8])[0]
         for _ in range(draw(st.integers(1, 3))):
-            content[draw(st.integers(0, end - 1))] = draw(st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789-[]{}",:.eE/')))
+            content[draw(st.integers(0, end - 1))] = draw(
+                st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789-[]{}",:.eE/'))
+            )
         (folder / file).write_bytes(content)
 
     c.last.append(change)
@@ -398,7 +437,11 @@ def watched(root: Path) -> Iterator[None]:
 
 def refused_by_the_command(folder: Path, out: Path) -> None:
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as stopped:
+    with (
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(io.StringIO()),
+        pytest.raises(SystemExit) as stopped,
+    ):
         main(["analyze", str(folder), "--out", str(out)])
     assert stopped.value.code == 2
     message = said.getvalue().removesuffix("\n")
@@ -409,7 +452,9 @@ def refused_by_the_command(folder: Path, out: Path) -> None:
 @pytest.mark.parametrize("mutation", [*REFUSED, linked, same_in_other_words, any_byte])
 @settings(max_examples=9, derandomize=True)  # 216 in all
 @given(data=st.data())
-def test_a_spoilt_checkpoint_is_refused_or_loads_unharmed(mutation: Callable[[Checkpoint, Draw], None], data: st.DataObject) -> None:
+def test_a_spoilt_checkpoint_is_refused_or_loads_unharmed(
+    mutation: Callable[[Checkpoint, Draw], None], data: st.DataObject
+) -> None:
     config, params = cases.decoder(NAME)
     checkpoint = copy.deepcopy(intact())
     mutation(checkpoint, data.draw)

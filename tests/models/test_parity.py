@@ -47,7 +47,9 @@ def one_device(folder: Path) -> LanguageModel:
 
 def torch_model(folder: Path, dtype: Any = torch.float32) -> Any:
     """transformers' model, which reads every tensor of our file and finds every tensor it wants."""
-    alibi = json.loads((folder / "config.json").read_text()).get("alibi")  # Falcon's eager attention adds ALiBi twice, the default once
+    alibi = json.loads((folder / "config.json").read_text()).get(
+        "alibi"
+    )  # Falcon's eager attention adds ALiBi twice, the default once
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation="sdpa" if alibi else "eager", dtype=dtype, output_loading_info=True
     )
@@ -94,7 +96,11 @@ class Recorder:
             out = model(torch.from_numpy(tokens).long(), output_hidden_states=True, output_attentions=eager)
         self.logits = out.logits.float().numpy()
         self.hidden_states = [x.numpy() for x in out.hidden_states]  # of all layers; the last one after the final norm
-        self.attentions = [x.numpy() for x in out.attentions] if eager else [softmax(torch.from_numpy(x), -1).numpy() for x in self.scores]
+        self.attentions = (
+            [x.numpy() for x in out.attentions]
+            if eager
+            else [softmax(torch.from_numpy(x), -1).numpy() for x in self.scores]
+        )
 
     def hook(self, name: str) -> Callable[..., None]:
         def keep(_: Any, args: tuple, output: Any) -> None:
@@ -153,7 +159,9 @@ BLOOM = NEOX._replace(
     attn_out="self_attention.dense",
 )
 LLAMA = Modules()
-POST = LLAMA._replace(ln1_post="post_attention_layernorm", ln2_post="post_feedforward_layernorm", ln2="pre_feedforward_layernorm")
+POST = LLAMA._replace(
+    ln1_post="post_attention_layernorm", ln2_post="post_feedforward_layernorm", ln2="pre_feedforward_layernorm"
+)
 OPT = Modules(
     "model.decoder.embed_tokens",
     "model.decoder.layers",
@@ -175,7 +183,9 @@ MODULES = {
     "bloom": BLOOM._replace(ln_embed="transformer.word_embeddings_layernorm"),
     "falcon": BLOOM,
     "opt": OPT,
-    "phi": LLAMA._replace(ln_final="model.final_layernorm", attn_out="self_attn.dense", mlp_in="mlp.fc1", mlp_out="mlp.fc2"),
+    "phi": LLAMA._replace(
+        ln_final="model.final_layernorm", attn_out="self_attn.dense", mlp_in="mlp.fc1", mlp_out="mlp.fc2"
+    ),
     "phi3": LLAMA._replace(mlp_in="mlp.gate_up_proj"),
     "starcoder2": LLAMA._replace(mlp_in="mlp.c_fc", mlp_out="mlp.c_proj"),
     "olmo2": POST,
@@ -238,7 +248,9 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             if rotated_k.shape[2] != k.shape[2]:  # Falcon gives each query a copy of its key
                 rotated_k = rotated_k[:, :, :: config.n_heads // config.n_kv_heads]
             for site, rotated, x in (("attn.hook_rot_q", rotated_q, q), ("attn.hook_rot_k", rotated_k, k)):
-                passed = x[..., rotated.shape[-1] :]  # some turn only what they have cut off; what passes is not normed where it is tested
+                passed = x[
+                    ..., rotated.shape[-1] :
+                ]  # some turn only what they have cut off; what passes is not normed where it is tested
                 if passed.size and config.qk_norm == "head":
                     passed = np.full_like(passed, np.nan)
                 sites[block + site] = np.concatenate([rotated, passed], -1)
@@ -254,21 +266,31 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             block + "mlp.hook_pre": mlp_in[..., : config.d_mlp],
             block + "mlp.hook_post": seen.inputs[layer + names.mlp_out],
             block + "hook_mlp_out": seen.outputs[layer + (names.ln2_post or names.mlp_out)] * scale,
-            block + "hook_resid_post": seen.inputs[names.ln_final] if last and config.norm_place != "sum" else seen.hidden_states[i + 1],
+            block + "hook_resid_post": seen.inputs[names.ln_final]
+            if last and config.norm_place != "sum"
+            else seen.hidden_states[i + 1],
         }
         if config.norm_place == "sum":
-            sites |= {block + "hook_resid_mid": seen.inputs[layer + names.ln1], block + "hook_resid_post": seen.inputs[layer + names.ln2]}
+            sites |= {
+                block + "hook_resid_mid": seen.inputs[layer + names.ln1],
+                block + "hook_resid_post": seen.inputs[layer + names.ln2],
+            }
         elif not config.parallel:
-            sites[block + "hook_resid_mid"] = seen.inputs[layer + (names.mlp_in if config.norm_place == "post" else names.ln2)]
+            sites[block + "hook_resid_mid"] = seen.inputs[
+                layer + (names.mlp_in if config.norm_place == "post" else names.ln2)
+            ]
         if config.gated:
             fused = config.model_type == "phi3"
-            sites[block + "mlp.hook_pre_linear"] = mlp_in[..., config.d_mlp :] if fused else seen.outputs[layer + "mlp.up_proj"]
+            sites[block + "mlp.hook_pre_linear"] = (
+                mlp_in[..., config.d_mlp :] if fused else seen.outputs[layer + "mlp.up_proj"]
+            )
         for norm in norms_of(config):
             add_norm(block + norm, layer + getattr(names, norm))
     if config.norm_place != "sum":
         add_norm("ln_final", names.ln_final)
     return {
-        site: value.reshape(1, *value.shape) if site.startswith("blocks") and value.ndim == 2 else value for site, value in sites.items()
+        site: value.reshape(1, *value.shape) if site.startswith("blocks") and value.ndim == 2 else value
+        for site, value in sites.items()
     }
 
 
@@ -318,7 +340,11 @@ def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypat
         np.testing.assert_allclose(ours, value, rtol=1e-5, atol=1e-4, err_msg=site)
     print(f"{name}: max |Δlogit| {error:.1e} of {np.abs(seen.logits).max():.1f}; max |Δsite| {worst:.1e}")
     if name in cases.CASES:
-        MEASURED[name] = {"model_type": lm.config.model_type, "error": float(error), "largest": float(np.abs(seen.logits).max())}
+        MEASURED[name] = {
+            "model_type": lm.config.model_type,
+            "error": float(error),
+            "largest": float(np.abs(seen.logits).max()),
+        }
 
     names = modules_of(lm.config)
     for i, hidden in enumerate(seen.hidden_states[:-1]):
@@ -332,7 +358,9 @@ def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypat
         np.testing.assert_allclose(norm_output(lm, "ln_final", normalized), seen.outputs[names.ln_final], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", {cases.CASES[name]["model_type"]: name for name in cases.CASES if "long" not in name}.values())
+@pytest.mark.parametrize(
+    "name", {cases.CASES[name]["model_type"]: name for name in cases.CASES if "long" not in name}.values()
+)
 def test_greedy_generation(name: str, find: Callable[[str], Path]) -> None:
     """The same tokens as transformers', for prompts of three lengths in one batch, padded on the left."""
     folder = find(name)
@@ -389,7 +417,9 @@ def test_bfloat16_is_as_near_as_transformers_own(name: str, find: Callable[[str]
     tokens = cases.prompt(cases.CASES[name]["vocab_size"])
     ids = torch.from_numpy(tokens).long()
     with torch.no_grad():
-        exact, theirs = (torch_model(folder, dtype)(ids).logits.float().numpy() for dtype in (torch.float32, torch.bfloat16))
+        exact, theirs = (
+            torch_model(folder, dtype)(ids).logits.float().numpy() for dtype in (torch.float32, torch.bfloat16)
+        )
     ours = np.asarray(load(folder, mesh=make_mesh(data=1), dtype=jnp.bfloat16).apply(tokens).logits)
 
     def noise(logits: np.ndarray) -> float:

@@ -37,7 +37,9 @@ def lens(tmp_path: Path) -> Callable[[str], tuple[Any, Any]]:
 
     def both(name: str) -> tuple[Any, Any]:
         folder = cases.build(name, tmp_path / name)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, attn_implementation="eager", dtype=torch.float32
+        )
         return load(folder, mesh=make_mesh(data=1)), boot(str(folder), hf_model=model.eval(), device="cpu")
 
     return both
@@ -64,7 +66,10 @@ def test_sites(name: str, lens: Callable[[str], tuple[Any, Any]]) -> None:
     out = lm.apply(tokens, capture=list(site_shapes(lm.config)))
     np.testing.assert_allclose(out.logits, logits.numpy(), atol=1e-4)
     absent = {site for site in out.captured if site not in cache}
-    assert {site.rsplit(".", 1)[-1] for site in absent} <= {"hook_rot_q", "hook_rot_k"}  # which TransformerLens 4 no longer has
+    assert {site.rsplit(".", 1)[-1] for site in absent} <= {
+        "hook_rot_q",
+        "hook_rot_k",
+    }  # which TransformerLens 4 no longer has
     for site in out.captured.keys() - absent:
         ours, theirs = np.asarray(out.captured[site]), cache[site].numpy()
         if site.endswith("attn_scores"):
@@ -82,7 +87,9 @@ def test_weight_statistics(name: str, lens: Callable[[str], tuple[Any, Any]]) ->
     u = unit_frequency(counts)[1]
     w_norm = W_out.norm(dim=1)
     M = W_out @ W_U
-    vectors = torch.linalg.svd(W_U, full_matrices=False).U[:, :-1]  # without the all-ones direction, which the norm ignores
+    vectors = torch.linalg.svd(W_U, full_matrices=False).U[
+        :, :-1
+    ]  # without the all-ones direction, which the norm ignores
     expected = {
         "w_norm": w_norm,
         "logit_var": (M / w_norm[:, None] / W_U.norm(dim=0)).var(dim=1),
@@ -96,7 +103,9 @@ def test_weight_statistics(name: str, lens: Callable[[str], tuple[Any, Any]]) ->
         np.testing.assert_allclose(ours[column], value, rtol=1e-4, atol=1e-6, err_msg=column)
     for k in (1, 4):
         value = (W_out @ vectors[:, -k:]).norm(dim=1) / w_norm
-        np.testing.assert_allclose(rho(np.asarray(read.w_out), spectrum(lm.config, lm.params), k), value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            rho(np.asarray(read.w_out), spectrum(lm.config, lm.params), k), value, rtol=1e-4, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt2-layer-scaled"])
@@ -117,7 +126,11 @@ def test_effects(name: str, lens: Callable[[str], tuple[Any, Any]]) -> None:
     def figures(logits: Any) -> dict[str, Any]:
         lp = logits[:, :-1].log_softmax(-1)
         loss = -lp.gather(-1, tokens[:, 1:, None])[..., 0]
-        return {"loss": loss[mask], "entropy": -(lp.exp() * lp).sum(-1)[mask], "kl_freq": (f * (f.log() - lp)).sum(-1)[mask]}
+        return {
+            "loss": loss[mask],
+            "entropy": -(lp.exp() * lp).sum(-1)[mask],
+            "kl_freq": (f * (f.log() - lp)).sum(-1)[mask],
+        }
 
     def put(activation: Any, hook: Any, neuron: int, value: Any) -> Any:
         activation = activation.clone()
@@ -190,7 +203,9 @@ def test_induction(lens: Callable[[str], tuple[Any, Any]]) -> None:
                 for metric in before:
                     expected = (after[metric] - before[metric])[:, repeat].mean().item()
                     assert abs(sets[metric + suffix][name] - expected) <= 1e-4, (name, metric, suffix)
-        looks = [(f"blocks.{layer}.attn.hook_pattern", functools.partial(look_at_bos, head=head)) for layer, head in heads]
+        looks = [
+            (f"blocks.{layer}.attn.hook_pattern", functools.partial(look_at_bos, head=head)) for layer, head in heads
+        ]
         for name, hooks in (("0.1", looks[:1]), ("top 2", looks)):
             after = figures(bridge.run_with_hooks(tokens, fwd_hooks=hooks))
             for metric in before:

@@ -90,7 +90,9 @@ def test_sentencepiece(kind: str, text: str, texts: list[str], tmp_path: Path) -
         "allow_whitespace_only_pieces": True,
         "minloglevel": 2,
     }
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text.split("\n")), model_writer=written, **options | KINDS[kind])
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text.split("\n")), model_writer=written, **options | KINDS[kind]
+    )
     (tmp_path / "tokenizer.model").write_bytes(written.getvalue())
     theirs = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     ours = Tokenizer.from_folder(tmp_path)
@@ -100,7 +102,9 @@ def test_sentencepiece(kind: str, text: str, texts: list[str], tmp_path: Path) -
         texts = [text for text in texts if "<0x41>" not in text]
     for text, found in zip(texts, ours.encode_batch(texts), strict=True):
         assert found.tolist() == theirs.encode(text), text
-        if 0 not in found and "▁" not in text:  # SentencePiece writes ⁇ for what is unknown, and may strip a ▁ as if it were a space
+        if (
+            0 not in found and "▁" not in text
+        ):  # SentencePiece writes ⁇ for what is unknown, and may strip a ▁ as if it were a space
             assert ours.decode(found) == theirs.decode(found.tolist())
     assert ours.vocab_size == theirs.vocab_size()
 
@@ -109,13 +113,24 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "bare": {},
     "a space before": {"tokenizer_config": {"add_prefix_space": True, "tokenizer_class": "GPT2Tokenizer"}},
     "as Phi's": {
-        "tokenizer_config": {"tokenizer_class": "CodeGenTokenizer", "bos_token": END, "eos_token": END, "unk_token": END},
+        "tokenizer_config": {
+            "tokenizer_class": "CodeGenTokenizer",
+            "bos_token": END,
+            "eos_token": END,
+            "unk_token": END,
+        },
         "added_tokens": {" " * n: 500 + 10 - n for n in range(2, 11)},
     },
     "as OPT's": {
         "tokenizer_config": {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False},
         "special_tokens_map": {
-            "bos_token": {"content": "</s>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False},
+            "bos_token": {
+                "content": "</s>",
+                "lstrip": False,
+                "normalized": True,
+                "rstrip": False,
+                "single_word": False,
+            },
             "eos_token": "</s>",
             "unk_token": "</s>",
             "pad_token": "<pad>",
@@ -125,8 +140,22 @@ FOLDERS: dict[str, dict[str, Any]] = {
         "tokenizer_config": {
             "tokenizer_class": "GPT2Tokenizer",
             "added_tokens_decoder": {
-                "500": {"content": "<a>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False, "special": True},
-                "501": {"content": "zebra", "lstrip": False, "normalized": True, "rstrip": True, "single_word": True, "special": False},
+                "500": {
+                    "content": "<a>",
+                    "lstrip": True,
+                    "normalized": False,
+                    "rstrip": False,
+                    "single_word": False,
+                    "special": True,
+                },
+                "501": {
+                    "content": "zebra",
+                    "lstrip": False,
+                    "normalized": True,
+                    "rstrip": True,
+                    "single_word": True,
+                    "special": False,
+                },
             },
             "mask_token": "<a>",
             "pad_token": "<pad>",

@@ -12,7 +12,9 @@ from jaxconf.models.families import FAMILIES
 
 def test_every_family_was_measured_and_is_near():
     measured = json.loads(supported.MEASURED.read_text())["cases"]
-    assert {name: case["model_type"] for name, case in measured.items()} == {name: hf["model_type"] for name, hf in cases.CASES.items()}
+    assert {name: case["model_type"] for name, case in measured.items()} == {
+        name: hf["model_type"] for name, hf in cases.CASES.items()
+    }
     rows = supported.supported()
     assert [row.model_type for row in rows] == list(FAMILIES)
     assert all(row.cases and row.error is not None and 0 < row.error <= 1e-4 for row in rows)

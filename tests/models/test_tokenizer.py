@@ -55,7 +55,9 @@ def save(folder: Path, tokenizer_config: object = None, config: object = None) -
         ({"bos_token": None, "eos_token": {"content": None}}, {"bos_token_id": BOS, "eos_token_id": EOS}, None, ()),
     ],
 )
-def test_special_ids(tmp_path: Path, tokenizer_config: object, config: object, bos: int | None, eos: tuple[int, ...]) -> None:
+def test_special_ids(
+    tmp_path: Path, tokenizer_config: object, config: object, bos: int | None, eos: tuple[int, ...]
+) -> None:
     tokenizer = Tokenizer.from_folder(save(tmp_path, tokenizer_config, config))
     assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.eos_id) == (bos, eos, eos[0] if eos else None)
 
@@ -138,7 +140,9 @@ def test_broken_tokenizer(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
-@pytest.mark.parametrize(("content", "says"), [(b"{", "not JSON"), (b"[]", "JSON object"), (b'{"a": "\xff"}', "not JSON")])
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"{", "not JSON"), (b"[]", "JSON object"), (b'{"a": "\xff"}', "not JSON")]
+)
 def test_broken_configs(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     save(tmp_path)
     (tmp_path / name).write_bytes(content)

@@ -31,7 +31,9 @@ TEXTS = [
     "naïve Ελληνικά 漢字かな 한국어 🐈‍⬛ e\u0301 \u200b\u00a0\u3000\x00\x7f\ufffd",
     f"one{END}two {END}{END}\n <|endoftext| > <|ENDOFTEXT|>",
 ]
-PIECES = st.sampled_from([" ", "  ", "\n", "\n\n", "\t", "'s", "12", "the", " and", END, "é", "🐈", "_", "..."]) | st.text(max_size=6)
+PIECES = st.sampled_from(
+    [" ", "  ", "\n", "\n\n", "\t", "'s", "12", "the", " and", END, "é", "🐈", "_", "..."]
+) | st.text(max_size=6)
 
 
 def save(folder: Path, **files: object) -> Path:
@@ -110,10 +112,30 @@ def test_a_space_before_the_text(tmp_path: Path) -> None:
     [
         ({}, None, None),
         ({"config": {"bos_token_id": 3, "eos_token_id": 4}}, 3, 4),
-        ({"special_tokens_map": {"bos_token": {"content": END}, "eos_token": "th"}, "config": {"bos_token_id": 3}}, 259, 256),
-        ({"special_tokens_map": {"bos_token": END, "eos_token": END}, "tokenizer_config": {"eos_token": "th"}}, 259, 256),
-        ({"special_tokens_map": {"bos_token": END}, "tokenizer_config": {"bos_token": None}, "config": {"eos_token_id": 4}}, None, 4),
-        ({"special_tokens_map": {"bos_token": "<s>", "pad_token": "<p>"}, "tokenizer_config": {"eos_token": "</s>"}}, 260, 261),
+        (
+            {"special_tokens_map": {"bos_token": {"content": END}, "eos_token": "th"}, "config": {"bos_token_id": 3}},
+            259,
+            256,
+        ),
+        (
+            {"special_tokens_map": {"bos_token": END, "eos_token": END}, "tokenizer_config": {"eos_token": "th"}},
+            259,
+            256,
+        ),
+        (
+            {
+                "special_tokens_map": {"bos_token": END},
+                "tokenizer_config": {"bos_token": None},
+                "config": {"eos_token_id": 4},
+            },
+            None,
+            4,
+        ),
+        (
+            {"special_tokens_map": {"bos_token": "<s>", "pad_token": "<p>"}, "tokenizer_config": {"eos_token": "</s>"}},
+            260,
+            261,
+        ),
     ],
 )
 def test_bos_and_eos(tmp_path: Path, files: dict[str, object], bos: int | None, eos: int | None) -> None:
@@ -129,11 +151,21 @@ ADDED = {"<a>": 261, "<b>": 260, "<c>": 262}
     [
         {"added_tokens": ADDED},
         {"added_tokens": ADDED, "tokenizer_config": {"pad_token": "<c>"}},
-        {"tokenizer_config": {"added_tokens_decoder": {i: {"content": text, "special": False} for text, i in ADDED.items()}}},
-        {"added_tokens": {"<b>": 260}, "special_tokens_map": {"additional_special_tokens": ["<a>", {"content": "<c>"}]}},
+        {
+            "tokenizer_config": {
+                "added_tokens_decoder": {i: {"content": text, "special": False} for text, i in ADDED.items()}
+            }
+        },
+        {
+            "added_tokens": {"<b>": 260},
+            "special_tokens_map": {"additional_special_tokens": ["<a>", {"content": "<c>"}]},
+        },
         {
             "special_tokens_map": {"unk_token": "<other>"},
-            "tokenizer_config": {"unk_token": "<b>", "extra_special_tokens": {"image_token": "<a>", "other_token": "<c>"}},
+            "tokenizer_config": {
+                "unk_token": "<b>",
+                "extra_special_tokens": {"image_token": "<a>", "other_token": "<c>"},
+            },
         },
     ],
 )
@@ -151,7 +183,9 @@ def test_added_tokens_may_take_the_space_before_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["GPT2Tokenizer", "GPT2TokenizerFast", "CodeGenTokenizer"])
 def test_tokenizers_that_split_as_gpt2s(tmp_path: Path, name: str) -> None:
-    save_gpt2(tmp_path, tokenizer_config={"tokenizer_class": name}, config={"model_type": "llama", "tokenizer_class": "Other"})
+    save_gpt2(
+        tmp_path, tokenizer_config={"tokenizer_class": name}, config={"model_type": "llama", "tokenizer_class": "Other"}
+    )
     assert ids(tmp_path, "th") == [256]
 
 
@@ -224,10 +258,14 @@ SPACES_KEPT = field(4, 0)
 NO_PREFIX = field(3, 0)
 
 
-def save_model(folder: Path, *more: tuple[str, int, float], training: bytes = WITH_BYTES, normalizing: bytes = SPACES_KEPT) -> Path:
+def save_model(
+    folder: Path, *more: tuple[str, int, float], training: bytes = WITH_BYTES, normalizing: bytes = SPACES_KEPT
+) -> Path:
     """A tokenizer.model of bytes, letters and `more` pieces (text, kind, score) with ids from 268 on."""
     pieces = [*((text, kind, 0.0 if kind != NORMAL else -1e6 - i) for i, (text, kind) in enumerate(BASE)), *more]
-    message = b"".join(field(1, field(1, text.encode()) + field(2, score) + field(3, kind)) for text, kind, score in pieces)
+    message = b"".join(
+        field(1, field(1, text.encode()) + field(2, score) + field(3, kind)) for text, kind, score in pieces
+    )
     folder.mkdir(exist_ok=True)
     (folder / "tokenizer.model").write_bytes(message + field(2, training) + field(3, normalizing))
     return folder
@@ -235,7 +273,9 @@ def save_model(folder: Path, *more: tuple[str, int, float], training: bytes = WI
 
 def test_sentencepiece(tmp_path: Path) -> None:
     """The piece of the higher score is merged first, wherever it stands, and what is in no piece is taken by its bytes."""
-    folder = save_model(tmp_path, ("ab", NORMAL, -2.0), ("bc", NORMAL, -1.0), ("▁a", NORMAL, -3.0), ("▁ab", NORMAL, -4.0))
+    folder = save_model(
+        tmp_path, ("ab", NORMAL, -2.0), ("bc", NORMAL, -1.0), ("▁a", NORMAL, -3.0), ("▁ab", NORMAL, -4.0)
+    )
     tokenizer = Tokenizer.from_folder(folder)
     expected = {
         "": [],
@@ -257,7 +297,12 @@ def test_sentencepiece(tmp_path: Path) -> None:
 
 def test_sentencepiece_takes_its_symbols_first(tmp_path: Path) -> None:
     """The longest of them, from the left, with nothing put between them and the text, and nothing merged across their borders."""
-    symbols = [("a.b", USER_DEFINED, 0.0), ("a.", USER_DEFINED, 0.0), ("▁▁", USER_DEFINED, 0.0), ("\n", USER_DEFINED, 0.0)]
+    symbols = [
+        ("a.b", USER_DEFINED, 0.0),
+        ("a.", USER_DEFINED, 0.0),
+        ("▁▁", USER_DEFINED, 0.0),
+        ("\n", USER_DEFINED, 0.0),
+    ]
     folder = save_model(tmp_path, *symbols, ("ca", NORMAL, -1.0), ("▁c", NORMAL, -2.0), ("▁a", NORMAL, -3.0))
     text = "ca.bca.c   c\nc axb"
     expected = [273, 268, C, 269, C, 270, 273, 271, C, 274, 3 + ord("x"), B]
@@ -292,7 +337,11 @@ def test_sentencepiece_without_bytes(tmp_path: Path) -> None:
 
 
 def test_sentencepiece_with_added_tokens(tmp_path: Path) -> None:
-    files = {"added_tokens": {"[PAD]": 268}, "special_tokens_map": {"bos_token": "<s>"}, "tokenizer_config": {"eos_token": "<end>"}}
+    files = {
+        "added_tokens": {"[PAD]": 268},
+        "special_tokens_map": {"bos_token": "<s>"},
+        "tokenizer_config": {"eos_token": "<end>"},
+    }
     tokenizer = Tokenizer.from_folder(save(save_model(tmp_path), **files))
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.vocab_size) == (1, 269, 270)
     assert tokenizer.encode("a[PAD]<end>").tolist() == [SPACE, A, 268, 269]
@@ -329,7 +378,9 @@ def test_a_file_of_tiktokens(tmp_path: Path) -> None:
     check_refused(tmp_path, "tokenizer.model", "tiktoken", "tokenizer.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff" * 40, b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 131\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\xff" * 40, b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 131\n"]
+)
 def test_broken_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenizer.model").write_bytes(content)
     check_refused(tmp_path, "tokenizer.model", "not a tokenizer", "again")
@@ -372,7 +423,11 @@ def test_tokenizers_from_the_hub(tmp_path: Path, make: Callable[[Path], Path]) -
     with hub({"models/owner/name": {"main": repo}}, tmp_path / "cache"):
         lm = load("owner/name")
         assert lm.has_tokenizer
-        assert lm.tokenizer.encode("the <a>").tolist() == local.tokenizer.encode("the <a>").tolist() == ids(repo, "the <a>")
+        assert (
+            lm.tokenizer.encode("the <a>").tolist()
+            == local.tokenizer.encode("the <a>").tolist()
+            == ids(repo, "the <a>")
+        )
         assert lm.tokenizer.eos_id in lm.end_ids
     with hub({"models/owner/name": {"main": repo}}, tmp_path / "other"):
         folder, _ = find("owner/name", weights=False)

@@ -31,7 +31,9 @@ def planted(
     """
     rows = pd.MultiIndex.from_product([range(windows), positions], names=["window", "position"]).to_frame(index=False)
     random, place = np.random.default_rng(0), 1000 * rows["window"] + rows["position"]
-    rows["token"], rows["target"] = (place, place + 1) if ids else (" t" + place.astype(str), " t" + (place + 1).astype(str))
+    rows["token"], rows["target"] = (
+        (place, place + 1) if ids else (" t" + place.astype(str), " t" + (place + 1).astype(str))
+    )
     rows["loss"] = random.uniform(1, 2, len(rows))
     change = [spikes.get(place, -0.01) for place in zip(rows["window"], rows["position"], strict=True)]
     frozen = rows["loss"] + 0.1 * np.array(change)
@@ -143,7 +145,9 @@ def test_pictures_are_saved_and_name_the_neurons(tmp_path):
 
 @pytest.mark.parametrize("neurons", [1, 4, MOST_NEURONS + 2])
 def test_pictures_of_any_number_of_neurons(neurons, tmp_path):
-    effects = pd.concat([planted({(0, 4): 1.0}, neuron=f"3.{n}", windows=1, positions=range(3, 6)) for n in range(neurons)])
+    effects = pd.concat(
+        [planted({(0, 4): 1.0}, neuron=f"3.{n}", windows=1, positions=range(3, 6)) for n in range(neurons)]
+    )
     drawn = min(neurons, MOST_NEURONS)
     panels = figure_4(planted_table(), effects).axes
     assert sum(bool(axes.get_title()) for axes in panels) == drawn

@@ -82,7 +82,9 @@ def test_every_figure_is_drawn_whatever_the_table(make):
 
 def test_every_figure_is_saved_as_a_picture(tmp_path):
     paths = save_figures(FIGURES, planted_table(), tmp_path)
-    assert [path.name for path in paths] == [f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")]
+    assert [path.name for path in paths] == [
+        f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     assert len(list(tmp_path.iterdir())) == 8
 

@@ -1,10 +1,49 @@
-"""Folders that commands write to."""
+"""Run folders: what may be written, what appears whole, and what is left of an older result."""
 
+import json
+import shutil
 from pathlib import Path
 
+import pandas as pd
+import pytest
 from refusals import check_error
 
-from jaxconf.results.run_folder import claim, writable
+from jaxconf.report.figures import FIGURES
+from jaxconf.report.run import draw
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, claim, staging, writable
+
+RECORDED = Path(__file__).parents[1] / "support" / "recorded" / "run_folder"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_with_a_result_is_claimed_only_by_force(tmp_path):
+    with claim(tmp_path, "result.json", force=False):
+        (tmp_path / "result.json").touch()
+    check_error(
+        lambda: claim(tmp_path, "result.json", force=False).__enter__(), "result.json exists already", "--force"
+    )
+    with claim(tmp_path, "result.json", force=True):
+        pass
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_folder_that_was_made_for_nothing_goes(tmp_path, filled):
+    folder = tmp_path / "deep" / "run"
+
+    def work():
+        with writable(folder):
+            assert folder.is_dir()
+            if filled:
+                (folder / "part").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert folder.exists() == filled
 
 
 def test_a_folder_that_stays_empty_goes_with_the_parents_made_for_it(tmp_path: Path) -> None:
@@ -32,3 +71,62 @@ def test_what_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
     check_error(lambda: claimed(tmp_path, "file"), "file exists already", "--force")
     (tmp_path / "folder").mkdir()
     check_error(lambda: claimed(tmp_path, "folder", True), "folder is a folder", "--out")
+
+
+def test_staged_files_appear_together_and_the_mark_last(tmp_path, monkeypatch):
+    moved = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (moved.append(target.name), replace(self, target))[1])
+    with staging(tmp_path / "run", "b.json") as there:
+        for name in ("a", "b.json", "c"):
+            (there / name).write_text("new")
+        assert not [path for path in (tmp_path / "run").iterdir() if path != there]
+    assert moved == ["a", "c", "b.json"]
+    assert names(tmp_path / "run") == ["a", "b.json", "c"]
+
+
+def test_a_failing_block_leaves_the_older_result_as_it_was(tmp_path):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "optional_b").write_text("old")
+
+    def work():
+        with staging(tmp_path, "a", "optional_*") as there:
+            (there / "a").write_text("new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        work()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "optional_b": "old"}
+
+
+def test_optional_files_of_an_older_result_go(tmp_path):
+    for name in ("a", "optional_b", "optional_c", "of_another"):
+        (tmp_path / name).write_text("old")
+    with staging(tmp_path, "a", "optional_*") as there:
+        (there / "a").write_text("new")
+        (there / "optional_c").write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a": "new",
+        "optional_c": "new",
+        "of_another": "old",
+    }
+
+
+def test_a_run_folder_that_version_0_1_0_wrote_is_read_and_drawn(tmp_path):
+    shutil.copytree(RECORDED, tmp_path, dirs_exist_ok=True)
+    table = draw(tmp_path)
+    assert names(tmp_path) == sorted(
+        [NEURONS, POSITIONS, SPECTRUM, SUMMARY, "report.html", *(f"{name}.png" for name in FIGURES)]
+    )
+    assert "1 entropy neuron in layer 1: 1.176." in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert table.summary() == json.loads((RECORDED / SUMMARY).read_text(encoding="utf-8"))
+
+
+def test_a_run_folder_that_version_0_1_0_wrote_stays_as_it_is_when_it_is_saved_again(tmp_path):
+    old = NeuronTable.load(RECORDED)
+    old.save(tmp_path)
+    assert (tmp_path / SUMMARY).read_bytes() == (RECORDED / SUMMARY).read_bytes()
+    new = NeuronTable.load(tmp_path)
+    pd.testing.assert_frame_equal(new.frame, old.frame)
+    pd.testing.assert_frame_equal(new.positions, old.positions)
+    assert new.facts == old.facts

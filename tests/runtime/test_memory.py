@@ -8,15 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconf.analysis.ablated_softmax import compiler_options
 from jaxconf.analysis.effects import Adaptive, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.measure import analyze as measure
+from jaxconf.measure.last_layer import compiler_options, rows_at_once
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime.memory import LEAST, fitting
 
-SHAPE = {"hidden_size": 768, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 3072, "vocab_size": 50257}
+SHAPE = {
+    "hidden_size": 768,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 3072,
+    "vocab_size": 50257,
+}
 KINDS = {
     "plain": {"model_type": "llama"},
     "a norm behind the MLP": {"model_type": "olmo2"},
@@ -37,7 +42,7 @@ KINDS = {
 def test_the_plan_keeps_to_the_memory(kind: str, adaptive: bool, memory: int) -> None:
     config = config_from_hf({"max_position_embeddings": 64, **SHAPE, **KINDS[kind]})
     d, N, V = config.d_model, config.d_mlp, config.vocab_size
-    rows = measure._rows_at_once(config, memory, adaptive)
+    rows = rows_at_once(config, memory, adaptive)
     assert rows > 1
 
     def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:

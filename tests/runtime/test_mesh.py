@@ -1,4 +1,4 @@
-"""The same tables on every mesh as on one device, and no large array that is gathered. Eight virtual devices: see conftest.py."""
+"""Every mesh gives the tables of one device, and gathers no large array. Eight virtual devices: see conftest.py."""
 
 import dataclasses
 import functools
@@ -13,12 +13,16 @@ from meshes import ACROSS, MESHES, agree, gathered, on_mesh, same
 from random_models import random_model, windows_for, with_repeats
 from refusals import check_error
 
+from jaxconf.analysis import rerun
 from jaxconf.analysis.effects import Adaptive
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import vocabulary_statistics
-from jaxconf.measure import analyze as measure
-from jaxconf.measure import reruns
+from jaxconf.measure import last_layer
+from jaxconf.measure.analyze import analyze
 from jaxconf.models.families import leaves
 from jaxconf.models.mesh import over_data
+from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.runtime import placement
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.comparison.study import compare
@@ -32,17 +36,22 @@ IN_EVERY_RUN = [("layer", (8, 1)), ("rms", (2, 2))]
 
 
 @functools.cache
-def table(kind: str, data: int, model: int) -> measure.NeuronTable:
+def table(kind: str, data: int, model: int) -> NeuronTable:
     lm = random_model(kind)
     engine = "adaptive" if kind.startswith("large") else "exact"
-    return measure.analyze(on_mesh(lm, data, model), windows_for(lm, count=5), engine=engine, bootstrap_draws=20)
+    return analyze(on_mesh(lm, data, model), windows_for(lm, count=5), engine=engine, bootstrap_draws=20)
 
 
 @pytest.mark.parametrize(
     ("kind", "mesh"),
     [
         *((kind, mesh) for kind, mesh in IN_EVERY_RUN),
-        *(pytest.param(kind, mesh, marks=pytest.mark.slow) for kind in KINDS for mesh in MESHES if (kind, mesh) not in IN_EVERY_RUN),
+        *(
+            pytest.param(kind, mesh, marks=pytest.mark.slow)
+            for kind in KINDS
+            for mesh in MESHES
+            if (kind, mesh) not in IN_EVERY_RUN
+        ),
     ],
 )
 def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
@@ -55,31 +64,40 @@ def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
     ("kind", "layer", "mesh"),
     [
         ("layer", 0, (2, 2)),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2)))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2)))
+        ),
     ],
 )
 def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
     ours, alone = (
-        measure.analyze(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
+        analyze(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
         for of in (mesh, (1, 1))
     )
     same(ours.frame, alone.frame)
 
 
-@pytest.mark.parametrize(("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))])
+@pytest.mark.parametrize(
+    ("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))]
+)
 def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
-    """What is as large as the products of neurons, or of positions, with the vocabulary stays in its pieces. W_U, narrower than these, may not."""
+    """Products of neurons or positions with the vocabulary stay in their pieces; W_U, which is narrower, may not."""
     data, model = mesh
     lm = on_mesh(random_model("large"), data, model)
     config = lm.config
     D, V, N, d = data, config.vocab_size, config.d_mlp, config.d_model
     T = D * N  # as many positions on a device as there are neurons
-    paper, freq = measure.readout(config, lm.params), measure.frequency(np.arange(V))
+    paper, freq = readout(config, lm.params), frequency(np.arange(V))
     placed = functools.partial(over_data, lm.mesh)
     rows = [np.ones((D, T // D, d)), np.ones((D, T // D, N)), np.ones((D, T // D), np.int32), np.ones((D, 4, T // D))]
     x, delta, target, member = (placed(a.astype(np.float32) if a.dtype == float else a) for a in rows)
     adaptive = Adaptive(1e-4, (np.arange(2), np.arange(2))) if engine == "adaptive" else None
-    compiled = measure._compiled_effects().lower(lm.mesh, config, paper, freq, x, delta, target, member, None, adaptive).compile()
+    compiled = (
+        last_layer.compiled_effects()
+        .lower(lm.mesh, config, paper, freq, x, delta, target, member, None, adaptive)
+        .compile()
+    )
     assert gathered(compiled) < N * V
     statistics = vocabulary_statistics.lower(lm.mesh, paper, freq.u).compile()
     assert gathered(statistics) < N * V
@@ -91,11 +109,11 @@ def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
 def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
     lm = on_mesh(random_model("large"), *mesh)
     config, tokens = lm.config, windows_for(random_model("large"), count=4)
-    freq, target = measure.frequency(np.arange(config.vocab_size)), lm.over_data(np.roll(tokens, -1, 1))
-    entry = reruns.compiled_entry.lower(config, (0,), lm.params, freq, lm.over_data(tokens), target).compile()
-    resid, h, before = reruns.compiled_entry(config, (0,), lm.params, freq, lm.over_data(tokens), target)
+    freq, target = frequency(np.arange(config.vocab_size)), lm.over_data(np.roll(tokens, -1, 1))
+    entry = rerun.compiled_entry.lower(config, (0,), lm.params, freq, lm.over_data(tokens), target).compile()
+    resid, h, before = rerun.compiled_entry(config, (0,), lm.params, freq, lm.over_data(tokens), target)
     masks = {0: np.eye(config.d_mlp, dtype=bool)[:5]}
-    again = reruns.compiled_rerun.lower(config, lm.params, freq, resid, target, before, h, masks).compile()
+    again = rerun.compiled_rerun.lower(config, lm.params, freq, resid, target, before, h, masks).compile()
     for compiled in (entry, again):
         assert gathered(compiled) < tokens.size * config.vocab_size
 
@@ -119,7 +137,14 @@ def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame
     if name == "induction":
         text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 10))
         return tables(
-            induction(lm, windows_for(lm), sequences=text, natural=with_repeats(lm.config.vocab_size), controls=2, bootstrap_draws=20)
+            induction(
+                lm,
+                windows_for(lm),
+                sequences=text,
+                natural=with_repeats(lm.config.vocab_size),
+                controls=2,
+                bootstrap_draws=20,
+            )
         )
     if name == "compare":
         return tables(compare(lm, [other], tokens, bootstrap_draws=20))
@@ -163,13 +188,22 @@ def test_the_mesh_follows_from_what_a_device_holds(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("text", "sizes"), [("data=4,model=2", (4, 2)), ("model=4,data=2", (2, 4)), ("model=2", (4, 2)), ("data=8", (8, 1)), ("data=2", (2, 4))]
+    ("text", "sizes"),
+    [
+        ("data=4,model=2", (4, 2)),
+        ("model=4,data=2", (2, 4)),
+        ("model=2", (4, 2)),
+        ("data=8", (8, 1)),
+        ("data=2", (2, 4)),
+    ],
 )
 def test_a_mesh_in_words(text: str, sizes: tuple[int, int]) -> None:
     assert placement.read_mesh(text) == sizes
 
 
-@pytest.mark.parametrize("text", ["", "4", "data=0", "data=2,data=4", "rows=2", "data=2;model=4", "data=2,model=2,data=2"])
+@pytest.mark.parametrize(
+    "text", ["", "4", "data=0", "data=2,data=4", "rows=2", "data=2;model=4", "data=2,model=2,data=2"]
+)
 def test_other_words_are_refused(text: str) -> None:
     check_error(lambda: placement.read_mesh(text), repr(text), "data=4,model=2")
 

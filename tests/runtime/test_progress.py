@@ -111,6 +111,8 @@ def test_bars_in_a_terminal_lines_elsewhere(terminal: bool, quiet: str, capsys: 
     assert ("effects" in out.getvalue()) == (terminal and not quiet)
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.51, "0.51 s"), (99, "99 s"), (100, "1.7 min"), (6000, "1.7 h"), (400_000, "5 days")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.51, "0.51 s"), (99, "99 s"), (100, "1.7 min"), (6000, "1.7 h"), (400_000, "5 days")]
+)
 def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -52,7 +52,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def server(folders: dict[str, Path], tmp_path: Path) -> Iterator[Hub]:
-    repos = {f"models/{PAPER[NAME].model}": {"main": folders["model"]}, "datasets/owner/text": {"main": folders["data"]}}
+    repos = {
+        f"models/{PAPER[NAME].model}": {"main": folders["model"]},
+        "datasets/owner/text": {"main": folders["data"]},
+    }
     with hub(repos, tmp_path / "cache") as server:
         yield server
 
@@ -81,7 +84,9 @@ def verdicts(said: str) -> dict[str, str]:
 
 
 def test_named_neurons_that_are_planted_agree(server, tmp_path, capsys, monkeypatch):
-    named = dataclasses.replace(PAPER[NAME], layer=0, entropy=tuple(PLANTED_ENTROPY), frequency=tuple(PLANTED_FREQUENCY), k=2)
+    named = dataclasses.replace(
+        PAPER[NAME], layer=0, entropy=tuple(PLANTED_ENTROPY), frequency=tuple(PLANTED_FREQUENCY), k=2
+    )
     monkeypatch.setitem(PAPER, NAME, named)
     assert run(NAME, "--data", DATA, "--out", tmp_path / "run") == 0
     said = capsys.readouterr().out
@@ -170,7 +175,9 @@ def test_a_neuron_agrees_by_the_rule_of_its_kind(named, column, value, rank, agr
     "changes",
     [{}, {"layer": 0, "entropy": (7,), "frequency": (120,)}, {"layer": 1, "entropy": (7,), "frequency": ()}],
 )
-def test_a_model_without_the_named_neurons_is_refused_before_its_weights_are_fetched(changes, server, tmp_path, capsys, monkeypatch):
+def test_a_model_without_the_named_neurons_is_refused_before_its_weights_are_fetched(
+    changes, server, tmp_path, capsys, monkeypatch
+):
     named = dataclasses.replace(PAPER[NAME], **changes)
     monkeypatch.setitem(PAPER, NAME, named)
     assert run(NAME, "--data", DATA, "--out", tmp_path / "run") == 2

@@ -84,7 +84,9 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
         edits = ablation(lm, members, usual[row["ablation"]][members])
         after, texts, entropy_after = answered(edits)
         table = pd.crosstab(pd.Categorical(before, CLASSES), pd.Categorical(after, CLASSES), dropna=False)
-        rows = found.transitions[(found.transitions["ablation"] == row["ablation"]) & (found.transitions["set"] == row["set"])]
+        rows = found.transitions[
+            (found.transitions["ablation"] == row["ablation"]) & (found.transitions["set"] == row["set"])
+        ]
         counts = rows.pivot(index="before", columns="after", values="count").loc[list(CLASSES), list(CLASSES)]
         np.testing.assert_array_equal(counts, table)
         moved = np.mean([one != other for one, other in zip(before, after, strict=True)])
@@ -200,11 +202,15 @@ def test_the_command_leaves_tables_figures_and_a_page(
 
 def test_little_that_can_be_said_is_said(found: Copying) -> None:
     assert not any("answers are neither" in sentence or "next to nothing" in sentence for sentence in sentences(found))
-    neither = dataclasses.replace(found, prompts=found.prompts.assign(**{"class": ["PK"] + ["ND"] * (len(found.prompts) - 1)}))
+    neither = dataclasses.replace(
+        found, prompts=found.prompts.assign(**{"class": ["PK"] + ["ND"] * (len(found.prompts) - 1)})
+    )
     told = " ".join(sentences(neither))
     assert "Almost all answers are neither" in told
     assert "only 1 prompt can tell" in told
-    assert "its context in only 0 prompts and its memory in only 1 prompt, so these statements say next to nothing" in told
+    assert (
+        "its context in only 0 prompts and its memory in only 1 prompt, so these statements say next to nothing" in told
+    )
 
 
 def test_no_random_sets_are_said_and_drawn(found: Copying) -> None:
@@ -250,7 +256,9 @@ def test_mistakes_of_the_command(knowledge: Path, tmp_path: Path, capsys: pytest
     out = ("--out", tmp_path / "run")
     columns = tmp_path / "columns.csv"
     columns.write_text("rel_p_id,statement_subject\nP1,Ada\n")
-    assert "lacks the columns statement_relation, statement_object" in refusal(capsys, "copying", model, "--data", columns, *out)
+    assert "lacks the columns statement_relation, statement_object" in refusal(
+        capsys, "copying", model, "--data", columns, *out
+    )
     assert "no relation with two objects" in refusal(capsys, "copying", model, "--data", one_object(tmp_path), *out)
     assert "0.64" in refusal(capsys, "copying", model, *data, *out, "--neurons", "0.64")
     assert "such as 11.584" in refusal(capsys, "copying", model, *data, *out, "--neurons", "x")

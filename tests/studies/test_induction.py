@@ -149,7 +149,9 @@ def test_learnt_heads_are_found_and_needed() -> None:
     """Trained on repeats alone every head of the upper layer becomes one; they rely on a head below."""
     text = np.random.default_rng(2).integers(1, 24, (32, 12))
     upper, lower = ([(layer, head) for head in range(4)] for layer in (1, 0))
-    found = induction(learnt(), repeated(text, 0), sequences=text, heads=[*upper, *lower], controls=0, bootstrap_draws=100)
+    found = induction(
+        learnt(), repeated(text, 0), sequences=text, heads=[*upper, *lower], controls=0, bootstrap_draws=100
+    )
     scores = found.heads.pivot(index="layer", columns="head", values="score")
     assert (scores.loc[1] > 0.8).all()
     assert (scores.loc[0] < 0.2).all()
@@ -242,7 +244,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             mean, later = own[:, first].mean(), own[:, second].mean()
             edited[sites[layer]][:, :, n] = np.minimum(own, mean) if later > mean else np.maximum(own, mean)
             assert neurons["activation_first"][layer, n] == pytest.approx(mean, abs=1e-6)
-            assert neurons["weighted_change"][layer, n] == pytest.approx((later - mean) * neurons["w_norm"][layer, n], abs=1e-5)
+            assert neurons["weighted_change"][layer, n] == pytest.approx(
+                (later - mean) * neurons["w_norm"][layer, n], abs=1e-5
+            )
         masked = {}
         for layer in {layer for layer, _ in members}:  # one after the other: what lies above reacts
             own = np.isin(np.arange(lm.config.d_mlp), [n for at, n in members if at == layer])
@@ -253,7 +257,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             curve = found.ablations[found.ablations["set"] == row["set"]]
             for name in ("entropy", "loss"):
                 difference = after[name] - before[name]
-                np.testing.assert_allclose(curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}")
+                np.testing.assert_allclose(
+                    curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}"
+                )
                 assert row[name + suffix] == pytest.approx(difference[:, repeat].mean(), abs=1e-4)
     assert found.sets["loss"].abs().max() > 1e-3
 
@@ -325,7 +331,9 @@ def test_doses_equal_running_the_edited_model() -> None:
             assert row["entropy"] == pytest.approx(-(P * lp).sum(1).mean(), abs=1e-4)
             assert row["brier"] == pytest.approx(((P - right) ** 2).sum(1).mean(), abs=1e-4)
             assert row["top1"] == pytest.approx((top == target).mean(), abs=1e-9)
-            temperature, explained = best_temperature(unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32)))
+            temperature, explained = best_temperature(
+                unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32))
+            )
             assert row["temperature"] == pytest.approx(temperature, abs=1e-3)
             if row["factor"] == 1:
                 assert row["temperature"] == pytest.approx(1, abs=1e-6)
@@ -402,3 +410,9 @@ def test_random_controls_are_others_of_the_same_layers() -> None:
         members = row["members"].split(",")
         assert not chosen & set(members)
         assert pd.Series([name.split(".")[0] for name in members]).value_counts().to_dict() == {"1": 2, "0": 1}
+
+
+def test_facts_name_a_text_only_if_one_was_read() -> None:
+    *_, found = of_random_model()
+    assert not {"data", "repeated"} & set(found.facts)
+    assert found.facts["length"] == L

@@ -188,8 +188,16 @@ CASES: dict[str, dict[str, Any]] = {
         "rms_norm_eps": 1e-5,
         "rope_theta": 1000000.0,
     },
-    "mistral-open": _LLAMA | {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": None, "tie_word_embeddings": True},
-    "qwen2": _LLAMA | {"model_type": "qwen2", "num_key_value_heads": 2, "sliding_window": 8, "layer_types": None, "rope_theta": 1000000.0},
+    "mistral-open": _LLAMA
+    | {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": None, "tie_word_embeddings": True},
+    "qwen2": _LLAMA
+    | {
+        "model_type": "qwen2",
+        "num_key_value_heads": 2,
+        "sliding_window": 8,
+        "layer_types": None,
+        "rope_theta": 1000000.0,
+    },
     "qwen2-window": _LLAMA
     | {
         "model_type": "qwen2",
@@ -200,7 +208,8 @@ CASES: dict[str, dict[str, Any]] = {
         "max_window_layers": 1,
         "tie_word_embeddings": True,
     },
-    "qwen3": _LLAMA | {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 12, "attention_bias": False, "rms_norm_eps": 0.1},
+    "qwen3": _LLAMA
+    | {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 12, "attention_bias": False, "rms_norm_eps": 0.1},
     "qwen3-window": _LLAMA
     | {
         "model_type": "qwen3",
@@ -212,7 +221,8 @@ CASES: dict[str, dict[str, Any]] = {
         "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
-    "smollm3": _LLAMA | {"model_type": "smollm3", "pad_token_id": None, "num_hidden_layers": 5, "num_key_value_heads": 2},
+    "smollm3": _LLAMA
+    | {"model_type": "smollm3", "pad_token_id": None, "num_hidden_layers": 5, "num_key_value_heads": 2},
     "smollm3-window": _LLAMA
     | {
         "model_type": "smollm3",
@@ -238,19 +248,45 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "granite-bias": _LLAMA | {"model_type": "granite", "attention_bias": True, "mlp_bias": True},
     "olmo": _LLAMA | {"model_type": "olmo", "num_key_value_heads": 2, "clip_qkv": 0.7},
-    "olmo-bias": _LLAMA | {"model_type": "olmo", "attention_bias": True, "tie_word_embeddings": True, "num_hidden_layers": 3},
+    "olmo-bias": _LLAMA
+    | {"model_type": "olmo", "attention_bias": True, "tie_word_embeddings": True, "num_hidden_layers": 3},
     "gemma": _LLAMA | {"model_type": "gemma", "num_key_value_heads": 1, "head_dim": 12, "hidden_activation": None},
     "gemma-bias": _LLAMA
-    | {"model_type": "gemma", "num_key_value_heads": 4, "head_dim": 8, "attention_bias": True, "tie_word_embeddings": False},
+    | {
+        "model_type": "gemma",
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+    },
     "cohere": _LLAMA | {"model_type": "cohere", "num_key_value_heads": 2, "layer_norm_eps": 1e-3, "logit_scale": 0.4},
     "cohere-bias": _LLAMA
-    | {"model_type": "cohere", "attention_bias": True, "logit_scale": 0.7, "tie_word_embeddings": False, "num_hidden_layers": 3},
-    "starcoder2": _LLAMA | {"model_type": "starcoder2", "num_key_value_heads": 2, "sliding_window": 24, "norm_epsilon": 0.1},
+    | {
+        "model_type": "cohere",
+        "attention_bias": True,
+        "logit_scale": 0.7,
+        "tie_word_embeddings": False,
+        "num_hidden_layers": 3,
+    },
+    "starcoder2": _LLAMA
+    | {"model_type": "starcoder2", "num_key_value_heads": 2, "sliding_window": 24, "norm_epsilon": 0.1},
     "starcoder2-bare": _LLAMA
-    | {"model_type": "starcoder2", "num_key_value_heads": 4, "use_bias": False, "tie_word_embeddings": False, "hidden_act": "gelu"},
+    | {
+        "model_type": "starcoder2",
+        "num_key_value_heads": 4,
+        "use_bias": False,
+        "tie_word_embeddings": False,
+        "hidden_act": "gelu",
+    },
     "phi": _LLAMA | {"model_type": "phi", "num_key_value_heads": 4, "layer_norm_eps": 1e-3},
     "phi-gqa": _LLAMA
-    | {"model_type": "phi", "num_key_value_heads": 2, "partial_rotary_factor": 0.25, "num_hidden_layers": 3, "hidden_act": "relu"},
+    | {
+        "model_type": "phi",
+        "num_key_value_heads": 2,
+        "partial_rotary_factor": 0.25,
+        "num_hidden_layers": 3,
+        "hidden_act": "relu",
+    },
     "llama-yarn": _LLAMA
     | {
         "num_key_value_heads": 2,
@@ -292,16 +328,27 @@ CASES: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 32,
         },
     },
-    "stablelm-qk-norm": _STABLELM | {"qk_layernorm": True, "num_key_value_heads": 2, "use_parallel_residual": True, "use_qkv_bias": True},
+    "stablelm-qk-norm": _STABLELM
+    | {"qk_layernorm": True, "num_key_value_heads": 2, "use_parallel_residual": True, "use_qkv_bias": True},
     "cohere-qk-norm": _LLAMA
     | {"model_type": "cohere", "use_qk_norm": True, "num_key_value_heads": 2, "rope_theta": 1000.0, "logit_scale": 1.0},
-    "phi-qk-norm": _LLAMA | {"model_type": "phi", "qk_layernorm": True, "num_key_value_heads": 2, "tie_word_embeddings": False},
-    "phi3": _LLAMA | {"model_type": "phi3", "pad_token_id": None, "num_key_value_heads": 2, "sliding_window": 20, "rms_norm_eps": 0.1},
+    "phi-qk-norm": _LLAMA
+    | {"model_type": "phi", "qk_layernorm": True, "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "phi3": _LLAMA
+    | {"model_type": "phi3", "pad_token_id": None, "num_key_value_heads": 2, "sliding_window": 20, "rms_norm_eps": 0.1},
     "phi3-short": _LLAMA | _PHI3_ROPE | {"original_max_position_embeddings": 80},
-    "phi3-long": _LLAMA | _PHI3_ROPE | {"original_max_position_embeddings": 48, "partial_rotary_factor": 0.5, "num_attention_heads": 2},
+    "phi3-long": _LLAMA
+    | _PHI3_ROPE
+    | {"original_max_position_embeddings": 48, "partial_rotary_factor": 0.5, "num_attention_heads": 2},
     "olmo2": _LLAMA | {"model_type": "olmo2", "num_key_value_heads": 2, "rms_norm_eps": 0.1},
     "olmo2-bias": _LLAMA
-    | {"model_type": "olmo2", "num_key_value_heads": 4, "attention_bias": True, "tie_word_embeddings": True, "num_hidden_layers": 3},
+    | {
+        "model_type": "olmo2",
+        "num_key_value_heads": 4,
+        "attention_bias": True,
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 3,
+    },
     "gemma2": _LLAMA
     | {
         "model_type": "gemma2",
@@ -367,7 +414,14 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "gptj": _GPTJ | {"rotary_dim": 4},
     "gptj-tied": _GPTJ
-    | {"rotary_dim": 8, "n_inner": 40, "n_layer": 3, "tie_word_embeddings": True, "activation_function": "gelu", "layer_norm_epsilon": 0.1},
+    | {
+        "rotary_dim": 8,
+        "n_inner": 40,
+        "n_layer": 3,
+        "tie_word_embeddings": True,
+        "activation_function": "gelu",
+        "layer_norm_epsilon": 0.1,
+    },
     "opt": _OPT,
     "opt-summed": _OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 20, "num_hidden_layers": 3},
     "opt-bare": _OPT
@@ -391,7 +445,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "falcon": _FALCON,  # as the 7B
     "falcon-grouped": _FALCON  # as the 40B
-    | {"new_decoder_architecture": True, "num_kv_heads": 2, "multi_query": False, "rope_theta": 500.0, "activation": "relu"},
+    | {
+        "new_decoder_architecture": True,
+        "num_kv_heads": 2,
+        "multi_query": False,
+        "rope_theta": 500.0,
+        "activation": "relu",
+    },
     "falcon-one-norm": _FALCON  # as the 11B
     | {
         "new_decoder_architecture": True,
@@ -424,7 +484,16 @@ REFERENCED = tuple(
     dict.fromkeys(
         [
             *{CASES[name]["model_type"]: name for name in reversed(CASES)}.values(),
-            *("neox-serial", "llama-gqa", "llama-mqa", "llama3", "stablelm-parallel", "stablelm-qk-norm", "qwen2-window", "phi3-long"),
+            *(
+                "neox-serial",
+                "llama-gqa",
+                "llama-mqa",
+                "llama3",
+                "stablelm-parallel",
+                "stablelm-qk-norm",
+                "qwen2-window",
+                "phi3-long",
+            ),
             *("gemma3-capped", "opt-summed", "falcon-grouped", "falcon-alibi", "gpt2-unscaled", "gpt2-layer-scaled"),
         ]
     )

@@ -32,7 +32,9 @@ def refusal(capsys, *arguments) -> str:
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DRY_RUN": "1"}
-    return subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def options_of(command: type) -> set[str]:

@@ -44,7 +44,14 @@ def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[
 
 
 def rerun(
-    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, replaced, layer: int = -1, frozen=(), sets=None
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    kept: np.ndarray,
+    counts: np.ndarray,
+    replaced,
+    layer: int = -1,
+    frozen=(),
+    sets=None,
 ) -> pd.DataFrame:
     """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again, subtract.
 
@@ -67,8 +74,14 @@ def rerun(
     rows = []
     for total, frozen in zip(np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], strict=True):
         coordinate = (logits0 - total) @ u
-        found = {name: metrics(z, target, f) for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))}
-        d = {name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")} for name, value in found.items()}
+        found = {
+            name: metrics(z, target, f)
+            for name, z in (("te", total), ("ln", frozen), ("fr", total + coordinate[..., None] * u))
+        }
+        d = {
+            name: {m: (value[m] - base[m])[mask] for m in ("loss", "entropy", "kl", "rr")}
+            for name, value in found.items()
+        }
         rows.append(
             {
                 "loss_delta": d["te"]["loss"].mean(),

@@ -108,7 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_tree(self, kind: str, repo: str, revision: str) -> None:
         if found := self.find(f"{kind}/{repo}", revision):
             _, files = found
-            self.send_json([{"type": "file", "path": name, "size": len(data), "oid": _sha1(data)} for name, data in files.items()])
+            self.send_json(
+                [{"type": "file", "path": name, "size": len(data), "oid": _sha1(data)} for name, data in files.items()]
+            )
 
     def answer_file(self, datasets: str | None, repo: str, revision: str, name: str) -> None:
         found = self.find(("datasets/" if datasets else "models/") + repo, revision)
@@ -132,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, folder in self.hub.repos[repo].items():
             # The hub puts a .gitattributes into every repo.
             files = {".gitattributes": b""} | {
-                file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+                file.relative_to(folder).as_posix(): file.read_bytes()
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
             }
             commit = _sha1(repr(files).encode())
             if unquote(revision) in (name, commit):

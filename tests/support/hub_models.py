@@ -28,7 +28,9 @@ def build(folder: Path, seed: int, hf: dict[str, Any] = HF) -> Path:
     """A random model with a tokenizer, in Hugging Face layout."""
     folder.mkdir()
     config, rng = config_from_hf(hf), np.random.default_rng(seed)
-    params = nest((leaf.path, (0.3 * rng.standard_normal(leaf.shape(config))).astype(np.float32)) for leaf in leaves(config))
+    params = nest(
+        (leaf.path, (0.3 * rng.standard_normal(leaf.shape(config))).astype(np.float32)) for leaf in leaves(config)
+    )
     save_params(config, params, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(hf))
     train_tokenizer(text(), 262).save(str(folder / "tokenizer.json"))

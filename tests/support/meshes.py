@@ -14,7 +14,10 @@ from jaxconf.models.mesh import make_mesh, sharding
 
 MESHES = [(data, model) for data in (1, 2, 4, 8) for model in (1, 2, 4, 8) if 1 < data * model <= 8]
 
-ACROSS = [*(("layer", mesh) for mesh in MESHES), *((kind, mesh) for kind in ("rms", "capped") for mesh in ((2, 4), (4, 1)))]
+ACROSS = [
+    *(("layer", mesh) for mesh in MESHES),
+    *((kind, mesh) for kind in ("rms", "capped") for mesh in ((2, 4), (4, 1))),
+]
 
 
 def on_mesh(lm: LanguageModel, data: int, model: int) -> LanguageModel:
@@ -30,7 +33,10 @@ def gathered(compiled: jax.stages.Compiled) -> int:
     """Entries of the largest array that comes of an all-gather."""
     sizes = [0]
     for shapes in re.findall(r"= (.*?) all-gather(?:-start)?\(", compiled.as_text()):
-        sizes += [int(np.prod([int(size) for size in shape.split(",") if size])) for shape in re.findall(r"\[([\d,]*)\]", shapes)]
+        sizes += [
+            int(np.prod([int(size) for size in shape.split(",") if size]))
+            for shape in re.findall(r"\[([\d,]*)\]", shapes)
+        ]
     return max(sizes)
 
 

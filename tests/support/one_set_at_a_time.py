@@ -28,8 +28,10 @@ def ablation(lm: LanguageModel, members: np.ndarray, values: np.ndarray) -> dict
     return {f"blocks.{lm.config.n_layers - 1}.mlp.hook_post": Ablate(jnp.asarray(mask), jnp.asarray(to))}
 
 
-def alone(lm: LanguageModel, prompts: list[np.ndarray], edits: dict[str, Any], n_new: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """One set at a time, without cache or vmap: the greedy continuations [p n], and the entropy of the first prediction, [p]."""
+def alone(
+    lm: LanguageModel, prompts: list[np.ndarray], edits: dict[str, Any], n_new: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The greedy continuations, int [p n], and the entropy of the first prediction, [p]."""
     rows = [np.asarray(prompt) for prompt in prompts]
     for step in range(n_new):
         lp = log_probabilities(lm, rows, length, edits)[np.arange(len(rows)), [len(row) - 1 for row in rows]]
@@ -39,6 +41,13 @@ def alone(lm: LanguageModel, prompts: list[np.ndarray], edits: dict[str, Any], n
     return np.stack([row[-n_new:] for row in rows]), entropy
 
 
-def log_p_alone(lm: LanguageModel, prompts: list[np.ndarray], answers: list[np.ndarray], edits: dict[str, Any], length: int) -> np.ndarray:
+def log_p_alone(
+    lm: LanguageModel, prompts: list[np.ndarray], answers: list[np.ndarray], edits: dict[str, Any], length: int
+) -> np.ndarray:
     lp = log_probabilities(lm, [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)], length, edits)
-    return np.array([sum(lp[p, len(prompts[p]) - 1 + a, token] for a, token in enumerate(answer)) for p, answer in enumerate(answers)])
+    return np.array(
+        [
+            sum(lp[p, len(prompts[p]) - 1 + a, token] for a, token in enumerate(answer))
+            for p, answer in enumerate(answers)
+        ]
+    )

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxconf.analysis import rerun
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import entering, unablated
-from jaxconf.measure import reruns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
 from jaxconf.models.families import config_from_hf
@@ -67,7 +67,7 @@ def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
     before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
     sets = MEMORY // bytes_of_a_set(config, t)
     masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
-    return config, sets, reruns.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
+    return config, sets, rerun.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
 
 
 def folder_of(path: Path, config: dict[str, Any]) -> Path:

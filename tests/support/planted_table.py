@@ -23,7 +23,9 @@ def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -
     for column in INTERVAL_COLUMNS:
         frame[f"{column}_lo"], frame[f"{column}_hi"] = 0.9 * frame[column], 1.1 * frame[column]
     entropy = random.uniform(0, 5, positions)
-    kept = pd.DataFrame({"window": np.arange(positions) // 10, "position": np.arange(positions) % 10, "token": " a", "target": " b"})
+    kept = pd.DataFrame(
+        {"window": np.arange(positions) // 10, "position": np.arange(positions) % 10, "token": " a", "target": " b"}
+    )
     kept = kept.assign(loss=entropy, entropy=entropy, kl_freq=6 - entropy + random.normal(0, 0.1, positions))
     facts = {
         "model": "some/model",

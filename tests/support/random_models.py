@@ -45,12 +45,19 @@ def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageMo
     if hf is None and kind not in HF | HF_LARGE:
         config, params = cases.decoder(OTHERS.get(kind, kind))
         return LanguageModel(
-            config, jax.tree.map(jnp.asarray, params), f"random {kind}", None, Path(), {"bos_token_id": 0, "eos_token_id": 0}
+            config,
+            jax.tree.map(jnp.asarray, params),
+            f"random {kind}",
+            None,
+            Path(),
+            {"bos_token_id": 0, "eos_token_id": 0},
         )
     hf = hf or (HF | HF_LARGE)[kind]
     config = config_from_hf(hf)
     rng = np.random.default_rng(seed)
-    params = {leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)}
+    params = {
+        leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)
+    }
     params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), nest(params.items()))
     return LanguageModel(config, params, f"random {kind}", None, Path(), hf)
 

@@ -28,7 +28,7 @@ TINY = TrainConfig(
     learning_rate=1e-2,
     dropout=0.1,
 )
-TRACK = TrackConfig(points=4, effects_every=2, tokens=100)
+TRACK = TrackConfig(points=4, effects_every=5, tokens=100)  # effects at the last step only
 NO_TRACK = TrackConfig(points=0)
 
 

@@ -28,7 +28,7 @@ from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
 from jaxconf.cli.main import COMMANDS
-from jaxconf.measure import analyze as measure
+from jaxconf.measure.last_layer import group_of_a_device
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
 from jaxconf.runtime import placement
@@ -76,7 +76,7 @@ def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     """By XLA's own plan: a tenth more at most, and no less than a quarter."""
     config = config_of()
     d, N, V = config.d_model, config.d_mlp, config.vocab_size
-    group, rows = measure.group_of_a_device(config, 64, 16, MEMORY, adaptive)
+    group, rows = group_of_a_device(config, 64, 16, MEMORY, adaptive)
     rows = min(rows, group * 60)
     assert 1 < rows < group * 64
     readout = Readout(array(d, V), array(V), array(N, d), array(N, d), 1.0)

@@ -191,7 +191,9 @@ def test_a_file_that_is_no_track_is_refused(planted, tmp_path):
 @given(npst.arrays(bool, st.tuples(st.integers(1, 8), st.integers(0, 5))), st.data())
 def test_first_steps_are_those_of_a_loop(holds, data):
     steps = sorted(data.draw(st.sets(st.integers(0, 10**6), min_size=len(holds), max_size=len(holds))))
-    expected = [next((float(step) for step, held in zip(steps, column, strict=True) if held), np.nan) for column in holds.T]
+    expected = [
+        next((float(step) for step, held in zip(steps, column, strict=True) if held), np.nan) for column in holds.T
+    ]
     np.testing.assert_array_equal(first_steps(np.array(steps), holds), expected)
 
 
@@ -310,11 +312,18 @@ def test_first_steps_are_placed_by_both_criteria(planted):
     figure = emergence_first(planted)
     axes, sums = figure.axes
     never = 4000
-    red = {tuple(dots.get_offsets()[0]) for dots in axes.collections if dots.get_facecolor()[0][:3].tolist() == list(to_rgba(ENTROPY)[:3])}
+    red = {
+        tuple(dots.get_offsets()[0])
+        for dots in axes.collections
+        if dots.get_facecolor()[0][:3].tolist() == list(to_rgba(ENTROPY)[:3])
+    }
     every = {tuple(dots.get_offsets()[0]) for dots in axes.collections}
     assert red == {(10, 1000), (10, 10)}
     assert every - red == {(10, 0), (1000, never), (never, 10)}
-    assert "met both: 3 (weights first 1, same step 1, cause first 1), weights only: 1, cause only: 1, of 6 neurons" in words(figure)
+    assert (
+        "met both: 3 (weights first 1, same step 1, cause first 1), weights only: 1, cause only: 1, of 6 neurons"
+        in words(figure)
+    )
     assert "with measured effects (3)" in words(figure)
     assert {"3.0", "3.1", "weights first: 1", "cause first: 1"} == {text.get_text() for text in axes.texts}
     assert "no neuron meets" not in words(figure)
@@ -330,9 +339,13 @@ def test_first_steps_are_placed_by_both_criteria(planted):
 
 
 def test_neurons_at_one_point_are_counted_there(tmp_path):
-    axes = emergence_first(write(tmp_path, planted_rows(rho=RHO[[3, 3, 3, 3, 4, 5]], ln_mediated=LN_MEDIATED / 10))).axes[0]
+    axes = emergence_first(
+        write(tmp_path, planted_rows(rho=RHO[[3, 3, 3, 3, 4, 5]], ln_mediated=LN_MEDIATED / 10))
+    ).axes[0]
     assert [dots.get_offsets()[0].tolist() for dots in axes.collections] == [[1000, 4000]]
-    assert [(text.get_text(), text.get_position()) for text in axes.texts if text.get_text() == "4"] == [("4", (1000, 4000))]
+    assert [(text.get_text(), text.get_position()) for text in axes.texts if text.get_text() == "4"] == [
+        ("4", (1000, 4000))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +365,9 @@ def test_the_figure_of_first_steps_says_what_it_lacks(change, sentence, tmp_path
 def test_without_effects_all_steps_are_judged(tmp_path):
     axes, sums = emergence_first(write(tmp_path, planted_rows(effects=False))).axes
     assert {tuple(dots.get_offsets()[0]) for dots in axes.collections} == {(1, 4000), (10, 4000), (100, 4000)}
-    assert {label: line.tolist() for label, line in named_lines(sums).items()} == {"ρ above chance (weights): 4": [STEPS, [0, 1, 3, 4, 4]]}
+    assert {label: line.tolist() for label, line in named_lines(sums).items()} == {
+        "ρ above chance (weights): 4": [STEPS, [0, 1, 3, 4, 4]]
+    }
 
 
 def test_series_show_what_was_measured(planted):

@@ -67,7 +67,9 @@ def copy(whole: tuple[Path, pd.DataFrame], tmp_path: Path) -> Path:
 def test_values_are_read_as_what_the_recipe_holds(given, expected):
     found = parse_vary(given)
     assert found == expected
-    assert [[type(value) for value in values] for values in found.values()] == [[type(v) for v in values] for values in expected.values()]
+    assert [[type(value) for value in values] for values in found.values()] == [
+        [type(v) for v in values] for values in expected.values()
+    ]
     assert list(found) == list(expected)
 
 
@@ -100,8 +102,12 @@ def test_what_cannot_be_varied_is_refused(given, parts):
 def test_every_combination_has_a_name_and_the_seeds_go_on_from_the_base():
     base = dataclasses.replace(BASE, seed=7)
     models = models_of_grid(base, {"tied": [True, False], "weight_decay": [0.0, 0.5]}, 2)
-    assert list(models) == [f"tied={t},weight_decay={w},seed={s}" for t in (True, False) for w in (0.0, 0.5) for s in (7, 8)]
-    assert models["tied=False,weight_decay=0.5,seed=8"] == dataclasses.replace(base, tied=False, weight_decay=0.5, seed=8)
+    assert list(models) == [
+        f"tied={t},weight_decay={w},seed={s}" for t in (True, False) for w in (0.0, 0.5) for s in (7, 8)
+    ]
+    assert models["tied=False,weight_decay=0.5,seed=8"] == dataclasses.replace(
+        base, tied=False, weight_decay=0.5, seed=8
+    )
     assert list(models_of_grid(base, {}, 2)) == ["seed=7", "seed=8"]
 
 
@@ -225,7 +231,9 @@ def drawn(table: pd.DataFrame, vary: list[str]) -> list[dict[str, list[tuple[np.
         clouds = [line for line in axes.lines if id(line) not in errors]
         panel = {"title": axes.get_title(loc="left"), "none": [text.get_text() for text in axes.texts], "places": {}}
         for place, label in enumerate(labels):
-            points = [line.get_ydata() for line in clouds if len(line.get_xdata()) and round(line.get_xdata()[0]) == place]
+            points = [
+                line.get_ydata() for line in clouds if len(line.get_xdata()) and round(line.get_xdata()[0]) == place
+            ]
             bar = [(mean, low, high) for x, mean, low, high in bars if round(x) == place]
             assert len(points) == len(bar) <= 1
             panel["places"][label] = (points, bar)
@@ -266,7 +274,13 @@ def test_the_figure_shows_the_models_their_means_and_intervals(whole):
 @pytest.mark.parametrize("vary", [["width"], ["model_type", "tied"], []])
 def test_the_figure_leaves_out_what_is_missing(vary):
     rng = np.random.default_rng(0)
-    rows = [{"width": w, "model_type": m, "tied": t} for w in (16, 24) for m in ("gpt2", "llama") for t in (True, False) for _ in range(3)]
+    rows = [
+        {"width": w, "model_type": m, "tied": t}
+        for w in (16, 24)
+        for m in ("gpt2", "llama")
+        for t in (True, False)
+        for _ in range(3)
+    ]
     table = pd.DataFrame(rows).assign(**{name: rng.random(24) for name in OUTCOMES})
     table.loc[0, "held_out_loss"] = np.nan
     table.loc[:10, "entropy"] = np.nan  # one is left of the narrow ones
@@ -347,7 +361,9 @@ def test_a_finished_grid_is_only_compared_again(whole, tmp_path):
     def unread() -> Iterator[str]:
         raise AssertionError("there is nothing to read the text for")
 
-    pd.testing.assert_frame_equal(grid(BASE, VARY, SEEDS, unread, out, track=TRACK, resume=True), expected, check_exact=True)
+    pd.testing.assert_frame_equal(
+        grid(BASE, VARY, SEEDS, unread, out, track=TRACK, resume=True), expected, check_exact=True
+    )
     assert (out / "study.png").is_file()
     assert times(out, list(expected["model"])) == before
     pd.testing.assert_frame_equal(tabulate(out), expected, check_exact=True)
@@ -377,7 +393,9 @@ def test_what_is_no_grid_is_left_alone(tmp_path):
         (tmp_path / name / name).mkdir(parents=True)
         (tmp_path / name / name / "mine.txt").write_text("mine")
         for force in (False, True):
-            check_error(lambda out=tmp_path / name, force=force: run(out, force=force), name, "not of a grid", "another --out")
+            check_error(
+                lambda out=tmp_path / name, force=force: run(out, force=force), name, "not of a grid", "another --out"
+            )
         assert (tmp_path / name / name / "mine.txt").read_text() == "mine"
     check_error(lambda: tabulate(tmp_path), "study.json cannot be read", "jaxconf train --vary")
     (tmp_path / "study.json").write_text("{")
@@ -420,7 +438,9 @@ def test_a_model_that_diverges_is_a_row_of_nan_and_its_neighbours_are_as_ever(wh
     (out / "models" / "old").mkdir(parents=True)
     (out / "study.json").write_text("{}")
     table = run(out, vary={"learning_rate": [1e-2, 1e30]}, force=True).set_index("model")
-    assert {path.name for path in (out / "models").iterdir()} == set(table.index)  # --force: nothing of the older grid is left
+    assert {path.name for path in (out / "models").iterdir()} == set(
+        table.index
+    )  # --force: nothing of the older grid is left
     good, wild = (table[table["learning_rate"] == rate] for rate in (1e-2, 1e30))
     assert len(good) == len(wild) == SEEDS
     assert wild[list(OUTCOMES)].isna().all(axis=None)
@@ -450,7 +470,9 @@ def test_a_grid_in_which_all_diverge_ends_and_leaves_no_checkpoints(tmp_path):
 @pytest.mark.slow
 def test_a_model_that_the_last_step_spoils_has_diverged(tmp_path):
     """Its losses are all numbers, since each is of before its step; what it predicts afterwards is not."""
-    table = run(tmp_path / "grid", vary={"learning_rate": [1e-2, 1e35]}, base=dataclasses.replace(BASE, steps=1), seeds=1)
+    table = run(
+        tmp_path / "grid", vary={"learning_rate": [1e-2, 1e35]}, base=dataclasses.replace(BASE, steps=1), seeds=1
+    )
     assert table["diverged_at"].tolist()[1] == 1
     assert table.loc[1, list(OUTCOMES)].isna().all()
     assert np.isfinite(table.loc[0, ["held_out_loss", "entropy", "ece"]].astype(float)).all()

@@ -46,7 +46,9 @@ def corpus(vocab_size: int) -> Corpus:
 
 def torch_model(folder: Path) -> Any:
     """In evaluation mode, for GPT-2 drops out by default."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
 
 
 def write_start(config: TrainConfig, hf: dict[str, Any], folder: Path) -> None:
@@ -117,7 +119,9 @@ def test_the_steps_are_those_of_torch(name: str, tmp_path: Path) -> None:
         moved.append(float((value - start[key]).abs().mean()))
         apart.append(float(difference.max()))
     assert min(moved) > 1e-3
-    print(f"{name}: max |Δloss| {error:.1e}; max |Δweight| {max(apart):.1e}, of tensors that moved {min(moved):.1e} or more")
+    print(
+        f"{name}: max |Δloss| {error:.1e}; max |Δweight| {max(apart):.1e}, of tensors that moved {min(moved):.1e} or more"
+    )
 
 
 TEXT = [f"def f_{i % 7}(x):\n    return x * {i % 5} + {i % 3}  # né 日本\n" * 20 for i in range(60)]
@@ -127,7 +131,9 @@ TEXT = [f"def f_{i % 7}(x):\n    return x * {i % 5} + {i % 3}  # né 日本\n" *
 def test_what_a_run_leaves_loads_in_transformers(model_type: str, tmp_path: Path) -> None:
     config = dataclasses.replace(BASE, model_type=model_type, steps=3, batch=8)
     train(config, lambda: iter(TEXT), tmp_path, track=TrackConfig(points=0))
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, output_loading_info=True
+    )
     assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(model).__name__ == ARCHITECTURES[model_type]
     ours, tokenizer = load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)

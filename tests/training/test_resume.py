@@ -72,7 +72,9 @@ def test_killed_and_resumed_is_the_same_to_the_bit(file: Path, trained: Trained,
     assert_same(out, trained.folder)
 
 
-def test_sigterm_saves_and_says_so_and_a_full_disk_leaves_the_last_good_checkpoint(file: Path, trained: Trained, tmp_path: Path):
+def test_sigterm_saves_and_says_so_and_a_full_disk_leaves_the_last_good_checkpoint(
+    file: Path, trained: Trained, tmp_path: Path
+):
     out = tmp_path / "run"
     stopped = interrupt(file, out, signal.SIGTERM)
     assert stopped.returncode == 128 + signal.SIGTERM
@@ -100,7 +102,9 @@ def test_a_signal_while_the_model_is_measured_waits_for_the_next_step(number, tm
         signal.raise_signal(number)
 
     with pytest.raises(Stopped) as caught:
-        train_models([TINY], corpus_of_text(), [tmp_path / "run"], tmp_path / "checkpoints", track=track, tracked=frozenset({3}))
+        train_models(
+            [TINY], corpus_of_text(), [tmp_path / "run"], tmp_path / "checkpoints", track=track, tracked=frozenset({3})
+        )
     assert (caught.value.step, caught.value.signum) == (4, number)
     assert checkpoints.steps(tmp_path / "checkpoints") == [4]
 
@@ -150,7 +154,9 @@ def test_a_write_that_fails_leaves_the_checkpoints_before_it(tmp_path):
 def test_a_disk_with_too_little_room_is_not_begun_to_be_written(tmp_path, monkeypatch):
     checkpoints.save(tmp_path, 5, {"w": jnp.ones(3)})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4003))
-    with pytest.raises(InputError, match=r"4,003 bytes are free and 4,004 needed.*last good one is of step 5; make room"):
+    with pytest.raises(
+        InputError, match=r"4,003 bytes are free and 4,004 needed.*last good one is of step 5; make room"
+    ):
         checkpoints.save(tmp_path, 10, {"w": jnp.ones(1000), "n": jnp.array(1)})
     assert checkpoints.steps(tmp_path) == [5]
     assert len(list(tmp_path.iterdir())) == 1

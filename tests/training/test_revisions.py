@@ -273,7 +273,9 @@ def test_refusals(server, models, tmp_path):
     out = tmp_path / "out"
     folder = models["step0"]
     local = str(folder)
-    check_error(lambda: track_revisions(local, ["step0"], text, out), local, "is a local folder, which has no revisions")
+    check_error(
+        lambda: track_revisions(local, ["step0"], text, out), local, "is a local folder, which has no revisions"
+    )
     check_error(lambda: track_revisions(NAME, [], text, out), "no revisions")
     check_error(lambda: track(out, "step0,step20,step0"), "step0 is given twice")
     check_error(lambda: track(out, "step0", tokens=0, effects=True), "tokens is 0")

@@ -75,7 +75,9 @@ def test_steps_are_even_on_a_log_scale():
 @pytest.mark.parametrize("steps", [1, 100])
 def test_nothing_is_measured_where_nothing_is_asked_for(steps):
     assert tracked_steps(steps, TrackConfig(points=0)) == []
-    assert effect_steps(steps, TrackConfig(points=0)) == effect_steps(steps, TrackConfig(effects_every=0)) == frozenset()
+    assert (
+        effect_steps(steps, TrackConfig(points=0)) == effect_steps(steps, TrackConfig(effects_every=0)) == frozenset()
+    )
 
 
 def definitions(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray) -> dict[str, float]:
@@ -89,7 +91,9 @@ def definitions(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray) -> dict
         entropies.append(-(p * np.log(p)).sum())
         bins[min(int(p.max() * 15), 14)].append((p.max(), p.argmax() == tokens[s, t + 1]))
     n = len(losses)
-    ece = sum(len(b) / n * abs(np.mean([right for _, right in b]) - np.mean([sure for sure, _ in b])) for b in bins if b)
+    ece = sum(
+        len(b) / n * abs(np.mean([right for _, right in b]) - np.mean([sure for sure, _ in b])) for b in bins if b
+    )
     right = sum(right for b in bins for _, right in b)
     return {"loss": np.mean(losses), "entropy": np.mean(entropies), "accuracy": right / n, "ece": ece}
 
@@ -113,7 +117,9 @@ def test_the_last_position_has_no_prediction_to_judge(corpus):
     lm, tokens = model(0), corpus.held_out_windows(TRACK.tokens, CONFIG.context)
     kept = np.ones(tokens.shape, bool)
     inner = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
-    assert measure_predictions(lm.config, lm.params, tokens, kept) == measure_predictions(lm.config, lm.params, tokens, inner)
+    assert measure_predictions(lm.config, lm.params, tokens, kept) == measure_predictions(
+        lm.config, lm.params, tokens, inner
+    )
 
 
 def test_weights_equal_the_columns_of_a_whole_analysis(corpus):
@@ -193,7 +199,9 @@ def test_effects_are_nan_and_rules_false_where_only_the_weights_were_measured(tr
 
 def test_a_track_says_what_was_measured_and_how(tracked, corpus):
     facts = tracked[0].facts
-    shape = {name: facts[name] for name in ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer", "k")}
+    shape = {
+        name: facts[name] for name in ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer", "k")
+    }
     assert shape == {
         "model_type": "gpt_neox",
         "n_layers": 2,
@@ -215,7 +223,9 @@ def test_k_is_one_percent_of_the_width_by_default(corpus, tmp_path):
     Tracker(tmp_path, hf_config(CONFIG), CONFIG, track, corpus)(0, lm.params, math.nan)
     e = Emergence.load(tmp_path)
     assert e.facts["k"] == 1
-    np.testing.assert_array_equal(e.neurons["rho"], measure_weights(lm.config, lm.params, corpus.counts(CONFIG.vocab_size), 1)["rho"])
+    np.testing.assert_array_equal(
+        e.neurons["rho"], measure_weights(lm.config, lm.params, corpus.counts(CONFIG.vocab_size), 1)["rho"]
+    )
     assert e.neurons["loss_abs_delta"].isna().all()
 
 
@@ -225,7 +235,9 @@ def test_a_model_that_has_diverged_is_not_measured(size, corpus, tmp_path):
     tracker = Tracker(tmp_path, hf_config(CONFIG), CONFIG, dataclasses.replace(TRACK, effects_every=0), corpus)
     tracker(0, lm.params, math.nan)
     wild = jax.tree.map(lambda w: w * size, lm.params)
-    assert math.isnan(measure_predictions(lm.config, wild, corpus.held_out_windows(72, 24), np.tri(3, 24, 5) > 0)["loss"])
+    assert math.isnan(
+        measure_predictions(lm.config, wild, corpus.held_out_windows(72, 24), np.tri(3, 24, 5) > 0)["loss"]
+    )
     tracker(1, wild, 5.0)
     assert Emergence.load(tmp_path).steps["step"].tolist() == [0]
 

@@ -4,7 +4,6 @@ The base model's candidates are red, a tuned model's ringed.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from jaxconf.report.style import (
     label_points,
     log_axes,
     on_log_axis,
-    save_figures,
     say,
     short,
     styled,
@@ -189,15 +187,15 @@ def comparison_calibration(found: "Comparison") -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[["Comparison"], Figure]] = {
+FIGURES: dict[str, Callable[["Comparison"], Figure]] = {
     draw.__name__: draw
     for draw in (comparison_norm_logitvar, comparison_overlap, comparison_changes, comparison_matching)
 }
 
 
-def save_comparison_figures(found: "Comparison", folder: Path) -> list[Path]:
-    drawn = DRAWN | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {})
-    return save_figures(drawn, found, folder)
+def figures_of(found: "Comparison") -> dict[str, Callable[["Comparison"], Figure]]:
+    """FIGURES, and that of calibration if it was measured."""
+    return FIGURES | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {})
 
 
 def _panels(

@@ -34,7 +34,9 @@ def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
     Raises InputError for no tuned model, for one of another shape, and for a name that leads to no model.
     """
     if not tuned:
-        raise InputError("no model to compare with is given; give at least one that was trained further from the base model")
+        raise InputError(
+            "no model to compare with is given; give at least one that was trained further from the base model"
+        )
     chosen = [Chosen(name, config_of(model), model) for name, model in _with_names([base, *tuned])]
     for other in chosen[1:]:
         _check_same_shape(chosen[0].config, other.config, other.name)

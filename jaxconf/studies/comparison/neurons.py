@@ -22,7 +22,8 @@ from jaxconf.analysis.overlap import (
     overlaps,
     random_sets,
 )
-from jaxconf.measure.analyze import analyze, weight_statistics
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_statistics
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.progress import Progress
 
@@ -43,7 +44,7 @@ class Measuring:
     bootstrap_draws: int
     seed: int
     memory: int
-    resume: Path | None
+    resume_folder: Path | None
 
 
 def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress: Progress) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress
             bootstrap_draws=how.bootstrap_draws,
             seed=how.seed,
             memory=how.memory,
-            partial=how.resume,
+            resume_folder=how.resume_folder,
             progress=progress,
         ).frame
     else:

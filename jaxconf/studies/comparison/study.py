@@ -15,20 +15,20 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.overlap import chance_cosine
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import check_options, with_target
+from jaxconf.measure.analyze import check_options
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import Model, check_amounts, windows_of
+from jaxconf.measure.inputs import Model, check_amounts, windows_of, with_target
 from jaxconf.models import language_model
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.results.run_folder import save_result
+from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.comparison.calibration import calibration_table, prediction_sums, reliability_table
-from jaxconf.studies.comparison.figures import save_comparison_figures
+from jaxconf.studies.comparison.figures import figures_of
 from jaxconf.studies.comparison.models import Chosen, choose, same_tokens
 from jaxconf.studies.comparison.neurons import (
     CANDIDATES,
@@ -41,7 +41,7 @@ from jaxconf.studies.comparison.neurons import (
     differences,
     statistics,
 )
-from jaxconf.studies.comparison.page import write_comparison_report
+from jaxconf.studies.comparison.page import page
 from jaxconf.studies.comparison.sentences import paragraphs
 
 
@@ -81,9 +81,9 @@ class Comparison:
         renamed = matched.drop(columns=["model", "layer", "cosine"]).add_suffix("_tuned")
         return base.add_suffix("_base").join(renamed).assign(cosine=matched["cosine"])
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, comparison.json, the figures and comparison.html into a folder that exists."""
-        save_result(self, "comparison", paragraphs(self), save_comparison_figures, write_comparison_report, folder)
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        return save_study(self, "comparison", paragraphs(self), figures_of(self), page, folder)
 
 
 def compare(
@@ -97,7 +97,7 @@ def compare(
     seed: int = 0,
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
-    resume: Path | None = None,
+    resume_folder: Path | None = None,
     load: Callable[[str], LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
@@ -108,7 +108,7 @@ def compare(
     windows, int [s t], by the base model's tokenizer, or how many tokens of the text `data` are read. Effects (mean
     ablation, see `jaxconf.analyze`) and calibration are measured on them, and on the base model's kept positions, for
     each tuned model whose tokenizer gives the same tokens for the same text. Of the others only the weights are
-    compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume`: a folder in which
+    compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume_folder`: a folder in which
     finished windows are kept, so that the same call continues an interrupted one. `facts`: what else the result should
     state.
 
@@ -125,7 +125,7 @@ def compare(
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
     kept = with_target(windows, kept_positions(windows, lm.special_ids))
-    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume)
+    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume_folder)
     job = _Job(lm, own.name, how, load, progress)
     found = [job.beside_base(other, index) for index, other in enumerate(others)]
     names, predictions = [other.name for other in others], job.predictions

@@ -135,7 +135,8 @@ def copying_log_ratios(found: "Copying") -> Figure:
 
 
 FIGURES: dict[str, Callable[["Copying"], Figure]] = {
-    draw.__name__: draw for draw in (copying_transitions, copying_conversions, copying_scores, copying_entropy, copying_log_ratios)
+    draw.__name__: draw
+    for draw in (copying_transitions, copying_conversions, copying_scores, copying_entropy, copying_log_ratios)
 }
 
 

@@ -36,7 +36,8 @@ CAPTIONS = {
     ),
     "copying_transitions": (
         "Transitions",
-        "Which class becomes which. Neurons that hold copying back would send prompts from PK to CK, where random sets do not.",
+        "Which class becomes which. Neurons that hold copying back would send prompts from PK to CK, where random "
+        "sets do not.",
     ),
     "copying_entropy": (
         "Change of entropy by transition",
@@ -54,7 +55,10 @@ def page(found: "Copying", images: Sequence[Path]) -> str:
     """The HTML of the page. `images`: the files of the figures."""
     ablations = list(found.quantiles["ablation"].unique())
     chosen = found.transitions[found.transitions["kind"] == "set"]
-    tables = {name: rows.pivot(index="before", columns="after", values="count") for name, rows in chosen.groupby("ablation", sort=False)}
+    tables = {
+        name: rows.pivot(index="before", columns="after", values="count")
+        for name, rows in chosen.groupby("ablation", sort=False)
+    }
     return picture_page(
         files(__package__) / "page.html",
         "copying",
@@ -78,7 +82,10 @@ def page(found: "Copying", images: Sequence[Path]) -> str:
 
 def _by_ablation(found: "Copying", column: str, *ends: str) -> pd.DataFrame:
     """A row per measure, and a column per ablation value; `ends`: the suffixes of further columns."""
-    parts = [found.quantiles.pivot(index="measure", columns="ablation", values=f"{column}{end}").add_suffix(end) for end in ("", *ends)]
+    parts = [
+        found.quantiles.pivot(index="measure", columns="ablation", values=f"{column}{end}").add_suffix(end)
+        for end in ("", *ends)
+    ]
     return pd.concat(parts, axis=1).loc[list(MEASURES)].reset_index()
 
 
@@ -90,5 +97,8 @@ def _examples(found: "Copying") -> str:
     changed = frame["class"] != frame["class after"]
     shown = frame.loc[changed.sort_values(ascending=False, kind="stable").index].head(SHOWN)
     columns = ["prompt", "own", "continuation", "class", "after", "class after"]
-    body = [markup.row([markup.row_head(prompt), *map(markup.text, others)]) for prompt, *others in shown[columns].itertuples(index=False)]
+    body = [
+        markup.row([markup.row_head(prompt), *map(markup.text, others)])
+        for prompt, *others in shown[columns].itertuples(index=False)
+    ]
     return markup.table(map(markup.head, columns), body, class_="texts")

@@ -32,8 +32,10 @@ class Asked:
     memory: int  # bytes
     progress: Progress
 
-    def answers(self, prompts: Sequence[str], given: np.ndarray, sets: Ablations, new_tokens: int, what: str) -> Answers:
-        """The answers to the prompts with each neuron set ablated, and how likely the answers `given`, texts [p j], are.
+    def answers(
+        self, prompts: Sequence[str], given: np.ndarray, sets: Ablations, new_tokens: int, what: str
+    ) -> Answers:
+        """The answers to the prompts with each neuron set ablated, and the probabilities of `given` texts [p j].
 
         `what`: the name of the stage that the progress is reported for.
         """
@@ -66,7 +68,9 @@ def own_objects(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.D
 
     `pool`: the objects of each relation.
     """
-    found = asked.answers(statements["query"].tolist(), statements[["object"]].to_numpy(), unablated(), NEW_TOKENS, "own objects")
+    found = asked.answers(
+        statements["query"].tolist(), statements[["object"]].to_numpy(), unablated(), NEW_TOKENS, "own objects"
+    )
     said = [asked.text(ids) for ids in found.tokens[0]]
     own = [own_object(text, pool[relation]) for text, relation in zip(said, statements["relation"], strict=True)]
     knows = [normal(one) == normal(other) for one, other in zip(own, statements["object"], strict=True)]
@@ -81,7 +85,9 @@ def contradicting_prompts(asked: Asked, statements: pd.DataFrame, pool: pd.Serie
     InputError if no object contradicts what the model says.
     """
     found = _counterfactuals(asked.tokenizer, statements, pool)
-    scores = asked.answers(found["query"].tolist(), found[["context"]].to_numpy(), unablated(), 0, "counterfactual objects")
+    scores = asked.answers(
+        found["query"].tolist(), found[["context"]].to_numpy(), unablated(), 0, "counterfactual objects"
+    )
     found["log_p_query"] = scores.log_p[0, :, 0] / found["tokens"]
     ranked = found.sort_values(["statement", "log_p_query"], kind="stable")
     prompts = ranked.groupby("statement").head(COUNTERFACTUALS)
@@ -103,7 +109,7 @@ def _counterfactuals(tokenizer: Tokenizer, statements: pd.DataFrame, pool: pd.Se
     found = found[found["tokens"] <= NEW_TOKENS]
     if found.empty:
         raise InputError(
-            "the model answers no query with words that another object could contradict; give other statements, or another model"
+            "no object contradicts what the model answers to a query; give other statements, or another model"
         )
     return found
 

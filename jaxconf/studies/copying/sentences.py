@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.transitions import CLASSES
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 
 if TYPE_CHECKING:
     from jaxconf.studies.copying.study import Copying
@@ -43,7 +43,9 @@ def _of_answers(found: "Copying", counts: pd.Series) -> list[str]:
     repeated = {"CK": "its context", "PK": "its memory"}
     rare = [f"{what} in only {_prompts(counts[name])}" for name, what in repeated.items() if shares[name] < FEW]
     if rare:
-        said.append(f"The model repeats {' and '.join(rare)}, so these statements say next to nothing about when it copies.")
+        said.append(
+            f"The model repeats {' and '.join(rare)}, so these statements say next to nothing about when it copies."
+        )
     return said
 
 

@@ -87,7 +87,9 @@ def outcomes(asked: Asked, prompts: pd.DataFrame, sets: Sequence[NamedSet], valu
     return Outcomes(texts, classes, answers.entropy, three_classes(answers.log_p))
 
 
-def tables_of_sets(prompts: pd.DataFrame, found: Outcomes, sets: Sequence[NamedSet]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def tables_of_sets(
+    prompts: pd.DataFrame, found: Outcomes, sets: Sequence[NamedSet]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """`Copying.answers`, `Copying.transitions` and `Copying.sets`."""
     place = {"set": [one.name for one in sets], "kind": [one.kind for one in sets]}
     listed = [one.listed for one in sets]

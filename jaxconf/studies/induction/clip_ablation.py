@@ -13,9 +13,9 @@ import pandas as pd
 from jaxconf.analysis.ablation import clipped
 from jaxconf.analysis.clip_ablation import Clip, summed
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
-from jaxconf.measure.neuron_sets import masks_of
-from jaxconf.measure.reruns import compiled_entry, compiled_rerun
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import batches_in_memory, joined
 from jaxconf.runtime.memory import bytes_of_a_set
@@ -32,7 +32,9 @@ class Clipped(NamedTuple):
     sums: dict[str, np.ndarray]  # b c: over the counted positions of each sequence
 
 
-def tables_of_clip_ablation(setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, Clip]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of_clip_ablation(
+    setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, Clip]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`Induction.ablations` and `Induction.sets`."""
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
     found: Clipped = setting.fitted(clip_ablation, tokens, sets, clips, np.broadcast_to(repeat, tokens.shape))

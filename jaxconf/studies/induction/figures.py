@@ -15,6 +15,7 @@ from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, canvas, guide, labe
 if TYPE_CHECKING:
     from jaxconf.studies.induction.study import Induction
 
+RED_GREY = "red: the chosen set; grey: random sets"
 SMOOTH = 9  # positions that noisy lines are averaged over
 SMOOTHED = f"\nrunning means over {SMOOTH} positions of a copy"
 MOST_LABELLED = 30  # heads or layers along an axis, of which each has a label
@@ -138,7 +139,9 @@ def induction_heads(found: "Induction") -> Figure:
         (8.4, 3.8),
     )
     scores = found.heads.pivot(index="layer", columns="head", values="score")
-    image = left.imshow(scores, cmap="Reds", vmin=0, vmax=max(1e-3, float(scores.to_numpy().max())), aspect="auto", origin="lower")
+    image = left.imshow(
+        scores, cmap="Reds", vmin=0, vmax=max(1e-3, float(scores.to_numpy().max())), aspect="auto", origin="lower"
+    )
     figure.colorbar(image, ax=left, label="induction score")
     left.set_xlabel("head")
     left.set_ylabel("layer")
@@ -184,7 +187,7 @@ def induction_head_activations(found: "Induction") -> Figure:
 @styled
 def induction_doses(found: "Induction") -> Figure:
     """Calibration, entropy, loss and accuracy if activations are scaled: those of the chosen set and of random sets."""
-    note = "the activations of a set are multiplied; red: the chosen set; grey: random sets; above: text, below: on the repeat"
+    note = f"the activations of a set are multiplied; {RED_GREY}; above: text, below: on the repeat"
     figure, panels = canvas(model_name(found.facts), "Dose and response", note, 2, len(SCALED), (12, 4.8))
     for row, data in enumerate(("text", "repeat")):
         for column, (name, label) in enumerate(SCALED.items()):
@@ -201,7 +204,7 @@ def induction_temperature(found: "Induction") -> Figure:
     """The temperature that mimics each scaling best, and the share of the change that it explains."""
     note = (
         "left: the temperature that mimics a dose best; right: the share of the change of log-probabilities that it "
-        "explains\nred: the chosen set; grey: random sets; solid: text, dashed: on the repeat"
+        f"explains\n{RED_GREY}; solid: text, dashed: on the repeat"
     )
     figure, (left, right) = canvas(model_name(found.facts), "Temperature knob", note, 1, 2, (8.4, 3.8))
     for data, line in (("text", "-"), ("repeat", "--")):
@@ -225,7 +228,9 @@ def induction_natural(found: "Induction") -> Figure:
         "left: chosen neurons in hues, solid the second time, dotted the first; grey: a random set the second time\n"
         "right: clip mean-ablation at the second place; red: the chosen set, black: single neurons, grey: random sets"
     )
-    figure, (left, right) = canvas(model_name(found.facts), f"Natural induction, {len(natural.pairs):,} windows", note, 1, 2, (9.4, 3.8))
+    figure, (left, right) = canvas(
+        model_name(found.facts), f"Natural induction, {len(natural.pairs):,} windows", note, 1, 2, (9.4, 3.8)
+    )
     lines = natural.activations.groupby(["kind", "neuron"], sort=False)
     for _, rows in [item for item in lines if item[0][0] == "random"]:
         left.plot(rows["offset"], rows["activation_second"], color=NORMAL, linewidth=0.6, alpha=0.7)
@@ -246,9 +251,9 @@ def induction_natural(found: "Induction") -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[["Induction"], Figure]] = {
-    draw.__name__: draw
-    for draw in (
+def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]:
+    """Which figures are drawn, by name; that of natural induction only if it was asked for."""
+    drawn = [
         induction_positions,
         induction_activations,
         induction_change,
@@ -257,13 +262,10 @@ FIGURES: dict[str, Callable[["Induction"], Figure]] = {
         induction_head_activations,
         induction_doses,
         induction_temperature,
-    )
-}
-
-
-def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]:
-    """FIGURES, and that of natural induction if it was asked for."""
-    return FIGURES | ({"induction_natural": induction_natural} if found.natural else {})
+    ]
+    if found.natural:
+        drawn.append(induction_natural)
+    return {draw.__name__: draw for draw in drawn}
 
 
 def _smooth(values: pd.Series, found: "Induction") -> pd.Series:

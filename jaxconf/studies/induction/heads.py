@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.induction import head_scores, random_heads
+from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.observation import Totals, observed_at_bos
 from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
-from jaxconf.measure.neuron_sets import Neurons
+from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -27,10 +28,11 @@ MOST_HEADS = 4
 
 def check_heads(config: DecoderConfig, heads: Members) -> None:
     """Raises InputError for heads that the model does not have, and for a head that is named twice."""
+    layers, each = range(config.n_layers), range(config.n_heads)
     for layer, head in heads:
-        if not (0 <= layer < config.n_layers and 0 <= head < config.n_heads):
+        if layer not in layers or head not in each:
             raise InputError(
-                f"there is no head {layer}.{head}; the model has layers 0 to {config.n_layers - 1} with heads 0 to {config.n_heads - 1}"
+                f"there is no head {layer}.{head}; the model has layers 0 to {layers[-1]} with heads 0 to {each[-1]}"
             )
     if len(set(heads)) < len(heads):
         raise InputError("a head is named twice; give each once, such as 5.1,5.5")
@@ -57,7 +59,9 @@ def sets_of_heads(config: DecoderConfig, heads: Members, controls: int, seed: in
     return [*single, *first, *(NamedSet(f"random {i + 1}", "random", members) for i, members in enumerate(drawn))]
 
 
-def tables_at_bos(setting: Setting, sets: Sequence[NamedSet], chosen: Neurons, means: Totals) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_at_bos(
+    setting: Setting, sets: Sequence[NamedSet], chosen: Neurons, means: Totals
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`Induction.head_sets` and `Induction.head_activations`."""
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
     sums, activations = setting.fitted(at_bos, tokens, [one.members for one in sets], chosen, repeat)
@@ -66,7 +70,7 @@ def tables_at_bos(setting: Setting, sets: Sequence[NamedSet], chosen: Neurons, m
         {
             "heads": np.repeat([one.name for one in sets], len(chosen)),
             "kind": np.repeat([one.kind for one in sets], len(chosen)),
-            "neuron": [f"{layer}.{n}" for layer, n in chosen] * len(sets),
+            "neuron": [neuron_name(*pair) for pair in chosen] * len(sets),
             "activation": np.tile(before, len(sets)),
             "activation_ablated": activations.ravel(),
         }
@@ -111,7 +115,9 @@ def at_bos(
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
         parts = []
         for some, _ in batches_in_memory(len(masks), each * len(rows) // D, memory):
-            entropy, loss, h = fetched(observed_at_bos(config, lm.params, lm.over_data(tokens[rows]), masks[some], layers))
+            entropy, loss, h = fetched(
+                observed_at_bos(config, lm.params, lm.over_data(tokens[rows]), masks[some], layers)
+            )
             own = [h[layer][:, :, :, n][:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen]
             parts.append((entropy.astype(np.float64), loss.astype(np.float64), np.stack(own, -1)))
         entropy, loss, of_neurons = joined(parts, len(masks))

@@ -17,6 +17,7 @@ from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.observation import activation_sites, observed
 from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
+from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -59,7 +60,9 @@ def natural_places(lm: LanguageModel, windows: np.ndarray) -> np.ndarray:
         excluded |= {i for i in (lm.tokenizer.newline_id, lm.tokenizer.unknown_id) if i is not None}
     places = repeated_once(windows, GRAM, excluded)[:MOST_PAIRS]
     if not len(places):
-        raise InputError(f"no {GRAM} tokens occur exactly twice in any window of the {windows.size:,} tokens searched; give other text")
+        raise InputError(
+            f"no {GRAM} tokens occur exactly twice in a window of the {windows.size:,} tokens searched; give other text"
+        )
     return places
 
 
@@ -114,7 +117,9 @@ def _observed(
     return found, {layer: np.concatenate(parts, 1).astype(np.float64) for layer, parts in along.items()}
 
 
-def _table_of_pairs(window: np.ndarray, tokens: np.ndarray, first: np.ndarray, second: np.ndarray, found: Prediction) -> pd.DataFrame:
+def _table_of_pairs(
+    window: np.ndarray, tokens: np.ndarray, first: np.ndarray, second: np.ndarray, found: Prediction
+) -> pd.DataFrame:
     m = np.arange(len(tokens))
     B, X, top = tokens[m, first + 1], tokens[m, second + 1], found.top[m, second]
     pairs = {"window": window, "first": first, "second": second, "B": B, "X": X}
@@ -130,5 +135,5 @@ def _table_of_activations(activations: dict[int, np.ndarray], shown: Shown) -> p
     for (layer, n), kind in shown:
         at_first, at_second = activations[layer][:, :, :, n].mean(1)
         of_neuron = {"activation_first": at_first, "activation_second": at_second}
-        frames.append(pd.DataFrame({"neuron": f"{layer}.{n}", "kind": kind, "offset": OFFSETS, **of_neuron}))
+        frames.append(pd.DataFrame({"neuron": neuron_name(layer, n), "kind": kind, "offset": OFFSETS, **of_neuron}))
     return pd.concat(frames, ignore_index=True)

@@ -72,8 +72,12 @@ def page(found: "Induction", images: Sequence[Path]) -> str:
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, {"induction_doses"}),
         sets=frame_table(found.sets, "set", ["entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen"]),
-        heads=frame_table(heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]),
+        heads=frame_table(
+            heads.assign(name=heads["layer"].astype(str) + "." + heads["head"].astype(str)), "name", ["score"]
+        ),
         head_sets=frame_table(found.head_sets, "set", ["entropy", "loss"]),
-        doses=frame_table(doses, "data", ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"]),
+        doses=frame_table(
+            doses, "data", ["factor", "loss", "entropy", "ece", "brier", "top1", "temperature", "explained"]
+        ),
         facts=facts(found.facts),
     )

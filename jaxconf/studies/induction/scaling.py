@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.calibration import Predicted, expected_calibration_error
+from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.scaling import scaled, unscaled
 from jaxconf.analysis.temperature import Change, Unchanged, best_temperature
 from jaxconf.measure.named_sets import NamedSet
-from jaxconf.measure.neuron_sets import masks_of
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory, joined
@@ -32,7 +32,8 @@ def table_of_scaling(setting: Setting, sets: Sequence[NamedSet]) -> pd.DataFrame
     texts = setting.texts
     counted = {"text": (texts.windows, texts.kept), "repeat": (texts.repeated, texts.repeat)}
     frames = [
-        setting.fitted(scaling, data, tokens, np.broadcast_to(where, tokens.shape), sets) for data, (tokens, where) in counted.items()
+        setting.fitted(scaling, data, tokens, np.broadcast_to(where, tokens.shape), sets)
+        for data, (tokens, where) in counted.items()
     ]
     return pd.concat(frames, ignore_index=True)
 

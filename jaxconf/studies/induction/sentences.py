@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxconf.analysis.induction import predictions
-from jaxconf.results.neuron_table import number
+from jaxconf.results.words import number
 
 if TYPE_CHECKING:
     from jaxconf.studies.induction.natural import Natural

@@ -14,8 +14,7 @@ import numpy as np
 from jaxconf.analysis.induction import predictions, repeated
 from jaxconf.data.documents import documents
 from jaxconf.data.windows import kept_positions, windows
-from jaxconf.measure.analyze import with_target
-from jaxconf.measure.inputs import windows_of
+from jaxconf.measure.inputs import windows_of, with_target
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.memory import fitting
@@ -68,10 +67,9 @@ def check_repeats(lm: LanguageModel, length: int) -> int:
     """
     if length < 4:
         raise InputError(f"the repeated text has {length} tokens; give a length of at least 4")
-    if 2 * length + 1 > lm.config.n_positions:
-        most = (lm.config.n_positions - 1) // 2
+    if 2 * length + 1 > (T := lm.config.n_positions):
         raise InputError(
-            f"twice {length} tokens and BOS are more than the model's {lm.config.n_positions} positions; give a length up to {most}"
+            f"twice {length} tokens and BOS are more than the model's {T} positions; give a length up to {(T - 1) // 2}"
         )
     if lm.bos_id is None:
         raise InputError("the model has no BOS token, with which a repeated sequence begins; choose another model")
@@ -116,6 +114,8 @@ def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, ra
         text_ids = sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
         return np.random.default_rng(seed).choice(text_ids, (sequences, length))
     pieces = windows(documents(data), lm.tokenizer, sequences * (length + 1), length + 1)
-    if len(pieces) < sequences:
-        raise InputError(f"the text gives {len(pieces)} sequences of {length} tokens; give more text, or at most {len(pieces)} sequences")
+    if (most := len(pieces)) < sequences:
+        raise InputError(
+            f"the text gives {most} sequences of {length} tokens; give more text, or at most {most} sequences"
+        )
     return pieces[:, 1:]  # without BOS

@@ -16,7 +16,8 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.moments import Moments, activation_statistics, moments
 from jaxconf.analysis.unembedding import Readout, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_statistics
-from jaxconf.measure.analyze import analyze, weight_columns
+from jaxconf.measure.analyze import analyze
+from jaxconf.measure.weights import weight_columns
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.models.norms import centre

@@ -1,0 +1,307 @@
+"""The unlikely tokens of a position, its tail: their sums after an ablation follow from their moments, with a bound.
+
+Letters: t position, n neuron, v vocabulary; T and B positions and neurons of a block.
+
+An ablation adds to the unablated logits ℓ of position t
+
+    p = Σ_i κ_i·b_i + c·M_n     b: A/σ (κ: by how much 1/σ changes), P/σ and u, the same for all neurons
+                                c, κ: a number for each (t, n)
+
+On the tail, with weights q = e^ℓ/Σe^ℓ, p has a mean p̄, and x = p − p̄ is small. So
+
+    Σ q·e^p   = e^p̄·Σ q·(1 + x + x²/2 + …)
+    Σ s·e^p   = e^p̄·Σ s·(1 + x + x²/2 + …)          s = −q·log q
+    Σ q·p·e^p = e^p̄·Σ q·(p̄ + (1 + p̄)·x + (1 + p̄/2)·x² + …)
+
+need only the moments of q and s with b, b², bM, M and M²: matrix products of tail × neurons, which all effects share.
+With |x| ≤ R, the first two sums leave out at most e^R·R/6 · Σ q·x² (or s), and the last one e^R·R/2 + |p̄|·e^R·R/6
+times Σ q·x². All of these numbers are known, so every (t, n) has a bound.
+
+Soft-capped logits change by
+
+    g(p) = cap·tanh((y + p)/cap) − cap·tanh(y/cap) = D·p + E·p²/2 + …
+
+with D = g'(0), E = g''(0) and y the logit before the cap; what is left out is at most |p|³/(3·cap²). The mean is then
+that of D·p, x is D·p less the mean, and E·p²/2 is added to x wherever x stands alone. The moments are those with D·b,
+D·M, E·b², E·bM and E·M². Σ u·z and Σ f·z, which are no longer bilinear, follow from the same moments with the weights u
+and f.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconf.analysis.ablated_softmax import NEVER, Cells, Rows, Vocabulary
+from jaxconf.models.softcap import capped
+
+REACH = 40  # nats; e^40 times what float32 cannot hold is nothing
+TINY = 1e-30
+BEND = 4 / 27**0.5  # the largest |E|, times the cap
+
+
+class Alone(NamedTuple):
+    """Sums over a position's tail with one weight, [t 1].
+
+    The b are those that have a coefficient κ; a weight other than q does not need the last of them, u.
+    """
+
+    total: jax.Array
+    b: list[jax.Array]  # of D·b
+    bb: list[list[jax.Array]]  # of D²·b·b
+    bent: list[list[jax.Array]]  # of E·b·b
+
+
+class Tail(NamedTuple):
+    """The tail of each position without any neuron, [t 1]."""
+
+    weights: dict[str, Alone]
+    b_off: list[jax.Array]  # the largest |D·b − its mean|
+    top: jax.Array  # the largest ℓ
+    above: jax.Array  # how many ℓ lie above the target's
+    capped: "Capped | None"
+
+
+class Capped(NamedTuple):
+    """What else is needed of the tail of soft-capped logits, [t 1]."""
+
+    b_most: list[jax.Array]  # the largest |b|
+    slope: jax.Array  # the smallest D
+    along: dict[str, jax.Array]  # Σ u·ℓ and Σ f·ℓ
+    squares: dict[str, list[jax.Array]]  # Σ |u|·b² and Σ f·b²
+
+
+class Products(NamedTuple):
+    """The sums of `Alone` with each neuron, [t n]."""
+
+    M: jax.Array  # of D·M
+    bM: list[jax.Array]  # of D²·b·M
+    bent_bM: list[jax.Array]  # of E·b·M
+    MM: Any  # of D²·M²; None where it is not needed
+    bent_MM: Any  # of E·M²; None without a cap
+
+
+class Neurons(NamedTuple):
+    """Of each neuron's M, [n]."""
+
+    least: jax.Array
+    most: jax.Array
+    squares: dict[str, jax.Array]  # Σ |u|·M² and Σ f·M²
+
+
+class Series(NamedTuple):
+    """The tail after an ablation, relative to the unablated Σe^ℓ, [t n]."""
+
+    S: jax.Array  # Σ e^(z − ρ), ρ = log Σ e^ℓ
+    G: jax.Array  # Σ e^(z − ρ)·(ρ − z)
+    S_error: jax.Array
+    G_error: jax.Array
+    most: jax.Array  # an upper bound of p
+
+
+class Block(NamedTuple):
+    """A block of the tail's tokens, [t v]; tokens that are not of the tail are hidden and have no weight."""
+
+    hidden: jax.Array
+    ell: jax.Array
+    weights: dict[str, jax.Array]
+    bases: list[jax.Array]  # b, but for u, to which the soft cap is not applied
+    slope: jax.Array  # D
+    bend: jax.Array | None  # E
+
+    def terms(self, name: str, u: jax.Array) -> list[jax.Array]:
+        """D·b, as far as that weight needs them: u changes only z_fr, of which only a sum of e^z is asked."""
+        return [*(self.slope * x for x in self.bases), *([u] if name == "q" else [])]
+
+
+def tail_block(
+    A: jax.Array,
+    P: jax.Array | None,
+    offsets: tuple[jax.Array, jax.Array, jax.Array],
+    inv: jax.Array,
+    lse: jax.Array,
+    cap: float | None,
+) -> Block:
+    """`offsets`: b, u and f of each token."""
+    b, u, f = offsets
+    y = A * inv + b
+    hidden = y < NEVER
+    ell, slope = y, jnp.float32(1)
+    bend = None
+    if cap is not None:
+        tanh = jnp.tanh(y / cap)
+        slope = 1 - tanh * tanh
+        ell, bend = cap * tanh, -2 / cap * tanh * slope
+    q = jnp.where(hidden, 0, jnp.exp(ell - lse))
+    weights = {"q": q, "s": q * (lse - ell)}
+    if cap is not None:
+        weights |= {name: jnp.where(hidden, 0, x) for name, x in (("u", u), ("f", f))}
+    bases = [A * inv, *([] if P is None else [P * inv])]
+    return Block(hidden, ell, weights, [jnp.where(hidden, 0, x) for x in bases], slope, bend)
+
+
+def tail_alone(rows: Rows, tail: jax.Array, vocabulary: Vocabulary, lse: jax.Array) -> Tail:
+    """`tail`: A [t v], in which tokens outside the tail have no weight."""
+    inv, cap = rows.inv[:, None], vocabulary.cap
+    block = tail_block(tail, rows.P, (vocabulary.b, vocabulary.u, vocabulary.f), inv, lse, cap)
+
+    def total(x: jax.Array) -> jax.Array:
+        return x.sum(1, keepdims=True)
+
+    def most(x: jax.Array, least: float = 0.0) -> jax.Array:
+        return jnp.where(block.hidden, least, x).max(1, keepdims=True)
+
+    def pairs(x: list[jax.Array], weight: jax.Array) -> list[list[jax.Array]]:
+        return [[total(weight * y * z) for z in x] for y in x]
+
+    def of(name: str, weight: jax.Array) -> Alone:
+        terms = block.terms(name, vocabulary.u)
+        first = [total(weight * x) for x in terms]
+        bent = [] if block.bend is None else pairs(block.bases, weight * block.bend)
+        return Alone(total(weight), first, pairs(terms, weight) if name in "qs" else [], bent)
+
+    weights = {name: of(name, weight) for name, weight in block.weights.items()}
+    mean = [x / jnp.maximum(weights["q"].total, TINY) for x in weights["q"].b]
+    off = [most(jnp.abs(x - m)) for x, m in zip(block.terms("q", vocabulary.u), mean, strict=True)]
+    target = jnp.take_along_axis(rows.A * inv + vocabulary.b, rows.target[:, None], 1)
+    capped_tail = None
+    if cap is not None:
+        target = capped(target, cap)
+        linear = {name: block.weights[name] for name in "uf"}
+        capped_tail = Capped(
+            [most(jnp.abs(x)) for x in block.bases],
+            -most(-block.slope, -1.0),
+            {name: total(x * block.ell) for name, x in linear.items()},
+            {name: [total(jnp.abs(x) * y * y) for y in block.bases] for name, x in linear.items()},
+        )
+    above = total(jnp.where(block.hidden, 0.0, block.ell > target))
+    return Tail(weights, off, most(block.ell, -jnp.inf), above, capped_tail)
+
+
+def tail_products(
+    cap: float | None, tails: Any, offsets: Any, M: jax.Array, inv: jax.Array, lse: jax.Array
+) -> dict[str, Products]:
+    """`tails`: A and P in blocks, [B t v]. `offsets`: b, u and f of each token, [B v]. M [B v n], inv and lse [t 1]."""
+
+    def factors(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What M and M² are multiplied by."""
+        (A, P), (b, u, f) = x
+        block = tail_block(A, P, (b, u, f), inv, lse, cap)
+        once, twice = {}, {}
+        for name, weight in block.weights.items():
+            sloped, square = weight * block.slope, name in "qs"
+            bent = [] if block.bend is None else [weight * block.bend * y for y in block.bases]
+            once[name] = sloped, [sloped * y for y in block.terms(name, u)] if square else [], bent
+            twice[name] = sloped * block.slope if square else None, None if block.bend is None else weight * block.bend
+        return once, twice
+
+    def multiply(total: list[jax.Array], x: Any) -> tuple[list[jax.Array], None]:
+        *of_tail, M = x
+        leaves = [jax.tree.leaves(y) for y in factors(of_tail)]
+        return [part + jnp.concatenate(y) @ z for part, y, z in zip(total, leaves, (M, M * M), strict=True)], None
+
+    T, n = len(inv), M.shape[-1]
+    shapes = jax.eval_shape(factors, jax.tree.map(lambda x: x[0], (tails, offsets)))
+    start = [jnp.zeros((len(jax.tree.leaves(y)) * T, n)) for y in shapes]
+    found = lax.scan(multiply, start, (tails, offsets, M))[0]
+    once, twice = (
+        jax.tree.unflatten(jax.tree.structure(y), x.reshape(-1, T, n)) for y, x in zip(shapes, found, strict=True)
+    )
+    return {name: Products(*once[name], *twice[name]) for name in once}
+
+
+def coefficients(cells: Cells, inv: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    """κ of the total effect but for u, and its c."""
+    rescaled = cells.inv_te / inv
+    return [rescaled - 1, *([] if cells.beta is None else [cells.beta * rescaled])], cells.write * cells.inv_te
+
+
+def linear_tail(
+    name: str, tail: Tail, products: dict[str, Products], of_M: Neurons, cells: Cells, inv: jax.Array, cap: float
+) -> tuple[jax.Array, jax.Array]:
+    """Σ w·z_te of the tail with u or f as the weight w, and a bound on its error, [t n]."""
+    assert tail.capped is not None
+    k, c = coefficients(cells, inv)
+    alone, of = tail.weights[name], products[name]
+    squares = c * c * of_M.squares[name] + sum(x * x * y for x, y in zip(k, tail.capped.squares[name], strict=True))
+    # p² is at most as many times the sum of its terms' squares as p has terms.
+    off = _furthest(tail.capped, of_M, k, c) / (3 * cap**2) * (1 + len(k)) * squares
+    return tail.capped.along[name] + _first(alone, of, k, c) + _bent(alone, of, k, c), off
+
+
+def tail_series(
+    tail: Tail,
+    products: dict[str, Products],
+    of_M: Neurons,
+    cells: Cells,
+    kappa: Any,
+    inv: jax.Array,
+    cap: float | None,
+) -> tuple[Series, Series, Series]:
+    """The total effect, the norm frozen, and the frequency direction frozen; the G of the last means nothing."""
+    q, s = ((tail.weights[name], products[name]) for name in "qs")
+    total = jnp.maximum(q[0].total, TINY)
+    least, most = of_M.least, of_M.most  # of D·M
+    if cap is not None:
+        least, most = jnp.minimum(of_M.least, 0), jnp.maximum(of_M.most, 0)
+    M_mean = q[1].M / total
+    M_off = jnp.maximum(most - M_mean, M_mean - least)
+
+    def one(k: list[jax.Array], c: jax.Array) -> Series:
+        mean = _first(*q, k, c) / total
+        R = jnp.abs(c) * M_off + sum(jnp.abs(x) * y for x, y in zip(k, tail.b_off, strict=True))
+        bend = p = jnp.float32(0)
+        if tail.capped is not None and cap is not None:
+            bend, p = jnp.float32(BEND / 2 / cap), _furthest(tail.capped, of_M, k, c)
+            R += bend * p * p
+        third = jnp.exp(R) * R / 6
+
+        def moments(alone: Alone, of: Products) -> tuple[jax.Array, jax.Array, jax.Array]:
+            """Σ w·x, Σ w·x², and a bound on what the series leaves out of Σ w·e^x."""
+            first, square = _first(alone, of, k, c), _form(alone.bb, of.bM, of.MM, k, c)
+            second = jnp.maximum(square - 2 * mean * first + mean * mean * alone.total, 0)
+            off = third * second
+            if tail.capped is not None and cap is not None:
+                slope = tail.capped.slope
+                capless = jnp.maximum(_form(alone.bb, of.bM, of.MM, k[:-1], c), 0) / slope**2
+                squares = jnp.where(slope > 0, capless, jnp.inf)
+                squares = jnp.minimum(squares, p * p * alone.total)  # at least Σ w·p²
+                off += (third * 2 * R * bend + p / (3 * cap**2) + bend * R) * squares
+            return first + _bent(alone, of, k, c) - mean * alone.total, second, off
+
+        Q1, Q2, Q_off = moments(*q)
+        S1, S2, S_off = moments(*s)
+        Q = q[0].total + Q1 + Q2 / 2
+        G = s[0].total + S1 + S2 / 2 - mean * Q - (Q1 + Q2)
+        # Far outside the series' reach, weights that were too small for float32 could count.
+        scale = jnp.exp(mean)
+        off = jnp.where(mean + R < REACH, scale, jnp.inf)
+        return Series(scale * Q, scale * G, off * Q_off, off * (S_off + (jnp.abs(mean) + 3) * Q_off), mean + R)
+
+    (k, c), zero = coefficients(cells, inv), jnp.zeros_like(cells.write)
+    frozen = [] if cells.beta is None else [cells.beta]
+    return one([*k, zero], c), one([zero, *frozen, zero], cells.write * inv), one([*k, kappa], c)
+
+
+def _first(alone: Alone, products: Products, k: list[jax.Array], c: jax.Array) -> jax.Array:
+    """Σ w·D·p."""
+    return c * products.M + sum(x * y for x, y in zip(k, alone.b, strict=False))
+
+
+def _form(bb: list[list[jax.Array]], bM: list[jax.Array], MM: jax.Array, k: list[jax.Array], c: jax.Array) -> jax.Array:
+    """Σ w·p², from the sums with b·b, b·M and M²; coefficients of b that the weight does not have are left out."""
+    k = k[: len(bM)]
+    crossed = sum(x * y for x, y in zip(k, bM, strict=False))
+    return c * c * MM + 2 * c * crossed + sum(k[i] * k[j] * bb[i][j] for i in range(len(k)) for j in range(len(k)))
+
+
+def _bent(alone: Alone, products: Products, k: list[jax.Array], c: jax.Array) -> jax.Array | float:
+    """Σ w·E·p²/2."""
+    return 0.0 if products.bent_MM is None else _form(alone.bent, products.bent_bM, products.bent_MM, k, c) / 2
+
+
+def _furthest(tail: Capped, of_M: Neurons, k: list[jax.Array], c: jax.Array) -> jax.Array:
+    """An upper bound of |p|."""
+    of_b = sum(jnp.abs(x) * y for x, y in zip(k, tail.b_most, strict=False))
+    return jnp.abs(c) * jnp.maximum(-of_M.least, of_M.most) + of_b

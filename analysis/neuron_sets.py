@@ -1,0 +1,41 @@
+"""Sets of neurons: masks of them, and random sets to compare them with. Letters: c set, n neuron."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxconf.models.config import DecoderConfig
+
+Neurons = Sequence[tuple[int, int]]
+"""(layer, index) of each."""
+
+
+def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:
+    """Layer → which of its neurons each set has, bool [c n]; the layers of the sets alone, ascending."""
+    masks = {
+        layer: np.zeros((len(sets), config.d_mlp), bool)
+        for layer in sorted({layer for members in sets for layer, _ in members})
+    }
+    for row, members in enumerate(sets):
+        for layer, index in members:
+            masks[layer][row, index] = True
+    return masks
+
+
+def one_by_one(config: DecoderConfig) -> np.ndarray:
+    """Every neuron of a layer as a set of its own, bool [n n]."""
+    return np.eye(config.d_mlp, dtype=bool)
+
+
+def random_sets(
+    config: DecoderConfig, neurons: Neurons, count: int, rng: np.random.Generator
+) -> list[list[tuple[int, int]]]:
+    """So many random sets of other neurons, each with as many neurons of each layer as the given set has."""
+    layers = sorted({layer for layer, _ in neurons})
+    own = {layer: [index for other, index in neurons if other == layer] for layer in layers}
+    others = {layer: np.setdiff1d(np.arange(config.d_mlp), own[layer]) for layer in layers}
+
+    def drawn(layer: int) -> list[tuple[int, int]]:
+        return [(layer, int(index)) for index in np.sort(rng.choice(others[layer], len(own[layer]), replace=False))]
+
+    return [[pair for layer in layers for pair in drawn(layer)] for _ in range(count)]

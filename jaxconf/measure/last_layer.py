@@ -1,0 +1,186 @@
+"""The last layer's effects, streamed over the text, and how much of it is worked on together.
+
+Letters: s window, t position, n neuron, r row (a kept position on one device), D devices that windows are split over.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxconf.analysis.ablated_softmax import BLOCK_T
+from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
+from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, sharded_effects
+from jaxconf.analysis.metrics import EFFECTS, UNABLATED
+from jaxconf.analysis.rerun import Frozen
+from jaxconf.analysis.unembedding import Readout
+from jaxconf.measure.activations import windows_at_once
+from jaxconf.measure.work import Part, Work
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.errors import InputError
+from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches
+
+Engine = Literal["auto", "exact", "adaptive"]
+ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is faster, measured on a CPU
+AUDITED = 8, 64  # rows and neurons of each block of rows on which the adaptive engine is compared with the exact one
+
+
+def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
+    """Whether the effects of a layer's neurons are sums over the vocabulary, for which nothing runs again."""
+    return layer == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both"))
+
+
+def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float | None:
+    """The tolerance of the adaptive engine, in nats, or None for the exact engine.
+
+    Raises InputError for a tolerance of 0 or less, and for the adaptive engine where the vocabulary is too small for
+    it.
+    """
+    if not tolerance > 0:
+        raise InputError(f"tolerance is {tolerance}; give a number of nats above 0, or choose the exact engine")
+    if engine == "adaptive" and config.vocab_size <= HEAD:
+        raise InputError(
+            f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the model has no more; "
+            "choose exact or auto"
+        )
+    adaptive = engine == "adaptive" or (engine == "auto" and config.vocab_size >= ADAPTIVE_FROM)
+    return tolerance if adaptive else None
+
+
+def engine_facts(
+    tolerance: float | None, audits: list[dict[str, np.ndarray]], devices: int, pairs: int
+) -> dict[str, Any]:
+    """What a result states of the engine; a pair is a position and a neuron."""
+    if tolerance is None or not audits:
+        return {"engine": "exact"}
+    audit = {name: np.concatenate([part[name] for part in audits]) for name in Audit._fields}
+    return {
+        "engine": "adaptive",
+        "tolerance": tolerance,
+        "pairs": pairs,
+        "pairs_redone": int(audit["redone"].sum()),
+        "largest_bound": float(audit["bound"].max()),
+        "largest_rr_bound": float(audit["rr_bound"].max()),
+        "audit_pairs": len(audit["error"]) * devices * AUDITED[0] * AUDITED[1],
+        "audit_error": float(audit["error"].max()),
+    }
+
+
+def group_of_a_device(config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool) -> tuple[int, int]:
+    """How many of its `count` windows a device runs together, and at how many positions it ablates neurons together."""
+    rows = rows_at_once(config, memory, adaptive)
+    return min(windows_at_once(config, length, memory), max(1, rows // length), count), rows
+
+
+def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
+    """At how many positions a device ablates every neuron together, in three quarters of the memory."""
+    fixed = bytes_of_rows(config, 0, adaptive)
+    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive) - fixed)
+    return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
+
+
+def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
+    """What ablating every neuron at so many positions takes; the numbers are XLA's plans, rounded up."""
+    fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
+    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * config.d_mlp)
+
+
+def last_layer_parts(
+    work: Work, readout: Readout, ablation: LayerAblation, tolerance: float | None, seed: int
+) -> Iterator[Part]:
+    """What ablating each neuron of the last layer changes, EFFECTS [s n], in one group of windows after the other.
+
+    `readout`: in the paper's convention. `tolerance`: of the adaptive engine, in nats; None for the exact engine.
+    `seed`: of the pairs on which the two engines are compared.
+    """
+    (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
+    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None)
+    most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
+    stream = _Stream(work, readout, ablation, tolerance, seed, windows, min(rows, most), most)
+    work.progress("effects", 0, S * T)
+    for group, real in batches(S, windows * D):
+        found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real))
+        audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
+        yield Part({name: found[name] for name in EFFECTS}, work.positions(group[real], found), audit)
+        work.progress("effects", int(group[real][-1] + 1) * T, S * T)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+    work: Work
+    readout: Readout
+    ablation: LayerAblation
+    tolerance: float | None
+    seed: int
+    windows: int  # of a device, in a group
+    rows: int  # that a device works on together
+    most: int  # rows that a device has in any group
+
+    def effects(self, group: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
+        """Of a group of windows: EFFECTS [s n], UNABLATED at the kept positions, and the Audit's fields [1]."""
+        lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
+        places, counts = self._places(group, real)
+        where = lm.over_data(places)
+        tokens = lm.over_data(self.work.tokens[group])
+        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where[..., :2], self.ablation)
+        blocks = [
+            self._block(some, places, counts, (x, delta, where[..., 2], post), rng)
+            for some, _ in batches(max(1, *counts), self.rows)
+        ]
+        sums, before, audits = zip(*blocks, strict=True)
+        found = {name: np.sum([part[name] for part in sums], 0)[: real.sum()] for name in EFFECTS}
+        for name in UNABLATED:
+            of_rows = np.concatenate([part[name] for part in before], 1)
+            found[name] = np.concatenate([of_device[:count] for of_device, count in zip(of_rows, counts, strict=True)])
+        if self.tolerance is not None:
+            worst = {name: np.max([getattr(part, name) for part in audits], keepdims=True) for name in Audit._fields}
+            found |= {**worst, "redone": np.sum([part.redone for part in audits], keepdims=True)}
+        return found
+
+    def _places(self, group: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """Of each device its rows, int [D r 3]: the window in its part of the group, the position, and the token that
+        follows; and how many of these there are.
+        """
+        tokens, mask = self.work.tokens[group], self.work.kept[group] & real[:, None]
+        D = len(group) // self.windows
+        places, counts = np.zeros((D, self.most, 3), np.int64), []
+        for i in range(D):
+            part = slice(i * self.windows, (i + 1) * self.windows)
+            window, position = np.nonzero(mask[part])
+            places[i, : len(window)] = np.stack([window, position, tokens[part][window, position + 1]], 1)
+            counts.append(len(window))
+        return places, counts
+
+    def _block(
+        self, some: np.ndarray, places: np.ndarray, counts: list[int], rows: Any, rng: np.random.Generator
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Audit | None]:
+        """`sharded_effects` of some rows of each device. `rows`: x, delta, target and post of all rows."""
+        lm, first = self.work.lm, some[0]
+        member = np.zeros((len(counts), len(counts) * self.windows, len(some)), np.float32)
+        for i, count in enumerate(counts):
+            real = np.arange(max(0, min(len(some), count - first)))
+            member[i, i * self.windows + places[i, first + real, 0], real] = 1
+        adaptive = None
+        if self.tolerance is not None:
+            neurons = -(-lm.config.d_mlp // lm.mesh.shape["model"])
+            among = max(1, min(len(some), counts[0] - first))
+            audited = rng.integers(among, size=AUDITED[0]), rng.integers(neurons, size=AUDITED[1])
+            adaptive = Adaptive(self.tolerance, audited)
+        x, delta, target, post = jax.tree.map(lambda y: y[:, some], rows)
+        how = (lm.mesh, lm.config, self.readout, self.work.freq)
+        return fetched(compiled_effects()(*how, x, delta, target, lm.over_data(member), post, adaptive))
+
+
+@functools.cache
+def compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]]:
+    return jax.jit(sharded_effects, static_argnames=("mesh", "config"), compiler_options=compiler_options())
+
+
+def compiler_options() -> dict[str, int]:
+    """Options of the outermost `jax.jit`. By default, XLA's CPU compiler uses half of AVX-512's vectors."""
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}

@@ -1,0 +1,46 @@
+"""What the weights alone say of a layer's neurons. Letters: n neuron, v vocabulary."""
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
+from jaxconf.analysis.weights import chance_rho, null_space_size, rho, vocabulary_statistics, weight_cost
+from jaxconf.measure.inputs import checked_counts
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched, mesh_of
+
+
+def weight_statistics(
+    lm: LanguageModel, counts: np.ndarray | None = None, convention: Convention = "paper", k: int | None = None
+) -> pd.DataFrame:
+    """What the weights alone say of every neuron of the last layer, without running the model: a row per neuron.
+
+    Columns `layer`, `neuron`, and as docs/measures.md defines them `w_norm`, `weight_cost` (weights as stored,
+    squared), `logit_var`, `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_chance` (pure numbers); with `counts`, int [v]
+    token counts, also `cos_freq`. `lm` may be loaded with `layers="last"`. `convention`: "paper" folds and centres the
+    weights, "raw" takes them as they stand. `k`: size of the effective null space (default 1% of the width). Source:
+    Stolfo et al. 2024 (arXiv 2406.16254), section 3.1. Raises InputError for counts of another length than the
+    vocabulary's and for a `k` out of range.
+    """
+    config = lm.config
+    k = null_space_size(config.d_model, k)
+    freq = frequency(np.zeros(config.vocab_size) if counts is None else checked_counts(config, counts))
+    values = spectrum(config, lm.params, convention)
+    columns = weight_columns(config, lm.params, readout(config, lm.params, convention), freq, values, k)
+    if counts is None:
+        del columns["cos_freq"]
+    return pd.DataFrame({"layer": config.n_layers - 1, "neuron": np.arange(config.d_mlp), **columns})
+
+
+def weight_columns(
+    config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
+) -> dict[str, np.ndarray]:
+    """What the weights alone say of a layer, whose readout is `seen`: column of `jaxconf.analysis.metrics` → [n]."""
+    columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
+    columns["rho"] = rho(fetched(seen.w_out), values, k)
+    columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
+    columns["weight_cost"] = fetched(weight_cost(config, params, layer))
+    return columns

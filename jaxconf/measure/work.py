@@ -1,0 +1,64 @@
+"""A measurement under way: what it runs on, and what it finds in a group of windows. Letters: s window, t position."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.metrics import UNABLATED
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.resume import folder_of, resumed
+from jaxconf.runtime.version import __version__
+
+
+class Part(NamedTuple):
+    """What was found in a group of windows."""
+
+    sums: dict[str, np.ndarray]  # effect → [s n], summed over each window's kept positions
+    positions: pd.DataFrame  # a row per kept position, with UNABLATED
+    audit: dict[str, np.ndarray]  # of the adaptive engine, if it was used
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A model, the text that it runs on, and what the work may take."""
+
+    lm: LanguageModel
+    tokens: np.ndarray  # int32 [s t]
+    kept: np.ndarray  # bool [s t]: positions that count, never the last of a window
+    counts: np.ndarray  # int [v]: how often each token occurs in the text whose frequencies are taken
+    freq: Frequency
+    memory: int  # bytes of a device for what is worked on together
+    progress: Progress
+    folder: Path | None = None  # for finished parts, from which another call goes on
+
+    def resuming(self, memory: int, *depends_on: Any) -> "Work":
+        """This work with so many bytes, its folder one that only the same measurement has.
+
+        `depends_on`: what its results depend on besides the model's shape, the text and the devices.
+        """
+        if not self.folder:
+            return dataclasses.replace(self, memory=memory)
+        own = (__version__, self.lm.config, self.tokens, self.kept, self.counts, memory, self.lm.mesh.shape)
+        return dataclasses.replace(self, memory=memory, folder=folder_of(self.folder, *own, *depends_on))
+
+    def part(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """A part of the measurement: what the folder holds by this name, or else what `compute` gives."""
+        return resumed(self.folder / f"{name}.npz" if self.folder else None, compute)
+
+    def positions(self, windows: np.ndarray, found: dict[str, np.ndarray]) -> pd.DataFrame:
+        """A row for each kept position of some windows, int [g], with the UNABLATED that were `found` there."""
+        at, position = np.nonzero(self.kept[windows])
+        window = windows[at]
+        place = {
+            "window": window,
+            "position": position,
+            "token": self.tokens[window, position],
+            "target": self.tokens[window, position + 1],
+        }
+        return pd.DataFrame({**place, **{name: found[name] for name in UNABLATED}})

@@ -1,0 +1,96 @@
+"""What docs/benchmarks.md says of the files of scripts/gpu_check.sh. A step that did not get far enough has no rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Check = dict[str, Any]  # gpu_check.json
+
+
+def of_step(check: Check, step: str) -> dict[str, Any]:
+    """What a step found; nothing if it found nothing."""
+    return check["steps"].get(step, {}).get("result") or {}
+
+
+def effects(check: Check) -> list[dict[str, Any]]:
+    """What the effects steps found, as `bench_effects.main` gives it, if they timed all sides."""
+    found = [of_step(check, step) for step in check["steps"] if step.startswith("effects-")]
+    return [x for x in found if "seconds_adaptive" in x]
+
+
+def device(check: Check) -> str:
+    """The device's name."""
+    found = [of_step(check, step) for step in check["steps"]]
+    return next((x["device"] for x in found if "device" in x), "unknown device")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
+    return ["", lines[0], "|" + "---|" * len(columns), *lines[1:]]
+
+
+def section(checks: Sequence[Check]) -> list[str]:
+    """Ceilings, training, loading and tests: a row for each that was measured; nothing without checks."""
+    if not checks:
+        return []
+    return [
+        "",
+        "## On accelerators",
+        "",
+        "Each device in one run of `scripts/gpu_check.sh`. Effects and tests multiply float32 numbers in float32,",
+        "training as JAX does by itself. What the device does at most, measured beside the effects:",
+        *ceilings(checks),
+        "",
+        "Training of models of the preset `tiny` that differ in their seeds, in one program:",
+        *training(checks),
+        "",
+        "Loading a model of Llama 2 7B's shape in bfloat16 from files that were just written, beside reading them and",
+        "sending as many bytes:",
+        *loading(checks),
+        "",
+        "Tests that are marked `device`:",
+        *outcomes(checks),
+    ]
+
+
+def ceilings(checks: Sequence[Check]) -> list[str]:
+    rows = [
+        (x["device"], x["shape"], f"{x['exponentials_per_second']:.3g}", f"{x['bytes_per_second'] / 1e9:,.0f} GB/s")
+        for check in checks
+        for x in effects(check)
+    ]
+    return table(("device", "shape", "exponentials per second", "bytes copied"), rows)
+
+
+def training(checks: Sequence[Check]) -> list[str]:
+    rows = []
+    for check in checks:
+        found = of_step(check, "seeds")
+        one = next((x["seconds_per_step"] for x in found.get("rows", []) if x["seeds"] == 1), float("nan"))
+        for x in found.get("rows", []):
+            took, rate = x["seconds_per_step"], x["tokens_per_second"]
+            row = (f"{x['seeds']}", f"{took * 1e3:,.1f} ms", f"{took / one:.2f}", f"{rate:,.0f}")
+            rows.append((found["device"], *row))
+    return table(("device", "seeds", "a step", "times a step of one", "tokens per second"), rows)
+
+
+def loading(checks: Sequence[Check]) -> list[str]:
+    rows = []
+    for check in checks:
+        found = of_step(check, "load")
+        for x in found.get("rows", []):
+            seconds = (x["seconds"], x["seconds_reading"], x["bytes"] / found["sent_per_second"])
+            row = (f"{x['layers']}", f"{x['bytes'] / 1e9:,.2f} GB", *(f"{s:,.2f} s" for s in seconds))
+            rows.append((found["device"], *row))
+    return table(("device", "layers", "weights", "loading", "reading alone", "sending alone"), rows)
+
+
+def outcomes(checks: Sequence[Check]) -> list[str]:
+    rows = []
+    for check in checks:
+        if found := of_step(check, "tests"):
+            passed, failed = found["passed"], len(found["failed"])
+            rest = found["collected"] - passed - failed
+            rows.append((device(check), f"{passed}", f"{failed}", f"{rest}"))
+    return table(("device", "passed", "failed", "not run"), rows)

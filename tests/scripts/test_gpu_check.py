@@ -1,0 +1,189 @@
+"""The check on a GPU: how its script deals with steps, what they write with small shapes, and the page of that."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import bench_effects
+import effects_page
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEPS = ["facts", "effects-gpt2-small", "effects-llama-2-7b", "seeds", "load", "tests"]
+MINUTES = 8
+# What scripts/gpu_check.sh expects there and, in the second line, what comes along with that.
+PROMISED = set("jax flax optax orbax-checkpoint pandas pyarrow matplotlib rich tokenizers safetensors".split())
+PROMISED |= {"numpy", "scipy", "ml_dtypes", "huggingface_hub"}
+
+
+def script(name: str, *arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
+    asked = {**os.environ, "PYTHON": sys.executable, **{key: str(value) for key, value in environment.items()}}
+    command = [ROOT / "scripts" / name, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=asked, check=False)
+
+
+def interpreter(file: Path, **steps: str) -> Path:
+    """What runs these lines of bash for those steps, nothing for other steps, and Python for all else; OUT is $4."""
+    cases = "\n".join(f"{step}) {lines} ;;" for step, lines in steps.items())
+    file.write_text(
+        f"#!/usr/bin/env bash\npython={shlex.quote(sys.executable)}\n"
+        f'case $1 in *gpu_check.py) case $2 in\n{cases}\nesac ;; *) exec "$python" "$@" ;; esac\n'
+    )
+    file.chmod(0o755)
+    return file
+
+
+def told(out: Path) -> dict[str, Any]:
+    return json.loads((out / "gpu_check.json").read_text())["steps"]
+
+
+def test_the_other_steps_run_whatever_becomes_of_one(tmp_path: Path) -> None:
+    lines = {
+        "facts": 'echo \'{"device": "some GPU"}\' > "$4/facts.json"',
+        "seeds": 'echo \'{"rows": []}\' > "$4/seeds.json"; sleep 60',
+        "load": "echo no such package >&2; exit 3",
+    }
+    ran = script("gpu_check.sh", "--out", tmp_path / "out", PYTHON=interpreter(tmp_path / "python", **lines), LIMIT=5)
+    found = told(tmp_path / "out")
+    assert (ran.returncode, list(found)) == (1, STEPS)
+    assert [step for step in STEPS if not found[step]["ok"]] == ["seeds", "load"]
+    assert found["facts"]["result"] == {"device": "some GPU"}
+    assert (found["seeds"]["ended"], found["seeds"]["result"]) == ("out of time", {"rows": []})
+    assert (found["load"]["ended"], found["load"]["log"]) == ("failed with status 3", "no such package\n")
+    assert all(step["seconds"] < 30 and step["limit"] == 5 for step in found.values())
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["gpu_check.json"]
+
+    precision = "${JAX_DEFAULT_MATMUL_PRECISION:-}"
+    python = interpreter(tmp_path / "python", load=f'[ -z "{precision}" ]', tests=f'[ "{precision}" = highest ]')
+    again = script("gpu_check.sh", "--out", tmp_path / "out", "load", "tests", PYTHON=python)
+    assert (again.returncode, list(told(tmp_path / "out"))) == (0, STEPS)
+    assert told(tmp_path / "out")["load"]["ended"] == "finished"
+    assert told(tmp_path / "out")["seeds"] == found["seeds"]
+
+
+def test_the_steps_fit_in_the_time_and_are_shown_without_being_run(tmp_path: Path) -> None:
+    ran = script("gpu_check.sh", "--out", tmp_path / "out", DRY_RUN=1)
+    commands = [shlex.split(line) for line in ran.stdout.splitlines()]
+    assert [command[5] for command in commands] == STEPS
+    assert sum(int(command[2]) for command in commands) < 60 * MINUTES
+    assert script("gpu_check.sh", "--tiny", "seeds", DRY_RUN=1).stdout.endswith("seeds --out runs/gpu_check --tiny \n")
+    refused = script("gpu_check.sh", "--huge", DRY_RUN=1)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "usage: " in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_wheels_bring_what_the_machine_is_not_promised_to_have() -> None:
+    command = shlex.split(script("gpu_wheels.sh", "folder", DRY_RUN=1).stdout)
+    assert command[command.index("--dest") + 1] == "folder"
+    brought = {name.partition("==")[0] for name in command if "==" in name}
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.split(r"[^\w-]", text)[0] for text in needed} <= PROMISED | brought
+    assert script("gpu_wheels.sh", "a", "b").returncode == 2
+
+
+def test_a_wheel_is_used_only_where_the_machine_lacks_it(tmp_path: Path) -> None:
+    """Of two wheels the one whose package is not installed here."""
+    (tmp_path / "wheels").mkdir()
+    for name in ("numpy", "only_in_a_wheel"):
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n"
+        kind = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        with zipfile.ZipFile(tmp_path / "wheels" / f"{name}-0.1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", "")
+            wheel.writestr(f"{name}-0.1.dist-info/METADATA", about)
+            wheel.writestr(f"{name}-0.1.dist-info/WHEEL", kind)
+            wheel.writestr(f"{name}-0.1.dist-info/RECORD", "")
+    python = interpreter(tmp_path / "python", facts='"$python" -c "import only_in_a_wheel, numpy; numpy.ones(1)"')
+    ran = script("gpu_check.sh", "--out", tmp_path / "out", "--wheels", tmp_path / "wheels", "facts", PYTHON=python)
+    assert ran.returncode == 0, ran.stderr
+
+
+def small_run(out: Path, *steps: str) -> dict[str, Any]:
+    ran = script("gpu_check.sh", "--tiny", "--out", out, *steps)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = told(out)
+    assert all(step["ok"] and 0 < step["seconds"] < step["limit"] for step in found.values())
+    return {name: step["result"] for name, step in found.items()}
+
+
+def test_a_small_run_of_the_steps_that_compile_little(tmp_path: Path) -> None:
+    found = small_run(tmp_path, "facts", "load")
+    assert found["facts"]["tiny"]
+    assert found["facts"]["device"] == bench_effects.device()
+    assert [row["layers"] for row in found["load"]["rows"]] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_small_run_of_every_step(tmp_path: Path) -> None:
+    found = small_run(tmp_path)
+    assert list(found) == STEPS
+    for step in STEPS[1:3]:
+        assert found[step]["error_max"] < found[step]["tolerance"]
+        assert found[step]["exponentials_per_second"] > 1e6
+    assert [row["seeds"] for row in found["seeds"]["rows"]] == [1, 4]
+    assert found["tests"]["collected"] > 50
+    assert (found["tests"]["passed"], found["tests"]["failed"]) == (2, {})
+    text = effects_page.page([tmp_path / "gpu_check.json"])
+    assert len([line for line in text.splitlines() if line.startswith("| tiny |")]) == 4
+
+
+EFFECTS = {
+    "shape": "gpt2-small",
+    "logits": "realistic",
+    "positions": 256,
+    "tolerance": 1e-4,
+    "entropy": 3.0,
+    "error_mean": 3e-7,
+    "error_max": 6e-6,
+    "bound_max": 1e-4,
+    "redone": 0.01,
+    "memory_exact": 2e8,
+    "memory_adaptive": 6e8,
+    "seconds_naive": 9.0,
+    "seconds_exact": 3.0,
+    "seconds_adaptive": 1.0,
+    "ratio_exact": 3.0,
+    "ratio_adaptive": 9.0,
+    "exponentials_per_second": 2.5e12,
+    "bytes_per_second": 2.9e12,
+    "exact_share_of_exponentials": 0.2,
+}
+TRAINED = [{"seeds": m, "seconds_per_step": 2e-3 * m**0.5, "tokens_per_second": 4e6 * m**0.5} for m in (1, 4)]
+LOADED = {"layers": 32, "bytes": 13.5e9, "seconds": 5.0, "seconds_reading": 4.0}
+
+
+def test_a_page_names_the_device_of_each_row(tmp_path: Path) -> None:
+    device, cpu, gpu = {"device": "Some GPU"}, tmp_path / "cpu.json", tmp_path / "gpu_check.json"
+    cpu.write_text(json.dumps(EFFECTS | {"device": "Some CPU, 2 cores"}))
+    results = {
+        "facts": device,
+        "effects-gpt2-small": EFFECTS | device,
+        "effects-llama-2-7b": {"shape": "llama-2-7b", **device},  # as a step leaves it that ran out of time
+        "seeds": device | {"rows": TRAINED},
+        "load": device | {"sent_per_second": 1e10, "rows": [LOADED]},
+        "tests": {"collected": 70, "passed": 60, "skipped": 1, "failed": {"a test": "why"}, "seconds": {}},
+    }
+    gpu.write_text(json.dumps({"steps": {step: {"ok": True, "result": result} for step, result in results.items()}}))
+    text = effects_page.page([cpu, gpu])
+    assert "Machines: Some CPU, 2 cores; Some GPU.\n" in text
+    rows = text.splitlines()
+    assert "| gpt2-small | realistic | 256 | 0.0001 | 9 s |  | 3.0 s | 1.0 s | 3 | 9 |" in rows
+    assert "| gpt2-small, Some GPU | realistic | 256 | 0.0001 | 9 s |  | 3.0 s | 1.0 s | 3 | 9 |" in rows
+    assert "| Some GPU | gpt2-small | 2.5e+12 | 2,900 GB/s |" in rows
+    assert "| Some GPU | 4 | 4.0 ms | 2.00 | 8,000,000 |" in rows
+    assert "| Some GPU | 32 | 13.50 GB | 5.00 s | 4.00 s | 1.35 s |" in rows
+    assert "| Some GPU | 60 | 1 | 9 |" in rows
+    assert "llama" not in text.replace("Llama 2", "").lower()
+
+    gpu.write_text(json.dumps({"steps": {step: {"ok": False, "result": None} for step in results}}))
+    assert "unknown device" in effects_page.page([gpu])
+    alone = effects_page.page([cpu])
+    assert "On accelerators" not in alone
+    assert "No accelerator was at hand" in alone
