@@ -1,12 +1,13 @@
 """Next-token logits with whole sets of the last layer's neurons ablated: many sets, over the same states.
 
-Letters: r state (what the model holds at one position of one text), p prediction (made from a state), k neuron of a set, u neuron that is in
-any set, c set, d model width, v vocabulary. As in `jaxconf.analysis.effects` nothing lies between these neurons and the final norm, so with
-A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
+Letters: r state (what the model holds at one position of one text), p prediction (made from a state), c set, k neuron
+of a set, u neuron that is in any set, d model width, v vocabulary. As in `jaxconf.analysis.effects`, nothing lies
+between these neurons and the final norm, so with A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
 
     z = (A + Σ_k δ_k·M_k)/σ' + b    σ' the norm's scale of x + Σ_k δ_k·w_k
 
-and a set costs O(k·v) a prediction, not O(d·v), on top of what all sets share. A norm behind the MLP adds the direction P of `effects`.
+Beside what all sets share, a set costs O(k·v) for a prediction, not O(d·v). A norm behind the MLP adds the direction P
+of `effects`.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,10 @@ from jaxconf.models.softcap import capped
 
 
 class Ablations(NamedTuple):
-    """Sets of as many neurons each of the last layer, and what their activations are set to; or, without the axis c, one such set."""
+    """Sets of neurons of the last layer, all of one size, and what their activations are set to.
+
+    Without the axis c: one such set.
+    """
 
     members: Any  # int [c k]
     values: Any  # float32 [c k]
@@ -74,7 +78,10 @@ def set_logits(
     seen: States,
     of_set: Ablations,
 ) -> jax.Array:
-    """Those of the states with the neurons of one set, numbered among the u, ablated: float32 [r v], up to what is the same for all v."""
+    """The logits of the states with the neurons of one set ablated, float32 [r v], up to a constant of each state.
+
+    `of_set`: one set, its neurons numbered among the u.
+    """
     members, values, ablated = of_set
     with jax.default_matmul_precision("highest"):
         delta = ablated * (values - seen.h[:, members])  # r k

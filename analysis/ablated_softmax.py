@@ -1,19 +1,20 @@
-"""The sums over the vocabulary that every single-neuron ablation needs, streamed in plain XLA so that no logits are ever stored.
+"""The sums over the vocabulary that every single-neuron ablation needs, in plain XLA and without storing any logits.
 
-Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks. For each (t, n), with c the neuron's change
-along its write direction, M_n = w_n·W_U, and β·P what else the ablation moves (models with a norm behind the MLP; see
-`jaxconf.analysis.effects`),
+Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks. For each (t, n), let c be
+the change along the neuron's write direction, M_n = w_n·W_U, and β·P what else the ablation moves (in models with a
+norm behind the MLP; see `jaxconf.analysis.effects`). Then
 
     z_te = (A_t + β·P_t + c·M_n)/σ' + b      total effect, σ' the norm's scale after the ablation
     z_ln = (A_t + β·P_t + c·M_n)/σ  + b      norm frozen
     z_fr = z_te + κ·u                        frequency frozen
 
-Where logits are soft-capped, the first two are the capped values of these, cap·tanh(z/cap). Sums of z over the vocabulary, of which κ is one,
-are then not known from A and M, and are streamed as well.
+Where logits are soft-capped, z_te and z_ln are cap·tanh(z/cap) of these. Sums of z over the vocabulary, such as κ, then
+do not follow from A and M, and are streamed as well.
 
-What makes it fast on a CPU, all of it measured: the vocabulary is the outermost loop, so a [t n] tile of accumulators stays in cache with
-neurons in the vector lanes; U tokens are unrolled into one elementwise fusion; and a sum of e^z and one of z·e^z travel as the two halves
-of a complex number, because XLA emits one loop per output and would compute the exponential once for each.
+Three things make it fast on a CPU, as measured. The vocabulary is the outermost loop, so a [t n] tile of accumulators
+stays in cache, with neurons in the vector lanes. U tokens are unrolled into one elementwise fusion. And Σ e^z and Σ
+z·e^z are the two halves of one complex number, because XLA emits one loop for each output and would compute the
+exponential in each.
 """
 
 import dataclasses
@@ -82,7 +83,7 @@ class Sums(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A token at every cell, or U of them along a first axis; each entry is [t n], or has a 1 for what is the same along t or n."""
+    """A token at every cell, or U tokens along a first axis; each entry is [t n], or has a 1 for t or n."""
 
     a: jax.Array
     p: jax.Array | None
@@ -143,11 +144,15 @@ class Raw(NamedTuple):
 
 
 Sweep = Callable[[Any, Callable[[Any, Token], Any], Callable[[Any, Any], Any]], Any]
-"""sweep(start, step, merge): folds `step` over U tokens at a time, and `merge` over blocks of them, which keeps sums short and exact."""
+"""sweep(start, step, merge): folds `step` over U tokens at a time and `merge` over blocks, so that sums stay short.
+"""
 
 
 def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary) -> Sums:
-    """All sums, for write directions w [n d]. Float32; exact up to rounding. Do not vmap it: its second attempt would always run."""
+    """All sums, for write directions w [n d]; float32, exact up to rounding.
+
+    Under vmap the second attempt of a tile would run even where the first one is right.
+    """
     (T, V), (N, d) = rows.A.shape, w.shape
     block_t, block_n = min(BLOCK_T, T), min(BLOCK_N, N)
     n_t, n_n = -(-T // block_t), -(-N // block_n)
@@ -197,7 +202,7 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
 
 
 class Named(NamedTuple):
-    """Of the top token and of the target, which leave the stream and are added by hand, so that neither is ever compared with itself."""
+    """The top token and the target, which leave the stream and are added apart: neither is compared with itself."""
 
     ids: tuple[jax.Array, jax.Array]
     a: tuple[jax.Array, jax.Array]
@@ -256,8 +261,8 @@ def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u
         )
         return tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True))
 
-    # The shift is the logit of the unablated top token: a lower bound of the largest, and its own term keeps the sum at 1 or more. Only
-    # where some logit rises some 80 nats above it do the sums overflow; then the tile is done again with the true maxima.
+    # The shift is the logit of the unablated top token, whose own term keeps the sum at 1 or more. Sums overflow only
+    # where a logit rises some 80 nats above it; then the tile is done again with the true maxima.
     def attempt(state: tuple[jax.Array, Sums]) -> tuple[jax.Array, Sums]:
         tries, _ = state
         return tries + 1, sums(lax.cond(tries == 0, lambda: z_top, maxima))
@@ -348,7 +353,7 @@ def _exponentials_te(tokens: Token, tile: Tile, shift: jax.Array) -> jax.Array:
     for token in _tokens(tokens):
         a, written = tile.unwritten(token), tile.write_te * token.m
         e = jnp.exp(tile.capped((a * tile.inv_te + written) + token.b) - shift)
-        # The factor is q again in another order: were it the same expression, XLA would store every q instead of forming it twice.
+        # The factor is q in another order of operations: XLA would store every q if it saw the same expression twice.
         S, Q = S + e, Q + (tile.capped((a * tile.inv_te + token.b) + written) - shift) * e
     return lax.complex(S, Q)
 

@@ -32,8 +32,8 @@ class Ablation:
     * "clip": the mean where the activation exceeds it, and elsewhere what it was; with the value -1, the mean where
       the activation falls below it.
 
-    `value`: needed by "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises InputError
-    for an unknown kind and for a value that the kind does not take.
+    `value`: a number for "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises
+    InputError for an unknown kind and for a value that the kind does not take.
     """
 
     kind: Kind = "mean"
@@ -61,7 +61,7 @@ class Ablation:
         return self.kind in ("median", "mode")
 
     def level(self, of: ActivationStatistics) -> np.ndarray:
-        """What each neuron is set to, float64 [n], by a kind that sets it to one number; for "clip", where it is clipped."""
+        """The level that each neuron is set to, or clipped at, float64 [n]; 0 for "scale", which has none."""
         match self.kind:
             case "mean" | "clip":
                 return of.mean
@@ -91,7 +91,7 @@ MEAN = Ablation()
 
 @struct.dataclass
 class LayerAblation:
-    """An ablation with one layer's statistics put in. Its form is fixed when a program is compiled; its numbers are not."""
+    """An ablation with one layer's statistics put in. Programs are compiled for a form, not for a level or value."""
 
     form: Form = struct.field(pytree_node=False)
     level: jax.Array  # float32 n
@@ -109,5 +109,8 @@ class LayerAblation:
 
 
 def clipped(h: jax.Array, level: jax.Array, from_above: jax.Array) -> jax.Array:
-    """Activations `h` [… n] that exceed the level [n] put back to it; where `from_above`, bool [n] or [], is false, those below it."""
+    """The activations `h` [… n], but the level [n] where they exceed it.
+
+    Where `from_above`, bool [n] or [], is false: the level where they fall below it.
+    """
     return jnp.where(from_above, jnp.minimum(h, level), jnp.maximum(h, level))

@@ -88,7 +88,8 @@ def statistics_of(found: Moments) -> ActivationStatistics:
 
 
 def mode(h: np.ndarray) -> float:
-    """The middle of the fullest of BINS equal bins between the smallest and the largest activation, of activations float32 [p].
+    """The middle of the fullest of BINS equal bins between the smallest and the largest of the activations, float32
+    [p].
 
     Of equally full bins the lowest counts. Source: Tighidet et al. 2025 (arXiv 2509.10663).
     """

@@ -3,8 +3,8 @@
 Letters: t position, n neuron, d width, v vocabulary; k the K most likely tokens of a position, its head; c chunk of U
 tokens; T and B the positions and neurons of a block. The other tokens are a position's tail.
 
-The head's tokens are summed exactly, and the tail's sums follow from its moments (`jaxconf.analysis.adaptive_tail`). Pairs of a
-position and a neuron whose bound exceeds the tolerance are computed again with every token.
+The head's tokens are summed exactly, and the tail's sums follow from its moments (`jaxconf.analysis.adaptive_tail`).
+Pairs of a position and a neuron whose bound exceeds the tolerance are computed again with every token.
 """
 
 import dataclasses
@@ -102,8 +102,8 @@ def adaptive_softmax(
 ) -> tuple[Sums, Certainty]:
     """`ablated_softmax` within a tolerance, for a vocabulary of more than HEAD tokens.
 
-    `lse` [t]: log Σ e^ℓ of the unablated logits. Every lse and entropy lies within `tolerance` nats of the exact one, rounding
-    apart. Whether the top token changes is exact, and so is the target's rank where `rr_bound` is 0.
+    `lse` [t]: log Σ e^ℓ of the unablated logits. Every lse and entropy lies within `tolerance` nats of the exact one,
+    rounding apart. Whether the top token changes is exact, and so is the target's rank where `rr_bound` is 0.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
     sizes = _Sizes.of(T, N, V)
@@ -208,7 +208,7 @@ def _by_position(block: int, x: jax.Array) -> jax.Array:
 
 
 def _of_heads(of_block: Callable[..., Any], heads: Any, arrays: tuple[Any, ...], M: jax.Array, sizes: _Sizes) -> Any:
-    """`of_block` of a sweep over a head and of what the arrays [t …] have there, one block of positions after the other."""
+    """`of_block` of a sweep over heads and of the arrays [t …] there, one block of positions at a time."""
 
     def some(x: Any) -> Any:
         head, arrays = x
@@ -237,7 +237,8 @@ def _joined(
 ) -> tuple[Sums, Certainty]:
     """Head, tail, and the top token and the target, which neither holds and whose logits are `z`.
 
-    `off`: bounds on the errors of Σ u·z, in the loss with the frequency direction frozen, and of Σ f·z, in the divergence.
+    `off`: bounds on the errors of the loss with the frequency direction frozen, from Σ u·z, and of the divergence, from
+    Σ f·z.
     """
     (z_top, z_target), (te, ln, fr), (off_fr, off_kl) = z, series, off
     lse, same = positions.lse, positions.same
@@ -262,7 +263,10 @@ def _joined(
 
 
 def _bound(x: Series, lse: jax.Array, after: jax.Array, mean: jax.Array | None) -> jax.Array:
-    """On the error of an lse, and with its `mean` also of the entropy; `lse` and `after`: before and after the ablation."""
+    """A bound on the error of an lse, and with its `mean` also of the entropy.
+
+    `lse`, `after`: before and after the ablation.
+    """
     share = jnp.exp(lse - after)
     off = share * x.S_error
     bound = -jnp.log1p(-jnp.minimum(off, 1))
@@ -288,7 +292,7 @@ def _redone(
     M: jax.Array,
     vocabulary: Vocabulary,
 ) -> tuple[Sums, Certainty]:
-    """The sums of all positions and a block of neurons, M [v n], with the `bad` pairs [t n] computed with every token."""
+    """The sums of a block of neurons, M [v n], with those of the `bad` pairs [t n] computed with every token."""
     A, P, *offsets = positions.every_token
     M_rows = _every_token(M.T)
     count = bad.sum()

@@ -4,7 +4,8 @@ Letters: t position, n neuron, v vocabulary; T and B positions and neurons of a 
 
 An ablation adds to the unablated logits ℓ of position t
 
-    p = Σ_i κ_i·b_i + c·M_n     b: A/σ (by how much 1/σ changes), P/σ and u, the same for all neurons; c, κ a number per (t, n)
+    p = Σ_i κ_i·b_i + c·M_n     b: A/σ (κ: by how much 1/σ changes), P/σ and u, the same for all neurons
+                                c, κ: a number for each (t, n)
 
 On the tail, with weights q = e^ℓ/Σe^ℓ, p has a mean p̄, and x = p − p̄ is small. So
 
@@ -12,17 +13,18 @@ On the tail, with weights q = e^ℓ/Σe^ℓ, p has a mean p̄, and x = p − p̄
     Σ s·e^p   = e^p̄·Σ s·(1 + x + x²/2 + …)          s = −q·log q
     Σ q·p·e^p = e^p̄·Σ q·(p̄ + (1 + p̄)·x + (1 + p̄/2)·x² + …)
 
-need only the moments of q and s with b, b², bM, M and M²: matrix products of tail × neurons, which all effects share. With
-|x| ≤ R, the first two sums leave out at most e^R·R/6 · Σ q·x² (or s), and the last one e^R·R/2 + |p̄|·e^R·R/6 times as much.
-All of these numbers are known, so every (t, n) has a bound.
+need only the moments of q and s with b, b², bM, M and M²: matrix products of tail × neurons, which all effects share.
+With |x| ≤ R, the first two sums leave out at most e^R·R/6 · Σ q·x² (or s), and the last one e^R·R/2 + |p̄|·e^R·R/6
+times Σ q·x². All of these numbers are known, so every (t, n) has a bound.
 
 Soft-capped logits change by
 
-    g(p) = cap·tanh((y + p)/cap) − cap·tanh(y/cap) = D·p + E·p²/2 + …     D = g'(0), E = g''(0), y the logit before the cap
+    g(p) = cap·tanh((y + p)/cap) − cap·tanh(y/cap) = D·p + E·p²/2 + …
 
-which leaves out at most |p|³/(3·cap²). The mean is then that of D·p, x is D·p less the mean, and E·p²/2 is added to x wherever x
-stands alone: the moments are those with D·b, D·M, E·b², E·bM and E·M². Σ u·z and Σ f·z, which are no longer bilinear, follow
-from the same moments with the weights u and f.
+with D = g'(0), E = g''(0) and y the logit before the cap; what is left out is at most |p|³/(3·cap²). The mean is then
+that of D·p, x is D·p less the mean, and E·p²/2 is added to x wherever x stands alone. The moments are those with D·b,
+D·M, E·b², E·bM and E·M². Σ u·z and Σ f·z, which are no longer bilinear, follow from the same moments with the weights u
+and f.
 """
 
 from typing import Any, NamedTuple
@@ -237,7 +239,7 @@ def tail_series(
     inv: jax.Array,
     cap: float | None,
 ) -> tuple[Series, Series, Series]:
-    """The total effect, that with the norm frozen, and that with the frequency direction frozen, whose G means nothing."""
+    """The total effect, the norm frozen, and the frequency direction frozen; the G of the last means nothing."""
     q, s = ((tail.weights[name], products[name]) for name in "qs")
     total = jnp.maximum(q[0].total, TINY)
     least, most = of_M.least, of_M.most  # of D·M

@@ -1,17 +1,20 @@
-"""What ablating each neuron of the last layer does to every prediction, exactly, without ever forming a logit vector per neuron.
+"""What ablating each neuron of the last layer does to every prediction, exactly, without a logit vector for each
+neuron.
 
-Letters: r row (a kept position), n neuron, d model width, v vocabulary, s window. Sources: Stolfo et al. 2024 (arXiv 2406.16254), sections
-3.2 and 4. Nothing lies between the last MLP and the final norm, so with A = centred(x)·W_U, M = w·W_U and δ the change of activation
+Letters: r row (a kept position), n neuron, d model width, v vocabulary, s window. Source: Stolfo et al. 2024 (arXiv
+2406.16254), sections 3.2 and 4. Nothing lies between the last MLP and the final norm, so with A = centred(x)·W_U, M =
+w·W_U and δ the change of activation
 
     total            z = (A + δM)/σ' + b    σ' the norm's scale of x + δw
     norm frozen      z = (A + δM)/σ + b     σ that of x
     frequency frozen z of the total effect, its coordinate along u put back to the unablated one
 
-and all that a metric needs of z are a log-sum-exp, an expectation, two counts, and sums that are bilinear in A and M.
+A metric needs of z only a log-sum-exp, an expectation, two counts, and sums that are bilinear in A and M.
 
-A norm behind the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m', so that with p = γ ⊙ m/σ_m, what it added before,
-the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits move along P = p·W_U too. Soft-capped logits are cap·tanh(z/cap), with b
-inside; the sums of z are then not bilinear, but streamed like the others.
+A norm behind the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m'. Before the ablation it
+added p = γ ⊙ m/σ_m, so the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits move along P = p·W_U
+too. Soft-capped logits are cap·tanh(z/cap), with b inside; sums of z are then not bilinear, but are streamed like the
+others.
 """
 
 import dataclasses
@@ -52,7 +55,10 @@ class LastLayer(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap; P and β only behind a post-norm."""
+    """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap.
+
+    P and β are there only in models with a norm behind the MLP.
+    """
 
     A: jax.Array  # r v: what x gives
     P: jax.Array | None  # r v: what the MLP's whole output gives
@@ -99,8 +105,8 @@ def ablated_rows(
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """What `effects` is about to need of some positions of windows, int [s t], which are split into D equal parts.
 
-    `places`: int [D r 2], the window in its part and the position in it. Gives the stream that enters the final norm [D r d],
-    the change of the last layer's activations [D r n], and what a norm behind the MLP did.
+    `places`: int [D r 2], the window in its part and the position in it. Gives the stream that enters the final norm
+    [D r d], the change of the last layer's activations [D r n], and what a norm behind the MLP did.
     """
 
     def at(site: jax.Array) -> jax.Array:
@@ -124,9 +130,9 @@ def effects(
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
     """Each of EFFECTS summed over the rows of every window, float32 [s n], and UNABLATED of each row, float32 [r].
 
-    `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each neuron's
-    activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a window, else 0. `post`: for a
-    model with a norm behind the MLP. `adaptive`: not exactly but to within a tolerance.
+    `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each
+    neuron's activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a
+    window, else 0. `post`: for a model with a norm behind the MLP. `adaptive`: within a tolerance instead of exactly.
     """
     change, found, certainty = _changes(
         config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance
@@ -165,10 +171,10 @@ def sharded_effects(
     post: PostNorm | None = None,
     adaptive: Adaptive | None = None,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
-    """`effects` on a mesh: each device takes its own rows, and the neurons whose weights it holds; what is summed over rows is gathered.
+    """`effects` on a mesh: each device takes its own rows and the neurons whose weights it holds; sums are gathered.
 
-    What has rows has an axis before them here, which lies over the mesh's `data`: `x` [D r d], `delta` [D r n], `target` [D r], `member`
-    [D s r] and UNABLATED, [D r]. The audited rows and neurons are those of every device.
+    Before the rows stands an axis that lies over the mesh's `data`: `x` [D r d], `delta` [D r n], `target` [D r],
+    `member` [D s r] and UNABLATED, [D r]. The audited rows and neurons are those of every device.
     """
     neurons, of_model = delta.shape[-1], mesh.shape["model"]
     filled = -(-neurons // of_model) * of_model - neurons
@@ -217,7 +223,10 @@ def _changes(
 
 
 def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
-    """Where anything changed, [r n]: before and after are summed in different orders, and elsewhere their difference would be rounding."""
+    """Where anything changed, [r n].
+
+    Before and after are summed in different orders, so elsewhere their difference would be rounding.
+    """
     return (delta != 0) & (jnp.linalg.norm(readout.w_out, axis=1) > 0)
 
 

@@ -4,6 +4,6 @@ import numpy as np
 
 
 def first_steps(steps: np.ndarray, holds: np.ndarray) -> np.ndarray:
-    """The first of the `steps` [S] (ascending) at which a criterion `holds` (bool [S n]), float64 [n]; NaN for a neuron that never meets it."""
+    """The first of the ascending `steps` [S] at which a criterion `holds`, bool [S n]: float64 [n], NaN for never."""
     first = np.asarray(steps, float)[holds.argmax(0)]
     return np.where(holds.any(0), first, np.nan)

@@ -1,4 +1,7 @@
-"""Token frequencies and the direction in logit space that they span. Letter: v vocabulary. Source: Stolfo et al. 2024, section 4."""
+"""Token frequencies, and their direction in logit space. Letter: v vocabulary.
+
+Source: Stolfo et al. 2024 (arXiv 2406.16254), section 4.
+"""
 
 import jax
 import jax.numpy as jnp

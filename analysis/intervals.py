@@ -20,10 +20,11 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Estimates with percentile intervals over sequences drawn with replacement.
 
-    `parts`: one after the other, metric → [s n], its sum over each sequence's kept positions, for the next few sequences. Of each part only
-    totals are kept, so that memory does not grow with the number of sequences. `counts` [s]: how many positions each of all sequences
-    keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), the mediated share 1 − part/whole of two of the metrics
-    (see `share`). With `draws` 0, or fewer than two sequences that have kept positions, the intervals are NaN.
+    `parts`: for one group of sequences after the other, metric → [s n], its sum over each sequence's kept positions. Of
+    each part only totals are kept, so memory does not grow with the number of sequences. `counts` [s]: how many
+    positions each of all sequences keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), the
+    mediated share 1 − part/whole of two of the metrics (see `share`). With `draws` 0, or fewer than two sequences with
+    kept positions, the intervals are NaN.
     """
     weights = resamples(counts, draws, seed)
     totals = (weights @ counts).astype(np.float32)[:, None]
@@ -61,8 +62,11 @@ def columns_of(effects: Mapping[str, Interval]) -> dict[str, np.ndarray]:
 
 
 def resamples(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """How often each sequence is drawn in each resample, float32 [r s]: `draws` resamples but for those without kept positions, and none where
-    fewer than two sequences have such positions. `counts` [s]: how many each keeps."""
+    """How often each sequence is drawn in each resample, float32 [r s].
+
+    There are `draws` resamples, but for those without kept positions, and none where fewer than two sequences have kept
+    positions. `counts` [s]: how many positions each sequence keeps.
+    """
     if np.count_nonzero(counts) < 2:
         draws = 0
     rng = np.random.default_rng(seed)

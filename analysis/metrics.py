@@ -1,4 +1,4 @@
-"""The metrics of a neuron, a row each: name, formula, unit, description. Tables, pages and the engines' sums follow from them.
+"""The metrics of a neuron, a row each: name, formula, unit, description. Tables, pages and engines follow from them.
 
 Letters as in docs/measures.md: t position, n neuron, v vocabulary, d width, w the neuron's write direction, h its
 activation, W the folded unembedding, u the frequency direction. A mean is over the kept positions, Δ what ablating the
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Metric:
     """One column of the neuron table.
 
-    An effect names the `change` that it is the mean of (a field of `jaxconf.analysis.whole_logits.Changes`), or the mean
-    of its size if `absolute`. A mediated share names the effect `part` and the effect `whole` in 1 − part/whole.
+    An effect is the mean of a `change` (a field of `jaxconf.analysis.whole_logits.Changes`), or of its size if
+    `absolute`. A mediated share names the effect `part` and the effect `whole` in 1 − part/whole.
     """
 
     name: str
@@ -78,7 +78,8 @@ METRICS = (
         "weight_cost",
         "‖w_in‖² + ‖w_gate‖² + ‖w_out‖², as stored",
         "weight²",
-        "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without biases",
+        "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without "
+        "biases",
     ),
     Metric("activation_mean", "mean of h over all tokens", "activation", "mean activation over the tokens"),
     Metric(
@@ -203,7 +204,7 @@ CHANGES_IN_NATS = tuple(dict.fromkeys(metric.change for metric in METRICS if met
 """The changes that are losses, entropies or divergences."""
 
 UNABLATED = ("loss", "entropy", "kl_freq")
-"""What is kept of the model as it is at every position, in nats; fields of `jaxconf.analysis.whole_logits.Prediction`."""
+"""What is kept of the unablated model at every position, in nats: fields of `whole_logits.Prediction`."""
 
 
 def effects_of(change: "Changes") -> dict[str, "jax.Array"]:

@@ -11,7 +11,7 @@ Neurons = Sequence[tuple[int, int]]
 
 
 def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:
-    """Layer → which of its neurons each set has, bool [c n]. Layers that no set touches are left out; the others ascend."""
+    """Layer → which of its neurons each set has, bool [c n]; the layers of the sets alone, ascending."""
     masks = {
         layer: np.zeros((len(sets), config.d_mlp), bool)
         for layer in sorted({layer for members in sets for layer, _ in members})

@@ -6,11 +6,12 @@ import numpy as np
 
 
 def repeated_once(windows: np.ndarray, n: int, excluded: Collection[int]) -> np.ndarray:
-    """The windows [s t] in which some n-gram occurs exactly twice: int [m 3], the window and the position of the n-gram's last token in its
-    first and in its second occurrence.
+    """The windows [s t] in which an n-gram occurs exactly twice.
 
-    An n-gram counts if its tokens all differ and none is in `excluded`, and if a token follows its second occurrence in the window. Of
-    each window the pair whose second occurrence ends first is given: the last n-gram of a longer repeat would always be where it breaks off.
+    int [m 3]: the window, and the position of the n-gram's last token in its first and in its second occurrence. An
+    n-gram counts if its tokens all differ and none is in `excluded`, and if a token follows its second occurrence in
+    the window. Each window gives the pair whose second occurrence ends first, since the last n-gram of a longer repeat
+    would always be where the repeat breaks off.
     """
     S, T = windows.shape
     if 2 * n + 1 > T:

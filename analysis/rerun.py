@@ -1,8 +1,8 @@
-"""What ablating neurons of any layer does, by running all that lies above them again: every set of neurons at once, under vmap.
+"""What ablating neurons of any layer does, by running the layers above them again, for many sets of neurons at once.
 
-Letters: c set of neurons, s window, t position, n neuron, d width, v vocabulary. The three effects are those of `jaxconf.analysis.effects`.
-With the norm frozen the final norm keeps its unablated scale, or if that is asked for, every norm above the ablated neurons does.
-Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
+Letters: c set of neurons, s window, t position, n neuron, d width, v vocabulary. The three effects are those of
+`jaxconf.analysis.effects`. With the norm frozen, the final norm keeps its unablated scale, or every norm above the
+ablated neurons does. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
 """
 
 import functools
@@ -47,7 +47,10 @@ def unablated(
     layer: int,
     frozen: Frozen = "final",
 ) -> Unablated:
-    """The model as it is, from the stream `resid` [s t d] that enters `layer`. `target` int [s t]: the token that follows. In nats."""
+    """The model as it is, from the stream `resid` [s t d] that enters `layer`; nats.
+
+    `target`: the token that follows, int [s t].
+    """
     sites = [
         site for site in site_shapes(config) if site.endswith("hook_scale") and _above(config, site, layer, frozen)
     ]
@@ -69,7 +72,8 @@ def compiled_entry(
 ) -> tuple[jax.Array, dict[int, jax.Array], Unablated]:
     """What every set begins with.
 
-    The stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the model as it is.
+    The stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the unablated
+    model.
     """
     resid, h = entering(config, params, tokens, layers)
     return resid, h, unablated(config, params, frequency, resid, target, layers[0], frozen)
@@ -87,8 +91,9 @@ def rerun(
 ) -> Changes:
     """What each set of neurons changes, [c s t]; nats.
 
-    `resid` and `target` as `before` was made of. `values`: layer → what its activations are set to, [s t n]; `sets`: layer → bool [c n],
-    which of them are. The first of these layers is the one that `resid` enters.
+    `resid`, `target`: as `unablated` was given for `before`. `values`: layer → what its activations are set to, [s t
+    n]. `sets`: layer → which of its activations each set replaces, bool [c n]. `resid` enters the first of these
+    layers.
     """
     norms: dict[str, Edit] = {site: Replace(scale) for site, scale in before.scales.items()}
 

@@ -1,12 +1,13 @@
 """Whether a change of a model's predictions is a change of temperature, and which.
 
-Letters: p position, v vocabulary, g inverse temperature of a grid. With lp the unablated log-probabilities of a position, P its probabilities,
-and δ what an intervention adds to lp, the temperature 1/β that mimics it best minimises, over all positions,
+Letters: p position, v vocabulary, g inverse temperature of a grid. Let lp be the unablated log-probabilities of a
+position, P its probabilities, and δ what an intervention adds to lp. The temperature 1/β that mimics it best minimises
 
     S(β) = Σ_p Σ_v P·(δ − g_β)²,     g_β = log softmax(β·lp) − lp
 
-and 1 − S(β)/S(1) is the share of the change that it explains. Weighted by P, since the tail of a vocabulary would else decide alone.
-With c = lp less its mean under P, g_β = (β − 1)·c − Λ_β, Λ_β = log Σ P·e^((β−1)c): S needs five sums over v of each position, and Λ.
+and explains the share 1 − S(β)/S(1) of the change. The weights P keep the vocabulary's tail from deciding alone. With c
+= lp less its mean under P, g_β = (β − 1)·c − Λ_β and Λ_β = log Σ P·e^((β−1)c), so S needs five sums over v of each
+position, and Λ.
 """
 
 from typing import NamedTuple
@@ -62,8 +63,9 @@ def change(lp: jax.Array, after: jax.Array) -> Change:
 
 
 def best_temperature(before: Unchanged, changed: Change) -> tuple[float, float]:
-    """The temperature that mimics the change of all positions p best, between 1/16 and 16, and the share of the change that it explains, at
-    most 1; 1 and NaN where nothing changed.
+    """The temperature that mimics the change of all positions p best, and the share of the change that it explains.
+
+    The temperature lies between 1/16 and 16; the share is at most 1. Where nothing changed they are 1 and NaN.
     """
     variance, curve = (np.asarray(x, np.float64) for x in before)
     mean, square, along = (np.asarray(x, np.float64) for x in changed)

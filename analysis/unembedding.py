@@ -1,7 +1,7 @@
 """The model as its last layer's neurons see it: their write directions and the folded unembedding.
 
-Letters: d model width, n neuron, v vocabulary, D singular directions that count. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3,
-with TransformerLens's fold_ln, center_writing_weights and center_unembed.
+Letters: d model width, n neuron, v vocabulary, D singular directions that count. Source: Stolfo et al. 2024
+(arXiv 2406.16254), section 3, with TransformerLens's fold_ln, center_writing_weights and center_unembed.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ BLOCK = 2048  # columns of W_U that are held in float64 at once
 
 @struct.dataclass
 class Readout:
-    """How an MLP's neurons reach the logits: logits = (centred x · W_U)/σ + b_U in the paper's convention, after the last layer."""
+    """How an MLP's neurons reach the logits: (centred x · W_U)/σ + b_U in the last layer and the paper's convention."""
 
     W_U: jax.Array  # d v
     b_U: jax.Array  # v
@@ -40,10 +40,11 @@ class Readout:
 def readout(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Readout:
     """The last layer's readout, float32. Changes nothing in `params`.
 
-    "paper": the final norm's gain and bias, and the factors on the logits and on what is added to the stream, are folded in, as is the gain
-    of a norm behind the MLP, into the write directions; LayerNorm models lose the mean over d of each column of W_U and of each write
-    direction (the norm ignores it); W_U and b_U lose their mean over the vocabulary (the softmax ignores it), unless logits are soft-capped.
-    "raw": weights as they stand.
+    "paper": the final norm's gain and bias and the factor on the logits are folded into W_U and b_U; the factor on what
+    is added to the stream, and the gain of a norm behind the MLP, are folded into the write directions. LayerNorm
+    models lose the mean over d of each column of W_U and of each write direction, which the norm ignores. W_U and b_U
+    lose their mean over the vocabulary, which the softmax ignores, unless logits are soft-capped. "raw": weights as
+    they stand.
     """
     W_U = unembedding(config, params).astype(jnp.float32)
     b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
@@ -60,7 +61,7 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
 
 
 def at_layer(config: DecoderConfig, params: Params, seen: Readout, convention: Convention, layer: int) -> Readout:
-    """A readout with the write directions of another layer: where its neurons write, though other layers come between."""
+    """The readout with the write directions of another layer, which other layers may follow."""
     w_out, w_mlp, write_gain = _writes(config, params, convention, layer)
     return dataclasses.replace(seen, w_out=w_out, w_mlp=w_mlp, write_gain=write_gain)
 
@@ -83,7 +84,8 @@ def convention_notes(config: DecoderConfig) -> list[str]:
     notes = []
     if config.logit_softcap is not None:
         notes.append(
-            "The logits are soft-capped, so adding the same to all of them changes predictions: W_U keeps its mean over the vocabulary."
+            "The logits are soft-capped, so adding the same to all of them changes predictions: "
+            "W_U keeps its mean over the vocabulary."
         )
     if config.norm_place in ("post", "both"):
         notes.append(
@@ -116,8 +118,9 @@ class Spectrum(NamedTuple):
 def spectrum(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Spectrum:
     """Singular values and left singular vectors of the (folded) unembedding, in float64 throughout.
 
-    The small singular values are the point: a float32 Gram matrix would lose them, a float64 one keeps them down to 1e-7 of the largest.
-    In the paper's convention a LayerNorm model's all-ones direction (singular value 0, invisible to the norm) is left out: D = d − 1.
+    The small singular values matter most: a Gram matrix in float32 would lose them, and one in float64 keeps them down
+    to 1e-7 of the largest. In the paper's convention, the all-ones direction of a LayerNorm model (singular value 0,
+    invisible to the norm) is left out: D = d − 1.
     """
     with jax.enable_x64(True):
         gram = fetched(_gram(config, params, convention))
@@ -132,7 +135,7 @@ def spectrum(config: DecoderConfig, params: Params, convention: Convention = "pa
 
 @functools.partial(jax.jit, static_argnames=("config", "convention"))
 def _gram(config: DecoderConfig, params: Params, convention: Convention) -> jax.Array:
-    """W_U·W_Uᵀ [d d], summed over blocks of the vocabulary: W_U as a whole in float64 would be the largest array of all."""
+    """W_U·W_Uᵀ [d d], summed over blocks of the vocabulary, since all of W_U in float64 would be the largest array."""
     W_U = unembedding(config, params, jnp.float64)
     d, V = W_U.shape
     size = min(BLOCK, V)
@@ -151,7 +154,7 @@ def _gram(config: DecoderConfig, params: Params, convention: Convention) -> jax.
 
 
 def _complement_of_ones(d: int) -> np.ndarray:
-    """An orthonormal basis [d d-1] of what is orthogonal to the all-ones direction: a Householder reflection without its first column."""
+    """An orthonormal basis [d d-1] of the complement of the all-ones direction: columns of a Householder matrix."""
     v = np.full(d, d**-0.5)
     v[0] += 1.0
     return (np.eye(d) - 2 * np.outer(v, v) / (v @ v))[:, 1:]

@@ -1,4 +1,4 @@
-"""What the weights alone say about each neuron of the last layer. Letters: d model width, n neuron, v vocabulary, D singular directions.
+"""What the weights alone say about each neuron. Letters: d model width, n neuron, v vocabulary, D singular directions.
 
 Sources: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1; Gurnee et al. 2024 (arXiv 2401.12181) for the moments.
 """
@@ -23,9 +23,9 @@ BLOCK = 64  # neurons whose products with the vocabulary are held at once
 def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[str, jax.Array]:
     """Per neuron, on as many devices as the mesh has, float32 [n], from its write into the vocabulary, w·W_U [v]:
 
-    `w_norm` = ‖w‖; `logit_var` (LogitVar) = the variance, with V − 1 in the denominator, of the cosines of w with W_U's columns;
-    `vocab_skew` and `vocab_kurtosis` = third and fourth standardised moment of the same cosines (3 is a Gaussian's kurtosis);
-    `cos_freq` = cosine of w·W_U with the token-frequency direction `u` [v].
+    `w_norm`: ‖w‖. `logit_var` (LogitVar): the variance, with V − 1 in the denominator, of the cosines of w with W_U's
+    columns. `vocab_skew` and `vocab_kurtosis`: third and fourth standardised moment of the same cosines (3 is a
+    Gaussian's kurtosis). `cos_freq`: cosine of w·W_U with the token-frequency direction `u` [v].
     """
 
     def some(W_U: jax.Array, u: jax.Array, w_out: jax.Array) -> dict[str, jax.Array]:
@@ -56,7 +56,7 @@ def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[st
 
 
 def null_space_size(d_model: int, k: int | None = None) -> int:
-    """The size of the effective null space: `k`, or 1% of the width, at least 1. Raises InputError for a `k` that does not fit."""
+    """The size of the effective null space: `k`, or by default 1% of the width. Raises InputError for a bad `k`."""
     if k is None:
         return max(1, round(0.01 * d_model))
     if not 1 <= k < d_model:
@@ -65,15 +65,15 @@ def null_space_size(d_model: int, k: int | None = None) -> int:
 
 
 def rho(w_out: np.ndarray, spectrum: Spectrum, k: int) -> np.ndarray:
-    """ρ_k = ‖U_kᵀw‖/‖w‖, float64 [n], for write directions [n d] and the k left singular vectors with the smallest singular values.
+    """ρ_k = ‖U_kᵀw‖/‖w‖ of write directions [n d], float64 [n]; NaN for a neuron that writes nothing.
 
-    NaN for a neuron that writes nothing.
+    U_k: the k left singular vectors with the smallest singular values.
     """
     return np.linalg.norm(cosines(w_out, Spectrum(spectrum.values[-k:], spectrum.vectors[:, -k:])), axis=1)
 
 
 def cosines(w_out: np.ndarray, spectrum: Spectrum) -> np.ndarray:
-    """Cosines, float64 [n D], of write directions [n d] with every left singular vector; NaN for a neuron that writes nothing."""
+    """Cosines of write directions [n d] with every left singular vector, float64 [n D]; NaN for a direction of 0."""
     w = np.asarray(w_out, np.float64)
     length = np.linalg.norm(w, axis=1, keepdims=True)
     return w @ spectrum.vectors / np.where(length > 0, length, np.nan)
@@ -82,8 +82,8 @@ def cosines(w_out: np.ndarray, spectrum: Spectrum) -> np.ndarray:
 def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple[float, float]:
     """What ρ_k reaches by chance: the `quantile` of the largest of n random directions, and of a single one.
 
-    For a direction uniform on the sphere in D dimensions ρ² is Beta(k/2, (D − k)/2), so both are exact and need no sampling. LayerNorm
-    models have D = d − 1, since every write direction is centred.
+    For a direction uniform on the sphere in D dimensions, ρ² is Beta(k/2, (D − k)/2), so both are exact and need no
+    sampling. LayerNorm models have D = d − 1, since every write direction is centred.
     """
     if k >= dimensions:
         return 1.0, 1.0
@@ -92,7 +92,7 @@ def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple
 
 
 def weight_cost(config: DecoderConfig, params: Params, layer: int = -1) -> jax.Array:
-    """What weight decay pays for each neuron of a layer: the sum of the squares of all its weights, in and out (and gate), float32 [n]."""
+    """What weight decay charges for each neuron of a layer: the sum of its squared weights, in, gate and out, [n]."""
     mlp = params["blocks"]["mlp"]
     reading = [mlp["w_in"][layer], mlp["w_gate"][layer]] if config.gated else [mlp["w_in"][layer]]
     out = jnp.square(mlp["w_out"][layer].astype(jnp.float32)).sum(1)

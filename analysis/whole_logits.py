@@ -9,7 +9,7 @@ from jaxconf.analysis.frequency import Frequency
 
 
 class Prediction(NamedTuple):
-    """Of each row of logits, float32 in nats but for the last two: the token most likely, and the target's rank from 1."""
+    """Of each row of logits; float32 in nats, but for the most likely token and the target's rank from 1."""
 
     loss: jax.Array
     entropy: jax.Array
@@ -37,7 +37,7 @@ def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Pr
     lse = jax.nn.logsumexp(logits, axis=-1)
     mean = jnp.sum(jax.nn.softmax(logits, axis=-1) * logits, axis=-1)
     kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
-    # Where logits are formed twice, once for `own`, XLA may round them differently: the target is not to be found above itself.
+    # XLA may form the logits twice, once for `own`, and round them differently; the target must not lie above itself.
     above = (logits > own) & (jnp.arange(logits.shape[-1]) != target[..., None])
     return Prediction(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
 

@@ -1,6 +1,7 @@
 """Causal self-attention.
 
-Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width, S slots of a cache.
+Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width,
+S slots of a cache.
 """
 
 from typing import Any
@@ -16,10 +17,9 @@ from jaxconf.models.products import product
 from jaxconf.models.sites import Sites
 from jaxconf.models.softcap import capped
 
-# Queries are taken in blocks, so that nearly half of the scores, those of later sources, are never computed: blocks of at least so many
-# positions, and at most so many blocks, for the compiler's sake.
-QUERIES = 64
-BLOCKS = 8
+# Queries are taken in blocks, so that the scores of later sources, nearly half of all, are never computed.
+QUERIES = 64  # positions of a block, at least
+BLOCKS = 8  # at most, since each is compiled
 
 KeysValues = tuple[jax.Array, jax.Array]  # of one layer or of all, […] b S g k each; keys are rotated
 
@@ -42,9 +42,9 @@ def attention(
     past: KeysValues | None,
     sites: Sites,
 ) -> tuple[jax.Array, KeysValues | None]:
-    """What attention adds to the stream, [b t d], from the normed stream x [b t d], and `past` with the keys and values of x put in.
+    """What attention adds to the stream, [b t d], and `past` with the keys and values of x put in.
 
-    Without `past` x is the whole text. Scores and softmax are float32.
+    x [b t d]: the normed stream; without `past`, that of the whole text. Scores and softmax are float32.
     """
     Q = product(x, params["wq"])
     K = product(x, params["wk"])
@@ -77,7 +77,8 @@ def attention(
         q, k, v = Q[:, begin:end], K[:, :stop], V[:, :stop]
         scores = jnp.einsum("bqhk,bshk->bhqs", q, k, preferred_element_type=jnp.float32)
         scores = _bounded(config, scores, layer, places.sources[:, :stop])
-        # Added from an array of its own: selected inside the softmax's loops the mask costs more than the softmax (XLA on CPU).
+        # An array of its own is added: inside the softmax's loops the mask would cost more than the softmax (XLA on
+        # CPU).
         seen = _seen(config, layer, places.queries[:, begin:end], places.sources[:, :stop])
         mask = jax.lax.optimization_barrier(jnp.where(seen, 0.0, -jnp.inf))
         scores = sites("attn.hook_attn_scores", scores + mask)
@@ -123,12 +124,15 @@ def _bounded(config: DecoderConfig, scores: jax.Array, layer: jax.Array, sources
 
 
 def _rounded(x: Any) -> jax.Array:
-    """float32 x rounded to bfloat16's precision; a cast there and back is what XLA may leave out."""
+    """float32 x rounded to bfloat16's precision. XLA may leave out a cast there and back."""
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
 def _seen(config: DecoderConfig, layer: jax.Array, queries: jax.Array, sources: jax.Array) -> jax.Array:
-    """Which sources each query attends to, bool [1 1 q s] or [b 1 q s]; padding sees itself, for a softmax of nothing is not a number."""
+    """Which sources each query attends to, bool [1 1 q s] or [b 1 q s].
+
+    Padding attends to itself, since the softmax of nothing is not a number.
+    """
     back = queries[:, :, None] - sources[:, None]
     seen = (back >= 0) & ((sources[:, None] >= 0) | (back == 0))
     if config.windows:

@@ -1,8 +1,8 @@
 """Safetensors files in, sharded arrays out, and back.
 
-Each tensor is mapped for as long as it is read, a leaf is a lazy view of its tensors (reshape, transpose, slice), and the pieces that this
-host's devices hold are copied out of the view one after the other: only their bytes are read, and beside the arrays the host holds about
-one device's piece of one leaf, and the mapped pages of one tensor. Pickle is never loaded.
+A leaf is a lazy view (reshape, transpose, slice) of its tensors, which are mapped while they are read. The pieces that
+this host's devices hold are copied out of the view one after the other, so only their bytes are read. Beside the
+arrays, the host holds about one device's piece of one leaf and the mapped pages of one tensor. Pickle is never loaded.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ class Tensor:
         return np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
 
     def ahead(self, view: np.ndarray, mapped: np.ndarray) -> None:
-        """Have the disk begin with the bytes that a view of `map()` spans: touched one after the other, they would come in small pieces."""
+        """Ask the disk for all bytes of a view of `map()` at once; page by page they would come in small pieces."""
         if hasattr(os, "posix_fadvise") and np.may_share_memory(view, mapped):
             (begin, _), (low, high) = byte_bounds(mapped), byte_bounds(view)
             with self.file.open("rb") as f:
@@ -80,9 +80,10 @@ class Tensor:
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file (format: 8 bytes of header length, a JSON header, the data, in which tensors lie side by side).
+    """The tensors of one safetensors file.
 
-    Raises InputError if the file is truncated or corrupt, or cannot be read.
+    Its format: 8 bytes with the header's length, a JSON header, and the data of the tensors side by side. Raises
+    InputError if the file is truncated or corrupt, or cannot be read.
     """
     with _opened(file) as f:
         size = os.fstat(f.fileno()).st_size
@@ -101,7 +102,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
-    """The file, open to be read. Raises InputError if it cannot be, or is no regular file: a pipe would keep us waiting."""
+    """The file, opened for reading. Raises InputError if that fails, and for a pipe, which might keep us waiting."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise InputError(f"{file} is no regular file, nor a link to one; download it again")
@@ -112,7 +113,10 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
 
 
 def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict[str, Tensor]:
-    """The tensors of a header's rows, whose data fill the file's bytes [begin, size). Raises ValueError, or others, if that is not so."""
+    """The tensors of a header's rows.
+
+    Raises ValueError, or another exception, unless their data fill the file's bytes [begin, size).
+    """
     tensors, spans = {}, []
     for name, row in rows.items():
         if row["dtype"] not in DTYPES:
@@ -148,11 +152,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 
-    Nothing outside the folder is read on a file's word: the index may name files in the folder only. Where such a file is a symbolic link
-    it is followed, as the hub's cache and people who keep weights elsewhere need it. Only regular files are opened.
+    The index may only name files in the folder, so that no file decides what else is read. Such a file may be a
+    symbolic link, as in the hub's cache, and is followed. Only regular files are opened.
 
-    Raises InputError if there are none, if only pickled weights are there, if a shard is missing or broken, or if the index is not one or
-    does not agree with the shards.
+    Raises InputError for a folder without weights or with pickled weights only, for a missing or broken shard, and for
+    an index that cannot be read or does not agree with the shards.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if os.path.lexists(single):
@@ -160,7 +164,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     if not os.path.lexists(index):
         if any(True for pattern in PICKLES for _ in folder.glob(pattern)):
             raise InputError(
-                f"{folder} holds only pickled weights, which can run code and are never loaded; save the model as safetensors"
+                f"{folder} holds only pickled weights, which can run code and are never loaded; "
+                "save the model as safetensors"
             )
         raise InputError(
             f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights"
@@ -193,8 +198,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, layers: Layers = "all") -> dict[str, Any]:
     """The parameters as a nested dict of sharded arrays; `dtype` and `layers` as in `jaxconf.load`.
 
-    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite, and for a `dtype` that names
-    no parameter or is no floating-point type.
+    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite, and for a
+    `dtype` that names no parameter or is no floating-point type.
     """
     tensors: dict[str, Tensor] = {}
     for full, tensor in read_tensors(folder).items():
@@ -231,7 +236,8 @@ def _dtypes(table: tuple[Leaf, ...], dtype: Any) -> dict[str, np.dtype | None]:
     for key in dtype:
         if key not in branches:
             raise InputError(
-                f"dtype names {key!r}, which is no parameter of the model; the nearest is {nearest(str(key), branches)!r}"
+                f"dtype names {key!r}, which is no parameter of the model; "
+                f"the nearest is {nearest(str(key), branches)!r}"
             )
 
     def of(path: str) -> np.dtype | None:
@@ -263,16 +269,19 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
         embedding = next(leaf for leaf in table if leaf.path == "embed/tokens")
         if not _equal(tensors[rules.HEAD], tensors[embedding.source]):
             raise InputError(
-                f"config.json ties the embeddings, but {rules.HEAD!r} differs from {embedding.source!r}; set tie_word_embeddings to false"
+                f"config.json ties the embeddings, but {rules.HEAD!r} differs from {embedding.source!r}; "
+                "set tie_word_embeddings to false"
             )
     if left:
         raise InputError(
-            f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} such); use weights that match config.json"
+            f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} such); "
+            "use weights that match config.json"
         )
     for name in wanted:
         if tensors[name].dtype not in FLOATS:
             raise InputError(
-                f"tensor {name!r} is stored as {tensors[name].dtype}, not as floating-point numbers; use an unquantized checkpoint"
+                f"tensor {name!r} is stored as {tensors[name].dtype}, not as floating-point numbers; "
+                "use an unquantized checkpoint"
             )
 
 
@@ -337,9 +346,9 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 
 def _copy(view: np.ndarray, to: np.ndarray) -> bool:
-    """Fill `to` with a view of a file, in the file's order; most views are transposed, and are copied in squares that stay in the cache.
+    """Fill `to` with a view of a file, and tell whether it then holds finite numbers only.
 
-    Whether all that `to` then holds is finite.
+    The copy follows the file's order. Most views are transposed, and are copied in squares that stay in the cache.
     """
     unsigned = np.dtype(f"u{to.itemsize}")
     bits, infinity = to.view(unsigned), np.array(np.inf, to.dtype).view(unsigned)
@@ -369,7 +378,8 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
     if found != wanted:
         sizes = ", ".join(f"{axis} {size}" for axis, size in zip(axes, wanted, strict=True))
         raise InputError(
-            f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); use weights that match it"
+            f"tensor {name!r} has shape {list(tensor.shape)}, which does not fit config.json ({sizes}); "
+            "use weights that match it"
         )
 
 

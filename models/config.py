@@ -1,4 +1,4 @@
-"""What a decoder is (`DecoderConfig`), and how a Hugging Face `config.json` is read without losing a word of it (`Attributes`)."""
+"""What a decoder is (`DecoderConfig`), and how every word of a Hugging Face `config.json` is read (`Attributes`)."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from jaxconf.models.positions import Rotary, geometric, llama3, yarn
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Everything that the forward pass depends on, for every family. Hashable, so it can be a static argument of `jax.jit`."""
+    """All that the forward pass depends on, for every family. Hashable, so it can be a static argument of `jax.jit`."""
 
     model_type: str  # the Hugging Face name of the family, which names the checkpoint's tensors
     n_layers: int
@@ -26,8 +26,8 @@ class DecoderConfig:
     n_positions: int  # the longest sequence that the model takes
 
     norm: Literal["layer", "rms"]
-    # Norms stand before attention and MLP ("pre"), behind them ("post"), on both sides, or on the stream after each addition ("sum"); with
-    # "sum" the last of them takes the final norm's place.
+    # Norms stand before attention and MLP ("pre"), behind them ("post"), on both sides, or on the stream after each
+    # addition ("sum"); with "sum" the last of them takes the final norm's place.
     norm_place: Literal["pre", "post", "both", "sum"] = "pre"
     norm_eps: float
     norm_gain: bool = True
@@ -40,23 +40,20 @@ class DecoderConfig:
     shared_norm: bool = False  # … through one norm, ln1
     mlp_bias: bool = False
 
-    d_embed: int | None = (
-        None  # the embedding's own width, if a projection leads from it to the stream, and one back to the unembedding
-    )
+    # The embedding's own width, if one projection leads from it to the stream and one back to the unembedding.
+    d_embed: int | None = None
     embed_norm: bool = False  # the embedding is normed
     learned_positions: bool = False  # a table of positions is added to the embedding
-    alibi: Literal["none", "exact", "rounded"] = (
-        "none"  # scores rise with the source's position; rounded: in bfloat16, before attn_scale
-    )
+    # Scores rise with the source's position; "rounded": in bfloat16, before attn_scale.
+    alibi: Literal["none", "exact", "rounded"] = "none"
     rotary: Rotary | None = None
     local_rotary: Rotary | None = None  # that of layers with a window, if it differs
     unrotated: tuple[int, ...] = ()  # layers whose queries and keys are not turned
 
     attn_scale: float  # factor on q·k
     attn_scale_by_layer: bool = False  # layer i divides its scores by i + 1
-    windows: tuple[
-        int, ...
-    ] = ()  # of each layer: how many positions a query sees, its own and those before it; empty: all
+    # Of each layer: how many positions a query sees, its own and those before it. Empty: all.
+    windows: tuple[int, ...] = ()
     attn_softcap: float | None = None  # scores become cap·tanh(score/cap)
     qk_norm: Literal["none", "head", "all"] = "none"  # the norm of each query and key head, or of all heads together
     qk_norm_bias: bool = False
@@ -102,25 +99,27 @@ ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
 # Attributes that no decoder's forward pass depends on: bookkeeping, training and generation.
 IRRELEVANT = frozenset(
     """
-    _attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attention_dropout attention_probs_dropout_prob
-    attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
-    decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id
-    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout
-    hidden_dropout_prob id2label initializer_range is_encoder_decoder label2id length_penalty max_length max_sequence_length min_length
+    _attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attention_dropout
+    attention_probs_dropout_prob attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id
+    chunk_size_feed_forward classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
+    embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob id2label
+    initializer_range is_encoder_decoder label2id length_penalty max_length max_sequence_length min_length
     model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
     output_hidden_states output_past output_scores pad_token_id prefix problem_type pruned_heads remove_invalid_values
-    repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id summary_activation summary_first_dropout
-    summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params temperature tf_legacy_loss
-    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p unsloth_fixed unsloth_version
-    use_bfloat16 use_cache
+    repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id summary_activation
+    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params
+    temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
     """.split()
 )
 
 
 class Attributes:
-    """The attributes of a `config.json`, each to be taken, expected or known as irrelevant; `finish` raises on the rest.
+    """The attributes of a `config.json`: each is taken, expected or known as irrelevant, and `finish` raises on the
+    rest.
 
-    Raises InputError, naming the attribute, for one that is missing, unknown, or unequal to the value that the code assumes.
+    Raises InputError, naming the attribute, for one that is missing, unknown, or unequal to what the code assumes.
     """
 
     def __init__(self, values: Mapping[str, Any], within: str = "config.json"):
@@ -156,19 +155,21 @@ class Attributes:
     def divides(self, n_heads: int, d_model: int) -> None:
         if n_heads < 1 or d_model % n_heads:
             raise InputError(
-                f"{self._within} splits a width of {d_model} into {n_heads} heads, which does not divide; give other numbers"
+                f"{self._within} splits a width of {d_model} into {n_heads} heads, which does not divide; "
+                "give other numbers"
             )
 
     def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
         found = self.take(name, default)
         if found not in ACTIVATIONS:
             raise InputError(
-                f"{self._within} sets {name!r} to {found!r}, but only {', '.join(ACTIVATIONS)} are supported; use another model"
+                f"{self._within} sets {name!r} to {found!r}, but only {', '.join(ACTIVATIONS)} are supported; "
+                "use another model"
             )
         return ACTIVATIONS[found]
 
     def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
-        """The sizes that Llama and its many kin name alike, but for that of a head."""
+        """The sizes that most families name as Llama does, except for the size of a head."""
         d_model, heads, layers = (
             self.take("hidden_size"),
             self.take("num_attention_heads"),
@@ -189,14 +190,15 @@ class Attributes:
     def windows(
         self, n_layers: int, sliding: Callable[[int], bool] = lambda layer: True, size: int = 0
     ) -> tuple[int, ...]:
-        """`windows` from `sliding_window` (`size` where absent) and `layer_types`, or else those layers for which `sliding` holds."""
+        """`windows`, from `sliding_window` (default `size`) and `layer_types` (default: `sliding` of each layer)."""
         size = self.take("sliding_window", 0) if "sliding_window" in self._values else size
         kinds = self.take(
             "layer_types", ["sliding_attention" if sliding(i) else "full_attention" for i in range(n_layers)]
         )
         if len(kinds) != n_layers or not {*kinds} <= {"sliding_attention", "full_attention"}:
             raise InputError(
-                f"{self._within} sets layer_types to {kinds!r}; give sliding_attention or full_attention for each of {n_layers} layers"
+                f"{self._within} sets layer_types to {kinds!r}; "
+                f"give sliding_attention or full_attention for each of {n_layers} layers"
             )
         if not size or "sliding_attention" not in kinds:
             return ()
@@ -223,7 +225,8 @@ class Attributes:
         left = sorted(name for name, value in self._values.items() if value is not None)
         if left:
             raise InputError(
-                f"{self._within} has {left[0]!r}, an attribute unknown for this model_type; remove it if it does not change the model's outputs"
+                f"{self._within} has {left[0]!r}, an attribute unknown for this model_type; "
+                "remove it if it does not change the model's outputs"
             )
 
 
@@ -267,7 +270,8 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
             )
             if {short_factors.shape, long_factors.shape} != {freqs.shape}:
                 raise InputError(
-                    f"the rotary settings of config.json need {len(freqs)} numbers as short_factor and as long_factor; mend them"
+                    f"the rotary settings of config.json need {len(freqs)} numbers as short_factor and as long_factor; "
+                    "mend them"
                 )
             freqs, long = freqs / short_factors, tuple((freqs / long_factors).tolist())
         case _:

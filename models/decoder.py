@@ -1,8 +1,8 @@
 """The decoder: one pure function for every family, and a Flax module around it.
 
-Letters: b batch, t position, d model width, v vocabulary. Layers are stacked and scanned; a run of neighbouring layers at which the same
-sites are captured or edited is one scan, so that what is asked of one layer costs nothing in the others. (`nn.scan` would tie the scan
-to the whole stack; `jax.lax.scan` over slices of plain parameters does not.)
+Letters: b batch, t position, d model width, v vocabulary. Layers are stacked and scanned. A run of neighbouring layers
+with the same captured and edited sites is one scan, so that an edit of one layer costs nothing in the others.
+(`nn.scan` would tie the scan to the whole stack; `jax.lax.scan` over slices of plain parameters does not.)
 """
 
 import functools
@@ -29,14 +29,13 @@ from jaxconf.models.softcap import capped
 
 Params = dict[str, Any]
 
-UNROLL = (
-    4  # layers that a turn of the scan runs; XLA on CPU works across them, and small models train about a fifth faster
-)
+# Layers that one turn of the scan runs. XLA on CPU works across them, and small models train about a fifth faster.
+UNROLL = 4
 
 
 @struct.dataclass
 class Cache:
-    """The keys and values of tokens that went before, so that a pass needs only the new ones; l layers, S slots."""
+    """The keys and values of earlier tokens, so that a pass takes only the new tokens; l layers, S slots."""
 
     past: KeysValues  # l b S g k each; keys are rotated
     filled: jax.Array  # slots in use, int []
@@ -45,10 +44,11 @@ class Cache:
 
 @struct.dataclass
 class Output:
-    """`logits` float32 [b t v], or None where the pass stopped before the end; `captured` maps each site asked for to its value.
+    """What a pass gives.
 
-    `cache`: the one that was given, with the pass's tokens in it. `resid` [b t d]: where the pass stopped before the end, the stream there,
-    which enters the next layer.
+    `logits`: float32 [b t v], or None if the pass stopped before the end. `captured`: site → its value. `cache`: the
+    given one with the pass's tokens in it. `resid` [b t d]: if the pass stopped before the end, the stream that enters
+    the next layer.
     """
 
     logits: jax.Array | None
@@ -70,18 +70,20 @@ def forward(
 ) -> Output:
     """Run the decoder, or the layers [start_at_layer, stop_at_layer) of it.
 
-    `inputs` are token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d]. With `stop_at_layer` nothing
-    after the layers before it is run and `logits` is None. `edits` maps site names to edits (`jaxconf.models.sites`); an edit of a
-    site in a layer outside the range raises, as does capturing it. With a `cache` (of all layers) the inputs follow what it holds.
-    `last_only`: logits of the last position only, [b 1 v]. Raises InputError for unknown sites, for layers that the model does not have,
-    for sequences longer than the model's positions, and for parameters that were loaded without the lower layers.
+    `inputs`: token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d].
+    `stop_at_layer`: the first layer that does not run; then `logits` is None. `edits`: site → edit
+    (`jaxconf.models.sites`). `capture`: sites whose values are returned. `cache`: of all layers; the inputs follow the
+    tokens in it. `last_only`: logits of the last position only, [b 1 v]. Raises InputError for unknown sites, sites in
+    layers that do not run, layers that the model does not have, sequences longer than the model's positions, and
+    parameters that were loaded without the lower layers.
     """
     check_runnable(params)
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
     if not 0 <= first <= last <= config.n_layers:
         raise InputError(
-            f"start_at_layer {first} and stop_at_layer {last} do not fit; let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers"
+            f"start_at_layer {first} and stop_at_layer {last} do not fit; "
+            f"let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers"
         )
     t = inputs.shape[1]
     if t > config.n_positions:
@@ -139,11 +141,12 @@ def check_runnable(params: Params) -> None:
 
 
 def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
-    """Raises InputError for a token id outside the vocabulary; inside jit such an id would be clamped without a word."""
+    """Raises InputError for a token id outside the vocabulary, which a compiled program would silently clamp."""
     for token in (tokens.min(initial=0), tokens.max(initial=0)):
         if not 0 <= token < config.vocab_size:
             raise InputError(
-                f"token id {token} is outside the model's vocabulary of {config.vocab_size}; use the model's own tokenizer"
+                f"token id {token} is outside the model's vocabulary of {config.vocab_size}; "
+                "use the model's own tokenizer"
             )
 
 
@@ -259,12 +262,15 @@ def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sit
 
 
 def _vocabulary(config: DecoderConfig, params: Params) -> jax.Array:
-    """What the logits are a product with, [e v]; e is the width, or the embedding's own."""
+    """The last factor of the logits, [e v]; e is the width, or the embedding's own width."""
     return params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
 
 
 def unembedding(config: DecoderConfig, params: Params, precise: Any = jnp.float32) -> jax.Array:
-    """W_U [d v]: the transposed embedding in tied models; where a projection leads to it, their product, computed in `precise`."""
+    """W_U [d v]; in tied models the transposed embedding.
+
+    `precise`: the dtype in which a projection, if there is one, is multiplied with it.
+    """
     vocabulary = _vocabulary(config, params)
     if config.d_embed is None:
         return vocabulary
@@ -272,25 +278,25 @@ def unembedding(config: DecoderConfig, params: Params, precise: Any = jnp.float3
 
 
 def final_norm_name(config: DecoderConfig) -> str:
-    """What the sites of the norm before the unembedding begin with."""
+    """The beginning of the names of the final norm's sites."""
     return f"blocks.{config.n_layers - 1}.ln2" if config.norm_place == "sum" else "ln_final"
 
 
 def final_norm(config: DecoderConfig, params: Params) -> Params:
-    """The parameters of the norm before the unembedding, which may be none."""
+    """The parameters of the norm before the unembedding; empty if it has none."""
     if config.norm_place == "sum":
         return layer_norm(params, "ln2", -1)
     return params.get("ln_final", {})
 
 
 def layer_norm(params: Params, name: str, layer: int) -> Params:
-    """A layer's parameters of one of its norms, which may be none."""
+    """The parameters of one of a layer's norms; empty if it has none."""
     return {leaf: value[layer] for leaf, value in params["blocks"].get(name, {}).items()}
 
 
 @functools.cache
 def site_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Every site of this decoder with its shape for one sequence of two tokens (found by tracing, so it cannot drift from the code)."""
+    """Every site of this decoder, with its shape for one sequence of two tokens, found by tracing the code itself."""
 
     def trace(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
         outer, inner = Sites({}, None), Sites({}, None)
@@ -314,7 +320,8 @@ def abstract_params(config: DecoderConfig, dtype: Any = jnp.float32) -> Params:
 class Decoder(nn.Module):
     """The Flax shell: declares the leaf table's parameters and calls `forward`.
 
-    `Decoder(config).init(key, tokens)` gives `{"params": …}` with start values for training; `.apply` takes what `forward` takes.
+    `Decoder(config).init(key, tokens)` gives `{"params": …}` with start values for training; `.apply` takes the
+    arguments of `forward`.
     """
 
     config: DecoderConfig

@@ -28,11 +28,12 @@ def generate(
     end_ids: Sequence[int] = (),
     edits: Mapping[str, Edit] | None = None,
 ) -> list[np.ndarray]:
-    """The tokens that follow each prompt, int32 [up to max_new_tokens]; a row ends with the first of `end_ids` that it comes to.
+    """The tokens that follow each prompt, int32 [up to max_new_tokens]; a row ends with its first token of `end_ids`.
 
-    Prompts are token ids and may differ in length; shorter ones are padded on the left, which changes nothing. `temperature` 0 takes the
-    most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits` are made in every pass and so must be the same
-    at all positions. Raises InputError for prompts that are empty or do not fit the model, and for edits that name a position.
+    Prompts are token ids and may differ in length; shorter ones are padded on the left, which changes nothing.
+    `temperature`: 0 takes the most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits`
+    are made in every pass and so must be the same at all positions. Raises InputError for prompts that are empty or do
+    not fit the model, and for edits that differ between positions.
     """
     if max_new_tokens < 1 or temperature < 0:
         raise InputError(
@@ -104,7 +105,10 @@ def _generate(
     edits: dict[str, Edit],
     n_new: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """New tokens [b n] and how many of them each row has, [b]; from tokens [b t] of which the first `padding` [b] do not count."""
+    """New tokens [b n], and how many of them each row has, [b].
+
+    `tokens` [b t], of which the first `padding` [b] do not count.
+    """
 
     def pick(logits: jax.Array, step: Any) -> jax.Array:
         drawn = jax.random.categorical(

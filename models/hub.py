@@ -19,28 +19,31 @@ from jaxconf.models.errors import InputError
 
 @contextmanager
 def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> Iterator[None]:
-    """Turns every failure to fetch the `kind` ("model", "dataset") called `name` into an InputError; its sentence begins with `before`."""
-    the, there = ("the", "there") if before else ("The", "There")
+    """Turn every failure to fetch the `kind` ("model", "dataset") called `name` into an InputError.
+
+    `before`: what its sentence begins with.
+    """
     try:
         yield
     except GatedRepoError as error:
         raise InputError(
-            f"{before}{the} {kind} {name} is gated; ask for access on its page and set HF_TOKEN to your access token."
+            f"{before}the {kind} {name} is gated; ask for access on its page and set HF_TOKEN to your access token"
         ) from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"{before}{there} is no {kind} {name} on {constants.ENDPOINT}; check its name, or set HF_TOKEN if it is private."
+            f"{before}there is no {kind} {name} on {constants.ENDPOINT}; "
+            "check its name, or set HF_TOKEN if it is private"
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(
-            f"{before}{the} {kind} {name} has no revision {revision}; give a branch, a tag or a commit."
+            f"{before}the {kind} {name} has no revision {revision}; give a branch, a tag or a commit"
         ) from error
     except (LocalEntryNotFoundError, RevisionResolutionError, CachedRepoTreeNotFoundError) as error:
         if is_offline_mode():
-            message = f"{before}{the} {kind} {name} is not all in the local cache and HF_HUB_OFFLINE is set; unset it to download."
+            problem = "is not all in the local cache and HF_HUB_OFFLINE is set; unset it to download"
         else:
-            message = f"{before}{the} {kind} {name} cannot be fetched from {constants.ENDPOINT}; check the connection and try again."
-        raise InputError(message) from error
+            problem = f"cannot be fetched from {constants.ENDPOINT}; check the connection and try again"
+        raise InputError(f"{before}the {kind} {name} {problem}") from error
     except (OSError, HTTPError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise InputError(f"{before}{the} {kind} {name} cannot be fetched ({reason}); try again.") from error
+        raise InputError(f"{before}the {kind} {name} cannot be fetched ({reason}); try again") from error

@@ -100,14 +100,17 @@ class LanguageModel:
         start_at_layer: int | None = None,
         stop_at_layer: int | None = None,
     ) -> Output:
-        """Run the model, jitted: `.logits` float32 [b t v] and `.captured`, site name → array. See `jaxconf.models.decoder.forward`.
+        """Run the compiled model: `.logits` float32 [b t v] and `.captured`, site → array.
+
+        Arguments as for `jaxconf.models.decoder.forward`.
 
         Raises InputError, besides what `forward` raises, for token ids outside the vocabulary.
         """
         inputs = jnp.asarray(tokens)
         if inputs.ndim != (2 if start_at_layer is None else 3):
             raise InputError(
-                f"the input has shape {list(inputs.shape)}; give token ids as [batch, position], or a stream as [batch, position, width]"
+                f"the input has shape {list(inputs.shape)}; "
+                "give token ids as [batch, position], or a stream as [batch, position, width]"
             )
         if isinstance(capture, str):
             raise InputError(f"capture is the text {capture!r}; give a list of site names, [{capture!r}]")
@@ -126,7 +129,10 @@ class LanguageModel:
         seed: int = 0,
         edits: Mapping[str, Edit] | None = None,
     ) -> list[np.ndarray]:
-        """The token ids that follow each prompt, up to the first that ends a text. See `jaxconf.models.generate.generate`."""
+        """The token ids that follow each prompt, up to the first that ends a text.
+
+        Arguments as for `jaxconf.models.generate.generate`.
+        """
         ends = sorted(self.eos_ids)
         return generate(
             self.config,
@@ -147,14 +153,18 @@ def load(
     mesh: Mesh | None = None,
     layers: Layers = "all",
 ) -> LanguageModel:
-    """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and revision.
+    """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and
+    revision.
 
-    `dtype` is what the parameters are held in: a floating-point type, None for what is stored, or a mapping from parameters or branches
-    of them ("unembed", "blocks/attn", "ln_final/scale") to these, of which the longest that fits counts; what none names is held as stored.
-    `mesh` is where they are put, as `jaxconf.models.mesh.RULES` says (by default the first device). `layers="last"` reads only what
-    `jaxconf.weight_statistics` needs, which is the last MLP, the final norm and the unembedding; such a model cannot be run, and its MLP's
-    arrays have one layer. A local folder never contacts the hub. Raises InputError if the model cannot be found, is of an unknown family,
-    or does not fit its own config.json, and for a `dtype` or `layers` that cannot be.
+    `dtype`: the type of the parameters; a floating-point type, None for the stored one, or a mapping from parameters or
+    branches of them ("unembed", "blocks/attn", "ln_final/scale") to these. In a mapping the longest name that fits
+    counts, and other parameters keep the stored type. `mesh`: the devices that hold the parameters, as
+    `jaxconf.models.mesh.RULES` says (by default the first device). `layers`: "last" reads only the last MLP, the final
+    norm and the unembedding, which is enough for `jaxconf.weight_statistics`; such a model cannot be run, and its MLP's
+    arrays have one layer.
+
+    A local folder never contacts the hub. Raises InputError for a model that cannot be found, is of an unknown family,
+    or does not fit its own config.json, and for another `dtype` or `layers`.
     """
     if layers not in ("all", "last"):
         raise InputError(f"layers is {layers!r}; give 'all' or 'last'")
@@ -180,9 +190,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = True) -> tuple[Path, str | None]:
-    """The local folder of a model, downloaded from the hub if need be (without its weights if they are not wanted), and the hub's commit.
+    """The local folder of a model, which is downloaded from the hub if need be, and the hub's commit.
 
-    Raises InputError if there is no such model or it cannot be had.
+    `weights`: whether they are wanted too. Raises InputError if there is no such model or it cannot be fetched.
     """
     name = str(folder_or_id)
     folder = BUNDLED if name == "bundled" else Path(name).expanduser()
@@ -196,7 +206,7 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         raise InputError(
             f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2"
         )
-    with hub_errors("model", name, revision, f"There is no folder {name}, and "):
+    with hub_errors("model", name, revision, f"there is no folder {name}, and "):
         path = Path(
             huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]
@@ -204,6 +214,7 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         )
     if weights and not any(path.glob("*.safetensors")):
         raise InputError(
-            f"The model {name} has no model.safetensors on the hub, and pickled weights are never loaded; choose a revision with it."
+            f"the model {name} has no model.safetensors on the hub, and pickled weights are never loaded; "
+            "choose a revision with it"
         )
     return path, path.name

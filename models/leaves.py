@@ -1,4 +1,4 @@
-"""Leaves: one row for each parameter, the single source of its shape, start value, sharding and place in a checkpoint."""
+"""Leaves: a row for each parameter, the single source of its shape, start value, sharding and place in a checkpoint."""
 
 import dataclasses
 import itertools
@@ -28,8 +28,10 @@ class Leaf:
 
     path: str  # where it stands in `params`, "blocks/attn/wq"
     axes: tuple[str, ...]  # logical axes; stacked leaves begin with "layers"
-    source: str  # the tensor's name without the family's prefix; "{i}" is the index on the first axis, "{j}" that on the second
-    view: str = ""  # einops pattern from one stored tensor to the leaf without the axes that the source counts; empty: as stored
+    # The tensor's name without the family's prefix; "{i}" is the index on the first axis, "{j}" that on the second.
+    source: str
+    # An einops pattern from one stored tensor to the leaf without the axes that the source counts; empty: as stored.
+    view: str = ""
     part: Part | None = None  # what this leaf takes of the view's axis "a"
     init: Literal["normal", "residual", "zeros", "ones"] = "normal"
 
@@ -67,7 +69,7 @@ class Leaf:
         )
 
     def write(self, config: DecoderConfig, value: np.ndarray, stored: np.ndarray | None) -> np.ndarray:
-        """The stored tensor that holds `value`, what `read` gives; `stored` is what other leaves have put there, or None.
+        """The stored tensor from which `read` gives `value`. `stored`: what other leaves have put into it, or None.
 
         What no leaf holds is 0.
         """
@@ -106,7 +108,7 @@ class Leaf:
         return sizes | {"a": self.part.stop - self.part.start} if self.part else sizes
 
     def start(self, config: DecoderConfig, key: jax.Array) -> jax.Array:
-        """A float32 start value: zeros, ones, N(0, 0.02²), or that over √(2·layers) for what writes into the stream (GPT-2's recipe)."""
+        """A float32 start value by GPT-2's recipe: zeros, ones, N(0, 0.02²), or N(0, 0.02²/(2·layers))."""
         shape = self.shape(config)
         if self.init == "zeros":
             return jnp.zeros(shape)

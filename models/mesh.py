@@ -41,9 +41,10 @@ def _mesh(data: int, model: int, devices: Sequence[jax.Device]) -> Mesh:
 
 
 def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedSharding:
-    """The sharding of an array with these logical axes; an axis that does not divide is replicated, as is a name split twice.
+    """The sharding of an array with these logical axes.
 
-    Raises KeyError for a name that RULES does not know.
+    An axis that does not divide is replicated, and so is the second axis of two that RULES would split alike. Raises
+    KeyError for a name that RULES does not know.
     """
     return NamedSharding(mesh, PartitionSpec(*_split(mesh.shape, axes, shape)))
 
@@ -71,7 +72,10 @@ def mesh_of(params: Mapping[str, Any]) -> Mesh:
 
 
 def over_data(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    """An array that every host has, with its first axis split over `data`, or copied where it does not divide; a host sends its own part only."""
+    """An array that every host has, its first axis split over `data`, or copied where it does not divide.
+
+    Each host sends its own part only.
+    """
     return placed(array, sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape))
 
 
@@ -92,8 +96,10 @@ def fetched(tree: Any) -> Any:
 
 
 def wait_on_cpus(mesh: Mesh, tree: Any) -> None:
-    """In a loop that fetches nothing: wait for arrays on several CPU devices. Programs that queue there share too few threads for the devices of one to
-    meet, and XLA ends a process in which they do not within 40 seconds.
+    """Wait for arrays that lie on several CPU devices, in a loop that fetches nothing.
+
+    Programs that queue on CPU devices share too few threads for the devices of one program to meet, and XLA ends a
+    process whose devices do not meet within 40 seconds.
     """
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         jax.block_until_ready(tree)

@@ -20,7 +20,7 @@ def norm_scale(config: DecoderConfig, centred: jax.Array) -> jax.Array:
 
 
 def norm(config: DecoderConfig, params: dict[str, Any], x: jax.Array, sites: Sites, name: str) -> jax.Array:
-    """The norm of x [… d] with its gain and bias; sites `{name}.hook_scale` [… 1] and `{name}.hook_normalized` [… d]."""
+    """The norm of x [… d] with gain and bias; sites `{name}.hook_scale` [… 1] and `{name}.hook_normalized` [… d]."""
     centred = centre(config, x.astype(jnp.float32))
     scale = sites(f"{name}.hook_scale", norm_scale(config, centred))
     normalized = sites(f"{name}.hook_normalized", centred / scale)

@@ -1,8 +1,8 @@
 """Positions: rotary embeddings and ALiBi.
 
-Letters: b batch, t position, h head, k head width, r rotated pairs. Sources: Su et al. 2021 (arXiv 2104.09864); Llama 3.1's release for its
-frequencies; Peng et al. 2023 (arXiv 2309.00071) for YaRN; Ding et al. 2024 (arXiv 2402.13753) for LongRoPE; Press et al. 2021
-(arXiv 2108.12409) for ALiBi.
+Letters: b batch, t position, h head, k head width, r rotated pairs. Sources: Su et al. 2021 (arXiv 2104.09864); Llama
+3.1's release for its frequencies; Peng et al. 2023 (arXiv 2309.00071) for YaRN; Ding et al. 2024 (arXiv 2402.13753) for
+LongRoPE; Press et al. 2021 (arXiv 2108.12409) for ALiBi.
 """
 
 import dataclasses
@@ -25,14 +25,21 @@ class Rotary:
 
 
 def geometric(dim: int, base: float) -> np.ndarray:
-    """Frequencies base^(−2i/dim), float64 [r]; an odd `dim` counts as the next even one. Raises ValueError for one that cannot be."""
+    """Frequencies base^(−2i/dim), float64 [r]; an odd `dim` counts as the next even one.
+
+    Raises ValueError for a `dim` or a `base` out of range.
+    """
     if not (1 <= dim <= 2**16 and base > 0):
         raise ValueError(f"a rotation of {dim} entries of a head, with the base {base}")
     return base ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
 
 
 def llama3(freqs: np.ndarray, factor: float, low: float, high: float, original: int) -> np.ndarray:
-    """Frequencies [r] of fewer than `low` turns within the original context are divided by `factor`, of more than `high` kept."""
+    """Llama 3.1's frequencies [r], from those of the original context.
+
+    Frequencies with fewer than `low` turns within the original context are divided by `factor`; those with more than
+    `high` are kept; between the two the change is gradual.
+    """
     turns = original * freqs / (2 * np.pi)
     kept = np.clip((turns - low) / (high - low), 0, 1)
     return kept * freqs + (1 - kept) * freqs / factor
@@ -41,7 +48,11 @@ def llama3(freqs: np.ndarray, factor: float, low: float, high: float, original: 
 def yarn(
     freqs: np.ndarray, dim: int, base: float, factor: float, fast: float, slow: float, original: int, truncate: bool
 ) -> np.ndarray:
-    """Frequencies [r] between pairs: those that turn `fast` times within the original context are kept, `slow` times divided by `factor`."""
+    """YaRN's frequencies [r], from those of the original context.
+
+    Pairs that turn `fast` times or more within the original context keep theirs; those that turn `slow` times or less
+    have theirs divided by `factor`; between the two the change is linear in the pair's number.
+    """
 
     def pair(turns: float) -> float:
         return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
@@ -76,9 +87,9 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array, pairs: bool) -> jax.Arr
 
 
 def alibi_slopes(n_heads: int) -> np.ndarray:
-    """How much a head's scores rise with each position, float32 [h]: powers of 2^(−8/n), n the largest power of two in `n_heads`.
+    """How much a head's scores rise with each position, float32 [h].
 
-    Heads beyond n take every other power of 2^(−4/n).
+    Powers of 2^(−8/n), n the largest power of two up to `n_heads`; heads beyond n take every other power of 2^(−4/n).
     """
     n = 2 ** math.floor(math.log2(n_heads))
     slopes = [2 ** (-8 * i / n) for i in range(1, n + 1)] + [2 ** (-4 * i / n) for i in range(1, 2 * (n_heads - n), 2)]

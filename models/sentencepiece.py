@@ -1,6 +1,7 @@
 """SentencePiece's tokenizer.model as a tokenizer of the `tokenizers` library.
 
-The file is read here, since what transformers makes of it depends on the model's family, and for some loses the space before a text.
+The file is read here, because transformers reads it differently for each family, and for some loses the space before a
+text.
 """
 
 import re
@@ -20,25 +21,26 @@ SPACE = "▁"
 
 
 def read_sentencepiece(path: Path, add_prefix_space: bool | None = None) -> tokenizers.Tokenizer:
-    """A tokenizer with SentencePiece's ids, except that <unk> and control pieces such as <s> are found in text too, as transformers does.
+    """A tokenizer with SentencePiece's ids, which as in transformers also finds <unk> and control pieces such as <s> in
+    text.
 
-    `add_prefix_space`: whether a space is put before a text; None: as the file says. Raises InputError for a file of tiktoken's and for
-    a model that is not BPE, and some other exception for a broken file.
+    `add_prefix_space`: whether a space is put before a text; None: as the file says. Raises InputError for a file of
+    tiktoken's and for a model that is not BPE, and some other exception for a broken file.
     """
     data = path.read_bytes()
     if re.match(rb"[A-Za-z0-9+/]+=* \d+\n", data):
-        raise InputError(f"{path} is tiktoken's, not SentencePiece's; save it as tokenizer.json with transformers.")
+        raise InputError(f"{path} is tiktoken's, not SentencePiece's; save it as tokenizer.json with transformers")
     parts = _fields(data)
     if not {1, 2, 3} <= parts.keys():
         raise ValueError("parts of it are missing")
     pieces = [_fields(piece) for piece in parts[1]]
     training, normalizing = _fields(parts[2][-1]), _fields(parts[3][-1])
     kinds = [_last(piece, 3, NORMAL) for piece in pieces]
-    if (
-        _last(training, 3, 0) != BPE or _last(training, 24, False) or UNUSED in kinds
-    ):  # 24: spaces end a word and do not begin it
+    spaces_end_words = _last(training, 24, False)
+    if _last(training, 3, 0) != BPE or spaces_end_words or UNUSED in kinds:
         raise InputError(
-            f"{path} holds another kind of SentencePiece model than plain BPE; save it as tokenizer.json with transformers."
+            f"{path} holds another kind of SentencePiece model than plain BPE; "
+            "save it as tokenizer.json with transformers"
         )
 
     texts = [piece[1][-1].decode() for piece in pieces]
@@ -52,7 +54,7 @@ def read_sentencepiece(path: Path, add_prefix_space: bool | None = None) -> toke
         unk_token=texts[kinds.index(UNKNOWN)],
         fuse_unk=True,
         byte_fallback=bool(_last(training, 35, False)),
-        # No merges make a symbol: it is cut out and taken whole, at the price that "<0x0A>" between two symbols is taken for the byte.
+        # No merges make a symbol, so symbols are taken whole; then "<0x0A>" between two symbols is taken for the byte.
         ignore_merges=bool(symbols),
     )
     tokenizer = tokenizers.Tokenizer(model)
@@ -81,7 +83,7 @@ def _normalizer(character_map: bytes, remove_extra_spaces: bool, add_prefix_spac
 
 
 def _merges(ids: dict[str, int]) -> list[tuple[str, str]]:
-    """SentencePiece merges any two neighbours that make a piece, the best piece first: `ids` has the pieces in that order."""
+    """SentencePiece merges any two neighbours that make a piece, the best piece first. `ids`: pieces in that order."""
     merges = []
     for text in ids:
         splits = ((text[:i], text[i:]) for i in range(1, len(text)))
@@ -96,7 +98,7 @@ def _last(fields: dict[int, list[Any]], number: int, default: Any) -> Any:
 
 
 def _fields(message: bytes) -> dict[int, list[Any]]:
-    """A protobuf message's fields: number → values, as bytes unless they are of variable length. Raises ValueError if it is broken."""
+    """A protobuf message's fields: number → values, integers or bytes. Raises ValueError for a broken message."""
     fields: dict[int, list[Any]] = defaultdict(list)
     at = 0
 

@@ -1,23 +1,23 @@
 """Sites: the named places of the forward pass that can be read (captured) and written (edited).
 
-Names are TransformerLens's. Shapes: b batch, t position, q and s query and source position, d model width, h head, g key/value head,
-k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln_final`.
+Names are TransformerLens's. Shapes: b batch, t position, q and s query and source position, d model width, h head, g
+key/value head, k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln_final`.
 
-    hook_embed, hook_pos_embed                          b t d    token (scaled, projected, normed) and position embedding
-    hook_resid_pre, hook_resid_mid, hook_resid_post     b t d    the stream before, between and after (no mid in parallel blocks)
+    hook_embed, hook_pos_embed                          b t d    token (scaled, projected, normed) and position
+    hook_resid_pre, hook_resid_mid, hook_resid_post     b t d    the stream (no mid in parallel blocks)
     ln1.hook_scale, ln2.…, ln_final.hook_scale          b t 1    σ = √(var + eps), what the norm divides by
     ln1.hook_normalized, ln2.…, ln_final.…              b t d    (x − mean)/σ, before the gain and bias
-    ln1_post.…, ln2_post.…, ln_embed.…                           norms behind attention, MLP and embedding, where the model has them
+    ln1_post.…, ln2_post.…, ln_embed.…                           norms behind attention, MLP, embedding, if there
     attn.hook_q; hook_k, hook_v                         b t h k; b t g k
     attn.hook_rot_q; hook_rot_k                         b t h k; b t g k    after the rotation (rotary models)
     attn.hook_attn_scores, attn.hook_pattern            b h q s  before and after the softmax
     attn.hook_z                                         b t h k  the mixed values
     hook_attn_out, hook_mlp_out                         b t d    what is added to the stream
-    mlp.hook_pre, mlp.hook_post                         b t m    before the activation function; what the down projection reads
+    mlp.hook_pre, mlp.hook_post                         b t m    before the activation; what w_out reads
     mlp.hook_pre_linear                                 b t m    the other factor of a gated MLP
 
-Where norms take the stream after each addition (OPT-350m) `hook_resid_mid` and `hook_resid_post` are the sums that ln1 and ln2 take, the next
-layer's `hook_resid_pre` is what ln2 gives, and there is no ln_final.
+Where norms take the stream after each addition (OPT-350m), `hook_resid_mid` and `hook_resid_post` are the sums that ln1
+and ln2 take, the next layer's `hook_resid_pre` is what ln2 gives, and there is no ln_final.
 
 Every site lies on the compute path: freezing `ln_final.hook_scale` changes the logits.
 """
@@ -63,7 +63,7 @@ class Scale:
 
 @struct.dataclass
 class Ablate:
-    """Where `mask` is true the site becomes `value`; both broadcast to its shape, so a bool [m] mask ablates a set of neurons."""
+    """Where `mask` is true the site becomes `value`. Both broadcast to its shape: a bool [m] mask ablates neurons."""
 
     mask: jax.Array
     value: jax.Array
@@ -74,7 +74,7 @@ class Ablate:
 
 @struct.dataclass
 class Dropout:
-    """Each entry of the site becomes 0 with probability `rate`, else it is divided by 1 − `rate`; `key` is a jax.random key.
+    """Each entry of the site becomes 0 with probability `rate`, else it is divided by 1 − `rate`; `key`: of jax.random.
 
     Source: Srivastava et al. 2014.
     """
@@ -91,7 +91,7 @@ Edit = Replace | Add | Scale | Ablate | Dropout
 
 
 class Sites:
-    """What the forward pass calls at each site: applies the edit that stands for it and keeps its value if it is to be captured."""
+    """What the forward pass calls at each site: it applies the site's edit, and keeps the value if it is captured."""
 
     def __init__(self, edits: Mapping[str, Edit], capture: Collection[str] | None):
         self._edits = edits
@@ -111,8 +111,9 @@ class Sites:
 
 
 def check_name(name: str, known: Collection[str]) -> None:
-    """Raises InputError, with the closest known name, if `name` is not known."""
+    """Raises InputError, with the nearest known name, if `name` is not known."""
     if name not in known:
         raise InputError(
-            f"this model has no site {name!r}; the closest name is {nearest(name, known)!r}, and site_shapes(config) lists them all"
+            f"this model has no site {name!r}; the nearest is {nearest(name, known)!r}, "
+            "and site_shapes(config) lists them all"
         )

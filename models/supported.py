@@ -1,4 +1,4 @@
-"""What is supported, from the code itself, and how far each family's logits lie from transformers' as the parity tests last measured."""
+"""The supported families, and how far the logits of each lie from transformers', as the parity tests last measured."""
 
 import inspect
 import json
@@ -34,10 +34,10 @@ def page() -> str:
     lines = [
         "# Supported models",
         "",
-        "A checkpoint's family is its `model_type` in config.json, so any fine-tune of a known family loads. This page, and what",
-        "`jaxconf models` prints, is written by `make parity REWRITE=1` from the code and from what that run measured: the largest difference of",
-        f"a logit from transformers {facts['transformers']} in float32, {facts['tokens']} tokens, over random models that between them exercise every",
-        "switch of the family's config.",
+        "A checkpoint's family is its `model_type` in config.json, so any fine-tune of a known family loads. This",
+        "page, and what `jaxconf models` prints, is written by `make parity REWRITE=1` from the code and from what it",
+        f"measured: the largest difference of a logit from transformers {facts['transformers']} in float32,",
+        f"{facts['tokens']} tokens, over random models that between them exercise every switch of the family's config.",
         "",
         "| model_type | family | models | largest difference |",
         "|---|---|---:|---:|",

@@ -37,10 +37,10 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Tokenizer":
-        """Reads tokenizer.json, or makes a tokenizer of tokenizer.model (SentencePiece) or of vocab.json and merges.txt (GPT-2).
+        """From tokenizer.json, from tokenizer.model (SentencePiece), or from vocab.json and merges.txt (GPT-2).
 
-        tokenizer_config.json names BOS and EOS; where it is silent special_tokens_map.json does, and then config.json. Raises InputError
-        if there is no tokenizer, or if one of these files is broken or of a kind that is not converted.
+        BOS and EOS are named by tokenizer_config.json, else by special_tokens_map.json, else by config.json. Raises
+        InputError if there is no tokenizer, or if one of these files is broken or of a kind that is not converted.
         """
         folder = Path(folder)
         tokenizer = read_tokenizer(folder)
@@ -70,7 +70,7 @@ class Tokenizer:
         return self._tokenizer.to_str(pretty=True)
 
     def token(self, token_id: int) -> str:
-        """One token as a reader would show it: with its leading space; part of a character by its name; `<id>` if unused."""
+        """One token for a reader: with its leading space; a part of a character by its name; `<id>` if unused."""
         name = self._tokenizer.id_to_token(int(token_id))
         if name is None:
             return f"<{token_id}>"
@@ -90,7 +90,7 @@ def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tu
             token_id = tokenizer.token_to_id(text) if isinstance(text, str) else None
             if token_id is None:
                 raise InputError(
-                    f"{path} has the {kind}_token {text!r}, which the tokenizer lacks; save or download both again."
+                    f"{path} has the {kind}_token {text!r}, which the tokenizer lacks; save or download both again"
                 )
             return (token_id,)
 
@@ -98,5 +98,5 @@ def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tu
     value = read_json(path).get(f"{kind}_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(i, int) for i in ids):
-        raise InputError(f"{path} has the {kind}_token_id {value!r}; make it an integer, a list of integers or null.")
+        raise InputError(f"{path} has the {kind}_token_id {value!r}; make it an integer, a list of integers or null")
     return tuple(ids)

@@ -1,4 +1,4 @@
-"""The files beside a model that hold its tokenizer: which there are, and what the `tokenizers` library makes of each kind."""
+"""The files of a tokenizer beside a model, and how each kind becomes one of the `tokenizers` library."""
 
 import json
 from collections.abc import Mapping
@@ -11,10 +11,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from jaxconf.models.errors import InputError
 from jaxconf.models.sentencepiece import read_sentencepiece
 
-NAMES = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-)  # name the special tokens; the first goes before the second
+NAMES = ("tokenizer_config.json", "special_tokens_map.json")  # name special tokens; the first file wins
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", *NAMES)
 
 # The tokenizers that split text as GPT-2's does, by their class or, where a folder names none, by the model_type.
@@ -22,15 +19,8 @@ LIKE_GPT2 = (
     "GPT2Tokenizer GPT2TokenizerFast CodeGenTokenizer CodeGenTokenizerFast gpt2 gpt_neo gptj opt phi starcoder2".split()
 )
 GPT2_TOKENS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
-SPECIAL = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)  # new ones get ids in this order
+# New ones get ids in this order.
+SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -53,11 +43,11 @@ def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
             raise
         except Exception as error:  # the library raises nothing narrower
             raise InputError(
-                f"{path} is not a tokenizer that can be read ({error}); save or download it again."
+                f"{path} is not a tokenizer that can be read ({error}); save or download it again"
             ) from error
     raise InputError(
-        f"There is no tokenizer in {folder} (no tokenizer.json, tokenizer.model or merges.txt): pass token ids, "
-        f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}").'
+        f"there is no tokenizer in {folder} (no tokenizer.json, tokenizer.model or merges.txt); pass token ids, "
+        f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}")'
     )
 
 
@@ -73,9 +63,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON that can be read ({error}); save or download it again.") from error
+        raise InputError(f"{path} is not JSON that can be read ({error}); save or download it again") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object; save or download it again.")
+        raise InputError(f"{path} does not hold a JSON object; save or download it again")
     return value
 
 
@@ -95,7 +85,8 @@ def _read_merges(path: Path) -> tokenizers.Tokenizer:
     kind = named.get("tokenizer_class") or config.get("tokenizer_class") or config.get("model_type", "gpt2")
     if kind not in LIKE_GPT2:
         raise InputError(
-            f"{path} belongs to {kind}, which may split text in another way than GPT-2; save a tokenizer.json with transformers."
+            f"{path} belongs to {kind}, which may split text in another way than GPT-2; "
+            "save a tokenizer.json with transformers"
         )
     tokenizer = tokenizers.Tokenizer(models.BPE.from_file(str(path.with_name("vocab.json")), str(path)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=named.get("add_prefix_space") or False)
@@ -108,7 +99,7 @@ READERS = {"tokenizer.json": _read_json_tokenizer, "tokenizer.model": _read_mode
 
 
 def _add_tokens(tokenizer: tokenizers.Tokenizer, folder: Path, defaults: Mapping[str, str]) -> None:
-    """Adds the tokens of other files than the vocabulary, numbered as transformers does. `defaults`: special tokens unless named."""
+    """Add the tokens of files beside the vocabulary, numbered as in transformers. `defaults`: of special tokens."""
     config, special_tokens_map = (read_json(folder / name) for name in NAMES)
     names = {**defaults, **special_tokens_map, **config}
     more = names.get("extra_special_tokens") or names.get("additional_special_tokens") or []
@@ -123,14 +114,14 @@ def _add_tokens(tokenizer: tokenizers.Tokenizer, folder: Path, defaults: Mapping
         others = [_added_token(token, special) for token in special if content(token) not in placed]
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f"the added tokens of {folder} are not as transformers saves them ({error}); save or download them again."
+            f"the added tokens of {folder} are not as transformers saves them ({error}); save or download them again"
         ) from error
     tokenizer.add_tokens(list(by_id.values()))
     for i, token in by_id.items():
         if tokenizer.token_to_id(token.content) != i:
             raise InputError(
-                f"{folder} gives the added token {token.content!r} the id {i}, where its vocabulary has no place for it; "
-                "save a tokenizer.json with transformers."
+                f"{folder} gives the added token {token.content!r} the id {i}, for which its vocabulary has no place; "
+                "save a tokenizer.json with transformers"
             )
     tokenizer.add_tokens(others)
 

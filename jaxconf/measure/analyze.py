@@ -64,23 +64,24 @@ def analyze(
 ) -> NeuronTable:
     """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over windows.
 
-    `tokens`: windows, int [s t], or how many tokens of the text `data` (as for `jaxconf.documents`) are read. `kept`: bool
-    [s t], the positions whose next-token prediction counts (by default as in the paper, `jaxconf.kept_positions`), of
-    which a window's last is left out. `counts`: token counts, int [v], or a file of them; by default those of the given
-    windows without BOS and EOS, or of `data`, its first 40 million characters. `ablation`: what an activation becomes.
-    `convention`: of the weight statistics, "paper" (folded and centred) or "raw". `layer`: a number from 0, "last" or
-    "all"; below the last layer, the layers above run again for each neuron, which takes far longer. `frozen`: which norms
-    keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron. `engine`, for the last
-    layer: "exact" takes every token of the vocabulary; "adaptive" takes the likely ones and estimates the rest, within
-    `tolerance` nats at every position, rounding apart; "auto" is adaptive for large vocabularies, where that is faster.
-    `k`: size of the effective null space (default 1% of the width). `memory`: bytes of a device for what is worked on
-    together, beside the weights and the folded unembedding; where there are fewer, half is tried, and so on. `rules`:
-    when a neuron counts as an entropy or frequency neuron. `facts`: what else the result should state. `resume_folder`:
-    where finished windows are kept, so that the same call goes on where an interrupted one stopped. `progress`: called
-    with what is being done, the tokens done and the tokens in all.
+    `tokens`: windows, int [s t], or how many tokens of the text `data` (as for `jaxconf.documents`) are read. `kept`:
+    bool [s t], the positions whose next-token prediction counts (by default as in the paper, `jaxconf.kept_positions`),
+    of which a window's last is left out. `counts`: token counts, int [v], or a file of them; by default those of the
+    given windows without BOS and EOS, or of `data`, its first 40 million characters. `ablation`: what an activation
+    becomes. `convention`: of the weight statistics, "paper" (folded and centred) or "raw". `layer`: a number from 0,
+    "last" or "all"; below the last layer, the layers above run again for each neuron, which takes far longer. `frozen`:
+    which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.
+    `engine`, for the last layer: "exact" takes every token of the vocabulary; "adaptive" takes the likely ones and
+    estimates the rest, within `tolerance` nats at every position, rounding apart; "auto" is adaptive for large
+    vocabularies. `k`: size of the effective null space (default 1% of the width). `memory`: bytes of a device for what
+    is worked on together, beside the weights and the folded unembedding; where there are fewer, half is tried, and so
+    on. `rules`: when a neuron counts as an entropy or frequency neuron. `facts`: what else the result should state.
+    `resume_folder`: where finished windows are kept, so that the same call goes on where an interrupted one stopped.
+    `progress`: called with what is being done, the tokens done and the tokens in all.
 
-    Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4. Raises
-    InputError for options and tokens that the model does not have, shapes that do not match, and no position left.
+    Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4.
+    Raises InputError for options and tokens that the model does not have, shapes that do not match, and no position
+    left.
     """
     timing = Timing()
     check_runnable(lm.params)  # before the weights, which can take minutes
@@ -214,8 +215,9 @@ def _parts(work: Work, how: _How, seen: Readout, ablation: LayerAblation, number
 def _shown_cosines(
     lm: LanguageModel, seen: Readout, values: Spectrum, convention: Convention, frame: pd.DataFrame
 ) -> tuple[np.ndarray, list[str]]:
-    """Cosines with the singular vectors, float64 [m D], of the entropy neurons, filled up to SHOWN neurons with the highest
-    ρ; and the m neurons' names.
+    """Cosines of some neurons with the singular vectors, float64 [m D], and the m neurons' names.
+
+    They are the entropy neurons, filled up to SHOWN neurons with those of the highest ρ.
     """
     ranked = frame.sort_values(["is_entropy_neuron", "rho"], ascending=False)
     shown = ranked.head(max(SHOWN, int(frame["is_entropy_neuron"].sum())))

@@ -25,9 +25,9 @@ def facts_of(
 ) -> dict[str, Any]:
     """The facts of a result, JSON-able, in the order in which files and pages show them.
 
-    `named`: which models these are (by default `model` and `revision` of `lm`). The shape of `lm` follows; then `own`, what
-    this kind of result states; then the mesh, the time (`timing`, for so many `pairs` of a token and a neuron), versions and
-    device; last what the caller has `given`, which replaces facts of the same name.
+    `named`: which models these are (by default `model` and `revision` of `lm`). The shape of `lm` follows; then `own`,
+    what this kind of result states; then the mesh, the time (`timing`, for so many `pairs` of a token and a neuron),
+    the versions and the device; last what the caller has `given`, which replaces facts of the same name.
     """
     return {
         **({"model": lm.name, "revision": lm.revision} if named is None else named),

@@ -1,4 +1,4 @@
-"""What a measurement is given: models, and the windows of tokens that they run on. Letters: s window, t position, v vocabulary."""
+"""What a measurement is given: models, and the text that they run on. Letters: s window, t position, v vocabulary."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,8 +74,8 @@ def text_of(
 ) -> Text:
     """The text that `jaxconf.analyze` is given or reads.
 
-    `tokens`: windows, or how many tokens of `data` are read. `counts`: token counts or a file of them; by default those of the
-    windows that are given, or of `data`, its first 40 million characters.
+    `tokens`: windows, or how many tokens of `data` are read. `counts`: token counts or a file of them; by default those
+    of the windows that are given, or of `data`, its first 40 million characters.
     """
     is_read = isinstance(tokens, int)
     if is_read:
@@ -100,8 +100,8 @@ def prepared(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frequency]:
     """Windows, kept positions that a token follows, token counts and frequencies, checked or by default.
 
-    `tokens`: int [s t]. `kept`: bool [s t], by default the paper's positions. `counts`: int [v], by default those of the
-    windows without BOS and EOS. Raises InputError as `jaxconf.analyze` does.
+    `tokens`: int [s t]. `kept`: bool [s t], by default the paper's positions. `counts`: int [v], by default those of
+    the windows without BOS and EOS. Raises InputError as `jaxconf.analyze` does.
     """
     tokens = np.asarray(tokens, np.int32)
     if tokens.ndim != 2 or 0 in tokens.shape:
@@ -113,7 +113,7 @@ def prepared(
 
 
 def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The kept positions that a token follows, bool [s t]. Raises InputError for another shape, and if there is none."""
+    """The kept positions that a token follows, bool [s t]. Raises InputError for another shape or no position."""
     if kept.shape != tokens.shape:
         raise InputError(
             f"kept has shape {list(kept.shape)} and tokens {list(tokens.shape)}; give a bool for each token"

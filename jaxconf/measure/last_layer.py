@@ -38,13 +38,15 @@ def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
 def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float | None:
     """The tolerance of the adaptive engine, in nats, or None for the exact engine.
 
-    Raises InputError for a tolerance that is not above 0, and for an engine that the model's vocabulary is too small for.
+    Raises InputError for a tolerance of 0 or less, and for the adaptive engine where the vocabulary is too small for
+    it.
     """
     if not tolerance > 0:
         raise InputError(f"tolerance is {tolerance}; give a number of nats above 0, or choose the exact engine")
     if engine == "adaptive" and config.vocab_size <= HEAD:
         raise InputError(
-            f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the model has no more; choose exact or auto"
+            f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the model has no more; "
+            "choose exact or auto"
         )
     adaptive = engine == "adaptive" or (engine == "auto" and config.vocab_size >= ADAPTIVE_FROM)
     return tolerance if adaptive else None
@@ -70,7 +72,7 @@ def engine_facts(
 
 
 def group_of_a_device(config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool) -> tuple[int, int]:
-    """How many of its `count` windows a device runs together, and at how many of their positions it ablates together."""
+    """How many of its `count` windows a device runs together, and at how many positions it ablates neurons together."""
     rows = rows_at_once(config, memory, adaptive)
     return min(windows_at_once(config, length, memory), max(1, rows // length), count), rows
 
@@ -91,10 +93,10 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
 def last_layer_parts(
     work: Work, readout: Readout, ablation: LayerAblation, tolerance: float | None, seed: int
 ) -> Iterator[Part]:
-    """What ablating each neuron of the last layer changes, EFFECTS of each [s n], in one group of windows after the other.
+    """What ablating each neuron of the last layer changes, EFFECTS [s n], in one group of windows after the other.
 
-    `readout`: in the paper's convention. `tolerance`: of the adaptive engine, in nats; None for the exact engine. `seed`:
-    of the pairs on which the two engines are compared.
+    `readout`: in the paper's convention. `tolerance`: of the adaptive engine, in nats; None for the exact engine.
+    `seed`: of the pairs on which the two engines are compared.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
     windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None)
@@ -180,5 +182,5 @@ def compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, ja
 
 
 def compiler_options() -> dict[str, int]:
-    """For the outermost `jax.jit`, which alone takes them: by default, XLA's CPU compiler uses half of AVX-512's vectors."""
+    """Options of the outermost `jax.jit`. By default, XLA's CPU compiler uses half of AVX-512's vectors."""
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}

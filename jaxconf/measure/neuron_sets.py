@@ -68,8 +68,10 @@ def _read_set(text: str) -> list[tuple[int, int]]:
 
 
 def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
-    """The set. Raises InputError for neurons that the model does not have, an empty set, a neuron named twice, and a set
-    that leaves too few others for random sets.
+    """The set.
+
+    Raises InputError for neurons that the model does not have, an empty set, a neuron named twice, and a set that
+    leaves too few other neurons for random sets.
     """
     if controls < 0:
         raise InputError(f"controls is {controls}; give how many random sets to compare with, or 0")
@@ -114,15 +116,14 @@ def ablate_sets(
     resume_folder: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> pd.DataFrame:
-    """The effects of ablating all neurons of a set together, and of `controls` random sets of as many others of the same
-    layers.
+    """The effects of ablating all neurons of a set together, beside `controls` random sets of the same layers and size.
 
-    A row for each set and then its controls: `set` (its number from 0), `control` (0 for the set itself, else the control's
-    number), `neurons` (their names), `size`, and the effects of `jaxconf.analyze` with the same names, in nats, with `_lo`
-    and `_hi` from the bootstrap over windows. Other arguments as in `jaxconf.analyze`. The layers above a set's first layer
-    run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises InputError for neurons that the
-    model does not have or that a set names twice, for sets that leave too few others for their controls, and as
-    `jaxconf.analyze` does.
+    A row for each set and then its controls: `set` (its number from 0), `control` (0 for the set itself, else the
+    number of the control), `neurons` (their names), `size`, and the effects of `jaxconf.analyze` with the same names,
+    in nats, with `_lo` and `_hi` from the bootstrap over windows. Other arguments as in `jaxconf.analyze`. The layers
+    above a set's first layer run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises
+    InputError for neurons that the model does not have or that a set names twice, for sets that leave too few others
+    for their controls, and as `jaxconf.analyze` does.
     """
     check_runnable(lm.params)
     text = text_of(lm, tokens, data, counts, progress)

@@ -69,10 +69,10 @@ def token_effects(
 ) -> pd.DataFrame:
     """What ablating each of these neurons of a layer does at every kept position: a row for each neuron and position.
 
-    Columns `neuron` ("layer.index"), `window`, `position`, `token`, `target`, `activation`; and of the model as it is and
-    with the neuron ablated, in nats, `loss`, `loss_ablated`, `loss_ablated_ln_frozen`, `entropy`, `entropy_ablated`, and
-    `reciprocal_rank` and `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo et al. 2024
-    (arXiv 2406.16254), figure 4.
+    Columns `neuron` ("layer.index"), `window`, `position`, `token`, `target`, `activation`; and of the model as it is
+    and with the neuron ablated, in nats, `loss`, `loss_ablated`, `loss_ablated_ln_frozen`, `entropy`,
+    `entropy_ablated`, and `reciprocal_rank` and `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo
+    et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, params, (S, T) = work.lm.config, work.lm.params, work.tokens.shape
     rows = []

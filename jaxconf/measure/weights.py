@@ -18,12 +18,12 @@ def weight_statistics(
 ) -> pd.DataFrame:
     """What the weights alone say of every neuron of the last layer, without running the model: a row per neuron.
 
-    Columns `layer`, `neuron`, and as docs/measures.md defines them `w_norm`, `weight_cost` (weights as stored, squared),
-    `logit_var`, `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_chance` (pure numbers); with `counts`, int [v] token counts,
-    also `cos_freq`. `lm` may be loaded with `layers="last"`. `convention`: "paper" folds and centres the weights, "raw"
-    takes them as they stand. `k`: size of the effective null space (default 1% of the width). Source: Stolfo et al. 2024
-    (arXiv 2406.16254), section 3.1. Raises InputError for counts of another length than the vocabulary's and for a `k`
-    that does not fit.
+    Columns `layer`, `neuron`, and as docs/measures.md defines them `w_norm`, `weight_cost` (weights as stored,
+    squared), `logit_var`, `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_chance` (pure numbers); with `counts`, int [v]
+    token counts, also `cos_freq`. `lm` may be loaded with `layers="last"`. `convention`: "paper" folds and centres the
+    weights, "raw" takes them as they stand. `k`: size of the effective null space (default 1% of the width). Source:
+    Stolfo et al. 2024 (arXiv 2406.16254), section 3.1. Raises InputError for counts of another length than the
+    vocabulary's and for a `k` out of range.
     """
     config = lm.config
     k = null_space_size(config.d_model, k)
@@ -38,9 +38,7 @@ def weight_statistics(
 def weight_columns(
     config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
-    """What the weights alone say of a layer, whose readout is `seen`: column → [n], as `jaxconf.analysis.metrics` names
-    them.
-    """
+    """What the weights alone say of a layer, whose readout is `seen`: column of `jaxconf.analysis.metrics` → [n]."""
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
     columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])

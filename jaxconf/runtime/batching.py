@@ -13,7 +13,7 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.memory import usable
 
 Batch = tuple[np.ndarray, np.ndarray]
-"""Indices, int [size], and which of them are real, bool [size]: the last batch repeats the last index up to its size."""
+"""Indices, int [size], and which are real, bool [size]: the last batch repeats the last index to fill its size."""
 
 
 def batches(count: int, size: int) -> Iterator[Batch]:
@@ -33,5 +33,5 @@ def batches_in_memory(count: int, each: int, memory: int, devices: int = 1) -> I
 
 
 def joined(parts: Sequence[Any], count: int) -> Any:
-    """The results of the batches, trees of arrays, along their first axis and without the repeated entries: numpy arrays."""
+    """The results of all batches, trees of arrays, joined along their first axis without what was repeated."""
     return jax.tree.map(lambda *x: np.concatenate(fetched(x))[:count], *parts)

@@ -1,4 +1,4 @@
-"""How many bytes work may take beside the weights, and what happens where there are fewer."""
+"""How many bytes work may take beside the weights, and what happens where a device has fewer."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def fitting(run: Callable[[int], Result], memory: int, progress: Progress) -> Result:
-    """`run(memory)`, with half the bytes each time the device turns out to have too few; raises what XLA raises when there is no use."""
+    """`run(memory)`, with half the bytes again and again while a device has too few. Raises what XLA raises at last."""
     while True:
         try:
             return run(memory)
@@ -27,7 +27,8 @@ def fitting(run: Callable[[int], Result], memory: int, progress: Progress) -> Re
                 raise
             if jax.process_count() > 1:  # the others may have had enough, and are at work
                 raise InputError(
-                    f"a device has too little memory to work with {memory / 1e9:.2g} GB at once; give a smaller --memory"
+                    f"a device has too little memory to work with {memory / 1e9:.2g} GB at once; "
+                    "give a smaller --memory"
                 ) from error
             memory //= 2
             progress(f"out of memory, again with {memory / 1e9:.2g} GB", 0, 0)
@@ -42,15 +43,15 @@ def read_size(text: str, option: str) -> int:
 
 
 def usable(memory: int) -> int:
-    """How many of these bytes make work on many neuron sets faster: on a CPU, what its caches do not hold costs more than it gains."""
+    """How many of these bytes make work on many neuron sets faster: on a CPU only as many as its caches hold."""
     return min(memory, CACHED) if jax.default_backend() == "cpu" else memory
 
 
 def bytes_of_a_window(config: DecoderConfig, length: int) -> int:
-    """Bytes that running a window of `length` tokens takes, its logits apart: the widest activations, and the scores of a block of queries."""
+    """Bytes for running a window of `length` tokens up to its logits: the widest activations, a block of scores."""
     return 4 * length * (12 * config.d_model + 4 * config.d_mlp + 2 * config.n_heads * length)
 
 
 def bytes_of_a_set(config: DecoderConfig, length: int) -> int:
-    """Bytes that an ablated neuron set takes for each window: about six arrays of logits, and what running the window takes."""
+    """Bytes for a window with a neuron set ablated: about six arrays of logits, and what running it takes."""
     return bytes_of_a_window(config, length) + 4 * length * 6 * config.vocab_size

@@ -22,8 +22,9 @@ class Timing:
     def facts(self, pairs: int) -> dict[str, Any]:
         """The time since the start, and the memory.
 
-        `seconds` in all; `seconds_compiling`, the part that XLA took; `pairs_per_second` of the rest (a pair is a token and a
-        neuron); `peak_memory`, the most bytes that a device has held since the process began (on a CPU: that the process has).
+        `seconds` in all; `seconds_compiling`, the part that XLA took; `pairs_per_second` of the rest (a pair is a token
+        and a neuron); `peak_memory`, the most bytes that a device (on a CPU, the process) has held since the process
+        began.
         """
         seconds, compiling = time.perf_counter() - self.begun, _compiling()[0] - self.compiled
         return {
@@ -55,5 +56,5 @@ def _peak_memory() -> int:
 
 
 def traced(folder: Path | None) -> contextlib.AbstractContextManager[None]:
-    """Within the block, record what JAX does into the folder, as a trace for TensorBoard or Perfetto; nothing without a folder."""
+    """Record what JAX does within the block, as a trace for TensorBoard or Perfetto in the folder, if there is one."""
     return jax.profiler.trace(str(folder)) if folder else contextlib.nullcontext()

@@ -1,7 +1,8 @@
 """The families, one file each, found by the `model_type` of a checkpoint's config.json.
 
-A family offers `config(attributes) -> DecoderConfig`, `leaves(config) -> tuple[Leaf, ...]`, the `PREFIX` that its base model's tensors
-may carry, the `HEAD` tensor (a copy of the embedding in tied checkpoints), and `IGNORED`, a pattern of tensors that hold no parameters.
+A family offers `config(attributes) -> DecoderConfig`, `leaves(config) -> tuple[Leaf, ...]`, the `PREFIX` that its base
+model's tensors may carry, the `HEAD` tensor (a copy of the embedding in tied checkpoints), and `IGNORED`, a pattern of
+tensors that hold no parameters.
 """
 
 import functools
@@ -73,13 +74,17 @@ def family(model_type: str) -> ModuleType:
     """Raises InputError for an unknown model_type."""
     if model_type not in FAMILIES:
         raise InputError(
-            f"model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}; use a model of one of these families"
+            f"model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}; "
+            "use a model of one of these families"
         )
     return FAMILIES[model_type]
 
 
 def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
-    """The decoder that a Hugging Face config (as a dict) describes. Raises InputError, naming the attribute, where it is not understood."""
+    """The decoder that a Hugging Face config, as a dict, describes.
+
+    Raises InputError, naming the attribute, for what is not understood.
+    """
     if not isinstance(values.get("model_type"), str):
         raise InputError("config.json has no model_type; complete it from the model's original config.json")
     attributes = Attributes(values)
@@ -95,12 +100,14 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
     for field, kind in typing.get_type_hints(DecoderConfig).items():
         if not _fits(getattr(config, field), kind):
             raise InputError(
-                f"config.json makes {field} {getattr(config, field)!r}, which cannot be; complete it from the model's original config.json"
+                f"config.json makes {field} {getattr(config, field)!r}, which cannot be; "
+                "complete it from the model's original config.json"
             )
     for axis, size in config.axis_sizes().items():
         if size < 1:
             raise InputError(
-                f"config.json gives the size {size!r} to the axis {axis!r}; complete it from the model's original config.json"
+                f"config.json gives the size {size!r} to the axis {axis!r}; "
+                "complete it from the model's original config.json"
             )
     for rotary in filter(None, (config.rotary, config.local_rotary)):
         turned = 2 * len(rotary.frequencies)
@@ -112,13 +119,14 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
         raise InputError(f"config.json gives a window of {min(config.windows)} positions; give 1 or more")
     if config.n_heads % config.n_kv_heads:
         raise InputError(
-            f"config.json shares {config.n_kv_heads} key/value heads among {config.n_heads} heads, which does not divide; mend it"
+            f"config.json shares {config.n_kv_heads} key/value heads among {config.n_heads} heads, "
+            "which does not divide; mend it"
         )
     return config
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of the type that an annotation of `DecoderConfig` names; numbers are finite, and bools no numbers."""
+    """Whether a value is of an annotation's type; numbers must be finite, and a bool is no number."""
     args = typing.get_args(kind)
     if typing.get_origin(kind) is tuple:
         return all(_fits(entry, args[0]) for entry in value)

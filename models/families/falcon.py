@@ -1,4 +1,4 @@
-"""Falcon: one key/value head and one norm for attention and MLP (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
+"""Falcon: one key/value head and one norm (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
@@ -21,7 +21,8 @@ def config(hf: Attributes) -> DecoderConfig:
     kv_heads, norms = hf.take("num_kv_heads", n_heads), hf.take("num_ln_in_parallel_attn", 2 if grouped else 1)
     if (grouped and not parallel) or (norms == 2 and not grouped):
         raise InputError(
-            "config.json mixes new_decoder_architecture, parallel_attn and num_ln_in_parallel_attn as no Falcon does; use a Falcon's own"
+            "config.json mixes new_decoder_architecture, parallel_attn and num_ln_in_parallel_attn as no Falcon does; "
+            "use a Falcon's own"
         )
     n_positions = hf.take("max_position_embeddings", 2048)
     rotary = hf.rotary(d_head, n_positions)

@@ -1,4 +1,4 @@
-"""Gemma 2: Gemma with norms behind attention and MLP as well, soft caps on scores and logits, and a window in every other layer."""
+"""Gemma 2: Gemma with norms also behind attention and MLP, soft caps, and windows in half the layers."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

@@ -1,4 +1,4 @@
-"""GPT-2: learned positions and biases; its Conv1D stores weights as [in, out], the transpose of what other families store."""
+"""GPT-2: learned positions and biases; its Conv1D stores weights as [in, out], which other families transpose."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.leaves import Leaf, Part

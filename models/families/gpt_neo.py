@@ -45,7 +45,8 @@ def _windows(hf: Attributes, n_layers: int) -> tuple[int, ...]:
     kinds = list(itertools.chain.from_iterable(pattern * times for pattern, times in types)) if fits else []
     if not kinds or not {*kinds} <= {"global", "local"}:
         raise InputError(
-            f"config.json sets attention_types to {types!r}; let them give global or local for each of {n_layers} layers"
+            f"config.json sets attention_types to {types!r}; "
+            f"let them give global or local for each of {n_layers} layers"
         )
     return tuple(size if kind == "local" else NO_WINDOW for kind in kinds) if "local" in kinds else ()
 

@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: attention and MLP side by side behind two LayerNorms, rotary positions in a part of each head."""
+"""GPT-NeoX and Pythia: attention and MLP side by side behind two LayerNorms, rotary positions in part of each head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -6,7 +6,8 @@ from jaxconf.models.leaves import Leaf
 
 PREFIX = "gpt_neox."
 HEAD = "embed_out.weight"
-IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"  # the causal mask and the frequencies, stored by old versions
+# Old versions stored the causal mask and the frequencies.
+IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
 
 def config(hf: Attributes) -> DecoderConfig:

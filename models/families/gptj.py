@@ -1,4 +1,4 @@
-"""GPT-J: attention and MLP side by side behind one LayerNorm, rotary positions in neighbouring pairs, a bias on the logits."""
+"""GPT-J: attention and MLP side by side behind one LayerNorm, rotation of neighbouring pairs, a bias on the logits."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

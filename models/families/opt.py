@@ -1,4 +1,4 @@
-"""OPT: GPT-2's block with ReLU. The 350m model norms the stream after each addition, and its embedding has a width of its own."""
+"""OPT: GPT-2's block with ReLU. The 350m model norms the stream after each addition, and its embedding is narrower."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

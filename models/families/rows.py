@@ -76,7 +76,7 @@ def attention_out(config: DecoderConfig, source: str) -> list[Leaf]:
 def head_norms(
     config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_norm", of_heads: bool = False
 ) -> list[Leaf]:
-    """Gains and biases of the norms of queries and keys, {x}, if they are normed: one for all heads, or one for each."""
+    """Gains and biases of the norms of queries and keys, {x}, if there are any: for each head, or for all together."""
     rows: list[Leaf] = []
     if config.qk_norm == "none":
         return rows

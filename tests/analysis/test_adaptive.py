@@ -1,4 +1,4 @@
-"""The adaptive engine: within its tolerance of float64 sums over every token, and within the bound that it states of each pair.
+"""The adaptive engine against float64 sums over every token: within its tolerance, and within the bound of each pair.
 
 Letters: t position, n neuron, d width, v vocabulary.
 """
@@ -119,7 +119,7 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
 def by_every_token(
     rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary
 ) -> tuple[dict[str, np.ndarray], float]:
-    """In float64, from whole logit vectors [t n v]: the figures that have a tolerance, [t n] each, and the largest logit."""
+    """In float64, from whole logit vectors [t n v]: what has a tolerance, [t n] each, and the largest logit."""
     rows, cells, w, vocabulary = jax.tree.map(lambda y: np.asarray(y, np.float64), (rows, cells, w, vocabulary))
     b, u, f, cap = vocabulary.b, vocabulary.u, vocabulary.f, vocabulary.cap
     moved = rows.A[:, None] + cells.write[..., None] * (w @ vocabulary.W_U)

@@ -1,4 +1,4 @@
-"""N-grams that occur exactly twice: against counting them one by one, on windows of few tokens and in which some are planted."""
+"""N-grams that occur exactly twice, against counting them one by one, on windows with few tokens or planted n-grams."""
 
 from collections import Counter
 

@@ -111,7 +111,8 @@ def test_overlaps_are_those_of_sets() -> None:
         assert (row.base, row.tuned, row.common) == (len(chosen[0]), len(chosen[1]), len(common))
         assert row.iou == len(common) / len(union)
         pools = heavy[0], {i for i in range(40) if order[i] in heavy[1]}
-        expected = chance_iou(tuple(np.isin(np.arange(40), list(pool)) for pool in pools), (row.base, row.tuned))  # type: ignore[arg-type]
+        first, second = (np.isin(np.arange(40), list(pool)) for pool in pools)
+        expected = chance_iou((first, second), (row.base, row.tuned))
         assert (row.norm_chance, row.norm_chance_lo, row.norm_chance_hi) == expected
         everyone = np.ones(40, bool), np.ones(40, bool)
         assert (row.chance, row.chance_lo, row.chance_hi) == chance_iou(everyone, (row.base, row.tuned))

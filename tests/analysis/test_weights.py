@@ -1,4 +1,4 @@
-"""Weight statistics against plain float64 numpy and planted directions. Letters as in SCIENCE: d width, n neuron, v vocabulary."""
+"""Weight statistics against plain float64 numpy and planted directions. Letters: d width, n neuron, v vocabulary."""
 
 import cases
 import jax
@@ -76,7 +76,7 @@ def test_readout_gives_the_models_own_log_probabilities(model):
 
 @pytest.mark.parametrize("name", ["gemma2", "olmo2", "opt-summed", "granite"])
 def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilities(name):
-    """Also what the last neurons write: the stream after the MLP, without and with all of them, differs by h·w_out where no norm follows."""
+    """Also what the last neurons write: where no norm follows, ablating all of them takes h·w_out from the stream."""
     config, params = cases.decoder(name)
     params = jax.tree.map(jnp.asarray, params)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
@@ -172,7 +172,7 @@ def test_spectrum_is_the_svd_without_the_direction_the_norm_ignores(model):
 @pytest.mark.parametrize("convention", ["paper", "raw"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_spectrum_is_summed_over_blocks_of_the_vocabulary(name, convention, monkeypatch):
-    """Blocks that divide the vocabulary and blocks that do not; sizes of no other test, since compiled programs are kept."""
+    """Blocks that divide the vocabulary and blocks that do not; no other test has these sizes, so nothing is cached."""
     rng = np.random.default_rng(5)
     for vocab_size in (96, 97, 111):
         monkeypatch.setattr(unembedding, "BLOCK", 16)

@@ -1,4 +1,4 @@
-"""Statistics of a layer over text, against numpy on all activations at once. Letters: s window, t position, n neuron."""
+"""Statistics of a layer over text, against numpy on all activations. Letters: s window, t position, n neuron."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The same tables on every mesh as on one device, and no large array that is gathered. Eight virtual devices: see conftest.py."""
+"""Every mesh gives the tables of one device, and gathers no large array. Eight virtual devices: see conftest.py."""
 
 import dataclasses
 import functools
@@ -82,7 +82,7 @@ def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
     ("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))]
 )
 def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
-    """What is as large as the products of neurons, or of positions, with the vocabulary stays in its pieces. W_U, narrower than these, may not."""
+    """Products of neurons or positions with the vocabulary stay in their pieces; W_U, which is narrower, may not."""
     data, model = mesh
     lm = on_mesh(random_model("large"), data, model)
     config = lm.config

@@ -211,16 +211,13 @@ def universal_vocabulary(found: "Universality") -> Figure:
 
 
 FIGURES: dict[str, Callable[["Universality"], Figure]] = {
-    draw.__name__: draw
-    for draw in (
-        universal_layers,
-        universal_excess,
-        universal_families,
-        universal_moments,
-        universal_properties,
-        universal_depth,
-        universal_vocabulary,
-    )
+    "universal_layers": universal_layers,
+    "universal_excess": universal_excess,
+    "universal_families": universal_families,
+    "universal_moments": universal_moments,
+    "universal_properties": universal_properties,
+    "universal_depth": universal_depth,
+    "universal_vocabulary": universal_vocabulary,
 }
 
 

@@ -76,6 +76,15 @@ class Universality:
         return save_study(self, "universal", sentences(self), FIGURES, page, folder)
 
 
+def check_number(models: Sequence[Model]) -> None:
+    """Raises InputError for fewer than two models."""
+    if len(models) < 2:
+        raise InputError(
+            f"the number of models is {len(models)}; give two models or more, the first of which is compared with the "
+            "others"
+        )
+
+
 def universal(
     lms: Sequence[Model],
     tokens: np.ndarray | int = 65536,
@@ -146,15 +155,6 @@ def universal(
         families=families_table(neurons, matches),
         vocabulary=examples(models[0], first),
     )
-
-
-def check_number(models: Sequence[Model]) -> None:
-    """Raises InputError for fewer than two models."""
-    if len(models) < 2:
-        raise InputError(
-            f"the number of models is {len(models)}; give two models or more, the first of which is compared with the "
-            "others"
-        )
 
 
 def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:
