@@ -1,4 +1,6 @@
-"""Eight virtual CPU devices for the tests of meshes, programs that are compiled quickly and kept, and the way to the shared material."""
+"""Eight virtual CPU devices for the tests of meshes, programs that are compiled quickly and kept, and the way to the
+shared material.
+"""
 
 import gc
 import os
@@ -8,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know. To split a program
-# among threads that compile it takes longer than it saves, where each processor tests already.
+# jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know. To split a
+# program among threads that compile it takes longer than it saves, where each processor tests already.
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 # Kept from one run to the next, and shared by all processes that test and those that tests start.
@@ -34,7 +36,9 @@ UNROLL = ablated_softmax.UNROLL
 
 
 def pytest_collection_finish() -> None:
-    """Tracing makes many objects and hardly any garbage: Python looks for it less often, and not among what is imported."""
+    """Tracing makes many objects and hardly any garbage: Python looks for it less often, and not among what is
+    imported.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -83,7 +87,9 @@ def compiled_well(compiled_quickly: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def drawn_quickly() -> Iterator[None]:
-    """For tests that save many figures without looking at them: with few pixels, and nothing moved to where it would fit."""
+    """For tests that save many figures without looking at them: with few pixels, and nothing moved to where it would
+    fit.
+    """
     whole = Figure.savefig
 
     def save(figure: Figure, file: Any, **how: Any) -> None:

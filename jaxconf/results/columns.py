@@ -1,4 +1,6 @@
-"""Choices among the columns of the neuron table, and the columns of its positions; `jaxconf.analysis.metrics` says what each means."""
+"""Choices among the columns of the neuron table, and the columns of its positions; `jaxconf.analysis.metrics` says what
+each means.
+"""
 
 from jaxconf.analysis.metrics import UNABLATED
 from jaxconf.results.rules import Kind

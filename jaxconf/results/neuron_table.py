@@ -144,7 +144,9 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes neurons.parquet, positions.parquet, spectrum.npz and summary.json into `folder`, or nothing if that fails."""
+        """Writes neurons.parquet, positions.parquet, spectrum.npz and summary.json into `folder`, or nothing if that
+        fails.
+        """
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)
             names = np.array(self.cosine_neurons, dtype=str)

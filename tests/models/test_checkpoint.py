@@ -118,7 +118,9 @@ def flat(params: Params) -> dict[str, jax.Array]:
 
 @pytest.mark.device
 def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> None:
-    """The longest name that fits counts, whatever their order; what none names is as stored, and so is what is named None."""
+    """The longest name that fits counts, whatever their order; what none names is as stored, and so is what is named
+    None.
+    """
     asked = {
         "blocks/attn/wq": jnp.float32,
         "blocks": jnp.bfloat16,
@@ -291,7 +293,9 @@ SPLIT = {"heads", "kv_heads", "mlp", "vocab"}  # the axes that `model` splits, w
 @pytest.mark.parametrize("shape", [(2, 4), (1, 8)])
 @pytest.mark.parametrize("name", ["gpt2-unscaled", "neox-serial", "llama-gqa"])
 def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every leaf is split as the rules say, every entry is read once, and never more at a time than one device holds of one layer."""
+    """Every leaf is split as the rules say, every entry is read once, and never more at a time than one device holds of
+    one layer.
+    """
     config = dataclasses.replace(cases.decoder(name)[0], vocab_size=64)
     rng = np.random.default_rng(0)
     params = nest((leaf.path, rng.random(leaf.shape(config), np.float32)) for leaf in leaves(config))
@@ -339,7 +343,9 @@ def test_leaves_on_a_mesh(name: str, shape: tuple[int, int], tmp_path: Path, mon
 
 @needs_eight
 def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On devices with a memory of their own, as which these here pose, the host needs no more than what one of them holds of a leaf."""
+    """On devices with a memory of their own, as which these here pose, the host needs no more than what one of them
+    holds of a leaf.
+    """
     config = dataclasses.replace(cases.decoder("llama")[0], vocab_size=65536)
     params = nest((leaf.path, np.ones(leaf.shape(config), np.float32)) for leaf in leaves(config))
     save_params(config, params, tmp_path / "model.safetensors")
@@ -395,7 +401,9 @@ def test_copying_in_blocks(view: str, shape: tuple[int, ...], monkeypatch: pytes
 
 @pytest.mark.device
 def test_parameters_do_not_change_with_the_file(folder: Path) -> None:
-    """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file itself."""
+    """Devices may take a host's array over without a copy, if it is aligned, which must never be the mapped file
+    itself.
+    """
     file = folder / "model.safetensors"
     header, data = parts_of(file)
     text = json.dumps(header).encode()
@@ -464,7 +472,9 @@ def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> 
 
 @pytest.mark.parametrize("name", cases.CASES)
 def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
-    """No value of an attribute, however odd, ends in anything but an InputError or a model whose parameters have shapes."""
+    """No value of an attribute, however odd, ends in anything but an InputError or a model whose parameters have
+    shapes.
+    """
     for attribute in cases.CASES[name]:
         for value in (None, -1, 0, 1, 3, 10**9, 0.5, float("nan"), True, "x", [], [1], {}, {"rope_type": "yarn"}):
             try:

@@ -1,4 +1,6 @@
-"""Checkpoints spoilt in every way that a download, a disk or a stranger can spoil them: refused in one sentence, or loaded unharmed."""
+"""Checkpoints spoilt in every way that a download, a disk or a stranger can spoil them: refused in one sentence, or
+loaded unharmed.
+"""
 
 import contextlib
 import copy
@@ -419,7 +421,9 @@ sys.addaudithook(_record)
 
 @contextlib.contextmanager
 def watched(root: Path) -> Iterator[None]:
-    """Only files that stand in `root/model` are opened of what is below `root`, and no more memory is taken than a few times their size."""
+    """Only files that stand in `root/model` are opened of what is below `root`, and no more memory is taken than a few
+    times their size.
+    """
     global opened
     folder = root / "model"
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file() and "safetensors" in file.name)

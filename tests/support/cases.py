@@ -3,8 +3,8 @@
     config, params = decoder("llama-mqa")
     lm = jaxconf.load(build("llama-mqa", tmp_path))
 
-Their weights are drawn in the order of the leaf table, with norm gains and biases off their defaults. `references/{case}.npz` holds
-what transformers makes of them (tests/test_parity.py records and checks it).
+Their weights are drawn in the order of the leaf table, with norm gains and biases off their defaults.
+`references/{case}.npz` holds what transformers makes of them (tests/test_parity.py records and checks it).
 """
 
 import functools
@@ -479,7 +479,8 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-# The cases whose outputs `references/` holds, for tests without torch: the first of each family, and what the others add.
+# The cases whose outputs `references/` holds, for tests without torch: the first of each family, and what the others
+# add.
 REFERENCED = tuple(
     dict.fromkeys(
         [
