@@ -17,11 +17,11 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import gpu_page
+import effects_page
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -340,71 +340,6 @@ def scaling() -> dict[str, Any]:
     return found
 
 
-def page(files: Sequence[Path]) -> str:
-    """docs/benchmarks.md."""
-    found = [json.loads(file.read_text()) for file in files]
-    checks = [x for x in found if "steps" in x]
-    rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
-    devices = {x["device"] for x in (*rows, *grown)} | {gpu_page.device(check) for check in checks}
-    rows += [x for check in checks for x in gpu_page.effects(check)]
-    on_cpu = all("cores" in name for name in devices)
-    no_accelerator = " No accelerator was at hand, so nothing here says how fast one is." if on_cpu else ""
-    text = [
-        "# Benchmarks",
-        "",
-        "Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the inputs are drawn, its",
-        "docstring says. Every row is one run, in which all sides saw the same inputs and metrics.",
-        "",
-        "Machines: " + "; ".join(sorted(devices)) + "." + no_accelerator,
-        "",
-        "## Effects of every neuron of the last layer",
-        "",
-        "| shape | logits | positions | tolerance | naive | naive, PyTorch | exact | adaptive | naive / exact | naive / adaptive |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for x in rows:
-        torch = f"{x['seconds_naive_torch']:,.0f} s" if "seconds_naive_torch" in x else ""
-        text.append(
-            f"| {where(x)} | {x['logits']} | {x['positions']} | {x['tolerance']:g} | {x['seconds_naive']:,.0f} s | {torch} "
-            f"| {x['seconds_exact']:.1f} s | {x['seconds_adaptive']:.1f} s | {x['ratio_exact']:.0f} | {x['ratio_adaptive']:.0f} |"
-        )
-    text += [
-        "",
-        "How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs of a position and a",
-        "neuron it computed again with every token, what the engines add to memory, and the share of the device's exponentials that the exact one gets:",
-        "",
-        "| shape | logits | entropy | tolerance | mean error | largest error | largest bound | redone | memory, exact | memory, adaptive | exponentials |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for x in rows:
-        text.append(
-            f"| {where(x)} | {x['logits']} | {x['entropy']:.2f} | {x['tolerance']:g} | {x['error_mean']:.1g} | {x['error_max']:.1g} | {x['bound_max']:.1g} "
-            f"| {x['redone']:.1%} | {x['memory_exact'] / 1e9:.2f} GB | {x['memory_adaptive'] / 1e9:.2f} GB | {x['exact_share_of_exponentials']:.0%} |"
-        )
-    text += gpu_page.section(checks)
-    for x in grown:
-        start = ", ".join(f"{name} = {value:,}" for name, value in x["start"].items())
-        text += [
-            "",
-            f"## How the exact engine's time grows ({x['device']})",
-            "",
-            f"One size changes, the others stay: {start}.",
-            "",
-            "| size | seconds |",
-            "|---|---|",
-        ]
-        for name in x["start"]:
-            text.append(
-                f"| {name} = {', '.join(f'{int(v):,}' for v in x[name])} | {', '.join(f'{s:.2f}' for s in x[name].values())} |"
-            )
-    return "\n".join(text) + "\n"
-
-
-def where(x: dict[str, Any]) -> str:
-    """A row's shape, and the accelerator if it was one."""
-    return x["shape"] if "cores" in x["device"] else f"{x['shape']}, {x['device']}"
-
-
 def write(file: Path, text: str) -> None:
     with replacing(file) as path:
         path.write_text(text)
@@ -413,7 +348,7 @@ def write(file: Path, text: str) -> None:
 if __name__ == "__main__":
     bench = tyro.cli(Bench)
     if bench.page:
-        write(bench.page, page(bench.pages))
+        write(bench.page, effects_page.page(bench.pages))
     else:
         result = scaling() if bench.scaling else main(bench)
         for name, value in result.items():

@@ -2,8 +2,9 @@
 
     python scripts/compare_bundled.py --data stories.jsonl --out runs/stories
 
-The tuned model, in Hugging Face layout, lies in --out/tuned, and what `jaxconf compare` writes in --out. The comparison is made on the same
-text, a part of which the tuned model was trained on, and on Python's standard library, on which the bundled model was: --out/stdlib.
+The folder --out gets the tuned model in Hugging Face layout (tuned) and what `jaxconf compare` writes. The models are
+compared on the same text, a part of which the tuned model was trained on. They are also compared on Python's standard
+library, on which the bundled model was trained (stdlib).
 """
 
 import dataclasses
@@ -48,14 +49,17 @@ class Tune:
 
 
 def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
-    """Write the tuned model to `folder`; the loss of each step, nats per token. Weight decay as in the recipe, 0.1 on matrices."""
+    """Write the tuned model to `folder`, and return the loss of each step, nats per token.
+
+    Weight decay is 0.1 on matrices, as in the recipe.
+    """
     config = TrainConfig(vocab_size=lm.config.vocab_size, context=lm.config.n_positions)
     corpus = read_corpus(config.vocab_size, config.context, functools.partial(documents, job.data), lm.folder)
     matrices = nest((leaf.path, leaf.init in ("normal", "residual")) for leaf in leaves(lm.config))
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, job.learning_rate, job.steps // 50 + 1, job.steps + 1, 0.1 * job.learning_rate
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.95, weight_decay=0.1, mask=matrices))
+    warmup, end = job.steps // 50 + 1, 0.1 * job.learning_rate
+    rate = optax.warmup_cosine_decay_schedule(0.0, job.learning_rate, warmup, job.steps + 1, end)
+    adamw = optax.adamw(rate, b2=0.95, weight_decay=0.1, mask=matrices)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params: Any, state: Any, tokens: jax.Array) -> Any:
@@ -84,9 +88,8 @@ def main() -> None:
     tuned = job.out / "tuned"
     losses = tune(jaxconf.load(jaxconf.BUNDLED), job, tuned)
     (tuned / "losses.json").write_text(json.dumps(losses))
-    print(
-        f"loss {np.mean(losses[:10]):.3f} nats per token in the first 10 of {job.steps} steps, {np.mean(losses[-50:]):.3f} in the last 50"
-    )
+    first, last = np.mean(losses[:10]), np.mean(losses[-50:])
+    print(f"loss {first:.3f} nats per token in the first 10 of {job.steps} steps, {last:.3f} in the last 50")
     how = ("--tokens", str(job.tokens), "--seed", str(job.seed), "--force")
     for data, out in ((job.data, job.out), ("stdlib", job.out / "stdlib")):
         cli.main(["compare", "bundled", str(tuned), "--data", data, "--out", str(out), *how])

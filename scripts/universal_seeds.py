@@ -1,10 +1,11 @@
-"""Do entropy neurons recur across seeds? Trains tiny models that differ in nothing but the seed, and matches the neurons of one with the others'.
+"""Do entropy neurons recur across seeds? Trains tiny models that differ only in the seed, and matches their neurons.
 
-python scripts/universal_seeds.py [--out runs/universal_seeds] [--seeds 3] [--steps 4000]
+    python scripts/universal_seeds.py [--out runs/universal_seeds] [--seeds 3] [--steps 4000]
 
-The text is Python's standard library. Prints the sentences of `jaxconf universal` and, for entropy and null-space neurons, how many are universal
-beside the other neurons; each model in turn is the first. The page of the first one lies in the folder. Training can be stopped and goes on where it
-was when the script is started again. Three seeds of 3,000 steps take some minutes on two CPU cores.
+The text is Python's standard library. Each model in turn is the first one. The script prints the sentences of `jaxconf
+universal` and how many entropy and null-space neurons are universal, beside the other neurons. The folder gets the page
+of the first model. If training is stopped, the same command continues it. Three seeds of 3,000 steps take some minutes
+on two CPU cores.
 """
 
 import dataclasses

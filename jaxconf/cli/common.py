@@ -48,7 +48,7 @@ class Job(NamedTuple):
     progress: "Progress"
 
     def load(self, model: str, revision: str | None, mesh: str | None) -> "LanguageModel":
-        """A model on the mesh, which is said."""
+        """A model on its mesh, about which a sentence is printed if it has several devices."""
         from jaxconf.runtime.placement import load_placed
 
         return load_placed(model, revision, mesh, lambda sentence: say(self.console, sentence))
@@ -56,8 +56,9 @@ class Job(NamedTuple):
 
 @contextlib.contextmanager
 def job(model: str, mark: str, output: Output, measuring: Measuring, quiet: bool) -> Iterator[Job]:
-    """A folder for the results of a model, in which `mark` is the file that makes them a result, a console and the
-    progress.
+    """The frame of a command's work: its folder is claimed, its progress shown, and its trace recorded if wanted.
+
+    `mark`: the file that makes the folder a result.
     """
     from jaxconf.results.run_folder import claim
     from jaxconf.runtime.hosts import only_first_writes
@@ -74,8 +75,9 @@ def job(model: str, mark: str, output: Output, measuring: Measuring, quiet: bool
 
 @contextlib.contextmanager
 def speaking(unit: str, quiet: bool) -> Iterator[tuple["Console", "Progress"]]:
-    """A console, silent on all hosts but the first, and what shows the progress within the block, its rates in `unit`
-    per second.
+    """A console, which only the first host shows, and what shows the progress within the block.
+
+    `unit`: of the rates.
     """
     from rich.console import Console
 
@@ -99,7 +101,10 @@ def say_result(console: "Console", sentences: Sequence[str], page: Path) -> None
 
 
 def read_option(option: str, text: str | None, example: str) -> list[tuple[int, int]] | None:
-    """The (layer, index) of the neurons or heads that an option names. Raises InputError for any other text."""
+    """The (layer, index) of the neurons or heads that an option names, if it is given.
+
+    Raises InputError for any other text.
+    """
     from jaxconf.measure.neuron_sets import read_names
     from jaxconf.models.errors import InputError
 

@@ -40,8 +40,9 @@ COMMANDS: dict[str, type[Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. It exits with 2 after one sentence for what the user can correct, and with 130 when it was
-    interrupted.
+    """Run a command.
+
+    The process ends with 2 and one sentence if the user can correct what is wrong, and with 130 if it was interrupted.
     """
     try:
         command = parsed(list(sys.argv[1:] if arguments is None else arguments))
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         leave(2)
     except KeyboardInterrupt:
         print(
-            "jaxconf: interrupted; the same command continues from the last finished windows (analyze, compare) or "
-            "starts again",
+            "jaxconf: interrupted; the same command continues from what was finished (analyze, compare, sweep, track) "
+            "or starts again",
             file=sys.stderr,
         )
         leave(130)

@@ -1,6 +1,5 @@
 """`jaxconf sweep` and `jaxconf sweep report`."""
 
-import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -70,32 +69,28 @@ class Sweep:
         return self.out or Path("runs") / self.definition.stem
 
     def _work(self) -> None:
-        import sys
-
         from rich.console import Console
 
         from jaxconf.runtime.hosts import first
-        from jaxconf.runtime.progress import logged
+        from jaxconf.runtime.progress import progress
         from jaxconf.sweeps.run import sweep
 
         console = Console(quiet=not first())
-        silent = contextlib.nullcontext(lambda what, done, total: None)
-        with silent if self.quiet or console.quiet or console.is_terminal else logged(sys.stderr) as progress:
+        with progress(console, "tokens", self.quiet or console.is_terminal) as report:
             found = sweep(
                 self.definition,
                 self._folder,
                 tries=self.tries,
                 patience=self.patience,
-                progress=progress,
+                progress=report,
                 say=lambda sentence: say(console, sentence),
             )
         failed = [name for name, status in found.items() if status.state == "failed"]
-        say(
-            console,
-            f"{len(found) - len(failed)} of {len(found)} cells are finished: jaxconf sweep report {self._folder}",
-        )
+        done = f"{len(found) - len(failed)} of {len(found)} cells are finished"
+        say(console, f"{done}: jaxconf sweep report {self._folder}")
         if failed:
-            raise InputError(f"{len(failed)} cells failed, the first, {failed[0]}, because: {found[failed[0]].message}")
+            first_of = f"the first was {failed[0]}: {found[failed[0]].message}"
+            raise InputError(f"{len(failed)} of {len(found)} cells failed; {first_of}")
 
     def _show(self) -> None:
         from rich.console import Console
@@ -150,8 +145,7 @@ class SweepReport:
         from jaxconf.sweeps.page import sweep_report
 
         console = Console()
-        joined = sweep_report(self.folder)
-        missing = len(defined(self.folder).cells) - joined["cell"].nunique()
-        if missing:
-            say(console, f"{missing} cells are not finished, and are left out.")
+        joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
+        if missing := cells - joined["cell"].nunique():
+            say(console, f"{missing} of {cells} cells are not finished, and are left out.")
         say(console, f"Report: {self.folder / 'sweep.html'}")

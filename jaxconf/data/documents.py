@@ -85,7 +85,8 @@ def _hub_files(source: str) -> Iterator[Path]:
         uri = parse_hf_uri(source)
     except HfUriError as error:
         raise InputError(
-            f"the dataset {source} cannot be read ({error.msg.rstrip('.')}); give hf://datasets/OWNER/NAME[@REVISION][/PATH]"
+            f"the dataset {source} cannot be read ({error.msg.rstrip('.')}); give "
+            "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
         ) from error
     if uri.type != "dataset":
         raise InputError(f"the source {source} is not a dataset; give hf://datasets/OWNER/NAME[@REVISION][/PATH]")
@@ -159,7 +160,8 @@ def _read_parquet(path: Path) -> Iterator[str]:
         columns = file.schema_arrow.names
         if "text" not in columns:
             raise InputError(
-                f'the file {path} has no column "text" (it has {", ".join(columns)}); rename the column that holds the text'
+                f'the file {path} has no column "text" (it has {", ".join(columns)}); rename the column that holds the '
+                "text"
             )
         batches = file.iter_batches(batch_size=1024, columns=["text"])
         for row, text in enumerate(chain.from_iterable(batch.column(0).to_pylist() for batch in batches), 1):

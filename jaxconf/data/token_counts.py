@@ -30,7 +30,8 @@ def count_tokens(
     for ids in shared_work(batches_of_pieces(documents), encoded):
         if ids.max(initial=-1) >= vocab_size:
             raise InputError(
-                f"the tokenizer gives the id {ids.max()}, outside the vocabulary of {vocab_size}; use the model's own tokenizer"
+                f"the tokenizer gives the id {ids.max()}, outside the vocabulary of {vocab_size}; use the model's own "
+                "tokenizer"
             )
         counts += np.bincount(ids, minlength=vocab_size)
         total += len(ids)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.intervals import bootstrap
+from jaxconf.analysis.intervals import bootstrap, columns_of
 
 Members = Sequence[tuple[int, int]]
 """(layer, index) of each neuron or head."""
@@ -48,6 +48,4 @@ def table_of_sets(
         "size": [len(one.members) for one in sets],
     }
     counts = np.full(len(next(iter(sums.values()))), count)
-    for name, (estimate, low, high) in bootstrap([sums], counts, {}, draws, seed).items():
-        columns |= {name: estimate, f"{name}_lo": low, f"{name}_hi": high}
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns | columns_of(bootstrap([sums], counts, {}, draws, seed)))

@@ -88,16 +88,3 @@ def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"{folder} cannot be written ({error.strerror}); give another --out")
-
-
-def save_result(found, name, verdict, figures, page, folder):  # type: ignore[no-untyped-def]
-    """What `jaxconf.report.run.save_study` replaces."""
-    import json
-
-    from jaxconf.report.run import _tables
-
-    with staging(folder, f"{name}.json", f"{name}_*") as temporary:
-        for table, frame in _tables(found, f"{name}_"):
-            frame.to_parquet(temporary / f"{table}.parquet")
-        (temporary / f"{name}.json").write_text(json.dumps({"verdict": list(verdict), **found.facts}, indent=1) + "\n")
-        page(found, figures(found, temporary), temporary)

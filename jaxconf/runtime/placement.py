@@ -70,7 +70,7 @@ def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[i
 
     if sizes and over_data(sizes[0]) != sizes[0]:
         raise InputError(
-            f"neither {m} models nor the {batch} sequences of a batch divide over data={sizes[0]}; "
+            f"neither the models ({m}) nor the sequences of a batch ({batch}) divide over data={sizes[0]}; "
             "give sizes that fit, or another batch"
         )
 

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from jaxconf.models.errors import InputError
-from jaxconf.models.files import replacing
-from jaxconf.report.frame import picture, write_page
+from jaxconf.report.markup import head, picture, row, table, text
+from jaxconf.report.picture_page import picture_page
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.run_folder import staging
 from jaxconf.results.words import number
 from jaxconf.sweeps.definition import AXES, CELLS, defined, finished
 
@@ -42,52 +43,50 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
         raise InputError(f"no cell of {folder} is finished; start a worker with jaxconf sweep")
     tables = {name: NeuronTable.load(folder / CELLS / name) for name in names}
     frames = []
-    for name, table in tables.items():
+    for name, neurons in tables.items():
         # The run has the commit; a cell is shown by the revision's name.
-        table.facts |= {"revision": sweep.cells[name].get("revision")}
-        facts = {key: table.facts.get(key) for key in OF_CELLS if key != "layer"}
-        frames.append(pd.DataFrame({"cell": name, **facts}, index=table.frame.index).join(table.frame))
+        neurons.facts |= {"revision": sweep.cells[name].get("revision")}
+        facts = {key: neurons.facts.get(key) for key in OF_CELLS if key != "layer"}
+        frames.append(pd.DataFrame({"cell": name, **facts}, index=neurons.frame.index).join(neurons.frame))
     joined = pd.concat(frames, ignore_index=True)
-    with replacing(folder / "sweep.parquet") as path:
-        joined.to_parquet(path, index=False)
-    _write_page(folder, tables, len(sweep.cells))
+    with staging(folder, "sweep.parquet") as there:
+        joined.to_parquet(there / "sweep.parquet", index=False)
+        (there / "sweep.html").write_text(_page(folder, tables, len(sweep.cells)), encoding="utf-8")
     return joined
 
 
-def _write_page(folder: Path, tables: Mapping[str, NeuronTable], cells: int) -> None:
-    rows = "".join(_row(name, table) for name, table in tables.items())
+def _page(folder: Path, tables: Mapping[str, NeuronTable], cells: int) -> str:
     hints = dict.fromkeys(OF_CELLS, "") | SHOWN
-    heads = "".join(f'<th scope="col" title="{escape(hint)}">{escape(name)}</th>' for name, hint in hints.items())
-    write_page(
-        folder / "sweep.html",
+    return picture_page(
         files(__package__) / "page.html",
         "sweep",
         folder.resolve().name,
         f"A sweep, {len(tables)} of {cells} cells",
-        table=f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
-        figures="".join(_cards(name, table, folder / CELLS / name) for name, table in tables.items()),
+        table=table((head(name, hint) for name, hint in hints.items()), (_row(*item) for item in tables.items())),
+        figures="".join(_cards(name, neurons, folder / CELLS / name) for name, neurons in tables.items()),
     )
 
 
-def _row(name: str, table: NeuronTable) -> str:
-    frame, facts = table.frame, table.facts
+def _row(name: str, neurons: NeuronTable) -> str:
+    frame, facts = neurons.frame, neurons.facts
     above = frame[frame["rho"] > frame["rho_chance"]]
     figures: dict[str, Any] = {
         "loss": facts["loss"],
         "entropy": facts["entropy"],
-        "correlation": table.correlation(),
+        "correlation": neurons.correlation(),
         "entropy neurons": int(frame["is_entropy_neuron"].sum()),
         "frequency neurons": int(frame["is_frequency_neuron"].sum()),
         "largest rho": frame["rho"].max(),
         "chance": frame["rho_chance"].iloc[0],
         "largest ln_mediated": above["ln_mediated"].max(),
     }
-    of_cell = "".join(f"<td>{escape(_words(facts.get(key)))}</td>" for key in OF_CELLS)
-    return f'<tr id="{escape(name)}">{of_cell}{"".join(f"<td>{number(figures[key])}</td>" for key in SHOWN)}</tr>'
+    return row(
+        [*(text(_words(facts.get(key))) for key in OF_CELLS), *(text(number(figures[key])) for key in SHOWN)], id=name
+    )
 
 
-def _cards(name: str, table: NeuronTable, folder: Path) -> str:
-    where = ", ".join(_words(table.facts.get(key)) for key in OF_CELLS if table.facts.get(key) is not None)
+def _cards(name: str, neurons: NeuronTable, folder: Path) -> str:
+    where = ", ".join(_words(neurons.facts.get(key)) for key in OF_CELLS if neurons.facts.get(key) is not None)
     cards = "".join(picture(folder / f"{figure}.png", what, f"{what}: {where}") for figure, what in FIGURES.items())
     return f'<h3 class="cell">{escape(where)}</h3><div class="figures">{cards}</div>'
 

@@ -16,8 +16,8 @@ from jaxconf.measure import run as module
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.measure.run import run
-from jaxconf.models.language_model import load
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.runtime.placement import load_placed
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
@@ -33,7 +33,7 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     out, stages = tmp_path / "run", []
     options = AnalyzeOptions(data=text, tokens=512, out=out, bootstrap_draws=5, ablation="zero", layer=1)
     table = run(options, lambda what, done, total: stages.append(what))
-    lm = load("bundled")
+    lm = load_placed("bundled", None, None, lambda sentence: None)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
     tokens = windows(documents(text), lm.tokenizer, 512)
     np.testing.assert_array_equal(np.load(out / "windows.npy"), tokens)

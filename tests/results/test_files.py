@@ -21,6 +21,20 @@ def test_a_table_comes_back_with_its_facts(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_parquet(pa.table({"x": [1]}), {"old": True}, tmp_path / "a.parquet")
+
+    def fail(table, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_parquet(pa.table({"x": [2]}), {}, tmp_path / "a.parquet")
+    assert read_parquet(tmp_path / "a.parquet", "track", "")[1] == {"old": True}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
 @pytest.mark.parametrize("content", [None, b"no parquet", "without facts"])
 def test_what_is_no_such_table_is_refused_with_the_advice(tmp_path, content):
     path = tmp_path / "a.parquet"

@@ -210,7 +210,7 @@ def test_two_hosts_are_one_worker_of_a_sweep(text: str, tmp_path: Path) -> None:
     lists = f'models = ["bundled", "{tmp_path / "nowhere"}"]\ndata = ["{text}"]\n'
     definition.write_text(f"{lists}[options]\ntokens = 512\nbootstrap_draws = 0\n")
     workers = launch(2, ["sweep", str(definition), "--out", str(tmp_path / "sweep"), "--tries", "1"])
-    assert all("1 cells failed" in said for said in ended(workers, 2))
+    assert all("1 of 2 cells failed" in said for said in ended(workers, 2))
     found = [folder.name for folder in (tmp_path / "sweep" / "cells").iterdir()]
     assert [name[5:12] for name in found] == ["bundled"]
     ended(

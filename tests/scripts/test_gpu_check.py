@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_effects
+import effects_page
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +130,7 @@ def test_a_small_run_of_every_step(tmp_path: Path) -> None:
     assert [row["seeds"] for row in found["seeds"]["rows"]] == [1, 4]
     assert found["tests"]["collected"] > 50
     assert (found["tests"]["passed"], found["tests"]["failed"]) == (2, {})
-    text = bench_effects.page([tmp_path / "gpu_check.json"])
+    text = effects_page.page([tmp_path / "gpu_check.json"])
     assert len([line for line in text.splitlines() if line.startswith("| tiny |")]) == 4
 
 
@@ -170,7 +171,7 @@ def test_a_page_names_the_device_of_each_row(tmp_path: Path) -> None:
         "tests": {"collected": 70, "passed": 60, "skipped": 1, "failed": {"a test": "why"}, "seconds": {}},
     }
     gpu.write_text(json.dumps({"steps": {step: {"ok": True, "result": result} for step, result in results.items()}}))
-    text = bench_effects.page([cpu, gpu])
+    text = effects_page.page([cpu, gpu])
     assert "Machines: Some CPU, 2 cores; Some GPU.\n" in text
     rows = text.splitlines()
     assert "| gpt2-small | realistic | 256 | 0.0001 | 9 s |  | 3.0 s | 1.0 s | 3 | 9 |" in rows
@@ -182,7 +183,7 @@ def test_a_page_names_the_device_of_each_row(tmp_path: Path) -> None:
     assert "llama" not in text.replace("Llama 2", "").lower()
 
     gpu.write_text(json.dumps({"steps": {step: {"ok": False, "result": None} for step in results}}))
-    assert "unknown device" in bench_effects.page([gpu])
-    alone = bench_effects.page([cpu])
+    assert "unknown device" in effects_page.page([gpu])
+    alone = effects_page.page([cpu])
     assert "On accelerators" not in alone
     assert "No accelerator was at hand" in alone

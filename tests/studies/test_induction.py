@@ -410,3 +410,9 @@ def test_random_controls_are_others_of_the_same_layers() -> None:
         members = row["members"].split(",")
         assert not chosen & set(members)
         assert pd.Series([name.split(".")[0] for name in members]).value_counts().to_dict() == {"1": 2, "0": 1}
+
+
+def test_facts_name_a_text_only_if_one_was_read() -> None:
+    *_, found = of_random_model()
+    assert not {"data", "repeated"} & set(found.facts)
+    assert found.facts["length"] == L

@@ -32,7 +32,7 @@ from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 from jaxconf.models.sites import Add
 from jaxconf.studies.universal import neurons as of_neurons
 from jaxconf.studies.universal.families import FamilyRules, families_table
-from jaxconf.studies.universal.figures import DRAWN
+from jaxconf.studies.universal.figures import FIGURES
 from jaxconf.studies.universal.matches import Activity, Text, match_table
 from jaxconf.studies.universal.sentences import sentences
 from jaxconf.studies.universal.study import Universality, universal
@@ -425,7 +425,7 @@ def test_the_command_writes_its_page(
     assert str(out / "universal.html") in said
     names = {file.name for file in out.iterdir()}
     tables = {f"universal_{name}.parquet" for name in ("neurons", "matches", "layers", "families", "vocabulary")}
-    assert names == tables | {f"{name}.png" for name in DRAWN} | {"universal.json", "universal.html"}
+    assert names == tables | {f"{name}.png" for name in FIGURES} | {"universal.json", "universal.html"}
     stated = json.loads((out / "universal.json").read_text())
     assert stated["models"] == [str(folder) for folder in folders[:2]]
     assert all(sentence in said for sentence in stated["verdict"])

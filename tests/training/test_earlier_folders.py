@@ -19,12 +19,12 @@ from hub_models import text as hub_text
 from refusals import check_error
 from tiny_training import TINY, text
 
+import jaxconf
 from jaxconf.training import checkpoints
 from jaxconf.training.config import TrackConfig
 from jaxconf.training.emergence import FILE, Emergence
 from jaxconf.training.findings import summary_lines
 from jaxconf.training.grid import grid
-from jaxconf.training.grid_table import tabulate
 from jaxconf.training.revisions import track_revisions
 from jaxconf.training.run import train
 
@@ -75,7 +75,10 @@ def test_a_grid_is_compared_and_resumed(earlier):
     folder = earlier / "grid"
     before = pd.read_parquet(folder / "study.parquet")
     assert before["weight_decay"].tolist() == [0.1, 0.5]
-    pd.testing.assert_frame_equal(tabulate(folder), before, check_exact=True)
+    (folder / "study.parquet").unlink()
+    pd.testing.assert_frame_equal(jaxconf.track(folder), before, check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "study.parquet"), before, check_exact=True)
+    assert (folder / "study.png").is_file()
     base, vary = dataclasses.replace(SMALL, steps=3), {"weight_decay": [0.1, 0.5]}
     pd.testing.assert_frame_equal(grid(base, vary, 1, unread, folder, track=TRACK, resume=True), before)
     check_error(lambda: grid(base, vary, 2, unread, folder, track=TRACK, resume=True), "seeds is 1 there and 2 here")

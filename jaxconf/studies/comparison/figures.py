@@ -4,7 +4,6 @@ The base model's candidates are red, a tuned model's ringed.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from jaxconf.report.style import (
     label_points,
     log_axes,
     on_log_axis,
-    save_figures,
     say,
     short,
     styled,
@@ -109,7 +107,10 @@ def comparison_changes(found: "Comparison") -> Figure:
     pairs = {tuned: found.pairs(tuned) for tuned in found.facts["tuned"]}
     names = [name for name in LABELS if any(frame[f"{name}_tuned"].notna().any() for frame in pairs.values())]
     cases = [(tuned, name) for tuned in pairs for name in names]
-    note = "each point is a pair of neurons matched by cosine\nred: candidates of the base model; on the line, nothing has changed"
+    note = (
+        "each point is a pair of neurons matched by cosine\nred: candidates of the base model; on the line, nothing "
+        "has changed"
+    )
     figure, panels = _panels(found, "Before and after", note, len(cases), 2)
     for axes, (tuned, name) in zip(panels, cases, strict=True):
         frame, label = pairs[tuned], LABELS[name]
@@ -158,7 +159,10 @@ def comparison_matching(found: "Comparison") -> Figure:
 @styled
 def comparison_calibration(found: "Comparison") -> Figure:
     """Loss, entropy and calibration of each model on the same positions, and how often its confidence is right."""
-    note = f"on the same {found.facts['positions']:,} positions; bars: 95% intervals over windows; below right: accuracy by confidence"
+    note = (
+        f"on the same {found.facts['positions']:,} positions; bars: 95% intervals over windows; below right: accuracy "
+        "by confidence"
+    )
     figure, (*panels, last) = _panels(found, "Calibration", note, len(MEASURES) + 1)
     models = list(dict.fromkeys(found.calibration["model"]))
     colours = [INK, *(HUES[i % len(HUES)] for i in range(len(models) - 1))]
@@ -183,15 +187,15 @@ def comparison_calibration(found: "Comparison") -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[["Comparison"], Figure]] = {
+FIGURES: dict[str, Callable[["Comparison"], Figure]] = {
     draw.__name__: draw
     for draw in (comparison_norm_logitvar, comparison_overlap, comparison_changes, comparison_matching)
 }
 
 
-def save_comparison_figures(found: "Comparison", folder: Path) -> list[Path]:
-    drawn = DRAWN | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {})
-    return save_figures(drawn, found, folder)
+def figures_of(found: "Comparison") -> dict[str, Callable[["Comparison"], Figure]]:
+    """FIGURES, and that of calibration if it was measured."""
+    return FIGURES | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {})
 
 
 def _panels(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from jaxconf.report.frame import facts, picture, rows, write_page
+from jaxconf.report.markup import facts, frame_table, pictures
+from jaxconf.report.markup import paragraphs as marked_up
+from jaxconf.report.picture_page import picture_page
 from jaxconf.studies.comparison.sentences import paragraphs
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ CAPTIONS = {
     ),
     "comparison_changes": (
         "Before and after",
-        "Red points that leave the line more than the grey ones: training changed the candidates more than other neurons.",
+        "Red points that leave the line more than the grey ones: training changed the candidates more than other "
+        "neurons.",
     ),
     "comparison_matching": (
         "Which neuron is which",
@@ -46,29 +49,23 @@ BROAD = {"comparison_overlap"}
 CANDIDATE_COLUMNS = ("w_norm", "logit_var", "ratio", "rho", "ln_mediated", "entropy_delta", "loss_abs_delta")
 
 
-def write_comparison_report(found: "Comparison", figures: Sequence[Path], folder: Path) -> Path:
-    """Writes comparison.html, with the PNG files `figures` in it, whole or not at all, and gives its path."""
+def page(found: "Comparison", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
     tuned = found.facts["tuned"]
-    return write_page(
-        folder / "comparison.html",
+    return picture_page(
         files(__package__) / "page.html",
         "comparison",
         str(found.facts["base"]),
         f"Beside {', '.join(tuned)}",
         SOURCE,
-        verdict="".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs(found)),
-        figures="".join(_card(path) for path in figures),
+        verdict=marked_up(paragraphs(found)),
+        figures=pictures(images, CAPTIONS, BROAD),
         overlaps="".join(_headed(name, _overlaps(_of(found.overlaps, name))) for name in tuned),
         candidates="".join(_headed(name, _candidates(found, name)) for name in tuned),
         changes="".join(_headed(name, _changes(_of(found.changes, name))) for name in tuned),
         calibration=_calibration(found),
         facts=facts(found.facts),
     )
-
-
-def _card(path: Path) -> str:
-    heading, how = CAPTIONS[path.stem]
-    return picture(path, heading, how, how, broad=path.stem in BROAD)
 
 
 def _of(frame: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -85,7 +82,7 @@ def _overlaps(frame: pd.DataFrame) -> str:
         for share, lowest, by in zip(frame["share"], frame["lowest"], frame["by"], strict=True)
     ]
     columns = ["base", "tuned", "common", "iou", "chance", "norm_chance"]
-    return rows(frame.assign(thresholds=named), "thresholds", columns)
+    return frame_table(frame.assign(thresholds=named), "thresholds", columns)
 
 
 def _candidates(found: "Comparison", tuned: str) -> str:
@@ -100,16 +97,16 @@ def _candidates(found: "Comparison", tuned: str) -> str:
     chosen["neuron"] = [f"{layer}.{a}, {b}" for a, b in zip(chosen["neuron_base"], of, strict=True)]
     measured = [name for name in CANDIDATE_COLUMNS if chosen[f"{name}_tuned"].notna().any()]
     sides = [(name, side) for name in measured for side in ("base", "tuned")]
-    # `rows` finds an interval by the name of its column, with _lo and _hi at the end.
+    # `frame_table` finds an interval by the name of its column, with _lo and _hi at the end.
     renamed = {f"{name}{end}_{side}": f"{name} {side}{end}" for name, side in sides for end in ("", "_lo", "_hi")}
     columns = ["matched with", "cosine", *(f"{name} {side}" for name, side in sides)]
-    return rows(chosen.rename(columns={**renamed, "neuron_tuned": "matched with"}), "neuron", columns)
+    return frame_table(chosen.rename(columns={**renamed, "neuron_tuned": "matched with"}), "neuron", columns)
 
 
 def _changes(frame: pd.DataFrame) -> str:
     shown = frame.rename(columns={"random_lo": "random change_lo", "random_hi": "random change_hi"})
     shown["random change"] = (shown["random change_lo"] + shown["random change_hi"]) / 2
-    return rows(shown, "measure", ["base", "tuned", "change", "random change", "correlation"])
+    return frame_table(shown, "measure", ["base", "tuned", "change", "random change", "correlation"])
 
 
 def _calibration(found: "Comparison") -> str:
@@ -117,4 +114,4 @@ def _calibration(found: "Comparison") -> str:
         return "<p>No model has the base model's tokenizer, so none was run on the same tokens.</p>"
     renamed = {"value": "mean", "value_lo": "mean_lo", "value_hi": "mean_hi"}
     of_models = found.calibration.rename(columns=renamed).groupby("model", sort=False)
-    return "".join(_headed(str(name), rows(frame, "measure", ["mean", "change"])) for name, frame in of_models)
+    return "".join(_headed(str(name), frame_table(frame, "measure", ["mean", "change"])) for name, frame in of_models)

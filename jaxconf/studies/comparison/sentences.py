@@ -33,7 +33,8 @@ def _of_model(found: "Comparison", tuned: str) -> list[str]:
         return [*said, _rule(found, tuned), _calibration(found, tuned)]
     return [
         *said,
-        "Its tokenizer is not the same, so only the weights are compared: no effects and no calibration on the same tokens.",
+        "Its tokenizer is not the same, so only the weights are compared: no effects and no calibration on the same "
+        "tokens.",
     ]
 
 

@@ -23,12 +23,12 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.results.run_folder import save_result
+from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.comparison.calibration import calibration_table, prediction_sums, reliability_table
-from jaxconf.studies.comparison.figures import save_comparison_figures
+from jaxconf.studies.comparison.figures import figures_of
 from jaxconf.studies.comparison.models import Chosen, choose, same_tokens
 from jaxconf.studies.comparison.neurons import (
     CANDIDATES,
@@ -41,7 +41,7 @@ from jaxconf.studies.comparison.neurons import (
     differences,
     statistics,
 )
-from jaxconf.studies.comparison.page import write_comparison_report
+from jaxconf.studies.comparison.page import page
 from jaxconf.studies.comparison.sentences import paragraphs
 
 
@@ -81,9 +81,9 @@ class Comparison:
         renamed = matched.drop(columns=["model", "layer", "cosine"]).add_suffix("_tuned")
         return base.add_suffix("_base").join(renamed).assign(cosine=matched["cosine"])
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, comparison.json, the figures and comparison.html into a folder that exists."""
-        save_result(self, "comparison", paragraphs(self), save_comparison_figures, write_comparison_report, folder)
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        return save_study(self, "comparison", paragraphs(self), figures_of(self), page, folder)
 
 
 def compare(

@@ -9,7 +9,7 @@ from jaxconf.analysis.neuron_sets import Neurons, random_sets
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import rho
 from jaxconf.measure.named_sets import NamedSet, beside_random
-from jaxconf.measure.neuron_sets import check_set, highest_rho
+from jaxconf.measure.neuron_sets import check_set, highest_rho, neuron_name
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -52,8 +52,8 @@ def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list
     for layer, index in found:
         if layer != config.n_layers - 1:
             raise InputError(
-                f"neuron {layer}.{index} is not of the last layer, but only its neuron sets can be ablated together; "
-                f"name neurons of layer {config.n_layers - 1}"
+                f"neuron {neuron_name(layer, index)} is not of the last layer, which this study is limited to; name "
+                f"neurons of layer {config.n_layers - 1}"
             )
     return found
 
@@ -61,6 +61,6 @@ def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list
 def table_of_neurons(chosen: Chosen, values: pd.DataFrame) -> pd.DataFrame:
     """`Copying.neurons`. `values`: a row per neuron of the layer, with what its activation is set to."""
     n = chosen.indices
-    names = [f"{layer}.{index}" for layer, index in chosen.neurons]
+    names = [neuron_name(*pair) for pair in chosen.neurons]
     table = pd.DataFrame({"neuron": names, "rho": chosen.rho[n], "w_norm": chosen.w_norm[n]})
     return table.join(values.loc[n].reset_index(drop=True))

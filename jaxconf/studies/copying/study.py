@@ -19,6 +19,7 @@ from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, windows_of
+from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -70,7 +71,10 @@ class Copying:
     quantiles: pd.DataFrame
 
     def save(self, folder: str | Path) -> Path:
-        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        """Write copying.html, its figures, the tables and the facts into the folder, which is made if need be.
+
+        The path of the page.
+        """
         return save_study(self, "copying", sentences(self), FIGURES, page, folder)
 
 
@@ -151,7 +155,7 @@ def _facts(
         "statements": prompts["statement"].nunique(),
         "prompts": len(prompts),
         "new_tokens": NEW_TOKENS,
-        "chosen": [f"{layer}.{n}" for layer, n in chosen.neurons],
+        "chosen": [neuron_name(*pair) for pair in chosen.neurons],
         "chosen_by": chosen.by,
         "controls": len(chosen.sets) - 1,
         "w_norm": float(chosen.w_norm[chosen.indices].mean()),

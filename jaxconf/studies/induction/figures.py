@@ -251,9 +251,9 @@ def induction_natural(found: "Induction") -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[["Induction"], Figure]] = {
-    draw.__name__: draw
-    for draw in (
+def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]:
+    """Which figures are drawn, by name; that of natural induction only if it was asked for."""
+    drawn = [
         induction_positions,
         induction_activations,
         induction_change,
@@ -262,13 +262,10 @@ FIGURES: dict[str, Callable[["Induction"], Figure]] = {
         induction_head_activations,
         induction_doses,
         induction_temperature,
-    )
-}
-
-
-def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]:
-    """FIGURES, and that of natural induction if it was asked for."""
-    return FIGURES | ({"induction_natural": induction_natural} if found.natural else {})
+    ]
+    if found.natural:
+        drawn.append(induction_natural)
+    return {draw.__name__: draw for draw in drawn}
 
 
 def _smooth(values: pd.Series, found: "Induction") -> pd.Series:

@@ -13,6 +13,7 @@ from jaxconf.analysis.induction import head_scores, random_heads
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.observation import Totals, observed_at_bos
 from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
+from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -69,7 +70,7 @@ def tables_at_bos(
         {
             "heads": np.repeat([one.name for one in sets], len(chosen)),
             "kind": np.repeat([one.kind for one in sets], len(chosen)),
-            "neuron": [f"{layer}.{n}" for layer, n in chosen] * len(sets),
+            "neuron": [neuron_name(*pair) for pair in chosen] * len(sets),
             "activation": np.tile(before, len(sets)),
             "activation_ablated": activations.ravel(),
         }

@@ -17,6 +17,7 @@ from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.observation import activation_sites, observed
 from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
+from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -134,5 +135,5 @@ def _table_of_activations(activations: dict[int, np.ndarray], shown: Shown) -> p
     for (layer, n), kind in shown:
         at_first, at_second = activations[layer][:, :, :, n].mean(1)
         of_neuron = {"activation_first": at_first, "activation_second": at_second}
-        frames.append(pd.DataFrame({"neuron": f"{layer}.{n}", "kind": kind, "offset": OFFSETS, **of_neuron}))
+        frames.append(pd.DataFrame({"neuron": neuron_name(layer, n), "kind": kind, "offset": OFFSETS, **of_neuron}))
     return pd.concat(frames, ignore_index=True)

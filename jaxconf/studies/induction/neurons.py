@@ -14,7 +14,7 @@ from jaxconf.analysis.observation import Totals
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, rho
 from jaxconf.measure.named_sets import Members, NamedSet, beside_random
-from jaxconf.measure.neuron_sets import check_set
+from jaxconf.measure.neuron_sets import check_set, neuron_name
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -35,7 +35,7 @@ class Chosen(NamedTuple):
     @property
     def sets(self) -> list[NamedSet]:
         """Each chosen neuron alone, if there are several, and then what is compared."""
-        alone = [NamedSet(f"{layer}.{n}", "neuron", [(layer, n)]) for layer, n in self.neurons]
+        alone = [NamedSet(neuron_name(*pair), "neuron", [pair]) for pair in self.neurons]
         return [*(alone if len(alone) > 1 else []), *self.compared]
 
     @property

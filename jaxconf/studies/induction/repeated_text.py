@@ -13,6 +13,7 @@ import pandas as pd
 from jaxconf.analysis.clip_ablation import Clip
 from jaxconf.analysis.induction import halves
 from jaxconf.analysis.observation import Totals, observed_totals
+from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
@@ -61,6 +62,6 @@ def table_of_activations(means: Totals, shown: Shown) -> pd.DataFrame:
     frames = []
     for (layer, n), kind in shown:
         h = means.activations[layer][:, n]
-        of_neuron = {"neuron": f"{layer}.{n}", "kind": kind, "position": np.arange(len(h)), "activation": h}
+        of_neuron = {"neuron": neuron_name(layer, n), "kind": kind, "position": np.arange(len(h)), "activation": h}
         frames.append(pd.DataFrame(of_neuron))
     return pd.concat(frames, ignore_index=True)

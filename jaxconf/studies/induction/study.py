@@ -18,7 +18,7 @@ from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts
 from jaxconf.measure.named_sets import Members
-from jaxconf.measure.neuron_sets import check_set, highest_rho
+from jaxconf.measure.neuron_sets import check_set, highest_rho, neuron_name
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -83,7 +83,10 @@ class Induction:
     natural: Natural | None
 
     def save(self, folder: str | Path) -> Path:
-        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        """Write induction.html, its figures, the tables and the facts into the folder, which is made if need be.
+
+        The path of the page.
+        """
         return save_study(self, "induction", sentences(self), figures_of(self), page, folder)
 
 
@@ -180,7 +183,7 @@ def _facts(setting: Setting, found: Induction, chosen: Chosen, chosen_by: str, k
         "length": texts.length,
         "data_sha256": digest(texts.repeated),
         "text_positions": int(texts.kept.sum()),
-        "chosen": [f"{layer}.{n}" for layer, n in chosen.neurons],
+        "chosen": [neuron_name(*pair) for pair in chosen.neurons],
         "chosen_by": chosen_by,
         "heads": found.head_sets.loc[found.head_sets["kind"] == "single", "set"].tolist(),
         "controls": len(chosen.random),

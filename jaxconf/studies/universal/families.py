@@ -39,7 +39,10 @@ class FamilyRules:
     def describe(self) -> dict[str, str]:
         """Family → its rule in words."""
         drawn = "above the largest of as many random directions as a layer has neurons"
-        bos = f"as the activation rises by a standard deviation, the head that it moves most attends {self.min_bos_change:g} or more"
+        bos = (
+            "as the activation rises by a standard deviation, the head that it moves most attends "
+            f"{self.min_bos_change:g} or more"
+        )
         chance = "to BOS, and its cosine with that head's direction is beyond chance"
         return {
             "prediction": f"vocab_kurtosis {drawn}, and vocab_skew positive",
@@ -51,7 +54,8 @@ class FamilyRules:
             "along_frequency": f"|cos_freq| {drawn}",
             "frequency": f"in the last layer, freq_mediated of at least {Rules().min_freq_mediated:g} and "
             f"kl_freq_abs_delta among the largest {100 * Rules().kl_top:g}%",
-            "position": f"a share of at least {self.min_position_r2:g} of the activation's variance lies between positions",
+            "position": f"a share of at least {self.min_position_r2:g} of the activation's variance lies between "
+            "positions",
             "attention_deactivating": f"{bos} more {chance}",
             "attention_activating": f"{bos} less {chance}",
         }

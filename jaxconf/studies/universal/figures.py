@@ -1,7 +1,6 @@
 """Pictures of which neurons recur in other models: universal neurons in red, others in grey."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from jaxconf.report.style import (
     log_axes,
     model_name,
     on_log_axis,
-    save_figures,
     say,
     say_if_empty,
     styled,
@@ -191,7 +189,10 @@ def universal_depth(found: "Universality") -> Figure:
 @styled
 def universal_vocabulary(found: "Universality") -> Figure:
     """The whole effect on the vocabulary of one neuron of each family, the one that recurs best."""
-    note = "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), and which most"
+    note = (
+        "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), "
+        "and which most"
+    )
     figure, panels = _panels(found, "Effects on the vocabulary", note, (12, 4), columns=len(EXAMPLES))
     for axes, family in zip(panels, EXAMPLES, strict=True):
         rows = found.vocabulary[found.vocabulary["family"] == family]
@@ -209,22 +210,15 @@ def universal_vocabulary(found: "Universality") -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[["Universality"], Figure]] = {
-    draw.__name__: draw
-    for draw in (
-        universal_layers,
-        universal_excess,
-        universal_families,
-        universal_moments,
-        universal_properties,
-        universal_depth,
-        universal_vocabulary,
-    )
+FIGURES: dict[str, Callable[["Universality"], Figure]] = {
+    "universal_layers": universal_layers,
+    "universal_excess": universal_excess,
+    "universal_families": universal_families,
+    "universal_moments": universal_moments,
+    "universal_properties": universal_properties,
+    "universal_depth": universal_depth,
+    "universal_vocabulary": universal_vocabulary,
 }
-
-
-def save_universal_figures(found: "Universality", folder: Path) -> list[Path]:
-    return save_figures(DRAWN, found, folder)
 
 
 def _points(axes: Axes, first: pd.DataFrame, x: pd.Series, y: pd.Series) -> None:

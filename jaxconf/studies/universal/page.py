@@ -1,14 +1,14 @@
 """The page of `jaxconf universal`: one HTML file that holds everything it needs and opens offline."""
 
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from jaxconf.report.frame import facts, picture, rows, write_page
+from jaxconf.report.markup import entries, facts, frame_table, paragraphs, pictures
+from jaxconf.report.picture_page import picture_page
 from jaxconf.studies.universal.families import FamilyRules
 from jaxconf.studies.universal.sentences import of_first, sentences
 
@@ -44,7 +44,8 @@ CAPTIONS = {
     ),
     "universal_families": (
         "Families",
-        "A red bar beyond the grey one: neurons of the family recur more often than others do. In brackets, how many the first model has.",
+        "A red bar beyond the grey one: neurons of the family recur more often than others do. In brackets, how many "
+        "the first model has.",
     ),
     "universal_moments": (
         "Excess correlation and weights",
@@ -52,11 +53,13 @@ CAPTIONS = {
     ),
     "universal_properties": (
         "What sets universal neurons apart",
-        "Each point is a universal neuron: above the dashed line it has more of the property than most neurons of its layer.",
+        "Each point is a universal neuron: above the dashed line it has more of the property than most neurons of its "
+        "layer.",
     ),
     "universal_depth": (
         "Families by depth",
-        "In the paper prediction neurons fill the second half of the models, and suppression neurons take over in the last layers.",
+        "In the paper prediction neurons fill the second half of the models, and suppression neurons take over in the "
+        "last layers.",
     ),
     "universal_vocabulary": (
         "Effects on the vocabulary",
@@ -67,24 +70,23 @@ CAPTIONS = {
 }
 
 
-def write_universal_report(found: "Universality", figures: Sequence[Path], folder: Path) -> Path:
-    """Writes universal.html, with the PNG files `figures` in it, whole or not at all, and gives its path."""
+def page(found: "Universality", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
     first = of_first(found)
     first = first.assign(name=first["layer"].astype(str) + "." + first["neuron"].astype(str))
-    rules = FamilyRules(*(found.facts[name] for name in ("min_excess", "min_position_r2", "min_bos_change"))).describe()
-    return write_page(
-        folder / "universal.html",
+    rules = FamilyRules(*(found.facts[name] for name in ("min_excess", "min_position_r2", "min_bos_change")))
+    return picture_page(
         files(__package__) / "page.html",
         "universal",
         str(found.facts["model"]),
         "Universal neurons",
         PAPER,
-        verdict=f"<p>{escape(' '.join(sentences(found)))}</p>",
-        figures="".join(_card(path) for path in figures),
-        families=rows(found.families, "family", [column for column in found.families if column != "family"]),
-        rules="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(rule)}</dd></div>" for name, rule in rules.items()),
-        neurons=rows(first.nlargest(SHOWN, "excess"), "name", list(MEASURES)),
-        models=rows(_models(found), "model", ["neurons", "correlation", "baseline", "excess"]),
+        verdict=paragraphs([" ".join(sentences(found))]),
+        figures=pictures(images, CAPTIONS, BROAD),
+        families=frame_table(found.families, "family", [column for column in found.families if column != "family"]),
+        rules=entries(rules.describe().items()),
+        neurons=frame_table(first.nlargest(SHOWN, "excess"), "name", MEASURES),
+        models=frame_table(_models(found), "model", ["neurons", "correlation", "baseline", "excess"]),
         facts=facts(found.facts),
     )
 
@@ -94,8 +96,3 @@ def _models(found: "Universality") -> pd.DataFrame:
     top = found.matches[found.matches["rank"] == 0].groupby("model")[["correlation", "baseline", "excess"]].median()
     frame = found.neurons.groupby("model").size().to_frame("neurons").join(top)
     return frame.assign(model=found.facts["models"])
-
-
-def _card(path: Path) -> str:
-    heading, how = CAPTIONS[path.stem]
-    return picture(path, heading, how, how, broad=path.stem in BROAD)

@@ -15,21 +15,22 @@ import pandas as pd
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.windows import digest, kept_positions
+from jaxconf.measure.analyze import prepared
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import Model, check_amounts, loaded, prepared, windows_of
+from jaxconf.measure.inputs import Model, check_amounts, loaded, windows_of
 from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.run_folder import save_result
+from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.universal.families import FamilyRules, examples, families_table
-from jaxconf.studies.universal.figures import save_universal_figures
+from jaxconf.studies.universal.figures import FIGURES
 from jaxconf.studies.universal.matches import Activity, Text, match_table
 from jaxconf.studies.universal.neurons import Measuring, describe
-from jaxconf.studies.universal.page import write_universal_report
+from jaxconf.studies.universal.page import page
 from jaxconf.studies.universal.sentences import sentences
 
 
@@ -70,9 +71,18 @@ class Universality:
     families: pd.DataFrame
     vocabulary: pd.DataFrame
 
-    def save(self, folder: Path) -> None:
-        """Write the tables, universal.json, the figures and universal.html into a folder that exists."""
-        save_result(self, "universal", sentences(self), save_universal_figures, write_universal_report, folder)
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
+        return save_study(self, "universal", sentences(self), FIGURES, page, folder)
+
+
+def check_number(models: Sequence[Model]) -> None:
+    """Raises InputError for fewer than two models."""
+    if len(models) < 2:
+        raise InputError(
+            f"the number of models is {len(models)}; give two models or more, the first of which is compared with the "
+            "others"
+        )
 
 
 def universal(
@@ -145,14 +155,6 @@ def universal(
         families=families_table(neurons, matches),
         vocabulary=examples(models[0], first),
     )
-
-
-def check_number(models: Sequence[Model]) -> None:
-    """Raises InputError for fewer than two models."""
-    if len(models) < 2:
-        raise InputError(
-            f"the number of models is {len(models)}; give two models or more, the first of which is compared with the others"
-        )
 
 
 def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:

@@ -1,0 +1,84 @@
+"""docs/benchmarks.md, from the files that scripts/bench_effects.py --json and scripts/gpu_check.sh write."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gpu_page
+
+Column = tuple[str, Callable[[dict[str, Any]], str]]
+"""A table's column: its head, and what it says of a run."""
+
+BEGIN = """# Benchmarks
+
+Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the inputs are drawn, its
+docstring says. Every row is one run, in which all sides saw the same inputs and metrics."""
+ERRORS = """How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs of a position and a
+neuron it computed again with every token, what the engines add to memory, and the share of the device's exponentials that the exact one gets:"""
+
+
+def page(files: Sequence[Path]) -> str:
+    """docs/benchmarks.md."""
+    found = [json.loads(file.read_text()) for file in files]
+    checks = [x for x in found if "steps" in x]
+    rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
+    devices = {x["device"] for x in (*rows, *grown)} | {gpu_page.device(check) for check in checks}
+    rows += [x for check in checks for x in gpu_page.effects(check)]
+    on_cpu = all("cores" in name for name in devices)
+    no_accelerator = " No accelerator was at hand, so nothing here says how fast one is." if on_cpu else ""
+    text = [BEGIN, "", "Machines: " + "; ".join(sorted(devices)) + "." + no_accelerator]
+    text += ["", "## Effects of every neuron of the last layer", "", *_table(TIMES, rows)]
+    text += ["", ERRORS, "", *_table(ACCURACY, rows), *gpu_page.section(checks)]
+    for x in grown:
+        text += _growth(x)
+    return "\n".join(text) + "\n"
+
+
+def _table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:
+    heads = " | ".join(head for head, _ in columns)
+    lines = [" | ".join(says(row) for _, says in columns) for row in rows]
+    return [f"| {heads} |", "|---" * len(columns) + "|", *(f"| {line} |" for line in lines)]
+
+
+def _where(x: dict[str, Any]) -> str:
+    """A row's shape, and the accelerator if it was one."""
+    return x["shape"] if "cores" in x["device"] else f"{x['shape']}, {x['device']}"
+
+
+def _growth(x: dict[str, Any]) -> list[str]:
+    """How the exact engine's time grows with each size."""
+    start = ", ".join(f"{name} = {value:,}" for name, value in x["start"].items())
+    lines = ["", f"## How the exact engine's time grows ({x['device']})", ""]
+    lines += [f"One size changes, the others stay: {start}.", "", "| size | seconds |", "|---|---|"]
+    for name in x["start"]:
+        sizes = ", ".join(f"{int(value):,}" for value in x[name])
+        lines.append(f"| {name} = {sizes} | {', '.join(f'{took:.2f}' for took in x[name].values())} |")
+    return lines
+
+
+TIMES: tuple[Column, ...] = (
+    ("shape", _where),
+    ("logits", lambda x: x["logits"]),
+    ("positions", lambda x: f"{x['positions']}"),
+    ("tolerance", lambda x: f"{x['tolerance']:g}"),
+    ("naive", lambda x: f"{x['seconds_naive']:,.0f} s"),
+    ("naive, PyTorch", lambda x: f"{x['seconds_naive_torch']:,.0f} s" if "seconds_naive_torch" in x else ""),
+    ("exact", lambda x: f"{x['seconds_exact']:.1f} s"),
+    ("adaptive", lambda x: f"{x['seconds_adaptive']:.1f} s"),
+    ("naive / exact", lambda x: f"{x['ratio_exact']:.0f}"),
+    ("naive / adaptive", lambda x: f"{x['ratio_adaptive']:.0f}"),
+)
+ACCURACY: tuple[Column, ...] = (
+    ("shape", _where),
+    ("logits", lambda x: x["logits"]),
+    ("entropy", lambda x: f"{x['entropy']:.2f}"),
+    ("tolerance", lambda x: f"{x['tolerance']:g}"),
+    ("mean error", lambda x: f"{x['error_mean']:.1g}"),
+    ("largest error", lambda x: f"{x['error_max']:.1g}"),
+    ("largest bound", lambda x: f"{x['bound_max']:.1g}"),
+    ("redone", lambda x: f"{x['redone']:.1%}"),
+    ("memory, exact", lambda x: f"{x['memory_exact'] / 1e9:.2f} GB"),
+    ("memory, adaptive", lambda x: f"{x['memory_adaptive'] / 1e9:.2f} GB"),
+    ("exponentials", lambda x: f"{x['exact_share_of_exponentials']:.0%}"),
+)
