@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxconf.analysis import adaptive_softmax as module
-from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.adaptive_softmax import adaptive_softmax
+from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.models.softcap import capped
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
