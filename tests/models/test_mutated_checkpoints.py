@@ -446,7 +446,7 @@ def refused_by_the_command(folder: Path, out: Path) -> None:
         contextlib.redirect_stdout(io.StringIO()),
         pytest.raises(SystemExit) as stopped,
     ):
-        main(["analyze", str(folder), "--out", str(out)])
+        main(["analyze", str(folder), "--out", str(out), "--quiet"])
     assert stopped.value.code == 2
     message = said.getvalue().removesuffix("\n")
     assert message.startswith("jaxconf: ")
