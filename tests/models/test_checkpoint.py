@@ -31,13 +31,14 @@ from refusals import check_error
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.weights import weight_statistics
 from jaxconf.models import checkpoint
-from jaxconf.models.checkpoint import load_params, read_header, read_tensors, save_params
+from jaxconf.models.checkpoint import load_params, save_params
 from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.language_model import load
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import make_mesh, sharding
+from jaxconf.models.tensor_files import read_header, read_tensors
 
 needs_eight = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 

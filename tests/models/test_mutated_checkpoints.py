@@ -30,9 +30,10 @@ from hypothesis import strategies as st
 from refusals import check_error, check_sentence
 
 from jaxconf.cli import main
-from jaxconf.models.checkpoint import HEADER, load_params, read_header, read_tensors
+from jaxconf.models.checkpoint import load_params
 from jaxconf.models.errors import InputError
 from jaxconf.models.mesh import make_mesh
+from jaxconf.models.tensor_files import HEADER, read_header, read_tensors
 
 NAME = "neox-serial"
 INDEX = "model.safetensors.index.json"
