@@ -485,7 +485,16 @@ def test_the_command_refuses_as_a_process(tmp_path: Path) -> None:
     checkpoint = copy.deepcopy(intact())
     checkpoint.last.append(lambda folder: ((folder / SHARDS[1]).unlink(), os.mkfifo(folder / SHARDS[1])))
     checkpoint.write(tmp_path / "model")
-    command = [sys.executable, "-m", "jaxconf", "analyze", str(tmp_path / "model"), "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "jaxconf",
+        "analyze",
+        str(tmp_path / "model"),
+        "--out",
+        str(tmp_path / "run"),
+        "--quiet",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 2
     check_sentence(done.stderr.removesuffix("\n"))
