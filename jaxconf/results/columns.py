@@ -16,7 +16,8 @@ NAMED_COLUMNS: dict[Kind, tuple[str, ...]] = {
         "rho", "rho_chance", "ln_mediated", "w_norm", "logit_var", "loss_abs_delta", "entropy_delta", "top1_change",
     ),
     "frequency": (
-        "freq_mediated", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq", "loss_abs_delta", "entropy_delta", "top1_change",
+        "freq_mediated", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq", "loss_abs_delta", "entropy_delta",
+        "top1_change",
     ),
 }  # fmt: skip
 """What a table of the neurons of a kind tells of them."""

@@ -221,7 +221,7 @@ def qkv(config: Any, seen: Recorder, attn: str) -> list[np.ndarray]:
 
 
 def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
-    """Every site's value as transformers computes it. A norm's scale and normalized stream follow from what enters it."""
+    """Every site's value as transformers computes it. A norm's scale and normalized stream follow from its input."""
     names = modules_of(config)
     if config.d_embed is not None:
         sites = {"hook_embed": seen.outputs["model.decoder.project_in"]}
