@@ -57,7 +57,8 @@ def page(table: NeuronTable, config: Any, size: int) -> str:
             "float32 weights. It is one of the models of [the study](emergence_study.md): `scripts/train_bundled.sh` "
             "trains it, on Python's own standard library with AdamW, weight "
             f"decay {recipe.weight_decay} on matrices, a cosine schedule, {recipe.steps:,} steps of "
-            f"{recipe.batch * recipe.context:,} tokens. The standard library is at hand on every machine and is never copied; since it differs "
+            f"{recipe.batch * recipe.context:,} tokens. "
+            "The standard library is at hand on every machine and is never copied; since it differs "
             "between versions of Python, so do the weights that the recipe gives and, slightly, the figures below.",
             "",
             f"On {facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens "
