@@ -104,17 +104,16 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
     f = rng.dirichlet(np.full(V, 0.1))
     if cap is not None:
         kappa, along_u = None, np.asarray(capped(logits, cap)) @ u
-    arrays = A, P, inv, inv[:, None] * change, beta, write, kappa, along_u, W_U, b, u, f, w
-    A, P, inv, inv_te, beta, write, kappa, along_u, W_U, b, u, f, w = (
-        None if y is None else jnp.asarray(y, jnp.float32) for y in arrays
-    )
-    top = jnp.argmax(A * inv[:, None] + b, 1)  # of the float32 logits, as the engine has it
-    return (
-        Rows(A, P, inv, jnp.asarray(target), top, along_u),
-        Cells(inv_te, beta, write, kappa),
-        w,
-        Vocabulary(W_U, b, u, f, cap),
-    )
+    rows, cells = Rows(A, P, inv, target, target, along_u), Cells(inv[:, None] * change, beta, write, kappa)
+    return in_float32(rows, cells, w, Vocabulary(W_U, b, u, f, cap))
+
+
+def in_float32(rows: Rows, cells: Cells, w: np.ndarray, vocabulary: Vocabulary) -> tuple[Rows, Cells, Any, Vocabulary]:
+    """And with the most likely token of the float32 logits, as the engine has it."""
+    target = jnp.asarray(rows.target)
+    rows, cells, w, vocabulary = jax.tree.map(lambda y: jnp.asarray(y, jnp.float32), (rows, cells, w, vocabulary))
+    top = jnp.argmax(rows.A * rows.inv[:, None] + vocabulary.b, 1)
+    return rows._replace(target=target, top=top), cells, w, vocabulary
 
 
 def by_every_token(
