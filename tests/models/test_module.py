@@ -35,8 +35,15 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # Attention in blocks
 
 
-@pytest.mark.parametrize("length", [1, 64, 65, 200, 520])
-@pytest.mark.parametrize("name", ["neox-serial", "llama-mqa"])
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        *(("neox-serial", length) for length in (65, 520)),
+        *(("llama-mqa", length) for length in (1, 64, 200)),
+        *(pytest.param("neox-serial", length, marks=pytest.mark.slow) for length in (1, 64, 200)),
+        *(pytest.param("llama-mqa", length, marks=pytest.mark.slow) for length in (65, 520)),
+    ],
+)
 def test_blocks_of_queries_give_what_the_whole_pattern_gives(name: str, length: int) -> None:
     """Blocks of the least size, a last one that is shorter, and as many as there may be."""
     config, params = cases.decoder(name)
