@@ -196,8 +196,8 @@ def test_stopping_early_runs_nothing_after() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "says"),
     [
-        ({"capture": ("blocks.0.mlp.hook_pots",)}, ["blocks.0.mlp.hook_pots", "blocks.0.mlp.hook_post", "closest"]),
-        ({"edits": {"hook_unembed": Add(1.0)}}, ["hook_unembed", "closest"]),
+        ({"capture": ("blocks.0.mlp.hook_pots",)}, ["blocks.0.mlp.hook_pots", "blocks.0.mlp.hook_post", "nearest"]),
+        ({"edits": {"hook_unembed": Add(1.0)}}, ["hook_unembed", "nearest"]),
         ({"capture": ("blocks.2.hook_resid_pre",)}, ["no site 'blocks.2.hook_resid_pre'"]),
         ({"capture": ("blocks.1.hook_resid_pre",), "stop_at_layer": 1}, ["blocks.1.hook_resid_pre", "not run"]),
         ({"edits": {"ln_final.hook_scale": Scale(2.0)}, "stop_at_layer": 2}, ["ln_final.hook_scale", "not run"]),

@@ -116,7 +116,7 @@ def test_one_program_serves_prompts_of_the_same_size():
         ("gpt2", {"max_new_tokens": 0}, ["max_new_tokens"]),
         ("gpt2", {"max_new_tokens": 70}, ["81", "80 positions"]),
         ("gpt2", {"temperature": -0.5}, ["temperature", "-0.5"]),
-        ("gpt2", {"edits": {"blocks.9.hook_resid_pre": Replace(1.0)}}, ["blocks.9", "closest"]),
+        ("gpt2", {"edits": {"blocks.9.hook_resid_pre": Replace(1.0)}}, ["blocks.9", "nearest"]),
         ("gpt2", {"edits": {"blocks.0.mlp.hook_post": Replace(np.zeros((11, 128)))}}, ["position", "mlp.hook_post"]),
         ("gpt2", {"edits": {"blocks.0.attn.hook_pattern": Replace(np.zeros(11))}}, ["position", "hook_pattern"]),
         ("phi3-long", {"max_new_tokens": 60}, ["48", "one side"]),
