@@ -80,7 +80,9 @@ def test_rows_are_those_of_each_revision_alone(server, models, tmp_path, effects
         np.testing.assert_array_equal(neurons["neuron"], np.arange(56))
         weights = ["w_norm", "logit_var", "rho", "cos_freq", "weight_cost"]
         for column in NEURON_COLUMNS if effects else weights:
-            np.testing.assert_allclose(neurons[column], table.frame[column], rtol=1e-6, err_msg=column)
+            # Cosines near zero keep the rounding of sums of order one.
+            atol = 1e-7 if column == "cos_freq" else 0
+            np.testing.assert_allclose(neurons[column], table.frame[column], rtol=1e-6, atol=atol, err_msg=column)
         assert neurons["loss_delta"].isna().all() != effects
         np.testing.assert_allclose(e.singular_values[index], table.singular_values, rtol=1e-6)
         row = e.steps.iloc[index]
