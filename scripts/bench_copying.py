@@ -1,13 +1,14 @@
-"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md: `jaxconf.measure.answers`, on the same
-prompts.
+"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md:
+`jaxconf.measure.answers`, on the same prompts.
 
     python scripts/knowledge_model.py
     taskset -c 0,1 python scripts/bench_copying.py
 
-Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over the prompts themselves.
-One set and all of them are timed in turn, after a first round in which everything is compiled, so that they see the machine at the same speed.
-Seconds are of the wall and of all cores (CPU). `texts` are the different continuations that the sets come to, of each prompt: what they have in
-common is run once, so they bound what a hundred sets can cost.
+Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over
+the prompts themselves. One set and all of them are timed in turn, after a first round in which everything is compiled,
+so that they see the machine at the same speed. Seconds are of the wall and of all cores (CPU). `texts` are the
+different continuations that the sets come to, of each prompt: what they have in common is run once, so they bound what
+a hundred sets can cost.
 """
 
 import dataclasses

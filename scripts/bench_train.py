@@ -1,10 +1,12 @@
-"""Throughput of training against the same model in plain PyTorch, and the cost of several seeds in one program: same cores, one run.
+"""Throughput of training against the same model in plain PyTorch, and the cost of several seeds in one program: same
+cores, one run.
 
     python scripts/bench_train.py --preset tiny --threads 1
 
-All sides take the same number of steps on random tokens in each round, in turn, so that they see the machine at the same speed; ratios are
-taken within a round. PyTorch runs transformers' own model in float32, uncompiled, with plain and with fused attention, each in whichever of
-several ways is fastest here. Needs torch and transformers, no network. Letters: b sequence, t position.
+All sides take the same number of steps on random tokens in each round, in turn, so that they see the machine at the
+same speed; ratios are taken within a round. PyTorch runs transformers' own model in float32, uncompiled, with plain and
+with fused attention, each in whichever of several ways is fastest here. Needs torch and transformers, no network.
+Letters: b sequence, t position.
 """
 
 import dataclasses

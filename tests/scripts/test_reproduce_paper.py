@@ -38,7 +38,9 @@ DATA = "hf://datasets/owner/text"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A text, and a model in Hugging Face layout with planted neurons, four of which write along the frequencies of that text's tokens."""
+    """A text, and a model in Hugging Face layout with planted neurons, four of which write along the frequencies of
+    that text's tokens.
+    """
     model, data = (tmp_path_factory.mktemp(name) for name in ("model", "data"))
     text = [f"def f{i}(x):\n    return x * {i * i} + {i % 7}\n" for i in range(400)]
     (data / "text.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in text))
