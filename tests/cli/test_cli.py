@@ -287,8 +287,9 @@ def test_a_misspelt_option_names_the_nearest_of_its_command(capsys, tmp_path):
 
 def test_the_command_itself(tmp_path):
     """As a process: exit code, and a mistake answered without a traceback."""
-    command = [sys.executable, "-m", "jaxconf", "analyze", str(tmp_path / "nowhere"), "--quiet"]
-    nowhere = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    out = ["--out", str(tmp_path / "runs" / "run")]
+    command = [sys.executable, "-m", "jaxconf", "analyze", str(tmp_path / "nowhere"), "--quiet", *out]
+    nowhere = subprocess.run(command, capture_output=True, text=True, check=False)
     assert nowhere.returncode == 2
     assert nowhere.stderr.startswith("jaxconf: no folder")
     assert nowhere.stderr.count("\n") == 1
