@@ -18,7 +18,7 @@ from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 
-BYTES_OF_AN_ACTIVATION = 12  # on the host: the activation, numpy's copy of it for the median, and its bin for the mode
+BYTES_OF_AN_ACTIVATION = 12  # on the host: as it is kept, as it is fetched, and without the repeated windows
 
 
 def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
