@@ -95,8 +95,10 @@ def main(bench: Bench) -> None:
     ]
     lengths = list(map(len, prompts))
     line = (
-        f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, sets of {SIZE} "
-        f"neurons: one set {one[0]:.2f} s (CPU {one[1]:.2f} s), {bench.sets} sets {many[0]:.2f} s ({many[1]:.2f} s), which is {ratios[0]:.1f} "
+        f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to "
+        f"{max(lengths)} tokens, sets of {SIZE} "
+        f"neurons: one set {one[0]:.2f} s (CPU {one[1]:.2f} s), {bench.sets} sets {many[0]:.2f} s "
+        f"({many[1]:.2f} s), which is {ratios[0]:.1f} "
         f"({ratios[1]:.1f}) times as much, for {texts:.1f} different texts of each prompt."
     )
     print(line)

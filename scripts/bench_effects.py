@@ -2,8 +2,8 @@
 metrics, one run.
 
     python scripts/bench_effects.py --shape gpt2-small --json figures.json
-    python scripts/bench_effects.py --scaling true                 # how the exact engine's time grows with d, N, T and V
-    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page of the documentation, from such files and gpu_check.json
+    python scripts/bench_effects.py --scaling true   # how the exact engine's time grows with d, N, T and V
+    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page, from such files and gpu_check.json
 
 The naive form runs on a few neurons and is scaled to all; with torch installed it is also timed there. The inputs are
 drawn: logits whose mean entropy is 3 nats (or uniform ones), a stream of rms 10, neurons that write with length 3, and
@@ -118,7 +118,7 @@ def figures(freq: Frequency, target: jax.Array, logits: jax.Array) -> tuple[jax.
 
 
 def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array) -> Any:
-    """What the naive form needs of the unablated model, once for all neurons: its figures and its coordinate along u."""
+    """What the naive form needs of the unablated model, once for all: its figures and its coordinate along u."""
     logits = x / scale(config, x) @ readout.W_U + readout.b_U
     return figures(freq, target, logits), logits @ freq.u
 

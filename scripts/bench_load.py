@@ -235,11 +235,12 @@ def main(bench: Bench, folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     print(
-        f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, {free:.1f} GB of memory free"
+        f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, "
+        f"{free:.1f} GB of memory free"
     )
     if bench.cache == "warm" and 2 * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9:
         print(
-            "Files and arrays do not both fit in memory: part of the files will leave the page cache while they are loaded."
+            "Files and arrays do not both fit in memory: part of the files leaves the page cache while they are loaded."
         )
     found: dict[str, list[dict[str, float]]] = {side: [] for side in bench.sides}
     for number in range(bench.rounds):

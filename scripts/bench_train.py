@@ -143,7 +143,8 @@ def main(bench: Bench) -> None:
     tokens = np.random.default_rng(0).integers(1, config.vocab_size, 1_000_000, np.int32)
     corpus = Corpus(tokens[:-10_000], tokens[-10_000:], 0, 0, {})
     print(
-        f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}"
+        f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, "
+        f"jax {jax.__version__}, torch {torch.__version__}"
     )
 
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +160,8 @@ def main(bench: Bench) -> None:
     trial = np.median(interleaved(torch_runs, 1, 3), 0)
     for (attention, kind, n), (clock, work) in zip(ways, trial, strict=True):
         print(
-            f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work"
+            f"  torch, {attention:5s} {kind:7s} {n:3d} at once             "
+            f"{clock:9.3f} s per step, {work:.3f} s of cores' work"
         )
     cost = trial[:, 1] if bench.threads == 1 else trial[:, 0]  # on one core they differ by other processes only
     fastest = [
@@ -176,7 +178,8 @@ def main(bench: Bench) -> None:
     for name, over, under in compared:
         for what, ratios in zip(("", ", cores' work"), (times[:, over] / times[:, under]).T, strict=True):
             print(
-                f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})"
+                f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds "
+                f"({ratios.min():.3f} to {ratios.max():.3f})"
             )
 
 

@@ -91,7 +91,8 @@ def checked(command: Reproduce) -> tuple[Named, str]:
     """
     if command.name not in PAPER:
         raise InputError(
-            f"the paper names no neurons in {command.name!r}; the nearest is {nearest(command.name, PAPER)!r}, and all are {', '.join(PAPER)}"
+            f"the paper names no neurons in {command.name!r}; the nearest is {nearest(command.name, PAPER)!r}, "
+            f"and all are {', '.join(PAPER)}"
         )
     named = PAPER[command.name]
     source = command.model or named.model
@@ -100,7 +101,8 @@ def checked(command: Reproduce) -> tuple[Named, str]:
     neurons = named.entropy + named.frequency
     if config.n_layers != named.layer + 1 or config.d_mlp <= max(neurons):
         raise InputError(
-            f"{source} ends with layer {config.n_layers - 1}, of {config.d_mlp} neurons, but in {command.name} the paper names the neuron "
+            f"{source} ends with layer {config.n_layers - 1}, of {config.d_mlp} neurons, but in {command.name} "
+            "the paper names the neuron "
             f"{named.layer}.{max(neurons)} of the last layer; give another --model"
         )
     return named, source

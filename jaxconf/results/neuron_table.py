@@ -144,8 +144,9 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes neurons.parquet, positions.parquet, spectrum.npz and summary.json into `folder`, or nothing if that
-        fails.
+        """Writes the table into `folder`, or nothing if that fails.
+
+        The files are neurons.parquet, positions.parquet, spectrum.npz and summary.json.
         """
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)

@@ -119,7 +119,7 @@ def check_error(folder: Path, *parts: str) -> None:
     message = str(caught.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message
-    assert message.endswith(".")
+    assert not message.endswith(".")
 
 
 def test_missing_tokenizer(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def save_model(
 
 
 def test_sentencepiece(tmp_path: Path) -> None:
-    """The piece of the higher score is merged first, wherever it stands, and what is in no piece is taken by its bytes."""
+    """The piece of the higher score is merged first, wherever it stands; what is in no piece is taken by its bytes."""
     folder = save_model(
         tmp_path, ("ab", NORMAL, -2.0), ("bc", NORMAL, -1.0), ("▁a", NORMAL, -3.0), ("▁ab", NORMAL, -4.0)
     )
