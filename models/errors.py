@@ -14,3 +14,8 @@ class InputError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that is most like a name."""
     return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, fit to stand in a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
     RevisionResolutionError,
 )
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 
 
 @contextmanager
@@ -45,5 +45,5 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
             problem = f"cannot be fetched from {constants.ENDPOINT}; check the connection and try again"
         raise InputError(f"{before}the {kind} {name} {problem}") from error
     except (OSError, HTTPError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = first_line(error)
         raise InputError(f"{before}the {kind} {name} cannot be fetched ({reason}); try again") from error

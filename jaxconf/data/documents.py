@@ -23,7 +23,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.hub import hub_errors
 
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "idlelib"}
@@ -191,8 +191,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def first_line(error: Exception) -> str:
-    """The reason that an error gives, fit for a sentence of ours."""
-    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxconf.data.documents import first_line
 from jaxconf.data.windows import Piece, batches_of_pieces
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.runtime.hosts import shared_work
 

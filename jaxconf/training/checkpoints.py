@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.mesh import fetched, placed
 from jaxconf.runtime.hosts import first, told, told_json
 
@@ -50,7 +50,7 @@ def _write(folder: Path, step: int, state: Any) -> bytes:
         shutil.rmtree(temporary, ignore_errors=True)
         saved = steps(folder)
         last = f"the last good one is of step {saved[-1]}" if saved else "there is none before it"
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = first_line(error)
         raise InputError(
             f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; "
             "make room there and go on with --resume"

@@ -14,7 +14,7 @@ import pytest
 from hub import hub, point_at
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
-from refusals import check_error, refused
+from refusals import refused
 
 from jaxconf.data import documents
 
@@ -235,7 +235,7 @@ def test_hub_revisions(tmp_path: Path, dataset: Path) -> None:
         assert read("hf://datasets/owner/texts@refs/convert/parquet") == ["three", "four"]
         commit = next(part for request in server.requests for part in request.split("/") if len(part) == 40)
         assert read(f"hf://datasets/owner/texts@{commit}/train") == ["three", "four"]
-        check_error(lambda: documents.documents("hf://datasets/owner/texts@v2"), "owner/texts has no revision v2")
+        refused(lambda: documents.documents("hf://datasets/owner/texts@v2"), "owner/texts has no revision v2")
 
 
 def test_hub_stays_at_one_commit(tmp_path: Path, dataset: Path) -> None:
@@ -244,7 +244,7 @@ def test_hub_stays_at_one_commit(tmp_path: Path, dataset: Path) -> None:
         texts = documents.documents("hf://datasets/owner/texts")
         assert next(texts) == "card"
         (dataset / "data" / "test.jsonl").write_bytes(json_lines(["changed"]))
-        check_error(lambda: list(texts), "owner/texts")
+        refused(lambda: list(texts), "owner/texts")
         assert read("hf://datasets/owner/texts/data/test.jsonl") == ["changed"]
 
 
@@ -254,20 +254,20 @@ def test_hub_offline(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPa
         n_requests = len(server.requests)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert read("hf://datasets/owner/texts/data/test.jsonl") == ["one", "two"]
-        check_error(
+        refused(
             lambda: read("hf://datasets/owner/texts/data"),
             "owner/texts",
             "not all in the local cache",
             "HF_HUB_OFFLINE",
         )
-        check_error(lambda: documents.documents("hf://datasets/owner/other"), "owner/other", "HF_HUB_OFFLINE")
+        refused(lambda: documents.documents("hf://datasets/owner/other"), "owner/other", "HF_HUB_OFFLINE")
         monkeypatch.undo()
         assert len(server.requests) == n_requests
 
 
 def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     with point_at("http://127.0.0.1:9", tmp_path / "cache"):
-        check_error(
+        refused(
             lambda: documents.documents("hf://datasets/owner/texts"),
             "owner/texts",
             "127.0.0.1:9",
@@ -277,16 +277,16 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
 
 def test_hub_gated(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub({"datasets/owner/texts": {"main": dataset}}, tmp_path / "cache", token="right"):
-        check_error(lambda: read("hf://datasets/owner/texts"), "owner/texts is gated", "HF_TOKEN")
+        refused(lambda: read("hf://datasets/owner/texts"), "owner/texts is gated", "HF_TOKEN")
         monkeypatch.setenv("HF_TOKEN", "wrong")
-        check_error(lambda: read("hf://datasets/owner/texts"), "owner/texts is gated", "HF_TOKEN")
+        refused(lambda: read("hf://datasets/owner/texts"), "owner/texts is gated", "HF_TOKEN")
         monkeypatch.setenv("HF_TOKEN", "right")
         assert read("hf://datasets/owner/texts/data-card.txt") == ["card"]
 
 
 def test_hub_names_that_do_not_exist(tmp_path: Path, dataset: Path) -> None:
     with hub({"datasets/owner/texts": {"main": dataset}, "models/owner/model": {"main": dataset}}, tmp_path / "cache"):
-        check_error(lambda: documents.documents("hf://datasets/owner/model"), "no dataset owner/model")
+        refused(lambda: documents.documents("hf://datasets/owner/model"), "no dataset owner/model")
         for source, says in [
             ("hf://datasets/owner/texts/dat", "no file of a known kind"),
             ("hf://datasets/owner/texts/README.md", "at README.md"),
@@ -306,7 +306,7 @@ def test_hub_download_that_fails(
 
     with hub({"datasets/owner/texts": {"main": dataset}}, tmp_path / "cache"):
         monkeypatch.setattr(documents, "hf_hub_download", fail)
-        check_error(
+        refused(
             lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", str(failure).splitlines()[0]
         )
 
