@@ -397,7 +397,9 @@ def test_references(name: str, find: Callable[[str], Path], monkeypatch: pytest.
     assert recorded.keys() == live.keys()
     for key, value in live.items():
         assert recorded[key].dtype == value.dtype
-        np.testing.assert_allclose(recorded[key], value, rtol=0, atol=1e-5, err_msg=key)
+        # Another processor's PyTorch rounds sums otherwise, in proportion to the largest of them.
+        atol = max(1e-5, 1e-6 * float(np.abs(value).max()))
+        np.testing.assert_allclose(recorded[key], value, rtol=0, atol=atol, err_msg=key)
 
 
 @pytest.mark.skipif(not REWRITE, reason="writes what `make parity REWRITE=1` measured")
