@@ -75,8 +75,8 @@ def merged(one: Moments, other: Moments) -> Moments:
     tokens, away = one.tokens + other.tokens, other.mean - one.mean
     return Moments(
         tokens,
-        one.mean + away * (other.tokens / tokens),
-        one.squares + other.squares + away**2 * (one.tokens * other.tokens / tokens),
+        one.mean + away * other.tokens / tokens,
+        one.squares + (other.squares + away**2 * one.tokens * other.tokens / tokens),
         np.minimum(one.low, other.low),
         np.maximum(one.high, other.high),
     )
