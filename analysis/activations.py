@@ -55,11 +55,11 @@ def moments_of_a_layer(
 
     `tokens`: int [s t]. `real`: bool [s], the windows that count.
     """
-    h = activations(config, params, tokens, [layer])[layer].reshape(-1, config.d_mlp)
-    counted = jnp.repeat(real, tokens.shape[1])[:, None]
-    mean = jnp.where(counted, h, 0).sum(0) / counted.sum()
-    squares = jnp.where(counted, jnp.square(h - mean), 0).sum(0)
-    return mean, squares, jnp.where(counted, h, jnp.inf).min(0), jnp.where(counted, h, -jnp.inf).max(0)
+    h, counted = activations(config, params, tokens, [layer])[layer], real[:, None, None]
+    mean = jnp.where(counted, h, 0).sum((0, 1)) / (real.sum() * h.shape[1])
+    away = jnp.where(counted, h, mean).reshape(-1, config.d_mlp) - mean
+    low, high = (jnp.where(counted, h, far) for far in (jnp.inf, -jnp.inf))
+    return mean, jnp.square(away).sum(0), low.min((0, 1)), high.max((0, 1))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))

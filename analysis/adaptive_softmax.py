@@ -16,9 +16,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconf.analysis.ablated_softmax import (
+from jaxconf.analysis.ablated_softmax import UNROLL
+from jaxconf.analysis.adaptive_tail import (
+    REACH,
+    Neurons,
+    Series,
+    Tail,
+    linear_tail,
+    tail_alone,
+    tail_products,
+    tail_series,
+)
+from jaxconf.analysis.softmax_sums import (
     FAR,
-    UNROLL,
     Cells,
     Named,
     Raw,
@@ -36,16 +46,6 @@ from jaxconf.analysis.ablated_softmax import (
     raw_sums,
     swept,
     without_named,
-)
-from jaxconf.analysis.adaptive_tail import (
-    REACH,
-    Neurons,
-    Series,
-    Tail,
-    linear_tail,
-    tail_alone,
-    tail_products,
-    tail_series,
 )
 
 HEAD = 1024  # tokens of a position that are taken exactly

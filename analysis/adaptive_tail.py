@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconf.analysis.ablated_softmax import NEVER, Cells, Rows, Vocabulary
+from jaxconf.analysis.softmax_sums import NEVER, Cells, Rows, Vocabulary
 from jaxconf.models.softcap import capped
 
 REACH = 40  # nats; e^40 times what float32 cannot hold is nothing

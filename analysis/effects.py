@@ -26,11 +26,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
-from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
+from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig

@@ -130,7 +130,7 @@ def change_of_candidates(base: np.ndarray, tuned: np.ndarray, chosen: np.ndarray
     return Change(first, second, moved, float(low), float(high), _rank_correlation(base[known], tuned[known]))
 
 
-def random_sets(pool: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def sets_from(pool: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """`count` sets of `size` different neurons of the pool, bool [n]: int [count size]; none if there is no choice."""
     members = np.flatnonzero(pool)
     drawn = rng.permuted(np.tile(members, (count, 1)), axis=1)[:, :size]

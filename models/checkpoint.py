@@ -5,26 +5,20 @@ this host's devices hold are copied out of the view one after the other, so only
 arrays, the host holds about one device's piece of one leaf and the mapped pages of one tensor. Pickle is never loaded.
 """
 
-import contextlib
-import dataclasses
-import json
 import math
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import einops
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import safetensors.numpy
 from jax.sharding import Mesh, NamedSharding
-from numpy.lib.array_utils import byte_bounds
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
@@ -32,167 +26,14 @@ from jaxconf.models.families import family, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
+from jaxconf.models.tensor_files import DTYPES, Tensor, read_tensors
 
-DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-BLOCK = (
-    2**19
-)  # entries that are copied at once where they stand in the same order in file and array: a megabyte of bfloat16
-SIDE = 256  # rows and columns that are copied at once where they change places
-HEADER = 100_000_000  # bytes of a header at most, as in the reference implementation
+# Entries that are copied at once: in the same order in file and array (a megabyte of bfloat16), or a side of a square
+# where rows and columns change places.
+BLOCK, SIDE = 2**19, 256
 ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """Where a tensor stands in a file."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def map(self) -> np.ndarray:
-        """A read-only view of the file; no bytes are read yet."""
-        if 0 in self.shape:
-            return np.empty(self.shape, DTYPES[self.dtype])
-        return np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
-
-    def ahead(self, view: np.ndarray, mapped: np.ndarray) -> None:
-        """Ask the disk for all bytes of a view of `map()` at once; page by page they would come in small pieces."""
-        if hasattr(os, "posix_fadvise") and np.may_share_memory(view, mapped):
-            (begin, _), (low, high) = byte_bounds(mapped), byte_bounds(view)
-            with self.file.open("rb") as f:
-                os.posix_fadvise(f.fileno(), self.offset + low - begin, high - low, os.POSIX_FADV_WILLNEED)
-
-
-def read_header(file: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file.
-
-    Its format: 8 bytes with the header's length, a JSON header, and the data of the tensors side by side. Raises
-    InputError if the file is truncated or corrupt, or cannot be read.
-    """
-    with _opened(file) as f:
-        size = os.fstat(f.fileno()).st_size
-        length = int.from_bytes(f.read(8), "little")
-        broken = InputError(f"{file} is truncated or corrupt; download it again")
-        if length > min(size - 8, HEADER):
-            raise broken
-        header = f.read(length)
-    try:
-        rows = json.loads(header, object_pairs_hook=_unique)
-        rows.pop("__metadata__", None)
-        return _tensors(file, rows, 8 + length, size)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise error if isinstance(error, InputError) else broken from error
-
-
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
-    """The file, opened for reading. Raises InputError if that fails, and for a pipe, which might keep us waiting."""
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise InputError(f"{file} is no regular file, nor a link to one; download it again")
-        with file.open("rb") as f:
-            yield f
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}); mend that, or download it again") from error
-
-
-def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict[str, Tensor]:
-    """The tensors of a header's rows.
-
-    Raises ValueError, or another exception, unless their data fill the file's bytes [begin, size).
-    """
-    tensors, spans = {}, []
-    for name, row in rows.items():
-        if row["dtype"] not in DTYPES:
-            raise InputError(
-                f"{file} holds {name!r} as {row['dtype']!r}, which is not supported; convert it to F32, BF16 or F16"
-            )
-        (start, stop), shape, dtype = row["data_offsets"], tuple(row["shape"]), np.dtype(DTYPES[row["dtype"]])
-        if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)):
-            raise ValueError("not sizes")
-        np.broadcast_to(np.empty((), dtype), shape)  # raises where numpy has no such array
-        if stop - start != math.prod(shape) * dtype.itemsize:
-            raise ValueError("shape and bytes do not agree")
-        tensors[name] = Tensor(file, row["dtype"], shape, begin + start)
-        spans.append((start, stop))
-    place = 0
-    for start, stop in sorted(spans):
-        if start != place:
-            raise ValueError("tensors overlap, or bytes belong to none")
-        place = stop
-    if place != size - begin:
-        raise ValueError("the data do not end where the file does")
-    return tensors
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises ValueError for a name that it holds twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-
-    The index may only name files in the folder, so that no file decides what else is read. Such a file may be a
-    symbolic link, as in the hub's cache, and is followed. Only regular files are opened.
-
-    Raises InputError for a folder without weights or with pickled weights only, for a missing or broken shard, and for
-    an index that cannot be read or does not agree with the shards.
-    """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if os.path.lexists(single):
-        return read_header(single)
-    if not os.path.lexists(index):
-        if any(True for pattern in PICKLES for _ in folder.glob(pattern)):
-            raise InputError(
-                f"{folder} holds only pickled weights, which can run code and are never loaded; "
-                "save the model as safetensors"
-            )
-        raise InputError(
-            f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights"
-        )
-    with _opened(index) as f:
-        text = f.read()
-    try:
-        weight_map: dict[str, str] = json.loads(text, object_pairs_hook=_unique)["weight_map"]
-        outside = sorted(file for file in weight_map.values() if Path(file).name != file or not file.isprintable())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{index} is not a safetensors index; download it again") from error
-    if outside:
-        raise InputError(
-            f"{index} names {outside[0]!r}, which is not the name of a file beside it; download the index again"
-        )
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(set(weight_map.values())):
-        shard = read_header(folder / file)
-        if twice := sorted(shard.keys() & tensors.keys()):
-            raise InputError(f"{folder} holds tensor {twice[0]!r} in two files; download it again")
-        tensors |= shard
-    for name, file in weight_map.items():
-        if name not in tensors or tensors[name].file.name != file:
-            raise InputError(
-                f"{folder} lacks tensor {name!r} in the file {file!r}, which its index names; download it again"
-            )
-    return tensors
 
 
 def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, layers: Layers = "all") -> dict[str, Any]:

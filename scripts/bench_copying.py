@@ -1,13 +1,14 @@
-"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md: `jaxconf.measure.answers`, on the same
-prompts.
+"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md:
+`jaxconf.measure.answers`, on the same prompts.
 
     python scripts/knowledge_model.py
     taskset -c 0,1 python scripts/bench_copying.py
 
-Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over the prompts themselves.
-One set and all of them are timed in turn, after a first round in which everything is compiled, so that they see the machine at the same speed.
-Seconds are of the wall and of all cores (CPU). `texts` are the different continuations that the sets come to, of each prompt: what they have in
-common is run once, so they bound what a hundred sets can cost.
+Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over
+the prompts themselves. One set and all of them are timed in turn, after a first round in which everything is compiled,
+so that they see the machine at the same speed. Seconds are of the wall and of all cores (CPU). `texts` are the
+different continuations that the sets come to, of each prompt: what they have in common is run once, so they bound what
+a hundred sets can cost.
 """
 
 import dataclasses
@@ -94,8 +95,10 @@ def main(bench: Bench) -> None:
     ]
     lengths = list(map(len, prompts))
     line = (
-        f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, sets of {SIZE} "
-        f"neurons: one set {one[0]:.2f} s (CPU {one[1]:.2f} s), {bench.sets} sets {many[0]:.2f} s ({many[1]:.2f} s), which is {ratios[0]:.1f} "
+        f"{device()}; `{bench.model}` of `scripts/knowledge_model.py`, {len(prompts)} prompts of {min(lengths)} to "
+        f"{max(lengths)} tokens, sets of {SIZE} "
+        f"neurons: one set {one[0]:.2f} s (CPU {one[1]:.2f} s), {bench.sets} sets {many[0]:.2f} s "
+        f"({many[1]:.2f} s), which is {ratios[0]:.1f} "
         f"({ratios[1]:.1f}) times as much, for {texts:.1f} different texts of each prompt."
     )
     print(line)

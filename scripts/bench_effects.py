@@ -1,13 +1,16 @@
-"""The exact and the adaptive effects engine against forming each neuron's logits with a d×V product: same inputs, same metrics, one run.
+"""The exact and the adaptive effects engine against forming each neuron's logits with a d×V product: same inputs, same
+metrics, one run.
 
     python scripts/bench_effects.py --shape gpt2-small --json figures.json
-    python scripts/bench_effects.py --scaling true                 # how the exact engine's time grows with d, N, T and V
-    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page of the documentation, from such files and gpu_check.json
+    python scripts/bench_effects.py --scaling true   # how the exact engine's time grows with d, N, T and V
+    python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page, from such files and gpu_check.json
 
-The naive form runs on a few neurons and is scaled to all; with torch installed it is also timed there. The inputs are drawn: logits whose
-mean entropy is 3 nats (or uniform ones), a stream of rms 10, neurons that write with length 3, and activations gelu(N(-1, 1.2²)) that are set
-to their mean, so that most change little and some much. Ceilings are what the device does at most, measured in the same run: exponentials of numbers that stay on the chip, and bytes
-copied. The exact engine needs three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v vocabulary.
+The naive form runs on a few neurons and is scaled to all; with torch installed it is also timed there. The inputs are
+drawn: logits whose mean entropy is 3 nats (or uniform ones), a stream of rms 10, neurons that write with length 3, and
+activations gelu(N(-1, 1.2²)) that are set to their mean, so that most change little and some much. Ceilings are what
+the device does at most, measured in the same run: exponentials of numbers that stay on the chip, and bytes copied. The
+exact engine needs three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v
+vocabulary.
 """
 
 import dataclasses
@@ -115,7 +118,7 @@ def figures(freq: Frequency, target: jax.Array, logits: jax.Array) -> tuple[jax.
 
 
 def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array) -> Any:
-    """What the naive form needs of the unablated model, once for all neurons: its figures and its coordinate along u."""
+    """What the naive form needs of the unablated model, once for all: its figures and its coordinate along u."""
     logits = x / scale(config, x) @ readout.W_U + readout.b_U
     return figures(freq, target, logits), logits @ freq.u
 
@@ -130,7 +133,9 @@ def naive(
     change: jax.Array,
     w: jax.Array,
 ) -> dict[str, jax.Array]:
-    """EFFECTS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit matrices [r v]."""
+    """EFFECTS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit
+    matrices [r v].
+    """
     (loss0, entropy0, kl0, top0, rr0), coordinate = before
     moved = x + change[:, None] * w
     total = moved / scale(config, moved) @ readout.W_U + readout.b_U
@@ -212,7 +217,9 @@ def ceilings() -> dict[str, float]:
 
 
 def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any], float, int]:
-    """An engine on these arguments, the seconds that compiling it took, and the bytes that it needs beside the arguments, as XLA plans them."""
+    """An engine on these arguments, the seconds that compiling it took, and the bytes that it needs beside the
+    arguments, as XLA plans them.
+    """
     begun = time.perf_counter()
     engine = (
         jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
@@ -296,7 +303,9 @@ def errors(quick: dict[str, jax.Array], right: dict[str, jax.Array]) -> dict[str
 def compared(
     bench: Bench, config: DecoderConfig, times: dict[str, list[float]], exponentials: float
 ) -> dict[str, float]:
-    """The sides' times for all neurons; `times["naive"]` are those of one each, `exponentials` what the device does in a second."""
+    """The sides' times for all neurons; `times["naive"]` are those of one each, `exponentials` what the device does in
+    a second.
+    """
     took = {side: statistics.median(values) for side, values in times.items()}
     took["naive"] *= config.d_mlp
     needed = 3 * bench.positions * config.d_mlp * config.vocab_size
@@ -318,7 +327,9 @@ def device() -> str:
 
 
 def scaling() -> dict[str, Any]:
-    """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take turns."""
+    """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take
+    turns.
+    """
     start = {"d": 256, "N": 1024, "T": 512, "V": 8192}
     found: dict[str, Any] = {"device": device(), "jax": jax.__version__, "start": start}
     for name, values in {

@@ -1,17 +1,20 @@
-"""Loading a model of Llama 2 7B's shape, random weights in bfloat16 and five shards: seconds and memory, of ours and of other ways.
+"""Loading a model of Llama 2 7B's shape, random weights in bfloat16 and five shards: seconds and memory, of ours and of
+other ways.
 
     python scripts/bench_load.py --layers 4 --cache warm     # files and arrays both fit in little memory
     python scripts/bench_load.py                             # all 32 layers, 13.5 GB: from the disk
 
-Every figure comes from a process of its own, in each round in the other order. With `--cache cold` the files are dropped from this machine's
-page cache before each (what a disk or a virtual machine's host caches is out of reach), with `--cache warm` they are read once before; `disk`
-is what the process really got from the disk. Seconds are those of the loading alone, without imports, and where all is kept after the process has touched
-and freed as much memory as the files hold: a virtual machine may be given its memory only then, and lose it again within seconds, which can take
-longer than any loading. `fill` shows what memory costs one who keeps what is read. Who leaves the weights mapped in their files, as
-transformers does, has read little of them by then and holds less than its arrays. Linux only.
+Every figure comes from a process of its own, in each round in the other order. With `--cache cold` the files are
+dropped from this machine's page cache before each (what a disk or a virtual machine's host caches is out of reach),
+with `--cache warm` they are read once before; `disk` is what the process really got from the disk. Seconds are those of
+the loading alone, without imports, and where all is kept after the process has touched and freed as much memory as the
+files hold: a virtual machine may be given its memory only then, and lose it again within seconds, which can take longer
+than any loading. `fill` shows what memory costs one who keeps what is read. Who leaves the weights mapped in their
+files, as transformers does, has read little of them by then and holds less than its arrays. Linux only.
 
-`peak` is the most that was resident in the process (VmHWM: its own memory and the mapped pages of files, also of the libraries), `beyond`
-is the peak without the arrays that were loaded, and `libraries` is what was resident before loading began, which both of these include.
+`peak` is the most that was resident in the process (VmHWM: its own memory and the mapped pages of files, also of the
+libraries), `beyond` is the peak without the arrays that were loaded, and `libraries` is what was resident before
+loading began, which both of these include.
 """
 
 import dataclasses
@@ -65,9 +68,10 @@ class Bench:
     json: Path | None = None
     """where to write the figures"""
     sides: tuple[Side, ...] = get_args(Side)
-    """read: every file once, from its begin, into one buffer; fill: the same into memory that keeps it all; load: jaxconf onto 8 virtual
-    CPU devices, each with its piece; safetensors: safetensors.numpy.load_file of every file; transformers: where it is installed;
-    statistics: the last layer alone, measured"""
+    """read: every file once, from its begin, into one buffer; fill: the same into memory that keeps it all; load:
+    jaxconf onto 8 virtual CPU devices, each with its piece; safetensors: safetensors.numpy.load_file of every file;
+    transformers: where it is installed; statistics: the last layer alone, measured
+    """
     process: Side | None = None
     """what the processes that this starts are given"""
 
@@ -231,11 +235,12 @@ def main(bench: Bench, folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     print(
-        f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, {free:.1f} GB of memory free"
+        f"{held} layers, {size:.2f} GB in {SHARDS} files, page cache {bench.cache} before each process, "
+        f"{free:.1f} GB of memory free"
     )
     if bench.cache == "warm" and 2 * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9:
         print(
-            "Files and arrays do not both fit in memory: part of the files will leave the page cache while they are loaded."
+            "Files and arrays do not both fit in memory: part of the files leaves the page cache while they are loaded."
         )
     found: dict[str, list[dict[str, float]]] = {side: [] for side in bench.sides}
     for number in range(bench.rounds):

@@ -1,10 +1,12 @@
-"""Throughput of training against the same model in plain PyTorch, and the cost of several seeds in one program: same cores, one run.
+"""Throughput of training against the same model in plain PyTorch, and the cost of several seeds in one program: same
+cores, one run.
 
     python scripts/bench_train.py --preset tiny --threads 1
 
-All sides take the same number of steps on random tokens in each round, in turn, so that they see the machine at the same speed; ratios are
-taken within a round. PyTorch runs transformers' own model in float32, uncompiled, with plain and with fused attention, each in whichever of
-several ways is fastest here. Needs torch and transformers, no network. Letters: b sequence, t position.
+All sides take the same number of steps on random tokens in each round, in turn, so that they see the machine at the
+same speed; ratios are taken within a round. PyTorch runs transformers' own model in float32, uncompiled, with plain and
+with fused attention, each in whichever of several ways is fastest here. Needs torch and transformers, no network.
+Letters: b sequence, t position.
 """
 
 import dataclasses
@@ -141,7 +143,8 @@ def main(bench: Bench) -> None:
     tokens = np.random.default_rng(0).integers(1, config.vocab_size, 1_000_000, np.int32)
     corpus = Corpus(tokens[:-10_000], tokens[-10_000:], 0, 0, {})
     print(
-        f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, jax {jax.__version__}, torch {torch.__version__}"
+        f"{bench.preset} {bench.model_type}, {bench.threads} threads on cores {cores}, "
+        f"jax {jax.__version__}, torch {torch.__version__}"
     )
 
     with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +160,8 @@ def main(bench: Bench) -> None:
     trial = np.median(interleaved(torch_runs, 1, 3), 0)
     for (attention, kind, n), (clock, work) in zip(ways, trial, strict=True):
         print(
-            f"  torch, {attention:5s} {kind:7s} {n:3d} at once             {clock:9.3f} s per step, {work:.3f} s of cores' work"
+            f"  torch, {attention:5s} {kind:7s} {n:3d} at once             "
+            f"{clock:9.3f} s per step, {work:.3f} s of cores' work"
         )
     cost = trial[:, 1] if bench.threads == 1 else trial[:, 0]  # on one core they differ by other processes only
     fastest = [
@@ -174,7 +178,8 @@ def main(bench: Bench) -> None:
     for name, over, under in compared:
         for what, ratios in zip(("", ", cores' work"), (times[:, over] / times[:, under]).T, strict=True):
             print(
-                f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds ({ratios.min():.3f} to {ratios.max():.3f})"
+                f"{name + what:44s} {statistics.median(ratios):9.3f} times, median of rounds "
+                f"({ratios.min():.3f} to {ratios.max():.3f})"
             )
 
 

@@ -2,9 +2,10 @@
 
     python scripts/check_plan.py
 
-The models are drawn at random. Each analysis runs twice, and the second time counts, so that nothing is compiled in it; the machine's rates are
-measured just before and just after, and their means are what the plan is given. Seconds are those of the processor's cores together, so
-that it does not matter what else they do. Letters: d width, N neurons of a layer, V vocabulary.
+The models are drawn at random. Each analysis runs twice, and the second time counts, so that nothing is compiled in it;
+the machine's rates are measured just before and just after, and their means are what the plan is given. Seconds are
+those of the processor's cores together, so that it does not matter what else they do. Letters: d width, N neurons of a
+layer, V vocabulary.
 """
 
 import functools

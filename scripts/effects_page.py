@@ -12,10 +12,12 @@ Column = tuple[str, Callable[[dict[str, Any]], str]]
 
 BEGIN = """# Benchmarks
 
-Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the inputs are drawn, its
-docstring says. Every row is one run, in which all sides saw the same inputs and metrics."""
-ERRORS = """How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs of a position and a
-neuron it computed again with every token, what the engines add to memory, and the share of the device's exponentials that the exact one gets:"""
+Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the
+inputs are drawn, its docstring says. Every row is one run, in which all sides saw the same inputs and metrics."""
+ERRORS = """\
+How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs
+of a position and a neuron it computed again with every token, what the engines add to memory, and the share of the
+device's exponentials that the exact one gets:"""
 
 
 def page(files: Sequence[Path]) -> str:

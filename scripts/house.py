@@ -1,4 +1,5 @@
-"""Counts what keeps the code easy to find one's way in, and holds each count against its bar: rooms, imports, functions, files.
+"""Counts what keeps the code easy to find one's way in, and holds each count against its bar: rooms, imports,
+functions, files.
 
     python scripts/house.py [FOLDER]
 

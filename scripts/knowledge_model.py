@@ -1,10 +1,12 @@
-"""A small model of a synthetic knowledge base, in which context and memory are both heeded: what `jaxconf copying` is tried on.
+"""A small model of a synthetic knowledge base, in which context and memory are both heeded: what `jaxconf copying` is
+tried on.
 
     python scripts/knowledge_model.py --out runs/knowledge
     jaxconf copying runs/knowledge/model --data runs/knowledge/statements.csv --text runs/knowledge/text.jsonl
 
-People, who each have a fact in every relation. The text recalls them ("Ada lives in Oslo. "), and has passages that contradict them and go on
-with the contradiction or, as often, with the fact ("Ada lives in Rome. Ada lives in Rome." or "… in Oslo."), so that the model learns both.
+People, who each have a fact in every relation. The text recalls them ("Ada lives in Oslo. "), and has passages that
+contradict them and go on with the contradiction or, as often, with the fact ("Ada lives in Rome. Ada lives in Rome." or
+"… in Oslo."), so that the model learns both.
 """
 
 import dataclasses
@@ -74,7 +76,9 @@ def passages(statements: pd.DataFrame, count: int, follows: float, seed: int) ->
 
 
 def make(command: Knowledge) -> dict[str, float]:
-    """Writes statements.csv and text.jsonl, and trains the model in the folder `model`; gives what `jaxconf.train` does."""
+    """Writes statements.csv and text.jsonl, and trains the model in the folder `model`; gives what `jaxconf.train`
+    does.
+    """
     command.out.mkdir(parents=True, exist_ok=True)
     statements = facts(command.people, command.seed)
     statements.to_csv(command.out / "statements.csv", index=False)

@@ -1,4 +1,5 @@
-"""The tables of scripts/README.md: what `jaxconf sweep --plan` says of the sweeps there, from the models' public shapes.
+"""The tables of scripts/README.md: what `jaxconf sweep --plan` says of the sweeps there, from the models' public
+shapes.
 
 python scripts/plan_tables.py
 """

@@ -2,14 +2,16 @@
 
     python scripts/reproduce_paper.py gpt2-small --data hf://datasets/OWNER/NAME --out runs/gpt2-small
 
-The model is gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a. It is measured as `jaxconf analyze` does, with the paper's size of
-the unembedding's effective null space where it gives one; the run stays in --out. A named neuron agrees if it meets the rule for its kind,
-which is printed with the result (docs/measures.md defines the figures). Where the paper says which neuron lowers the entropy of repeated text
-most, the text is repeated as `jaxconf induction` does, and its ten candidates are compared (docs/induction.md). The exit code is 0 if all
-agree, 1 if any differs, 2 for what the user can mend.
+The model is gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a. It is measured as `jaxconf analyze` does,
+with the paper's size of the unembedding's effective null space where it gives one; the run stays in --out. A named
+neuron agrees if it meets the rule for its kind, which is printed with the result (docs/measures.md defines the
+figures). Where the paper says which neuron lowers the entropy of repeated text most, the text is repeated as `jaxconf
+induction` does, and its ten candidates are compared (docs/induction.md). The exit code is 0 if all agree, 1 if any
+differs, 2 for what the user can mend.
 
-Source of the names: Stolfo et al. 2024 (arXiv 2406.16254) and its released data. The paper takes the token frequencies of OpenWebText for GPT-2
-and of the Pile for Pythia; here they are those of --data. Weights are held in float32, as `jaxconf analyze` holds them.
+Source of the names: Stolfo et al. 2024 (arXiv 2406.16254) and its released data. The paper takes the token frequencies
+of OpenWebText for GPT-2 and of the Pile for Pythia; here they are those of --data. Weights are held in float32, as
+`jaxconf analyze` holds them.
 """
 
 import dataclasses
@@ -73,7 +75,9 @@ class Reproduce:
     out: Path
     """the run folder"""
     model: str | None = None
-    """a folder in Hugging Face layout, or a hub id, with this model's weights; by default the one that the paper measured"""
+    """a folder in Hugging Face layout, or a hub id, with this model's weights; by default the one that the paper
+    measured
+    """
     revision: str | None = None
     """the hub's branch, tag or commit"""
     force: bool = False
@@ -87,7 +91,8 @@ def checked(command: Reproduce) -> tuple[Named, str]:
     """
     if command.name not in PAPER:
         raise InputError(
-            f"the paper names no neurons in {command.name!r}; the nearest is {nearest(command.name, PAPER)!r}, and all are {', '.join(PAPER)}"
+            f"the paper names no neurons in {command.name!r}; the nearest is {nearest(command.name, PAPER)!r}, "
+            f"and all are {', '.join(PAPER)}"
         )
     named = PAPER[command.name]
     source = command.model or named.model
@@ -96,14 +101,17 @@ def checked(command: Reproduce) -> tuple[Named, str]:
     neurons = named.entropy + named.frequency
     if config.n_layers != named.layer + 1 or config.d_mlp <= max(neurons):
         raise InputError(
-            f"{source} ends with layer {config.n_layers - 1}, of {config.d_mlp} neurons, but in {command.name} the paper names the neuron "
+            f"{source} ends with layer {config.n_layers - 1}, of {config.d_mlp} neurons, but in {command.name} "
+            "the paper names the neuron "
             f"{named.layer}.{max(neurons)} of the last layer; give another --model"
         )
     return named, source
 
 
 def compared(table: NeuronTable, named: Named) -> pd.DataFrame:
-    """The named neurons' rows of the table, indexed by name, with `kind`, `rank` in the layer by RANKED (1: the largest) and `agrees`."""
+    """The named neurons' rows of the table, indexed by name, with `kind`, `rank` in the layer by RANKED (1: the
+    largest) and `agrees`.
+    """
     frame = table.to_pandas()
     found = []
     for kind in KINDS:
@@ -164,7 +172,9 @@ def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
 
 
 def repeats(folder: Path, named: Named, console: Console) -> bool:
-    """Prints whether the named one of the neurons that `jaxconf induction` chose lowers the entropy of the repeat most, and says so."""
+    """Prints whether the named one of the neurons that `jaxconf induction` chose lowers the entropy of the repeat most,
+    and says so.
+    """
     sets = pd.read_parquet(folder / "induction_sets.parquet")
     entropy = sets[sets["kind"] == "neuron"].set_index("set")["entropy"].sort_values()
     agrees = entropy.index[0] == f"{named.layer}.{named.induction}" and entropy.iloc[0] < 0

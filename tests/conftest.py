@@ -1,5 +1,8 @@
-"""Eight virtual CPU devices for the tests of meshes, a cache of compiled programs, and the way to the shared material."""
+"""Eight virtual CPU devices for the tests of meshes, programs that are compiled quickly and kept, and the way to the
+shared material.
+"""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -7,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know.
+# jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know. To split a
+# program among threads that compile it takes longer than it saves, where each processor tests already.
 if version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 # Kept from one run to the next, and shared by all processes that test and those that tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -22,10 +26,22 @@ from matplotlib.figure import Figure
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads where an operation of a program comes from
 hypothesis.settings.register_profile("jaxconf", deadline=None)  # how long an example takes says more of the machine
 hypothesis.settings.load_profile("jaxconf")
 
 SHARED = Path(__file__).parents[2] / "shared"
+KEPT = 2 * 10**9  # bytes of a process, beyond which its programs are forgotten
+UNROLL = ablated_softmax.UNROLL
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects and hardly any garbage: Python looks for it less often, and not among what is
+    imported.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")
@@ -38,31 +54,42 @@ def shared() -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs() -> Iterator[None]:
-    """Programs of one file are not kept for the next: together they take gigabytes."""
+    """Programs of one file serve the next, as long as there is memory for them."""
     yield
+    held = Path("/proc/self/statm")
+    if not held.exists() or int(held.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") > KEPT:
+        jax.clear_caches()
+
+
+def compile_all(quickly: bool) -> None:
+    """From here on, also in the processes that tests start."""
     jax.clear_caches()
+    quickly_here = quickly and jax.default_backend() == "cpu"  # others' compilers are hardly ever run that way
+    jax.config.update("jax_disable_most_optimizations", quickly_here)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly_here))
+    for module in (ablated_softmax, adaptive_softmax):
+        module.UNROLL = 4 if quickly else UNROLL  # shorter programs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_quickly() -> None:
+    """Programs are compiled quickly rather than well: most run once, for a millisecond."""
+    compile_all(quickly=True)
 
 
 @pytest.fixture(scope="module")
-def compiled_quickly() -> Iterator[None]:
-    """For tests that compile much: programs are shorter, and on a CPU compiled quickly rather than well.
-
-    Also in the processes that tests start.
-    """
-    quickly = jax.default_backend() == "cpu"  # others' compilers are hardly ever run that way
-    jax.config.update("jax_disable_most_optimizations", quickly)
-    with pytest.MonkeyPatch.context() as patched:
-        if quickly:
-            patched.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        for module in (ablated_softmax, adaptive_softmax):
-            patched.setattr(module, "UNROLL", 4)
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def compiled_well(compiled_quickly: None) -> Iterator[None]:
+    """For tests of what the compiler makes of a program: as users have it."""
+    compile_all(quickly=False)
+    yield
+    compile_all(quickly=True)
 
 
 @pytest.fixture(scope="module")
 def drawn_quickly() -> Iterator[None]:
-    """For tests that save many figures without looking at them: with few pixels, and nothing moved to where it would fit."""
+    """For tests that save many figures without looking at them: with few pixels, and nothing moved to where it would
+    fit.
+    """
     whole = Figure.savefig
 
     def save(figure: Figure, file: Any, **how: Any) -> None:

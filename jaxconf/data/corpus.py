@@ -119,7 +119,8 @@ def read_corpus(
     n_train = len(text) - min(int(len(text) * HELD_OUT), HELD_OUT_TOKENS)
     if len(text) - n_train <= context:
         raise InputError(
-            f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; give more text"
+            f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; "
+            "give more text"
         )
     return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files)
 

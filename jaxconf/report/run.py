@@ -21,10 +21,10 @@ from jaxconf.results.run_folder import NEURONS, PER_TOKEN, SETS, staging
 def save_run(
     table: NeuronTable, tokens: np.ndarray, kept: np.ndarray, folder: Path, extra: Mapping[str, pd.DataFrame]
 ) -> None:
-    """Writes the run folder of an analysis, all of it or nothing.
+    """Writes the run folder of an analysis, or nothing if that fails.
 
     It holds windows.npy (int32 [s t]), kept.npy (bool [s t]), the neuron table, the `extra` tables (file name → table:
-    SETS, PER_TOKEN), the figures and the report. An interruption leaves an older run folder as it was.
+    SETS, PER_TOKEN), the figures and the report. A failure leaves an older run folder as it was.
     """
     with staging(folder, NEURONS, SETS, PER_TOKEN, "figure_4*.png") as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))
@@ -61,7 +61,7 @@ def save_study(
     page: Callable[[Any, Sequence[Path]], str],
     folder: str | Path,
 ) -> Path:
-    """Writes the result of a study, all of it or nothing, and gives the path of its page.
+    """Writes the result of a study, or nothing if that fails, and gives the path of its page.
 
     The folder gets `name`_….parquet for each table, `name`.json with the verdict and the facts, the `figures` (see
     `save_figures`), and `name`.html, which `page` makes of the result and the files of its figures. `found`: a

@@ -1,4 +1,4 @@
-"""Choices among the columns of the neuron table, and the columns of its positions; `jaxconf.analysis.metrics` says what each means."""
+"""Columns that summaries and tables show; `jaxconf.analysis.metrics` says what each of them means."""
 
 from jaxconf.analysis.metrics import UNABLATED
 from jaxconf.results.rules import Kind
@@ -11,10 +11,12 @@ MAIN_COLUMNS = (
 
 NAMED_COLUMNS: dict[Kind, tuple[str, ...]] = {
     "entropy": (
-        "rho", "rho_chance", "ln_mediated", "w_norm", "logit_var", "loss_abs_delta", "entropy_delta", "top1_change",
+        "rho", "rho_chance", "ln_mediated", "w_norm", "logit_var",
+        "loss_abs_delta", "entropy_delta", "top1_change",
     ),
     "frequency": (
-        "freq_mediated", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq", "loss_abs_delta", "entropy_delta", "top1_change",
+        "freq_mediated", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq",
+        "loss_abs_delta", "entropy_delta", "top1_change",
     ),
 }  # fmt: skip
 """What a table of the neurons of a kind tells of them."""

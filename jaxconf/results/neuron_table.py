@@ -144,7 +144,10 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes neurons.parquet, positions.parquet, spectrum.npz and summary.json into `folder`, all or none."""
+        """Writes the table into `folder`, or nothing if that fails.
+
+        The files are neurons.parquet, positions.parquet, spectrum.npz and summary.json.
+        """
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)
             names = np.array(self.cosine_neurons, dtype=str)

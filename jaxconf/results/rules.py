@@ -35,7 +35,8 @@ class Rules:
             f"random directions) and ln_mediated of at least {self.min_ln_mediated:g}.",
             f"A frequency neuron has freq_mediated of at least {self.min_freq_mediated:g} and kl_freq_abs_delta among "
             f"the largest {100 * self.kl_top:g}% of its layer.",
-            "A neuron whose ablation changes the loss by no more than 1e-6 nats on average has no mediated share, and meets neither rule.",
+            "A neuron whose ablation changes the loss by no more than 1e-6 nats on average has no mediated share, and "
+            "meets neither rule.",
         ]
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:

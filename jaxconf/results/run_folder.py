@@ -42,8 +42,8 @@ def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
 def writable(folder: Path) -> Iterator[None]:
     """Makes `folder` and checks that it can be written, before any long work.
 
-    The folder and its parents, as far as they were made here and are empty when the block ends, are removed then. Raises
-    InputError if the folder cannot be written.
+    When the block ends, the folder and its parents are removed if they were made here and are empty. Raises InputError
+    if the folder cannot be written.
     """
     paths = [folder, *folder.parents]
 

@@ -52,7 +52,8 @@ def _write(folder: Path, step: int, state: Any) -> bytes:
         last = f"the last good one is of step {saved[-1]}" if saved else "there is none before it"
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise InputError(
-            f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; make room there and go on with --resume"
+            f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; "
+            "make room there and go on with --resume"
         ) from error
 
 

@@ -76,7 +76,8 @@ class TrainConfig:
             raise InputError(f"a width of {self.width} does not divide into {self.heads} heads; choose numbers that do")
         if self.microbatch is not None and (self.microbatch < 1 or self.batch % self.microbatch):
             raise InputError(
-                f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; choose numbers that do"
+                f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; "
+                "choose numbers that do"
             )
 
 

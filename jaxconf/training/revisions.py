@@ -62,7 +62,8 @@ def track_revisions(
     steps = steps_of(revisions)
     if delete and jax.process_count() > 1:
         raise InputError(
-            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or use one host"
+            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "
+            "use one host"
         )
     if tokens < 1:
         raise InputError(f"tokens is {tokens}; give how many tokens to analyse")
@@ -197,7 +198,8 @@ def _delete(folder: Path, before: set[Path]) -> None:
     found = [(repo, cached) for repo, cached in every if cached.snapshot_path.samefile(folder)]
     if not found:
         raise InputError(
-            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out --delete"
+            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out "
+            "--delete"
         )
     [(repo, cached)] = found
     new = {file for file in cached.files if file.file_path not in before}

@@ -70,7 +70,8 @@ class Tracker:
         kept = kept_positions(self._windows, lm.special_ids)
         if not kept.any():
             raise InputError(
-                "no held-out position is left to measure after dropping special tokens; give a longer context or other text"
+                "no held-out position is left to measure after dropping special tokens; "
+                "give a longer context or other text"
             )
         predictions = measure_predictions(self._decoder, params, self._windows, kept)
         if all(map(math.isfinite, predictions.values())):

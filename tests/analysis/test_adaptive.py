@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxconf.analysis import adaptive_softmax as module
-from jaxconf.analysis.ablated_softmax import Cells, Rows, Vocabulary, ablated_softmax
+from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.adaptive_softmax import adaptive_softmax
+from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.models.softcap import capped
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -104,16 +105,14 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
     if cap is not None:
         kappa, along_u = None, np.asarray(capped(logits, cap)) @ u
     arrays = A, P, inv, inv[:, None] * change, beta, write, kappa, along_u, W_U, b, u, f, w
-    A, P, inv, inv_te, beta, write, kappa, along_u, W_U, b, u, f, w = (
-        None if y is None else jnp.asarray(y, jnp.float32) for y in arrays
-    )
+    A, P, inv, inv_te, beta, write, kappa, along_u, W_U, b, u, f, w = map(float32, arrays)
     top = jnp.argmax(A * inv[:, None] + b, 1)  # of the float32 logits, as the engine has it
-    return (
-        Rows(A, P, inv, jnp.asarray(target), top, along_u),
-        Cells(inv_te, beta, write, kappa),
-        w,
-        Vocabulary(W_U, b, u, f, cap),
-    )
+    rows, cells = Rows(A, P, inv, jnp.asarray(target), top, along_u), Cells(inv_te, beta, write, kappa)
+    return rows, cells, w, Vocabulary(W_U, b, u, f, cap)
+
+
+def float32(x: np.ndarray | None) -> jax.Array | None:
+    return None if x is None else jnp.asarray(x, jnp.float32)
 
 
 def by_every_token(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxconf.analysis.intervals import bootstrap, share
+from jaxconf.analysis.intervals import bootstrap, columns_of, share
 
 
 def test_estimates_and_shares_are_ratios_of_sums():
@@ -69,3 +69,11 @@ def test_parts_are_as_good_as_the_whole():
     for cuts in ((3,), (1, 2, 6)):
         parts = bootstrap(iter([{"x": part} for part in np.split(sums, cuts)]), counts, {}, 300, 0)["x"]
         np.testing.assert_allclose(parts, whole, rtol=1e-6)
+
+
+def test_columns_are_named_after_the_ends_of_their_intervals():
+    found = columns_of({"x": (np.array([1.0]), np.array([0.5]), np.array([2.0])), "y": (np.zeros(1),) * 3})
+    assert {name: value.item() for name, value in found.items()} == {
+        **{"x": 1, "x_lo": 0.5, "x_hi": 2},
+        **dict.fromkeys(("y", "y_lo", "y_hi"), 0),
+    }

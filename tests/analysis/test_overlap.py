@@ -24,7 +24,7 @@ from jaxconf.analysis.overlap import (
     norm_ratio,
     one_to_one,
     overlaps,
-    random_sets,
+    sets_from,
 )
 
 
@@ -135,12 +135,12 @@ def test_changes_of_candidates_are_those_of_numpy() -> None:
 
 def test_without_a_choice_no_random_set_is_drawn() -> None:
     pool = np.isin(np.arange(9), [1, 4, 7])
-    assert random_sets(pool, 3, 5, np.random.default_rng(0)).shape == (0, 3)
-    drawn = random_sets(pool, 2, 300, np.random.default_rng(0))
+    assert sets_from(pool, 3, 5, np.random.default_rng(0)).shape == (0, 3)
+    drawn = sets_from(pool, 2, 300, np.random.default_rng(0))
     assert {tuple(sorted(row)) for row in drawn.tolist()} == {(1, 4), (1, 7), (4, 7)}
     values = np.arange(9.0)
     found = change_of_candidates(
-        values, values + 1, np.array([1, 4, 7]), random_sets(pool, 3, 5, np.random.default_rng(0))
+        values, values + 1, np.array([1, 4, 7]), sets_from(pool, 3, 5, np.random.default_rng(0))
     )
     assert found.change == 1
     assert np.isnan([found.random_lo, found.random_hi]).all()

@@ -47,7 +47,7 @@ CONFIGS = {
 def model(request):
     """A decoder with random parameters, none at its default."""
     config = config_from_hf(CONFIGS[request.param])
-    params = Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = jax.jit(Decoder(config).init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
     rng = np.random.default_rng(1)
     noisy = jax.tree.map(lambda w: w + 0.3 * rng.standard_normal(w.shape).astype(np.float32), params)
     return config, noisy

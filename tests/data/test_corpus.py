@@ -1,4 +1,4 @@
-"""Training text: batches that any step can make anew, text that is held out for good, counts, and tokenizers made here or brought along.
+"""Training text: batches that depend on seed and step alone, held-out text, counts, and tokenizers.
 
 Letters: b sequence, s window, t position.
 """
@@ -11,19 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import check_error
+from tiny_training import TEXT, TINY, corpus_of_text
 
 from jaxconf.data.corpus import END, HELD_OUT, HELD_OUT_TOKENS, Corpus, read_corpus, train_tokenizer, write_tokenizer
 from jaxconf.data.windows import encode
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.training.config import TrainConfig
 
-TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
-CONFIG = TrainConfig(vocab_size=264, context=24)
-
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    return read_corpus(CONFIG.vocab_size, CONFIG.context, lambda: iter(TEXT))
+    return corpus_of_text()
 
 
 def numbered(n: int = 2000, held_out: int = 300, begin: int | None = 0, end: int | None = 0) -> Corpus:
@@ -86,11 +84,11 @@ def test_training_never_leaves_its_part_of_the_text_nor_held_out_windows_theirs(
 
 def test_a_word_of_the_held_out_text_is_never_trained_on(tmp_path):
     word = "zq~" * 40
-    corpus = read_corpus(CONFIG.vocab_size, CONFIG.context, lambda: iter([*TEXT, word]))
+    corpus = read_corpus(TINY.vocab_size, TINY.context, lambda: iter([*TEXT, word]))
     write_tokenizer(corpus, tmp_path)
     encoder = Tokenizer.from_folder(tmp_path)
     assert encoder.decode(corpus.held_out).endswith(word + END)
-    planted = [i for i in range(CONFIG.vocab_size) if set(encoder.token(i)) & set("zq~")]
+    planted = [i for i in range(TINY.vocab_size) if set(encoder.token(i)) & set("zq~")]
     assert len(planted) >= 3
     trained = np.concatenate([corpus.batch(0, step, 64, 24).ravel() for step in range(1, 100)])
     assert not np.isin(trained, planted).any()
@@ -108,7 +106,7 @@ def test_the_text_is_all_there_in_order_and_the_last_twentieth_is_held_out(corpu
 def test_no_more_is_held_out_than_anyone_needs(monkeypatch):
     assert (HELD_OUT, HELD_OUT_TOKENS) == (0.05, 1_000_000)
     monkeypatch.setattr("jaxconf.data.corpus.HELD_OUT_TOKENS", 100)
-    assert len(read_corpus(CONFIG.vocab_size, CONFIG.context, lambda: iter(TEXT)).held_out) == 100
+    assert len(read_corpus(TINY.vocab_size, TINY.context, lambda: iter(TEXT)).held_out) == 100
 
 
 @given(
@@ -163,10 +161,10 @@ def test_a_new_tokenizer_has_the_size_asked_for_and_its_files_make_it_again(corp
     write_tokenizer(corpus, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
     again = Tokenizer.from_folder(tmp_path)
-    assert again.vocab_size == CONFIG.vocab_size
+    assert again.vocab_size == TINY.vocab_size
     assert corpus.begin == corpus.end == again.bos_id == again.eos_id == 0
     assert again.decode(again.encode("x = é\n")) == "x = é\n"
-    assert json.loads(corpus.tokenizer_files["tokenizer_config.json"])["model_max_length"] == CONFIG.context
+    assert json.loads(corpus.tokenizer_files["tokenizer_config.json"])["model_max_length"] == TINY.context
 
 
 def test_an_existing_tokenizer_is_used_as_it_is(tmp_path):
@@ -259,6 +257,6 @@ def test_text_that_is_too_short_is_refused(tmp_path):
 
 def test_progress_is_told(corpus):
     told = []
-    read_corpus(CONFIG.vocab_size, CONFIG.context, lambda: iter(TEXT), progress=lambda *what: told.append(what))
+    read_corpus(TINY.vocab_size, TINY.context, lambda: iter(TEXT), progress=lambda *what: told.append(what))
     assert told[0][0] == "training the tokenizer"
     assert told[-1] == ("encoding the text", len(corpus.train) + len(corpus.held_out), 0)

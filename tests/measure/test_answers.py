@@ -119,7 +119,7 @@ def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.Monke
 
         return run
 
-    for name in ("_begin", "_judged", "_likeliest", "_branched", "_advance"):
+    for name in ("begin", "judged", "likeliest", "branched", "advance"):
         monkeypatch.setattr(together, name, measured(name))
     ablated_answers(lm, prompts, [[prompt[:2], prompt[1:3]] for prompt in prompts], sets, 3, MEMORY, quiet, "")
     assert len(found) == 5

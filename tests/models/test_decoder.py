@@ -1,6 +1,7 @@
 """The forward pass: recorded references, every config field, every parameter and every site.
 
-Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width, m neuron.
+Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width,
+m neuron.
 """
 
 import dataclasses
@@ -125,7 +126,8 @@ def test_cases_cover_every_switch() -> None:
     assert {hf["model_type"] for hf in cases.CASES.values()} == FAMILIES.keys()
     names = ("hidden_act", "hidden_activation", "activation_function", "activation")
     named = {hf.get(name) for hf in cases.CASES.values() for name in names}
-    # Defaults of some family: gelu_new of GPT-2, gelu of GPT-NeoX, gelu_pytorch_tanh of Gemma, relu of OPT, silu of Llama.
+    # Defaults of some family: gelu_new of GPT-2, gelu of GPT-NeoX, gelu_pytorch_tanh of Gemma, relu of OPT, silu of
+    # Llama.
     assert named | {"gelu_new", "gelu", "gelu_pytorch_tanh", "relu", "silu"} >= ACTIVATIONS.keys()
     for config in configs:
         assert not config.windows or min(config.windows) < cases.LENGTH
@@ -236,7 +238,8 @@ def test_every_rotary_field_is_read(field: str) -> None:
 @pytest.mark.parametrize("name", cases.REFERENCED)
 def test_every_parameter_of_every_layer_is_read(name: str) -> None:
     config, params = cases.decoder(name)
-    # A key bias shifts all scores of a query alike, which the softmax ignores unless positions turn the keys, or they are normed.
+    # A key bias shifts all scores of a query alike, which the softmax ignores unless positions turn the keys, or they
+    # are normed.
     unseen = (config.unrotated if config.rotary else range(config.n_layers)) if config.qk_norm == "none" else ()
     rng = np.random.default_rng(0)
     for leaf in leaves(config):

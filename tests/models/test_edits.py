@@ -1,6 +1,7 @@
 """Every kind of edit, and the model run in parts.
 
-Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width, m neuron.
+Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width,
+m neuron.
 """
 
 import functools
@@ -85,7 +86,9 @@ def test_captured_values_put_back_change_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "llama-mqa"))
 def test_replace(name: str) -> None:
-    """Captured values at all sites change nothing; any other value is what is captured next, and the last one decides the logits."""
+    """Captured values at all sites change nothing; any other value is what is captured next, and the last one decides
+    the logits.
+    """
     config, params = cases.decoder(name)
     values = whole(name).captured
     put = {site: Replace(value) for site, value in values.items()}

@@ -1,4 +1,6 @@
-"""Generation with a cache against the model without one. (tests/test_parity.py compares with transformers' greedy output.)"""
+"""Generation with a cache against the model without one. (tests/test_parity.py compares with transformers' greedy
+output.)
+"""
 
 import cases
 import jax

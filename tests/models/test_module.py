@@ -1,6 +1,8 @@
-"""What holds of the decoder whatever it computes: attention in blocks, its flax module, sizes, precisions, devices, invariants.
+"""What holds of the decoder whatever it computes: attention in blocks, its flax module, sizes, precisions, devices,
+invariants.
 
-Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width, m neuron.
+Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width,
+m neuron.
 """
 
 import dataclasses

@@ -221,7 +221,7 @@ def qkv(config: Any, seen: Recorder, attn: str) -> list[np.ndarray]:
 
 
 def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
-    """Every site's value as transformers computes it. A norm's scale and normalized stream follow from what enters it."""
+    """Every site's value as transformers computes it. A norm's scale and normalized stream follow from its input."""
     names = modules_of(config)
     if config.d_embed is not None:
         sites = {"hook_embed": seen.outputs["model.decoder.project_in"]}
@@ -248,9 +248,7 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             if rotated_k.shape[2] != k.shape[2]:  # Falcon gives each query a copy of its key
                 rotated_k = rotated_k[:, :, :: config.n_heads // config.n_kv_heads]
             for site, rotated, x in (("attn.hook_rot_q", rotated_q, q), ("attn.hook_rot_k", rotated_k, k)):
-                passed = x[
-                    ..., rotated.shape[-1] :
-                ]  # some turn only what they have cut off; what passes is not normed where it is tested
+                passed = x[..., rotated.shape[-1] :]  # some turn a part only; the rest is not normed where it is tested
                 if passed.size and config.qk_norm == "head":
                     passed = np.full_like(passed, np.nan)
                 sites[block + site] = np.concatenate([rotated, passed], -1)

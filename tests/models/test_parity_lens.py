@@ -1,6 +1,8 @@
-"""Sites, weight statistics and ablation effects against TransformerLens (`make parity`). Letters as in SCIENCE: t position, v token.
+"""Sites, weight statistics and ablation effects against TransformerLens (`make parity`). Letters as in SCIENCE: t
+position, v token.
 
-TransformerLens folds, centres and hooks on its own; from what it gives, the statistics are computed here in plain torch.
+TransformerLens folds, centres and hooks on its own; from what it gives, the statistics are computed here in plain
+torch.
 """
 
 import dataclasses
@@ -56,7 +58,8 @@ def unit_frequency(counts: np.ndarray) -> tuple[Any, Any]:
     return f, centred / centred.norm()
 
 
-# Not gpt2-unscaled, whose scores TransformerLens scales all the same, nor neox-serial, whose missing biases it cannot load.
+# Not gpt2-unscaled, whose scores TransformerLens scales all the same, nor neox-serial, whose missing biases it cannot
+# load.
 @pytest.mark.parametrize("name", ["gpt2", "gpt2-layer-scaled", "neox", "neox-linear"])
 def test_sites(name: str, lens: Callable[[str], tuple[Any, Any]]) -> None:
     lm, bridge = lens(name)

@@ -1,4 +1,6 @@
-"""Tokenizers without tokenizer.json: GPT-2's vocab.json and merges.txt, SentencePiece's tokenizer.model, and a sentence for any other."""
+"""Tokenizers without tokenizer.json: GPT-2's vocab.json and merges.txt, SentencePiece's tokenizer.model, and a sentence
+for any other.
+"""
 
 import json
 import struct
@@ -272,7 +274,7 @@ def save_model(
 
 
 def test_sentencepiece(tmp_path: Path) -> None:
-    """The piece of the higher score is merged first, wherever it stands, and what is in no piece is taken by its bytes."""
+    """The piece of the higher score is merged first, wherever it stands; what is in no piece is taken by its bytes."""
     folder = save_model(
         tmp_path, ("ab", NORMAL, -2.0), ("bc", NORMAL, -1.0), ("▁a", NORMAL, -3.0), ("▁ab", NORMAL, -4.0)
     )
@@ -296,7 +298,9 @@ def test_sentencepiece(tmp_path: Path) -> None:
 
 
 def test_sentencepiece_takes_its_symbols_first(tmp_path: Path) -> None:
-    """The longest of them, from the left, with nothing put between them and the text, and nothing merged across their borders."""
+    """The longest of them, from the left, with nothing put between them and the text, and nothing merged across their
+    borders.
+    """
     symbols = [
         ("a.b", USER_DEFINED, 0.0),
         ("a.", USER_DEFINED, 0.0),

@@ -50,8 +50,9 @@ def test_facts_read_as_words():
 def test_a_table_is_made_of_heads_and_rows():
     html = table([head("a"), head("b", "hint")], [row([row_head(1), text("x")], id="first")], class_="texts")
     assert html == (
-        '<div class="wide"><table class="texts"><thead><tr><th scope="col">a</th><th scope="col" title="hint">b</th></tr>'
-        '</thead><tbody><tr id="first"><th scope="row">1</th><td>x</td></tr></tbody></table></div>'
+        '<div class="wide"><table class="texts"><thead>'
+        '<tr><th scope="col">a</th><th scope="col" title="hint">b</th></tr></thead><tbody>'
+        '<tr id="first"><th scope="row">1</th><td>x</td></tr></tbody></table></div>'
     )
 
 

@@ -23,8 +23,8 @@ from jaxconf.report.style import (
 
 
 def test_a_canvas_has_the_heading_and_the_panels():
-    figure, panels = canvas("a$b$/model", "Subject", "a note", 2, 3, (6, 4), count=5, sharex=True)
-    assert figure.get_suptitle() == "Subject: a$b$/model\na note"
+    figure, panels = canvas(r"$\frac$", "Subject", "a note", 2, 3, (6, 4), count=5, sharex=True)
+    assert figure.get_suptitle() == "Subject: $\\frac$\na note"
     assert len(panels) == len(figure.axes) == 5
     assert panels[0].get_shared_x_axes().joined(panels[0], panels[4])
     figure.draw_without_rendering()  # a dollar sign is no formula
@@ -101,5 +101,15 @@ def test_pictures_are_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         save_figures(figures, "m", tmp_path / "new")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["first.png"]
-    (path,) = save_figures({"first": lambda subject: Figure()}, "m", str(tmp_path))
-    assert path.read_bytes().startswith(b"\x89PNG")
+    (path,) = save_figures({"first": lambda subject: Figure()}, "m", str(tmp_path / "new"))
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG")
+
+    class Half(Figure):
+        def savefig(self, file, **_):
+            file.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_figures({"first": lambda subject: Half()}, "m", tmp_path / "new")
+    assert [(left.name, left.read_bytes()) for left in (tmp_path / "new").iterdir()] == [("first.png", before)]

@@ -15,6 +15,8 @@ from jaxconf.measure.last_layer import compiler_options, rows_at_once
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime.memory import LEAST, fitting
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 SHAPE = {
     "hidden_size": 768,
     "num_hidden_layers": 1,

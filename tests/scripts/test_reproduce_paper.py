@@ -38,7 +38,9 @@ DATA = "hf://datasets/owner/text"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A text, and a model in Hugging Face layout with planted neurons, four of which write along the frequencies of that text's tokens."""
+    """A text, and a model in Hugging Face layout with planted neurons, four of which write along the frequencies of
+    that text's tokens.
+    """
     model, data = (tmp_path_factory.mktemp(name) for name in ("model", "data"))
     text = [f"def f{i}(x):\n    return x * {i * i} + {i % 7}\n" for i in range(400)]
     (data / "text.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in text))
@@ -182,7 +184,8 @@ def test_a_model_without_the_named_neurons_is_refused_before_its_weights_are_fet
     monkeypatch.setitem(PAPER, NAME, named)
     assert run(NAME, "--data", DATA, "--out", tmp_path / "run") == 2
     neuron = f"{named.layer}.{max(named.entropy + named.frequency)}"
-    words = f"reproduce_paper: {named.model} ends with layer 0, of 120 neurons, but in {NAME} the paper names the neuron {neuron} "
+    words = f"reproduce_paper: {named.model} ends with layer 0, of 120 neurons, but in {NAME} the paper names the "
+    words += f"neuron {neuron} "
     assert refusal(capsys).startswith(words)
     assert not any(request.endswith(".safetensors") for request in server.requests)
     assert not (tmp_path / "run").exists()

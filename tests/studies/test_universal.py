@@ -33,7 +33,7 @@ from jaxconf.models.sites import Add
 from jaxconf.studies.universal import neurons as of_neurons
 from jaxconf.studies.universal.families import FamilyRules, families_table
 from jaxconf.studies.universal.figures import FIGURES
-from jaxconf.studies.universal.matches import Activity, Text, match_table
+from jaxconf.studies.universal.matches import Activity, CountedText, match_table
 from jaxconf.studies.universal.sentences import sentences
 from jaxconf.studies.universal.study import Universality, universal
 
@@ -198,7 +198,7 @@ def match_rows(lm: LanguageModel, other: LanguageModel, memory: int) -> pd.DataF
     *_, counted, h = of_other_shape()
     means = [x.mean(-1) for x in h]
     first, second = Activity(lm, means[0]), Activity(other, means[1])
-    text = Text(windows()[0], counted)
+    text = CountedText(windows()[0], counted)
     return match_table(first, second, text, jax.random.key(1), memory, lambda what, done, total: None)
 
 

@@ -33,7 +33,9 @@ whole_run = jax.jit(forward, static_argnames=("config", "capture"))
 
 @functools.partial(jax.jit, static_argnames=("config", "site"))
 def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array]:
-    """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales as they were."""
+    """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales
+    as they were.
+    """
 
     def one(members):
         edit = {site: Replace(jnp.where(members, values, h))}
@@ -53,7 +55,8 @@ def rerun(
     frozen=(),
     sets=None,
 ) -> pd.DataFrame:
-    """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again, subtract.
+    """The table's effect columns by the definitions: set one neuron (or a set of them), run the whole model again,
+    subtract.
 
     `frozen`: norms that keep their scale beside the final one.
     """

@@ -1,4 +1,5 @@
-"""A stand-in for the Hugging Face hub on this machine: enough of its protocol for `huggingface_hub` to list and download.
+"""A stand-in for the Hugging Face hub on this machine: enough of its protocol for `huggingface_hub` to list and
+download.
 
     with hub({"models/owner/name": {"main": folder, "v1": other}}, tmp_path / "cache") as server:
         jaxconf.load(folder)
@@ -40,8 +41,8 @@ class Hub:
 def hub(repos: dict[str, dict[str, Path]], cache: Path, token: str | None = None) -> Iterator[Hub]:
     """Serves repos of the form {"models/OWNER/NAME" or "datasets/OWNER/NAME": {revision: folder}}.
 
-    The folders are read anew at each request, so that a test can change one as a push would. With `token` the repos are gated:
-    anyone can list their files, and only who sends the token can download them.
+    The folders are read anew at each request, so that a test can change one as a push would. With `token` the repos are
+    gated: anyone can list their files, and only who sends the token can download them.
     """
     served = Hub(repos, token)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": served}))

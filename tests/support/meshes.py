@@ -56,5 +56,6 @@ def agree(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
 def off_by(column: str) -> float:
     if column in ("temperature", "explained"):  # the minimum of a flat curve
         return 2e-2
-    # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally likely.
+    # A share divides by the effect, and with it its rounding; a rank may turn on a tie between tokens that are equally
+    # likely.
     return 1e-3 if "mediated" in column or column.startswith(("rr_", "top1_")) else 1e-5

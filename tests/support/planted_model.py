@@ -15,7 +15,8 @@ PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]
 
 
 def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[LanguageModel, np.ndarray]:
-    """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the token frequencies.
+    """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the
+    token frequencies.
 
     With the token counts, int [v], that those frequencies are of: those given, or 211 that fall off as Zipf's law says.
     """

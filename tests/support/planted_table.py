@@ -13,7 +13,9 @@ ENTROPY, FREQUENCY = ["3.5", "3.17"], ["3.8"]
 
 
 def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -> NeuronTable:
-    """Layer 3 of a model of width 33; with `plant`, neurons 5 and 17 meet the entropy rule and 8 the frequency rule, no others."""
+    """Layer 3 of a model of width 33; with `plant`, neurons 5 and 17 meet the entropy rule and 8 the frequency rule, no
+    others.
+    """
     random = np.random.default_rng(0)
     frame = pd.DataFrame({column: random.uniform(0.01, 0.02, neurons) for column in COLUMNS})
     frame = frame.assign(layer=3, neuron=np.arange(neurons), rho=random.uniform(0.0, 0.3, neurons), rho_chance=0.4)

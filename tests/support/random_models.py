@@ -1,4 +1,6 @@
-"""Random models that are confident in what they predict, one for each way from a neuron to the logits, and windows for them."""
+"""Random models that are confident in what they predict, one for each way from a neuron to the logits, and windows for
+them.
+"""
 
 from pathlib import Path
 
@@ -36,12 +38,15 @@ HF_LARGE = {  # more tokens than the adaptive engine's head
     },
 }
 
-# What else can stand between a neuron and the logits: a norm behind the MLP and soft caps; a norm of the sum, and a projection.
+# What else can stand between a neuron and the logits: a norm behind the MLP and soft caps; a norm of the sum, and a
+# projection.
 OTHERS = {"capped": "gemma2", "summed": "opt-summed"}
 
 
 def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageModel:
-    """Parameters of a size that gives confident predictions, no gain or bias at its default; of `hf`, or of what the kind is here."""
+    """Parameters of a size that gives confident predictions, no gain or bias at its default; of `hf`, or of what the
+    kind is here.
+    """
     if hf is None and kind not in HF | HF_LARGE:
         config, params = cases.decoder(OTHERS.get(kind, kind))
         return LanguageModel(

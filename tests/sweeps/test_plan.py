@@ -22,7 +22,7 @@ from plans import MEMORY, ONE, array, config_of, folder_of, frequencies, planned
 from random_models import random_model
 from refusals import check_error
 
-from jaxconf.analysis import adaptive_softmax
+from jaxconf.analysis import adaptive_tail
 from jaxconf.analysis.activations import moments_of_a_layer
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.unembedding import Readout, readout
@@ -120,7 +120,7 @@ def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | Non
     T, B, v, n = 3, 2, 5, 4
     tail = array(B, T, v)
     arguments = (tail, tail if post else None), [array(B, v)] * 3, array(B, v, n), array(T, 1), array(T, 1)
-    found = jax.eval_shape(functools.partial(adaptive_softmax._products, cap), *arguments)
+    found = jax.eval_shape(functools.partial(adaptive_tail.tail_products, cap), *arguments)
     norm = {"model_type": "gemma2", "head_dim": 64, "num_key_value_heads": 1} if post else {"model_type": "llama"}
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
     operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects

@@ -120,7 +120,8 @@ def test_the_steps_are_those_of_torch(name: str, tmp_path: Path) -> None:
         apart.append(float(difference.max()))
     assert min(moved) > 1e-3
     print(
-        f"{name}: max |Δloss| {error:.1e}; max |Δweight| {max(apart):.1e}, of tensors that moved {min(moved):.1e} or more"
+        f"{name}: max |Δloss| {error:.1e}; max |Δweight| {max(apart):.1e}, of tensors that moved "
+        f"{min(moved):.1e} or more"
     )
 
 

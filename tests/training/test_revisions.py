@@ -279,7 +279,7 @@ def test_refusals(server, models, tmp_path):
     check_error(lambda: track_revisions(NAME, [], text, out), "no revisions")
     check_error(lambda: track(out, "step0,step20,step0"), "step0 is given twice")
     check_error(lambda: track(out, "step0", tokens=0, effects=True), "tokens is 0")
-    check_error(lambda: track(folder / "config.json", "step0"), "config.json", "cannot be written")
+    check_error(lambda: track(folder / "config.json", "step0"), "config.json", "is a file, not a folder")
     assert server.requests == []
     check_error(lambda: track_revisions("owner/nothing", ["step0"], text, out), "no model owner/nothing")
     check_error(lambda: track(out, "step7"), NAME, "no revision step7")

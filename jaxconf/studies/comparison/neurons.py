@@ -20,7 +20,7 @@ from jaxconf.analysis.overlap import (
     norm_ratio,
     one_to_one,
     overlaps,
-    random_sets,
+    sets_from,
 )
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.weights import weight_statistics
@@ -114,7 +114,7 @@ def _changes(
 ) -> Iterator[dict[str, Any]]:
     """Rows of `Comparison.changes`; `matched`: the tuned model's neurons in the order of the base model's."""
     chosen = np.flatnonzero(base["is_candidate"])
-    random = random_sets(large(base["w_norm"].to_numpy(), SHARE), len(chosen), CONTROLS, rng)
+    random = sets_from(large(base["w_norm"].to_numpy(), SHARE), len(chosen), CONTROLS, rng)
     for name in measures:
         before, after = (frame[name].to_numpy(float) for frame in (base, matched))
         yield {"measure": name, **change_of_candidates(before, after, chosen, random)._asdict()}

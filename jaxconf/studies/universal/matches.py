@@ -29,15 +29,15 @@ class Activity(NamedTuple):
     means: np.ndarray
 
 
-class Text(NamedTuple):
-    """What the models run over."""
+class CountedText(NamedTuple):
+    """The windows that the models run over, and which positions count."""
 
     tokens: np.ndarray  # int [s t]
     counted: np.ndarray  # bool [s t]
 
 
 def match_table(
-    first: Activity, other: Activity, text: Text, key: jax.Array, memory: int, progress: Progress
+    first: Activity, other: Activity, text: CountedText, key: jax.Array, memory: int, progress: Progress
 ) -> pd.DataFrame:
     """The rows of `Universality.matches` for one other model; `key`: of its rotations."""
     found = fitting(functools.partial(_best_of_all_layers, first, other, text, key, progress), memory, progress)
@@ -45,7 +45,7 @@ def match_table(
 
 
 def _best_of_all_layers(
-    first: Activity, other: Activity, text: Text, key: jax.Array, progress: Progress, memory: int
+    first: Activity, other: Activity, text: CountedText, key: jax.Array, progress: Progress, memory: int
 ) -> Best:
     """In blocks of layers whose sums fit into half of the memory; the other half is for windows."""
     (L, n), (M, m) = first.means.shape, other.means.shape
@@ -77,7 +77,7 @@ class Block(NamedTuple):
 
 
 def _best_of_block(
-    first: Block, other: Block, text: Text, keys: jax.Array, memory: int, report: Callable[[int], None]
+    first: Block, other: Block, text: CountedText, keys: jax.Array, memory: int, report: Callable[[int], None]
 ) -> Best:
     """`keys`: of the rotations of the other model's layers; `report`: called with the tokens so far."""
     lm, T, m = first.of.lm, text.tokens.shape[1], other.of.means.shape[1]

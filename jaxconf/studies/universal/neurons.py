@@ -24,7 +24,7 @@ from jaxconf.models.norms import centre
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_window, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.studies.universal.matches import Text
+from jaxconf.studies.universal.matches import CountedText
 
 BOS_WINDOWS = 8
 EFFECTS = ("ln_mediated", "freq_mediated", "entropy_delta", "loss_abs_delta", "kl_freq_abs_delta")
@@ -40,7 +40,7 @@ class Measuring(NamedTuple):
 
 
 def describe(
-    lm: LanguageModel, text: Text, freq: Frequency, how: Measuring, progress: Progress
+    lm: LanguageModel, text: CountedText, freq: Frequency, how: Measuring, progress: Progress
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """A row per neuron of the model, and the mean activations, float64 [l n]."""
     frame, means = fitting(functools.partial(_described, lm, text, freq, how, progress), how.memory, progress)
@@ -48,7 +48,7 @@ def describe(
 
 
 def _described(
-    lm: LanguageModel, text: Text, freq: Frequency, how: Measuring, progress: Progress, memory: int
+    lm: LanguageModel, text: CountedText, freq: Frequency, how: Measuring, progress: Progress, memory: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows without effects, and the mean activations."""
     config, seen = lm.config, readout(lm.config, lm.params)
@@ -70,7 +70,7 @@ def _described(
     return pd.concat(frames, ignore_index=True), activity["activation_mean"]
 
 
-def _activity(lm: LanguageModel, text: Text, memory: int, progress: Progress) -> dict[str, np.ndarray]:
+def _activity(lm: LanguageModel, text: CountedText, memory: int, progress: Progress) -> dict[str, np.ndarray]:
     """Column → [l n], from the activations at the positions that count."""
     config, (S, T) = lm.config, text.tokens.shape
     each = bytes_of_a_window(config, T) + 3 * 4 * T * config.n_layers * config.d_mlp
@@ -128,7 +128,7 @@ def _random_directions(lm: LanguageModel, seen: Readout, freq: Frequency, seed: 
 
 
 def _with_effects(
-    lm: LanguageModel, frame: pd.DataFrame, text: Text, how: Measuring, progress: Progress
+    lm: LanguageModel, frame: pd.DataFrame, text: CountedText, how: Measuring, progress: Progress
 ) -> pd.DataFrame:
     """The frame with the effects of ablating each neuron of the last layer, on the first windows of so many tokens."""
     some = slice(max(1, how.effects // text.tokens.shape[1]))

@@ -28,7 +28,7 @@ from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.universal.families import FamilyRules, examples, families_table
 from jaxconf.studies.universal.figures import FIGURES
-from jaxconf.studies.universal.matches import Activity, Text, match_table
+from jaxconf.studies.universal.matches import Activity, CountedText, match_table
 from jaxconf.studies.universal.neurons import Measuring, describe
 from jaxconf.studies.universal.page import page
 from jaxconf.studies.universal.sentences import sentences
@@ -127,7 +127,7 @@ def universal(
     frames, activities = [], []
     for index, lm in enumerate(models):
         windows, counted, _, freq = prepared(lm, windows, kept, None)
-        text, own = Text(windows, counted), _named(progress, index)
+        text, own = CountedText(windows, counted), _named(progress, index)
         frame, means = describe(lm, text, freq, Measuring(effects, k, seed, memory), own)
         frames.append(rules.apply(frame).assign(model=index))
         activities.append(Activity(lm, means))
@@ -181,7 +181,9 @@ def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress
     return models
 
 
-def _matches(activities: Sequence[Activity], text: Text, seed: int, memory: int, progress: Progress) -> pd.DataFrame:
+def _matches(
+    activities: Sequence[Activity], text: CountedText, seed: int, memory: int, progress: Progress
+) -> pd.DataFrame:
     """`Universality.matches`."""
     first, *others = activities
     key = jax.random.key(seed)
@@ -203,7 +205,7 @@ def _with_matches(frame: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules
 
 
 def _facts(
-    first: LanguageModel, text: Text, rules: FamilyRules, effects: int, k: int | None, seed: int
+    first: LanguageModel, text: CountedText, rules: FamilyRules, effects: int, k: int | None, seed: int
 ) -> dict[str, Any]:
     positions = int(text.counted.sum())
     return {

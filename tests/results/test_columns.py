@@ -1,0 +1,20 @@
+"""The columns that summary, page and terminal show are metrics."""
+
+from jaxconf.analysis.metrics import COLUMNS, INTERVAL_COLUMNS
+from jaxconf.report.terminal import HEADS
+from jaxconf.results.columns import MAIN_COLUMNS, NAMED_COLUMNS, SET_COLUMNS
+from jaxconf.results.rules import KINDS
+
+
+def test_every_chosen_column_is_a_metric():
+    assert set(MAIN_COLUMNS) <= set(COLUMNS)
+    assert tuple(NAMED_COLUMNS) == KINDS
+    assert {column for columns in NAMED_COLUMNS.values() for column in columns} <= set(COLUMNS)
+
+
+def test_sets_have_an_interval_for_every_column_that_is_shown():
+    assert set(SET_COLUMNS) <= set(INTERVAL_COLUMNS)
+
+
+def test_the_terminal_has_heads_for_columns_of_named_neurons_alone():
+    assert set(HEADS) <= {column for columns in NAMED_COLUMNS.values() for column in columns}
