@@ -1,10 +1,11 @@
 """The `jaxconf` command: which command is meant, and how it ends."""
 
+import shutil
 import sys
+import textwrap
 import traceback
-import typing
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
@@ -72,13 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parsed(arguments: list[str]) -> Any:
     """The command that the arguments name, with its options.
 
-    Raises InputError for an unknown command. tyro ends the process after the help, and with 2 for wrong options.
+    Raises InputError for an unknown command. The process ends after the help, and with 2 for wrong options.
     """
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(listing())
+        sys.exit()
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError("no command is given; jaxconf --help lists them")
     config, arguments = preset(arguments)
     count = 2 if arguments[:2] == ["sweep", "report"] else 1
     name, rest = "-".join(arguments[:count]), arguments[count:]
-    if not name or name.startswith("-"):
-        return tyro.cli(_all_commands(), args=arguments, prog="jaxconf", description=DESCRIPTION)
     if name not in COMMANDS:
         raise InputError(
             f"there is no command {name!r}; the nearest is {nearest(name, COMMANDS)!r}, and jaxconf --help lists all"
@@ -89,7 +93,12 @@ def parsed(arguments: list[str]) -> Any:
     return tyro.cli(COMMANDS[name], args=rest, prog=prog)
 
 
-def _all_commands() -> Any:
-    """The commands as tyro lists them."""
-    commands = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()]
-    return typing.Union[tuple(commands)]  # noqa: UP007
+def listing() -> str:
+    """All commands, each with the first paragraph of its help."""
+    width, column = min(120, shutil.get_terminal_size().columns), 16
+    lines = ["usage: jaxconf COMMAND [OPTIONS]", "", DESCRIPTION, ""]
+    for name, command in COMMANDS.items():
+        about = " ".join((command.__doc__ or "").partition("\n\n")[0].split())
+        head = f"  {name.replace('-', ' ')}".ljust(column)
+        lines.append(textwrap.fill(about, width, initial_indent=head, subsequent_indent=" " * column))
+    return "\n".join([*lines, "", "jaxconf COMMAND --help lists the options of a command."])

@@ -201,7 +201,7 @@ def _operations_of_a_layer(config: DecoderConfig, length: int) -> float:
 def _products(config: DecoderConfig) -> int:
     """How many matrix products of the positions' tails with the neurons the adaptive engine forms.
 
-    See `jaxconf.analysis.adaptive_softmax`.
+    See `jaxconf.analysis.adaptive_tail`.
     """
     bases = 2 if config.norm_place in ("post", "both") else 1
     return 5 + 2 * bases if config.logit_softcap is None else 11 + 6 * bases

@@ -14,6 +14,7 @@ from commands import refusal, run
 from spoilt_models import MISTAKES
 
 from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.cli.main import COMMANDS
 from jaxconf.data.windows import kept_positions
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
@@ -283,6 +284,18 @@ def test_a_misspelt_option_names_the_nearest_of_its_command(capsys, tmp_path):
         assert nearest in said
         assert "in jaxconf" not in said  # options of other commands
     assert "the nearest is 'analyze'" in refusal(capsys, "analyse")
+    assert "no command is given" in refusal(capsys)
+    assert "no command is given" in refusal(capsys, "--version")
+
+
+def test_the_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("--help")
+    assert not stopped.value.code
+    said = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert f"\n  {name.replace('-', ' ')} " in said
+        assert command.__doc__.partition("\n\n")[0].split()[-1] in said
 
 
 def test_the_command_itself(tmp_path):

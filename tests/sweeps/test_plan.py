@@ -125,9 +125,8 @@ def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | Non
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
     operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects
     pairs = operations / (SMALL * 2 * config.vocab_size * len(jax.tree.leaves(found)))
-    assert (
-        16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp
-    )  # no fewer than there are, and few that only fill blocks
+    # No fewer than there are, and few that only fill blocks.
+    assert 16 * 60 * config.d_mlp <= pairs < 20 * 60 * config.d_mlp
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def compare(
     _, k, _ = check_options(own.config, "last", k, "auto", 1e-4, bootstrap_draws, seed)
     lm = own.loaded(load, progress)
     check_runnable(lm.params)
-    progress("reading text", 0, 0)
+    progress("reading the text", 0, 0)
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
     kept = with_target(windows, kept_positions(windows, lm.special_ids))

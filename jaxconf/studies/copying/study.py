@@ -112,7 +112,7 @@ def copying(
     asked = Asked(lm, lm.tokenizer, memory, progress)
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
     k = null_space_size(lm.config.d_model, k)
-    progress("reading text", 0, 0)
+    progress("reading the text", 0, 0)
     windows = windows_of(tokens, text, lm)
     timing = Timing()
     chosen = choose(lm, neurons, controls, k, seed)

@@ -119,7 +119,7 @@ def universal(
     check_amounts(1, tokens=tokens)
     check_amounts(0, effects=effects, seed=seed)
     models = _loaded(lms, load, progress)
-    progress("reading text", 0, 0)
+    progress("reading the text", 0, 0)
     windows = windows_of(tokens, data, models[0], *(lm.config for lm in models[1:]))
     timing = Timing()
     special = frozenset().union(*(lm.special_ids for lm in models))
