@@ -1,4 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. PYTHON and VENV choose the interpreter and the environment, TESTS the folders.
+export PYTHONDONTWRITEBYTECODE :=  # processes that tests start load compiled modules
 PYTHON ?= python3
 VENV ?= .venv
 TESTS ?= tests

@@ -16,6 +16,8 @@ from spoilt_models import MISTAKES
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.cli.main import COMMANDS
 from jaxconf.data.windows import kept_positions
+from jaxconf.measure.analyze import analyze
+from jaxconf.models.language_model import load
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
@@ -159,10 +161,8 @@ def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
     counts = np.load(file)
     assert counts.shape == (TINY.vocab_size,)
     assert f"{counts.sum():,} tokens" in capsys.readouterr().out
-    arguments = ("analyze", model, "--data", text, "--tokens", 64, "--bootstrap-draws", 0)
-    run(*arguments, "--out", out, "--counts", file)
-    run(*arguments, "--out", tmp_path / "default")
-    given, default = NeuronTable.load(out), NeuronTable.load(tmp_path / "default")
+    run("analyze", model, "--data", text, "--tokens", 64, "--bootstrap-draws", 0, "--out", out, "--counts", file)
+    given, default = NeuronTable.load(out), analyze(load(model), 64, data=str(text), bootstrap_draws=0)
     assert given.facts["counts"] == str(file)
     pd.testing.assert_frame_equal(given.frame, default.frame)
     assert "exists already" in refusal(capsys, "unigram", model, "--data", text, "--out", file)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hub_models import build
 from refusals import refused
 
 from jaxconf.data.documents import documents
@@ -87,7 +88,8 @@ def test_windows_that_are_given_have_their_own_counts(lm: LanguageModel) -> None
     assert found.facts == {"data": "tokens", "counts": "the analysed windows"}
 
 
-def test_an_analysis_of_so_many_tokens_is_that_of_their_windows_and_counts(lm: LanguageModel, text: str) -> None:
+def test_an_analysis_of_so_many_tokens_is_that_of_their_windows_and_counts(text: str, tmp_path: Path) -> None:
+    lm = load(build(tmp_path / "model", 0))
     found = analyze(lm, 600, data=text, bootstrap_draws=0)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
     same = analyze(lm, windows_of(600, text, lm), counts=counts, bootstrap_draws=0)

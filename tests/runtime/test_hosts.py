@@ -21,7 +21,7 @@ from meshes import agree as of_study
 from meshes import same
 from processes import ended, free_port, launch, runs_agree
 from refusals import check_error
-from tiny_knowledge import make_knowledge
+from tiny_knowledge import RECORDED
 from training_runs import assert_same
 
 import jaxconf
@@ -88,15 +88,14 @@ def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: 
 @pytest.fixture(scope="module")
 def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What each study of small models is called with."""
-    knowledge = make_knowledge(tmp_path_factory.mktemp("knowledge"))
-    model, altered = knowledge / "model", tmp_path_factory.mktemp("altered") / "model"
+    model, altered = RECORDED / "model", tmp_path_factory.mktemp("altered") / "model"
     shutil.copytree(model, altered)
     lm, rng = jaxconf.load(model), np.random.default_rng(0)
     params = jax.tree.map(
         lambda w: np.array(w) + 0.1 * np.std(w) * rng.standard_normal(w.shape).astype(np.float32), lm.params
     )
     save_params(lm.config, params, altered / "model.safetensors")
-    text = ["--data", str(knowledge / "text.jsonl")]
+    text = ["--data", str(RECORDED / "text.jsonl")]
     return {
         "induction": [
             str(model),
@@ -108,7 +107,7 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
         "copying": [
             str(model),
             "--data",
-            str(knowledge / "statements.csv"),
+            str(RECORDED / "statements.csv"),
             "--text",
             *text[1:],
             *"--tokens 640 --controls 3".split(),

@@ -17,7 +17,7 @@ from one_set_at_a_time import ablation, alone, log_p_alone
 from plain_class import plain_class
 from random_models import random_model
 from refusals import check_error
-from tiny_knowledge import make_knowledge
+from tiny_knowledge import RECORDED, make_knowledge
 
 from jaxconf.analysis.activations import BINS
 from jaxconf.analysis.transitions import CLASSES, MEASURES
@@ -38,22 +38,35 @@ MEMORY = 10**9
 
 
 @pytest.fixture(scope="module")
-def knowledge(tmp_path_factory: pytest.TempPathFactory, compiled_quickly: None) -> Path:
-    """A folder with statements.csv, text.jsonl and a model of them."""
-    return make_knowledge(tmp_path_factory.mktemp("knowledge"))
+def knowledge() -> Path:
+    """A folder with statements.csv, text.jsonl and a model of them, not to be changed."""
+    return RECORDED
 
 
-@pytest.fixture(scope="module")
-def found(knowledge: Path) -> Copying:
+def copying_of(knowledge: Path) -> Copying:
     lm = load(knowledge / "model")
     text = windows(documents(str(knowledge / "text.jsonl")), lm.tokenizer, 640, 32)
     return copying(lm, knowledge / "statements.csv", tokens=text, controls=6)
 
 
-def test_the_model_heeds_both_context_and_memory(found: Copying) -> None:
+@pytest.fixture(scope="module")
+def found(knowledge: Path, compiled_quickly: None) -> Copying:
+    return copying_of(knowledge)
+
+
+def check_shares(found: Copying) -> None:
     shares = found.prompts["class"].value_counts(normalize=True)
     assert shares["CK"] > 0.15
     assert shares["PK"] > 0.15
+
+
+def test_the_model_heeds_both_context_and_memory(found: Copying) -> None:
+    check_shares(found)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_made_again_heeds_both(tmp_path: Path) -> None:
+    check_shares(copying_of(make_knowledge(tmp_path)))
 
 
 def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying) -> None:

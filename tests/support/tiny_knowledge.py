@@ -1,4 +1,4 @@
-"""A model that knows a few facts, and the statements and the text about them, in seconds."""
+"""A model that knows a few facts, and the statements and the text about them: recorded, and how it was made."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 
 from jaxconf.training.config import TrainConfig
 
+RECORDED = Path(__file__).parent / "recorded" / "knowledge"  # what make_knowledge gave, without its losses
 TINY = TrainConfig(
     layers=1, width=32, heads=2, neurons=64, vocab_size=300, context=32, steps=250, batch=16, learning_rate=6e-3
 )
