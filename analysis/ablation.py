@@ -29,7 +29,7 @@ class Ablation:
     * "mean+3std", "mean-3std": three standard deviations above or below the mean, clipped to the observed range;
     * "zero": 0; "fixed": `value`;
     * "scale": `value` times the activation;
-    * "clip": the mean where the activation exceeds it, with the value -1 the mean where the activation is below it;
+    * "clip": the mean where the activation exceeds it, or, with the value -1, where the activation is below it;
       elsewhere the activation itself.
 
     `value`: a number for "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises

@@ -48,7 +48,7 @@ from jaxconf.analysis.softmax_sums import (
     without_named,
 )
 
-HEAD = 1024  # tokens of a position that are taken exactly
+HEAD = 1024  # tokens of a position that are summed exactly
 BLOCK_T, BLOCK_V = 256, 2048
 MATRIX, LANES = 2**25, 256  # entries of M that are held at once, but at least those of so many neurons
 CELLS = 2**14  # pairs of a position and a neuron in a tile of the heads
@@ -58,9 +58,9 @@ PAIRS, ABREAST = 64, 128  # pairs that are computed again together, and how many
 class Certainty(NamedTuple):
     """How far an adaptive result can be from the exact one, [t n]."""
 
-    bound: jax.Array  # nats, of every lse and entropy: the rest of the series; 0 where every token was taken
-    rr_bound: jax.Array  # of the target's reciprocal rank
-    redone: jax.Array  # bool: every token was taken
+    bound: jax.Array  # nats, on the error of every lse and entropy, rounding apart; 0 where every token was summed
+    rr_bound: jax.Array  # on the error of the target's reciprocal rank
+    redone: jax.Array  # bool: every token was summed
 
 
 class _Positions(NamedTuple):
@@ -102,7 +102,7 @@ def adaptive_softmax(
 ) -> tuple[Sums, Certainty]:
     """`ablated_softmax` within a tolerance, for a vocabulary of more than HEAD tokens.
 
-    `lse` [t]: log Σ e^ℓ of the unablated logits. Every lse and entropy lies within `tolerance` nats of the exact one,
+    `lse` [t]: log Σ e^ℓ of the unablated logits ℓ. Every lse and entropy is within `tolerance` nats of the exact one,
     rounding apart. Whether the top token changes is exact, and so is the target's rank where `rr_bound` is 0.
     """
     (T, V), (N, d) = rows.A.shape, w.shape

@@ -13,7 +13,7 @@ import numpy as np
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 
-CONSTANT = 1e-6  # an activation whose standard deviation over mean is smaller is constant, up to float32's rounding
+CONSTANT = 1e-6  # an activation counts as constant if its standard deviation is a smaller share of its mean
 
 
 class Moments(NamedTuple):

@@ -18,7 +18,7 @@ MEASURES = (
     "entropy_change",
     *(f"log_p_{name}_change" for name in CLASSES),
 )
-"""What is measured of each neuron set."""
+"""The measures of each neuron set."""
 
 
 def three_classes(log_p: np.ndarray) -> np.ndarray:

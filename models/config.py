@@ -28,7 +28,7 @@ class DecoderConfig:
     vocab_size: int
     n_positions: int  # the longest sequence that the model takes
 
-    norm: Literal["layer", "rms"]
+    norm: Literal["layer", "rms"]  # LayerNorm or RMSNorm
     # Where a layer has norms: before attention and MLP ("pre"), after them ("post"), before and after them ("both"), or
     # on the residual stream after each addition ("sum"). With "sum" the last layer's ln2 is the final norm.
     norm_place: Literal["pre", "post", "both", "sum"] = "pre"

@@ -124,7 +124,7 @@ def empty_cache(config: DecoderConfig, params: Params, padding: jax.Array, slots
 
     `padding`: how many slots at the start of each row will hold no text, int [b].
     """
-    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # the stream's
+    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # that of the stream
     shape = (config.n_layers, len(padding), slots, config.n_kv_heads, config.d_head)
     return Cache((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)), jnp.int32(0), padding)
 

@@ -31,8 +31,7 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
         ) from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"{before}there is no {kind} {name} on {constants.ENDPOINT}; "
-            "check its name, or set HF_TOKEN if it is private"
+            f"{before}no {kind} {name} on {constants.ENDPOINT}; check its name, or set HF_TOKEN if it is private"
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(
@@ -40,7 +39,7 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
         ) from error
     except (LocalEntryNotFoundError, RevisionResolutionError, CachedRepoTreeNotFoundError) as error:
         if is_offline_mode():
-            problem = "is not all in the local cache, and HF_HUB_OFFLINE is set; unset HF_HUB_OFFLINE to download it"
+            problem = "is not all in the local cache, and HF_HUB_OFFLINE is set; unset it to download the rest"
         else:
             problem = f"cannot be fetched from {constants.ENDPOINT}; check the connection and try again"
         raise InputError(f"{before}the {kind} {name} {problem}") from error

@@ -207,7 +207,7 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         raise InputError(
             f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2"
         )
-    with hub_errors("model", name, revision, f"there is no folder {name}, and "):
+    with hub_errors("model", name, revision, f"no folder {name}, and "):
         path = Path(
             huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]

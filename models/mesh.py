@@ -1,6 +1,7 @@
 """One device mesh for everything: axis `data` splits sequences, axis `model` splits weights, vocabulary and neurons.
 
-The leaf table gives the axes of each parameter logical names; `RULES` maps each name to the mesh axis that splits it.
+The leaf table gives the axes of each parameter logical names. `RULES` maps each name to the mesh axis that splits
+it, or to None.
 """
 
 import math

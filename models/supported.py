@@ -14,7 +14,7 @@ class Supported(NamedTuple):
     model_type: str
     what: str  # the family in one sentence
     error: float | None  # the largest |Δlogit| over the cases, None if it was never measured
-    cases: int  # random models that between them exercise every switch of the family
+    cases: int  # how many random models were compared; together they use every setting of the family's config
 
 
 def supported() -> list[Supported]:

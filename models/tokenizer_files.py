@@ -46,7 +46,7 @@ def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
                 f"{path} is not a tokenizer that can be read ({error}); save or download it again"
             ) from error
     raise InputError(
-        f"there is no tokenizer in {folder} (no tokenizer.json, tokenizer.model or merges.txt); pass token ids, "
+        f"no tokenizer in {folder} (it lacks tokenizer.json, tokenizer.model and merges.txt); pass token ids, "
         f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}")'
     )
 
@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not JSON that can be read ({error}); save or download it again") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object; save or download it again")
+        raise InputError(f"{path} is not a JSON object; save or download it again")
     return value
 
 
