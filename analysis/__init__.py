@@ -1,1 +1,1 @@
-"""Pure functions of arrays: what a model's weights say about its neurons, and what ablating them does."""
+"""Pure functions of arrays: statistics of neurons, the effects of ablating them, and measures of predictions."""

@@ -1,8 +1,9 @@
-"""The steps of answering prompts with sets of the last layer's neurons ablated: what sets share, and what each adds.
+"""The steps of answering prompts with sets of the last layer's neurons ablated; sets share runs of the model.
 
 Letters: p prompt, t position, j given answer, a token of an answer, c set, k neuron of a set, u neuron that is in any
-set, r text that is being continued, v vocabulary. Below the last MLP a model sees only tokens, so a text runs once for
-all sets that have come to it; only the predictions (`jaxconf.analysis.ablated_sets`) differ from set to set.
+set, r text that is being continued, v vocabulary. Up to the last layer's activations a model depends only on the
+tokens, so the sets that have generated the same text share its forward pass. Only the logits
+(`jaxconf.analysis.ablated_sets`) differ from set to set.
 """
 
 import functools
@@ -20,7 +21,7 @@ from jaxconf.models.decoder import Cache, Params, empty_cache
 
 @struct.dataclass
 class Reading:
-    """How neurons that any set has reach the logits."""
+    """The readout, and the writes of the neurons that are in any set."""
 
     readout: Readout
     neurons: jax.Array  # int u
@@ -29,7 +30,7 @@ class Reading:
 
 @functools.partial(jax.jit, static_argnames="config")
 def reading(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Reading:
-    """`readout`: in the paper's convention. `neurons`: of the last layer, int [u]."""
+    """The reading of `neurons` of the last layer, int [u]. `readout`: in the paper's convention."""
     return Reading(readout, neurons, writes(config, readout, neurons))
 
 
@@ -45,8 +46,8 @@ def begin(
 ) -> tuple[Cache, States, States]:
     """Run prompts, int [p t], and answers that may follow them, int [p j a].
 
-    `padding` [p]: how many of a prompt's first tokens are none. `slots`: tokens that the cache has room for. Gives the
-    cache, the states at the prompts' ends [p], and the states before each token of an answer [p·j·a].
+    `padding` [p]: how many tokens at the start of each prompt are padding. `slots`: how many tokens the cache has room
+    for. Returns the cache, the states at the prompts' ends [p], and those before each token of an answer [p·j·a].
     """
     last, cache = last_layer(config, params, tokens, empty_cache(config, params, padding, slots))
     ends = jax.tree.map(lambda x: x[:, -1:], last)
@@ -62,7 +63,7 @@ def begin(
 
 @jax.jit
 def branched(cache: Cache, parent: jax.Array) -> Cache:
-    """A cache of the texts `parent`, int [r], of those in the cache."""
+    """A cache of r texts, which begin as those with the indices `parent`, int [r], in the given cache."""
     return Cache(jax.tree.map(lambda x: x[:, parent], cache.past), cache.filled, cache.padding[parent])
 
 
@@ -70,7 +71,7 @@ def branched(cache: Cache, parent: jax.Array) -> Cache:
 def advance(
     config: DecoderConfig, params: Params, read: Reading, cache: Cache, token: jax.Array
 ) -> tuple[Cache, States]:
-    """Add a token [r] to each text of the cache; with the states at the new ends."""
+    """Add a token [r] to each text of the cache. Returns the new cache and the states at the new ends."""
     last, more = last_layer(config, params, token[:, None], cache)
     assert more is not None
     return more, states(config, read.readout, read.neurons, last)
@@ -80,9 +81,9 @@ def advance(
 def likeliest(
     config: DecoderConfig, at_once: int, read: Reading, seen: States, text: jax.Array, sets: Ablations
 ) -> jax.Array:
-    """The token that each set finds most likely after its text, int32 [c p].
+    """The most likely next token with each set ablated, int32 [c p].
 
-    `text`: which of the states each set is in, int [c p]. `at_once`: sets whose logits are held together.
+    `text`: the index of the state of each set and prompt, int [c p]. `at_once`: sets whose logits are held together.
     """
 
     def one(with_texts: tuple[jax.Array, Ablations]) -> jax.Array:
@@ -103,9 +104,9 @@ def judged(
     given: jax.Array,
     lengths: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The log-probability of each given answer, [c p j], and the entropy of the first token's prediction, [c p]; nats.
+    """The log-probability of each given answer, [c p j], and the entropy of the prediction at the prompt's end, [c p].
 
-    `along`: from `begin`. `given`: int [p j a], of which the first `lengths` [p j] tokens count.
+    Both are in nats. `along`: from `begin`. `given`: int [p j a], of which the first `lengths` [p j] tokens count.
     """
     counted = jnp.arange(given.shape[2]) < lengths[..., None]
 

@@ -1,13 +1,13 @@
 """Next-token logits with whole sets of the last layer's neurons ablated: many sets, over the same states.
 
-Letters: r state (what the model holds at one position of one text), p prediction (made from a state), c set, k neuron
-of a set, u neuron that is in any set, d model width, v vocabulary. As in `jaxconf.analysis.effects`, nothing lies
-between these neurons and the final norm, so with A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
+Letters: r state (the last layer at one position of one text), c set, k neuron of a set, u neuron that is in any set, d
+model width, v vocabulary. As in `jaxconf.analysis.effects`, nothing lies between these neurons and the final norm, so
+with A = centred(x)·W_U, M = w·W_U and δ the changes of the activations
 
     z = (A + Σ_k δ_k·M_k)/σ' + b    σ' the norm's scale of x + Σ_k δ_k·w_k
 
-Beside what all sets share, a set costs O(k·v) for a prediction, not O(d·v). A norm behind the MLP adds the direction P
-of `effects`.
+A and M are shared by all sets, so a set costs O(k·v) for each state, not O(d·v). With a norm after the MLP, the logits
+also move along the direction P, as in `effects`.
 """
 
 from typing import Any, NamedTuple
@@ -22,45 +22,45 @@ from jaxconf.models.softcap import capped
 
 
 class Ablations(NamedTuple):
-    """Sets of neurons of the last layer, all of one size, and what their activations are set to.
+    """Sets of neurons of the last layer, all of one size, and the values that their activations are set to.
 
-    Without the axis c: one such set.
+    Without the axis c, it is one such set.
     """
 
     members: Any  # int [c k]
     values: Any  # float32 [c k]
-    ablated: Any  # bool [c]: false for the model as it is
+    ablated: Any  # bool [c]: false for the unablated model
 
 
 class Writes(NamedTuple):
-    """What the neurons write that any set has."""
+    """The write directions of the neurons that are in any set."""
 
     w_out: jax.Array  # u d
-    w_mlp: jax.Array  # u d: as they leave the MLP, centred as the norm behind it sees them
+    w_mlp: jax.Array  # u d: the output weights as stored, but centred if the model uses LayerNorm
     M: jax.Array  # u v
 
 
 class States(NamedTuple):
-    """What all sets share of each state; m, scale, p and P only behind a post-norm."""
+    """What all sets share of each state. Only models with a norm after the MLP have m, scale, p and P."""
 
     x: jax.Array  # r d: the stream that enters the final norm, centred
     h: jax.Array  # r u: activations
     A: jax.Array  # r v
     m: jax.Array | None  # r d: the MLP's output, centred
     scale: jax.Array | None  # r 1: σ_m
-    p: jax.Array | None  # r d: what it adds to the stream, centred
-    P: jax.Array | None  # r v
+    p: jax.Array | None  # r d: what the MLP adds to the stream after its norm, centred
+    P: jax.Array | None  # r v: p·W_U
 
 
 def writes(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Writes:
-    """Of these neurons of the last layer, int [u]; `readout` in the paper's convention. float32."""
+    """The writes of some `neurons` of the last layer, int [u]; float32. `readout`: in the paper's convention."""
     w_out = readout.w_out[neurons]
     with jax.default_matmul_precision("highest"):
         return Writes(w_out, centre(config, readout.w_mlp[neurons]), w_out @ readout.W_U)
 
 
 def states(config: DecoderConfig, readout: Readout, neurons: jax.Array, last: LastLayer) -> States:
-    """From what the last layer held at any number of places, [… d] and [… n], which become the axis r."""
+    """The states from the last layer's stream [… d] and activations [… n]. The leading axes become the axis r."""
     x, h, *post = (y.reshape(-1, y.shape[-1]) for y in jax.tree.leaves(last))
     x, h = centre(config, x), h[:, neurons]
     with jax.default_matmul_precision("highest"):
@@ -80,7 +80,7 @@ def set_logits(
 ) -> jax.Array:
     """The logits of the states with the neurons of one set ablated, float32 [r v], up to a constant of each state.
 
-    `of_set`: one set, its neurons numbered among the u.
+    `of_set`: one set, whose members are indices of the axis u.
     """
     members, values, ablated = of_set
     with jax.default_matmul_precision("highest"):

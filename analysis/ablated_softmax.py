@@ -1,8 +1,9 @@
 """The sums over the vocabulary that every single-neuron ablation needs, in plain XLA and without storing any logits.
 
-Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks. What is summed is in
-`jaxconf.analysis.softmax_sums`; here is the order. The vocabulary is the outermost loop, so that a [t n] tile of
-accumulators stays in a CPU's cache, with neurons in the vector lanes, as measured.
+Letters: t position, n neuron, d width, v vocabulary; c chunk of U tokens, B block of chunks.
+`jaxconf.analysis.softmax_sums` defines the terms of the sums; this module fixes the order of the loops. For a [t n]
+tile of accumulators, the loop goes over the vocabulary, so that the tile stays in a CPU's cache, and neurons lie in the
+vector lanes. Measurements chose this order.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = 256, 64, 1024, 32
 def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary) -> Sums:
     """All sums, for write directions w [n d]; float32, exact up to rounding.
 
-    Under vmap the second attempt of a tile would run even where the first one is right.
+    It should not run under `jax.vmap`: each tile's second attempt (`swept`) would then run even if none is needed.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
     block_t, block_n = min(BLOCK_T, T), min(BLOCK_N, N)
@@ -74,9 +75,8 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
 
     def some_neurons(block: tuple[jax.Array, Cells]) -> Sums:
         w, cells = block
-        M = pad(
-            jnp.einsum("dv,nd->vn", vocabulary.W_U, w), size_v, block_n
-        )  # once for all positions: the only cost that grows with d
+        # Computed once for all positions; no other cost grows with d.
+        M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), size_v, block_n)
         return lax.map(lambda x: one_tile(x, M), (streams, rows_of, inv, cells))
 
     with jax.default_matmul_precision("highest"):

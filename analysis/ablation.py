@@ -1,4 +1,4 @@
-"""What ablations set neurons to. Letters: … leading axes, p token position, n neuron.
+"""Ablations: the activations that they give to neurons. Letters: … leading axes, n neuron.
 
 Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 5.
 """
@@ -29,8 +29,8 @@ class Ablation:
     * "mean+3std", "mean-3std": three standard deviations above or below the mean, clipped to the observed range;
     * "zero": 0; "fixed": `value`;
     * "scale": `value` times the activation;
-    * "clip": the mean where the activation exceeds it, and elsewhere what it was; with the value -1, the mean where
-      the activation falls below it.
+    * "clip": the mean where the activation exceeds it, or, with the value -1, where the activation is below it;
+      elsewhere the activation itself.
 
     `value`: a number for "fixed" and "scale"; 1 (the default) or -1 for "clip"; None for the other kinds. Raises
     InputError for an unknown kind and for a value that the kind does not take.
@@ -79,7 +79,7 @@ class Ablation:
         return np.zeros_like(of.mean)
 
     def of_layer(self, of: ActivationStatistics) -> "LayerAblation":
-        """The ablation of the neurons that the statistics are of."""
+        """The ablation of the layer whose statistics are `of`."""
         form: Form = self.kind if self.kind in ("scale", "clip") else "level"
         return LayerAblation(
             form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value)
@@ -91,11 +91,11 @@ MEAN = Ablation()
 
 @struct.dataclass
 class LayerAblation:
-    """An ablation with one layer's statistics put in. Programs are compiled for a form, not for a level or value."""
+    """The ablation of one layer's neurons. `jax.jit` compiles once for a form; level and value are traced."""
 
     form: Form = struct.field(pytree_node=False)
     level: jax.Array  # float32 n
-    value: jax.Array | float  # the factor of "scale"; for "clip", above 0 from above and below 0 from below
+    value: jax.Array | float  # the factor of "scale"; for "clip", positive from above, negative from below
 
     def ablated(self, h: jax.Array) -> jax.Array:
         """The activations [… n] that replace `h` [… n]."""
@@ -109,8 +109,8 @@ class LayerAblation:
 
 
 def clipped(h: jax.Array, level: jax.Array, from_above: jax.Array) -> jax.Array:
-    """The activations `h` [… n], but the level [n] where they exceed it.
+    """The activations `h` [… n], but not above the `level` [n]; where `from_above` is false, not below it.
 
-    Where `from_above`, bool [n] or [], is false: the level where they fall below it.
+    `from_above`: bool [n] or [].
     """
     return jnp.where(from_above, jnp.minimum(h, level), jnp.maximum(h, level))

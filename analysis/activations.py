@@ -18,10 +18,10 @@ BINS = 1000  # between a neuron's smallest and largest activation, for the mode
 
 
 class ActivationStatistics(NamedTuple):
-    """Of the neurons of a layer, over all tokens; float64 [n] each."""
+    """Statistics of the neurons of a layer over all tokens; float64 [n] each."""
 
     mean: np.ndarray
-    std: np.ndarray  # of the population
+    std: np.ndarray  # with the number of tokens in the denominator
     low: np.ndarray  # the smallest activation
     high: np.ndarray  # the largest
     median: np.ndarray | None = None
@@ -29,9 +29,9 @@ class ActivationStatistics(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of the activations at some tokens; float64 [n], but for how many these tokens are."""
+    """Moments of a layer's activations at some tokens; float64 [n] each, but for the number of these tokens."""
 
-    tokens: int
+    tokens: int  # how many
     mean: np.ndarray
     squares: np.ndarray  # the sum of the squared distances from the mean
     low: np.ndarray
@@ -41,7 +41,7 @@ class Moments(NamedTuple):
 def activations(
     config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]
 ) -> dict[int, jax.Array]:
-    """Layer → what its down projection reads, float32 [s t n], for tokens int [s t]."""
+    """Layer → its activations, which the down projection reads, float32 [s t n], for tokens int [s t]."""
     sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
     captured = forward(config, params, tokens, capture=list(sites.values()), stop_at_layer=max(layers) + 1).captured
     return {layer: captured[site].astype(jnp.float32) for layer, site in sites.items()}
@@ -66,12 +66,12 @@ def moments_of_a_layer(
 def activations_of_neurons(
     config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int
 ) -> jax.Array:
-    """Activations of some neurons of a layer, int [k]: float32 [s t k]."""
+    """The activations, float32 [s t k], of some `neurons` of a layer, int [k]."""
     return activations(config, params, tokens, [layer])[layer][..., neurons]
 
 
 def merged(one: Moments, other: Moments) -> Moments:
-    """The moments of both together, in float64, by the formula of Chan, Golub and LeVeque (1979)."""
+    """The moments over the tokens of both, by the formula of Chan, Golub and LeVeque (1979)."""
     tokens, away = one.tokens + other.tokens, other.mean - one.mean
     return Moments(
         tokens,
@@ -83,15 +83,15 @@ def merged(one: Moments, other: Moments) -> Moments:
 
 
 def statistics_of(found: Moments) -> ActivationStatistics:
-    """Without median and mode, which do not follow from moments."""
+    """The statistics without the median and the mode, which do not follow from moments."""
     return ActivationStatistics(found.mean, np.sqrt(found.squares / found.tokens), found.low, found.high)
 
 
 def mode(h: np.ndarray) -> float:
-    """The middle of the fullest of BINS equal bins between the smallest and the largest of the activations, float32
-    [p].
+    """The middle of the fullest of BINS equal bins between the smallest and the largest activation.
 
-    Of equally full bins the lowest counts. Source: Tighidet et al. 2025 (arXiv 2509.10663).
+    `h`: a neuron's activations, float32 [p]. If several bins are equally full, the lowest of them is taken. Source:
+    Tighidet et al. 2025 (arXiv 2509.10663).
     """
     low, high = h.min(), h.max()
     if low == high:

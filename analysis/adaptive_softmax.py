@@ -48,23 +48,23 @@ from jaxconf.analysis.softmax_sums import (
     without_named,
 )
 
-HEAD = 1024  # tokens of a position that are taken exactly
+HEAD = 1024  # tokens of a position that are summed exactly
 BLOCK_T, BLOCK_V = 256, 2048
-MATRIX, LANES = 2**25, 256  # entries of M that are held at once, and by how many neurons at least
-CELLS = 2**14  # of the head's tiles
-PAIRS, ABREAST = 64, 128  # positions and neurons that are computed again together, and tokens side by side
+MATRIX, LANES = 2**25, 256  # entries of M that are held at once, but at least those of so many neurons
+CELLS = 2**14  # pairs of a position and a neuron in a tile of the heads
+PAIRS, ABREAST = 64, 128  # pairs that are computed again together, and how many tokens of each are summed side by side
 
 
 class Certainty(NamedTuple):
-    """How far an adaptive result can lie from the exact one, [t n]."""
+    """How far an adaptive result can be from the exact one, [t n]."""
 
-    bound: jax.Array  # nats, of every lse and entropy: what the series leaves out; 0 where every token was taken
-    rr_bound: jax.Array  # of the target's reciprocal rank
-    redone: jax.Array  # bool: every token was taken
+    bound: jax.Array  # nats, on the error of every lse and entropy, rounding apart; 0 where every token was summed
+    rr_bound: jax.Array  # on the error of the target's reciprocal rank
+    redone: jax.Array  # bool: every token was summed
 
 
 class _Positions(NamedTuple):
-    """What is known of the positions before any neuron is ablated; the number of positions is padded."""
+    """What does not depend on the neuron, for each position. The positions are padded to whole blocks."""
 
     named: Named
     same: jax.Array  # bool [t 1]: the top token is the target
@@ -79,7 +79,7 @@ class _Positions(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """How many positions, neurons and tokens there are with padding, and in a block."""
+    """The numbers of positions, neurons and tokens: with padding, and in a block."""
 
     t: int
     n: int
@@ -102,7 +102,7 @@ def adaptive_softmax(
 ) -> tuple[Sums, Certainty]:
     """`ablated_softmax` within a tolerance, for a vocabulary of more than HEAD tokens.
 
-    `lse` [t]: log Σ e^ℓ of the unablated logits. Every lse and entropy lies within `tolerance` nats of the exact one,
+    `lse` [t]: log Σ e^ℓ of the unablated logits ℓ. Every lse and entropy is within `tolerance` nats of the exact one,
     rounding apart. Whether the top token changes is exact, and so is the target's rank where `rr_bound` is 0.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
@@ -130,16 +130,17 @@ def adaptive_softmax(
 
 
 def neurons_at_once(V: int, N: int) -> int:
+    """How many of N neurons are computed together, for a vocabulary of V tokens."""
     return min(max(LANES, MATRIX // V // LANES * LANES), N)
 
 
 def entries_held(V: int, N: int) -> int:
-    """How many entries M has at once."""
+    """How many entries of M are held at once."""
     return V * neurons_at_once(V, N)
 
 
 def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array, sizes: _Sizes) -> _Positions:
-    """`t`: int [t 1], the positions' numbers."""
+    """`_Positions` of all positions, whose indices are `t`, int [t 1]."""
     named, inv, along_u, lse = jax.tree.map(lambda x: x[:, None], (named_tokens(rows), rows.inv, rows.along_u, lse))
     same = named.ids[0] == named.ids[1]
     rest = without_named(rows)
@@ -169,7 +170,7 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
 def _of_neurons(
     positions: _Positions, cells: Cells, M: jax.Array, vocabulary: Vocabulary, sizes: _Sizes
 ) -> tuple[Sums, Certainty]:
-    """Head and tail of a block of neurons, M [v n]."""
+    """The sums of head and tail for a block of neurons, and their certainty. `M`: of these neurons, [v n]."""
     V, cap = len(vocabulary.b), vocabulary.cap
     inv, lse, tail = positions.inv, positions.lse, positions.tail
     tokens = at_tokens(positions.named, [M[i[:, 0]] for i in positions.named.ids], vocabulary)
@@ -208,7 +209,10 @@ def _by_position(block: int, x: jax.Array) -> jax.Array:
 
 
 def _of_heads(of_block: Callable[..., Any], heads: Any, arrays: tuple[Any, ...], M: jax.Array, sizes: _Sizes) -> Any:
-    """`of_block` of a sweep over heads and of the arrays [t …] there, one block of positions at a time."""
+    """`of_block(sweep, *arrays)` for one block of positions at a time, joined.
+
+    `sweep` goes over the heads of the block, and the `arrays` [t …] are cut to its positions.
+    """
 
     def some(x: Any) -> Any:
         head, arrays = x
@@ -235,10 +239,10 @@ def _joined(
     mean_f: jax.Array | None,
     off: tuple[jax.Array, jax.Array],
 ) -> tuple[Sums, Certainty]:
-    """Head, tail, and the top token and the target, which neither holds and whose logits are `z`.
+    """The sums of head and tail together, with the top token and the target, which are in neither.
 
-    `off`: bounds on the errors of the loss with the frequency direction frozen, from Σ u·z, and of the divergence, from
-    Σ f·z.
+    `z`: the logits of these two tokens. `off`: bounds on two further errors: that of the loss with the frequency
+    direction frozen, from Σ u·z, and that of the divergence, from Σ f·z.
     """
     (z_top, z_target), (te, ln, fr), (off_fr, off_kl) = z, series, off
     lse, same = positions.lse, positions.same
@@ -263,9 +267,9 @@ def _joined(
 
 
 def _bound(x: Series, lse: jax.Array, after: jax.Array, mean: jax.Array | None) -> jax.Array:
-    """A bound on the error of an lse, and with its `mean` also of the entropy.
+    """A bound on the error of an lse and, if its `mean` is given, of the entropy.
 
-    `lse`, `after`: before and after the ablation.
+    `lse`, `after`: the lse before and after the ablation.
     """
     share = jnp.exp(lse - after)
     off = share * x.S_error
@@ -273,12 +277,12 @@ def _bound(x: Series, lse: jax.Array, after: jax.Array, mean: jax.Array | None) 
     if mean is not None:  # entropy = log S + G/S
         of_entropy = (off * jnp.abs(1 - (lse - mean)) + share * x.G_error) / (1 - off) + (off / (1 - off)) ** 2
         bound = jnp.maximum(bound, of_entropy)
-    # Where all likely tokens have become unlikely, weights that were too small for float32 could count.
+    # Where all likely tokens have become unlikely, tokens whose weights underflowed to 0 could matter.
     return jnp.where((off < 0.5) & jnp.isfinite(after) & (lse - after < REACH), bound, jnp.inf)
 
 
 def _every_token(x: jax.Array, value: float = 0.0) -> jax.Array:
-    """[r v] as [r c U ABREAST], the last of which go through the sums side by side."""
+    """x [r v] as [r c U ABREAST], padded; the tokens of the last axis are summed side by side."""
     size = -(-x.shape[1] // (UNROLL * ABREAST)) * UNROLL * ABREAST
     return pad(x, len(x), size, value=value).reshape(len(x), -1, UNROLL, ABREAST)
 
@@ -292,7 +296,7 @@ def _redone(
     M: jax.Array,
     vocabulary: Vocabulary,
 ) -> tuple[Sums, Certainty]:
-    """The sums of a block of neurons, M [v n], with those of the `bad` pairs [t n] computed with every token."""
+    """The sums of a block of neurons, M [v n], after those of the `bad` pairs [t n] are computed with every token."""
     A, P, *offsets = positions.every_token
     M_rows = _every_token(M.T)
     count = bad.sum()

@@ -1,4 +1,4 @@
-"""The unlikely tokens of a position, its tail: their sums after an ablation follow from their moments, with a bound.
+"""The sums over a position's tail, its unlikely tokens, after an ablation: from moments of the tail, with error bounds.
 
 Letters: t position, n neuron, v vocabulary; T and B positions and neurons of a block.
 
@@ -13,17 +13,18 @@ On the tail, with weights q = e^ℓ/Σe^ℓ, p has a mean p̄, and x = p − p̄
     Σ s·e^p   = e^p̄·Σ s·(1 + x + x²/2 + …)          s = −q·log q
     Σ q·p·e^p = e^p̄·Σ q·(p̄ + (1 + p̄)·x + (1 + p̄/2)·x² + …)
 
-need only the moments of q and s with b, b², bM, M and M²: matrix products of tail × neurons, which all effects share.
-With |x| ≤ R, the first two sums leave out at most e^R·R/6 · Σ q·x² (or s), and the last one e^R·R/2 + |p̄|·e^R·R/6
-times Σ q·x². All of these numbers are known, so every (t, n) has a bound.
+need only the moments of q and s with b, b², bM, M and M². These are matrix products of tail × neurons, which all
+effects share. With |x| ≤ R, the terms beyond x² add at most e^R·R/6 · Σ q·x² to the first sum, the same with s to the
+second, and (e^R·R/2 + |p̄|·e^R·R/6) · Σ q·x² to the third (e^p̄ left aside). All of these numbers are known, so every
+(t, n) has a bound.
 
 Soft-capped logits change by
 
     g(p) = cap·tanh((y + p)/cap) − cap·tanh(y/cap) = D·p + E·p²/2 + …
 
-with D = g'(0), E = g''(0) and y the logit before the cap; what is left out is at most |p|³/(3·cap²). The mean is then
-that of D·p, x is D·p less the mean, and E·p²/2 is added to x wherever x stands alone. The moments are those with D·b,
-D·M, E·b², E·bM and E·M². Σ u·z and Σ f·z, which are no longer bilinear, follow from the same moments with the weights u
+with D = g'(0), E = g''(0) and y the logit before the cap; the further terms are at most |p|³/(3·cap²). Then p̄ is the
+mean of D·p, x is D·p − p̄, and E·p²/2 is added to x where x has the power 1. The moments are those with D·b, D·M, E·b²,
+E·bM and E·M². Σ u·z and Σ f·z, which are no longer bilinear in A and M, follow from the same moments with the weights u
 and f.
 """
 
@@ -36,15 +37,15 @@ from jax import lax
 from jaxconf.analysis.softmax_sums import NEVER, Cells, Rows, Vocabulary
 from jaxconf.models.softcap import capped
 
-REACH = 40  # nats; e^40 times what float32 cannot hold is nothing
+REACH = 40  # nats; weights that underflow to 0 in float32 are negligible even if they grow by a factor of e^40
 TINY = 1e-30
 BEND = 4 / 27**0.5  # the largest |E|, times the cap
 
 
 class Alone(NamedTuple):
-    """Sums over a position's tail with one weight, [t 1].
+    """Sums over a position's tail with one of the weights q, s, u and f, before any neuron is ablated; [t 1] each.
 
-    The b are those that have a coefficient κ; a weight other than q does not need the last of them, u.
+    The lists have an entry for each b. The last b, u, is there only for the weight q; the others do not need it.
     """
 
     total: jax.Array
@@ -54,7 +55,7 @@ class Alone(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """The tail of each position without any neuron, [t 1]."""
+    """The tail of each position before any neuron is ablated, [t 1]."""
 
     weights: dict[str, Alone]
     b_off: list[jax.Array]  # the largest |D·b − its mean|
@@ -64,7 +65,7 @@ class Tail(NamedTuple):
 
 
 class Capped(NamedTuple):
-    """What else is needed of the tail of soft-capped logits, [t 1]."""
+    """Further numbers of the tail that soft-capped logits need, [t 1]."""
 
     b_most: list[jax.Array]  # the largest |b|
     slope: jax.Array  # the smallest D
@@ -73,7 +74,7 @@ class Capped(NamedTuple):
 
 
 class Products(NamedTuple):
-    """The sums of `Alone` with each neuron, [t n]."""
+    """Sums as in `Alone` that also depend on a neuron, through its M; [t n] each."""
 
     M: jax.Array  # of D·M
     bM: list[jax.Array]  # of D²·b·M
@@ -83,10 +84,10 @@ class Products(NamedTuple):
 
 
 class Neurons(NamedTuple):
-    """Of each neuron's M, [n]."""
+    """Numbers of each neuron's M over the vocabulary, [n]."""
 
-    least: jax.Array
-    most: jax.Array
+    least: jax.Array  # the smallest entry
+    most: jax.Array  # the largest
     squares: dict[str, jax.Array]  # Σ |u|·M² and Σ f·M²
 
 
@@ -106,12 +107,12 @@ class Block(NamedTuple):
     hidden: jax.Array
     ell: jax.Array
     weights: dict[str, jax.Array]
-    bases: list[jax.Array]  # b, but for u, to which the soft cap is not applied
+    bases: list[jax.Array]  # every b but u, to which the soft cap is not applied
     slope: jax.Array  # D
     bend: jax.Array | None  # E
 
     def terms(self, name: str, u: jax.Array) -> list[jax.Array]:
-        """D·b, as far as that weight needs them: u changes only z_fr, of which only a sum of e^z is asked."""
+        """D·b for the weight `name`. Only q needs u, which changes only z_fr, of which only Σ e^z is needed."""
         return [*(self.slope * x for x in self.bases), *([u] if name == "q" else [])]
 
 
@@ -123,7 +124,7 @@ def tail_block(
     lse: jax.Array,
     cap: float | None,
 ) -> Block:
-    """`offsets`: b, u and f of each token."""
+    """The block of tokens whose A and P are given, [t v]. `offsets`: b, u and f of each token."""
     b, u, f = offsets
     y = A * inv + b
     hidden = y < NEVER
@@ -142,7 +143,7 @@ def tail_block(
 
 
 def tail_alone(rows: Rows, tail: jax.Array, vocabulary: Vocabulary, lse: jax.Array) -> Tail:
-    """`tail`: A [t v], in which tokens outside the tail have no weight."""
+    """The tail before any neuron is ablated. `tail`: A [t v], in which tokens outside the tail have no weight."""
     inv, cap = rows.inv[:, None], vocabulary.cap
     block = tail_block(tail, rows.P, (vocabulary.b, vocabulary.u, vocabulary.f), inv, lse, cap)
 
@@ -182,7 +183,9 @@ def tail_alone(rows: Rows, tail: jax.Array, vocabulary: Vocabulary, lse: jax.Arr
 def tail_products(
     cap: float | None, tails: Any, offsets: Any, M: jax.Array, inv: jax.Array, lse: jax.Array
 ) -> dict[str, Products]:
-    """`tails`: A and P in blocks, [B t v]. `offsets`: b, u and f of each token, [B v]. M [B v n], inv and lse [t 1]."""
+    """`Products` of each weight. `tails`: A and P in blocks of tokens, [B t v]. `offsets`: b, u and f, [B v]. `M`: [B v
+    n]. `inv` and `lse`: [t 1].
+    """
 
     def factors(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What M and M² are multiplied by."""
@@ -212,7 +215,7 @@ def tail_products(
 
 
 def coefficients(cells: Cells, inv: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-    """κ of the total effect but for u, and its c."""
+    """The coefficients of the total effect: κ of every b but u, and c."""
     rescaled = cells.inv_te / inv
     return [rescaled - 1, *([] if cells.beta is None else [cells.beta * rescaled])], cells.write * cells.inv_te
 
@@ -225,7 +228,7 @@ def linear_tail(
     k, c = coefficients(cells, inv)
     alone, of = tail.weights[name], products[name]
     squares = c * c * of_M.squares[name] + sum(x * x * y for x, y in zip(k, tail.capped.squares[name], strict=True))
-    # p² is at most as many times the sum of its terms' squares as p has terms.
+    # By the Cauchy-Schwarz inequality, p² is at most the number of its terms times the sum of their squares.
     off = _furthest(tail.capped, of_M, k, c) / (3 * cap**2) * (1 + len(k)) * squares
     return tail.capped.along[name] + _first(alone, of, k, c) + _bent(alone, of, k, c), off
 
@@ -239,7 +242,7 @@ def tail_series(
     inv: jax.Array,
     cap: float | None,
 ) -> tuple[Series, Series, Series]:
-    """The total effect, the norm frozen, and the frequency direction frozen; the G of the last means nothing."""
+    """The series of the total effect, the norm frozen and the frequency frozen; the G of the last must not be used."""
     q, s = ((tail.weights[name], products[name]) for name in "qs")
     total = jnp.maximum(q[0].total, TINY)
     least, most = of_M.least, of_M.most  # of D·M
@@ -274,7 +277,7 @@ def tail_series(
         S1, S2, S_off = moments(*s)
         Q = q[0].total + Q1 + Q2 / 2
         G = s[0].total + S1 + S2 / 2 - mean * Q - (Q1 + Q2)
-        # Far outside the series' reach, weights that were too small for float32 could count.
+        # Where p may exceed REACH, tokens whose weights underflowed to 0 could matter.
         scale = jnp.exp(mean)
         off = jnp.where(mean + R < REACH, scale, jnp.inf)
         return Series(scale * Q, scale * G, off * Q_off, off * (S_off + (jnp.abs(mean) + 3) * Q_off), mean + R)

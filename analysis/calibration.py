@@ -15,17 +15,17 @@ BINS = 15
 
 
 class Predicted(NamedTuple):
-    """What is measured of each prediction."""
+    """The measures of each prediction."""
 
     loss: jax.Array
     entropy: jax.Array
-    brier: jax.Array
+    brier: jax.Array  # the Brier score
     confidence: jax.Array  # the largest probability
-    correct: jax.Array  # whether that token follows
+    correct: jax.Array  # bool: whether the most likely token is the one that follows
 
 
 def predicted(lp: jax.Array, target: jax.Array) -> Predicted:
-    """From log-probabilities [… v] and the tokens that follow [ … ]."""
+    """The measures of log-probabilities `lp` [… v]. `target`: the tokens that follow, int […]."""
     P = jnp.exp(lp)
     own = jnp.take_along_axis(lp, target[..., None], -1)[..., 0]
     brier = jnp.sum(P * P, -1) - 2 * jnp.exp(own) + 1
@@ -42,10 +42,10 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
 
 
 def window_sums(of: Predicted, kept: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Sums over the kept positions, bool [s t], of each window, float64.
+    """Sums over each window's kept positions, float64, from the predictions `of` [s t] and `kept`, bool [s t].
 
-    Of the predictions [s t] "loss", "entropy", "brier" and "correct", [s] each, and in each bin of confidence
-    "bin_count", "bin_confidence" and "bin_correct", [s bins] each.
+    "loss", "entropy", "brier" and "correct" are [s]. "bin_count", "bin_confidence" and "bin_correct" are the sums in
+    each bin of confidence, [s bins].
     """
     values = {name: np.asarray(x, np.float64) for name, x in of._asdict().items()}
     confidence, correct = values["confidence"], values["correct"]
@@ -59,7 +59,10 @@ def window_sums(of: Predicted, kept: np.ndarray, bins: int = BINS) -> dict[str, 
 
 
 def calibration(sums: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean loss, entropy, Brier score, accuracy and ECE, [r] each, from `window_sums` of windows, weighted [r s]."""
+    """Mean "loss", "entropy", "brier" and "accuracy", and "ece", [r] each, of windows weighted by `weights` [r s].
+
+    `sums`: from `window_sums`.
+    """
     weights = np.asarray(weights, np.float64)
     count = weights @ sums["bin_count"].sum(1)
     gaps = weights @ (sums["bin_correct"] - sums["bin_confidence"])
@@ -71,7 +74,7 @@ def calibration(sums: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str
 
 
 class Calibrated(NamedTuple):
-    """A measure of a model, and its change from another one, with 95% bootstrap intervals over windows."""
+    """A measure of a model and its difference from that of another model, with 95% bootstrap intervals over windows."""
 
     value: float
     value_lo: float
@@ -84,9 +87,10 @@ class Calibrated(NamedTuple):
 def calibration_change(
     sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray
 ) -> dict[str, Calibrated]:
-    """Each measure of `calibration` from `window_sums` of two models on the same windows.
+    """Each measure of `calibration` for a model, and its change from a base model on the same windows.
 
-    `resampled` [r s]: how often each resample takes each window, the same for both; without any the intervals are NaN.
+    `sums`, `base`: `window_sums` of the two. `resampled` [r s]: how often each resample takes each window, the same for
+    both; if there are no resamples, the intervals are NaN.
     """
     once = np.ones((1, resampled.shape[1]))
     estimates, drawn = ([calibration(of, weights) for of in (sums, base)] for weights in (once, resampled))
@@ -107,7 +111,10 @@ def calibration_change(
 
 
 def reliability(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """From `window_sums`, by bin: "count" of positions, int, their mean "confidence" and "accuracy", [bins] each."""
+    """For each bin, [bins]: the "count" of its positions, int, and their mean "confidence" and "accuracy".
+
+    `sums`: from `window_sums`.
+    """
     count, confidence, correct = (sums[f"bin_{name}"].sum(0) for name in ("count", "confidence", "correct"))
     filled = np.maximum(count, 1)
     return {"count": count.astype(int), "confidence": confidence / filled, "accuracy": correct / filled}

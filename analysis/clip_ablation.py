@@ -1,4 +1,4 @@
-"""Clip ablation: activations beyond a mean are put back to it (`jaxconf.analysis.ablation.clipped`).
+"""Clip ablation: activations on one side of a mean are set to it (`jaxconf.analysis.ablation.clipped`).
 
 Letters: b window, t position, n neuron, c neuron set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
 """
@@ -11,12 +11,12 @@ import numpy as np
 class Clip(NamedTuple):
     """How the neurons of a layer are clipped."""
 
-    mean: Any  # n: what activations beyond it are put back to
-    rises: Any  # bool n: true where activations above the mean are beyond it, false where those below are
+    mean: Any  # n: the value that clipped activations are set to
+    rises: Any  # bool n: true where activations above the mean are clipped, false where those below it are
 
 
 def summed(change: np.ndarray, real: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of changes [c b t]: over the real windows, [c t], and over the counted positions of each of them, [b c].
+    """Sums of changes [c b t]: over the real windows, [c t], and over the counted positions of each real window, [b c].
 
     `real`: bool [b]; `counted`: bool [b t]. float64.
     """

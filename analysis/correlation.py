@@ -1,13 +1,13 @@
-"""How alike neurons of two models act: Pearson correlations of their activations over the same tokens, streamed.
+"""Pearson correlations between the activations of two models' neurons over the same tokens, in batches of windows.
 
 Letters: b window, t position, l layer, n neuron; i and n layers and neurons of a block of the first model, j and m
-those of a block of the other, L and M all their layers; D devices that windows are split over, x what a device holds of
-them, p neurons of a layer again; k best matches.
+those of a block of the other, L and M all their layers; D devices that windows are split over, x positions that a
+device holds, p a second axis of neurons of a layer; k best matches.
 
-The correlations of one block with another are sums of products that stay on the devices; only the best matches of each
-neuron leave them. A layer times a random rotation R has the covariances cov·R with the first model's neurons and the
-variances of RᵀCR, where C are the layer's own covariances. So the baseline of rotated layers follows from sums too, and
-needs no activations of its own.
+The correlations of one block with another follow from sums of products, which stay on the devices; only the best
+matches of each neuron leave them. The baseline uses layers of the other model whose activations are multiplied by a
+random rotation R. Their covariances with the first model's neurons are cov·R, and their variances are the diagonal of
+RᵀCR, where C are the layer's own covariances. So the baseline follows from sums as well, and needs no second pass.
 
 Source: Gurnee et al. 2024 (arXiv 2401.12181), section 4.
 """
@@ -27,7 +27,7 @@ from jaxconf.models.mesh import sharding
 
 
 class Sums(NamedTuple):
-    """Of products of the activations of two blocks, less their means, over the counted tokens of a device; float32."""
+    """Sums of products of two blocks' activations less their means, over the counted tokens of a device; float32."""
 
     cross: jax.Array  # D i n j m
     own: jax.Array  # D j m p: within a layer of the other model
@@ -35,15 +35,15 @@ class Sums(NamedTuple):
 
 
 class Best(NamedTuple):
-    """What each neuron of the first block finds in each layer of the other."""
+    """The best matches of each neuron of the first block in each layer of the other block."""
 
-    correlation: jax.Array  # j i n k: the largest; NaN for a constant neuron
-    neuron: jax.Array  # j i n k: int, whose
-    baseline: jax.Array  # j i n: the largest with the rotated layer
+    correlation: jax.Array  # j i n k: the largest correlations; NaN for a constant neuron
+    neuron: jax.Array  # j i n k: int, the neurons of these
+    baseline: jax.Array  # j i n: the largest correlation with a neuron of the rotated layer
 
 
 def no_sums(mesh: Mesh, i: int, n: int, j: int, m: int) -> Sums:
-    """What `add` begins with; the first block's neurons lie over the mesh's `model`."""
+    """Sums of 0 for `add` to begin with; the first block's neurons are split over the mesh's `model`."""
     D = mesh.shape["data"]
     shapes = {
         "cross": (("batch", "layers", "mlp", "layers", "mlp"), (D, i, n, j, m)),
@@ -69,10 +69,10 @@ def add(
     counted: jax.Array,
     sums: Sums,
 ) -> Sums:
-    """`sums` with those of more windows, tokens [b t], of which the positions `counted`, bool [b t], count.
+    """`sums` plus those of more windows, `tokens` [b t], over the positions at which `counted`, bool [b t], is true.
 
-    `layers` int [i] and `other_layers` int [j]: of the blocks. `means` [l n] and `other_means` [l m]: the activations'
-    means over all tokens that count.
+    `layers` int [i] and `other_layers` int [j]: those of the two blocks. `means` [l n] and `other_means` [l m]: the
+    means of the activations over the counted tokens of all windows.
     """
     D = len(sums.cross)
 
@@ -89,13 +89,13 @@ def add(
 
 @functools.partial(jax.jit, static_argnames="k")
 def best(sums: Sums, count: jax.Array, means: jax.Array, other_means: jax.Array, keys: jax.Array, k: int) -> Best:
-    """The largest correlations of each neuron of a block with the neurons of each layer of the other, and its rotation.
+    """The best `k` matches of each neuron of a block in each layer of the other block, and the baseline.
 
-    `count`: tokens in all. `means` [i n] and `other_means` [j m]: of the activations, to tell constant ones. `keys`
-    [j]: of the rotations. A constant neuron of the other model correlates with none.
+    `count`: the number of counted tokens. `means` [i n] and `other_means` [j m]: of the activations, to tell constant
+    ones. `keys` [j]: those of the rotations. A constant neuron of the other model has the correlation −1 with all.
     """
     total = Sums(*(x.sum(0) for x in sums))
-    variance = _variance(total.squares, count, means)  # i n, times the count
+    variance = _variance(total.squares, count, means)  # i n, times `count`
 
     def layer(of: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         cross, own, other_means, key = of  # i n m, m p, m
@@ -113,16 +113,16 @@ def best(sums: Sums, count: jax.Array, means: jax.Array, other_means: jax.Array,
 
 
 class Matches(NamedTuple):
-    """The best matches of each neuron among the neurons of all layers of the other model, the best first."""
+    """The best matches of each neuron among the neurons of all layers of the other model, best first."""
 
     correlation: np.ndarray  # l n k; NaN for a constant neuron
     layer: np.ndarray  # l n k: int
     neuron: np.ndarray  # l n k: int
-    baseline: np.ndarray  # l n: the largest with any rotated layer
+    baseline: np.ndarray  # l n: the largest correlation with a neuron of any rotated layer
 
 
 def matches(found: Best) -> Matches:
-    """The best k of the best k of each layer, from those of all layers; of equal ones the earlier layer's."""
+    """The best k matches over all layers, from the best k of each; of equal ones, the earlier layer's come first."""
     correlation, neuron = (np.moveaxis(np.asarray(x), 0, 2) for x in (found.correlation, found.neuron))  # l n M k
     *neurons, M, k = correlation.shape
     correlation, neuron = correlation.reshape(*neurons, M * k), neuron.reshape(*neurons, M * k)
@@ -136,9 +136,10 @@ def matches(found: Best) -> Matches:
 
 
 def block_layers(L: int, n: int, M: int, m: int, memory: int) -> tuple[int, int]:
-    """How many of L layers of n neurons can be correlated at once with how many of M layers of m neurons.
+    """The sizes of two blocks: how many of L layers of n neurons, and how many of M layers of m neurons.
 
-    Their sums, and as much that is added to them, fit into `memory` bytes, if those of one layer with one layer do.
+    The blocks' sums, and as many numbers that are added to them, fit into `memory` bytes, unless those of a single pair
+    of layers do not.
     """
     pair, own = 8 * n * m, 8 * m * m
     i = int(np.clip((memory - own) // pair, 1, L))
@@ -146,11 +147,11 @@ def block_layers(L: int, n: int, M: int, m: int, memory: int) -> tuple[int, int]
 
 
 def _variance(squares: jax.Array, count: jax.Array, means: jax.Array) -> jax.Array:
-    """Sums of squares, NaN where they are no more than rounding."""
+    """The sums of squares, but NaN where they are so small that the activation is constant up to rounding."""
     return jnp.where(squares > count * (CONSTANT * means) ** 2, squares, jnp.nan)
 
 
 def _correlation(covariance: jax.Array, variance: jax.Array, other_variance: jax.Array) -> jax.Array:
-    """From sums [i n m], [i n] and [m]; −1, less than which there is none, where a variance is NaN."""
+    """Correlations from sums [i n m], [i n] and [m]; −1, the smallest possible, where a variance is NaN."""
     correlation = covariance * jax.lax.rsqrt(variance)[..., None] * jax.lax.rsqrt(other_variance)
     return jnp.clip(jnp.where(jnp.isnan(correlation), -1, correlation), -1, 1)

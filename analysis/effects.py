@@ -1,5 +1,4 @@
-"""What ablating each neuron of the last layer does to every prediction, exactly, without a logit vector for each
-neuron.
+"""The effects of ablating each neuron of the last layer on every prediction, without a logit vector for each neuron.
 
 Letters: r row (a kept position), n neuron, d model width, v vocabulary, s window. Source: Stolfo et al. 2024 (arXiv
 2406.16254), sections 3.2 and 4. Nothing lies between the last MLP and the final norm, so with A = centred(x)·W_U, M =
@@ -7,14 +6,14 @@ w·W_U and δ the change of activation
 
     total            z = (A + δM)/σ' + b    σ' the norm's scale of x + δw
     norm frozen      z = (A + δM)/σ + b     σ that of x
-    frequency frozen z of the total effect, its coordinate along u put back to the unablated one
+    frequency frozen z of the total effect, with its coordinate along u set back to the unablated one
 
-A metric needs of z only a log-sum-exp, an expectation, two counts, and sums that are bilinear in A and M.
+The metrics need only a log-sum-exp of z, an expectation, two counts, and sums that are bilinear in A and M.
 
-A norm behind the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m'. Before the ablation it
-added p = γ ⊙ m/σ_m, so the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits move along P = p·W_U
-too. Soft-capped logits are cap·tanh(z/cap), with b inside; sums of z are then not bilinear, but are streamed like the
-others.
+A norm after the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m'. Before the ablation it
+added p = γ ⊙ m/σ_m, so the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits also move along P =
+p·W_U. Soft-capped logits are cap·tanh(z/cap), with b inside. Sums of z are then not bilinear in A and M, and are
+computed like the log-sum-exp, in a loop over the vocabulary.
 """
 
 import dataclasses
@@ -41,28 +40,28 @@ from jaxconf.models.softcap import capped
 
 
 class PostNorm(NamedTuple):
-    """What the norm behind the last MLP did at each row: its output before the gain, [r d], and σ_m [r 1]."""
+    """The norm after the last MLP at each row: its output before the gain, [r d], and its scale σ_m [r 1]."""
 
     normalized: jax.Array
     scale: jax.Array
 
 
 class LastLayer(NamedTuple):
-    """What the last layer held, float32 [… d] and [… n]."""
+    """The stream [… d] and the activations [… n] of the last layer, float32."""
 
     x: jax.Array  # the stream that enters the final norm
     h: jax.Array  # activations
-    post: PostNorm | None
+    post: PostNorm | None  # in models with a norm after the MLP
 
 
 class Moved(NamedTuple):
-    """Where each ablation puts the logits: (A + β·P + c·M)/σ', before the bias and the soft cap.
+    """The parts of the logits after each ablation: (A + β·P + c·M)/σ', before the bias and the soft cap.
 
-    P and β are there only in models with a norm behind the MLP.
+    Only models with a norm after the MLP have P and β.
     """
 
-    A: jax.Array  # r v: what x gives
-    P: jax.Array | None  # r v: what the MLP's whole output gives
+    A: jax.Array  # r v: x·W_U, x centred
+    P: jax.Array | None  # r v: p·W_U, p centred
     beta: jax.Array | None  # r n
     write: jax.Array  # r n: c
     inv: jax.Array  # r 1: 1/σ
@@ -70,19 +69,18 @@ class Moved(NamedTuple):
 
 
 class Adaptive(NamedTuple):
-    """What the adaptive engine is asked for."""
+    """Options of the adaptive engine."""
 
     tolerance: jax.Array | float  # nats
     audited: tuple[ArrayLike, ArrayLike]  # int [a] rows and int [b] neurons; all their pairs are also computed exactly
 
 
 class Audit(NamedTuple):
-    """How the adaptive engine did; scalars."""
+    """How accurate the adaptive engine was; scalars."""
 
-    bound: (
-        jax.Array
-    )  # the largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats
-    rr_bound: jax.Array  # the largest bound on that of a reciprocal rank
+    # The largest bound on the error of a loss, an entropy or a divergence of one row and neuron, in nats.
+    bound: jax.Array
+    rr_bound: jax.Array  # the largest bound on the error of a reciprocal rank
     redone: jax.Array  # int: rows × neurons that were computed with every token
     error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
 
@@ -90,7 +88,7 @@ class Audit(NamedTuple):
 def last_layer(
     config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None
 ) -> tuple[LastLayer, Cache | None]:
-    """What the last layer held at every token, int [s t], and the cache with the tokens in it, if one is given."""
+    """The last layer at every token of `tokens`, int [s t], and the cache with these tokens added, if one is given."""
     last = f"blocks.{config.n_layers - 1}."
     sites = [last + "hook_resid_post", last + "mlp.hook_post"]
     if config.norm_place in ("post", "both"):
@@ -104,10 +102,10 @@ def last_layer(
 def ablated_rows(
     config: DecoderConfig, params: Params, tokens: jax.Array, places: jax.Array, ablation: LayerAblation
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
-    """What `effects` is about to need of some positions of windows, int [s t], which are split into D equal parts.
+    """The arguments `x` [D r d], `delta` [D r n] and `post` of `sharded_effects`, for some positions of windows.
 
-    `places`: int [D r 2], the window in its part and the position in it. Gives the stream that enters the final norm
-    [D r d], the change of the last layer's activations [D r n], and what a norm behind the MLP did.
+    `tokens`: the windows, int [s t], which are split into D equal parts. `places`: int [D r 2], the index of a window
+    in its part, and a position in it.
     """
 
     def at(site: jax.Array) -> jax.Array:
@@ -133,7 +131,8 @@ def effects(
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each
     neuron's activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a
-    window, else 0. `post`: for a model with a norm behind the MLP. `adaptive`: within a tolerance instead of exactly.
+    window, else 0. `post`: for a model with a norm after the MLP. `adaptive`: if it is given, the adaptive engine
+    computes the effects within its tolerance, and an Audit is returned too; without it they are exact.
     """
     change, found, certainty = _changes(
         config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance
@@ -174,8 +173,8 @@ def sharded_effects(
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
     """`effects` on a mesh: each device takes its own rows and the neurons whose weights it holds; sums are gathered.
 
-    Before the rows stands an axis that lies over the mesh's `data`: `x` [D r d], `delta` [D r n], `target` [D r],
-    `member` [D s r] and UNABLATED, [D r]. The audited rows and neurons are those of every device.
+    The arrays of rows have a first axis D that is split over the mesh's `data`: `x` [D r d], `delta` [D r n], `target`
+    [D r], `member` [D s r] and UNABLATED [D r]. Each device audits the same indices of its own rows and neurons.
     """
     neurons, of_model = delta.shape[-1], mesh.shape["model"]
     filled = -(-neurons // of_model) * of_model - neurons
@@ -211,7 +210,7 @@ def _changes(
     post: PostNorm | None,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Prediction, Certainty | None]:
-    """Exact without a tolerance."""
+    """The changes, the unablated predictions, and the adaptive engine's certainty; without a tolerance all is exact."""
     with jax.default_matmul_precision("highest"):
         x = centre(config, x)
         inv = 1 / norm_scale(config, x)  # r 1
@@ -224,21 +223,21 @@ def _changes(
 
 
 def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
-    """Where anything changed, [r n].
+    """Where the ablation changes anything, bool [r n].
 
-    Before and after are summed in different orders, so elsewhere their difference would be rounding.
+    Elsewhere the changes must be 0, but sums before and after are in different orders and would differ by rounding.
     """
     return (delta != 0) & (jnp.linalg.norm(readout.w_out, axis=1) > 0)
 
 
 def _unit(w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Directions [n d] of length 1, or 0, and their lengths [n]."""
+    """w [n d] scaled to length 1 (rows of 0 stay 0), and the lengths [n]."""
     length = jnp.linalg.norm(w, axis=1)
     return w / jnp.where(length > 0, length, 1)[:, None], length
 
 
 def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:
-    """1/σ of a stream that has the squared length `across` off a direction and the length `along` on it."""
+    """1/σ of a stream with the component `along` in some direction; the rest has the squared length `across`."""
     return 1 / jnp.sqrt((jnp.maximum(across, 0) + along**2) / config.d_model + config.norm_eps)
 
 
@@ -251,7 +250,7 @@ def _moved(
     inv: jax.Array,
     post: PostNorm | None,
 ) -> Moved:
-    """Where each neuron's ablation puts the logits; x [r d] is centred."""
+    """`Moved` for the ablation of each neuron; x [r d] is centred."""
     unit, length = _unit(readout.w_out)
     x_along = x @ unit.T  # r n
     across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
@@ -279,7 +278,7 @@ def _streamed_changes(
     before: Prediction,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Certainty | None]:
-    """Without ever holding a neuron's logits. `logits` [r v] and `before`: of the unablated model."""
+    """The changes, without a logit vector for any neuron. `logits` [r v] and `before`: of the unablated model."""
     W_U, b, w, u, f = readout.W_U, readout.b_U, readout.w_out, frequency.u, frequency.f
     inv, inv_te = moved.inv, moved.inv_te
 
@@ -293,7 +292,7 @@ def _streamed_changes(
     kappa = along_u = None
     if config.logit_softcap is None:
         Au, added_u = along(u)
-        kappa = Au * (inv - inv_te) - added_u * inv_te  # what puts the coordinate along u back
+        kappa = Au * (inv - inv_te) - added_u * inv_te  # sets the coordinate along u back
     else:
         along_u = logits @ u
     rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top, along_u)

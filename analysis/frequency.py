@@ -23,5 +23,5 @@ def frequency(counts: np.ndarray) -> Frequency:
     f = (counts.astype(np.float64) + 1) / (counts.astype(np.float64) + 1).sum()
     v_freq = np.log(f) - np.log(f).mean()
     length = np.linalg.norm(v_freq)
-    u = v_freq / length if length > 0 else v_freq  # equal counts have no direction: cosines and coordinates are 0
+    u = v_freq / length if length > 0 else v_freq  # with equal counts u is 0, and so is every cosine with it
     return Frequency(jnp.asarray(f, jnp.float32), jnp.asarray(np.log(f), jnp.float32), jnp.asarray(u, jnp.float32))

@@ -1,4 +1,4 @@
-"""Sequences that repeat themselves, and the heads that attend to the first copy.
+"""Sequences whose second half repeats the first, and the heads that attend from there to the first half.
 
 Letters: b sequence, L repeated tokens, t position, l layer, h head, q query position. A sequence is BOS, L tokens, and
 the same L tokens again: 2L + 1 positions. From position L + 1 on, the next token follows from the first copy.
@@ -43,7 +43,7 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: 
 
     The score of a head on a sequence is its mean attention from a token of the second copy to the token that followed
     this token in the first copy. `tokens`: from `repeated`, int [b 2L+1]. `real`: float32 [b], 1 for a sequence that
-    counts, else 0. Holds the attention of one layer at a time.
+    counts, else 0. The attention patterns of only one layer at a time are in memory.
     """
     length = tokens.shape[1] // 2
     resid = forward(config, params, tokens, stop_at_layer=0).resid
@@ -53,9 +53,8 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: 
         assert resid is not None
         output = forward(config, params, resid, start_at_layer=layer, stop_at_layer=layer + 1, capture=[site])
         resid = output.resid
-        looked = jnp.diagonal(
-            output.captured[site], 1 - length, 2, 3
-        )  # b h q−L+1: each position to that L − 1 before it
+        # b h q−L+1: from each position q to the one L − 1 before it
+        looked = jnp.diagonal(output.captured[site], 1 - length, 2, 3)
         scores.append(jnp.einsum("b,bh->h", real, looked[:, :, 2:].astype(jnp.float32).mean(2)))
     return jnp.stack(scores)
 
@@ -72,10 +71,10 @@ def bos_ablation(config: DecoderConfig, heads: jax.Array, length: int) -> dict[s
 def random_heads(
     config: DecoderConfig, heads: Sequence[tuple[int, int]], count: int, rng: np.random.Generator
 ) -> list[list[tuple[int, int]]]:
-    """Up to `count` different sets of heads, (layer, head) each, as large as `heads` and without any of them.
+    """Up to `count` different random sets of heads, (layer, head) each, as large as `heads` and without any of them.
 
-    A set has as many heads in each layer as `heads` if each layer has enough others, else its heads lie anywhere. There
-    is no set if the model has too few other heads.
+    If each layer has enough other heads, a set has as many heads in each layer as `heads` has; else its heads are drawn
+    from all layers. There is no set if the model has too few other heads.
     """
     others = [
         (layer, head)

@@ -20,9 +20,9 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Estimates with percentile intervals over sequences drawn with replacement.
 
-    `parts`: for one group of sequences after the other, metric → [s n], its sum over each sequence's kept positions. Of
-    each part only totals are kept, so memory does not grow with the number of sequences. `counts` [s]: how many
-    positions each of all sequences keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), the
+    `parts`: a mapping for each group of sequences, metric → its sum over each sequence's kept positions, [s n]. Only
+    totals of the parts are held, so memory does not grow with the number of sequences. `counts` [s]: how many positions
+    each sequence of all groups keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), for the
     mediated share 1 − part/whole of two of the metrics (see `share`). With `draws` 0, or fewer than two sequences with
     kept positions, the intervals are NaN.
     """
@@ -64,8 +64,8 @@ def columns_of(effects: Mapping[str, Interval]) -> dict[str, np.ndarray]:
 def resamples(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """How often each sequence is drawn in each resample, float32 [r s].
 
-    There are `draws` resamples, but for those without kept positions, and none where fewer than two sequences have kept
-    positions. `counts` [s]: how many positions each sequence keeps.
+    Resamples without kept positions are left out of the `draws`, and there are none at all if fewer than two sequences
+    have kept positions. `counts` [s]: how many positions each sequence keeps.
     """
     if np.count_nonzero(counts) < 2:
         draws = 0
@@ -75,6 +75,6 @@ def resamples(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """1 − part/whole; NaN where the whole is no more than NOISE, since a share of rounding means nothing."""
+    """1 − part/whole; NaN where the whole is at most NOISE, since it may then be rounding alone."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole > NOISE, 1 - part / whole, np.nan)

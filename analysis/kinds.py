@@ -1,4 +1,4 @@
-"""The kinds of ablation, apart from `jaxconf.analysis.ablation`, so that the command line need not load JAX."""
+"""The kinds of ablation. They are not in `jaxconf.analysis.ablation`, so that the command line need not load JAX."""
 
 from typing import Literal, get_args
 

@@ -1,8 +1,8 @@
-"""The metrics of a neuron, a row each: name, formula, unit, description. Tables, pages and engines follow from them.
+"""The metrics of a neuron. METRICS has a row for each, from which the tables, the pages and the engines are made.
 
 Letters as in docs/measures.md: t position, n neuron, v vocabulary, d width, w the neuron's write direction, h its
-activation, W the folded unembedding, u the frequency direction. A mean is over the kept positions, Δ what ablating the
-neuron changes. Nothing here needs JAX, so that reading a result does not load it.
+activation, W the folded unembedding, u the frequency direction. A mean is over the kept positions. Δ is the change of a
+value when the neuron is ablated. Nothing here needs JAX, so that reading a result does not load it.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Metric:
     """One column of the neuron table.
 
-    An effect is the mean of a `change` (a field of `jaxconf.analysis.whole_logits.Changes`), or of its size if
-    `absolute`. A mediated share names the effect `part` and the effect `whole` in 1 − part/whole.
+    If the metric is an effect, it is the mean of `change` (a field of `jaxconf.analysis.whole_logits.Changes`), or of
+    its absolute value if `absolute`. If it is a mediated share, it is 1 − part/whole, where `part` and `whole` name two
+    effects.
     """
 
     name: str
@@ -46,15 +47,18 @@ METRICS = (
     Metric(
         "rho",
         "‖U_kᵀw‖/‖w‖, U_k the k left singular vectors of W with the smallest singular values, in float64; k is 1% of d "
-        "unless given; for LayerNorm the all-ones direction is not counted",
+        "unless given; for LayerNorm the all-ones direction is left out",
         "share",
-        "share (0 to 1) of w_out's norm that lies in the unembedding's effective null space, its k weakest directions",
+        "share (0 to 1) of w_out's norm that lies in the unembedding's effective null space, which is spanned by the k "
+        "directions with the smallest singular values",
     ),
     Metric(
         "rho_chance",
-        "the 99% quantile of the largest ρ among N random directions, exactly: ρ² of one is Beta(k/2, (D − k)/2)",
+        "the exact 99% quantile of the largest ρ of N random directions; ρ² of one of them has the distribution "
+        "Beta(k/2, (D − k)/2), where D is d, or d − 1 for LayerNorm",
         "share",
-        "99% quantile of the largest rho among as many random directions as the layer has neurons; one value a layer",
+        "99% quantile of the largest rho of as many random directions as the layer has neurons; the same for all "
+        "neurons of a layer",
     ),
     Metric(
         "cos_freq",
@@ -78,8 +82,8 @@ METRICS = (
         "weight_cost",
         "‖w_in‖² + ‖w_gate‖² + ‖w_out‖², as stored",
         "weight²",
-        "what weight decay charges for the neuron: the sum of the squares of its weights, in, gate and out, without "
-        "biases",
+        "the neuron's part of the penalty of weight decay: the sum of the squares of its input, gate and output "
+        "weights, without biases",
     ),
     Metric("activation_mean", "mean of h over all tokens", "activation", "mean activation over the tokens"),
     Metric(
@@ -115,7 +119,7 @@ METRICS = (
         "loss_abs_delta_freq_frozen",
         "mean |Δloss|, frequency frozen",
         "nats",
-        "mean absolute change of the loss while logits stay put along the frequency direction, nats",
+        "mean absolute change of the loss while the logits keep their coordinate along the frequency direction, nats",
         change="loss_freq_frozen",
         absolute=True,
     ),
@@ -131,7 +135,8 @@ METRICS = (
         "freq_mediated",
         "1 − loss_abs_delta_freq_frozen / loss_abs_delta",
         "share",
-        "share of the effect along the frequency direction: 1 - loss_abs_delta_freq_frozen / loss_abs_delta",
+        "share of the effect that passes through the logits' coordinate along the frequency direction: "
+        "1 - loss_abs_delta_freq_frozen / loss_abs_delta",
         part="loss_abs_delta_freq_frozen",
         whole="loss_abs_delta",
     ),
@@ -195,7 +200,7 @@ EFFECTS = tuple(metric.name for metric in METRICS if metric.change)
 """The metrics that are means over the kept positions of what an ablation changes."""
 
 SHARES = {metric.name: (metric.part, metric.whole) for metric in METRICS if metric.part}
-"""Mediated share → the effects `part` and `whole` of 1 − part/whole."""
+"""Name of a mediated share → the names of the effects `part` and `whole` in 1 − part/whole."""
 
 INTERVAL_COLUMNS = tuple(metric.name for metric in METRICS if metric.change or metric.part)
 """The metrics that may come with a bootstrap interval, in columns that end in _lo and _hi."""
@@ -204,11 +209,11 @@ CHANGES_IN_NATS = tuple(dict.fromkeys(metric.change for metric in METRICS if met
 """The changes that are losses, entropies or divergences."""
 
 UNABLATED = ("loss", "entropy", "kl_freq")
-"""What is kept of the unablated model at every position, in nats: fields of `whole_logits.Prediction`."""
+"""The values of the unablated model that are kept for every position, in nats: fields of `whole_logits.Prediction`."""
 
 
 def effects_of(change: "Changes") -> dict[str, "jax.Array"]:
-    """EFFECTS at each position, float32 in the shape of the changes; a table has their means."""
+    """EFFECTS before the mean over positions: a value for each entry of the changes, float32."""
     found = {}
     for metric in METRICS:
         if metric.change:
@@ -218,7 +223,7 @@ def effects_of(change: "Changes") -> dict[str, "jax.Array"]:
 
 
 def table_in_markdown(metrics: Sequence[Metric] = METRICS) -> str:
-    """A row for each metric, for docs/measures.md."""
+    """The table of docs/measures.md, with a row for each metric."""
     cells = [(f"`{metric.name}`", metric.formula, metric.unit, metric.description) for metric in metrics]
     rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in cells]
     return "\n".join(f"| {row} |" for row in ("column | formula | unit | meaning", "--- | --- | --- | ---", *rows))

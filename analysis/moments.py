@@ -13,18 +13,18 @@ import numpy as np
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 
-CONSTANT = 1e-6  # of the mean: an activation that varies by less is constant but for float32's rounding
+CONSTANT = 1e-6  # an activation counts as constant if its standard deviation is a smaller share of its mean
 
 
 class Moments(NamedTuple):
-    """Sums over counted tokens of an activation's distance from a shift."""
+    """Sums over counted tokens of each activation's difference from a shift."""
 
     by_position: jax.Array  # l t n: over windows
     powers: jax.Array  # 3 l n: of the square, cube and fourth power, over windows and positions
 
 
 def activations(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
-    """What the down projections read, float32 [l b t n], for tokens [b t]."""
+    """The activations of all layers, which the down projections read, float32 [l b t n], for tokens [b t]."""
     sites = [f"blocks.{layer}.mlp.hook_post" for layer in range(config.n_layers)]
     captured = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers).captured
     return jnp.stack([captured[site].astype(jnp.float32) for site in sites])
@@ -32,20 +32,20 @@ def activations(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax
 
 @functools.partial(jax.jit, static_argnames="config")
 def moments(config: DecoderConfig, params: Params, tokens: jax.Array, counted: jax.Array, shift: jax.Array) -> Moments:
-    """Of tokens [b t], of which the positions `counted`, bool [b t], count; float32.
+    """The moments, float32, over the positions of `tokens` [b t] at which `counted`, bool [b t], is true.
 
-    `shift` [l n]: best near the mean, where the powers lose least to rounding.
+    `shift` [l n]: subtracted from the activations; the powers lose least to rounding if it is near the mean.
     """
     distance = jnp.where(counted[..., None], activations(config, params, tokens) - shift[:, None, None], 0)
     return Moments(distance.sum(1), jnp.stack([jnp.sum(distance**power, (1, 2)) for power in (2, 3, 4)]))
 
 
 def activation_statistics(sums: Moments, shift: np.ndarray, count_at: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean, standard deviation, skew, kurtosis and `position_r2` of each activation, float64 [l n], by column.
+    """Column → mean, standard deviation, skew, kurtosis or `position_r2` of each activation, float64 [l n].
 
-    `sums`: as of `moments`, in float64. `count_at`: int [t], how many tokens count at each position. The kurtosis of a
-    normal distribution is 3; `position_r2` is the share of the variance that lies between positions. The last three are
-    NaN for a constant activation.
+    `sums`: what `moments` gives, added up in float64. `count_at`: int [t], how many tokens count at each position. The
+    kurtosis of a normal distribution is 3. `position_r2` is the share of the variance that lies between positions. The
+    last three are NaN for a constant activation.
     """
     by_position, powers = sums
     count, some = count_at.sum(), count_at > 0

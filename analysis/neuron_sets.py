@@ -7,11 +7,11 @@ import numpy as np
 from jaxconf.models.config import DecoderConfig
 
 Neurons = Sequence[tuple[int, int]]
-"""(layer, index) of each."""
+"""A neuron set: the layer and the index of each neuron."""
 
 
 def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:
-    """Layer → which of its neurons each set has, bool [c n]; the layers of the sets alone, ascending."""
+    """Layer → which of its neurons are in each set, bool [c n]; only layers that have some, in ascending order."""
     masks = {
         layer: np.zeros((len(sets), config.d_mlp), bool)
         for layer in sorted({layer for members in sets for layer, _ in members})
@@ -23,14 +23,14 @@ def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.nda
 
 
 def one_by_one(config: DecoderConfig) -> np.ndarray:
-    """Every neuron of a layer as a set of its own, bool [n n]."""
+    """The mask of sets that each have one neuron of a layer, bool [n n]."""
     return np.eye(config.d_mlp, dtype=bool)
 
 
 def random_sets(
     config: DecoderConfig, neurons: Neurons, count: int, rng: np.random.Generator
 ) -> list[list[tuple[int, int]]]:
-    """So many random sets of other neurons, each with as many neurons of each layer as the given set has."""
+    """`count` random sets of neurons outside `neurons`, each with as many neurons of each layer as `neurons` has."""
     layers = sorted({layer for layer, _ in neurons})
     own = {layer: [index for other, index in neurons if other == layer] for layer in layers}
     others = {layer: np.setdiff1d(np.arange(config.d_mlp), own[layer]) for layer in layers}

@@ -1,4 +1,4 @@
-"""Repetition that text has by itself. Letters: s window, t position in it, m pair of places."""
+"""Repetition that occurs naturally in text. Letters: s window, t position in it, m pair of occurrences."""
 
 from collections.abc import Collection
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def repeated_once(windows: np.ndarray, n: int, excluded: Collection[int]) -> np.ndarray:
-    """The windows [s t] in which an n-gram occurs exactly twice.
+    """The windows, of `windows` [s t], in which an n-gram occurs exactly twice, with the places where it does.
 
     int [m 3]: the window, and the position of the n-gram's last token in its first and in its second occurrence. An
     n-gram counts if its tokens all differ and none is in `excluded`, and if a token follows its second occurrence in
-    the window. Each window gives the pair whose second occurrence ends first, since the last n-gram of a longer repeat
-    would always be where the repeat breaks off.
+    the window. If a window has several pairs, the one whose second occurrence ends first is taken: at the last n-gram
+    of a longer repeat, the repeat would always break off.
     """
     S, T = windows.shape
     if 2 * n + 1 > T:
@@ -31,7 +31,7 @@ def repeated_once(windows: np.ndarray, n: int, excluded: Collection[int]) -> np.
     as_before = np.hstack([~edge, ranked[:, 1:] == ranked[:, :-1]])
     as_after = np.hstack([as_before[:, 1:], ~edge])
     second = as_before & ~as_after & at_rank
-    second[:, 1:] &= ~as_before[:, :-1]  # the one before is the first of its kind
+    second[:, 1:] &= ~as_before[:, :-1]  # no third occurrence
     window, rank = np.nonzero(second)
     first, last = order[window, rank - 1], order[window, rank]  # where they start
     truly = (grams[window, first] == grams[window, last]).all(-1) & (last + n < T)

@@ -1,4 +1,4 @@
-"""What a model does at every position of windows.
+"""A model's predictions and activations at every position of windows.
 
 Letters: b window, t position, l layer, h head, n neuron, c set of heads. Losses and entropies are in nats.
 """
@@ -24,12 +24,12 @@ class Totals(NamedTuple):
 
     entropy: jax.Array  # t
     loss: jax.Array  # t
-    scale: jax.Array  # t
+    scale: jax.Array  # t: of the final norm
     activations: dict[int, jax.Array]  # layer → t n
 
 
 def activation_sites(layers: Iterable[int]) -> dict[int, str]:
-    """Layer → the site of what its down projection reads."""
+    """Layer → the site of its activations, which the down projection reads."""
     return {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
 
 
@@ -41,9 +41,9 @@ def observed(
     sites: tuple[str, ...],
     edits: Mapping[str, Edit] | None = None,
 ) -> tuple[Prediction, dict[str, jax.Array]]:
-    """The predictions [b t] of the model with `edits` on windows, int [b t], and what is at the sites.
+    """The predictions [b t] of the model with `edits` on windows, int [b t], and the values of the sites.
 
-    The last position is taken to predict the first token of its window.
+    The target of the last position, which has none of its own, is the first token of the window.
     """
     output = forward(config, params, tokens, edits=edits or {}, capture=sites)
     assert output.logits is not None
@@ -55,7 +55,7 @@ def observed(
 def observed_totals(
     config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layers: tuple[int, ...]
 ) -> Totals:
-    """Sums over the windows, int [b t], that are real. `real`: float32 [b], 1 for a window that counts, else 0."""
+    """Sums over the windows `tokens`, int [b t], that are real. `real`: float32 [b], 1 for a real window, else 0."""
     scale, sites = f"{final_norm_name(config)}.hook_scale", activation_sites(layers)
     predictions, captured = observed(config, params, tokens, (scale, *sites.values()))
 
@@ -70,7 +70,7 @@ def observed_totals(
 def observed_at_bos(
     config: DecoderConfig, params: Params, tokens: jax.Array, heads: jax.Array, layers: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, dict[int, jax.Array]]:
-    """Entropy and loss [c b t], and the layers' activations [c b t n], if a set of heads attends to BOS alone.
+    """Entropy and loss [c b t], and the layers' activations [c b t n], if each set's heads attend to BOS alone.
 
     `heads`: which heads each set has, bool [c l h]. `tokens`: windows that begin with BOS, int [b t]. Source: Stolfo et
     al. 2024 (arXiv 2406.16254), section 5.

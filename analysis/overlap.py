@@ -1,7 +1,7 @@
-"""Candidates for entropy neurons by their weights alone: how many of them two models share, and what becomes of them.
+"""Candidate entropy neurons, chosen by their weights: how many two models share, and how measures of them change.
 
 Letters: n neuron, d model width, c candidate, r random set. Source: Du et al. 2025 (arXiv 2504.02904) for the
-candidates and the ratio; what chance gives and the matching of neurons are ours.
+candidates and the ratio. The chance levels and the matching of neurons are this project's own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ BLOCK = 1024  # neurons whose cosines with all others are on the device at once
 
 
 def large(w_norm: np.ndarray, share: float) -> np.ndarray:
-    """The top `share` (0 to 1) of the neurons by norm, at least one, bool [n]; of equal norms those that come first."""
+    """The top `share` (0 to 1) of the neurons by norm, at least one, bool [n]; of equal norms, the first ones."""
     chosen = np.zeros(len(w_norm), bool)
     chosen[np.argsort(-w_norm, kind="stable")[: max(1, round(share * len(w_norm)))]] = True
     return chosen
 
 
 def candidates(w_norm: np.ndarray, logit_var: np.ndarray, share: float, lowest: int) -> np.ndarray:
-    """The `lowest` neurons by LogitVar among the top `share` by norm, bool [n], or all of those where they are fewer.
+    """Among the top `share` of neurons by norm, the `lowest` by LogitVar, bool [n]; all of them if they are fewer.
 
     A neuron that writes nothing has no LogitVar (NaN) and is never a candidate.
     """
@@ -37,7 +37,7 @@ def candidates(w_norm: np.ndarray, logit_var: np.ndarray, share: float, lowest: 
 def norm_ratio(w_norm: np.ndarray, logit_var: np.ndarray) -> np.ndarray:
     """‖w‖ / log LogitVar, float64 [n]; NaN for a neuron that writes nothing.
 
-    It is below 0, and the closer to 0, the less of its norm a neuron shows to the logits.
+    It is negative. For a given norm, it is the closer to 0 the smaller LogitVar is.
     """
     return np.asarray(w_norm, np.float64) / np.log(np.where(logit_var > 0, logit_var, np.nan), dtype=np.float64)
 
@@ -51,11 +51,11 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
 def chance_iou(
     pools: tuple[np.ndarray, np.ndarray], sizes: tuple[int, int], level: float = 0.95
 ) -> tuple[float, float, float]:
-    """The expected IoU of two random sets of these sizes, one from each pool, and the range of a `level` of all pairs.
+    """The expected IoU of two random sets of these sizes, one from each pool, and the range of the middle `level`.
 
-    `pools`: bool [n] each. How many of the first set lie in both pools is hypergeometric, and so is how many of those
-    the second set takes. Permuting a model's neurons at random draws just such sets, from all neurons: mean and range
-    are exactly those of all permutations.
+    `pools`: bool [n] each. The number of neurons of the first set that lie in both pools is hypergeometric, and so is
+    the number of those that the second set takes. If both pools are all neurons, the result is exactly the mean and the
+    range over all permutations of a model's neurons.
     """
     (first, second), (a, b) = pools, sizes
     if not a + b:
@@ -73,7 +73,7 @@ Weights = tuple[np.ndarray, np.ndarray]
 
 
 class Overlap(NamedTuple):
-    """How many candidates two models share: of the top `share` by norm the `lowest` by LogitVar are candidates."""
+    """How many candidates two models share. Candidates: the `lowest` by LogitVar among the top `share` by norm."""
 
     share: float
     lowest: int
@@ -82,9 +82,9 @@ class Overlap(NamedTuple):
     common: int
     iou: float
     chance: float  # the expected IoU over all permutations of the neurons
-    chance_lo: float  # between this and `chance_hi` lie 95% of them
+    chance_lo: float  # 95% of the permutations give an IoU between this and `chance_hi`
     chance_hi: float
-    norm_chance: float  # the same where only the choice among the neurons with a large norm is random
+    norm_chance: float  # the expected IoU if each set is drawn only from its model's top `share` by norm
     norm_chance_lo: float
     norm_chance_hi: float
 
@@ -92,7 +92,7 @@ class Overlap(NamedTuple):
 def overlaps(
     base: Weights, tuned: Weights, order: np.ndarray, shares: Sequence[float], lowest: Sequence[int]
 ) -> Iterator[Overlap]:
-    """For each pair of thresholds. `order`: int [n], the tuned model's neuron for each of the base model's."""
+    """The overlap for each pair of thresholds. `order`: int [n], the tuned neuron that matches each base neuron."""
     everyone = np.ones(len(order), bool)
     for share in shares:
         heavy = large(base[0], share), large(tuned[0], share)[order]
@@ -104,21 +104,21 @@ def overlaps(
 
 
 class Change(NamedTuple):
-    """What becomes of a measure of the candidates."""
+    """How a measure of the candidates changes from the base model to the tuned one."""
 
-    base: float  # mean over them
+    base: float  # mean over the candidates
     tuned: float  # mean over the neurons that they are matched with
-    change: float
-    random_lo: float  # between this and `random_hi` lies the change of 95% of the random sets
+    change: float  # mean over the candidates
+    random_lo: float  # 95% of the random sets have a change between this and `random_hi`
     random_hi: float
-    correlation: float  # of the ranks of all neurons
+    correlation: float  # rank correlation of the two models' values, over all neurons
 
 
 def change_of_candidates(base: np.ndarray, tuned: np.ndarray, chosen: np.ndarray, random: np.ndarray) -> Change:
-    """Of a measure, [n], whose `tuned` values stand in the order of the neurons that they are matched with.
+    """The change of a measure with the values `base` and `tuned`, [n], both in the base model's order of neurons.
 
-    `chosen`: int [c]; `random`: int [r c], sets to compare them with. A neuron whose measure is NaN in one of the
-    models is left out; if no set is left, the range is NaN.
+    `chosen`: the candidates, int [c]. `random`: sets to compare them with, int [r c]. A neuron whose measure is NaN in
+    one of the models is left out. If every neuron of every random set is left out, the range is NaN.
     """
     known = ~(np.isnan(base) | np.isnan(tuned))
     base, tuned = np.where(known, base, np.nan), np.where(known, tuned, np.nan)
@@ -131,29 +131,32 @@ def change_of_candidates(base: np.ndarray, tuned: np.ndarray, chosen: np.ndarray
 
 
 def sets_from(pool: np.ndarray, size: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` sets of `size` different neurons of the pool, bool [n]: int [count size]; none if there is no choice."""
+    """`count` random sets of `size` different neurons of the pool, bool [n]: int [count size].
+
+    There are none if the pool has only `size` neurons.
+    """
     members = np.flatnonzero(pool)
     drawn = rng.permuted(np.tile(members, (count, 1)), axis=1)[:, :size]
     return drawn[:0] if size == len(members) else drawn
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Along the last axis, without what is NaN; NaN where nothing is left."""
+    """The mean along the last axis without NaN values; NaN where all are NaN."""
     known = ~np.isnan(values)
     count = known.sum(-1)
     return np.where(count > 0, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """NaN where one of the two does not vary."""
+    """Spearman's rank correlation; NaN if one of the two does not vary."""
     ranks = [scipy.stats.rankdata(x) for x in (first, second)]
     return float(np.corrcoef(ranks)[0, 1]) if all(len(np.unique(x)) > 1 for x in ranks) else float("nan")
 
 
 def cosine_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosines, float32 [n n], of write directions [n d]; 0 for a neuron that writes nothing.
+    """Cosines, float32 [n n], between the write directions [n d] of two models; 0 for a neuron that writes nothing.
 
-    A device holds BLOCK rows of the matrix, which takes 0.5 GB of the host for 11,008 neurons.
+    The device holds BLOCK rows of the matrix at a time. The host holds the whole: 0.5 GB for 11,008 neurons.
     """
     cosines = np.empty((len(first), len(second)), np.float32)
     for begin in range(0, len(first), BLOCK):
@@ -171,11 +174,11 @@ def _cosines(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def one_to_one(cosines: np.ndarray) -> np.ndarray:
-    """For each neuron of the first model one of the second, int [n], each taken once.
+    """For each neuron of the first model, a different neuron of the second, int [n].
 
-    No other such choice has a larger sum of the cosines [n n]. It is found by shortest augmenting paths on the host, in
-    a float64 copy of the matrix: 1 GB for 11,008 neurons. This takes O(n³) at worst, and far less where most neurons
-    have a clear counterpart (docs/companions.md).
+    It is the one-to-one matching with the largest sum of `cosines` [n n]. It is found by shortest augmenting paths on
+    the host, in a float64 copy of the matrix: 1 GB for 11,008 neurons. This takes O(n³) time at worst, and far less if
+    most neurons have a clear counterpart (docs/companions.md).
     """
     return scipy.optimize.linear_sum_assignment(cosines, maximize=True)[1]
 

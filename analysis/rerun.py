@@ -1,8 +1,8 @@
-"""What ablating neurons of any layer does, by running the layers above them again, for many sets of neurons at once.
+"""The effects of ablating neuron sets of any layer: the layers above are run again, for many sets at once.
 
-Letters: c set of neurons, s window, t position, n neuron, d width, v vocabulary. The three effects are those of
-`jaxconf.analysis.effects`. With the norm frozen, the final norm keeps its unablated scale, or every norm above the
-ablated neurons does. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
+Letters: c neuron set, s window, t position, n neuron, d width, v vocabulary. The three effects are those of
+`jaxconf.analysis.effects`. With the norm frozen, either the final norm keeps its unablated scale ("final"), or every
+norm above the ablated neurons does ("all"). Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
 """
 
 import functools
@@ -21,11 +21,11 @@ Frozen = Literal["final", "all"]
 
 
 class Unablated(NamedTuple):
-    """What the sets are compared with."""
+    """The unablated model, which the ablated ones are compared with."""
 
     logits: jax.Array  # s t v
     prediction: Prediction  # s t
-    scales: dict[str, jax.Array]  # site of a norm that is to be frozen → its scale
+    scales: dict[str, jax.Array]  # site of each norm that will be frozen → its scale
 
 
 def entering(
@@ -47,7 +47,7 @@ def unablated(
     layer: int,
     frozen: Frozen = "final",
 ) -> Unablated:
-    """The model as it is, from the stream `resid` [s t d] that enters `layer`; nats.
+    """The unablated model, run from the stream `resid` [s t d] that enters `layer`.
 
     `target`: the token that follows, int [s t].
     """
@@ -70,10 +70,10 @@ def compiled_entry(
     target: jax.Array,
     frozen: Frozen = "final",
 ) -> tuple[jax.Array, dict[int, jax.Array], Unablated]:
-    """What every set begins with.
+    """What `rerun` needs for every set.
 
-    The stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the unablated
-    model.
+    That is the stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the
+    unablated model.
     """
     resid, h = entering(config, params, tokens, layers)
     return resid, h, unablated(config, params, frequency, resid, target, layers[0], frozen)
@@ -89,11 +89,11 @@ def rerun(
     values: Mapping[int, jax.Array],
     sets: Mapping[int, jax.Array],
 ) -> Changes:
-    """What each set of neurons changes, [c s t]; nats.
+    """The changes when each neuron set is ablated, [c s t]; nats.
 
-    `resid`, `target`: as `unablated` was given for `before`. `values`: layer → what its activations are set to, [s t
-    n]. `sets`: layer → which of its activations each set replaces, bool [c n]. `resid` enters the first of these
-    layers.
+    `values`: layer → the activations of its ablated neurons, [s t n]. `sets`: layer → which of its neurons each set
+    ablates, bool [c n]. `resid`, `target`: those from which `unablated` made `before`; `resid` enters the first of
+    these layers.
     """
     norms: dict[str, Edit] = {site: Replace(scale) for site, scale in before.scales.items()}
 
@@ -116,7 +116,7 @@ compiled_rerun = jax.jit(rerun, static_argnames="config")
 
 
 def _above(config: DecoderConfig, site: str, layer: int, frozen: Frozen) -> bool:
-    """Whether the norm of this site stands above the MLPs of `layer` and is to keep its scale."""
+    """Whether the norm of this site comes after the MLP of `layer` and keeps its scale under `frozen`."""
     if site.startswith(final_norm_name(config)):
         return True
     if frozen == "final" or not site.startswith("blocks."):

@@ -1,4 +1,4 @@
-"""What a model predicts if the activations of neuron sets are multiplied by a factor.
+"""Scaling: a model's predictions when the activations of neuron sets are multiplied by a factor.
 
 Letters: b window, t position, d width, n neuron, v vocabulary, c neuron set. In nats.
 """
@@ -17,7 +17,7 @@ from jaxconf.models.sites import Ablate
 
 
 class Unscaled(NamedTuple):
-    """What every neuron set and factor begins with."""
+    """The unscaled model, from which the scaling of every neuron set by every factor starts."""
 
     resid: jax.Array  # b t d: the stream that enters the first of the layers
     activations: dict[int, jax.Array]  # layer → b t n
@@ -28,7 +28,7 @@ class Unscaled(NamedTuple):
 def unscaled(
     config: DecoderConfig, params: Params, tokens: jax.Array, layers: tuple[int, ...]
 ) -> tuple[Unscaled, Unchanged]:
-    """The model as it is on windows, int [b t], and what a temperature is compared with, [b t].
+    """The unscaled model on windows `tokens`, int [b t], and what `best_temperature` needs of it, [b t].
 
     `layers`: those of the neuron sets, in ascending order.
     """
@@ -48,7 +48,7 @@ def scaled(
     sets: dict[int, jax.Array],
     factor: jax.Array,
 ) -> tuple[Predicted, Change]:
-    """The predictions [c b t] with the unscaled activations of each set times `factor`, and how they change [c b t].
+    """The predictions when the activations of each set are `factor` times the unscaled ones, and their change, [c b t].
 
     `target`: the token that follows, int [b t]. `sets`: layer → which of its neurons each set has, bool [c n].
     """

@@ -1,15 +1,15 @@
-"""What is summed over the vocabulary for a tile of cells: each step of the engines, whatever order they take tokens in.
+"""The sums over the vocabulary for a tile of cells. Both engines use these steps, each with its own order of tokens.
 
-Letters: t position, n neuron, d width, v vocabulary; U tokens that are summed together. For each (t, n), let c be the
-change along the neuron's write direction, M_n = w_n·W_U, and β·P what else the ablation moves (in models with a norm
-behind the MLP; see `jaxconf.analysis.effects`). Then
+Letters: t position, n neuron, d width, v vocabulary; U tokens that are summed together. A cell is a pair (t, n). For
+each cell, let c be the change along the neuron's write direction, M_n = w_n·W_U, and β·P what the ablation adds beside
+it in models with a norm after the MLP (see `jaxconf.analysis.effects`). Then
 
     z_te = (A_t + β·P_t + c·M_n)/σ' + b      total effect, σ' the norm's scale after the ablation
     z_ln = (A_t + β·P_t + c·M_n)/σ  + b      norm frozen
     z_fr = z_te + κ·u                        frequency frozen
 
-Where logits are soft-capped, z_te and z_ln are cap·tanh(z/cap) of these. Sums of z over the vocabulary, such as κ, then
-do not follow from A and M, and are summed as well.
+Where logits are soft-capped, z_te and z_ln are cap·tanh(z/cap) of these. Sums that are linear in z, such as the Σ u·z
+that κ depends on, then do not follow from A and M, and are computed over the vocabulary as well.
 
 U tokens are unrolled into one elementwise fusion. Σ e^z and Σ z·e^z are the two halves of one complex number, because
 XLA emits one loop for each output and would compute the exponential in each. Both were measured on a CPU.
@@ -26,15 +26,15 @@ from jax import lax
 
 from jaxconf.models.softcap import capped
 
-FAR = -1e20  # a logit without weight, which stays finite when it is multiplied
-NEVER = -1e9  # a logit that counts never lies below
+FAR = -1e20  # the logit of a token that must have no weight; products with it stay finite
+NEVER = -1e9  # the logits of tokens that count are never below this
 
 
 class Rows(NamedTuple):
-    """The unablated model at each position, and the tokens that matter there."""
+    """The unablated model at each position, its target and its most likely token."""
 
     A: jax.Array  # t v
-    P: jax.Array | None  # t v
+    P: jax.Array | None  # t v, with a norm after the MLP
     inv: jax.Array  # t: 1/σ
     target: jax.Array  # int t: the token that follows
     top: jax.Array  # int t: the most likely token
@@ -45,14 +45,14 @@ class Cells(NamedTuple):
     """Each neuron's ablation at each position, [t n]."""
 
     inv_te: jax.Array  # 1/σ'
-    beta: jax.Array | None  # where there is a P
+    beta: jax.Array | None  # with a norm after the MLP
     write: jax.Array  # c
-    kappa: jax.Array | None  # not where logits are soft-capped
+    kappa: jax.Array | None  # None if logits are soft-capped
 
 
 @struct.dataclass
 class Vocabulary:
-    """What tokens add to the logits."""
+    """The arrays over the vocabulary that all positions and neurons share."""
 
     W_U: jax.Array  # d v
     b: jax.Array  # v
@@ -62,7 +62,7 @@ class Vocabulary:
 
 
 class Sums(NamedTuple):
-    """Per position and neuron, [t n]."""
+    """The sums for each position and neuron, [t n]."""
 
     lse_te: jax.Array  # log Σ e^z, nats
     mean_te: jax.Array  # the expectation of z under its own softmax; entropy = lse − mean
@@ -78,7 +78,10 @@ class Sums(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A token at every cell, or U tokens along a first axis; each entry is [t n], or has a 1 for t or n."""
+    """The entries of A, P, M, b, u and f for a token at every cell, or for U tokens along a first axis.
+
+    Each is [t n], or has a 1 for t or n.
+    """
 
     a: jax.Array
     p: jax.Array | None
@@ -109,7 +112,7 @@ class Tile:
         return token.a if token.p is None or self.beta is None else token.a + self.beta * token.p
 
     def capped(self, z: jax.Array) -> jax.Array:
-        """But not what has no weight, which stays where it is."""
+        """The soft-capped z; logits of tokens without weight are returned unchanged."""
         return z if self.cap is None else jnp.where(z < NEVER, z, capped(z, self.cap))
 
     def te(self, token: Token) -> jax.Array:
@@ -124,7 +127,7 @@ class Tile:
         return z_te, self.ln(token), z_te + self.back(token)
 
     def back(self, token: Token) -> jax.Array:
-        """κ·u."""
+        """z_fr − z_te, which is κ·u."""
         assert self.kappa is not None
         return self.kappa * token.u
 
@@ -139,20 +142,22 @@ class Raw(NamedTuple):
 
 
 Sweep = Callable[[Any, Callable[[Any, Token], Any], Callable[[Any, Any], Any]], Any]
-"""sweep(start, step, merge): folds `step` over U tokens at a time and `merge` over blocks, so that sums stay short.
+"""sweep(start, step, merge): folds `step` over U tokens at a time, and `merge` over the results of blocks of tokens.
+
+Sums then have few terms, and so little rounding error.
 """
 
 
 class Named(NamedTuple):
-    """The top token and the target, which leave the stream and are added apart: neither is compared with itself."""
+    """The top token and the target. A sweep leaves them out, so that neither is compared with itself."""
 
-    ids: tuple[jax.Array, jax.Array]
+    ids: tuple[jax.Array, jax.Array]  # of the top token and of the target
     a: tuple[jax.Array, jax.Array]
     p: tuple[jax.Array, jax.Array] | None
 
 
 def named_tokens(rows: Rows) -> Named:
-    """Each entry [t]."""
+    """The top token and the target of each position; each entry is [t]."""
     t = jnp.arange(len(rows.A))
 
     def of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -168,7 +173,7 @@ def without_named(rows: Rows) -> jax.Array:
 
 
 def at_tokens(named: Named, written: list[jax.Array], vocabulary: Vocabulary) -> list[Token]:
-    """The named tokens at every cell; `written`: their M."""
+    """The two named tokens at every cell. `written`: the M of each."""
     p = named.p or (None, None)
     return [
         Token(named.a[i], p[i], written[i], *(x[ids] for x, _ in each_token(vocabulary)))
@@ -177,7 +182,7 @@ def at_tokens(named: Named, written: list[jax.Array], vocabulary: Vocabulary) ->
 
 
 def each_token(vocabulary: Vocabulary) -> tuple[tuple[jax.Array, float], ...]:
-    """What each token has by itself, in the order of `Token`, and what one that fills a block up has."""
+    """The last fields of `Token`, b, u and f, of every token, each with its value for tokens that fill up a block."""
     return (vocabulary.b, FAR), (vocabulary.u, 0.0), (vocabulary.f, 0.0)
 
 
@@ -186,7 +191,7 @@ def pad(x: jax.Array, *sizes: int, value: float = 0.0) -> jax.Array:
 
 
 def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u: jax.Array | None) -> Sums:
-    """The sums of a tile, whose `sweep` leaves the two `named` tokens out; `same` where they are one."""
+    """The sums of a tile. `sweep` leaves the two `named` tokens out; `same`: where these two are the same token."""
     mean_f = None
     if along_u is not None:
         along, mean_f = linear_sums(sweep, tile, named, same)
@@ -204,7 +209,7 @@ def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u
         return tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True))
 
     # The shift is the logit of the unablated top token, whose own term keeps the sum at 1 or more. Sums overflow only
-    # where a logit rises some 80 nats above it; then the tile is done again with the true maxima.
+    # where a logit is some 80 nats above it; the tile is then computed again with the true maxima.
     def attempt(state: tuple[jax.Array, Sums]) -> tuple[jax.Array, Sums]:
         tries, _ = state
         return tries + 1, sums(lax.cond(tries == 0, lambda: z_top, maxima))
@@ -236,7 +241,7 @@ def raw_sums(
     z_target: tuple[jax.Array, ...],
     shifts: tuple[jax.Array, ...],
 ) -> Raw:
-    """The sums over what `sweep` goes through."""
+    """The sums over the tokens of `sweep`."""
     zero = jnp.zeros_like(tile.inv_te)
     packed = lax.complex(zero, zero)
 
@@ -262,7 +267,7 @@ def finished(
     shifts: tuple[jax.Array, ...],
     mean_f: jax.Array | None,
 ) -> Sums:
-    """With the two tokens that the sweep left out."""
+    """The sums over all tokens: `raw`, and the two tokens that the sweep left out."""
     S, Q = [lax.real(raw.te), lax.real(raw.ln), raw.fr], [lax.imag(raw.te), lax.imag(raw.ln)]
     for z, counted in ((z_top, True), (z_target, ~same)):
         e = [jnp.where(counted, jnp.exp(z[i] - shifts[i]), 0) for i in range(3)]
@@ -344,7 +349,7 @@ def _counts(tokens: Token, tile: Tile, z_top: jax.Array, z_target: jax.Array) ->
 
 
 def _add_counts(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The whole parts add, the halves mean "or"."""
+    """The counts of both, as in `_counts`: the sum of the whole parts, plus ½ if either has a half."""
     whole_x, whole_y = jnp.floor(x), jnp.floor(y)
     return whole_x + whole_y + jnp.maximum(x - whole_x, y - whole_y)
 

@@ -1,13 +1,14 @@
-"""Whether a change of a model's predictions is a change of temperature, and which.
+"""How well a temperature reproduces a change of a model's predictions, and which temperature does so best.
 
-Letters: p position, v vocabulary, g inverse temperature of a grid. Let lp be the unablated log-probabilities of a
-position, P its probabilities, and δ what an intervention adds to lp. The temperature 1/β that mimics it best minimises
+Letters: p position, v vocabulary, g inverse temperature of a fixed series. Let lp be the log-probabilities of a
+position before an intervention, P its probabilities, and δ what the intervention adds to lp. The temperature 1/β that
+reproduces it best minimises
 
     S(β) = Σ_p Σ_v P·(δ − g_β)²,     g_β = log softmax(β·lp) − lp
 
-and explains the share 1 − S(β)/S(1) of the change. The weights P keep the vocabulary's tail from deciding alone. With c
-= lp less its mean under P, g_β = (β − 1)·c − Λ_β and Λ_β = log Σ P·e^((β−1)c), so S needs five sums over v of each
-position, and Λ.
+and explains the share 1 − S(β)/S(1) of the change. Without the weights P, unlikely tokens alone would determine β. With
+c = lp less its mean under P, g_β = (β − 1)·c − Λ_β and Λ_β = log Σ P·e^((β−1)c), so S needs only Λ_β and four sums over
+v of each position: those in `Change`, and Σ P·c².
 """
 
 from typing import NamedTuple
@@ -18,19 +19,19 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize_scalar
 
-LOG_BETA = np.linspace(-np.log(16), np.log(16), 49)  # has 0, which is β = 1
+LOG_BETA = np.linspace(-np.log(16), np.log(16), 49)  # its middle entry is 0, for β = 1
 AT_ONE = len(LOG_BETA) // 2
 
 
 class Unchanged(NamedTuple):
-    """What of the unablated predictions is needed."""
+    """What `best_temperature` needs of the predictions before the intervention."""
 
     variance: jax.Array  # p: Σ P·c²
     curvature: jax.Array  # p g: Λ_β/(β − 1)², which is smooth; half the variance at β = 1
 
 
 class Change(NamedTuple):
-    """Of a change of the log-probabilities, [p]."""
+    """What `best_temperature` needs of a change of the log-probabilities, [p]."""
 
     mean: jax.Array  # Σ P·δ
     square: jax.Array  # Σ P·δ²
@@ -43,7 +44,7 @@ def _centred(lp: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def unchanged(lp: jax.Array) -> Unchanged:
-    """Of log-probabilities [… v], in nats; a leading shape stands for p."""
+    """`Unchanged` of log-probabilities [… v], in nats; the leading axes take the place of p."""
     P, c = _centred(lp)
     variance = jnp.sum(P * c * c, -1)
 
@@ -56,16 +57,16 @@ def unchanged(lp: jax.Array) -> Unchanged:
 
 
 def change(lp: jax.Array, after: jax.Array) -> Change:
-    """From log-probabilities before and after, [… v]."""
+    """`Change` from log-probabilities before and after the intervention, [… v]; leading axes take the place of p."""
     P, c = _centred(lp)
     delta = after - lp
     return Change(jnp.sum(P * delta, -1), jnp.sum(P * delta * delta, -1), jnp.sum(P * delta * c, -1))
 
 
 def best_temperature(before: Unchanged, changed: Change) -> tuple[float, float]:
-    """The temperature that mimics the change of all positions p best, and the share of the change that it explains.
+    """The temperature that best reproduces the change at all positions, and the share of the change that it explains.
 
-    The temperature lies between 1/16 and 16; the share is at most 1. Where nothing changed they are 1 and NaN.
+    The temperature is between 1/16 and 16; the share is at most 1. If nothing changed, they are 1 and NaN.
     """
     variance, curve = (np.asarray(x, np.float64) for x in before)
     mean, square, along = (np.asarray(x, np.float64) for x in changed)

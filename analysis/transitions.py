@@ -1,15 +1,16 @@
-"""What ablation does to the classes of answers to prompts whose context contradicts the model's memory.
+"""How ablation changes the classes of answers to prompts whose context contradicts what the model has memorized.
 
 Letters: c neuron set, p prompt. An answer is CK (it begins with the context's object), PK (with the model's own object)
-or ND (with neither). A transition table counts prompts by class before (rows) and after (columns), both in the order of
-CLASSES. Source: Tighidet et al. 2025 (arXiv 2509.10663); the formulas of the ratios and of the score are ours.
+or ND (with neither). A transition table counts prompts by their class before ablation (rows) and after it (columns),
+both in the order of CLASSES. Source: Tighidet et al. 2025 (arXiv 2509.10663); the formulas of the ratios and of the
+score are this project's own.
 """
 
 import numpy as np
 import scipy.stats
 
 CLASSES = ("CK", "PK", "ND")
-LEAST = 1e-7  # a smaller probability of the third class cannot be told from rounding
+LEAST = 1e-7  # a smaller probability of ND cannot be told from rounding
 MEASURES = (
     "transition_score",
     *(f"conversion_{name}" for name in CLASSES),
@@ -17,7 +18,7 @@ MEASURES = (
     "entropy_change",
     *(f"log_p_{name}_change" for name in CLASSES),
 )
-"""What is measured of each neuron set."""
+"""The measures of each neuron set."""
 
 
 def three_classes(log_p: np.ndarray) -> np.ndarray:
@@ -36,9 +37,9 @@ def transition_tables(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def conversion_ratios(tables: np.ndarray) -> np.ndarray:
-    """The share of the prompts of each class before that have another class after, float64 [… 3], from tables [… 3 3].
+    """For each class, the share of its prompts that change to another class, float64 [… 3], from tables [… 3 3].
 
-    NaN for a class without prompts.
+    NaN for a class without prompts before ablation.
     """
     whole, stayed = tables.sum(-1), np.diagonal(tables, axis1=-2, axis2=-1)
     with np.errstate(invalid="ignore"):
@@ -82,7 +83,7 @@ def measures_of_sets(tables: np.ndarray, entropy: np.ndarray, log_p: np.ndarray)
 
 
 def quantile_among(own: float, others: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """The share of `others` [c] that lie below `own`, and the ends of its Clopper-Pearson interval.
+    """The share of `others` [c] that are below `own`, and the ends of its Clopper-Pearson interval.
 
     A value that equals `own` counts as half below; for the interval it counts as above at the low end and as below at
     the high end. NaN if there are no others, or if any value is NaN.

@@ -1,4 +1,4 @@
-"""The model as its last layer's neurons see it: their write directions and the folded unembedding.
+"""The path from neurons to the logits: the write directions of an MLP's neurons, and the folded unembedding.
 
 Letters: d model width, n neuron, v vocabulary, D singular directions that count. Source: Stolfo et al. 2024
 (arXiv 2406.16254), section 3, with TransformerLens's fold_ln, center_writing_weights and center_unembed.
@@ -25,15 +25,19 @@ BLOCK = 2048  # columns of W_U that are held in float64 at once
 
 @struct.dataclass
 class Readout:
-    """How an MLP's neurons reach the logits: (centred x · W_U)/σ + b_U in the last layer and the paper's convention."""
+    """The folded unembedding and the write directions of an MLP's neurons.
+
+    In the paper's convention the logits are (centred x · W_U)/σ + b_U, up to a constant of each position and before a
+    soft cap; x is the stream that enters the final norm, and σ is that norm's scale.
+    """
 
     W_U: jax.Array  # d v
     b_U: jax.Array  # v
     w_out: jax.Array  # n d, one write direction a row
-    w_mlp: jax.Array  # n d, the same as they leave the MLP
-    write_gain: (
-        jax.Array | float
-    )  # d: w_out = w_mlp · this; the gain of a norm behind the MLP, the factor on what is added to the stream
+    w_mlp: jax.Array  # n d, the output weights as stored
+    # [d] or a number: w_out is w_mlp · write_gain, centred for LayerNorm. It is the factor on what is added to the
+    # stream, times the gain of a norm after the MLP.
+    write_gain: jax.Array | float
 
 
 @functools.partial(jax.jit, static_argnames=("config", "convention"))
@@ -41,10 +45,9 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
     """The last layer's readout, float32. Changes nothing in `params`.
 
     "paper": the final norm's gain and bias and the factor on the logits are folded into W_U and b_U; the factor on what
-    is added to the stream, and the gain of a norm behind the MLP, are folded into the write directions. LayerNorm
-    models lose the mean over d of each column of W_U and of each write direction, which the norm ignores. W_U and b_U
-    lose their mean over the vocabulary, which the softmax ignores, unless logits are soft-capped. "raw": weights as
-    they stand.
+    is added to the stream, and the gain of a norm after the MLP, are folded into the write directions. In LayerNorm
+    models, each column of W_U and each write direction loses its mean over d, which the norm ignores. W_U and b_U lose
+    their mean over the vocabulary, which the softmax ignores, unless logits are soft-capped. "raw": weights as stored.
     """
     W_U = unembedding(config, params).astype(jnp.float32)
     b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
@@ -61,7 +64,7 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
 
 
 def at_layer(config: DecoderConfig, params: Params, seen: Readout, convention: Convention, layer: int) -> Readout:
-    """The readout with the write directions of another layer, which other layers may follow."""
+    """The readout `seen` with the write directions of `layer`, which need not be the last."""
     w_out, w_mlp, write_gain = _writes(config, params, convention, layer)
     return dataclasses.replace(seen, w_out=w_out, w_mlp=w_mlp, write_gain=write_gain)
 
@@ -80,21 +83,21 @@ def _writes(
 
 
 def convention_notes(config: DecoderConfig) -> list[str]:
-    """What the paper's convention leaves out for this model, or takes in, and why: a sentence each."""
+    """What is special about the paper's convention for this model, and why: a sentence each."""
     notes = []
     if config.logit_softcap is not None:
         notes.append(
-            "The logits are soft-capped, so adding the same to all of them changes predictions: "
+            "The logits are soft-capped, so adding the same number to all of them changes predictions: "
             "W_U keeps its mean over the vocabulary."
         )
     if config.norm_place in ("post", "both"):
         notes.append(
-            "A norm stands behind the MLP, so a write direction is its gain times the neuron's output weights."
+            "A norm follows the MLP, so a write direction is the norm's gain times the neuron's output weights."
         )
     if config.norm == "rms":
-        notes.append("RMSNorm sees the mean over the width, so neither W_U nor the write directions lose it.")
+        notes.append("RMSNorm depends on the mean over the width, so W_U and the write directions keep that mean.")
     if not config.norm_gain:
-        notes.append("The final norm has no parameters, so nothing of it is folded.")
+        notes.append("The final norm has no parameters, so nothing of it is folded into W_U.")
     if config.norm_place == "sum":
         notes.append("The last layer's second norm takes the final norm's place.")
     if config.d_embed is not None:
@@ -103,13 +106,13 @@ def convention_notes(config: DecoderConfig) -> list[str]:
 
 
 def _folded(config: DecoderConfig, params: Params, columns: jax.Array) -> jax.Array:
-    """Columns of W_U, or means of them, [d …] with all folded in but the mean over the vocabulary."""
+    """Columns of W_U, or means of columns, [d …], folded; only the mean over the vocabulary is not subtracted."""
     columns = columns * jnp.asarray(gain(config, final_norm(config, params)), columns.dtype)[..., None]
     return centre(config, (columns * config.logit_scale).T).T
 
 
 class Spectrum(NamedTuple):
-    """The left singular vectors of W_U, largest singular value first."""
+    """The singular values of W_U, largest first, and their left singular vectors."""
 
     values: np.ndarray  # float64 [D]
     vectors: np.ndarray  # float64 [d D]
@@ -118,9 +121,9 @@ class Spectrum(NamedTuple):
 def spectrum(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Spectrum:
     """Singular values and left singular vectors of the (folded) unembedding, in float64 throughout.
 
-    The small singular values matter most: a Gram matrix in float32 would lose them, and one in float64 keeps them down
-    to 1e-7 of the largest. In the paper's convention, the all-ones direction of a LayerNorm model (singular value 0,
-    invisible to the norm) is left out: D = d − 1.
+    The small singular values matter most. A Gram matrix in float32 would lose them; one in float64 keeps them down to
+    1e-7 of the largest. In the paper's convention, the all-ones direction of a LayerNorm model is left out, so that
+    D = d − 1: the norm removes it, and its singular value is 0.
     """
     with jax.enable_x64(True):
         gram = fetched(_gram(config, params, convention))
@@ -143,11 +146,11 @@ def _gram(config: DecoderConfig, params: Params, convention: Convention) -> jax.
     mean = _folded(config, params, W_U.mean(1, keepdims=True, dtype=jnp.float64)) if centred else 0
 
     def add(i: jax.Array, gram: jax.Array) -> jax.Array:
-        begin = jnp.minimum(i * size, V - size)  # the last block begins early, so that all have one shape …
+        begin = jnp.minimum(i * size, V - size)  # the last block begins early, so that all have one shape
         block = jax.lax.dynamic_slice(W_U, (0, begin), (d, size)).astype(jnp.float64)
         if convention == "paper":
             block = _folded(config, params, block) - mean
-        block = jnp.where(begin + jnp.arange(size) >= i * size, block, 0)  # … and what it repeats counts once
+        block = jnp.where(begin + jnp.arange(size) >= i * size, block, 0)  # without columns of the block before
         return gram + block @ block.T
 
     return jax.lax.fori_loop(0, -(-V // size), add, jnp.zeros((d, d), jnp.float64))

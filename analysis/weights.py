@@ -1,4 +1,6 @@
-"""What the weights alone say about each neuron. Letters: d model width, n neuron, v vocabulary, D singular directions.
+"""Statistics of neurons that need only the weights.
+
+Letters: d model width, n neuron, v vocabulary, D singular directions.
 
 Sources: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1; Gurnee et al. 2024 (arXiv 2401.12181) for the moments.
 """
@@ -16,16 +18,17 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
 
-BLOCK = 64  # neurons whose products with the vocabulary are held at once
+BLOCK = 64  # neurons whose products with the unembedding are held at once
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[str, jax.Array]:
-    """Per neuron, on as many devices as the mesh has, float32 [n], from its write into the vocabulary, w·W_U [v]:
+    """Statistics of each write direction w and of its product with the unembedding, w·W_U [v]; float32 [n] each.
 
     `w_norm`: ‖w‖. `logit_var` (LogitVar): the variance, with V − 1 in the denominator, of the cosines of w with W_U's
     columns. `vocab_skew` and `vocab_kurtosis`: third and fourth standardised moment of the same cosines (3 is a
-    Gaussian's kurtosis). `cos_freq`: cosine of w·W_U with the token-frequency direction `u` [v].
+    Gaussian's kurtosis). `cos_freq`: cosine of w·W_U with the token-frequency direction `u` [v]. The neurons are split
+    over all devices of the mesh.
     """
 
     def some(W_U: jax.Array, u: jax.Array, w_out: jax.Array) -> dict[str, jax.Array]:
@@ -80,7 +83,7 @@ def cosines(w_out: np.ndarray, spectrum: Spectrum) -> np.ndarray:
 
 
 def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple[float, float]:
-    """What ρ_k reaches by chance: the `quantile` of the largest of n random directions, and of a single one.
+    """The `quantile` of ρ_k by chance: of the largest ρ_k of n random directions, and of that of a single direction.
 
     For a direction uniform on the sphere in D dimensions, ρ² is Beta(k/2, (D − k)/2), so both are exact and need no
     sampling. LayerNorm models have D = d − 1, since every write direction is centred.
@@ -92,7 +95,7 @@ def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple
 
 
 def weight_cost(config: DecoderConfig, params: Params, layer: int = -1) -> jax.Array:
-    """What weight decay charges for each neuron of a layer: the sum of its squared weights, in, gate and out, [n]."""
+    """Each neuron's part of the penalty of weight decay: the sum of its squared weights without biases, float32 [n]."""
     mlp = params["blocks"]["mlp"]
     reading = [mlp["w_in"][layer], mlp["w_gate"][layer]] if config.gated else [mlp["w_in"][layer]]
     out = jnp.square(mlp["w_out"][layer].astype(jnp.float32)).sum(1)

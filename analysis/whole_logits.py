@@ -1,4 +1,4 @@
-"""What is measured of whole logit vectors, and how it changes. Letters: r row (a position), n neuron, v vocabulary."""
+"""Measures of logit vectors, and their changes under ablation. Letters: r row (a position), n neuron, v vocabulary."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ from jaxconf.analysis.frequency import Frequency
 
 
 class Prediction(NamedTuple):
-    """Of each row of logits; float32 in nats, but for the most likely token and the target's rank from 1."""
+    """Measures of each row of logits; loss, entropy and kl_freq are float32, in nats."""
 
     loss: jax.Array
     entropy: jax.Array
     kl_freq: jax.Array  # D_KL(P_freq ‖ P_model)
-    top: jax.Array
-    rank: jax.Array
+    top: jax.Array  # int: the most likely token
+    rank: jax.Array  # int: the rank of the target, from 1
 
 
 class Changes(NamedTuple):
-    """What each ablation does at each row, [r n]; nats."""
+    """The change that each ablation makes at each row, [r n]; losses, entropies and kl_freq in nats."""
 
     loss: jax.Array
     loss_ln_frozen: jax.Array
@@ -32,12 +32,12 @@ class Changes(NamedTuple):
 
 
 def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
-    """From logits [… v] and the tokens that follow, int [… ]."""
+    """The measures of logits [… v]. `target`: the tokens that follow, int […]."""
     own = jnp.take_along_axis(logits, target[..., None], -1)
     lse = jax.nn.logsumexp(logits, axis=-1)
     mean = jnp.sum(jax.nn.softmax(logits, axis=-1) * logits, axis=-1)
     kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
-    # XLA may form the logits twice, once for `own`, and round them differently; the target must not lie above itself.
+    # XLA may compute the logits twice, once for `own`, with different rounding; the target must not exceed itself.
     above = (logits > own) & (jnp.arange(logits.shape[-1]) != target[..., None])
     return Prediction(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
 

@@ -1,1 +1,1 @@
-"""Decoders: their definitions, their parameters, and the way from a checkpoint to both."""
+"""Decoders: the forward pass, parameters and their files, tokenizers, generation, and the device mesh."""

@@ -17,20 +17,21 @@ from jaxconf.models.products import product
 from jaxconf.models.sites import Sites
 from jaxconf.models.softcap import capped
 
-# Queries are taken in blocks, so that the scores of later sources, nearly half of all, are never computed.
-QUERIES = 64  # positions of a block, at least
-BLOCKS = 8  # at most, since each is compiled
+# Queries are processed in blocks. A block computes no scores for sources after its last query, which saves nearly half
+# of all scores.
+QUERIES = 64  # the smallest number of queries in a block
+BLOCKS = 8  # the largest number of blocks, since each is compiled separately
 
-KeysValues = tuple[jax.Array, jax.Array]  # of one layer or of all, […] b S g k each; keys are rotated
+KeysValues = tuple[jax.Array, jax.Array]  # b S g k each, with a first axis of layers if of all layers; keys are rotated
 
 
 @struct.dataclass
 class Places:
-    """Where the tokens of a pass stand in their texts, counted from 0; what stands below 0 is padding."""
+    """The positions of a pass's tokens in their texts, counted from 0; a negative position is padding."""
 
     queries: jax.Array  # int [1 t] or [b t]
-    sources: jax.Array  # int [1 s] or [b s]: the same, or with a cache all of its slots
-    begin: jax.Array  # the first query's slot, int []
+    sources: jax.Array  # int [1 s] or [b s]: the queries' positions, or with a cache those of all its slots
+    begin: jax.Array  # the cache's slot of the first query, int []
 
 
 def attention(
@@ -42,9 +43,9 @@ def attention(
     past: KeysValues | None,
     sites: Sites,
 ) -> tuple[jax.Array, KeysValues | None]:
-    """What attention adds to the stream, [b t d], and `past` with the keys and values of x put in.
+    """The output of attention, [b t d], and `past` with the keys and values of x written into it.
 
-    x [b t d]: the normed stream; without `past`, that of the whole text. Scores and softmax are float32.
+    x [b t d]: the normed stream, which without `past` is that of the whole text. Scores and softmax are float32.
     """
     Q = product(x, params["wq"])
     K = product(x, params["wk"])
@@ -73,12 +74,12 @@ def attention(
     K, V = jnp.repeat(K, group, axis=2), jnp.repeat(V, group, axis=2)  # b s h k
 
     def mixed(begin: int, end: int, stop: int) -> jax.Array:
-        """What the queries [begin, end) gather from the sources before `stop`, b q h k."""
+        """The values of the sources [0, stop), weighted by the pattern of the queries [begin, end): b q h k."""
         q, k, v = Q[:, begin:end], K[:, :stop], V[:, :stop]
         scores = jnp.einsum("bqhk,bshk->bhqs", q, k, preferred_element_type=jnp.float32)
-        scores = _bounded(config, scores, layer, places.sources[:, :stop])
-        # An array of its own is added: inside the softmax's loops the mask would cost more than the softmax (XLA on
-        # CPU).
+        scores = _scaled(config, scores, layer, places.sources[:, :stop])
+        # The barrier makes XLA compute the mask on its own. Fused into the softmax's loops, the mask would take longer
+        # than the softmax on a CPU.
         seen = _seen(config, layer, places.queries[:, begin:end], places.sources[:, :stop])
         mask = jax.lax.optimization_barrier(jnp.where(seen, 0.0, -jnp.inf))
         scores = sites("attn.hook_attn_scores", scores + mask)
@@ -108,8 +109,8 @@ def _turns(config: DecoderConfig, layer: jax.Array, places: Places) -> tuple[jax
     return jnp.where(local, local_cos, cos), jnp.where(local, local_sin, sin)
 
 
-def _bounded(config: DecoderConfig, scores: jax.Array, layer: jax.Array, sources: jax.Array) -> jax.Array:
-    """The scaled scores [b h q s], with ALiBi or a soft cap, from the products of queries and keys."""
+def _scaled(config: DecoderConfig, scores: jax.Array, layer: jax.Array, sources: jax.Array) -> jax.Array:
+    """The products of queries and keys [b h q s], scaled, with ALiBi and a soft cap if the model has them."""
     if config.alibi == "rounded":
         rise = _rounded(
             _rounded(alibi_slopes(config.n_heads))[:, None] * _rounded(sources.astype(jnp.float32))[:, None]
@@ -124,14 +125,14 @@ def _bounded(config: DecoderConfig, scores: jax.Array, layer: jax.Array, sources
 
 
 def _rounded(x: Any) -> jax.Array:
-    """float32 x rounded to bfloat16's precision. XLA may leave out a cast there and back."""
+    """float32 x rounded to bfloat16's precision. (XLA may drop a cast to bfloat16 and back.)"""
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
 def _seen(config: DecoderConfig, layer: jax.Array, queries: jax.Array, sources: jax.Array) -> jax.Array:
     """Which sources each query attends to, bool [1 1 q s] or [b 1 q s].
 
-    Padding attends to itself, since the softmax of nothing is not a number.
+    Padding attends to itself, since a softmax over no sources would be NaN.
     """
     back = queries[:, :, None] - sources[:, None]
     seen = (back >= 0) & ((sources[:, None] >= 0) | (back == 0))

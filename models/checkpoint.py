@@ -1,8 +1,9 @@
-"""Safetensors files in, sharded arrays out, and back.
+"""Loads sharded parameters from safetensors files, and saves them.
 
-A leaf is a lazy view (reshape, transpose, slice) of its tensors, which are mapped while they are read. The pieces that
-this host's devices hold are copied out of the view one after the other, so only their bytes are read. Beside the
-arrays, the host holds about one device's piece of one leaf and the mapped pages of one tensor. Pickle is never loaded.
+Tensors are memory-mapped, and a leaf is read through lazy views (reshape, transpose, slice) of its tensors. The pieces
+that this host's devices hold are copied out of the views one after the other, so only their bytes are read. Beside the
+finished arrays, the host holds about one piece of one leaf and the mapped pages of the tensors that are being read.
+Pickle is never loaded.
 """
 
 import math
@@ -30,17 +31,17 @@ from jaxconf.models.tensor_files import DTYPES, Tensor, read_tensors
 
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-# Entries that are copied at once: in the same order in file and array (a megabyte of bfloat16), or a side of a square
-# where rows and columns change places.
+# How many entries are copied at once: BLOCK (a megabyte of bfloat16) where file and array have the same order of axes,
+# a square of SIDE × SIDE where they do not.
 BLOCK, SIDE = 2**19, 256
-ALIGNMENT = 64  # bytes; XLA takes over what begins at a multiple of this
+ALIGNMENT = 64  # bytes; XLA on CPU uses an array that begins at a multiple of this without a copy
 
 
 def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, layers: Layers = "all") -> dict[str, Any]:
     """The parameters as a nested dict of sharded arrays; `dtype` and `layers` as in `jaxconf.load`.
 
-    Raises InputError for tensors that are missing, left over, misshapen, not floating-point, or not finite, and for a
-    `dtype` that names no parameter or is no floating-point type.
+    Raises InputError for tensors that are missing, that no parameter uses, that have a wrong shape, or that are not
+    floating-point or not finite, and for a `dtype` that names no parameter or is not a floating-point type.
     """
     tensors: dict[str, Tensor] = {}
     for full, tensor in read_tensors(folder).items():
@@ -70,7 +71,7 @@ def _of_last_layer(config: DecoderConfig, leaf: Leaf) -> bool:
 
 
 def _dtypes(table: tuple[Leaf, ...], dtype: Any) -> dict[str, np.dtype | None]:
-    """Leaf path → the dtype that it is to have, None for what is stored."""
+    """Leaf path → the dtype that the leaf will have; None keeps the stored dtype."""
     if not isinstance(dtype, Mapping):
         return dict.fromkeys((leaf.path for leaf in table), _floating(dtype))
     branches = {leaf.path[:at] for leaf in table for at, letter in enumerate(leaf.path + "/") if letter == "/"}
@@ -94,7 +95,9 @@ def _floating(dtype: Any) -> np.dtype | None:
             return None if dtype is None else np.dtype(dtype)
     except TypeError:
         pass
-    raise InputError(f"dtype is {dtype!r}; give a floating-point type such as jnp.bfloat16, or None for what is stored")
+    raise InputError(
+        f"dtype is {dtype!r}; give a floating-point type such as jnp.bfloat16, or None to keep the stored type"
+    )
 
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
@@ -115,19 +118,19 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
             )
     if left:
         raise InputError(
-            f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} such); "
+            f"the weights hold tensor {left[0]!r}, which the model does not use ({len(left)} unused); "
             "use weights that match config.json"
         )
     for name in wanted:
         if tensors[name].dtype not in FLOATS:
             raise InputError(
                 f"tensor {name!r} is stored as {tensors[name].dtype}, not as floating-point numbers; "
-                "use an unquantized checkpoint"
+                "use unquantized weights"
             )
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    # Mapped anew for each block, so that what was read does not stay in memory.
+    # Each block is mapped anew, so that the pages of earlier blocks do not stay in memory.
     return one.shape == other.shape and all(
         np.array_equal(one.map()[i : i + 4096], other.map()[i : i + 4096])
         for i in range(0, one.shape[0] if one.shape else 0, 4096)
@@ -142,7 +145,7 @@ def _load_leaf(
     mesh: Mesh,
     dtype: np.dtype | None,
 ) -> jax.Array:
-    """The leaf from the tensors of these names, which are all of its names or those of some layers."""
+    """The leaf, stacked from the tensors `names`: all of its tensors, or only those of some layers."""
     shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
     for name in names.flat:
         _check_shape(config, leaf, name, tensors[name])
@@ -159,7 +162,7 @@ def _load_leaf(
             if not _copy(view, piece[at]):
                 raise InputError(f"tensor {name!r} holds NaN or Inf as {target}; use intact weights, or a wider dtype")
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy copies outside the interpreter's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the interpreter's lock while it copies
             for filled in [pool.submit(fill, *of) for of in np.ndenumerate(names[index[: leaf.stacked]])]:
                 filled.result()
         return jax.block_until_ready([jax.device_put(piece, device) for device in devices])
@@ -179,7 +182,7 @@ def _places(split: NamedSharding, shape: tuple[int, ...]) -> list[tuple[tuple[sl
 
 
 def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """An array to be filled, of which a device that shares the host's memory needs no copy."""
+    """An uninitialized array, aligned so that a device that shares the host's memory can use it without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % ALIGNMENT
@@ -187,9 +190,9 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 
 def _copy(view: np.ndarray, to: np.ndarray) -> bool:
-    """Fill `to` with a view of a file, and tell whether it then holds finite numbers only.
+    """Copy a view of a file into `to`, and return whether all its numbers are then finite.
 
-    The copy follows the file's order. Most views are transposed, and are copied in squares that stay in the cache.
+    The copy follows the file's order. Most views are transposed; they are copied in squares that fit in the cache.
     """
     unsigned = np.dtype(f"u{to.itemsize}")
     bits, infinity = to.view(unsigned), np.array(np.inf, to.dtype).view(unsigned)
@@ -225,7 +228,10 @@ def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -
 
 
 def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) -> None:
-    """Write `params` as a safetensors file in the family's Hugging Face layout, by way of a temporary name."""
+    """Write the parameters of all layers as a safetensors file in the family's Hugging Face layout.
+
+    The file appears whole or not at all.
+    """
     tensors: dict[str, np.ndarray] = {}
     for leaf in leaves(config):
         array: Any = params

@@ -1,4 +1,4 @@
-"""What a decoder is (`DecoderConfig`), and how every word of a Hugging Face `config.json` is read (`Attributes`)."""
+"""`DecoderConfig` describes a decoder; `Attributes` reads a Hugging Face `config.json` and accounts for each entry."""
 
 import dataclasses
 import math
@@ -13,9 +13,12 @@ from jaxconf.models.positions import Rotary, geometric, llama3, yarn
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """All that the forward pass depends on, for every family. Hashable, so it can be a static argument of `jax.jit`."""
+    """Every setting that the forward pass of any family depends on.
 
-    model_type: str  # the Hugging Face name of the family, which names the checkpoint's tensors
+    It is hashable, so it can be a static argument of `jax.jit`.
+    """
+
+    model_type: str  # the family, as Hugging Face names it; it decides how the stored tensors are named
     n_layers: int
     d_model: int
     n_heads: int
@@ -25,39 +28,41 @@ class DecoderConfig:
     vocab_size: int
     n_positions: int  # the longest sequence that the model takes
 
-    norm: Literal["layer", "rms"]
-    # Norms stand before attention and MLP ("pre"), behind them ("post"), on both sides, or on the stream after each
-    # addition ("sum"); with "sum" the last of them takes the final norm's place.
+    norm: Literal["layer", "rms"]  # LayerNorm or RMSNorm
+    # Where a layer has norms: before attention and MLP ("pre"), after them ("post"), before and after them ("both"), or
+    # on the residual stream after each addition ("sum"). With "sum" the last layer's ln2 is the final norm.
     norm_place: Literal["pre", "post", "both", "sum"] = "pre"
     norm_eps: float
     norm_gain: bool = True
     norm_bias: bool = False
     gain_offset: float = 0.0  # the gain is this plus the parameter
 
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"]  # "gelu" is the exact one, by erf
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"]  # "gelu" is the exact form, with erf
     gated: bool = False  # the MLP is act(gate)·in instead of act(in)
-    parallel: bool = False  # attention and MLP both read the stream before the block …
-    shared_norm: bool = False  # … through one norm, ln1
+    parallel: bool = False  # attention and MLP both read the stream that enters the block
+    shared_norm: bool = False  # in a parallel block, both read it through the same norm, ln1
     mlp_bias: bool = False
 
-    # The embedding's own width, if one projection leads from it to the stream and one back to the unembedding.
+    # The embedding's width, if it differs from d_model. The model then has two projections: from the embedding to the
+    # stream, and from the stream to the unembedding.
     d_embed: int | None = None
-    embed_norm: bool = False  # the embedding is normed
-    learned_positions: bool = False  # a table of positions is added to the embedding
-    # Scores rise with the source's position; "rounded": in bfloat16, before attn_scale.
+    embed_norm: bool = False  # a norm follows the embedding
+    learned_positions: bool = False  # a learned vector for each position is added to the embedding
+    # A bias that grows with the source's position is added to the scores: after attn_scale ("exact"), or rounded to
+    # bfloat16 and before attn_scale ("rounded").
     alibi: Literal["none", "exact", "rounded"] = "none"
     rotary: Rotary | None = None
-    local_rotary: Rotary | None = None  # that of layers with a window, if it differs
-    unrotated: tuple[int, ...] = ()  # layers whose queries and keys are not turned
+    local_rotary: Rotary | None = None  # the rotation in layers with a window, if it differs
+    unrotated: tuple[int, ...] = ()  # layers whose queries and keys are not rotated
 
     attn_scale: float  # factor on q·k
     attn_scale_by_layer: bool = False  # layer i divides its scores by i + 1
-    # Of each layer: how many positions a query sees, its own and those before it. Empty: all.
+    # For each layer, how many positions a query attends to, its own included. Empty: no layer has a window.
     windows: tuple[int, ...] = ()
     attn_softcap: float | None = None  # scores become cap·tanh(score/cap)
-    qk_norm: Literal["none", "head", "all"] = "none"  # the norm of each query and key head, or of all heads together
+    qk_norm: Literal["none", "head", "all"] = "none"  # norms on queries and keys, over each head or over all
     qk_norm_bias: bool = False
-    qkv_clip: float | None = None  # queries, keys and values are cut to ± this
+    qkv_clip: float | None = None  # queries, keys and values are clipped to ± this
     qkv_bias: bool = False
     attn_out_bias: bool = False
 
@@ -65,11 +70,11 @@ class DecoderConfig:
     residual_scale: float = 1.0  # factor on what attention and MLP add to the stream
     logit_scale: float = 1.0  # factor on the logits
     logit_softcap: float | None = None  # logits become cap·tanh(logit/cap)
-    head_bias: bool = False  # the unembedding adds a bias
+    head_bias: bool = False  # the unembedding has a bias
     tied: bool  # the unembedding is the embedding, transposed
 
     def axis_sizes(self) -> dict[str, int]:
-        """Sizes of the logical axes that parameters are made of."""
+        """The size of each logical axis that a parameter can have."""
         return {
             "layers": self.n_layers,
             "embed": self.d_model,
@@ -83,8 +88,8 @@ class DecoderConfig:
         }
 
 
-MOST_LAYERS = 10_000  # some settings are lists of all layers, which a broken number must not let grow
-NO_WINDOW = 2**30  # of a layer without one among others that have one
+MOST_LAYERS = 10_000  # some settings become lists over layers, and a corrupt number of layers must not fill the memory
+NO_WINDOW = 2**30  # the entry in `windows` of a layer without a window, in a model whose other layers have one
 
 ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
     "gelu": "gelu",
@@ -116,10 +121,10 @@ IRRELEVANT = frozenset(
 
 
 class Attributes:
-    """The attributes of a `config.json`: each is taken, expected or known as irrelevant, and `finish` raises on the
-    rest.
+    """The attributes of a `config.json`. A family takes, expects or ignores each of them.
 
-    Raises InputError, naming the attribute, for one that is missing, unknown, or unequal to what the code assumes.
+    Those in IRRELEVANT are ignored for every family, and `finish` raises InputError if any other attribute is left.
+    The other methods raise InputError, naming the attribute, if it is missing or has a value that is not supported.
     """
 
     def __init__(self, values: Mapping[str, Any], within: str = "config.json"):
@@ -148,15 +153,15 @@ class Attributes:
             )
 
     def ignore(self, *names: str) -> None:
-        """Attributes of this family that do not change its forward pass."""
+        """Drop attributes that do not change this family's forward pass."""
         for name in names:
             self._values.pop(name, None)
 
     def divides(self, n_heads: int, d_model: int) -> None:
         if n_heads < 1 or d_model % n_heads:
             raise InputError(
-                f"{self._within} splits a width of {d_model} into {n_heads} heads, which does not divide; "
-                "give other numbers"
+                f"{self._within} gives a width of {d_model}, which does not divide into {n_heads} heads; "
+                "correct one of the two"
             )
 
     def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
@@ -169,14 +174,14 @@ class Attributes:
         return ACTIVATIONS[found]
 
     def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
-        """The sizes that most families name as Llama does, except for the size of a head."""
+        """The sizes of a decoder, from the names that Llama and most families use. `d_head` is not among them."""
         d_model, heads, layers = (
             self.take("hidden_size"),
             self.take("num_attention_heads"),
             self.take("num_hidden_layers"),
         )
         if layers > MOST_LAYERS:
-            raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; mend it")
+            raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; correct it")
         return {
             "n_layers": layers,
             "d_model": d_model,
@@ -190,7 +195,11 @@ class Attributes:
     def windows(
         self, n_layers: int, sliding: Callable[[int], bool] = lambda layer: True, size: int = 0
     ) -> tuple[int, ...]:
-        """`windows`, from `sliding_window` (default `size`) and `layer_types` (default: `sliding` of each layer)."""
+        """`DecoderConfig.windows`, from `sliding_window` and `layer_types`.
+
+        `size`: the window where `sliding_window` is absent; a null there means no window. `sliding`: whether a layer
+        has a window, where `layer_types` is absent.
+        """
         size = self.take("sliding_window", 0) if "sliding_window" in self._values else size
         kinds = self.take(
             "layer_types", ["sliding_attention" if sliding(i) else "full_attention" for i in range(n_layers)]
@@ -214,11 +223,11 @@ class Attributes:
         """The rotary settings, from `rope_parameters` or from the older flat names with `rope_scaling`."""
         nested = self.take("rope_parameters", {})
         flat = {"rope_theta": self.take(base_name, base), "partial_rotary_factor": self.take(share_name, share)}
-        scaling = self.take("rope_scaling", {})  # where both are given, transformers lets this one win
+        scaling = self.take("rope_scaling", {})  # transformers prefers it where both are given
         return {**flat, **(scaling or nested)}
 
     def rotary(self, d_head: int, n_positions: int, pairs: bool = False, **names: Any) -> Rotary:
-        """The rotation that `rotary_values` with these names describe."""
+        """The rotation that `rotary_values(**names)` describes."""
         return read_rotary(self.rotary_values(**names), d_head, n_positions, pairs)
 
     def finish(self) -> None:
@@ -245,9 +254,8 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
         case "default":
             pass
         case "dynamic":
-            rope.ignore(
-                "factor", "original_max_position_embeddings"
-            )  # changes only what is longer than the model's positions
+            # They change only sequences that are longer than the model's positions.
+            rope.ignore("factor", "original_max_position_embeddings")
         case "linear":
             freqs = freqs / rope.take("factor")
         case "llama3":
@@ -270,8 +278,8 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
             )
             if {short_factors.shape, long_factors.shape} != {freqs.shape}:
                 raise InputError(
-                    f"the rotary settings of config.json need {len(freqs)} numbers as short_factor and as long_factor; "
-                    "mend them"
+                    f"the rotary settings of config.json need {len(freqs)} numbers in short_factor and in long_factor; "
+                    "correct them"
                 )
             freqs, long = freqs / short_factors, tuple((freqs / long_factors).tolist())
         case _:
@@ -284,7 +292,10 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
 
 
 def _yarn_magnitude(rope: Attributes, factor: float) -> float:
-    """The factor on what is turned: as given, or from the stretch as YaRN's authors, or DeepSeek's, found it."""
+    """The factor on the rotated entries: `attention_factor` if it is given, else a function of `factor`.
+
+    The function is DeepSeek's if mscale and mscale_all_dim are given, else that of YaRN's authors.
+    """
     given, above, below = rope.take("attention_factor", None), rope.take("mscale", 0), rope.take("mscale_all_dim", 0)
     log = math.log(factor) if factor > 1 else 0.0
     found = (0.1 * above * log + 1) / (0.1 * below * log + 1) if above and below else 0.1 * log + 1

@@ -1,7 +1,7 @@
 """The decoder: one pure function for every family, and a Flax module around it.
 
-Letters: b batch, t position, d model width, v vocabulary. Layers are stacked and scanned. A run of neighbouring layers
-with the same captured and edited sites is one scan, so that an edit of one layer costs nothing in the others.
+Letters: b batch, t position, d model width, v vocabulary. Layers are stacked and scanned. Neighbouring layers with the
+same captured and edited sites share one scan, so that an edit of one layer costs nothing in the others.
 (`nn.scan` would tie the scan to the whole stack; `jax.lax.scan` over slices of plain parameters does not.)
 """
 
@@ -29,26 +29,29 @@ from jaxconf.models.softcap import capped
 
 Params = dict[str, Any]
 
-# Layers that one turn of the scan runs. XLA on CPU works across them, and small models train about a fifth faster.
+# How many layers one iteration of the scan runs. XLA on CPU optimizes across them, which makes the training of small
+# models about a fifth faster.
 UNROLL = 4
 
 
 @struct.dataclass
 class Cache:
-    """The keys and values of earlier tokens, so that a pass takes only the new tokens; l layers, S slots."""
+    """The keys and values of earlier tokens, so that a pass takes only the new tokens.
+
+    Letters: l layer, S slot, g key/value head, k head width.
+    """
 
     past: KeysValues  # l b S g k each; keys are rotated
     filled: jax.Array  # slots in use, int []
-    padding: jax.Array  # how many of a row's first slots hold no text, int [b]
+    padding: jax.Array  # how many slots at the start of each row hold no text, int [b]
 
 
 @struct.dataclass
 class Output:
-    """What a pass gives.
+    """The result of a forward pass.
 
-    `logits`: float32 [b t v], or None if the pass stopped before the end. `captured`: site → its value. `cache`: the
-    given one with the pass's tokens in it. `resid` [b t d]: if the pass stopped before the end, the stream that enters
-    the next layer.
+    `logits`: float32 [b t v], or None if `stop_at_layer` was given. `captured`: site → its value. `cache`: the given
+    cache with the tokens of this pass added. `resid`: with `stop_at_layer`, the stream that enters that layer, [b t d].
     """
 
     logits: jax.Array | None
@@ -68,22 +71,22 @@ def forward(
     cache: Cache | None = None,
     last_only: bool = False,
 ) -> Output:
-    """Run the decoder, or the layers [start_at_layer, stop_at_layer) of it.
+    """Run the decoder, or only its layers [start_at_layer, stop_at_layer).
 
     `inputs`: token ids, int [b t], or with `start_at_layer` the stream that enters that layer, [b t d].
     `stop_at_layer`: the first layer that does not run; then `logits` is None. `edits`: site → edit
-    (`jaxconf.models.sites`). `capture`: sites whose values are returned. `cache`: of all layers; the inputs follow the
-    tokens in it. `last_only`: logits of the last position only, [b 1 v]. Raises InputError for unknown sites, sites in
-    layers that do not run, layers that the model does not have, sequences longer than the model's positions, and
-    parameters that were loaded without the lower layers.
+    (`jaxconf.models.sites`). `capture`: sites whose values are returned. `cache`: keys and values of earlier tokens in
+    all layers; the inputs are the tokens that follow those. `last_only`: logits of the last position only, [b 1 v].
+    Raises InputError for unknown sites, sites in layers that do not run, layers that the model does not have, sequences
+    longer than the model's positions, and parameters that were loaded without the lower layers.
     """
     check_runnable(params)
     edits = dict(edits or {})
     first, last = start_at_layer or 0, config.n_layers if stop_at_layer is None else stop_at_layer
     if not 0 <= first <= last <= config.n_layers:
         raise InputError(
-            f"start_at_layer {first} and stop_at_layer {last} do not fit; "
-            f"let 0 ≤ start ≤ stop ≤ {config.n_layers}, the number of layers"
+            f"start_at_layer {first} and stop_at_layer {last} are not a range of the model's layers; "
+            f"give 0 ≤ start ≤ stop ≤ {config.n_layers}"
         )
     t = inputs.shape[1]
     if t > config.n_positions:
@@ -97,11 +100,10 @@ def forward(
         check_name(name, site_shapes(config))
         if _place(name) not in run:
             raise InputError(
-                f"site {name!r} is not run between layers {first} and {last - 1}; run more layers or do not name it"
+                f"site {name!r} is not run in layers {first} to {last - 1}; run more layers or do not name it"
             )
-    with jax.default_matmul_precision(
-        "highest"
-    ):  # float32 means float32, also where the hardware has a faster, coarser product
+    # By default, some accelerators multiply float32 matrices at a lower precision.
+    with jax.default_matmul_precision("highest"):
         outer, places = Sites(edits, capture), _places(t, cache)
         resid = _embed(config, params, inputs, places, outer) if start_at_layer is None else inputs
         resid = resid.astype(
@@ -118,8 +120,11 @@ def forward(
 
 
 def empty_cache(config: DecoderConfig, params: Params, padding: jax.Array, slots: int) -> Cache:
-    """A cache without tokens, for rows [b] whose first `padding` slots will hold no text."""
-    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # the stream's
+    """An empty cache with `slots` slots for each row.
+
+    `padding`: how many slots at the start of each row will hold no text, int [b].
+    """
+    dtype = jnp.result_type(params["embed"]["tokens"], *jax.tree.leaves(params["blocks"]))  # that of the stream
     shape = (config.n_layers, len(padding), slots, config.n_kv_heads, config.d_head)
     return Cache((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)), jnp.int32(0), padding)
 
@@ -133,7 +138,7 @@ def _places(t: int, cache: Cache | None) -> Places:
 
 
 def check_runnable(params: Params) -> None:
-    """Raises InputError for parameters that were loaded for the statistics of the last layer's weights alone."""
+    """Raises InputError for parameters that were loaded with `layers="last"`."""
     if "attn" not in params["blocks"]:
         raise InputError(
             'only the last layer\'s weights are loaded, which cannot run the model; load it without layers="last"'
@@ -151,7 +156,7 @@ def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
 
 
 def _place(site: str) -> int | str:
-    """The layer of a site, or "embed", or "ln_final"."""
+    """The part of the decoder that a site belongs to: a layer, "embed" or "ln_final"."""
     if site.startswith("blocks."):
         return int(site.split(".")[1])
     return "ln_final" if site.startswith("ln_final.") else "embed"
@@ -168,7 +173,7 @@ def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, places: Pla
         resid = norm(config, params["ln_embed"], resid, sites, "ln_embed")
     resid = sites("hook_embed", resid)
     if config.learned_positions:
-        # An index below 0 would count from the table's end; what padding gets does not matter.
+        # A negative index would count from the table's end. Padding may get any row.
         resid = resid + sites(
             "hook_pos_embed", jnp.broadcast_to(embed["positions"][jnp.maximum(places.queries, 0)], resid.shape)
         )
@@ -262,14 +267,15 @@ def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sit
 
 
 def _vocabulary(config: DecoderConfig, params: Params) -> jax.Array:
-    """The last factor of the logits, [e v]; e is the width, or the embedding's own width."""
+    """The unembedding as stored, [e v]; e is d_embed if the model has one, else d."""
     return params["embed"]["tokens"].T if config.tied else params["unembed"]["w"]
 
 
 def unembedding(config: DecoderConfig, params: Params, precise: Any = jnp.float32) -> jax.Array:
-    """W_U [d v]; in tied models the transposed embedding.
+    """W_U [d v], which in tied models is the transposed embedding.
 
-    `precise`: the dtype in which a projection, if there is one, is multiplied with it.
+    In a model with `d_embed` it is the product of the projection and the stored unembedding, computed in the dtype
+    `precise`.
     """
     vocabulary = _vocabulary(config, params)
     if config.d_embed is None:
@@ -278,7 +284,7 @@ def unembedding(config: DecoderConfig, params: Params, precise: Any = jnp.float3
 
 
 def final_norm_name(config: DecoderConfig) -> str:
-    """The beginning of the names of the final norm's sites."""
+    """The prefix of the names of the final norm's sites."""
     return f"blocks.{config.n_layers - 1}.ln2" if config.norm_place == "sum" else "ln_final"
 
 
@@ -290,13 +296,13 @@ def final_norm(config: DecoderConfig, params: Params) -> Params:
 
 
 def layer_norm(params: Params, name: str, layer: int) -> Params:
-    """The parameters of one of a layer's norms; empty if it has none."""
+    """The parameters of a layer's norm `name`; empty if it has none."""
     return {leaf: value[layer] for leaf, value in params["blocks"].get(name, {}).items()}
 
 
 @functools.cache
 def site_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Every site of this decoder, with its shape for one sequence of two tokens, found by tracing the code itself."""
+    """Every site of this decoder, with its shape for one sequence of two tokens, found by tracing the forward pass."""
 
     def trace(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
         outer, inner = Sites({}, None), Sites({}, None)
@@ -313,15 +319,15 @@ def site_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def abstract_params(config: DecoderConfig, dtype: Any = jnp.float32) -> Params:
-    """The shapes of all parameters, without their memory."""
+    """The shapes of all parameters, as `jax.ShapeDtypeStruct` of this dtype; no memory is allocated."""
     return nest((leaf.path, jax.ShapeDtypeStruct(leaf.shape(config), dtype)) for leaf in leaves(config))
 
 
 class Decoder(nn.Module):
-    """The Flax shell: declares the leaf table's parameters and calls `forward`.
+    """A Flax module that declares the parameters of the leaf table and calls `forward`.
 
-    `Decoder(config).init(key, tokens)` gives `{"params": …}` with start values for training; `.apply` takes the
-    arguments of `forward`.
+    `Decoder(config).init(key, tokens)` gives `{"params": …}` with initial values for training; `.apply` takes those
+    and the arguments of `forward`.
     """
 
     config: DecoderConfig

@@ -1,21 +1,22 @@
-"""The one exception for what a user can cause, and what its messages share."""
+"""`InputError`, the exception for every mistake that a user can make, and helpers for its messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used.
+    """An input of the user cannot be used.
 
-    The message is one sentence that says what is wrong and what to do; the command line prints it and exits with 2.
+    The message is one sentence that says what is wrong and what to do. The command line prints it and exits with
+    code 2.
     """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like a name."""
+    """The entry of `known` that is most similar to `name`."""
     return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, fit to stand in a sentence."""
+    """The first line of an error's message without a full stop at its end, for use inside another message."""
     return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing a file so that it appears whole or not at all."""
 
 import contextlib
 import os
@@ -8,7 +8,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends; a block that fails leaves no trace."""
+    """A temporary path beside `path`, for the block to write to.
+
+    The temporary file replaces `path` when the block ends, and is deleted if the block fails.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -1,4 +1,4 @@
-"""Generation with a cache of keys and values: prompts in, new tokens out, in one program.
+"""Generation of new tokens after prompts, in one compiled program, with a cache of keys and values.
 
 Letters: b batch, t prompt position, n new tokens, v vocabulary.
 """
@@ -30,14 +30,16 @@ def generate(
 ) -> list[np.ndarray]:
     """The tokens that follow each prompt, int32 [up to max_new_tokens]; a row ends with its first token of `end_ids`.
 
-    Prompts are token ids and may differ in length; shorter ones are padded on the left, which changes nothing.
-    `temperature`: 0 takes the most likely token, any other draws from softmax(logits/temperature) with `seed`. `edits`
-    are made in every pass and so must be the same at all positions. Raises InputError for prompts that are empty or do
-    not fit the model, and for edits that differ between positions.
+    Prompts are token ids and may differ in length; shorter ones are padded on the left, which does not change their
+    results. `temperature`: 0 takes the most likely token; a larger one draws from softmax(logits/temperature) with
+    `seed`. `edits` are made in every pass, so each must be the same at all positions. Raises InputError for prompts
+    that are empty or do not fit the model, for edits that differ between positions, and for a `max_new_tokens` or a
+    `temperature` out of range.
     """
     if max_new_tokens < 1 or temperature < 0:
         raise InputError(
-            f"max_new_tokens is {max_new_tokens} and temperature {temperature}; give at least 1 token, and 0 or more"
+            f"max_new_tokens is {max_new_tokens} and temperature is {temperature}; "
+            "give max_new_tokens of at least 1 and a temperature of at least 0"
         )
     tokens, padding = padded(config, prompts, max_new_tokens)
     _check_edits(config, edits or {})
@@ -71,12 +73,13 @@ def padded(
     end = t + max_new_tokens
     if end > config.n_positions:
         raise InputError(
-            f"prompt and new tokens are {end} together, and the model has {config.n_positions} positions; ask for fewer"
+            f"prompt and new tokens are {end} tokens together, but the model has {config.n_positions} positions; "
+            "ask for fewer"
         )
     if config.rotary and config.rotary.long and lengths.min() <= config.rotary.original < end:
         raise InputError(
-            f"the text would cross position {config.rotary.original}, at which this model changes how it counts them; "
-            "keep prompts and new tokens on one side of it"
+            f"the text would cross position {config.rotary.original}, where this model changes its rotary frequencies; "
+            "keep each prompt with its new tokens on one side of it"
         )
     return np.stack([np.pad(row, (t - row.size, 0)) for row in rows]).astype(np.int32), (t - lengths).astype(np.int32)
 
@@ -105,9 +108,9 @@ def _generate(
     edits: dict[str, Edit],
     n_new: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """New tokens [b n], and how many of them each row has, [b].
+    """New tokens [b n], and how many of each row's count, [b]: those up to the first of `end_ids`.
 
-    `tokens` [b t], of which the first `padding` [b] do not count.
+    `tokens`: the prompts, [b t]. `padding` [b]: how many tokens at the start of each are padding.
     """
 
     def pick(logits: jax.Array, step: Any) -> jax.Array:

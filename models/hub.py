@@ -1,4 +1,4 @@
-"""What each failure of the Hugging Face hub means to a user."""
+"""Messages for the failures of the Hugging Face hub."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +19,9 @@ from jaxconf.models.errors import InputError, first_line
 
 @contextmanager
 def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> Iterator[None]:
-    """Turn every failure to fetch the `kind` ("model", "dataset") called `name` into an InputError.
+    """Turn every failure to fetch a `kind` ("model" or "dataset") called `name` into an InputError.
 
-    `before`: what its sentence begins with.
+    `before`: the beginning of its message.
     """
     try:
         yield
@@ -31,8 +31,7 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
         ) from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"{before}there is no {kind} {name} on {constants.ENDPOINT}; "
-            "check its name, or set HF_TOKEN if it is private"
+            f"{before}no {kind} {name} on {constants.ENDPOINT}; check its name, or set HF_TOKEN if it is private"
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(
@@ -40,7 +39,7 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
         ) from error
     except (LocalEntryNotFoundError, RevisionResolutionError, CachedRepoTreeNotFoundError) as error:
         if is_offline_mode():
-            problem = "is not all in the local cache and HF_HUB_OFFLINE is set; unset it to download"
+            problem = "is not all in the local cache, and HF_HUB_OFFLINE is set; unset it to download the rest"
         else:
             problem = f"cannot be fetched from {constants.ENDPOINT}; check the connection and try again"
         raise InputError(f"{before}the {kind} {name} {problem}") from error

@@ -1,4 +1,4 @@
-"""A model in hand: `load` finds it, `LanguageModel` runs it."""
+"""`load` loads a model from a folder or from the hub; `LanguageModel` runs it."""
 
 import dataclasses
 import functools
@@ -36,18 +36,18 @@ _forward = jax.jit(forward, static_argnames=("config", "capture", "start_at_laye
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """A decoder with its parameters, its tokenizer and where they came from."""
+    """A decoder with its parameters, its tokenizer, and where they came from."""
 
     config: DecoderConfig
     params: Params  # nested dict of arrays, as the leaf table names them
     name: str  # the folder or hub id that was asked for
     revision: str | None  # the hub's commit, None for a folder
     folder: Path
-    hf_config: Mapping[str, Any]  # config.json as it stands
+    hf_config: Mapping[str, Any]  # the content of config.json
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """Read on first use. Raises InputError if the folder has no tokenizer, or one that cannot be read."""
+        """The tokenizer, read on first use. Raises InputError if the folder has none, or one that cannot be read."""
         return Tokenizer.from_folder(self.folder)
 
     @property
@@ -56,20 +56,20 @@ class LanguageModel:
 
     @functools.cached_property
     def eos_ids(self) -> frozenset[int]:
-        """What ends a text, by config.json and by the tokenizer where there is one."""
+        """The ids that end a text: those of config.json, and those of the tokenizer if there is one."""
         return self._named_ids("eos_token_id") | (
             frozenset(self.tokenizer.eos_ids) if self.has_tokenizer else frozenset()
         )
 
     @functools.cached_property
     def end_ids(self) -> frozenset[int]:
-        """BOS and EOS, of config.json and of the tokenizer where there is one."""
+        """The BOS and EOS ids of config.json, and those of the tokenizer if there is one."""
         bos = self.tokenizer.bos_id if self.has_tokenizer else None
         return self.eos_ids | self._named_ids("bos_token_id") | (frozenset() if bos is None else {bos})
 
     @property
     def bos_id(self) -> int | None:
-        """What begins a text: the tokenizer's, or by config.json where there is no tokenizer."""
+        """The id that begins a text: the tokenizer's, or that of config.json if there is no tokenizer."""
         return self.tokenizer.bos_id if self.has_tokenizer else next(iter(self._named_ids("bos_token_id")), None)
 
     def _named_ids(self, name: str) -> frozenset[int]:
@@ -82,12 +82,12 @@ class LanguageModel:
         return mesh_of(self.params)
 
     def over_data(self, array: np.ndarray) -> jax.Array:
-        """Token ids, or what else has an axis of sequences first, with the sequences split over the mesh."""
+        """Put an array whose first axis is sequences, such as token ids, on the model's mesh, split over that axis."""
         return over_data(self.mesh, array)
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """What is no text to be predicted: BOS, EOS, and for GPT-2, as in the paper's code, the newline."""
+        """The ids that are not text to be predicted: BOS, EOS, and for GPT-2, as in the paper's code, the newline."""
         if self.config.model_type == "gpt2" and self.has_tokenizer and self.tokenizer.newline_id is not None:
             return self.end_ids | {self.tokenizer.newline_id}
         return self.end_ids
@@ -113,7 +113,7 @@ class LanguageModel:
                 "give token ids as [batch, position], or a stream as [batch, position, width]"
             )
         if isinstance(capture, str):
-            raise InputError(f"capture is the text {capture!r}; give a list of site names, [{capture!r}]")
+            raise InputError(f"capture is the string {capture!r}; give a list of site names, [{capture!r}]")
         if start_at_layer is None and not isinstance(inputs, jax.core.Tracer):
             check_tokens(self.config, np.asarray(inputs))
         return _forward(
@@ -129,7 +129,7 @@ class LanguageModel:
         seed: int = 0,
         edits: Mapping[str, Edit] | None = None,
     ) -> list[np.ndarray]:
-        """The token ids that follow each prompt, up to the first that ends a text.
+        """The token ids generated after each prompt, up to and with the first of `eos_ids`.
 
         Arguments as for `jaxconf.models.generate.generate`.
         """
@@ -153,18 +153,18 @@ def load(
     mesh: Mesh | None = None,
     layers: Layers = "all",
 ) -> LanguageModel:
-    """A model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and
+    """Load a model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and
     revision.
 
-    `dtype`: the type of the parameters; a floating-point type, None for the stored one, or a mapping from parameters or
-    branches of them ("unembed", "blocks/attn", "ln_final/scale") to these. In a mapping the longest name that fits
-    counts, and other parameters keep the stored type. `mesh`: the devices that hold the parameters, as
-    `jaxconf.models.mesh.RULES` says (by default the first device). `layers`: "last" reads only the last MLP, the final
-    norm and the unembedding, which is enough for `jaxconf.weight_statistics`; such a model cannot be run, and its MLP's
-    arrays have one layer.
+    `dtype`: the type of the parameters. It is a floating-point type, None to keep the stored type, or a mapping to
+    either from the names of parameters or of branches of them ("unembed", "blocks/attn", "ln_final/scale"). If several
+    names of the mapping fit a parameter, the longest counts; if none does, the stored type is kept. `mesh`: the devices
+    that hold the parameters, split as `jaxconf.models.mesh.RULES` says (by default the first device). `layers`: "last"
+    reads only the last MLP, the final norm and the unembedding, which is enough for `jaxconf.weight_statistics`; such a
+    model cannot be run, and its MLP's arrays have one layer.
 
-    A local folder never contacts the hub. Raises InputError for a model that cannot be found, is of an unknown family,
-    or does not fit its own config.json, and for another `dtype` or `layers`.
+    Loading a local folder never contacts the hub. Raises InputError for a model that cannot be found, is of an unknown
+    family, or does not fit its own config.json, and for other values of `dtype` or `layers`.
     """
     if layers not in ("all", "last"):
         raise InputError(f"layers is {layers!r}; give 'all' or 'last'")
@@ -176,7 +176,7 @@ def load(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json as it stands. Raises InputError if it is missing or not a JSON object."""
+    """The content of config.json. Raises InputError if it is missing or not a JSON object."""
     file = folder / "config.json"
     if not file.is_file():
         raise InputError(f"{folder} has no config.json; point to a folder that holds a model in Hugging Face layout")
@@ -190,9 +190,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = True) -> tuple[Path, str | None]:
-    """The local folder of a model, which is downloaded from the hub if need be, and the hub's commit.
+    """The local folder of a model, and the hub's commit if the model is from the hub, else None.
 
-    `weights`: whether they are wanted too. Raises InputError if there is no such model or it cannot be fetched.
+    A model of the hub is downloaded, unless it is in the local cache. `weights`: whether to download the weights too.
+    Raises InputError if there is no such model or it cannot be fetched.
     """
     name = str(folder_or_id)
     folder = BUNDLED if name == "bundled" else Path(name).expanduser()
@@ -206,7 +207,7 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         raise InputError(
             f"no folder {name}; give a folder that holds a model, or a hub id such as openai-community/gpt2"
         )
-    with hub_errors("model", name, revision, f"there is no folder {name}, and "):
+    with hub_errors("model", name, revision, f"no folder {name}, and "):
         path = Path(
             huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]
@@ -215,6 +216,6 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
     if weights and not any(path.glob("*.safetensors")):
         raise InputError(
             f"the model {name} has no model.safetensors on the hub, and pickled weights are never loaded; "
-            "choose a revision with it"
+            "choose a revision that has it"
         )
     return path, path.name

@@ -1,4 +1,4 @@
-"""Leaves: a row for each parameter, the single source of its shape, start value, sharding and place in a checkpoint."""
+"""The leaf table has a row (`Leaf`) for each parameter: its axes, its initial value, and where a file stores it."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ from jaxconf.models.config import DecoderConfig
 
 
 class Part(NamedTuple):
-    """The stretch [start, stop) of an axis of length `of` that several leaves share."""
+    """The range [start, stop) of an axis of length `of` that several leaves share."""
 
     start: int
     stop: int
@@ -24,20 +24,21 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A parameter of ours and the tensor, or the tensors of all layers, that it is read from."""
+    """A parameter of the decoder, and the stored tensor that it is read from, or the tensors, one for each layer."""
 
-    path: str  # where it stands in `params`, "blocks/attn/wq"
+    path: str  # its place in `params`, such as "blocks/attn/wq"
     axes: tuple[str, ...]  # logical axes; stacked leaves begin with "layers"
-    # The tensor's name without the family's prefix; "{i}" is the index on the first axis, "{j}" that on the second.
+    # The name of its tensor without the family's prefix. "{i}" stands for the index on the leaf's first axis, "{j}" for
+    # that on its second; the leaf is then stacked from one tensor for each index.
     source: str
-    # An einops pattern from one stored tensor to the leaf without the axes that the source counts; empty: as stored.
+    # An einops pattern from one stored tensor to the leaf without its stacked axes. Empty: the tensor needs no change.
     view: str = ""
-    part: Part | None = None  # what this leaf takes of the view's axis "a"
+    part: Part | None = None  # the range of the view's axis "a" that belongs to this leaf
     init: Literal["normal", "residual", "zeros", "ones"] = "normal"
 
     @property
     def stacked(self) -> int:
-        """How many of the leaf's first axes run over tensors."""
+        """How many axes the leaf is stacked over: the first ones, which its tensors do not have."""
         return ("{i}" in self.source) + ("{j}" in self.source)
 
     def shape(self, config: DecoderConfig) -> tuple[int, ...]:
@@ -45,7 +46,7 @@ class Leaf:
         return tuple(sizes[axis] for axis in self.axes)
 
     def names(self, config: DecoderConfig) -> np.ndarray:
-        """The names of its tensors, str, in the shape of the stacked axes."""
+        """The names of its tensors, as an array of str with the stacked axes."""
         sizes = self.shape(config)[: self.stacked]
         places = itertools.product(*map(range, sizes))
         names = [
@@ -55,7 +56,7 @@ class Leaf:
         return np.array(names).reshape(sizes)
 
     def read(self, config: DecoderConfig, stored: np.ndarray) -> np.ndarray:
-        """What one stored tensor gives to this leaf, as a view of it where numpy has one.
+        """This leaf's part of one stored tensor, without a copy where numpy can make a view.
 
         Raises einops.EinopsError if the tensor's shape does not fit.
         """
@@ -69,9 +70,9 @@ class Leaf:
         )
 
     def write(self, config: DecoderConfig, value: np.ndarray, stored: np.ndarray | None) -> np.ndarray:
-        """The stored tensor from which `read` gives `value`. `stored`: what other leaves have put into it, or None.
+        """The stored tensor from which `read` gives `value`.
 
-        What no leaf holds is 0.
+        `stored`: that tensor as other leaves have written it so far, or None. Entries that belong to no leaf are 0.
         """
         if not self.view:
             return value
@@ -87,7 +88,7 @@ class Leaf:
         return einops.rearrange(whole, f"{flat} -> {left}")
 
     def _pattern(self, config: DecoderConfig) -> tuple[str, str, str, dict[str, int]]:
-        """The view's stored side, its letters in that order, the leaf's side, and the size of every letter."""
+        """The view's left side (the tensor), its letters in that order, its right side, and the size of each letter."""
         left, right = (side.strip() for side in self.view.split("->"))
         taken = self.part.stop - self.part.start if self.part else 1
         sizes = {"a": self.part.of} if self.part else {}
@@ -108,7 +109,7 @@ class Leaf:
         return sizes | {"a": self.part.stop - self.part.start} if self.part else sizes
 
     def start(self, config: DecoderConfig, key: jax.Array) -> jax.Array:
-        """A float32 start value by GPT-2's recipe: zeros, ones, N(0, 0.02²), or N(0, 0.02²/(2·layers))."""
+        """A float32 initial value by GPT-2's recipe: zeros, ones, N(0, 0.02²), or N(0, 0.02²/(2·layers))."""
         shape = self.shape(config)
         if self.init == "zeros":
             return jnp.zeros(shape)

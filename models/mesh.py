@@ -1,6 +1,7 @@
 """One device mesh for everything: axis `data` splits sequences, axis `model` splits weights, vocabulary and neurons.
 
-Logical axis names come from the parameters' leaf table; `RULES` says which of them the `model` axis splits.
+The leaf table gives the axes of each parameter logical names. `RULES` maps each name to the mesh axis that splits
+it, or to None.
 """
 
 import math
@@ -43,14 +44,14 @@ def _mesh(data: int, model: int, devices: Sequence[jax.Device]) -> Mesh:
 def sharding(mesh: Mesh, axes: Sequence[str], shape: Sequence[int]) -> NamedSharding:
     """The sharding of an array with these logical axes.
 
-    An axis that does not divide is replicated, and so is the second axis of two that RULES would split alike. Raises
-    KeyError for a name that RULES does not know.
+    An axis is not split if its size is not a multiple of the number of devices along the mesh axis, or if an earlier
+    axis is split over the same mesh axis. Raises KeyError for a name that RULES does not know.
     """
     return NamedSharding(mesh, PartitionSpec(*_split(mesh.shape, axes, shape)))
 
 
 def pieces(sizes: Mapping[str, int], axes: Sequence[str], shape: Sequence[int]) -> int:
-    """Into how many an array with these logical axes is split on a mesh of these sizes."""
+    """The number of pieces of an array with these logical axes, on a mesh whose axes have these sizes."""
     return math.prod(sizes[over] for over in _split(sizes, axes, shape) if over)
 
 
@@ -64,7 +65,7 @@ def _split(sizes: Mapping[str, int], axes: Sequence[str], shape: Sequence[int]) 
 
 
 def mesh_of(params: Mapping[str, Any]) -> Mesh:
-    """The mesh that parameters lie on; of their one device, if they lie on none."""
+    """The mesh that parameters are sharded over; if they have none, a mesh of the device that they lie on."""
     place = jax.tree.leaves(params)[0].sharding
     if isinstance(place, NamedSharding) and isinstance(place.mesh, Mesh):
         return place.mesh
@@ -72,20 +73,20 @@ def mesh_of(params: Mapping[str, Any]) -> Mesh:
 
 
 def over_data(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    """An array that every host has, its first axis split over `data`, or copied where it does not divide.
+    """Put an array that every host has on the mesh, with its first axis split over `data`.
 
-    Each host sends its own part only.
+    The array is replicated if that axis does not divide. Each host sends only what its own devices hold.
     """
     return placed(array, sharding(mesh, ["batch", *["positions"] * (array.ndim - 1)], array.shape))
 
 
 def placed(array: np.ndarray, place: Sharding) -> jax.Array:
-    """An array that every host has, as `place` says; a host sends its own part only."""
+    """Put an array that every host has on devices, as `place` says. Each host sends only what its own devices hold."""
     return jax.make_array_from_callback(array.shape, place, lambda part: array[part])
 
 
 def fetched(tree: Any) -> Any:
-    """Arrays on devices as numpy arrays, whole on every host, wherever their pieces lie."""
+    """The arrays of a tree as numpy arrays. Every host gets each array whole, wherever its pieces lie."""
 
     def whole(array: Any) -> np.ndarray:
         if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
@@ -96,10 +97,10 @@ def fetched(tree: Any) -> Any:
 
 
 def wait_on_cpus(mesh: Mesh, tree: Any) -> None:
-    """Wait for arrays that lie on several CPU devices, in a loop that fetches nothing.
+    """Wait for arrays that lie on several CPU devices. It is for loops that do not wait by fetching results.
 
-    Programs that queue on CPU devices share too few threads for the devices of one program to meet, and XLA ends a
-    process whose devices do not meet within 40 seconds.
+    Otherwise programs queue, the devices of one program may find no free threads to synchronize, and XLA ends the
+    process if they have not done so within 40 seconds.
     """
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         jax.block_until_ready(tree)

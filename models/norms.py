@@ -10,7 +10,7 @@ from jaxconf.models.sites import Sites
 
 
 def centre(config: DecoderConfig, x: jax.Array) -> jax.Array:
-    """x [… d] as the model's norm sees it: LayerNorm takes away the mean over d, RMSNorm nothing."""
+    """x [… d] minus its mean over d if the model uses LayerNorm; x itself if it uses RMSNorm."""
     return x - x.mean(-1, keepdims=True) if config.norm == "layer" else x
 
 
@@ -20,7 +20,10 @@ def norm_scale(config: DecoderConfig, centred: jax.Array) -> jax.Array:
 
 
 def norm(config: DecoderConfig, params: dict[str, Any], x: jax.Array, sites: Sites, name: str) -> jax.Array:
-    """The norm of x [… d] with gain and bias; sites `{name}.hook_scale` [… 1] and `{name}.hook_normalized` [… d]."""
+    """x [… d], normed, with gain and bias, in the dtype of x.
+
+    Its sites are `{name}.hook_scale` [… 1] and `{name}.hook_normalized` [… d].
+    """
     centred = centre(config, x.astype(jnp.float32))
     scale = sites(f"{name}.hook_scale", norm_scale(config, centred))
     normalized = sites(f"{name}.hook_normalized", centred / scale)
@@ -29,5 +32,5 @@ def norm(config: DecoderConfig, params: dict[str, Any], x: jax.Array, sites: Sit
 
 
 def gain(config: DecoderConfig, params: dict[str, Any]) -> jax.Array | float:
-    """What a norm multiplies by, [d], or 1 where it has no parameters."""
+    """The gain of a norm, float32 [d], or 1 if the model's norms have no parameters."""
     return config.gain_offset + params["scale"].astype(jnp.float32) if config.norm_gain else 1.0

@@ -18,10 +18,10 @@ class Rotary:
     """Rotary position embedding of the first 2r entries of each head; the others pass through."""
 
     frequencies: tuple[float, ...]  # radians per position of each pair, [r]
-    pairs: bool = False  # neighbouring entries turn together (GPT-J's layout), not those that are r apart
-    magnitude: float = 1.0  # factor on what is turned (YaRN, LongRoPE)
-    long: tuple[float, ...] = ()  # the frequencies of a sequence longer than `original` (LongRoPE)
-    original: int = 0
+    pairs: bool = False  # a pair is two neighbouring entries (GPT-J's layout), not two entries that are r apart
+    magnitude: float = 1.0  # factor on the rotated entries (YaRN, LongRoPE)
+    long: tuple[float, ...] = ()  # the frequencies for sequences longer than `original` (LongRoPE)
+    original: int = 0  # the length, in positions, up to which `frequencies` hold (LongRoPE)
 
 
 def geometric(dim: int, base: float) -> np.ndarray:
@@ -37,8 +37,8 @@ def geometric(dim: int, base: float) -> np.ndarray:
 def llama3(freqs: np.ndarray, factor: float, low: float, high: float, original: int) -> np.ndarray:
     """Llama 3.1's frequencies [r], from those of the original context.
 
-    Frequencies with fewer than `low` turns within the original context are divided by `factor`; those with more than
-    `high` are kept; between the two the change is gradual.
+    `original`: the length of the original context. Frequencies with fewer than `low` turns within it are divided by
+    `factor`; those with more than `high` are kept; between the two the change is gradual.
     """
     turns = original * freqs / (2 * np.pi)
     kept = np.clip((turns - low) / (high - low), 0, 1)
@@ -50,8 +50,9 @@ def yarn(
 ) -> np.ndarray:
     """YaRN's frequencies [r], from those of the original context.
 
-    Pairs that turn `fast` times or more within the original context keep theirs; those that turn `slow` times or less
-    have theirs divided by `factor`; between the two the change is linear in the pair's number.
+    `original`: the length of the original context. Pairs that turn `fast` times or more within it keep their frequency.
+    The frequency of pairs that turn `slow` times or less is divided by `factor`. Between the two, the change is linear
+    in the index of the pair, and `truncate` rounds its two ends to whole indices.
     """
 
     def pair(turns: float) -> float:
@@ -73,23 +74,24 @@ def turns(rotary: Rotary, positions: jax.Array, length: int) -> tuple[jax.Array,
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array, pairs: bool) -> jax.Array:
-    """x [b t h k] with the two entries of each pair turned by the angles whose cosine and sine are given, [b t r].
+    """x [b t h k] with each pair of entries rotated by the angle whose cosine and sine are given, [b t r].
 
-    Pair i holds entries i and i + r of the first 2r, or with `pairs` 2i and 2i + 1.
+    Pair i is the entries i and i + r, or with `pairs` the entries 2i and 2i + 1.
     """
     cos, sin = cos[:, :, None], sin[:, :, None]  # b t 1 r
     r = cos.shape[-1]
     turned, passed = x[..., : 2 * r].astype(jnp.float32), x[..., 2 * r :]
-    side = -1 if pairs else -2  # where an entry's place in its pair stands among the axes
+    side = -1 if pairs else -2  # the axis over the two entries of a pair
     first, second = jnp.moveaxis(turned.reshape(*x.shape[:3], *((r, 2) if pairs else (2, r))), side, 0)
     turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], side).reshape(turned.shape)
     return jnp.concatenate([turned.astype(x.dtype), passed], axis=-1)
 
 
 def alibi_slopes(n_heads: int) -> np.ndarray:
-    """How much a head's scores rise with each position, float32 [h].
+    """How much a head's scores grow from one source position to the next, float32 [h].
 
-    Powers of 2^(−8/n), n the largest power of two up to `n_heads`; heads beyond n take every other power of 2^(−4/n).
+    Let n be the largest power of two up to `n_heads`. The first n heads have the powers 1 to n of 2^(−8/n), and the
+    remaining heads the odd powers of 2^(−4/n).
     """
     n = 2 ** math.floor(math.log2(n_heads))
     slopes = [2 ** (-8 * i / n) for i in range(1, n + 1)] + [2 ** (-4 * i / n) for i in range(1, 2 * (n_heads - n), 2)]

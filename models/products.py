@@ -6,10 +6,10 @@ import jax
 
 
 def product(x: jax.Array, weights: jax.Array, axes: int = 1) -> jax.Array:
-    """x [b t …] times weights over x's last `axes` axes, which are the weights' first: [b t …].
+    """The product of x [b t …] and weights, summed over the last `axes` axes of x and the first of weights: [b t …].
 
-    All positions form the rows of one matrix. From it XLA on CPU computes the gradient of the weights in half the time
-    that a product with separate axes for batch and position takes.
+    Batch and position are merged into one axis, because XLA on CPU then computes the gradient of the weights in half
+    the time.
     """
     shared = math.prod(weights.shape[:axes])
     out = x.reshape(-1, shared) @ weights.reshape(shared, -1)

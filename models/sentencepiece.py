@@ -1,7 +1,7 @@
-"""SentencePiece's tokenizer.model as a tokenizer of the `tokenizers` library.
+"""Reads SentencePiece's tokenizer.model as a tokenizer of the `tokenizers` library.
 
-The file is read here, because transformers reads it differently for each family, and for some loses the space before a
-text.
+transformers is not used for this: it reads the file differently for each family, and for some families loses the space
+that SentencePiece puts before a text.
 """
 
 import re
@@ -15,21 +15,24 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from jaxconf.models.errors import InputError
 
-BPE = 2  # a kind of model
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # kinds of pieces
+# Numbers of the file format: a kind of model, and the kinds of pieces.
+BPE = 2
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 SPACE = "▁"
 
 
 def read_sentencepiece(path: Path, add_prefix_space: bool | None = None) -> tokenizers.Tokenizer:
-    """A tokenizer with SentencePiece's ids, which as in transformers also finds <unk> and control pieces such as <s> in
-    text.
+    """A tokenizer with SentencePiece's ids.
 
-    `add_prefix_space`: whether a space is put before a text; None: as the file says. Raises InputError for a file of
-    tiktoken's and for a model that is not BPE, and some other exception for a broken file.
+    As in transformers, it also recognizes <unk> and control pieces such as <s> in text.
+    `add_prefix_space`: whether a space is put before a text; None: as the file says. Raises InputError for a file in
+    tiktoken's format and for a model that is not plain BPE, and some other exception for a broken file.
     """
     data = path.read_bytes()
     if re.match(rb"[A-Za-z0-9+/]+=* \d+\n", data):
-        raise InputError(f"{path} is tiktoken's, not SentencePiece's; save it as tokenizer.json with transformers")
+        raise InputError(
+            f"{path} is in tiktoken's format, not SentencePiece's; save it as tokenizer.json with transformers"
+        )
     parts = _fields(data)
     if not {1, 2, 3} <= parts.keys():
         raise ValueError("parts of it are missing")
@@ -54,7 +57,8 @@ def read_sentencepiece(path: Path, add_prefix_space: bool | None = None) -> toke
         unk_token=texts[kinds.index(UNKNOWN)],
         fuse_unk=True,
         byte_fallback=bool(_last(training, 35, False)),
-        # No merges make a symbol, so symbols are taken whole; then "<0x0A>" between two symbols is taken for the byte.
+        # User-defined symbols have no merges, so a chunk of text that is a piece must be taken whole. As a side effect,
+        # the text "<0x0A>" between two symbols becomes the byte's piece.
         ignore_merges=bool(symbols),
     )
     tokenizer = tokenizers.Tokenizer(model)
@@ -83,7 +87,10 @@ def _normalizer(character_map: bytes, remove_extra_spaces: bool, add_prefix_spac
 
 
 def _merges(ids: dict[str, int]) -> list[tuple[str, str]]:
-    """SentencePiece merges any two neighbours that make a piece, the best piece first. `ids`: pieces in that order."""
+    """BPE merges that do what SentencePiece does: it merges any two neighbours that form a piece, the best piece first.
+
+    `ids`: the pieces, best first, with their ids.
+    """
     merges = []
     for text in ids:
         splits = ((text[:i], text[i:]) for i in range(1, len(text)))
@@ -93,7 +100,7 @@ def _merges(ids: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _last(fields: dict[int, list[Any]], number: int, default: Any) -> Any:
-    """A field's value: the last one, where a protobuf message has several."""
+    """The value of a field, or the last one if the protobuf message has several; `default` if it has none."""
     return fields[number][-1] if number in fields else default
 
 
@@ -130,6 +137,6 @@ def _fields(message: bytes) -> dict[int, list[Any]]:
             case 5:
                 value = take(4)
             case _:
-                raise ValueError("it is no protobuf message")
+                raise ValueError("it is not a protobuf message")
         fields[key >> 3].append(value)
     return fields

@@ -3,23 +3,24 @@
 Names are TransformerLens's. Shapes: b batch, t position, q and s query and source position, d model width, h head, g
 key/value head, k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln_final`.
 
-    hook_embed, hook_pos_embed                          b t d    token (scaled, projected, normed) and position
+    hook_embed                                          b t d    the token's embedding (projected, scaled, normed)
+    hook_pos_embed                                      b t d    the position's embedding
     hook_resid_pre, hook_resid_mid, hook_resid_post     b t d    the stream (no mid in parallel blocks)
     ln1.hook_scale, ln2.…, ln_final.hook_scale          b t 1    σ = √(var + eps), what the norm divides by
     ln1.hook_normalized, ln2.…, ln_final.…              b t d    (x − mean)/σ, before the gain and bias
-    ln1_post.…, ln2_post.…, ln_embed.…                           norms behind attention, MLP, embedding, if there
+    ln1_post.…, ln2_post.…, ln_embed.…                           norms after attention, MLP, embedding, if any
     attn.hook_q; hook_k, hook_v                         b t h k; b t g k
     attn.hook_rot_q; hook_rot_k                         b t h k; b t g k    after the rotation (rotary models)
     attn.hook_attn_scores, attn.hook_pattern            b h q s  before and after the softmax
-    attn.hook_z                                         b t h k  the mixed values
+    attn.hook_z                                         b t h k  the sum of the values, weighted by the pattern
     hook_attn_out, hook_mlp_out                         b t d    what is added to the stream
     mlp.hook_pre, mlp.hook_post                         b t m    before the activation; what w_out reads
     mlp.hook_pre_linear                                 b t m    the other factor of a gated MLP
 
-Where norms take the stream after each addition (OPT-350m), `hook_resid_mid` and `hook_resid_post` are the sums that ln1
-and ln2 take, the next layer's `hook_resid_pre` is what ln2 gives, and there is no ln_final.
+In a model that norms the stream after each addition (OPT-350m), `hook_resid_mid` is the input of ln1,
+`hook_resid_post` is the input of ln2, the next layer's `hook_resid_pre` is the output of ln2, and there is no ln_final.
 
-Every site lies on the compute path: freezing `ln_final.hook_scale` changes the logits.
+Whatever is computed from a site uses its edited value: freezing `ln_final.hook_scale` changes the logits.
 """
 
 from collections.abc import Collection, Mapping
@@ -33,7 +34,7 @@ from jaxconf.models.errors import InputError, nearest
 
 @struct.dataclass
 class Replace:
-    """The site becomes `value` (anything that broadcasts to its shape). Freezes a norm when put on its `hook_scale`."""
+    """The site becomes `value`, which broadcasts to its shape. On a norm's `hook_scale` it freezes the norm."""
 
     value: jax.Array
 
@@ -74,9 +75,9 @@ class Ablate:
 
 @struct.dataclass
 class Dropout:
-    """Each entry of the site becomes 0 with probability `rate`, else it is divided by 1 − `rate`; `key`: of jax.random.
+    """Each entry of the site becomes 0 with probability `rate`, else it is divided by 1 − `rate`.
 
-    Source: Srivastava et al. 2014.
+    `key`: a key of jax.random. Source: Srivastava et al. 2014.
     """
 
     rate: jax.Array
@@ -91,15 +92,15 @@ Edit = Replace | Add | Scale | Ablate | Dropout
 
 
 class Sites:
-    """What the forward pass calls at each site: it applies the site's edit, and keeps the value if it is captured."""
+    """The forward pass calls this at each site. It applies the site's edit, and keeps the value if it is captured."""
 
     def __init__(self, edits: Mapping[str, Edit], capture: Collection[str] | None):
         self._edits = edits
-        self._capture = capture  # None: all of them
+        self._capture = capture  # None: all sites
         self.captured: dict[str, jax.Array] = {}
 
     def used(self, *names: str) -> bool:
-        """Whether any of these sites is read or written."""
+        """Whether any of these sites is captured or edited."""
         return self._capture is None or any(name in self._edits or name in self._capture for name in names)
 
     def __call__(self, name: str, activation: jax.Array) -> jax.Array:

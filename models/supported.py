@@ -1,4 +1,4 @@
-"""The supported families, and how far the logits of each lie from transformers', as the parity tests last measured."""
+"""The supported families, and how far the logits of each are from transformers', as the parity tests last measured."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ class Supported(NamedTuple):
     model_type: str
     what: str  # the family in one sentence
     error: float | None  # the largest |Δlogit| over the cases, None if it was never measured
-    cases: int  # random models that between them exercise every switch of the family
+    cases: int  # how many random models were compared; together they use every setting of the family's config
 
 
 def supported() -> list[Supported]:
@@ -29,15 +29,16 @@ def supported() -> list[Supported]:
 
 
 def page() -> str:
-    """docs/models.md."""
+    """The text of docs/models.md."""
     facts = json.loads(MEASURED.read_text("utf-8"))
     lines = [
         "# Supported models",
         "",
-        "A checkpoint's family is its `model_type` in config.json, so any fine-tune of a known family loads. This",
-        "page, and what `jaxconf models` prints, is written by `make parity REWRITE=1` from the code and from what it",
-        f"measured: the largest difference of a logit from transformers {facts['transformers']} in float32,",
-        f"{facts['tokens']} tokens, over random models that between them exercise every switch of the family's config.",
+        "A model's family is the `model_type` in its config.json, so any fine-tune of a supported family loads.",
+        "`make parity REWRITE=1` writes this page. It builds random models, which together use every setting of",
+        f"each family's config, and compares their logits for {facts['tokens']} tokens with those of transformers",
+        f"{facts['transformers']}, both in float32. The tables give the largest absolute difference of a logit;",
+        "`jaxconf models` prints it for each family.",
         "",
         "| model_type | family | models | largest difference |",
         "|---|---|---:|---:|",

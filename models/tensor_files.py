@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: where each stands, and which files a checkpoint has. Pickle is never loaded."""
+"""Safetensors files: which ones a model folder has, and where in them each tensor lies. Pickle is never loaded."""
 
 import contextlib
 import dataclasses
@@ -28,13 +28,13 @@ DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-HEADER = 100_000_000  # bytes of a header at most, as in the reference implementation
+HEADER = 100_000_000  # the largest size of a header, in bytes, as in the reference implementation
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Where a tensor stands in a file."""
+    """Where a tensor lies in a file."""
 
     file: Path
     dtype: str
@@ -48,7 +48,7 @@ class Tensor:
         return np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
 
     def ahead(self, view: np.ndarray, mapped: np.ndarray) -> None:
-        """Ask the disk for all bytes of a view of `map()` at once; page by page they would come in small pieces."""
+        """Ask the system to read all bytes of a view of `map()` ahead. Page faults would read them in small pieces."""
         if hasattr(os, "posix_fadvise") and np.may_share_memory(view, mapped):
             (begin, _), (low, high) = byte_bounds(mapped), byte_bounds(view)
             with self.file.open("rb") as f:
@@ -78,20 +78,23 @@ def read_header(file: Path) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
-    """The file, opened for reading. Raises InputError if that fails, and for a pipe, which might keep us waiting."""
+    """The file, opened for reading.
+
+    Raises InputError if that fails, and if the file is not a regular one: to open a pipe could take forever.
+    """
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise InputError(f"{file} is no regular file, nor a link to one; download it again")
+            raise InputError(f"{file} is not a regular file or a link to one; download it again")
         with file.open("rb") as f:
             yield f
     except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}); mend that, or download it again") from error
+        raise InputError(f"{file} cannot be read ({error.strerror}); make it readable, or download it again") from error
 
 
 def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict[str, Tensor]:
     """The tensors of a header's rows.
 
-    Raises ValueError, or another exception, unless their data fill the file's bytes [begin, size).
+    Raises ValueError, or another exception, unless their data fill the file's bytes [begin, size) without overlap.
     """
     tensors, spans = {}, []
     for name, row in rows.items():
@@ -101,7 +104,7 @@ def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict
             )
         (start, stop), shape, dtype = row["data_offsets"], tuple(row["shape"]), np.dtype(DTYPES[row["dtype"]])
         if not all(type(n) is int and n >= 0 for n in (start, stop, *shape)):
-            raise ValueError("not sizes")
+            raise ValueError("the offsets or the shape hold what is not a size")
         np.broadcast_to(np.empty((), dtype), shape)  # raises where numpy has no such array
         if stop - start != math.prod(shape) * dtype.itemsize:
             raise ValueError("shape and bytes do not agree")
@@ -110,7 +113,7 @@ def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict
     place = 0
     for start, stop in sorted(spans):
         if start != place:
-            raise ValueError("tensors overlap, or bytes belong to none")
+            raise ValueError("tensors overlap, or bytes belong to no tensor")
         place = stop
     if place != size - begin:
         raise ValueError("the data do not end where the file does")
@@ -118,18 +121,18 @@ def _tensors(file: Path, rows: Mapping[str, Any], begin: int, size: int) -> dict
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises ValueError for a name that it holds twice."""
+    """The pairs of a JSON object as a dict. Raises ValueError for a name that occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    """All tensors of a model folder: in `model.safetensors`, or in the shards that model.safetensors.index.json names.
 
-    The index may only name files in the folder, so that no file decides what else is read. Such a file may be a
-    symbolic link, as in the hub's cache, and is followed. Only regular files are opened.
+    The index may only name files in the same folder, so that it cannot make other files be read. A shard may be a
+    symbolic link, as in the hub's cache. Only regular files are opened.
 
     Raises InputError for a folder without weights or with pickled weights only, for a missing or broken shard, and for
     an index that cannot be read or does not agree with the shards.

@@ -11,12 +11,12 @@ from jaxconf.models.tokenizer_files import NAMES, content, read_json, read_token
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` that adds, cuts and pads nothing of its own accord.
+    """A `tokenizers.Tokenizer` that adds no special tokens, does not truncate and does not pad.
 
     Attributes:
         bos_id: the id that begins a text, or None.
         eos_ids: the ids that end a text, possibly none.
-        eos_id: the first of `eos_ids`, which joins documents, or None.
+        eos_id: the first of `eos_ids`, which is put after each document, or None.
         newline_id: the id of "\\n" if that is exactly one token, or None.
         unknown_id: the id that stands for what the vocabulary lacks, or None.
         vocab_size: the highest id that has a token, plus one; a model's vocabulary may be larger, for padding.
@@ -70,17 +70,20 @@ class Tokenizer:
         return self._tokenizer.to_str(pretty=True)
 
     def token(self, token_id: int) -> str:
-        """One token for a reader: with its leading space; a part of a character by its name; `<id>` if unused."""
+        """The text of one token, with its leading space, for a reader.
+
+        A token that is only part of a character is given by its name in the vocabulary, an unused id as `<id>`.
+        """
         name = self._tokenizer.id_to_token(int(token_id))
         if name is None:
             return f"<{token_id}>"
-        # Some decoders drop the space that begins a text, so the token is read off behind a copy of itself.
+        # Some decoders drop the space that begins a text, so the token is decoded after a copy of itself.
         text = self.decode([token_id, token_id]).removeprefix(self.decode([token_id]))
         return name if "\ufffd" in text else text
 
 
 def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tuple[int, ...]:
-    """The "bos" or "eos" ids. A null is an answer (Qwen has no BOS), a missing key is not."""
+    """The "bos" or "eos" ids, from the first file that has the key. A null there means none, as for Qwen's BOS."""
     for path in (folder / name for name in NAMES):
         named = read_json(path)
         if f"{kind}_token" in named:

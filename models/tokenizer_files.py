@@ -1,4 +1,4 @@
-"""The files of a tokenizer beside a model, and how each kind becomes one of the `tokenizers` library."""
+"""Reads the tokenizer files of a model folder, of each kind, as a tokenizer of the `tokenizers` library."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from jaxconf.models.errors import InputError
 from jaxconf.models.sentencepiece import read_sentencepiece
 
-NAMES = ("tokenizer_config.json", "special_tokens_map.json")  # name special tokens; the first file wins
+NAMES = ("tokenizer_config.json", "special_tokens_map.json")  # they name special tokens; the first one has precedence
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", *NAMES)
 
 # The tokenizers that split text as GPT-2's does, by their class or, where a folder names none, by the model_type.
@@ -19,12 +19,12 @@ LIKE_GPT2 = (
     "GPT2Tokenizer GPT2TokenizerFast CodeGenTokenizer CodeGenTokenizerFast gpt2 gpt_neo gptj opt phi starcoder2".split()
 )
 GPT2_TOKENS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
-# New ones get ids in this order.
+# Special tokens that the vocabulary lacks get ids in this order.
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether `read_tokenizer` finds a tokenizer in the folder, be it good or not."""
+    """Whether the folder has a tokenizer file; the file may still be broken."""
     return any((folder / name).is_file() for name in READERS)
 
 
@@ -46,13 +46,13 @@ def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
                 f"{path} is not a tokenizer that can be read ({error}); save or download it again"
             ) from error
     raise InputError(
-        f"there is no tokenizer in {folder} (no tokenizer.json, tokenizer.model or merges.txt); pass token ids, "
+        f"no tokenizer in {folder} (it lacks tokenizer.json, tokenizer.model and merges.txt); pass token ids, "
         f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}")'
     )
 
 
 def content(token: Any) -> Any:
-    """The text of a special token, which a file names as such or with its properties; None if it names none."""
+    """The text of a special token, which a file gives as a string, or as a dict with its properties, or as null."""
     return token.get("content") if isinstance(token, dict) else token
 
 
@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not JSON that can be read ({error}); save or download it again") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object; save or download it again")
+        raise InputError(f"{path} is not a JSON object; save or download it again")
     return value
 
 
@@ -99,7 +99,10 @@ READERS = {"tokenizer.json": _read_json_tokenizer, "tokenizer.model": _read_mode
 
 
 def _add_tokens(tokenizer: tokenizers.Tokenizer, folder: Path, defaults: Mapping[str, str]) -> None:
-    """Add the tokens of files beside the vocabulary, numbered as in transformers. `defaults`: of special tokens."""
+    """Add the tokens that are not in the vocabulary's own file, with the ids that transformers gives them.
+
+    `defaults`: the special tokens where no file names them, by their kinds ("bos_token").
+    """
     config, special_tokens_map = (read_json(folder / name) for name in NAMES)
     names = {**defaults, **special_tokens_map, **config}
     more = names.get("extra_special_tokens") or names.get("additional_special_tokens") or []

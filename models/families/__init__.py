@@ -1,8 +1,12 @@
-"""The families, one file each, found by the `model_type` of a checkpoint's config.json.
+"""The families, one file each, found by the `model_type` of a model's config.json.
 
-A family offers `config(attributes) -> DecoderConfig`, `leaves(config) -> tuple[Leaf, ...]`, the `PREFIX` that its base
-model's tensors may carry, the `HEAD` tensor (a copy of the embedding in tied checkpoints), and `IGNORED`, a pattern of
-tensors that hold no parameters.
+A family's file defines:
+
+* `config(attributes) -> DecoderConfig`,
+* `leaves(config) -> tuple[Leaf, ...]`, the leaf table,
+* `PREFIX`, which the names of its tensors may begin with,
+* `HEAD`, the name of the unembedding's tensor, which tied models may store as a copy of the embedding,
+* `IGNORED`, a pattern for the names of stored tensors that are not parameters.
 """
 
 import functools
@@ -71,7 +75,7 @@ FAMILIES: dict[str, ModuleType] = {
 
 
 def family(model_type: str) -> ModuleType:
-    """Raises InputError for an unknown model_type."""
+    """The module of a family. Raises InputError for an unknown model_type."""
     if model_type not in FAMILIES:
         raise InputError(
             f"model_type {model_type!r} is not supported, only {', '.join(FAMILIES)}; "
@@ -94,39 +98,40 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
         raise
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         raise InputError(
-            f"config.json holds a value of the wrong kind ({error}); complete it from the model's original config.json"
+            f"config.json holds a value of the wrong kind ({error}); correct it from the model's original config.json"
         ) from error
     attributes.finish()
     for field, kind in typing.get_type_hints(DecoderConfig).items():
         if not _fits(getattr(config, field), kind):
             raise InputError(
-                f"config.json makes {field} {getattr(config, field)!r}, which cannot be; "
-                "complete it from the model's original config.json"
+                f"config.json makes {field} {getattr(config, field)!r}, which is not possible; "
+                "correct it from the model's original config.json"
             )
     for axis, size in config.axis_sizes().items():
         if size < 1:
             raise InputError(
                 f"config.json gives the size {size!r} to the axis {axis!r}; "
-                "complete it from the model's original config.json"
+                "correct it from the model's original config.json"
             )
     for rotary in filter(None, (config.rotary, config.local_rotary)):
         turned = 2 * len(rotary.frequencies)
         if not 2 <= turned <= config.d_head:
             raise InputError(
-                f"config.json rotates {turned} of the {config.d_head} entries of a head, which cannot be; mend it"
+                f"config.json rotates {turned} of the {config.d_head} entries of a head, which is not possible; "
+                "correct it from the model's original config.json"
             )
     if min(config.windows, default=1) < 1:
         raise InputError(f"config.json gives a window of {min(config.windows)} positions; give 1 or more")
     if config.n_heads % config.n_kv_heads:
         raise InputError(
-            f"config.json shares {config.n_kv_heads} key/value heads among {config.n_heads} heads, "
-            "which does not divide; mend it"
+            f"config.json gives {config.n_heads} heads, which do not divide among {config.n_kv_heads} key/value heads; "
+            "correct one of the two"
         )
     return config
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotation's type; numbers must be finite, and a bool is no number."""
+    """Whether a value is of an annotation's type. Numbers must be finite, and a bool does not count as a number."""
     args = typing.get_args(kind)
     if typing.get_origin(kind) is tuple:
         return all(_fits(entry, args[0]) for entry in value)
@@ -141,5 +146,5 @@ def _fits(value: Any, kind: Any) -> bool:
 
 @functools.cache
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
-    """The parameters of this decoder."""
+    """The leaf table of this decoder."""
     return family(config.model_type).leaves(config)

@@ -11,12 +11,10 @@ IGNORED = r"$^"
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("apply_residual_connection_post_layernorm", False)
-    hf.ignore(
-        "pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion"
-    )  # order and precision of operations
-    hf.ignore(
-        "bias_dropout_fusion", "skip_bias_add", "skip_bias_add_qkv", "offset_alibi", "unk_token_id", "n_inner"
-    )  # never read
+    # These change only the order and the precision of operations.
+    hf.ignore("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion")
+    # BLOOM's own code never reads these.
+    hf.ignore("bias_dropout_fusion", "skip_bias_add", "skip_bias_add_qkv", "offset_alibi", "unk_token_id", "n_inner")
     d_model = hf.take("n_embed", hf.take("hidden_size", 64))
     n_heads = hf.take("n_head", hf.take("num_attention_heads", 8))
     hf.divides(n_heads, d_model)

@@ -1,4 +1,4 @@
-"""Cohere's Command R: attention and gated MLP side by side after one LayerNorm without bias; a factor on the logits."""
+"""Cohere's Command R: parallel attention and gated MLP after one LayerNorm without bias, and a factor on the logits."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

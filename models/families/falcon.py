@@ -12,7 +12,7 @@ IGNORED = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("apply_residual_connection_post_layernorm", False)
-    hf.ignore("ff_factor")  # what ffn_hidden_size says
+    hf.ignore("ff_factor")  # ffn_hidden_size says the same
     d_model, n_heads = hf.take("n_embed", hf.take("hidden_size", 4544)), hf.take("num_attention_heads", 71)
     hf.divides(n_heads, d_model)
     d_head = d_model // n_heads
@@ -21,8 +21,8 @@ def config(hf: Attributes) -> DecoderConfig:
     kv_heads, norms = hf.take("num_kv_heads", n_heads), hf.take("num_ln_in_parallel_attn", 2 if grouped else 1)
     if (grouped and not parallel) or (norms == 2 and not grouped):
         raise InputError(
-            "config.json mixes new_decoder_architecture, parallel_attn and num_ln_in_parallel_attn as no Falcon does; "
-            "use a Falcon's own"
+            "config.json combines new_decoder_architecture, parallel_attn and num_ln_in_parallel_attn as no Falcon "
+            "model does; correct it from the model's original config.json"
         )
     n_positions = hf.take("max_position_embeddings", 2048)
     rotary = hf.rotary(d_head, n_positions)

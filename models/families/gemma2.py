@@ -1,4 +1,4 @@
-"""Gemma 2: Gemma with norms also behind attention and MLP, soft caps, and windows in half the layers."""
+"""Gemma 2: Gemma with further norms after attention and MLP, soft caps, and a window in every other layer."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -10,9 +10,8 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_bidirectional_attention", False)
-    hf.ignore(
-        "hidden_act", "cache_implementation", "sliding_window_size"
-    )  # Gemma 2's own code reads hidden_activation and sliding_window
+    # Gemma 2's own code reads hidden_activation and sliding_window.
+    hf.ignore("hidden_act", "cache_implementation", "sliding_window_size")
     shape = hf.shape(n_kv_heads=4, n_positions=8192)
     d_head = hf.take("head_dim", 256)
     bias = hf.take("attention_bias", False)

@@ -1,4 +1,4 @@
-"""Gemma 3's text models: Gemma 2 without soft caps, queries and keys normed, a rotation of its own for windows."""
+"""Gemma 3's text models: Gemma 2 without soft caps, with normed queries and keys, and two kinds of rotation."""
 
 from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
 from jaxconf.models.families import rows

@@ -1,18 +1,17 @@
-"""GPT-2: learned positions and biases; its Conv1D stores weights as [in, out], which other families transpose."""
+"""GPT-2: learned positions and biases, and matrices stored as [in, out] where other families store [out, in]."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "transformer."
 HEAD = "lm_head.weight"
-IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, stored by old versions
+IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # causal masks, which old versions of transformers stored
 
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("add_cross_attention", False)
-    hf.ignore(
-        "is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn"
-    )  # the last: order of operations only
+    # reorder_and_upcast_attn changes only the order and the precision of operations.
+    hf.ignore("is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")
     d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
     hf.divides(n_heads, d_model)
     return DecoderConfig(

@@ -1,4 +1,4 @@
-"""GPT-BigCode (SantaCoder, StarCoder): GPT-2 with plain matrices and, by default, one key/value head."""
+"""GPT-BigCode (SantaCoder, StarCoder): GPT-2 with matrices stored as [out, in] and, by default, one key/value head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -12,9 +12,7 @@ IGNORED = rows.MASKS
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("add_cross_attention", False)
     hf.ignore("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "max_batch_size")
-    hf.ignore(
-        "pad_key_length", "pre_allocate_kv_cache", "validate_runner_input", "num_key_value_heads", "is_decoder"
-    )  # precision, running
+    hf.ignore("pad_key_length", "pre_allocate_kv_cache", "validate_runner_input", "num_key_value_heads", "is_decoder")
     d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
     hf.divides(n_heads, d_model)
     return DecoderConfig(

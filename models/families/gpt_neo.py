@@ -1,4 +1,4 @@
-"""GPT-Neo: GPT-2 with plain matrices, scores that are not scaled, and a window in every other layer."""
+"""GPT-Neo: GPT-2 with matrices stored as [out, in], scores that are not scaled, and a window in every other layer."""
 
 import itertools
 
@@ -13,7 +13,7 @@ IGNORED = rows.MASKS
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("resid_dropout", "embed_dropout", "attention_layers")  # the last follows from attention_types
+    hf.ignore("resid_dropout", "embed_dropout", "attention_layers")  # attention_layers follows from attention_types
     d_model, n_heads, n_layers = hf.take("hidden_size", 2048), hf.take("num_heads", 16), hf.take("num_layers", 24)
     hf.divides(n_heads, d_model)
     return DecoderConfig(
@@ -45,8 +45,7 @@ def _windows(hf: Attributes, n_layers: int) -> tuple[int, ...]:
     kinds = list(itertools.chain.from_iterable(pattern * times for pattern, times in types)) if fits else []
     if not kinds or not {*kinds} <= {"global", "local"}:
         raise InputError(
-            f"config.json sets attention_types to {types!r}; "
-            f"let them give global or local for each of {n_layers} layers"
+            f"config.json sets attention_types to {types!r}; give global or local for each of {n_layers} layers"
         )
     return tuple(size if kind == "local" else NO_WINDOW for kind in kinds) if "local" in kinds else ()
 

@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: attention and MLP side by side behind two LayerNorms, rotary positions in part of each head."""
+"""GPT-NeoX and Pythia: parallel attention and MLP, each after its own LayerNorm; rotary positions in part of a head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -6,7 +6,7 @@ from jaxconf.models.leaves import Leaf
 
 PREFIX = "gpt_neox."
 HEAD = "embed_out.weight"
-# Old versions stored the causal mask and the frequencies.
+# Causal masks and rotary frequencies, which old versions of transformers stored.
 IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
 

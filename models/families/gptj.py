@@ -1,4 +1,4 @@
-"""GPT-J: attention and MLP side by side behind one LayerNorm, rotation of neighbouring pairs, a bias on the logits."""
+"""GPT-J: parallel attention and MLP after one LayerNorm, rotary pairs of neighbouring entries, a bias on the logits."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

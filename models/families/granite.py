@@ -1,4 +1,4 @@
-"""Granite: Llama with factors on the embedding, the scores, what is added to the stream, and the logits."""
+"""Granite: Llama with factors on the embedding, the scores, the outputs of attention and MLP, and the logits."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

@@ -10,7 +10,7 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("pretraining_tp", "is_llama_config")  # the first splits the same products
+    hf.ignore("pretraining_tp", "is_llama_config")  # pretraining_tp splits the same products into parts
     hf.expect("rope_interleaved", False)
     shape = hf.shape()
     d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])

@@ -1,4 +1,4 @@
-"""Mistral: Llama with a window on what each query sees."""
+"""Mistral: Llama with a sliding window of attention."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

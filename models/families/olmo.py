@@ -1,4 +1,4 @@
-"""OLMo: Llama with LayerNorms that have no parameters, and bounds on queries, keys and values."""
+"""OLMo: Llama with LayerNorms that have no parameters, and with clipped queries, keys and values."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

@@ -1,4 +1,4 @@
-"""OLMo 2: Llama with norms behind attention and MLP instead of before, and queries and keys normed over all heads."""
+"""OLMo 2: Llama with norms after attention and MLP instead of before, and queries and keys normed over all heads."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

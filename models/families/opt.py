@@ -1,4 +1,4 @@
-"""OPT: GPT-2's block with ReLU. The 350m model norms the stream after each addition, and its embedding is narrower."""
+"""OPT: GPT-2's block with ReLU; the 350m model norms the stream after each addition and has a narrower embedding."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

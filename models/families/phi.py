@@ -1,4 +1,4 @@
-"""Phi-1.5 and Phi-2: attention and plain MLP side by side behind one LayerNorm, rotary in part of a head, biases."""
+"""Phi-1.5 and Phi-2: parallel attention and plain MLP after one LayerNorm, rotary in part of each head, biases."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

@@ -1,4 +1,4 @@
-"""Phi-3 and Phi-4-mini: Llama with fused projections, and LongRoPE in the models of long context."""
+"""Phi-3 and Phi-4-mini: Llama with fused projections, and with LongRoPE in the long-context models."""
 
 from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
 from jaxconf.models.families import rows
@@ -23,7 +23,7 @@ def config(hf: Attributes) -> DecoderConfig:
     d_head = shape["d_model"] // shape["n_heads"]
     rope = {"original_max_position_embeddings": hf.take("original_max_position_embeddings", 4096)} | hf.rotary_values()
     kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
-    rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind  # what the first releases called it
+    rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind  # the first releases' names
     if rope["rope_type"] == "default":
         rope = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor", "rope_type")}
     return DecoderConfig(

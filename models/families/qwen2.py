@@ -1,4 +1,4 @@
-"""Qwen2: Llama with biases on queries, keys and values, and in some layers a window."""
+"""Qwen2: Llama with biases on queries, keys and values, and with a window in some layers."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -30,7 +30,7 @@ def config(hf: Attributes) -> DecoderConfig:
 
 
 def windows(hf: Attributes, n_layers: int) -> tuple[int, ...]:
-    """Qwen's layers from `max_window_layers` on have a window, if windows are used at all."""
+    """The windows: by default the layers from `max_window_layers` on have one, if `use_sliding_window` is set."""
     first = hf.take("max_window_layers", 28)
     if not hf.take("use_sliding_window", False):
         hf.ignore("sliding_window", "layer_types")

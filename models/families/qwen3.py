@@ -1,4 +1,4 @@
-"""Qwen3: Llama whose queries and keys are normed head by head, and in some layers a window."""
+"""Qwen3: Llama with queries and keys normed head by head, and with a window in some layers."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import qwen2, rows

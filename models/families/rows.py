@@ -1,6 +1,7 @@
 """Rows of the leaf table that several families share.
 
-Letters of the views: d width, h head, g key/value head, k head width, m neuron, v token, a what several leaves share.
+Letters of the views: d width, h head, g key/value head, k head width, m neuron, v token, a the axis of a stored tensor
+that several leaves share (`Part`).
 """
 
 from typing import Any
@@ -8,15 +9,16 @@ from typing import Any
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
 
-ROTARY = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # the frequencies, stored by old versions
-MASKS = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)"  # the causal mask, stored by old versions
+# Old versions of transformers stored rotary frequencies and causal masks as tensors.
+ROTARY = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+MASKS = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)"
 
 W_Q, B_Q = ("layers", "embed", "heads", "head_dim"), ("layers", "heads", "head_dim")
 W_KV, B_KV = ("layers", "embed", "kv_heads", "head_dim"), ("layers", "kv_heads", "head_dim")
 
 
 def norm(config: DecoderConfig, path: str, source: str) -> list[Leaf]:
-    """Gain and bias of a norm of the stream; of all layers where the source names a layer."""
+    """Gain and bias of a norm of the stream, if the norm has them; of all layers if the source contains "{i}"."""
     axes = ("layers", "embed") if "{i}" in source else ("embed",)
     gain = Leaf(f"{path}/scale", axes, f"{source}.weight", init="zeros" if config.gain_offset else "ones")
     bias = Leaf(f"{path}/bias", axes, f"{source}.bias", init="zeros")
@@ -24,7 +26,7 @@ def norm(config: DecoderConfig, path: str, source: str) -> list[Leaf]:
 
 
 def attention(config: DecoderConfig, source: str = "layers.{i}.self_attn.", out: str = "o_proj") -> list[Leaf]:
-    """Projections to and from the heads, a tensor each."""
+    """The projections of queries, keys, values and output, each a tensor of its own."""
     rows = [
         Leaf("blocks/attn/wq", W_Q, source + "q_proj.weight", "(h k) d -> d h k"),
         Leaf("blocks/attn/wk", W_KV, source + "k_proj.weight", "(g k) d -> d g k"),
@@ -40,7 +42,10 @@ def attention(config: DecoderConfig, source: str = "layers.{i}.self_attn.", out:
 
 
 def grouped_attention(config: DecoderConfig, fused: str, out: str) -> list[Leaf]:
-    """One tensor for queries, keys and values: each key/value head's queries, then its key, then its value."""
+    """As `attention`, from one tensor for queries, keys and values.
+
+    It holds, for each key/value head in turn, the queries that use that head, its key and its value.
+    """
     r = config.n_heads // config.n_kv_heads
     rows = []
     for x, part in (("q", Part(0, r, r + 2)), ("k", Part(r, r + 1, r + 2)), ("v", Part(r + 1, r + 2, r + 2))):
@@ -76,7 +81,10 @@ def attention_out(config: DecoderConfig, source: str) -> list[Leaf]:
 def head_norms(
     config: DecoderConfig, source: str = "layers.{i}.self_attn.{x}_norm", of_heads: bool = False
 ) -> list[Leaf]:
-    """Gains and biases of the norms of queries and keys, {x}, if there are any: for each head, or for all together."""
+    """Gains and biases of the norms of queries and keys, if the model has them.
+
+    In `source`, "{x}" stands for q or k. `of_heads`: each head has a gain of its own.
+    """
     rows: list[Leaf] = []
     if config.qk_norm == "none":
         return rows
@@ -93,7 +101,7 @@ def head_norms(
 
 
 def mlp(config: DecoderConfig, **sources: str) -> list[Leaf]:
-    """The MLP's projections: `w_in`, `w_out` and, if it is gated, `w_gate` name their modules."""
+    """The MLP's projections. `sources`: the modules of `w_in`, `w_out` and, if the MLP is gated, `w_gate`."""
     rows = []
     for name, source in sources.items():
         out = name == "w_out"
@@ -111,14 +119,14 @@ def gated_mlp(config: DecoderConfig, source: str = "layers.{i}.mlp.") -> list[Le
 
 
 def head(config: DecoderConfig, source: str = "lm_head") -> list[Leaf]:
-    """The unembedding, unless it is the embedding, and its bias."""
+    """The unembedding, unless it is tied to the embedding, and its bias, if it has one."""
     weight = Leaf("unembed/w", ("token_embed", "vocab"), f"{source}.weight", "v d -> d v")
     bias = Leaf("unembed/b", ("vocab",), f"{source}.bias", init="zeros")
     return [weight] * (not config.tied) + [bias] * config.head_bias
 
 
 def llama(config: DecoderConfig, **norms: Any) -> tuple[Leaf, ...]:
-    """The whole table in Llama's layout, which many families share; `norms` is what `head_norms` takes."""
+    """The whole leaf table in Llama's layout, which many families share. `norms`: arguments of `head_norms`."""
     layer = "layers.{i}."
     before, after = config.norm_place in ("pre", "both"), config.norm_place in ("post", "both")
     ln2 = layer + ("pre_feedforward_layernorm" if after else "post_attention_layernorm")

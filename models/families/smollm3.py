@@ -1,4 +1,4 @@
-"""SmolLM3: Llama in which every fourth layer knows no positions."""
+"""SmolLM3: Llama without rotary positions in every fourth layer."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -14,9 +14,8 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.divides(shape["n_heads"], shape["d_model"])
     d_head, n_layers = shape["d_model"] // shape["n_heads"], shape["n_layers"]
     interval = hf.take("no_rope_layer_interval", 4)
-    turned = hf.take(
-        "no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)]
-    )  # 1: a layer with positions
+    # Despite the name, 1 marks a layer with rotary positions.
+    turned = hf.take("no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)])
     bias = hf.take("attention_bias", False)
     if not hf.take("use_sliding_window", False):
         hf.ignore("sliding_window", "layer_types")

@@ -1,4 +1,4 @@
-"""StableLM: LayerNorm around a gated MLP, rotary positions in a part of each head, grouped queries."""
+"""StableLM: Llama with LayerNorms, and with rotary positions in part of each head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -34,5 +34,5 @@ def config(hf: Attributes) -> DecoderConfig:
 
 
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
-    """Each head's norm is a tensor of its own."""
+    """The norm of each head is a stored tensor of its own."""
     return rows.llama(config, source="layers.{i}.self_attn.{x}_layernorm.norms.{j}", of_heads=True)

@@ -1,4 +1,4 @@
-"""StarCoder2: Llama's attention, with biases and a window, between LayerNorms, and a plain MLP."""
+"""StarCoder2: LayerNorms, Llama's attention with biases and a window, and a plain MLP."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows

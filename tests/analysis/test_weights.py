@@ -107,7 +107,7 @@ def test_what_the_convention_leaves_out_is_said():
     assert said["gpt2"] == ""
     assert "soft-capped" in said["gemma2"]
     assert "soft-capped" not in said["gemma2-open"]
-    assert all("behind the MLP" in said[name] for name in ("gemma2", "gemma2-open"))
+    assert all("follows the MLP" in said[name] for name in ("gemma2", "gemma2-open"))
     assert "no parameters" in said["olmo"]
     assert "takes the final norm's place" in said["opt-summed"]
     assert "projection" in said["opt-summed"]

@@ -155,4 +155,4 @@ def test_a_single_file_is_checked_like_a_shard(tmp_path: Path) -> None:
     check_error(lambda: read_tensors(folder), BEFORE, "truncated or corrupt")
     (folder / BEFORE).unlink()
     os.mkfifo(folder / BEFORE)
-    check_error(lambda: read_tensors(folder), BEFORE, "no regular file")
+    check_error(lambda: read_tensors(folder), BEFORE, "not a regular file")
