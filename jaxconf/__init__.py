@@ -5,7 +5,7 @@
     tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, n_tokens=4096)
     table = jaxconf.analyze(lm, tokens)
 
-An export is imported on first use, so that importing the package costs nothing.
+Each export is imported when it is first used, so that `import jaxconf` itself is fast.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxconf.runtime.version import __version__ as __version__
 
-# The exports, a line each: type checkers and editors read these imports, and `_homes` reads them as text.
+# Each line is one export. Type checkers and editors read these imports; at run time `_homes` parses this file for them.
 if TYPE_CHECKING:
     from jaxconf.analysis.ablation import Ablation as Ablation
     from jaxconf.data.documents import documents as documents
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _homes() -> dict[str, str]:
-    """The name of each export → its module."""
+    """Name of an export → the module that defines it."""
     import ast
     from pathlib import Path
 

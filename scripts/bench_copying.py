@@ -1,14 +1,14 @@
-"""What one set of neurons costs to answer with, and what a hundred do together, as a line in docs/companions.md:
-`jaxconf.measure.answers`, on the same prompts.
+"""Times `jaxconf.measure.answers` with one set of neurons ablated and with a hundred sets, on the same prompts.
 
     python scripts/knowledge_model.py
     taskset -c 0,1 python scripts/bench_copying.py
 
-Prompts contradict statements with a random object of their relation; the sets are random, and put to their means over
-the prompts themselves. One set and all of them are timed in turn, after a first round in which everything is compiled,
-so that they see the machine at the same speed. Seconds are of the wall and of all cores (CPU). `texts` are the
-different continuations that the sets come to, of each prompt: what they have in common is run once, so they bound what
-a hundred sets can cost.
+The result is a line in docs/companions.md. In each prompt, a statement is contradicted by a random object of its
+relation. The sets are random, and their activations are set to their means over the prompts. One set and all sets are
+timed in turn, so that a change of the machine's speed affects both alike; a first round, in which everything is
+compiled, does not count. Times are in seconds, by the clock and of all cores together (CPU). The line also says how
+many different continuations a prompt has. Each of them is run once for all sets that have it, so their number limits
+how long a hundred sets can take.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "companions.md"
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Time one set and many."""
+    """Time the answers with one set of neurons and with many."""
 
     model: Path = Path("runs/knowledge/model")
     """the model that `scripts/knowledge_model.py` makes by default, or another"""
@@ -51,7 +51,7 @@ class Bench:
 
 
 def drawn_prompts(lm: LanguageModel, bench: Bench) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
-    """Token ids of prompts, and of the two answers to each."""
+    """The token ids of the prompts, and of the two answers to each."""
     rng = np.random.default_rng(bench.seed)
     statements = read_statements(bench.data)
     pool = objects_of(statements)

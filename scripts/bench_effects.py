@@ -1,16 +1,16 @@
-"""The exact and the adaptive effects engine against forming each neuron's logits with a d×V product: same inputs, same
-metrics, one run.
+"""Times the exact and the adaptive effects engine against the naive form, on the same inputs and metrics in one run.
 
-    python scripts/bench_effects.py --shape gpt2-small --json figures.json
+    python scripts/bench_effects.py --shape gpt2-small --json gpt2-small.json
     python scripts/bench_effects.py --scaling true   # how the exact engine's time grows with d, N, T and V
     python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page, from such files and gpu_check.json
 
-The naive form runs on a few neurons and is scaled to all; with torch installed it is also timed there. The inputs are
-drawn: logits whose mean entropy is 3 nats (or uniform ones), a stream of rms 10, neurons that write with length 3, and
-activations gelu(N(-1, 1.2²)) that are set to their mean, so that most change little and some much. Ceilings are what
-the device does at most, measured in the same run: exponentials of numbers that stay on the chip, and bytes copied. The
-exact engine needs three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v
-vocabulary.
+The naive form computes the logits of each ablated neuron with a d×V product. It runs on a few neurons, and its time is
+scaled to all; if torch is installed, it is also timed in PyTorch. The inputs are random: logits whose mean entropy is 3
+nats (or uniform ones), a residual stream with an rms of 10, output weights of norm 3, and activations gelu(N(-1, 1.2²))
+that are set to their mean, so that most of them change little and some much. The device's highest rates (`ceilings`)
+are measured in the same run: exponentials of numbers that stay on the chip, and bytes copied. The exact engine needs
+three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v vocabulary; N neurons,
+T positions and V tokens where their numbers are meant.
 """
 
 import dataclasses
@@ -61,15 +61,15 @@ class Bench:
     logits: Literal["realistic", "uniform"] = "realistic"
     positions: int = 256
     tolerance: float = 1e-4
-    """nats by which the adaptive engine may be off"""
+    """the largest error of the adaptive engine, in nats"""
     naive_neurons: int = 8
     """neurons that the naive form runs on; its time is scaled to all"""
     torch: bool = True
     """time the naive form in PyTorch too, on the CPU, where it is installed"""
     scaling: bool = False
-    """time the exact engine at several sizes instead"""
+    """time only the exact engine, at several sizes"""
     json: Path | None = None
-    """where to write the figures"""
+    """the file to write the results to"""
 
 
 def last_layer(model_type: str, d: int, N: int, V: int) -> DecoderConfig:
@@ -109,7 +109,7 @@ def scale(config: DecoderConfig, y: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(y * y, 1, keepdims=True) + config.norm_eps)
 
 
-def figures(freq: Frequency, target: jax.Array, logits: jax.Array) -> tuple[jax.Array, ...]:
+def metrics(freq: Frequency, target: jax.Array, logits: jax.Array) -> tuple[jax.Array, ...]:
     """Loss, entropy, divergence, top token and reciprocal rank of logits [r v]."""
     lp = jax.nn.log_softmax(logits)
     own = jnp.take_along_axis(lp, target[:, None], 1)
@@ -118,9 +118,9 @@ def figures(freq: Frequency, target: jax.Array, logits: jax.Array) -> tuple[jax.
 
 
 def unablated(config: DecoderConfig, readout: Readout, freq: Frequency, x: jax.Array, target: jax.Array) -> Any:
-    """What the naive form needs of the unablated model, once for all: its figures and its coordinate along u."""
+    """What the naive form needs of the unablated model: its `metrics` and its logits' coordinate along u."""
     logits = x / scale(config, x) @ readout.W_U + readout.b_U
-    return figures(freq, target, logits), logits @ freq.u
+    return metrics(freq, target, logits), logits @ freq.u
 
 
 def naive(
@@ -133,17 +133,19 @@ def naive(
     change: jax.Array,
     w: jax.Array,
 ) -> dict[str, jax.Array]:
-    """EFFECTS of one neuron with write direction `w` [d] and change of activation `change` [r], from whole logit
-    matrices [r v].
+    """EFFECTS of one neuron, from whole logit matrices [r v].
+
+    `before`: the result of `unablated`. `change`: the change of the neuron's activation [r]. `w`: its output weights
+    [d].
     """
     (loss0, entropy0, kl0, top0, rr0), coordinate = before
     moved = x + change[:, None] * w
     total = moved / scale(config, moved) @ readout.W_U + readout.b_U
     frozen = moved / scale(config, x) @ readout.W_U + readout.b_U
     back = total + (coordinate - total @ freq.u)[:, None] * freq.u
-    loss, entropy, kl, top, rr = figures(freq, target, total)
-    loss_ln, entropy_ln, *_ = figures(freq, target, frozen)
-    loss_fr = figures(freq, target, back)[0]
+    loss, entropy, kl, top, rr = metrics(freq, target, total)
+    loss_ln, entropy_ln, *_ = metrics(freq, target, frozen)
+    loss_fr = metrics(freq, target, back)[0]
     changes = (
         loss - loss0,
         jnp.abs(loss - loss0),
@@ -163,7 +165,7 @@ def naive(
 def naive_torch(
     config: DecoderConfig, readout: Readout, freq: Frequency, x: Any, change: Any, target: Any
 ) -> Callable[[int], Any]:
-    """The same in PyTorch: neuron → what its metrics are made of."""
+    """The naive form in PyTorch: neuron → the tensors that its metrics are computed from."""
     import torch
 
     torch.set_grad_enabled(False)
@@ -200,9 +202,9 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def ceilings() -> dict[str, float]:
-    """What the device does at most in a second."""
+    """The device's highest rates of exponentials and of copied bytes, per second."""
     many, cpu = 64, jax.default_backend() == "cpu"
-    # An accelerator needs work for milliseconds, beside which starting it is nothing.
+    # A program on an accelerator must run for milliseconds, so that the time of starting it does not count.
     x = jnp.linspace(-1, 1, 2**16 if cpu else 2**27)
     exponentials = jax.jit(
         lambda x: sum(jnp.exp(x * (1 + j / many)) for j in range(many)), compiler_options=compiler_options()
@@ -217,8 +219,9 @@ def ceilings() -> dict[str, float]:
 
 
 def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any], float, int]:
-    """An engine on these arguments, the seconds that compiling it took, and the bytes that it needs beside the
-    arguments, as XLA plans them.
+    """The effects engine, compiled for these arguments, the seconds of compiling, and the engine's memory.
+
+    The memory is the bytes that it needs beside the arguments, by XLA's plan.
     """
     begun = time.perf_counter()
     engine = (
@@ -229,7 +232,7 @@ def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any],
 
 
 def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
-    """The figures; `note` gets what there is of them whenever there are more."""
+    """The results; `note` is called with those that are there so far, each time that more are there."""
     config = last_layer(*SHAPES[bench.shape])
     readout, freq, x, delta, target = jax.block_until_ready(inputs(config, bench.positions, bench.logits))
     rng = np.random.default_rng(1)
@@ -262,7 +265,7 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
     ]
     result |= {"naive_neurons": len(chosen), "error_exact": max(off)}
     times: dict[str, list[float]] = {"naive": [], "exact": [], "adaptive": []}
-    for half in (run_slow[::2], run_slow[1::2]):  # in turn, so that all see the machine at the same speed
+    for half in (run_slow[::2], run_slow[1::2]):  # in turn, so that a change of the machine's speed affects all alike
         times["naive"] += [seconds(run) for run in half]
         times["exact"].append(seconds(exact))
         times["adaptive"].append(seconds(adaptive))
@@ -278,7 +281,7 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
 
 
 def about(bench: Bench, config: DecoderConfig) -> dict[str, Any]:
-    """What is timed, and on what."""
+    """The facts of a run: what is timed, and on which device."""
     return {
         "shape": bench.shape,
         "logits": bench.logits,
@@ -303,8 +306,9 @@ def errors(quick: dict[str, jax.Array], right: dict[str, jax.Array]) -> dict[str
 def compared(
     bench: Bench, config: DecoderConfig, times: dict[str, list[float]], exponentials: float
 ) -> dict[str, float]:
-    """The sides' times for all neurons; `times["naive"]` are those of one each, `exponentials` what the device does in
-    a second.
+    """The times of the engines and of the naive form for all neurons, in seconds, and their ratios.
+
+    `times["naive"]` are the times of single neurons. `exponentials`: the device's highest rate, per second.
     """
     took = {side: statistics.median(values) for side, values in times.items()}
     took["naive"] *= config.d_mlp
@@ -327,9 +331,7 @@ def device() -> str:
 
 
 def scaling() -> dict[str, Any]:
-    """Seconds of the exact engine when one size changes: the median of five rounds, in each of which the sizes take
-    turns.
-    """
+    """Seconds of the exact engine when one size changes, as medians of five rounds; in a round each size runs once."""
     start = {"d": 256, "N": 1024, "T": 512, "V": 8192}
     found: dict[str, Any] = {"device": device(), "jax": jax.__version__, "start": start}
     for name, values in {

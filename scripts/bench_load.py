@@ -1,20 +1,26 @@
-"""Loading a model of Llama 2 7B's shape, random weights in bfloat16 and five shards: seconds and memory, of ours and of
-other ways.
+"""Measures the time and memory of loading a model of Llama 2 7B's shape, by jaxconf and by other ways.
 
     python scripts/bench_load.py --layers 4 --cache warm     # files and arrays both fit in little memory
     python scripts/bench_load.py                             # all 32 layers, 13.5 GB: from the disk
 
-Every figure comes from a process of its own, in each round in the other order. With `--cache cold` the files are
-dropped from this machine's page cache before each (what a disk or a virtual machine's host caches is out of reach),
-with `--cache warm` they are read once before; `disk` is what the process really got from the disk. Seconds are those of
-the loading alone, without imports, and where all is kept after the process has touched and freed as much memory as the
-files hold: a virtual machine may be given its memory only then, and lose it again within seconds, which can take longer
-than any loading. `fill` shows what memory costs one who keeps what is read. Who leaves the weights mapped in their
-files, as transformers does, has read little of them by then and holds less than its arrays. Linux only.
+The weights are random, in bfloat16, in five weights files. Each measurement is made in a process of its own; the order
+of the ways is reversed from round to round. With `--cache cold` the files are dropped from the page cache before each
+process starts; caches of the disk or of a virtual machine's host cannot be dropped. With `--cache warm` the files are
+read once before. Columns:
 
-`peak` is the most that was resident in the process (VmHWM: its own memory and the mapped pages of files, also of the
-libraries), `beyond` is the peak without the arrays that were loaded, and `libraries` is what was resident before
-loading began, which both of these include.
+* `seconds`: the time of the loading alone, without imports.
+* `disk`: what the process read from the disk.
+* `arrays`: the size of the arrays that were loaded.
+* `peak`: the most memory that was resident in the process (VmHWM: its own memory and mapped pages of files, those of
+  the libraries too).
+* `beyond`: the peak without the arrays.
+* `libraries`: what was resident before the loading began; `peak` and `beyond` include it.
+
+A virtual machine may get its memory only when a process touches it, and lose it again within seconds, and this can take
+longer than any loading. So the processes that keep all weights in memory first touch and free as much memory as the
+files hold. `fill` shows the time of memory for a way that keeps what it reads. A way that leaves the weights mapped in
+their files, as transformers does, has read only a part of them in this time, and its peak can be below the size of its
+arrays. Linux only.
 """
 
 import dataclasses
@@ -57,27 +63,28 @@ Side = Literal["read", "fill", "load", "safetensors", "transformers", "statistic
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Time loading, and say what memory it took."""
+    """Measure the time and memory of loading."""
 
     folder: Path | None = None
-    """where the checkpoint is written, and stays, or lies from before; by default a temporary folder"""
+    """the folder for the weights files, which stay there and are used again; by default a temporary folder"""
     layers: int = 32
     cache: Literal["cold", "warm"] = "cold"
-    """whether the files are in the page cache when a process begins"""
+    """whether the files are in the page cache when a process begins (warm) or not (cold)"""
     rounds: int = 2
     json: Path | None = None
-    """where to write the figures"""
+    """the file to write the results to"""
     sides: tuple[Side, ...] = get_args(Side)
-    """read: every file once, from its begin, into one buffer; fill: the same into memory that keeps it all; load:
-    jaxconf onto 8 virtual CPU devices, each with its piece; safetensors: safetensors.numpy.load_file of every file;
-    transformers: where it is installed; statistics: the last layer alone, measured
+    """the ways that are measured: read (every file is read from its start into one buffer), fill (the same, but all is
+    kept in memory), load (jaxconf, onto 8 virtual CPU devices, each with its own part), safetensors
+    (safetensors.numpy.load_file of every file), transformers (if it is installed), and statistics (jaxconf loads the
+    last layer alone and measures it)
     """
     process: Side | None = None
-    """what the processes that this starts are given"""
+    """only for the processes that this script starts: the way that they measure"""
 
 
 def stored(hf: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The tensors' names and shapes, in the order in which they are written."""
+    """Name of a tensor → its shape, in the order in which the tensors are written."""
     config = config_from_hf(hf)
     shapes = {}
     for leaf in leaves(config):
@@ -95,9 +102,9 @@ def bytes_of(hf: Mapping[str, Any]) -> int:
 
 
 def write(folder: Path, hf: Mapping[str, Any], quickly: bool = False) -> None:
-    """The checkpoint of this config.json, in pieces: random signs and mantissas, and lengths from 2⁻⁷ to 2⁻⁵.
+    """Write config.json (`hf`) and weights files for it, with random weights whose absolute values are 2⁻⁷ to 2⁻⁵.
 
-    `quickly`: the same piece again and again, without waiting for the disk.
+    `quickly`: write the same random piece again and again, and do not wait for the disk.
     """
     rng = np.random.default_rng(0)
 
@@ -141,7 +148,10 @@ def read(folder: Path) -> None:
 
 
 def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any], int]]:
-    """What a process times, all that it needs imported, and the bytes of the arrays in its result."""
+    """The function that a process times, and the function that gives the bytes of the arrays in its result.
+
+    All that they need is imported here, before the timing begins.
+    """
     if side == "read":
         return lambda: read(folder), lambda result: 0
     if side == "fill":
@@ -191,7 +201,7 @@ def status(file: str, name: str) -> int:
 
 def measure(side: str, folder: Path) -> dict[str, float]:
     run, size = prepare(side, folder)
-    if side in ("fill", "load", "safetensors"):  # what keeps as much as the files hold
+    if side in ("fill", "load", "safetensors"):  # the ways that keep all weights in memory
         np.empty(2**29 + sum(file.stat().st_size for file in folder.glob("*.safetensors")), np.uint8)[
             :: os.sysconf("SC_PAGE_SIZE")
         ] = 1
@@ -217,7 +227,7 @@ def drop(folder: Path) -> None:
 
 
 def fresh(side: str, folder: Path, cache: str) -> dict[str, float]:
-    """One process's figures."""
+    """Measure one way in a new process."""
     (drop if cache == "cold" else read)(folder)
     command = [sys.executable, __file__, "--folder", str(folder), "--process", side]
     done = subprocess.run(

@@ -1,12 +1,11 @@
-"""Throughput of training against the same model in plain PyTorch, and the cost of several seeds in one program: same
-cores, one run.
+"""Times training beside the same model in PyTorch, and training several seeds in one program beside training one.
 
     python scripts/bench_train.py --preset tiny --threads 1
 
-All sides take the same number of steps on random tokens in each round, in turn, so that they see the machine at the
-same speed; ratios are taken within a round. PyTorch runs transformers' own model in float32, uncompiled, with plain and
-with fused attention, each in whichever of several ways is fastest here. Needs torch and transformers, no network.
-Letters: b sequence, t position.
+All sides run on the same cores. In each round each side takes the same number of steps on random tokens, in turn, so
+that a change of the machine's speed affects all alike; ratios are taken within a round. PyTorch runs the model of
+transformers in float32, uncompiled, with plain and with fused attention, and for each of these with the optimizer and
+the microbatch size that are fastest here. Needs torch and transformers, and no network.
 """
 
 import dataclasses
@@ -36,9 +35,9 @@ from jaxconf.training.model_config import hf_config
 from jaxconf.training.side_by_side import microbatch_size, params_of_one, start_all, training_program
 from jaxconf.training.step import hyperparameters
 
-ATTENTIONS = ("eager", "sdpa")  # PyTorch's own arithmetic, step by step, and its fused kernel
+ATTENTIONS = ("eager", "sdpa")  # attention in separate operations, and in one fused kernel
 
-Run = Callable[[int], float]  # takes so many steps and gives the loss of the last one
+Run = Callable[[int], float]  # takes so many training steps and returns the loss of the last one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +45,22 @@ class Bench:
     """Time jaxconf's training step and PyTorch's."""
 
     preset: Literal["tiny", "small"] = "tiny"
-    """in float32 on both sides"""
+    """the recipe, in float32 on all sides"""
     model_type: Literal["gpt2", "gpt_neox", "llama", "stablelm"] = "gpt_neox"
     steps: int = 2
-    """in a round, of each side"""
+    """training steps of each side in a round"""
     rounds: int = 5
     threads: int = len(os.sched_getaffinity(0))
-    """cores that both sides run on; by default all that the process may use"""
+    """cores that all sides run on; by default all that the process may use"""
     seeds: int = 4
-    """models trained in one program, against one"""
+    """how many models, which differ in their seeds, are trained in one program"""
 
 
 def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | None = None) -> Run:
-    """jaxconf's training of so many models side by side; the first one's start is written to `start_folder`."""
+    """jaxconf's training of `seeds` models in one program.
+
+    The initial weights of the first model are written to `start_folder`.
+    """
     configs = [dataclasses.replace(config, seed=seed) for seed in range(seeds)]
     hf = hf_config(config, corpus.begin, corpus.end)
     decoder = config_from_hf(hf)
@@ -82,7 +84,10 @@ def ours(config: TrainConfig, corpus: Corpus, seeds: int, start_folder: Path | N
 
 
 def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, optimizer_kind: str, at_once: int) -> Run:
-    """The same in PyTorch, gradients being summed over parts of `at_once` sequences."""
+    """The same training in PyTorch, from the initial weights in `folder`.
+
+    Gradients are summed over microbatches of `at_once` sequences.
+    """
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation=attention, dtype=torch.float32
     )
@@ -121,14 +126,14 @@ def theirs(config: TrainConfig, corpus: Corpus, folder: Path, attention: str, op
 
 
 def seconds(run: Run, steps: int) -> tuple[float, float]:
-    """Seconds per step: by the clock, and of all cores' work, which other processes on the same cores hardly change."""
+    """Seconds per step: by the clock, and of all cores together. The second hardly depends on other processes."""
     begun, worked = time.perf_counter(), time.process_time()
     run(steps)
     return (time.perf_counter() - begun) / steps, (time.process_time() - worked) / steps
 
 
 def interleaved(runs: Sequence[Run], steps: int, rounds: int) -> np.ndarray:
-    """Seconds per step [round side 2]."""
+    """Seconds per step, [round side 2]; the last axis is that of `seconds`."""
     return np.array([[seconds(run, steps) for run in runs] for _ in range(rounds)])
 
 
@@ -163,7 +168,7 @@ def main(bench: Bench) -> None:
             f"  torch, {attention:5s} {kind:7s} {n:3d} at once             "
             f"{clock:9.3f} s per step, {work:.3f} s of cores' work"
         )
-    cost = trial[:, 1] if bench.threads == 1 else trial[:, 0]  # on one core they differ by other processes only
+    cost = trial[:, 1] if bench.threads == 1 else trial[:, 0]  # on one core, only other processes make them differ
     fastest = [
         min((i for i, way in enumerate(ways) if way[0] == attention), key=cost.__getitem__) for attention in ATTENTIONS
     ]

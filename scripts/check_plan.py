@@ -1,11 +1,11 @@
-"""Small analyses on this machine against what `jaxconf sweep --plan` expects of them, as a table in docs/sweeps.md.
+"""Compares the times of small analyses with those that `jaxconf sweep --plan` expects, as a table in docs/sweeps.md.
 
     python scripts/check_plan.py
 
-The models are drawn at random. Each analysis runs twice, and the second time counts, so that nothing is compiled in it;
-the machine's rates are measured just before and just after, and their means are what the plan is given. Seconds are
-those of the processor's cores together, so that it does not matter what else they do. Letters: d width, N neurons of a
-layer, V vocabulary.
+The models have random weights. Each analysis runs twice, and only the second run is timed, so that compiling does not
+count. The machine's rates are measured just before and just after that run, and the plan gets their means. Times are
+seconds of all cores together, which hardly depend on other processes. Letters: d width, N neurons of a layer, V
+vocabulary.
 """
 
 import functools
@@ -30,7 +30,7 @@ from jaxconf.sweeps.estimate import Devices, estimate
 from jaxconf.sweeps.rates import measured_rates
 
 PAGE = Path(__file__).parents[1] / "docs" / "sweeps.md"
-LENGTH = 256  # of a window
+LENGTH = 256  # tokens of a window
 LAST = {"layers": 4, "d": 256, "N": 512, "V": 4096, "layer": 3, "tokens": 1024}
 WIDE = {**LAST, "N": 256, "V": 20000}
 BELOW = {**LAST, "N": 64, "layer": 1, "tokens": 512}
@@ -50,7 +50,7 @@ RUNS = [
 
 
 class Found(NamedTuple):
-    """Seconds of one of RUNS, and by what its effects are found."""
+    """The expected and the measured seconds of one of RUNS, and the method that computes its effects."""
 
     by: str
     expected: float
@@ -70,7 +70,7 @@ def config_of(run: dict[str, int]) -> DecoderConfig:
 
 
 def drawn(config: DecoderConfig) -> LanguageModel:
-    """Weights as for training, but an unembedding that makes confident predictions."""
+    """A model with initial weights as for training, but a larger unembedding, so that its predictions are confident."""
     keys = jax.random.split(jax.random.key(0), len(leaves(config)))
     params = {leaf.path: leaf.start(config, key) for leaf, key in zip(leaves(config), keys, strict=True)}
     params["unembed/w"] *= 20

@@ -1,10 +1,10 @@
-"""Train the bundled model for 500 more steps on other text, and compare it with what it was.
+"""Train the bundled model for 500 more steps on other text, and compare the tuned model with the original one.
 
     python scripts/compare_bundled.py --data stories.jsonl --out runs/stories
 
-The folder --out gets the tuned model in Hugging Face layout (tuned) and what `jaxconf compare` writes. The models are
-compared on the same text, a part of which the tuned model was trained on. They are also compared on Python's standard
-library, on which the bundled model was trained (stdlib).
+The folder --out gets the results of `jaxconf compare`, and in `tuned` the tuned model in Hugging Face layout. The
+models are compared on the same text, a part of which the tuned model was trained on. They are also compared on Python's
+standard library, on which the bundled model was trained; those results are in `stdlib`.
 """
 
 import dataclasses
@@ -41,9 +41,9 @@ class Tune:
     batch: int = 8
     """sequences of 256 tokens in a step, as in the recipe of the bundled model"""
     learning_rate: float = 1e-3
-    """at its peak, a third of that in the recipe; then down to a tenth along a cosine"""
+    """the highest learning rate, a third of that in the recipe; it falls to a tenth along a cosine"""
     tokens: int = 16384
-    """that the models are compared on, of each text"""
+    """how many tokens of each text the models are compared on"""
     seed: int = 0
 
 

@@ -1,4 +1,4 @@
-"""Measure the bundled model on the standard library and write docs/bundled_model.md from what was measured.
+"""Measure the bundled model on the standard library, and write docs/bundled_model.md from the results.
 
 python scripts/describe_bundled.py
 """

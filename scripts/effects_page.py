@@ -8,16 +8,18 @@ from typing import Any
 import gpu_page
 
 Column = tuple[str, Callable[[dict[str, Any]], str]]
-"""A table's column: its head, and what it says of a run."""
+"""A table's column: its head, and the text of its cell for a run."""
 
 BEGIN = """# Benchmarks
 
-Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`; what the columns mean, and how the
-inputs are drawn, its docstring says. Every row is one run, in which all sides saw the same inputs and metrics."""
+Written by `python scripts/bench_effects.py --page docs/benchmarks.md FILES`. The docstring of that script says how the
+inputs are drawn and what is timed. Every row is one run, in which all engines get the same inputs and compute the same
+metrics. Entropies, tolerances, errors and bounds are in nats."""
 ERRORS = """\
-How far the adaptive engine is from the exact one (over all positions, neurons and metrics in nats), how many pairs
-of a position and a neuron it computed again with every token, what the engines add to memory, and the share of the
-device's exponentials that the exact one gets:"""
+An error is the difference of the adaptive engine from the exact one, over all positions, neurons and metrics in nats.
+`redone` is the share of the pairs of a position and a neuron that the adaptive engine computed again with every token.
+`memory` is what an engine needs beside its inputs. `exponentials` is the share of the device's highest rate of
+exponentials that the exact engine reached."""
 
 
 def page(files: Sequence[Path]) -> str:
@@ -28,7 +30,7 @@ def page(files: Sequence[Path]) -> str:
     devices = {x["device"] for x in (*rows, *grown)} | {gpu_page.device(check) for check in checks}
     rows += [x for check in checks for x in gpu_page.effects(check)]
     on_cpu = all("cores" in name for name in devices)
-    no_accelerator = " No accelerator was at hand, so nothing here says how fast one is." if on_cpu else ""
+    no_accelerator = " No accelerator was measured." if on_cpu else ""
     text = [BEGIN, "", "Machines: " + "; ".join(sorted(devices)) + "." + no_accelerator]
     text += ["", "## Effects of every neuron of the last layer", "", *_table(TIMES, rows)]
     text += ["", ERRORS, "", *_table(ACCURACY, rows), *gpu_page.section(checks)]
@@ -44,15 +46,15 @@ def _table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[st
 
 
 def _where(x: dict[str, Any]) -> str:
-    """A row's shape, and the accelerator if it was one."""
+    """The shape of a row's model, and the device if it is an accelerator."""
     return x["shape"] if "cores" in x["device"] else f"{x['shape']}, {x['device']}"
 
 
 def _growth(x: dict[str, Any]) -> list[str]:
-    """How the exact engine's time grows with each size."""
+    """The section on how the exact engine's time grows with each size."""
     start = ", ".join(f"{name} = {value:,}" for name, value in x["start"].items())
     lines = ["", f"## How the exact engine's time grows ({x['device']})", ""]
-    lines += [f"One size changes, the others stay: {start}.", "", "| size | seconds |", "|---|---|"]
+    lines += [f"In each row one size changes, and the others are {start}.", "", "| size | seconds |", "|---|---|"]
     for name in x["start"]:
         sizes = ", ".join(f"{int(value):,}" for value in x[name])
         lines.append(f"| {name} = {sizes} | {', '.join(f'{took:.2f}' for took in x[name].values())} |")

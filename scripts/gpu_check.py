@@ -1,8 +1,9 @@
-"""The steps of scripts/gpu_check.sh, each a process that writes OUT/STEP.json, and again whenever it knows more.
+"""The steps of scripts/gpu_check.sh. Each runs in a process of its own.
 
     python scripts/gpu_check.py seeds --out runs/gpu_check --tiny
 
-`tiny`: the same with small shapes, which a CPU runs in seconds. Letters: m models in one program.
+A step writes its results to OUT/STEP.json, and writes the file again whenever it has more of them. With `--tiny` the
+steps use small shapes, which a CPU runs in seconds.
 """
 
 import dataclasses
@@ -38,10 +39,10 @@ from jaxconf.training.config import PRESETS, TrainConfig
 from jaxconf.training.trainer import REPORT_STEPS, train_models
 
 ROOT = Path(__file__).parents[1]
-POSITIONS = {"gpt2-small": 256, "llama-2-7b": 128}  # as in the rows of docs/benchmarks.md that a CPU gave
+POSITIONS = {"gpt2-small": 256, "llama-2-7b": 128}  # as in the rows of docs/benchmarks.md for a CPU
 SEEDS = (1, 4, 16, 64)
-LAYERS = (4, 32)  # of Llama 2 7B: first some, whose time says whether all can be had
-LOADING = 45  # seconds that writing and loading may take
+LAYERS = (4, 32)  # of Llama 2 7B; the time of the first load says whether there is time for the second
+LOADING = 45  # seconds that writing and loading the files may take
 TINY_MODEL = TrainConfig(layers=1, width=16, heads=2, neurons=32, vocab_size=264, context=24, batch=2)
 TINY_LLAMA = {
     "hidden_size": 64,
@@ -53,7 +54,7 @@ TINY_LLAMA = {
 NVIDIA = "name,driver_version,memory.total,clocks.max.sm,power.limit"
 
 Step = Literal["facts", "effects-gpt2-small", "effects-llama-2-7b", "seeds", "load", "tests"]
-Note = Callable[[Any], None]  # takes what a step knows so far
+Note = Callable[[Any], None]  # takes the results that a step has so far
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,9 @@ class Check:
 
     step: Annotated[Step, tyro.conf.Positional]
     out: Path
-    """the folder that the step's part goes to"""
+    """the folder for the results of the step"""
     tiny: bool = False
-    """small shapes"""
+    """use small shapes, for a CPU"""
 
 
 def facts(tiny: bool, note: Note) -> None:
@@ -89,7 +90,7 @@ def facts(tiny: bool, note: Note) -> None:
 
 
 def effects(shape: str, tiny: bool, note: Note) -> None:
-    """The engines against the naive form at a model's last layer, and the device's ceilings."""
+    """The times of the engines and of the naive form at a model's last layer, and the device's highest rates."""
     positions = POSITIONS[shape]
     if tiny:
         shape, positions = "tiny", 16
@@ -98,7 +99,7 @@ def effects(shape: str, tiny: bool, note: Note) -> None:
 
 
 def seeds(tiny: bool, note: Note) -> None:
-    """Training models of one shape in one program: seconds per step and tokens/s, compiling left out."""
+    """Training models of one shape in one program: seconds per step and tokens per second, without compiling."""
     config = dataclasses.replace(TINY_MODEL if tiny else PRESETS["tiny"], steps=(2 if tiny else 4) * REPORT_STEPS)
     tokens = np.random.default_rng(0).integers(1, config.vocab_size, 1_000_000, np.int32)
     corpus = Corpus(tokens[: -2 * config.context], tokens[-2 * config.context :], 0, 0, {})
@@ -116,12 +117,12 @@ def seeds(tiny: bool, note: Note) -> None:
         note({"device": bench_effects.device(), "model": dataclasses.asdict(config), "rows": rows})
 
 
-def _heard(rates: list[float], step: int, figures: dict[str, float]) -> None:
-    rates.append(figures["tokens_per_second"])
+def _heard(rates: list[float], step: int, measured: dict[str, float]) -> None:
+    rates.append(measured["tokens_per_second"])
 
 
 def load_model(tiny: bool, note: Note) -> None:
-    """Files of Llama 2 7B's shape, just written, onto the device; beside reading and sending alone."""
+    """Loading a model of Llama 2 7B's shape from files that were just written, beside only reading or sending them."""
     sent = _sent_per_second(2**20 if tiny else 2**30)
     result: dict[str, Any] = {"device": bench_effects.device(), "sent_per_second": sent, "rows": []}
     shape = bench_load.LLAMA | (TINY_LLAMA if tiny else {})
@@ -136,7 +137,10 @@ def load_model(tiny: bool, note: Note) -> None:
 
 
 def _short_of(size: int, rows: list[dict[str, Any]]) -> str:
-    """What files of so many bytes would have too little of, judging by those before."""
+    """What there is too little of for files of `size` bytes: disk, memory or time; empty if there is enough of all.
+
+    `rows`: the results of earlier loads, from which the time is estimated.
+    """
     free = shutil.disk_usage(tempfile.gettempdir()).free
     memory = min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, memory_of_a_device() or size * 2)
     took = 0.0
@@ -167,13 +171,13 @@ def _loaded(folder: Path, hf: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sent_per_second(size: int) -> float:
-    """Bytes from the host's memory to the device's, as JAX sends an array: the best of three."""
+    """Bytes per second that JAX sends from the host's memory to the device's; the best of three tries."""
     array = np.ones(size, np.uint8)
     return size / min(bench_effects.seconds(lambda: jax.device_put(array, jax.local_devices()[0])) for _ in range(3))
 
 
 class Outcomes:
-    """A plugin of pytest that notes the outcomes after each test; with `most`, only so many run, the last ones."""
+    """A pytest plugin that notes the outcomes after each test. With `most`, only the last `most` tests run."""
 
     def __init__(self, note: Note, most: int | None):
         self.note, self.most = note, most
@@ -181,7 +185,7 @@ class Outcomes:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self.result["collected"] = len(items)  # what is not marked is gone by now
+        self.result["collected"] = len(items)  # tests without the mark have been removed by now
         if self.most:
             del items[: -self.most]
 
@@ -204,10 +208,10 @@ class Outcomes:
 
 
 def marked_tests(tiny: bool, note: Note) -> None:
-    """What is marked `device`; of the other files nothing is imported."""
+    """The tests that are marked `device`; test files without the mark are not imported."""
     marked = re.compile(r"also_on_devices|mark\.device")
     files = sorted(str(file) for file in (ROOT / "tests").rglob("test_*.py") if marked.search(file.read_text()))
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed there
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other plugins may be installed on the machine
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

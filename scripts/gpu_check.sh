@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Whether jaxconf is right on a GPU, and how fast, within 8 minutes and without a network. What is found goes to
+# Tests jaxconf on a GPU and measures how fast it is, within 8 minutes and without a network. The results go to
 # OUT/gpu_check.json.
 #
 #     scripts/gpu_check.sh [--tiny] [--out OUT] [--wheels FOLDER] [STEP ...]
 #
-# The machine has Linux, Python 3.12, JAX 0.11 with CUDA, flax, chex, optax, orbax-checkpoint, pandas, pyarrow,
-# matplotlib, rich, tokenizers, safetensors and pytest. What it lacks of the rest is taken from FOLDER for this run
-# (.wheels by default, which scripts/gpu_wheels.sh fills). OUT is runs/gpu_check by default. --tiny runs the same with
-# small shapes, on a CPU. Where STEPs are named only those are run, and what OUT says of the others stays.
+# The machine needs Linux, Python 3.12, JAX 0.11 with CUDA, flax, chex, optax, orbax-checkpoint, pandas, pyarrow,
+# matplotlib, rich, tokenizers, safetensors and pytest. If it lacks other packages that jaxconf needs, these are taken
+# from FOLDER for this run (.wheels by default, which scripts/gpu_wheels.sh fills). OUT is runs/gpu_check by default.
+# --tiny runs the same steps with small shapes, on a CPU. If STEPs are named, only those are run, and the results of the
+# others in OUT are kept.
 #
-# Each step is a process with a time limit in seconds. Its part joins OUT/gpu_check.json when it ends, however it ends.
-# The exit status is 1 if any step did not finish. LIMIT is what each gets instead, PYTHON the interpreter,
-# JAX_PLATFORMS the backends ("cuda,cpu" by default, "cpu" with --tiny). DRY_RUN=1 prints the steps' commands and runs
-# nothing.
+# Each step is a process with a time limit. Its results are added to OUT/gpu_check.json when it ends, even if it failed
+# or ran out of time. The exit status is 1 if any step did not finish. Environment variables: LIMIT replaces the time
+# limit of each step (in seconds); PYTHON is the interpreter; JAX_PLATFORMS are the backends ("cuda,cpu" by default,
+# "cpu" with --tiny); DRY_RUN=1 prints the steps' commands and runs nothing.
 set -euo pipefail
 
 steps=(facts effects-gpt2-small effects-llama-2-7b seeds load tests)
@@ -42,7 +43,7 @@ step() { # NAME SECONDS
         return
     fi
     if [ "${#small[@]}" -gt 0 ]; then
-        limit=600 # a CPU may be busy with other things
+        limit=600 # a CPU may be slow, or busy with other processes
     fi
     limit=${LIMIT:-$limit}
     local command=("$python" "$root/scripts/gpu_check.py" "$1" --out "$out" ${small[@]+"${small[@]}"})
@@ -66,7 +67,7 @@ installed() { # PACKAGE
     "$python" -c 'import sys, importlib.metadata as about; about.version(sys.argv[1])' "$1" 2>/dev/null
 }
 
-install_missing() { # what the machine has stays as it is
+install_missing() { # packages that the machine has are not replaced
     local wheel name missing=()
     for wheel in "$wheels"/*.whl; do
         name=$(basename "$wheel")
@@ -92,20 +93,20 @@ if [ -z "${DRY_RUN:-}" ]; then
     install_missing
     cd "$root"
     export TMPDIR=$scratch PYTHONPATH=$root:$scratch/site${PYTHONPATH:+:$PYTHONPATH}
-    export XLA_PYTHON_CLIENT_PREALLOCATE=false # a step that is being killed may still hold memory
+    export XLA_PYTHON_CLIENT_PREALLOCATE=false # an earlier step that is being killed may still hold memory
     if [ "${#small[@]}" -gt 0 ]; then
         export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} JAX_DISABLE_MOST_OPTIMIZATIONS=1
-        export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$scratch/programs} # both shapes are the same
+        export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$scratch/programs} # both effects steps have one shape
     else
         export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu}
     fi
 fi
 
-full=highest # products of float32 numbers in float32
+full=highest # float32 matrices are multiplied in float32
 step facts 35
 JAX_DEFAULT_MATMUL_PRECISION=$full step effects-gpt2-small 85
 JAX_DEFAULT_MATMUL_PRECISION=$full step effects-llama-2-7b 85
 step seeds 60
 step load 65
-JAX_DEFAULT_MATMUL_PRECISION=$full step tests $((470 - SECONDS)) # what is left, of which the others' limits leave 140
+JAX_DEFAULT_MATMUL_PRECISION=$full step tests $((470 - SECONDS)) # the rest of 470 s, at least 140 s by the limits above
 exit "$failed"

@@ -1,10 +1,11 @@
-"""Puts into OUT/gpu_check.json how a step of scripts/gpu_check.sh ended, and the part it wrote, which is then deleted.
+"""Adds to OUT/gpu_check.json how a step of scripts/gpu_check.sh ended, and the results in its file OUT/STEP.json.
 
     python scripts/gpu_join.py OUT STEP LIMIT BEGUN STATUS LOG
 
-A process of its own that needs nothing but Python, so that a step that crashes, hangs or lacks a package is told like
-any other. LIMIT is in seconds, BEGUN in seconds since 1970. LOG is a file with what the step said; its end is kept if
-the step did not finish.
+OUT/STEP.json is then deleted. This script is a process of its own and needs no other packages, so that a step that
+crashes, hangs or lacks a package is recorded like any other. LIMIT is in seconds, BEGUN in seconds since 1970, and
+STATUS is the exit status of the step. LOG is a file with the output of the step; its end is kept if the step did not
+finish.
 """
 
 import json
@@ -15,12 +16,12 @@ from typing import Any
 
 from jaxconf.models.files import replacing
 
-OUT_OF_TIME = (124, 137)  # of timeout: the step ended when asked, or had to be killed
+OUT_OF_TIME = (124, 137)  # exit statuses of `timeout`: the step ended when it was told to, or had to be killed
 KEPT = 4000  # characters of a log
 
 
 def ended(status: int, limit: float, seconds: float, part: Any, log: str) -> dict[str, Any]:
-    """A step's entry."""
+    """The entry of a step in gpu_check.json."""
     said = {0: "finished"} | dict.fromkeys(OUT_OF_TIME, "out of time")
     how = said.get(status, f"failed with status {status}")
     entry = {"ok": status == 0, "ended": how, "seconds": seconds, "limit": limit, "result": part}

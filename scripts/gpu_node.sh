@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# One worker of a sweep for each GPU of this node; ends when all have.
+# Runs one worker of a sweep on each GPU of this node, and ends when all workers have ended.
 #
 #     scripts/gpu_node.sh SWEEP.toml FOLDER [GPUS]
 #
-# GPUS is how many; by default all that nvidia-smi lists. For a model that one GPU cannot hold, run a single worker with all of them instead:
-# `jaxconf sweep SWEEP.toml --out FOLDER` splits the weights as far as they demand. DRY_RUN=1 prints the commands and runs nothing.
+# GPUS is the number of GPUs; by default all that nvidia-smi lists. For a model that does not fit onto one GPU, run a single worker with all of
+# them instead: `jaxconf sweep SWEEP.toml --out FOLDER` splits the weights over as many as they need. DRY_RUN=1 prints the commands and runs
+# nothing.
 set -euo pipefail
 
 if [ "$#" -lt 2 ] || [ "$#" -gt 3 ]; then

@@ -1,4 +1,7 @@
-"""What docs/benchmarks.md says of the files of scripts/gpu_check.sh. A step that did not get far enough has no rows."""
+"""The section of docs/benchmarks.md on accelerators, from the files of scripts/gpu_check.sh.
+
+A step that did not get far enough has no rows.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +10,12 @@ Check = dict[str, Any]  # gpu_check.json
 
 
 def of_step(check: Check, step: str) -> dict[str, Any]:
-    """What a step found; nothing if it found nothing."""
+    """The result of a step; empty if it has none."""
     return check["steps"].get(step, {}).get("result") or {}
 
 
 def effects(check: Check) -> list[dict[str, Any]]:
-    """What the effects steps found, as `bench_effects.main` gives it, if they timed all sides."""
+    """The results of the effects steps, as `bench_effects.main` returns them, if they timed all engines."""
     found = [of_step(check, step) for step in check["steps"] if step.startswith("effects-")]
     return [x for x in found if "seconds_adaptive" in x]
 
@@ -31,25 +34,26 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def section(checks: Sequence[Check]) -> list[str]:
-    """Ceilings, training, loading and tests: a row for each that was measured; nothing without checks."""
+    """The tables of the device's highest rates, of training, loading and tests; empty without checks."""
     if not checks:
         return []
     return [
         "",
         "## On accelerators",
         "",
-        "Each device in one run of `scripts/gpu_check.sh`. Effects and tests multiply float32 numbers in float32,",
-        "training as JAX does by itself. What the device does at most, measured beside the effects:",
+        "Each device was measured in one run of `scripts/gpu_check.sh`. Effects and tests multiply float32 matrices in",
+        "float32, and training multiplies them in JAX's default precision. These are the device's highest rates,",
+        "measured beside the effects:",
         *ceilings(checks),
         "",
-        "Training of models of the preset `tiny` that differ in their seeds, in one program:",
+        "Several models of the preset `tiny`, which differ in their seeds, are trained in one program:",
         *training(checks),
         "",
-        "Loading a model of Llama 2 7B's shape in bfloat16 from files that were just written, beside reading them and",
-        "sending as many bytes:",
+        "A model of Llama 2 7B's shape in bfloat16 is loaded from files that were just written. For comparison, the",
+        "same files are only read, and as many bytes are only sent to the device:",
         *loading(checks),
         "",
-        "Tests that are marked `device`:",
+        "Outcomes of the tests that are marked `device`:",
         *outcomes(checks),
     ]
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fetches what scripts/gpu_check.sh takes along to a machine without a network: wheels for Python 3.12 on Linux.
+# Downloads the packages that scripts/gpu_check.sh installs on a machine without a network: wheels for Python 3.12 on Linux.
 #
 #     scripts/gpu_wheels.sh [FOLDER]
 #
-# FOLDER is .wheels by default, which git ignores. scripts/gpu_check.sh says what else is expected on that machine.
-# PYTHON is the interpreter whose pip is used. DRY_RUN=1 prints the command and runs nothing.
+# FOLDER is .wheels by default, which git ignores. scripts/gpu_check.sh says what else the machine needs. Environment
+# variables: PYTHON is the interpreter whose pip is used; DRY_RUN=1 prints the command and runs nothing.
 set -euo pipefail
 
 if [ "$#" -gt 1 ]; then

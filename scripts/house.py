@@ -1,9 +1,8 @@
-"""Counts what keeps the code easy to find one's way in, and holds each count against its bar: rooms, imports,
-functions, files.
+"""Counts that keep the code easy to read, each compared with its limit: rooms, imports, lengths of functions and files.
 
     python scripts/house.py [FOLDER]
 
-ends with exit code 1 where a bar is broken. The length of lines is ruff's to check; `make check` runs both.
+The exit code is 1 if a count is above its limit. Ruff checks the length of lines; `make check` runs both.
 """
 
 import ast
@@ -26,9 +25,9 @@ ROOMS = (
     "sweeps",
     "cli",
 )
-"""A room imports from those before it."""
+"""The packages of jaxconf, in order. A room imports only from rooms before it."""
 APART = {("runtime", "analysis"), ("data", "analysis"), ("training", "studies")}
-"""But the first of each pair does not import from the second; and no study from another."""
+"""In addition, the first room of each pair must not import from the second, and no study from another study."""
 CODE = ("jaxconf", "models", "analysis", "scripts", "tests")
 ENTRIES, FLOORS, FUNCTION, FILE, TESTS = 10, 9, 70, 400, 500
 
@@ -49,7 +48,7 @@ class Count:
 
 
 def files(root: Path, *folders: str) -> list[Path]:
-    """Python files relative to the root, those behind a link once."""
+    """The Python files below the folders, relative to the root; files that a link leads to are listed only once."""
     found = (
         file
         for folder in folders
@@ -66,7 +65,7 @@ def room(parts: tuple[str, ...]) -> tuple[str, str]:
 
 
 def imported(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Line and module of each import from jaxconf, wherever in the file it stands."""
+    """Line and module of each import from jaxconf, anywhere in the file."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -82,15 +81,13 @@ def imported(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
 def allowed(here: tuple[str, str], there: tuple[str, str]) -> bool:
     if here[0] == there[0]:
         return here[1] == there[1] or not (here[1] and there[1])
-    if {here[0], there[0]} - set(
-        ROOMS
-    ):  # a room without a place in the order, or the package itself, which exports every room
+    if {here[0], there[0]} - set(ROOMS):  # a room that is not in ROOMS, or the package itself, which exports every room
         return False
     return ROOMS.index(there[0]) < ROOMS.index(here[0]) and (here[0], there[0]) not in APART
 
 
 def imports(root: Path) -> tuple[list[str], dict[str, set[str]]]:
-    """Those that are not allowed, and the rooms that each room imports from."""
+    """The imports that are not allowed, and the rooms that each room imports from."""
     wrong, edges = [], {name: set[str]() for name in ROOMS}
     for file in files(root, "jaxconf", "models", "analysis"):
         here = room(file.parts)
@@ -106,7 +103,7 @@ def imports(root: Path) -> tuple[list[str], dict[str, set[str]]]:
 
 
 def tallest(edges: dict[str, set[str]]) -> list[str]:
-    """The longest chain of rooms of which each imports from the one before."""
+    """The longest chain of rooms in which each imports from the one before it."""
 
     @cache
     def below(name: str) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""A small model of a synthetic knowledge base, in which context and memory are both heeded: what `jaxconf copying` is
-tried on.
+"""Trains a small model on synthetic facts, for trying out `jaxconf copying`.
 
     python scripts/knowledge_model.py --out runs/knowledge
     jaxconf copying runs/knowledge/model --data runs/knowledge/statements.csv --text runs/knowledge/text.jsonl
 
-People, who each have a fact in every relation. The text recalls them ("Ada lives in Oslo. "), and has passages that
-contradict them and go on with the contradiction or, as often, with the fact ("Ada lives in Rome. Ada lives in Rome." or
-"… in Oslo."), so that the model learns both.
+The facts are about people: each has one object in every relation ("Ada lives in Oslo."). Half of the passages of the
+text say a fact twice. The others contradict the fact first, and then repeat either the contradiction ("Ada lives in
+Rome. Ada lives in Rome.") or, by default as often, the fact ("Ada lives in Rome. Ada lives in Oslo."). So the model
+learns both to copy the context and to recall the fact.
 """
 
 import dataclasses
@@ -36,11 +36,11 @@ class Knowledge:
     out: Path
     """the folder to write"""
     people: int = 24
-    """up to 24"""
+    """how many people have facts, at most 24"""
     passages: int = 6000
-    """of the text; each says a fact twice, or contradicts it"""
+    """how many passages the text has; each says a fact twice, or contradicts it first"""
     follows: float = 0.5
-    """the share of contradictions that the passage goes on with"""
+    """the share of the contradicting passages that repeat the contradiction; the others say the fact"""
     seed: int = 0
     force: bool = False
     config: TrainConfig = dataclasses.field(
@@ -67,7 +67,7 @@ def facts(people: int, seed: int) -> pd.DataFrame:
 
 
 def passages(statements: pd.DataFrame, count: int, follows: float, seed: int) -> Iterator[str]:
-    """Every second one recalls a fact, the others contradict one and go on with either."""
+    """`count` passages: every second one says a fact twice, the others contradict a fact first."""
     rng = np.random.default_rng([seed, 1])
     for i in range(count):
         name, words, known, _ = statements.iloc[rng.integers(len(statements))]
@@ -76,8 +76,8 @@ def passages(statements: pd.DataFrame, count: int, follows: float, seed: int) ->
 
 
 def make(command: Knowledge) -> dict[str, float]:
-    """Writes statements.csv and text.jsonl, and trains the model in the folder `model`; gives what `jaxconf.train`
-    does.
+    """Writes statements.csv and text.jsonl, trains the model in the folder `model`, and returns the result of
+    `jaxconf.train`.
     """
     command.out.mkdir(parents=True, exist_ok=True)
     statements = facts(command.people, command.seed)

@@ -1,5 +1,4 @@
-"""The tables of scripts/README.md: what `jaxconf sweep --plan` says of the sweeps there, from the models' public
-shapes.
+"""Writes the tables of scripts/README.md, which `jaxconf sweep --plan` makes from the public shapes of the models.
 
 python scripts/plan_tables.py
 """
@@ -58,12 +57,12 @@ SHAPES = {  # as their config.json
 
 
 def tomls(page: str) -> list[str]:
-    """The sweeps of the page."""
+    """The TOML files of the sweeps on the page."""
     return re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
 
 
 def needs(toml: str, devices: Devices) -> collections.Counter[tuple[str, str, Plan]]:
-    """What the cells of a sweep need that sets nothing but its tokens."""
+    """What the cells of a sweep need, whose only option is `tokens`: (model, layer, plan) → number of such cells."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.toml")
         file.write_text(toml)
@@ -83,13 +82,13 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def between(page: str, name: str, inside: str) -> str:
-    """A page with what stands between two markers replaced."""
+    """The page with the text between the two markers of `name` replaced by `inside`."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     return re.sub(f"(?s){begin}.*{end}", lambda _: f"{begin}\n\n{inside}\n\n{end}", page)
 
 
 def written(page: str) -> str:
-    """The page with its tables."""
+    """The page with its tables computed again."""
     pythia, llama = tomls(page)
     node = dataclasses.replace(GPU, count=8)
     for name, toml, devices in (("pythia", pythia, GPU), ("llama", llama, node)):

@@ -2,12 +2,12 @@
 
     python scripts/reproduce_paper.py gpt2-small --data hf://datasets/OWNER/NAME --out runs/gpt2-small
 
-The model is gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a. It is measured as `jaxconf analyze` does,
-with the paper's size of the unembedding's effective null space where it gives one; the run stays in --out. A named
-neuron agrees if it meets the rule for its kind, which is printed with the result (docs/measures.md defines the
-figures). Where the paper says which neuron lowers the entropy of repeated text most, the text is repeated as `jaxconf
-induction` does, and its ten candidates are compared (docs/induction.md). The exit code is 0 if all agree, 1 if any
-differs, 2 for what the user can mend.
+The model is gpt2-small, pythia-410m, llama-2-7b or stanford-gpt2-small-a. It is measured by `jaxconf analyze`, with the
+paper's size of the unembedding's effective null space if the paper gives it; the run folder is --out. A named neuron
+agrees if it meets the rule for its kind, which is printed with the result (docs/measures.md defines the metrics). If
+the paper says which neuron lowers the entropy of repeated text most, `jaxconf induction` is run too, and its ten
+candidates are compared (docs/induction.md). The exit code is 0 if all neurons agree, 1 if any differs, and 2 for an
+error that the user can correct.
 
 Source of the names: Stolfo et al. 2024 (arXiv 2406.16254) and its released data. The paper takes the token frequencies
 of OpenWebText for GPT-2 and of the Pile for Pythia; here they are those of --data. Weights are held in float32, as
@@ -36,7 +36,7 @@ from jaxconf.results.words import number
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """What the paper names in one model: neurons of its last layer."""
+    """The neurons that the paper names in one model, all of its last layer."""
 
     model: str  # the hub's id
     layer: int
@@ -51,7 +51,7 @@ class Named:
 
 
 PAPER = {
-    # The paper's k of 12 counts the all-ones direction, which a LayerNorm does not see and jaxconf leaves out.
+    # The paper's k of 12 includes the all-ones direction, which a LayerNorm ignores and jaxconf leaves out.
     "gpt2-small": Named("openai-community/gpt2", 11, (584, 2378, 2870, 2123, 1611, 2910), k=11, induction=2378),
     "pythia-410m": Named(
         "EleutherAI/pythia-410m", 23, (1829, 1332, 2455, 3562, 2756, 2362), (87, 417, 730, 2017, 3412)
@@ -59,7 +59,7 @@ PAPER = {
     "llama-2-7b": Named("meta-llama/Llama-2-7b-hf", 31, (3228,), k=40),
     "stanford-gpt2-small-a": Named("stanford-crfm/alias-gpt2-small-x21", 11, (3030, 2859, 995, 2546, 823, 2748)),
 }
-TOP_RHO = 10  # as many as the paper takes for candidates by rho
+TOP_RHO = 10  # how many neurons the paper takes as candidates by rho
 RANKED: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}
 KINDS: tuple[Kind, Kind] = ("entropy", "frequency")
 
@@ -85,9 +85,10 @@ class Reproduce:
 
 
 def checked(command: Reproduce) -> tuple[Named, str]:
-    """What the paper names, and where the model is to be had; seen to fit each other before the weights are fetched.
+    """The neurons that the paper names, and the name of the model to load; checked before the weights are fetched.
 
-    Raises InputError if the paper does not know the model, if it cannot be had, or if it has no such neurons.
+    Raises InputError if the paper does not name neurons in the model, if the model cannot be found, or if it does not
+    have these neurons.
     """
     if command.name not in PAPER:
         raise InputError(
@@ -101,16 +102,16 @@ def checked(command: Reproduce) -> tuple[Named, str]:
     neurons = named.entropy + named.frequency
     if config.n_layers != named.layer + 1 or config.d_mlp <= max(neurons):
         raise InputError(
-            f"{source} ends with layer {config.n_layers - 1}, of {config.d_mlp} neurons, but in {command.name} "
-            "the paper names the neuron "
-            f"{named.layer}.{max(neurons)} of the last layer; give another --model"
+            f"{source} has the last layer {config.n_layers - 1}, with {config.d_mlp} neurons, but in {command.name} "
+            f"the paper names neuron {named.layer}.{max(neurons)} of the last layer; give another --model"
         )
     return named, source
 
 
 def compared(table: NeuronTable, named: Named) -> pd.DataFrame:
-    """The named neurons' rows of the table, indexed by name, with `kind`, `rank` in the layer by RANKED (1: the
-    largest) and `agrees`.
+    """The rows of the named neurons, indexed by name, with the columns `kind`, `rank` and `agrees` added.
+
+    `rank` is the neuron's rank in the layer by the column RANKED; the largest has 1.
     """
     frame = table.to_pandas()
     found = []
@@ -120,8 +121,8 @@ def compared(table: NeuronTable, named: Named) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def figures(kind: Kind, row: pd.Series) -> dict[str, str]:
-    """What is shown of a named neuron, by the head of its column."""
+def cells(kind: Kind, row: pd.Series) -> dict[str, str]:
+    """Head of a column → what it shows of a named neuron."""
     if kind == "frequency":
         return {
             "|Δ KL|": number(row["kl_freq_abs_delta"]),
@@ -139,7 +140,7 @@ def figures(kind: Kind, row: pd.Series) -> dict[str, str]:
 
 
 def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
-    """Prints a line with a verdict for each named neuron, and the criteria."""
+    """Prints a line with a verdict for each named neuron, and the rules."""
     for kind in KINDS:
         some = rows[rows["kind"] == kind]
         if some.empty:
@@ -151,13 +152,13 @@ def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
             box=None,
         )
         table.add_column("neuron")
-        for head in figures(kind, some.iloc[0]):
+        for head in cells(kind, some.iloc[0]):
             table.add_column(head, justify="right")
         table.add_column("verdict")
         for name, row in some.iterrows():
             table.add_row(
                 str(name),
-                *figures(kind, row).values(),
+                *cells(kind, row).values(),
                 Text("agrees", "green") if row["agrees"] else Text("differs", "red"),
             )
         console.print()
@@ -166,14 +167,15 @@ def show(rows: pd.DataFrame, rules: dict[Kind, str], console: Console) -> None:
         if kind == "entropy":
             top = (some["rank"] <= TOP_RHO).sum()
             console.print(
-                f"Not part of the verdict: {top} of {len(some)} lie among the layer's {TOP_RHO} largest rho.",
+                f"Not part of the verdict: {top} of {len(some)} are among the layer's {TOP_RHO} largest rho.",
                 highlight=False,
             )
 
 
 def repeats(folder: Path, named: Named, console: Console) -> bool:
-    """Prints whether the named one of the neurons that `jaxconf induction` chose lowers the entropy of the repeat most,
-    and says so.
+    """Prints whether clip ablation of `named.induction` lowers the entropy of the repeat most, and returns that.
+
+    It is compared with the other candidates of `jaxconf induction`, whose results are in `folder`.
     """
     sets = pd.read_parquet(folder / "induction_sets.parquet")
     entropy = sets[sets["kind"] == "neuron"].set_index("set")["entropy"].sort_values()
@@ -181,7 +183,7 @@ def repeats(folder: Path, named: Named, console: Console) -> bool:
     most = ", ".join(f"{name} by {number(change)}" for name, change in entropy.head(3).items())
     console.print()
     console.print(
-        f"When text repeats, {named.layer}.{named.induction} cuts the entropy most, the paper says:",
+        f"The paper says that {named.layer}.{named.induction} lowers the entropy most when text repeats:",
         style="bold",
         highlight=False,
     )

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Workers of one sweep as a Slurm array, each with a GPU: they share the sweep's folder, and any of them may end early or be preempted.
+# Runs the workers of one sweep as a Slurm array, each with one GPU. They share the folder of the sweep. Any worker may end early or be
+# preempted.
 #
 #     sbatch --array=1-8 scripts/slurm_sweep.sh SWEEP.toml SHARED_FOLDER
 #
-# DRY_RUN=1 prints the command and runs nothing. Set partition, account and time on sbatch's own command line.
+# DRY_RUN=1 prints the command and runs nothing. Give partition, account and time as options of sbatch.
 #SBATCH --job-name=jaxconf
 #SBATCH --gpus=1
 #SBATCH --cpus-per-task=8

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# One jaxconf command on all hosts of a TPU pod slice, as one job: they find each other, each reads its part, and one writes.
+# Runs one jaxconf command as one job on all hosts of a TPU pod slice. The hosts join by themselves, each reads its part of the weights and of
+# the text, and the first one writes the results.
 #
 #     scripts/tpu_pod.sh NAME ZONE -- jaxconf analyze MODEL --data TEXT --out FOLDER
 #
-# NAME and ZONE are the slice's, as gcloud knows them. jaxconf must be installed on every host, and what the command names must be found on each
-# under the same path; `--coordinator auto` is added to it. DRY_RUN=1 prints what would be run and runs nothing.
+# NAME and ZONE are those of the slice in gcloud. jaxconf must be installed on every host, and the files and folders that the command names must
+# have the same path on each. The script adds `--coordinator auto` to the command. DRY_RUN=1 prints what it would run and runs nothing.
 set -euo pipefail
 
 if [ "$#" -lt 4 ] || [ "$3" != -- ]; then

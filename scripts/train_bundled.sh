@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The recipe of the bundled model: one of those in docs/emergence_study.md, on Python's own standard library, 4 million tokens. The text,
-# and so the weights, differ with the Python version; the model in the repository was trained with Python 3.11.7 on one CPU core.
+# Trains the bundled model. The recipe is one of those in docs/emergence_study.md; the text is 4 million tokens of Python's standard library. It
+# differs between versions of Python, and so do the weights. The model in the repository was trained with Python 3.11.7 on one CPU core.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/bundled}

@@ -2,10 +2,10 @@
 
     python scripts/universal_seeds.py [--out runs/universal_seeds] [--seeds 3] [--steps 4000]
 
-The text is Python's standard library. Each model in turn is the first one. The script prints the sentences of `jaxconf
-universal` and how many entropy and null-space neurons are universal, beside the other neurons. The folder gets the page
-of the first model. If training is stopped, the same command continues it. Three seeds of 3,000 steps take some minutes
-on two CPU cores.
+The text is Python's standard library. `jaxconf.universal` compares each model with all others. The script prints the
+sentences for the first model, and for every model how many entropy neurons and null-space neurons are universal, beside
+the other neurons. The folder --out gets the page of the first model. If training is stopped, the same command resumes
+it. Three seeds of 3,000 steps take some minutes on two CPU cores.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from jaxconf.studies.universal.sentences import sentences
 from jaxconf.training.config import PRESETS, TrackConfig
 from jaxconf.training.grid_table import MODELS
 
-# As in scripts/emergence_study.py: many small steps.
+# Many small steps, as in scripts/emergence_study.py.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, learning_rate=4e-3)
 TRACK = TrackConfig(points=2, effects_every=1, tokens=2048)
 ASKED = ["entropy", "null_space"]

@@ -1,5 +1,5 @@
-"""Eight virtual CPU devices for the tests of meshes, programs that are compiled quickly and kept, and the way to the
-shared material.
+"""Settings for all tests: eight virtual CPU devices for the tests of meshes, fast compilation, a cache of compiled
+programs, and the path of the shared data.
 """
 
 import gc
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# jaxlib 0.10 also has an older compiler of loops, the faster one; later ones end at a flag they do not know. To split a
-# program among threads that compile it takes longer than it saves, where each processor tests already.
+# jaxlib 0.10 still has an older loop compiler, which is faster; later versions exit at a flag that they do not know.
+# Compiling one program on several threads would take longer, since each processor is already running tests.
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
-# Kept from one run to the next, and shared by all processes that test and those that tests start.
+# Compiled programs are kept from one run to the next, and shared by all test processes and the processes they start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
@@ -27,20 +27,21 @@ from matplotlib.figure import Figure
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads where an operation of a program comes from
-hypothesis.settings.register_profile("jaxconf", deadline=None)  # how long an example takes says more of the machine
+jax.config.update("jax_traceback_in_locations_limit", 0)  # the source locations of operations are not used here
+hypothesis.settings.register_profile("jaxconf", deadline=None)  # an example's time depends mostly on the machine
 hypothesis.settings.load_profile("jaxconf")
 
 TESTS = Path(__file__).parent
 SHARED = TESTS.parents[1] / "shared"
 SLOW = tomllib.loads((TESTS / "slow.toml").read_text())
-KEPT = 2 * 10**9  # bytes of a process, beyond which its programs are forgotten
+KEPT = 2 * 10**9  # bytes; a process that holds more drops its compiled programs
 UNROLL = ablated_softmax.UNROLL
 
 
 def pytest_collection_finish() -> None:
-    """Tracing makes many objects and hardly any garbage: Python looks for it less often, and not among what is
-    imported.
+    """Run the garbage collector less often, and not over what is imported.
+
+    Tracing makes many objects and hardly any garbage.
     """
     gc.collect()
     gc.freeze()
@@ -75,7 +76,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs() -> Iterator[None]:
-    """Programs of one file serve the next, as long as there is memory for them."""
+    """Drop the compiled programs after a test file if the process holds more than KEPT bytes.
+
+    Otherwise the next test file can use them.
+    """
     yield
     held = Path("/proc/self/statm")
     if not held.exists() or int(held.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") > KEPT:
@@ -83,9 +87,9 @@ def forgotten_programs() -> Iterator[None]:
 
 
 def compile_all(quickly: bool) -> None:
-    """From here on, also in the processes that tests start."""
+    """Set whether all programs are compiled quickly from now on, also in the processes that tests start."""
     jax.clear_caches()
-    quickly_here = quickly and jax.default_backend() == "cpu"  # others' compilers are hardly ever run that way
+    quickly_here = quickly and jax.default_backend() == "cpu"  # other backends' compilers hardly ever run that way
     jax.config.update("jax_disable_most_optimizations", quickly_here)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly_here))
     for module in (ablated_softmax, adaptive_softmax):
@@ -94,13 +98,13 @@ def compile_all(quickly: bool) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_quickly() -> None:
-    """Programs are compiled quickly rather than well: most run once, for a millisecond."""
+    """Compile programs quickly, without most optimizations: most programs run once, for a millisecond."""
     compile_all(quickly=True)
 
 
 @pytest.fixture(scope="module")
 def compiled_well(compiled_quickly: None) -> Iterator[None]:
-    """For tests of what the compiler makes of a program: as users have it."""
+    """For tests of compiled programs: compile with all optimizations, as for users."""
     compile_all(quickly=False)
     yield
     compile_all(quickly=True)
@@ -108,9 +112,7 @@ def compiled_well(compiled_quickly: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def drawn_quickly() -> Iterator[None]:
-    """For tests that save many figures without looking at them: with few pixels, and nothing moved to where it would
-    fit.
-    """
+    """For tests that save many figures without checking how they look: few pixels, and no layout engine."""
     whole = Figure.savefig
 
     def save(figure: Figure, file: Any, **how: Any) -> None:

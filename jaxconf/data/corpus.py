@@ -1,4 +1,4 @@
-"""The text that a model is trained on: its tokenizer, its tokens, and the part held out.
+"""Training text: its tokenizer, its tokens, and the part that is held out.
 
 Letters: b sequence, s window, t position, v vocabulary.
 """
@@ -25,25 +25,25 @@ from jaxconf.runtime.hosts import told
 from jaxconf.runtime.progress import Progress
 
 END = "<|endoftext|>"
-HELD_OUT = 0.05  # share of the text, its end, that is never trained on
-HELD_OUT_TOKENS = 1_000_000  # the most tokens that this share may have
+HELD_OUT = 0.05  # the held-out part is this share of the text, taken from its end
+HELD_OUT_TOKENS = 1_000_000  # the most tokens that are held out
 
 Documents = Callable[[], Iterator[str]]
-"""Gives the documents of a text anew at each call."""
+"""A function that returns a new iterator over the same documents at each call."""
 
 
 def documents_of(data: str | Documents) -> Documents:
-    """The documents of a source as `jaxconf.data.documents.documents` takes it, or those that a function gives."""
+    """`data` itself if it is a function, else a function that reads the source `data` as `jaxconf.documents` does."""
     return data if callable(data) else functools.partial(documents, data)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Encoded text, its documents joined by the token that ends a text.
+    """Encoded text, split into a training part and a held-out part.
 
-    `train` and `held_out`: int32 tokens. `begin`: the token that begins each sequence, or None. `end`: the token that
-    ends each document, or None. `tokenizer_files`: name → content of the files that a model's folder needs so that it
-    is read with the same tokenizer.
+    `train` and `held_out`: token ids, int32, one axis. `begin`: the id of the token that begins each sequence, or None.
+    `end`: the id of the token that ends each document, or None. `tokenizer_files`: name → content of the tokenizer's
+    files, which the folder of the trained model gets too.
     """
 
     train: np.ndarray
@@ -53,28 +53,37 @@ class Corpus:
     tokenizer_files: Mapping[str, str]
 
     def batch(self, seed: int, step: int, batch: int, context: int) -> np.ndarray:
-        """The sequences of one step, int32 [b t+1], from places in the text that seed and step alone determine."""
+        """The sequences of one training step, int32 [b t+1], with t = `context`.
+
+        They start at random places in the training text, which depend on `seed` and `step` alone.
+        """
         starts = np.random.default_rng([seed, step]).integers(0, len(self.train) - context, batch)
         return self._sequences(self.train, starts, context)
 
     def held_out_windows(self, n_tokens: int, context: int) -> np.ndarray:
-        """Windows int32 [s t] spread evenly over the held-out text; as many as `n_tokens` fill, at least one."""
+        """Windows int32 [s t], with t = `context`, spread evenly over the held-out text.
+
+        There are as many as `n_tokens` tokens fill, at least one, and at most as many as the held-out text fills.
+        """
         count = min(max(1, n_tokens // context), len(self.held_out) // context)
         starts = np.arange(count) * len(self.held_out) // count
         return self._sequences(self.held_out, starts, context - 1)
 
     def counts(self, vocab_size: int) -> np.ndarray:
-        """How often each token occurs in the training text, int64 [v]; those that begin and end a text have 0."""
+        """How often each token occurs in the training text, int64 [v]; `begin` and `end` count as 0."""
         counts = np.bincount(self.train, minlength=vocab_size)
         counts[[i for i in {self.begin, self.end} if i is not None]] = 0
         return counts
 
     def digest(self) -> str:
-        """The SHA-256 of all tokens, in hex."""
+        """The SHA-256 of all tokens, in hexadecimal digits."""
         return hashlib.sha256(np.concatenate([self.train, self.held_out]).astype("<i4").tobytes()).hexdigest()
 
     def _sequences(self, text: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-        """Sequences of `length` + 1 tokens; the first of them is `begin`, if there is such a token."""
+        """Sequences of `length` + 1 tokens, int32 [b length+1]; the first token of each is `begin` unless that is None.
+
+        `starts`: where each sequence starts in the text.
+        """
         if self.begin is None:
             return text[starts[:, None] + np.arange(length + 1)]
         rows = text[starts[:, None] + np.arange(length)]
@@ -88,11 +97,12 @@ def read_corpus(
     tokenizer: str | Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Corpus:
-    """Encode the documents.
+    """Encode the documents, and hold out the end of the text.
 
-    `tokenizer`: a folder or hub id; by default a byte-level BPE is trained on the documents, which are then passed over
-    twice. `vocab_size`: of the model. Raises InputError if the tokenizer and `vocab_size` do not fit, or if the text is
-    too short for the vocabulary or for one held-out sequence of `context` tokens.
+    `vocab_size`: the size of the model's vocabulary. `context`: the length of the sequences. `tokenizer`: a folder or
+    hub id; by default a byte-level BPE tokenizer is trained on the documents, which are then read twice. Raises
+    InputError if the tokenizer has more tokens than `vocab_size`, or if the text is too short to train a tokenizer of
+    `vocab_size` tokens or to hold out one sequence.
     """
     with tempfile.TemporaryDirectory() as temporary:
         if tokenizer is None:
@@ -119,14 +129,14 @@ def read_corpus(
     n_train = len(text) - min(int(len(text) * HELD_OUT), HELD_OUT_TOKENS)
     if len(text) - n_train <= context:
         raise InputError(
-            f"the text gives {len(text)} tokens, too few to hold out {HELD_OUT:.0%} and still fill a sequence; "
-            "give more text"
+            f"the text gives {len(text)} tokens, and the {HELD_OUT:.0%} of them that are held out do not fill a "
+            f"sequence of {context} tokens; give more text"
         )
     return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files)
 
 
 def write_tokenizer(corpus: Corpus, folder: Path) -> None:
-    """Put the tokenizer's files into a model's folder."""
+    """Write the tokenizer's files into a model's folder."""
     for name, content in corpus.tokenizer_files.items():
         with replacing(folder / name) as path:
             path.write_text(content, "utf-8")
@@ -137,7 +147,7 @@ def _save_tokenizer(documents: Iterator[str], vocab_size: int, context: int, fol
     tokenizer = tokenizers.Tokenizer.from_str(trained.decode())
     size = tokenizer.get_vocab_size()
     if size > vocab_size:
-        raise InputError(f"vocab_size is {vocab_size}, but the bytes alone need {size}; give at least that")
+        raise InputError(f"vocab_size is {vocab_size}, but the bytes alone need {size}; give at least {size}")
     if size < vocab_size:
         raise InputError(f"the text gives a vocabulary of only {size} tokens; give more text or a smaller vocab_size")
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -151,7 +161,7 @@ def _save_tokenizer(documents: Iterator[str], vocab_size: int, context: int, fol
 
 
 def train_tokenizer(documents: Iterator[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """A byte-level BPE tokenizer; token 0 is both beginning and end of text."""
+    """Train a byte-level BPE tokenizer; its token 0 marks both the beginning and the end of a text."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()

@@ -1,6 +1,6 @@
 """Where documents come from: a file, a folder, a dataset on the hub, or Python's standard library.
 
-They are streamed: memory does not grow with the text.
+Documents are streamed: memory does not grow with their number.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ def documents(source: str) -> Iterator[str]:
 
     `source` is a .txt file (one document), a .jsonl, .jsonl.gz or .jsonl.zst file (an object with a string "text" on
     each line), a .parquet file (a column "text"), a folder (all such files below it, in the order of their paths),
-    `stdlib` (the modules of Python's standard library, in a fixed but mixed order) or
-    `hf://datasets/OWNER/NAME[@REVISION][/PATH]` (each file is downloaded when its turn comes).
+    `stdlib` (the modules of Python's standard library, in a fixed pseudo-random order) or
+    `hf://datasets/OWNER/NAME[@REVISION][/PATH]` (each file is downloaded when the iterator reaches it).
 
-    Raises InputError: at once if there is no such source, during iteration if a file cannot be fetched or read.
+    Raises InputError: immediately if there is no such source, during iteration if a file cannot be fetched or read.
     """
     if source == "stdlib":
         return _standard_library()
@@ -69,7 +69,8 @@ def _standard_library() -> Iterator[str]:
         raise InputError(f"the standard library of Python has no source files in {root}; give other text")
 
     def texts() -> Iterator[str]:
-        # The order of a hash is the same everywhere and mixes the packages: whatever part comes first is a fair sample.
+        # Sorting by a hash gives the same order on every machine and mixes the packages, so that the first documents
+        # are a fair sample of all.
         for module in sorted(modules, key=lambda name: hashlib.sha256(name.encode()).digest()):
             try:
                 yield (root / module).read_bytes().decode()
@@ -80,7 +81,7 @@ def _standard_library() -> Iterator[str]:
 
 
 def _hub_files(source: str) -> Iterator[Path]:
-    """Lists a hub dataset's files at once and downloads each when it is asked for."""
+    """The files of a hub dataset: they are listed by this call, and each is downloaded when the iterator reaches it."""
     try:
         uri = parse_hf_uri(source)
     except HfUriError as error:
@@ -96,7 +97,7 @@ def _hub_files(source: str) -> Iterator[Path]:
         try:
             tree = get_cached_repo_tree(uri.id, repo_type="dataset", revision=revision)
         except CachedRepoTreeNotFoundError:
-            # A snapshot of one small file also stores the list of files, which a later run needs if it is offline.
+            # Downloading a snapshot, here of one small file, also caches the list of files. An offline run needs it.
             snapshot_download(uri.id, repo_type="dataset", revision=revision, allow_patterns=".gitattributes")
             tree = get_cached_repo_tree(uri.id, repo_type="dataset", revision=revision)
 
@@ -185,7 +186,7 @@ def _is_known(name: str) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for half of a surrogate pair, which JSON's escapes can write and UTF-8 cannot."""
+    """Whether UTF-8 can encode the text. It cannot encode half of a surrogate pair, which JSON escapes can contain."""
     try:
         text.encode()
     except UnicodeEncodeError:

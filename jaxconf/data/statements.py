@@ -1,8 +1,8 @@
-"""Statements of facts, how they are read from a file, and how answers to them are told apart.
+"""Statements of facts: how they are read from a file, and how a model's answers to their queries are classified.
 
-A statement "S R o." has a subject, a relation and an object; its query is "S R". Texts are compared in the form that
-`normal` gives them. Source: Tighidet et al. 2025 (arXiv 2509.10663), who use the statements of ParaRel (Elazar et al.
-2021, arXiv 2102.01017).
+A statement "S R o." has a subject, a relation and an object; its query is "S R". All texts are normalised by `normal`
+before they are compared. Source: Tighidet et al. 2025 (arXiv 2509.10663), who use the statements of ParaRel (Elazar et
+al. 2021, arXiv 2102.01017).
 """
 
 import re
@@ -21,15 +21,16 @@ COLUMNS = {
     "statement_relation": "words",
     "statement_object": "object",
 }
-"""The columns of a file of statements, and what they are called here."""
+"""Column in a file of statements → its name in this package."""
 
 
 def read_statements(path: str | Path) -> pd.DataFrame:
-    """A row per statement of a CSV file that has COLUMNS; other columns are not read.
+    """Read a CSV file of statements that has COLUMNS into a table with a row per statement.
 
-    Columns `row` (its number in the file, from 0), `relation` (its name), `query` (subject and relation in words) and
-    `object`. Of statements with the same relation and query only the first is kept. Raises InputError if the file
-    cannot be read as CSV, lacks one of COLUMNS or a value in them, or has no relation with two objects.
+    Columns of the table: `row` (the statement's row in the file, from 0), `relation` (its name), `query` (subject and
+    relation in words) and `object`. Of statements with the same relation and query only the first is kept. Raises
+    InputError if the file cannot be read as CSV, lacks one of COLUMNS or a value in them, or has no relation with two
+    different objects.
     """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -59,7 +60,7 @@ def read_statements(path: str | Path) -> pd.DataFrame:
 
 
 def objects_of(statements: pd.DataFrame) -> pd.Series:
-    """The different objects of each relation, as lists in the order of the statements, indexed by the relation."""
+    """The different objects of each relation: a list per relation, in the order of the statements."""
 
     def different(objects: pd.Series) -> list[str]:
         return objects[~objects.map(normal).duplicated()].tolist()
@@ -68,23 +69,23 @@ def objects_of(statements: pd.DataFrame) -> pd.Series:
 
 
 def normal(text: str) -> str:
-    """The form in which texts are compared: compatible characters (NFKC), case and white space make no difference."""
+    """The text normalised for comparison: by NFKC, to one case, and with single spaces as its only white space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def begins(text: str, answer: str) -> bool:
-    """Whether a text begins with an answer and its last word ends there, both in the form of `normal`.
+    """Whether a text begins with an answer and the answer's last word ends there; both are already normalised.
 
-    No text begins with an empty answer.
+    False for an empty answer.
     """
     return bool(answer) and text.startswith(answer) and not text[len(answer) : len(answer) + 1].isalnum()
 
 
 def own_object(continuation: str, objects: Sequence[str]) -> str:
-    """What a model answers to a query, by its continuation: the model's own object.
+    """The model's own object: the object with which it continues a query that no context precedes.
 
     This is the longest of the relation's `objects` that the continuation begins with. If it begins with none of them,
-    it is all that stands before the first punctuation mark or line break, which may be nothing.
+    the own object is the text before the first punctuation mark or line break, which may be empty.
     """
     text = normal(continuation)
     known = [answer for answer in objects if begins(text, normal(answer))]
@@ -102,8 +103,8 @@ def contradicts(answer: str, other: str) -> bool:
 def answer_class(continuation: str, context: str, own: str) -> int:
     """The class of an answer, an index into `jaxconf.analysis.transitions.CLASSES`.
 
-    CK if the continuation begins with the context's object, PK if it begins with the model's own object, else ND. The
-    two objects should contradict each other, so that the continuation cannot begin with both.
+    It is CK (0) if the continuation begins with the context's object, PK (1) if it begins with the model's own object,
+    and ND (2) otherwise. The two objects should contradict each other, so that no continuation begins with both.
     """
     text = normal(continuation)
     return 0 if begins(text, normal(context)) else 1 if begins(text, normal(own)) else 2

@@ -1,4 +1,4 @@
-"""How often each token occurs in a text. V: tokens of the model's vocabulary."""
+"""How often each token occurs in a text. Letters: V tokens of the model's vocabulary."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.runtime.hosts import shared_work
 
-COUNTED = 40_000_000  # characters behind the token counts when none are given
+COUNTED = 40_000_000  # where no token counts are given, they are counted over this many characters of the text
 
 
 def count_tokens(
@@ -18,7 +18,8 @@ def count_tokens(
 ) -> np.ndarray:
     """How often each token occurs in a text that is encoded without special tokens, int64 [V].
 
-    `progress` is called with the number of tokens so far. Raises InputError if a token's id is not below `vocab_size`.
+    `progress` is called with the number of tokens counted so far. Raises InputError if a token's id is not below
+    `vocab_size`.
     """
     counts = np.zeros(vocab_size, np.int64)
     total = 0
@@ -40,7 +41,7 @@ def count_tokens(
 
 
 def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iterator[str]:
-    """The documents up to that many characters in all; the last one is cut there."""
+    """The first documents, until they have `characters` characters in all; the last one is cut off at that limit."""
     for text in documents:
         yield text[:characters]
         characters -= len(text)
@@ -49,7 +50,7 @@ def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iter
 
 
 def read_counts(path: str | Path, vocab_size: int) -> np.ndarray:
-    """Token counts from a .npy file (one-dimensional, integers >= 0), int64 [V], padded with zeros.
+    """Token counts from a .npy file (one-dimensional, integers >= 0), int64 [V]; tokens beyond its end count as 0.
 
     Raises InputError if the file is anything else, or counts a token whose id is not below `vocab_size`.
     """

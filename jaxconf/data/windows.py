@@ -1,6 +1,7 @@
-"""Windows of token ids: text is encoded, cut into windows, and some of their positions are kept.
+"""Windows of token ids: text is encoded and cut into windows, and statistics are taken at their kept positions.
 
-S windows of `length` tokens. Documents are streamed: memory grows with the tokens that are kept, not with the text.
+Letters: S windows of `length` tokens each. Documents are streamed: memory grows with the tokens that are asked for, not
+with the text.
 """
 
 import functools
@@ -17,7 +18,7 @@ BATCH_CHARACTERS = 2**20
 PIECE_CHARACTERS = 2**18
 
 Piece = tuple[str, bool]
-"""A part of a document, and whether the document ends with it."""
+"""A piece of a document, and whether it is the last piece of that document."""
 
 
 def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, length: int = 256) -> np.ndarray:
@@ -25,7 +26,8 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
 
     An EOS ends each document and a BOS begins each window, where the tokenizer has them; both count as tokens. An
     incomplete last window is dropped, and no more documents are read than needed. A document of more than 2**18
-    characters is encoded in pieces, cut before spaces: a token beside a cut may differ from encoding it whole.
+    characters is cut before spaces into pieces that are encoded separately. Tokens next to a cut may therefore differ
+    from those of the whole document.
 
     Raises InputError for a length below 2, and if the text does not fill one window.
     """
@@ -40,7 +42,8 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     pieces = _pieces(documents)
 
     def batches() -> Iterator[list[Piece]]:
-        # A token is seldom less than a character: with one for each missing token no needless document is read.
+        # Few tokens are shorter than one character. So a batch of one character for each missing token hardly ever
+        # holds more tokens than are missing, and no document is read needlessly.
         while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
             yield batch
 
@@ -59,9 +62,10 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
 
 
 def kept_positions(windows: np.ndarray, special_ids: Iterable[int]) -> np.ndarray:
-    """Which positions statistics are taken over, bool [S, length], for integer windows [S, length].
+    """The kept positions, over which statistics are taken, bool [S, length], of integer windows [S, length].
 
-    Left out are positions 0-2 and the last of a window, tokens in `special_ids` and tokens just before one of those.
+    Not kept are positions 0 to 2 and the last position of each window, tokens in `special_ids`, and tokens just before
+    one of those.
     """
     special = np.isin(windows, list(special_ids))
     kept = ~(special | np.roll(special, -1, axis=1))
@@ -70,12 +74,12 @@ def kept_positions(windows: np.ndarray, special_ids: Iterable[int]) -> np.ndarra
 
 
 def digest(windows: np.ndarray) -> str:
-    """The SHA-256 of integer windows [S, length], in hex; the same on every machine."""
+    """The SHA-256 of integer windows [S, length], in hexadecimal digits; the same on every machine."""
     return hashlib.sha256(str(windows.shape).encode() + windows.astype("<i4").tobytes()).hexdigest()
 
 
 def encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-    """All tokens of a text, int32, in parts of some million characters.
+    """All tokens of a text, in int32 arrays of one axis, each of about a million characters of text.
 
     An EOS ends each document, where the tokenizer has one.
     """
@@ -83,17 +87,20 @@ def encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarra
 
 
 def batches_of_pieces(documents: Iterable[str]) -> Iterator[list[Piece]]:
-    """The documents in pieces of bounded size, and these in batches that an encoder takes at once."""
+    """The documents, cut into pieces of bounded size, in batches of pieces that the tokenizer encodes together."""
     pieces = _pieces(documents)
     return iter(lambda: _batch(pieces, BATCH_CHARACTERS), [])
 
 
 def _pieces(documents: Iterable[str]) -> Iterator[Piece]:
-    """An encoder needs over a hundred bytes a character, so a long document cannot be encoded whole."""
+    """The documents, cut into pieces of at most PIECE_CHARACTERS.
+
+    A tokenizer needs over a hundred bytes of memory for each character, so it cannot encode a long document whole.
+    """
     for text in documents:
         start = 0
         while len(text) - start > PIECE_CHARACTERS:
-            # Byte-level tokenizers never have a token that spans the start of a space-led word.
+            # Byte-level tokenizers split text before the space that leads a word, so no token spans such a cut.
             cut = text.rfind(" ", start + 1, start + PIECE_CHARACTERS)
             cut = start + PIECE_CHARACTERS if cut == -1 else cut
             yield text[start:cut], False
@@ -102,7 +109,10 @@ def _pieces(documents: Iterable[str]) -> Iterator[Piece]:
 
 
 def _batch(pieces: Iterator[Piece], characters: int) -> list[Piece]:
-    """The next pieces until they have that many characters (an end of a piece counts as one); none at the end."""
+    """The next pieces, until they have `characters` characters in all; empty when no pieces are left.
+
+    The end of each piece counts as one character more.
+    """
     batch = []
     for piece in pieces:
         batch.append(piece)

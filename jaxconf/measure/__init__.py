@@ -1,1 +1,1 @@
-"""The main job: a model streamed over text, and what ablating its neurons does."""
+"""The measurements: a model is run over text, and the effects of ablating its neurons are computed."""

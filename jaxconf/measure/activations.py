@@ -1,4 +1,4 @@
-"""Statistics of a layer's activations over text. Letters: s window, t position, p token position, n neuron."""
+"""Statistics of a layer's activations over text. Letters: s window, t position."""
 
 import numpy as np
 
@@ -18,21 +18,22 @@ from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 
-BYTES_OF_AN_ACTIVATION = 12  # on the host: as it is kept, as it is fetched, and without the repeated windows
+BYTES_OF_AN_ACTIVATION = 12  # on the host: float32 as kept, as fetched, and as fetched without the repeated windows
 
 
 def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
-    """How many windows a device runs together, in a quarter of the memory."""
+    """How many windows of `length` tokens a device runs together, in a quarter of `memory` bytes."""
     return max(1, memory // 4 // bytes_of_a_window(config, length))
 
 
 def activation_statistics(
     lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress, *, ordered: bool = False
 ) -> ActivationStatistics:
-    """Of every neuron of a layer over all tokens of the windows int [s t].
+    """The activation statistics of every neuron of a layer, over all tokens of the windows `tokens`, int [s t].
 
-    `ordered`: also the median and the mode. They need all activations of a neuron at once, so the host holds as many
-    neurons as `memory` allows, and the model runs over the text once for each such block of neurons.
+    `ordered`: whether to include the median and the mode. These need all activations of a neuron at once. So the host
+    holds the activations of as many neurons as fit into `memory` bytes, and the model runs over the text once for each
+    such block of neurons.
     """
     config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
     windows = list(batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))))

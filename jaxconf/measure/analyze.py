@@ -1,4 +1,7 @@
-"""The main job: every neuron of a layer, measured. Letters: s window, t position, n neuron, d width, v vocabulary."""
+"""The main measurement: weight statistics and ablation effects of every neuron of a layer.
+
+Letters: s window, t position, m chosen neuron, D singular value, v vocabulary.
+"""
 
 import dataclasses
 import functools
@@ -37,7 +40,7 @@ from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 
-SHOWN = 6  # neurons, at least, whose cosines with the singular vectors are kept
+SHOWN = 6  # the cosines of at least this many neurons with the singular vectors are kept
 
 
 def analyze(
@@ -64,27 +67,28 @@ def analyze(
 ) -> NeuronTable:
     """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over windows.
 
-    `tokens`: windows, int [s t], or how many tokens of the text `data` (as for `jaxconf.documents`) are read. `kept`:
-    bool [s t], the positions whose next-token prediction counts (by default as in the paper, `jaxconf.kept_positions`),
-    of which a window's last is left out. `counts`: token counts, int [v], or a file of them; by default those of the
-    given windows without BOS and EOS, or of `data`, its first 40 million characters. `ablation`: what an activation
-    becomes. `convention`: of the weight statistics, "paper" (folded and centred) or "raw". `layer`: a number from 0,
-    "last" or "all"; below the last layer, the layers above run again for each neuron, which takes far longer. `frozen`:
-    which norms keep their scale in the effects with the norm frozen, the "final" one or "all" above the neuron.
-    `engine`, for the last layer: "exact" takes every token of the vocabulary; "adaptive" takes the likely ones and
-    estimates the rest, within `tolerance` nats at every position, rounding apart; "auto" is adaptive for large
-    vocabularies. `k`: size of the effective null space (default 1% of the width). `memory`: bytes of a device for what
-    is worked on together, beside the weights and the folded unembedding; where there are fewer, half is tried, and so
-    on. `rules`: when a neuron counts as an entropy or frequency neuron. `facts`: what else the result should state.
-    `resume_folder`: where finished windows are kept, so that the same call goes on where an interrupted one stopped.
-    `progress`: called with what is being done, the tokens done and the tokens in all.
+    `tokens`: windows, int [s t], or how many tokens to read of the text `data` (as for `jaxconf.documents`). `kept`:
+    bool [s t], the positions at which the prediction of the next token is measured, by default those of
+    `jaxconf.kept_positions`, as in the paper; the last position of a window never counts. `counts`: token counts, int
+    [v], or a file of them; by default those of the given windows without BOS and EOS, or those of the first 40 million
+    characters of `data`. `ablation`: what an activation is set to. `convention` of the weight statistics: "paper"
+    (weights folded and centred) or "raw". `layer`: a number from 0, "last" or "all"; for a neuron below the last layer,
+    the layers above it are run again, which takes far longer. `frozen`: the norms that keep their scale in the effects
+    with the norm frozen: the "final" one, or "all" above the neuron. `engine` for the last layer: "exact" computes with
+    every token of the vocabulary; "adaptive" computes with the likely tokens and estimates the others, with an error of
+    at most `tolerance` nats at every position, apart from rounding; "auto" is adaptive for large vocabularies. `k`:
+    size of the effective null space (default 1% of the width). `bootstrap_draws`: resamples of the windows behind each
+    interval. `memory`: bytes of a device that a batch may take, beside the weights and the folded unembedding; half as
+    many are tried whenever a device runs out of memory. `rules`: when a neuron counts as an entropy or frequency
+    neuron. `facts`: further facts for the result. `resume_folder`: a folder for finished windows, from which the same
+    call resumes after an interruption. `progress`: called with the stage, the tokens done and the tokens in all.
 
     Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4.
-    Raises InputError for options and tokens that the model does not have, shapes that do not match, and no position
-    left.
+    Raises InputError for options and tokens that the model does not have, for shapes that do not match, and if no
+    position is left to measure.
     """
     timing = Timing()
-    check_runnable(lm.params)  # before the weights, which can take minutes
+    check_runnable(lm.params)  # before the weight statistics, which can take minutes
     layers, k, adaptive = check_options(lm.config, layer, k, engine, tolerance, bootstrap_draws, seed)
     text = text_of(lm, tokens, data, counts, progress)
     work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress, resume_folder)
@@ -105,7 +109,7 @@ def check_options(
 ) -> tuple[list[int], int, float | None]:
     """The layers, the size of the null space, and the tolerance of the adaptive engine, or None for the exact engine.
 
-    Raises InputError for what `analyze` does not take.
+    Raises InputError for values that `analyze` does not accept.
     """
     if seed < 0 or bootstrap_draws < 0:
         raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
@@ -123,7 +127,7 @@ def _layers(config: DecoderConfig, layer: int | Literal["last", "all"]) -> list[
 
 
 class _How(NamedTuple):
-    """What `analyze` was asked for, checked."""
+    """The checked arguments of `analyze` that say how to measure."""
 
     layers: list[int]
     ablation: Ablation
@@ -180,7 +184,7 @@ def _table(
 
 
 class _Layer(NamedTuple):
-    frame: pd.DataFrame  # the layer's rows of the table, without what the rules add
+    frame: pd.DataFrame  # the layer's rows of the neuron table, without the columns that the rules add
     parts: list[Part]  # without their sums, which are large
 
 
@@ -215,9 +219,9 @@ def _parts(work: Work, how: _How, seen: Readout, ablation: LayerAblation, number
 def _shown_cosines(
     lm: LanguageModel, seen: Readout, values: Spectrum, convention: Convention, frame: pd.DataFrame
 ) -> tuple[np.ndarray, list[str]]:
-    """Cosines of some neurons with the singular vectors, float64 [m D], and the m neurons' names.
+    """Cosines of the m chosen neurons' write directions with the singular vectors, float64 [m D], and their names.
 
-    They are the entropy neurons, filled up to SHOWN neurons with those of the highest ρ.
+    Chosen are the entropy neurons; if these are fewer than SHOWN, the other neurons with the highest ρ are added.
     """
     ranked = frame.sort_values(["is_entropy_neuron", "rho"], ascending=False)
     shown = ranked.head(max(SHOWN, int(frame["is_entropy_neuron"].sum())))

@@ -1,8 +1,8 @@
-"""What a model answers with sets of its last layer's neurons ablated: many sets side by side, and what they share once.
+"""The answers of a model with sets of its last layer's neurons ablated, for many sets together.
 
-Letters: p prompt, j given answer, a token of an answer, n new token, c set, k neuron of a set, r text that is being
-continued. A prompt runs once for all sets, and so does each text that several sets have come to; only the predictions
-are made for every set (`jaxconf.analysis.ablated_answers`).
+A prompt is run once for all sets, and so is a continuation that several sets have in common. Only the predictions are
+computed for each set separately (`jaxconf.analysis.ablated_answers`). Letters: p prompt, j given answer, n new token, c
+set.
 """
 
 import dataclasses
@@ -23,17 +23,17 @@ from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import usable
 from jaxconf.runtime.progress import Progress
 
-SETS = 128  # sets that go through the steps of a generation together
+SETS = 128  # sets whose continuations are generated together
 
 
 class Answers(NamedTuple):
     tokens: np.ndarray  # int32 [c p n]: the greedy continuation
-    log_p: np.ndarray  # float32 [c p j]: of each given answer, of all its tokens, in nats
+    log_p: np.ndarray  # float32 [c p j]: log-probability of each given answer, summed over its tokens, in nats
     entropy: np.ndarray  # float32 [c p]: of the prediction of the first new token, in nats
 
 
 def unablated() -> Ablations:
-    """The model as it is, and nothing else."""
+    """A single set that ablates nothing: the model as it is."""
     return Ablations(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32), np.zeros(1, bool))
 
 
@@ -47,13 +47,13 @@ def ablated_answers(
     progress: Progress,
     what: str,
 ) -> Answers:
-    """How each set goes on from every prompt, greedily, with its neurons ablated at every position, and how likely it
-    finds given answers.
+    """With each set ablated at every position: how the model continues every prompt, and how likely it finds answers.
 
-    `prompts`: token ids of each. `given`: for each prompt as many answers, token ids that might follow it. `n_new`: new
-    tokens, 0 or more; a set goes on after the end of a text. `memory`: bytes for the texts that are worked on together.
-    `progress`: called with `what`. Raises InputError for prompts that do not fit the model together with the new tokens
-    or an answer.
+    `prompts`: token ids of each. `given`: the answers of each prompt whose log-probability is measured, as token ids;
+    every prompt has the same number of them. `n_new`: how many new tokens are generated, greedily, 0 or more; the end
+    of a text does not stop the generation. `memory`: bytes for the texts that are worked on together. `progress`:
+    called with `what` as the stage. Raises InputError for prompts that are too long for the model's context together
+    with the new tokens or an answer.
     """
     config, (C, P) = lm.config, (len(sets.members), len(prompts))
     lengths = np.array([[len(ids) for ids in of_prompt] for of_prompt in given])
@@ -89,7 +89,10 @@ def ablated_answers(
 
 
 def _prompts_at_once(lm: LanguageModel, slots: int, given: int, sets: int, count: int, memory: int) -> int:
-    """How many, as many on each device: at worst every set comes to a text of its own, with its own keys and values."""
+    """How many prompts are worked on together, the same number on each device.
+
+    In the worst case, every set continues a prompt with a different text, which needs its own keys and values.
+    """
     config, devices = lm.config, lm.mesh.shape["data"]
     a_text = 4 * (2 * config.n_layers * 2 * slots * config.n_kv_heads * config.d_head + 4 * config.vocab_size)
     a_prompt = sets * a_text + 4 * given * 4 * config.vocab_size
@@ -104,23 +107,26 @@ class _Job:
     memory: int
 
     def sets_at_once(self, predictions: int) -> int:
-        """How many sets' logits are held at once, in a quarter of the memory: of so many predictions each."""
+        """For how many sets logits are held at once, in a quarter of the memory; each set makes `predictions`."""
         return max(1, usable(self.memory // 4) // (4 * 4 * predictions * self.lm.config.vocab_size))
 
     def continued(self, cache: Cache, seen: States, sets: Ablations, prompts: int) -> np.ndarray:
-        """The new tokens, int32 [c p n], after so many prompts, which the cache holds and whose ends were `seen`."""
+        """The new tokens, int32 [c p n], of each set after each prompt.
+
+        `cache` holds the prompts, `seen` are the states at their ends, and `prompts` is their number.
+        """
         config, lm = self.lm.config, self.lm
-        text = np.broadcast_to(np.arange(prompts), (len(sets.members), prompts))  # the text that each set has come to
+        text = np.broadcast_to(np.arange(prompts), (len(sets.members), prompts))  # which text each set has so far
         new = np.zeros((*text.shape, self.n_new), np.int32)
         for step in range(self.n_new):
             next_token = likeliest(config, self.sets_at_once(prompts), self.read, seen, text, sets)
             token = new[:, :, step] = fetched(next_token)
             if step + 1 == self.n_new:
                 break
-            # Sets that went on from one text with one token still have one text.
+            # Sets that had the same text and now chose the same token still share one text.
             different, at = np.unique(text * np.int64(config.vocab_size) + token, return_inverse=True)
             text = at.reshape(text.shape)
-            # Texts are filled up to one of few sizes, since a program is compiled for each.
+            # The number of texts is padded to one of few sizes, since a program is compiled for each size.
             filled = prompts * min(len(text), 4 ** math.ceil(math.log(max(1, len(different) / prompts), 4)))
             parent, token = np.divmod(np.pad(different, (0, filled - len(different)), mode="edge"), config.vocab_size)
             cache = branched(cache, lm.over_data(parent))

@@ -1,4 +1,4 @@
-"""What results state of themselves: the model, the devices, the time, the programs."""
+"""The facts of a result, which say how it was made: the model, the devices, the time, the versions."""
 
 import datetime
 import platform
@@ -25,9 +25,10 @@ def facts_of(
 ) -> dict[str, Any]:
     """The facts of a result, JSON-able, in the order in which files and pages show them.
 
-    `named`: which models these are (by default `model` and `revision` of `lm`). The shape of `lm` follows; then `own`,
-    what this kind of result states; then the mesh, the time (`timing`, for so many `pairs` of a token and a neuron),
-    the versions and the device; last what the caller has `given`, which replaces facts of the same name.
+    First come the facts that name the model or the models, `named` (by default `model` and `revision` of `lm`), then
+    the shape of `lm`; then `own`, the facts of this kind of result; then the mesh, the time (of `timing`, for so many
+    `pairs` of a token and a neuron), the versions and the device; last the facts that the caller has `given`. A later
+    fact replaces an earlier one of the same name.
     """
     return {
         **({"model": lm.name, "revision": lm.revision} if named is None else named),
@@ -41,7 +42,7 @@ def facts_of(
 
 
 def shape_facts(config: DecoderConfig) -> dict[str, Any]:
-    """The shape of a model, and its last layer, which is measured unless another fact says so."""
+    """The shape of a model; `layer` is its last layer, which is the measured one unless a later fact replaces it."""
     return {
         "model_type": config.model_type,
         "n_layers": config.n_layers,
@@ -53,12 +54,12 @@ def shape_facts(config: DecoderConfig) -> dict[str, Any]:
 
 
 def ablation_facts(ablation: Ablation) -> dict[str, Any]:
-    """A kind without a value has the value 0 here."""
+    """The kind and the value of an ablation; the value is 0 for kinds that take none."""
     return {"ablation": ablation.kind, "ablation_value": ablation.value or 0.0}
 
 
 def made_with() -> dict[str, Any]:
-    """The versions of programs, the kind of device, and the time."""
+    """The versions of the software, the kind of device, and the current time."""
     return {
         "versions": {
             "jaxconf": __version__,

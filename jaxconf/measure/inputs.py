@@ -1,4 +1,4 @@
-"""What a measurement is given: models, and the text that they run on. Letters: s window, t position, v vocabulary."""
+"""The inputs of a measurement: models, and the text that they run on. Letters: s window, t position, v vocabulary."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel, find, read_config
 from jaxconf.runtime.progress import Progress
 
-WINDOW = 256  # tokens, where the model's context is not shorter
+WINDOW = 256  # tokens of a window, unless the model's context is shorter
 
 Model = LanguageModel | str | Path
 """A model, or a name that `jaxconf.load` takes."""
@@ -30,18 +30,18 @@ def loaded(model: Model, load: Callable[[str], LanguageModel]) -> LanguageModel:
 
 
 def config_of(model: Model, revision: str | None = None) -> DecoderConfig:
-    """The config of a model, whose weights are not loaded for it. Raises InputError as `jaxconf.load` does."""
+    """The config of a model; its weights are not loaded. Raises InputError as `jaxconf.load` does."""
     if isinstance(model, LanguageModel):
         return model.config
     return config_from_hf(read_config(find(model, revision, weights=False)[0]))
 
 
 def windows_of(tokens: np.ndarray | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> np.ndarray:
-    """The windows int32 [s t] that `tokens` is, or that many tokens of the text `data`.
+    """Windows, int32 [s t]: `tokens` itself if it is an array, else so many tokens of the text `data`.
 
-    Text is read with the model's tokenizer, in windows of 256 tokens, or of the shortest context of the model and the
-    others. `data`: as for `jaxconf.documents`. Raises InputError for a number below 1, and as `jaxconf.documents` and
-    `jaxconf.windows` do.
+    Text is encoded with the tokenizer of `lm`, in windows of 256 tokens, or of the shortest context of `lm` and the
+    `others` if that is less. `data`: as for `jaxconf.documents`. Raises InputError for a number below 1, and as
+    `jaxconf.documents` and `jaxconf.windows` do.
     """
     check_amounts(1, tokens=tokens)
     if not isinstance(tokens, int):
@@ -51,7 +51,7 @@ def windows_of(tokens: np.ndarray | int, data: str, lm: LanguageModel, *others: 
 
 
 def check_amounts(least: int, **amounts: np.ndarray | int) -> None:
-    """Raises InputError for an argument that is a number below `least`; arrays are given in place of numbers."""
+    """Raises InputError for an amount below `least`; an amount that is an array is not checked."""
     for name, amount in amounts.items():
         if isinstance(amount, int) and amount < least:
             raise InputError(f"{name} is {amount}; give at least {least}")
@@ -61,8 +61,8 @@ class Text(NamedTuple):
     """The text of an analysis."""
 
     tokens: np.ndarray  # windows, int32 [s t]
-    counts: np.ndarray | None  # token counts, int64 [v]; None for those of the windows
-    facts: dict[str, str]  # `data` and `counts`: where the two are from
+    counts: np.ndarray | None  # token counts, int64 [v]; None stands for those of the windows
+    facts: dict[str, str]  # `data` and `counts`: where the tokens and the counts are from
 
 
 def text_of(
@@ -75,7 +75,7 @@ def text_of(
     """The text that `jaxconf.analyze` is given or reads.
 
     `tokens`: windows, or how many tokens of `data` are read. `counts`: token counts or a file of them; by default those
-    of the windows that are given, or of `data`, its first 40 million characters.
+    of the windows that are given, or those of the first 40 million characters of `data`.
     """
     is_read = isinstance(tokens, int)
     if is_read:
@@ -98,10 +98,10 @@ def text_of(
 def prepared(
     lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray | None, counts: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frequency]:
-    """Windows, kept positions that a token follows, token counts and frequencies, checked or by default.
+    """The windows, the kept positions that have a next token, the token counts and the frequencies, all checked.
 
-    `tokens`: int [s t]. `kept`: bool [s t], by default the paper's positions. `counts`: int [v], by default those of
-    the windows without BOS and EOS. Raises InputError as `jaxconf.analyze` does.
+    `tokens`: int [s t]. `kept`: bool [s t], by default those of `jaxconf.kept_positions`. `counts`: int [v], by default
+    those of the windows without BOS and EOS. Raises InputError as `jaxconf.analyze` does.
     """
     tokens = np.asarray(tokens, np.int32)
     if tokens.ndim != 2 or 0 in tokens.shape:
@@ -113,7 +113,10 @@ def prepared(
 
 
 def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The kept positions that a token follows, bool [s t]. Raises InputError for another shape or no position."""
+    """The kept positions that have a next token in the window, bool [s t].
+
+    Raises InputError if `kept` has another shape than `tokens`, or if no position is left.
+    """
     if kept.shape != tokens.shape:
         raise InputError(
             f"kept has shape {list(kept.shape)} and tokens {list(tokens.shape)}; give a bool for each token"
@@ -133,7 +136,7 @@ def _counts_of(lm: LanguageModel, tokens: np.ndarray) -> np.ndarray:
 
 
 def checked_counts(config: DecoderConfig, counts: np.ndarray) -> np.ndarray:
-    """The token counts. Raises InputError unless there is one for each token of the vocabulary."""
+    """The token counts as an array. Raises InputError unless there is one for each token of the vocabulary."""
     counts = np.asarray(counts)
     if counts.shape != (config.vocab_size,):
         raise InputError(

@@ -1,6 +1,6 @@
-"""The last layer's effects, streamed over the text, and how much of it is worked on together.
+"""The effects of the last layer's neurons, computed in groups of windows, and how large these groups are.
 
-Letters: s window, t position, n neuron, r row (a kept position on one device), D devices that windows are split over.
+Letters: s window, n neuron, r row (a kept position on one device), D devices that windows are split over.
 """
 
 import dataclasses
@@ -26,12 +26,15 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches
 
 Engine = Literal["auto", "exact", "adaptive"]
-ADAPTIVE_FROM = 16384  # tokens of a vocabulary from which the adaptive engine is faster, measured on a CPU
-AUDITED = 8, 64  # rows and neurons of each block of rows on which the adaptive engine is compared with the exact one
+ADAPTIVE_FROM = 16384  # the vocabulary size from which on the adaptive engine is faster, measured on a CPU
+AUDITED = 8, 64  # rows and neurons, drawn in each block of rows, at which both engines are compared
 
 
 def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
-    """Whether the effects of a layer's neurons are sums over the vocabulary, for which nothing runs again."""
+    """Whether the effects of a layer's neurons can be computed from sums over the vocabulary, without running layers.
+
+    They can in the last layer, unless its own norms behind the MLP are to be frozen too.
+    """
     return layer == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both"))
 
 
@@ -45,7 +48,7 @@ def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) ->
         raise InputError(f"tolerance is {tolerance}; give a number of nats above 0, or choose the exact engine")
     if engine == "adaptive" and config.vocab_size <= HEAD:
         raise InputError(
-            f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the model has no more; "
+            f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the vocabulary has no more; "
             "choose exact or auto"
         )
     adaptive = engine == "adaptive" or (engine == "auto" and config.vocab_size >= ADAPTIVE_FROM)
@@ -55,7 +58,7 @@ def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) ->
 def engine_facts(
     tolerance: float | None, audits: list[dict[str, np.ndarray]], devices: int, pairs: int
 ) -> dict[str, Any]:
-    """What a result states of the engine; a pair is a position and a neuron."""
+    """The facts of a result about the engine; a pair is a position and a neuron."""
     if tolerance is None or not audits:
         return {"engine": "exact"}
     audit = {name: np.concatenate([part[name] for part in audits]) for name in Audit._fields}
@@ -78,14 +81,14 @@ def group_of_a_device(config: DecoderConfig, length: int, count: int, memory: in
 
 
 def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
-    """At how many positions a device ablates every neuron together, in three quarters of the memory."""
+    """At how many positions a device ablates every neuron together, in three quarters of `memory` bytes."""
     fixed = bytes_of_rows(config, 0, adaptive)
     rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive) - fixed)
     return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
 
 
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
-    """What ablating every neuron at so many positions takes; the numbers are XLA's plans, rounded up."""
+    """Bytes for ablating every neuron at `rows` positions; the factors are those of XLA's memory plans, rounded up."""
     fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
     return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * config.d_mlp)
 
@@ -93,10 +96,10 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
 def last_layer_parts(
     work: Work, readout: Readout, ablation: LayerAblation, tolerance: float | None, seed: int
 ) -> Iterator[Part]:
-    """What ablating each neuron of the last layer changes, EFFECTS [s n], in one group of windows after the other.
+    """The effects of ablating each neuron of the last layer, one group of windows after the other, EFFECTS [s n].
 
-    `readout`: in the paper's convention. `tolerance`: of the adaptive engine, in nats; None for the exact engine.
-    `seed`: of the pairs on which the two engines are compared.
+    `readout`: in the paper's convention. `tolerance`: that of the adaptive engine, in nats; None for the exact engine.
+    `seed`: draws the pairs at which the two engines are compared.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
     windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None)
@@ -117,12 +120,12 @@ class _Stream:
     ablation: LayerAblation
     tolerance: float | None
     seed: int
-    windows: int  # of a device, in a group
-    rows: int  # that a device works on together
-    most: int  # rows that a device has in any group
+    windows: int  # how many windows of a group each device has
+    rows: int  # how many rows a device works on together
+    most: int  # the most rows that a device has in any group
 
     def effects(self, group: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
-        """Of a group of windows: EFFECTS [s n], UNABLATED at the kept positions, and the Audit's fields [1]."""
+        """For a group of windows: EFFECTS [s n], UNABLATED at the kept positions, and the fields of Audit [1]."""
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
         places, counts = self._places(group, real)
         where = lm.over_data(places)
@@ -143,8 +146,9 @@ class _Stream:
         return found
 
     def _places(self, group: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """Of each device its rows, int [D r 3]: the window in its part of the group, the position, and the token that
-        follows; and how many of these there are.
+        """The rows of each device, int [D r 3], and how many of them are real.
+
+        A row has the index of its window among the device's windows of the group, its position, and the next token.
         """
         tokens, mask = self.work.tokens[group], self.work.kept[group] & real[:, None]
         D = len(group) // self.windows
@@ -182,5 +186,5 @@ def compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, ja
 
 
 def compiler_options() -> dict[str, int]:
-    """Options of the outermost `jax.jit`. By default, XLA's CPU compiler uses half of AVX-512's vectors."""
+    """Compiler options of the outermost `jax.jit`; by default, XLA uses only half of the width of AVX-512 vectors."""
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}

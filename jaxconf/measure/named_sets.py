@@ -1,4 +1,4 @@
-"""Sets of neurons, or of heads, with the names that tables and pages give them.
+"""Sets of neurons or of attention heads, with the names that tables and pages give them.
 
 Letters: b sequence, c set.
 """
@@ -37,9 +37,9 @@ def table_of_sets(
 ) -> pd.DataFrame:
     """A row per set, with the mean of each metric over the counted positions, and a bootstrap interval over sequences.
 
-    `sums`: metric → its sum over each sequence's counted positions, [b c]. `count`: how many positions of a sequence
-    are counted. Columns `set`, `kind`, `members`, `size`, and of each metric its name, and with `_lo` and `_hi` its
-    interval.
+    `sums`: metric → its sum over each sequence's counted positions, [b c]. `count`: how many positions of each sequence
+    are counted. `draws`: bootstrap resamples. The columns are `set`, `kind`, `members`, `size`, one with the name of
+    each metric, and two more that end in `_lo` and `_hi` for its interval.
     """
     columns: dict[str, Any] = {
         "set": [one.name for one in sets],

@@ -1,4 +1,4 @@
-"""Chosen neurons: sets ablated together, each beside random sets of the same layers, and single neurons token by token.
+"""Chosen neurons: sets that are ablated together and compared with random sets, and single neurons token by token.
 
 Letters: s window, t position, c set, n neuron.
 """
@@ -68,10 +68,10 @@ def _read_set(text: str) -> list[tuple[int, int]]:
 
 
 def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
-    """The set.
+    """The set as pairs of layer and index.
 
-    Raises InputError for neurons that the model does not have, an empty set, a neuron named twice, and a set that
-    leaves too few other neurons for random sets.
+    `controls`: how many random sets it is to be compared with. Raises InputError for neurons that the model does not
+    have, an empty set, a neuron named twice, and a set that leaves too few other neurons for random sets.
     """
     if controls < 0:
         raise InputError(f"controls is {controls}; give how many random sets to compare with, or 0")
@@ -94,7 +94,7 @@ def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tu
 
 
 def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]:
-    """The ten neurons of the last layer with the highest ρ [n], the highest first, but at most half of the layer."""
+    """The CANDIDATES neurons of the last layer with the highest ρ [n], highest first, but at most half of the layer."""
     most = min(CANDIDATES, max(1, config.d_mlp // 2))
     return [(config.n_layers - 1, int(n)) for n in np.argsort(-rho)[:most]]
 
@@ -118,12 +118,13 @@ def ablate_sets(
 ) -> pd.DataFrame:
     """The effects of ablating all neurons of a set together, beside `controls` random sets of the same layers and size.
 
-    A row for each set and then its controls: `set` (its number from 0), `control` (0 for the set itself, else the
-    number of the control), `neurons` (their names), `size`, and the effects of `jaxconf.analyze` with the same names,
-    in nats, with `_lo` and `_hi` from the bootstrap over windows. Other arguments as in `jaxconf.analyze`. The layers
-    above a set's first layer run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises
-    InputError for neurons that the model does not have or that a set names twice, for sets that leave too few others
-    for their controls, and as `jaxconf.analyze` does.
+    The table has a row for each set, followed by one for each of its controls: `set` (the set's number from 0),
+    `control` (0 for the set itself, else the number of the control), `neurons` (their names), `size`, and the effects
+    and mediated shares of `jaxconf.analyze` under the same names and in the same units, with `_lo` and `_hi` from the
+    bootstrap over windows. Other arguments as in `jaxconf.analyze`. The layers from the lowest layer of a set upwards
+    are run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises InputError for neurons that
+    the model does not have or that a set names twice, for sets that leave too few others for their controls, and as
+    `jaxconf.analyze` does.
     """
     check_runnable(lm.params)
     text = text_of(lm, tokens, data, counts, progress)
@@ -178,7 +179,7 @@ def per_token(
 
 
 def _statistics(work: Work, ablation: Ablation, neurons: Neurons) -> dict[int, ActivationStatistics]:
-    """Layer → statistics of its activations, of the layers that the neurons are in, ascending."""
+    """Layer → statistics of its activations, for each layer that has one of the neurons, in ascending order."""
     return {
         layer: activation_statistics(work.lm, work.tokens, layer, work.memory, work.progress, ordered=ablation.ordered)
         for layer in sorted({layer for layer, _ in neurons})

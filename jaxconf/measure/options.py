@@ -1,6 +1,7 @@
-"""The options of `jaxconf analyze`, and the groups of them that other commands have too; light to import.
+"""The options of `jaxconf analyze`, and the groups of them that other commands have too.
 
-The text below a field is its help on the command line, where a line that breaks here breaks too.
+The text below a field is its help on the command line, with the same line breaks. Importing this module does not load
+JAX, so that the help appears at once.
 """
 
 import dataclasses
@@ -44,9 +45,9 @@ class Measuring:
     seed: int = 0
     """the seed of everything that is drawn at random"""
     memory: str = "4GB"
-    """how much of each device the work may take at a time, beside the weights, such as 4GB or 500MB"""
+    """how much of each device's memory a batch may take, beside the weights, such as 4GB or 500MB"""
     mesh: str | None = None
-    """the devices that split the text (data) and the weights (model), such as data=4,model=2;
+    """how many devices split the text (data) and the weights (model), such as data=4,model=2;
     by default as few devices as possible split the weights, and the others split the text"""
     profile: Path | None = None
     """a folder for a trace of what JAX does, which TensorBoard and Perfetto show"""
@@ -72,37 +73,40 @@ class _Analysis:
     counts: Path | None = None
     """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
     ablation: Kind = "mean"
-    """what a neuron's activation becomes: its mean, median, mode or minimum over the text, three standard deviations
-    from the mean, zero, a fixed value, a multiple of itself (scale), or the mean where it exceeds that (clip)"""
+    """what a neuron's activation is set to: its mean, median, mode or minimum over the text,
+    three standard deviations above or below its mean, zero, a fixed value, a multiple of itself (scale),
+    or its mean where it exceeds that (clip)"""
     ablation_value: float | None = None
-    """the value for --ablation fixed, the factor for scale; for clip 1 (from above, the default) or -1 (from below)"""
+    """with --ablation fixed: the value; with scale: the factor;
+    with clip: 1 to clip activations above the mean (the default), -1 to clip those below it"""
     convention: Literal["paper", "raw"] = "paper"
-    """weights folded and centred as in the paper, or as they stand; the effects do not depend on it"""
+    """of the weight statistics: weights folded and centred as in the paper, or raw; the effects do not depend on it"""
     layer: int | Literal["last", "all"] = "last"
     """the layer whose neurons are measured, counted from 0;
-    below the last layer, the layers above run again for each neuron, which takes far longer"""
+    for a neuron below the last layer, the layers above it are run again, which takes far longer"""
     frozen: Literal["final", "all"] = "final"
     """the norms that keep their scale in the effects with the norm frozen: the final one, or all above the neuron"""
     set: tuple[str, ...] = ()
     """neurons that are also ablated together, such as 11.584,11.2378, or a file with such a set on each line;
-    may be given again"""
+    may be given several times"""
     controls: int = 20
     """random sets to compare each --set with, each of as many neurons of the same layers"""
     per_token: str | None = None
     """neurons, such as 11.584,11.2378, whose effect at every kept position is also written"""
     engine: Literal["auto", "exact", "adaptive"] = "auto"
-    """exact takes every token of the vocabulary for every neuron;
-    adaptive takes the likely tokens and bounds what the others could change"""
+    """exact computes with every token of the vocabulary;
+    adaptive computes with the likely tokens and bounds the error from the others;
+    auto is adaptive for large vocabularies"""
     tolerance: float = 1e-4
-    """nats by which the adaptive engine may be off at any position"""
+    """the largest error of the adaptive engine at any position, in nats"""
     min_ln_mediated: float = 0.3
-    """entropy neurons: the least share of the effect that passes through the norm"""
+    """entropy neurons: the least share of their effect on the loss that passes through the norm's scale"""
     min_freq_mediated: float = 0.15
-    """frequency neurons: the least share of the effect along the frequency direction"""
+    """frequency neurons: the least share of their effect on the loss that passes along the frequency direction"""
     kl_top: float = 0.05
-    """frequency neurons: the top share of the change in D_KL(P_freq || P_model) that they must be in"""
+    """frequency neurons: they must be in this share of their layer, which changes D_KL(P_freq || P_model) most"""
 
 
 @dataclasses.dataclass(frozen=True)
 class AnalyzeOptions(Resampling, Output, _Analysis, Source):
-    """Everything that `jaxconf analyze` takes, which `jaxconf.run` takes too."""
+    """All options of `jaxconf analyze`, and the argument of `jaxconf.run`."""

@@ -1,4 +1,4 @@
-"""Effects of neuron sets in any layer, for which the layers above run again.
+"""Effects of neuron sets in any layer, for which the layers above are run again.
 
 Letters: s window, t position, c set of neurons, n neuron.
 """
@@ -24,7 +24,7 @@ from jaxconf.runtime.memory import bytes_of_a_set
 def rerun_parts(
     work: Work, sets: Mapping[int, np.ndarray], ablations: Mapping[int, LayerAblation], frozen: Frozen
 ) -> Iterator[Part]:
-    """What ablating each set changes, EFFECTS of each [s c], in one group of windows after the other.
+    """The effects of ablating each set, one group of windows after the other, EFFECTS [s c].
 
     `sets`: layer → which of its neurons each set has, bool [c n]. `ablations`: layer → what its neurons are set to.
     """
@@ -39,7 +39,7 @@ def rerun_parts(
 
         @functools.cache
         def entered() -> Any:
-            """What all sets share; not computed where all parts of the group are finished."""
+            """What all sets share. It is not computed if all parts of the group are already finished."""
             batch, target = lm.over_data(work.tokens[rows]), lm.over_data(targets[rows])
             resid, h, before = compiled_entry(config, layers, lm.params, work.freq, batch, target, frozen)
             return resid, target, before, {layer: ablations[layer].ablated(h[layer]) for layer in layers}
@@ -69,10 +69,10 @@ def token_effects(
 ) -> pd.DataFrame:
     """What ablating each of these neurons of a layer does at every kept position: a row for each neuron and position.
 
-    Columns `neuron` ("layer.index"), `window`, `position`, `token`, `target`, `activation`; and of the model as it is
-    and with the neuron ablated, in nats, `loss`, `loss_ablated`, `loss_ablated_ln_frozen`, `entropy`,
-    `entropy_ablated`, and `reciprocal_rank` and `reciprocal_rank_ablated` (of the target; pure numbers). Source: Stolfo
-    et al. 2024 (arXiv 2406.16254), figure 4.
+    Columns: `neuron` ("layer.index"), `window`, `position`, `token`, `target` (the next token) and `activation`; in
+    nats, of the unablated model and with the neuron ablated, `loss`, `loss_ablated`, `loss_ablated_ln_frozen` (with the
+    norm frozen too), `entropy` and `entropy_ablated`; and `reciprocal_rank` and `reciprocal_rank_ablated` of the
+    target. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, params, (S, T) = work.lm.config, work.lm.params, work.tokens.shape
     rows = []

@@ -30,11 +30,11 @@ from jaxconf.runtime.placement import load_placed
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import traced
 
-RESUME = ".partial"  # the folder in a run folder for the finished windows of an analysis that is under way
+RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 
 
 class Parsed(NamedTuple):
-    """What the texts among the options mean."""
+    """The options that `parse` has turned into other types."""
 
     sets: list[list[tuple[int, int]]]  # of --set
     single: list[tuple[int, int]]  # of --per-token
@@ -48,12 +48,11 @@ def run(
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> NeuronTable:
-    """Measure the neurons of a model and write the run folder, as `jaxconf analyze` does with the same options; the
-    table.
+    """Measure the neurons of a model, write the run folder, and return the neuron table, as `jaxconf analyze` does.
 
-    A run that was interrupted goes on from the windows that it had finished. `progress`: as for `jaxconf.analyze`.
-    `say`: called with a sentence about the mesh, if there are several devices. Raises InputError for options that the
-    model, the text or the folder do not fit, as soon as that is known.
+    An interrupted run is resumed from the windows that it had finished. `progress`: as for `jaxconf.analyze`. `say`:
+    called with a sentence about the mesh, if that has several devices. Raises InputError for options that do not fit
+    the model, the text or the folder, if possible before the weights are loaded.
     """
     parsed = parse(options)
     with (
@@ -78,7 +77,7 @@ def run(
 
 
 def parse(options: AnalyzeOptions) -> Parsed:
-    """What the texts among the options mean. Raises InputError for options that would be wrong for every model."""
+    """Turn texts among the options into other types. Raises InputError for options that are wrong for every model."""
     if options.tokens < 1:
         raise InputError(f"--tokens is {options.tokens}; give at least 1")
     if options.ablation in ("fixed", "scale") and options.ablation_value is None:
@@ -88,13 +87,13 @@ def parse(options: AnalyzeOptions) -> Parsed:
         read_sets([options.per_token])[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.min_freq_mediated, options.kl_top),
-        # Of a sweep's options a value may be meant for some of its ablations only.
+        # A sweep gives all of its ablations the same value, which may be meant for some of them only.
         Ablation(options.ablation, options.ablation_value if options.ablation in VALUED else None),
     )
 
 
 def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tuple[list[int], float | None]:
-    """The layers, and what the adaptive engine is to keep to, or None for the exact one.
+    """The layers, and the tolerance of the adaptive engine in nats, or None for the exact engine.
 
     Raises InputError for options that a model of this shape does not fit.
     """
@@ -116,8 +115,9 @@ def _measured(
     out: Path,
     progress: Progress,
 ) -> tuple[NeuronTable, np.ndarray, dict[str, pd.DataFrame]]:
-    """The table, the kept positions bool [s t], and by file name the tables of neuron sets and of single tokens that
-    are asked for.
+    """The neuron table, the kept positions, bool [s t], and the other tables that are asked for, by file name.
+
+    These are the tables of neuron sets and of single tokens.
     """
     kept = kept_positions(text.tokens, lm.special_ids)
     how: dict[str, Any] = {

@@ -23,9 +23,9 @@ def unigram(
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> np.ndarray:
-    """Count the tokens of a corpus with a model's tokenizer, and save the counts as .npy; int64 [v], one for each id
-    of the vocabulary.
+    """Count the tokens of a corpus with a model's tokenizer, save the counts as the .npy file `out`, and return them.
 
+    The counts are int64 [v], one for each id of the vocabulary.
     `model` and `revision`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.documents`. `force`:
     replace the file `out`. Raises InputError for a file that exists or cannot be written, and for a model or a text
     that cannot be read.

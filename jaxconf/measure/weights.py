@@ -1,4 +1,4 @@
-"""What the weights alone say of a layer's neurons. Letters: n neuron, v vocabulary."""
+"""Statistics of a layer's neurons that follow from the weights alone. Letters: n neuron, v vocabulary."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from jaxconf.models.mesh import fetched, mesh_of
 def weight_statistics(
     lm: LanguageModel, counts: np.ndarray | None = None, convention: Convention = "paper", k: int | None = None
 ) -> pd.DataFrame:
-    """What the weights alone say of every neuron of the last layer, without running the model: a row per neuron.
+    """Statistics of every neuron of the last layer from the weights alone, without running the model: a row per neuron.
 
     Columns `layer`, `neuron`, and as docs/measures.md defines them `w_norm`, `weight_cost` (weights as stored,
     squared), `logit_var`, `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_chance` (pure numbers); with `counts`, int [v]
@@ -38,7 +38,7 @@ def weight_statistics(
 def weight_columns(
     config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
-    """What the weights alone say of a layer, whose readout is `seen`: column of `jaxconf.analysis.metrics` → [n]."""
+    """The weight statistics of a layer, whose readout is `seen`: column of `jaxconf.analysis.metrics` → values [n]."""
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
     columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])

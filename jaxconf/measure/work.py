@@ -1,4 +1,4 @@
-"""A measurement under way: what it runs on, and what it finds in a group of windows. Letters: s window, t position."""
+"""A measurement: what it runs on, and what it finds in a group of windows. Letters: s window, t position."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,21 +26,21 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A model, the text that it runs on, and what the work may take."""
+    """A model, the text that it runs on, and the memory and the folder that the measurement may use."""
 
     lm: LanguageModel
     tokens: np.ndarray  # int32 [s t]
     kept: np.ndarray  # bool [s t]: positions that count, never the last of a window
-    counts: np.ndarray  # int [v]: how often each token occurs in the text whose frequencies are taken
+    counts: np.ndarray  # int [v]: the token counts that the token frequencies are computed from
     freq: Frequency
-    memory: int  # bytes of a device for what is worked on together
+    memory: int  # bytes of a device that a batch may take
     progress: Progress
-    folder: Path | None = None  # for finished parts, from which another call goes on
+    folder: Path | None = None  # for finished parts, from which another call resumes
 
     def resuming(self, memory: int, *depends_on: Any) -> "Work":
-        """This work with so many bytes, its folder one that only the same measurement has.
+        """This work with `memory` bytes, and with a folder that no other measurement uses.
 
-        `depends_on`: what its results depend on besides the model's shape, the text and the devices.
+        `depends_on`: what the results depend on besides the model's shape, the text, the memory and the devices.
         """
         if not self.folder:
             return dataclasses.replace(self, memory=memory)
@@ -48,11 +48,11 @@ class Work:
         return dataclasses.replace(self, memory=memory, folder=folder_of(self.folder, *own, *depends_on))
 
     def part(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """A part of the measurement: what the folder holds by this name, or else what `compute` gives."""
+        """A part of the measurement: read from the folder if it has one by this name, or else made by `compute`."""
         return resumed(self.folder / f"{name}.npz" if self.folder else None, compute)
 
     def positions(self, windows: np.ndarray, found: dict[str, np.ndarray]) -> pd.DataFrame:
-        """A row for each kept position of some windows, int [g], with the UNABLATED that were `found` there."""
+        """A row for each kept position of the windows with these indices, with UNABLATED as `found` there."""
         at, position = np.nonzero(self.kept[windows])
         window = windows[at]
         place = {

@@ -1,1 +1,1 @@
-"""What people look at: figures, pages, the terminal."""
+"""The output that people read: figures, pages, and text in the terminal."""

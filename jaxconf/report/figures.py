@@ -1,6 +1,7 @@
-"""The paper's pictures of one analysis, drawn with matplotlib: one function per picture, numbered as in the paper.
+"""The paper's figures for one analysis, drawn with matplotlib: one function per figure, numbered as in the paper.
 
-Each takes a NeuronTable and gives a matplotlib Figure; figures that have nothing to show say so. No display is needed.
+Each takes a NeuronTable and returns a matplotlib Figure; a figure that has nothing to show says so. No display is
+needed.
 """
 
 from itertools import cycle
@@ -41,7 +42,7 @@ KL = r"$D_\mathrm{KL}(P_\mathrm{freq}\,\|\,P_\mathrm{model})$"
 
 @styled
 def figure_1(table: NeuronTable) -> Figure:
-    """Entropy and prediction: how far ablation moves the entropy, against how often it changes the top token."""
+    """Mean absolute change of the entropy by ablation, against how often ablation changes the top token."""
     frame = table.to_pandas()
     least = table.rules.min_ln_mediated
     high = frame["ln_mediated"] >= least
@@ -63,7 +64,7 @@ def figure_1(table: NeuronTable) -> Figure:
 
 @styled
 def figure_2a(table: NeuronTable) -> Figure:
-    """Norm of the output weights against the variance of what they write to the logits, with marginal histograms."""
+    """LogitVar against the norm of the output weights, with marginal histograms."""
     frame = table.to_pandas()
     chosen, note = shown(table, "entropy")
     ratios: Any = {"width_ratios": (5, 1), "height_ratios": (1, 4)}
@@ -90,19 +91,19 @@ def figure_2a(table: NeuronTable) -> Figure:
 
 @styled
 def figure_2c(table: NeuronTable) -> Figure:
-    """Total effect on the loss beside the effect with the final norm frozen: entropy neurons against others."""
+    """Total effect on the loss beside the effect with the norm frozen, for entropy neurons and for others."""
     return _frozen_boxes(table, "entropy")
 
 
 @styled
 def figure_2d(table: NeuronTable) -> Figure:
-    """Singular values of the folded unembedding, and how the output weights of neurons lie along its vectors."""
+    """Singular values of the folded unembedding, and the cosines of neurons' output weights with its vectors."""
     k = int(table.facts.get("k", 0))
     values, count = table.singular_values, len(table.singular_values)
     shaded = f"shaded: the effective null space, the {k:,} smallest of {count:,} singular values"
     note = shaded if count else "no singular values were kept"
     figure, (upper, lower) = canvas(title(table), "Unembedding", note, 2, sharex=True, height_ratios=(2, 3))
-    # The null space is about 1% of all values, a sliver unless they are counted from the smallest on a log axis.
+    # The null space has about 1% of all values. Only on a log axis that counts from the smallest value is it visible.
     ranks = np.arange(count, 0, -1)
     positive = values > 0
     upper.plot(ranks[positive], values[positive], color=INK, linewidth=1.2)
@@ -128,7 +129,7 @@ def figure_2d(table: NeuronTable) -> Figure:
 
 @styled
 def figure_2e(table: NeuronTable) -> Figure:
-    """Share of the weights in the null space against the share of the effect that passes through the norm's scale."""
+    """Share of the effect that passes through the norm's scale, against the weights' share in the null space."""
     frame = table.to_pandas()
     chosen, note = shown(table, "entropy", mark="ringed")
     figure, (axes,) = canvas(title(table), "Null space", note)
@@ -172,7 +173,7 @@ def figure_2e(table: NeuronTable) -> Figure:
 
 @styled
 def figure_3a(table: NeuronTable) -> Figure:
-    """Per position, the output's entropy against its divergence from the token frequencies."""
+    """Divergence of the output from the token frequencies against its entropy, for each position."""
     positions = table.positions[["entropy", "kl_freq"]].astype(float).dropna()
     note = f"{counted(len(positions), 'position')}, correlation {number(table.correlation())}"
     figure, (axes,) = canvas(title(table), "Entropy and frequency", note)
@@ -191,7 +192,7 @@ def figure_3a(table: NeuronTable) -> Figure:
 
 @styled
 def figure_3b(table: NeuronTable) -> Figure:
-    """How far ablation moves the output from the token frequencies, against the share that passes along them."""
+    """Share of the effect that passes along the frequency direction, against the change of the divergence (see KL)."""
     frame = table.to_pandas()
     chosen, note = shown(table, "frequency")
     entropy = list(table.members("entropy").index)
@@ -216,7 +217,7 @@ def figure_3b(table: NeuronTable) -> Figure:
 
 @styled
 def figure_3c(table: NeuronTable) -> Figure:
-    """Total effect on the loss beside the effect with the frequency frozen: frequency neurons against others."""
+    """Total effect on the loss beside the effect with the frequency frozen, for frequency neurons and for others."""
     return _frozen_boxes(table, "frequency")
 
 

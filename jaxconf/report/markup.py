@@ -1,6 +1,6 @@
 """The HTML that pages are made of: filled templates, tables, lists and cards.
 
-Text is escaped here, unless an argument is said to be HTML.
+Arguments are escaped here, except those whose description says that they are HTML.
 """
 
 import base64
@@ -18,13 +18,13 @@ from jaxconf.results.words import number
 
 
 def styled_page(template: Traversable, **parts: str) -> str:
-    """A page of this project's style: the template with `parts`, HTML, in their places."""
+    """A page in the style of page.css: the template with `parts`, which are HTML, in place of its placeholders."""
     style = (files("jaxconf.report") / "page.css").read_text("utf-8")
     return filled(template, style=style, **parts)
 
 
 def filled(template: Traversable, **parts: str) -> str:
-    """The template with `parts`, HTML, in their places."""
+    """The template with `parts`, which are HTML, in place of its placeholders."""
     return Template(template.read_text("utf-8")).substitute(parts)
 
 
@@ -63,12 +63,15 @@ def row(cells: Iterable[str], **given: str) -> str:
 
 
 def attributes(given: Mapping[str, str]) -> str:
-    """The attributes of a tag, with a space before each; a name may end in _, because Python keeps some for itself."""
+    """The attributes of a tag, with a space before each.
+
+    An underscore at the end of a name is dropped, so that words that Python reserves can be names, as in `class_`.
+    """
     return "".join(f' {name.rstrip("_")}="{escape(value)}"' for name, value in given.items())
 
 
 def head(name: str, hint: str | None = None) -> str:
-    """The head of a column; a hint shows if one points at it."""
+    """The head of a column; `hint` is shown while the pointer is on it."""
     title = {} if hint is None else {"title": hint}
     return f'<th scope="col"{attributes(title)}>{escape(name)}</th>'
 

@@ -29,8 +29,8 @@ MOST_ROWS = 200
 CAPTIONS = {
     "figure_1": (
         "Figure 1. Entropy and prediction",
-        "Each point is a neuron; high and to the left, ablating it moves the entropy without changing which token is "
-        "most likely: it regulates confidence.",
+        "Each point is a neuron. Ablating a neuron at the upper left changes the entropy, but not which token is most "
+        "likely: the neuron regulates confidence.",
     ),
     "figure_2a": (
         "Figure 2a. Norm and LogitVar",
@@ -39,18 +39,18 @@ CAPTIONS = {
     ),
     "figure_2c": (
         "Figure 2c. Effect on the loss with the norm frozen",
-        "Where the second box lies far below the first, the neuron acts through the final norm's scale, not its "
-        "logits.",
+        "Where the second box lies far below the first, the neurons act through the final norm's scale, and not "
+        "through what they write to the logits.",
     ),
     "figure_2d": (
         "Figure 2d. Null space of the unembedding",
-        "Shaded, the directions that the unembedding barely reads; a neuron that peaks there writes where no logit "
-        "looks.",
+        "The unembedding maps the shaded directions to almost nothing. A neuron whose cosines peak there writes into "
+        "the effective null space, and hardly changes any logit directly.",
     ),
     "figure_2e": (
         "Figure 2e. Null space and mediation",
-        "The rule asks for both: right of the chance level (dashed) and above the least mediated share (dashed). "
-        "Bright points change the entropy most.",
+        "An entropy neuron lies both right of the chance level and above the least mediated share of the rule (dashed "
+        "lines). Bright points change the entropy most.",
     ),
     "figure_3a": (
         "Figure 3a. Entropy and token frequency",
@@ -59,24 +59,24 @@ CAPTIONS = {
     ),
     "figure_3b": (
         "Figure 3b. Token-frequency neurons",
-        "Frequency neurons lie at the upper right, beyond both dashed lines: they move the output towards or away "
-        "from the token frequencies, and their effect passes along that direction.",
+        "Frequency neurons lie at the upper right, beyond both dashed lines. They move the output towards the token "
+        "frequencies or away from them, and their effect on the loss passes along the frequency direction.",
     ),
     "figure_3c": (
         "Figure 3c. Effect on the loss with the frequency direction frozen",
-        "Where the second box lies far below the first, the neuron acts by shifting probability between common and "
+        "Where the second box lies far below the first, the neurons act by shifting probability between common and "
         "rare tokens.",
     ),
 }
 
 TOKEN_CAPTION = (
-    "Each point is a position, above the line where ablating the neuron raises the loss. Dark points on the right are "
-    "tokens that the model ranked low: where those lie high, the neuron keeps wrong predictions from costing more."
+    "Each point is a position. It lies above the line if ablating the neuron raises the loss. Dark points on the right "
+    "are tokens that the model ranked low. If these lie high, the neuron reduces the loss of wrong predictions."
 )
 
 
 def write_report(found: NeuronTable, folder: str | Path) -> Path:
-    """Writes report.html into `folder`, whole or not at all, and gives its path.
+    """Writes report.html into `folder`, whole or not at all, and returns its path.
 
     The page loads nothing from outside itself. It has a section on neuron sets and one on single tokens if the folder
     has their files.
@@ -97,7 +97,7 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         rules="".join(f"<li>{escape(rule)}</li>" for rule in found.rules.describe()),
         figures="".join(_card(name, *caption) for name, caption in CAPTIONS.items()),
         points=_points(found),
-        correlation=f"Entropy and divergence (3a) correlate at {number(found.correlation())}.",
+        correlation=f"The correlation of entropy and divergence (Figure 3a) is {number(found.correlation())}.",
         sets="" if sets is None else _sets(sets),
         tokens="" if effects is None else _tokens(effects, list(single)),
         named="".join(_named(found, kind) for kind in KINDS),
@@ -119,7 +119,7 @@ def _points(found: NeuronTable) -> str:
     count, points = len(found.frame), len(drawn(found))
     if points == count:
         return ""
-    return f"The scatters draw {points:,} of the {count:,} neurons: the strongest and a sample."
+    return f"The scatter plots show {points:,} of the {count:,} neurons: the strongest and a sample of the others."
 
 
 def _leaders(found: NeuronTable) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _named(found: NeuronTable, kind: Kind) -> str:
 
 
 def _neurons(frame: pd.DataFrame, columns: Sequence[str], intervals: bool, **attributes: str) -> str:
-    """A table of neurons, whose heads tell what the columns are."""
+    """A table of neurons; the hints of its heads describe the columns."""
     heads = [head("neuron"), *(head(column, COLUMNS[column]) for column in columns)]
     rows = (
         row([row_head(name), *(measured(record, column, intervals) for column in columns)])
@@ -159,28 +159,28 @@ def _sets(effects: pd.DataFrame) -> str:
         rows = (row([row_head(first), *map(text, cells)]) for first, *cells in lines)
         tables.append(f"<h3>{escape(heading)}</h3>{table(map(head, names), rows)}")
     return (
-        f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}<p class="note">A set is worth noting '
-        "where its effect lies beyond nearly all random sets of as many neurons of the same layers. Effects are in "
-        "nats.</p></div>"
+        f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}<p class="note">An effect of a set is '
+        "notable if it lies beyond those of nearly all random sets of as many neurons of the same layers. Losses, "
+        "entropies and divergences are in nats.</p></div>"
     )
 
 
 def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
     every = effects["neuron"].nunique()
     few = f" The first {len(neurons)} of {counted(every, 'neuron')} are shown." if len(neurons) < every else ""
-    most = f" Of more than {MOST_POINTS:,} positions, the strongest and a sample are drawn."
+    most = f" Each figure shows {MOST_POINTS:,} positions: those with the largest effects and a sample of the others."
     thinned = most if len(effects) > MOST_POINTS * every else ""
     heading = "Figure 4. Neuron {}, token by token"
     cards = "".join(_card(f"figure_4_{neuron}", heading.format(neuron), TOKEN_CAPTION) for neuron in neurons)
     return (
-        '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating a neuron of '
-        f"--per-token does at single positions; {PER_TOKEN} holds all of them.{few}{thinned}</p>"
+        '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating each neuron of '
+        f"--per-token does at single positions; {PER_TOKEN} holds all positions.{few}{thinned}</p>"
         f'<div class="figures">{cards}</div>'
         f'<div class="box stories">{passages_section(effects, neurons)}</div>'
     )
 
 
 def _inert(data: Any) -> str:
-    """JSON that no HTML parser can take for markup."""
+    """JSON in which an HTML parser finds no markup."""
     inert = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
     return json.dumps(data, allow_nan=False).translate(inert)

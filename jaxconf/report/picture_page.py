@@ -1,4 +1,4 @@
-"""Pages whose figures are pictures: one frame for all of them, which holds everything that it needs to open offline."""
+"""Pages whose figures are PNG images. They share one frame, and each holds everything that it needs to open offline."""
 
 from html import escape
 from importlib.resources import files
@@ -12,8 +12,8 @@ PAPER = "“Confidence Regulation Neurons in Language Models” (Stolfo et al., 
 def picture_page(template: Traversable, kind: str, title: str, above: str, source: str = PAPER, **parts: str) -> str:
     """The HTML of a page.
 
-    `template`: what stands in the frame; `kind`: which page it is; `title`, and `above` it a line; `source`: the paper;
-    `parts`: what the template asks for, as HTML.
+    `template`: the content of the frame. `kind`: the kind of page, for the browser's title. `title`: the heading.
+    `above`: a line above the heading. `source`: the paper. `parts`: HTML for the placeholders of the template.
     """
     return styled_page(
         files("jaxconf.report") / "picture_page.html",

@@ -1,4 +1,4 @@
-"""The look of the interactive figures: what `jaxconf.report.style` is to pictures, in Plotly's own terms."""
+"""The look of the interactive figures (Plotly); `jaxconf.report.style` has that of the matplotlib figures."""
 
 from html import escape
 from typing import Any
@@ -14,7 +14,7 @@ DASHED = {"color": QUIET, "dash": "dash", "width": 1}
 
 
 def dressed(figure: go.Figure) -> go.Figure:
-    """The figure with the axes, margins and legend that all have; the page gives text and ground their colours."""
+    """The figure with the common axes, margins and legend; the page sets the colours of text and background."""
     line = {"gridcolor": "rgba(128,138,154,0.18)", "linecolor": QUIET, "showline": True, "zeroline": False}
     line |= {"automargin": True, "exponentformat": "power"}
     figure.update_layout(
@@ -32,7 +32,7 @@ def dressed(figure: go.Figure) -> go.Figure:
 
 
 def say(figure: go.Figure, words: str) -> None:
-    """What a figure says if there is nothing to draw in it."""
+    """Writes `words` into a figure in which there is nothing to draw."""
     figure.add_annotation(text=words, xref="paper", yref="paper", x=0.5, y=0.6, showarrow=False)
 
 
@@ -41,7 +41,7 @@ def log_axis(values: pd.Series) -> dict[str, Any]:
     positive = values[values > 0]
     if positive.empty:
         return {}
-    # Plotly labels every digit of a decade, which is clutter beyond a few decades.
+    # By default Plotly labels every digit of a decade, which gives too many labels beyond a few decades.
     return {"type": "log"} | ({"dtick": 1} if positive.max() / positive.min() > 30 else {})
 
 
@@ -54,6 +54,6 @@ def colour_bar(title: str, powers: np.ndarray | None = None) -> dict[str, Any]:
 
 
 def place(row: Any) -> str:
-    """Which token of which window a position is, as the beginning of a hover text."""
+    """The first lines of a position's hover text: its token and target, its window, and its place in the window."""
     token, target = (escape(str(token)) for token in (row.token, row.target))
     return f"“{token}” → “{target}”<br>window {row.window}, position {row.position}<br>"

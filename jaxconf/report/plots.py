@@ -1,6 +1,7 @@
-"""The page's interactive figures, in Plotly's own terms: what `jaxconf.report.figures` draws, with a text on hover.
+"""The page's interactive figures (Plotly): the figures of `jaxconf.report.figures`, with hover texts.
 
-The page holds the hover text of a neuron once, for all figures: the `customdata` of a point is the neuron's row.
+The page holds the hover text of a neuron once, for all figures. The `customdata` of a point is the index of the
+neuron's row, by which the page finds the text.
 """
 
 from itertools import cycle
@@ -25,7 +26,7 @@ MOST_SINGLE = 200  # positions of figure 3a whose tokens show on hover
 
 
 def plots(table: NeuronTable) -> dict[str, go.Figure]:
-    """The figures by name: figure_1, 2a, 2c, 2d, 2e, 3a, 3b, 3c. The `customdata` of a neuron's point is its row."""
+    """The figures by name: figure_1, figure_2a and so on (2c, 2d, 2e, 3a, 3b, 3c)."""
     return {
         "figure_1": _figure_1(table),
         "figure_2a": _figure_2a(table),
@@ -85,7 +86,7 @@ def _figure_2d(table: NeuronTable) -> go.Figure:
         lines = go.Scatter(x=ranks, y=cosines, mode="lines", line=line, name=name, hovertemplate=hover)
         figure.add_trace(lines, row=2, col=1)
     if count:
-        # On a log axis Plotly takes a rectangle by its values, and a range by their logarithms.
+        # On a log axis, Plotly expects the edges of a rectangle as values, but the range of the axis as logarithms.
         figure.add_vrect(x0=0.8, x1=k + 0.5, fillcolor=ENTROPY, opacity=0.13, line_width=0)
         figure.update_xaxes(type="log", range=[np.log10(count + 0.5), np.log10(0.8)])
     else:
@@ -112,7 +113,7 @@ def _figure_2e(table: NeuronTable) -> go.Figure:
         bar = colour_bar("|Δ entropy|,<br>nats", np.arange(np.ceil(finite.min()), np.floor(finite.max()) + 1))
         marker = {"color": size, "colorscale": "Viridis", "colorbar": bar, "opacity": 0.9}
         figure.update_traces(marker=marker, selector={"name": "neurons"})
-        # The colour of a neuron's point has a meaning of its own here, so a ring marks the neurons that stand out.
+        # Here the colour of a point shows the change of entropy, so a ring marks the neurons that stand out.
         ring = {"symbol": "circle-open", "size": 12, "line": {"width": 2}}
         figure.update_traces(marker=ring, selector={"legendgroup": "entropy"})
     figure.update_xaxes(title="ρ, share of w<sub>out</sub> in the null space")
@@ -134,7 +135,7 @@ def _figure_3a(table: NeuronTable) -> go.Figure:
 
 
 def _cells(kept: pd.DataFrame) -> go.Heatmap:
-    """How many positions lie where."""
+    """A heat map of the number of positions by entropy and divergence."""
     x, y = kept["entropy"].to_numpy(float), kept["kl_freq"].to_numpy(float)
     counts, across, up = np.histogram2d(x, y, bins=48)
     counts = counts.T
@@ -207,15 +208,15 @@ def _boxes(table: NeuronTable, kind: Kind) -> go.Figure:
 
 
 def _scatter(table: NeuronTable, x: pd.Series, y: pd.Series, *kinds: Kind) -> go.Figure:
-    """All neurons, and those of each kind before them.
+    """A scatter plot of all neurons, with the neurons of each kind drawn on top.
 
-    If no neuron meets the rule of the first kind, the nearest to it stand there, hollow.
+    If no neuron meets the rule of the first kind, the neurons nearest to it are drawn on top instead, hollow.
     """
     figure = dressed(go.Figure())
     names = drawn(table)
     figure.add_trace(_points(table, x[names], y[names], "neurons"))
     if not (x.notna() & y.notna()).any():
-        say(figure, "no neuron has both figures")
+        say(figure, "no neuron has both values")
     for kind in kinds:
         found = list(table.members(kind).index)
         near = list(table.nearest(kind).index) if kind == kinds[0] and not found else []

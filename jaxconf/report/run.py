@@ -36,9 +36,9 @@ def save_run(
 
 
 def draw(run: str | Path) -> NeuronTable:
-    """Draws the figures and the report of a run folder again, as `jaxconf report` does, and gives the neuron table.
+    """Draws the figures and the report of a run folder again, as `jaxconf report` does, and returns the neuron table.
 
-    `run`: the run folder, or its neurons.parquet. Raises InputError if there is none.
+    `run`: the run folder, or its neurons.parquet. Raises InputError if there is no such file.
     """
     table, run = NeuronTable.load(run), Path(run)
     _draw(table, run if run.is_dir() else run.parent)
@@ -61,10 +61,10 @@ def save_study(
     page: Callable[[Any, Sequence[Path]], str],
     folder: str | Path,
 ) -> Path:
-    """Writes the result of a study, or nothing if that fails, and gives the path of its page.
+    """Writes the result of a study, or nothing if that fails, and returns the path of its page.
 
     The folder gets `name`_….parquet for each table, `name`.json with the verdict and the facts, the `figures` (see
-    `save_figures`), and `name`.html, which `page` makes of the result and the files of its figures. `found`: a
+    `save_figures`), and `name`.html, which `page` makes from the result and the paths of its figures. `found`: a
     dataclass of tables and `facts`; a field that is itself such a dataclass adds its tables under the field's name.
     """
     folder = Path(folder)

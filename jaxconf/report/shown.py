@@ -1,4 +1,4 @@
-"""What the pictures of an analysis show: which neurons stand out, what they are held against, and the words for it.
+"""What the figures of an analysis show: the neurons that stand out, those they are compared with, and the labels.
 
 The PNG files (`jaxconf.report.figures`) and the interactive figures of the page (`jaxconf.report.plots`) show the same.
 """
@@ -17,7 +17,7 @@ FROZEN: dict[Kind, tuple[str, str]] = {
     "entropy": ("loss_abs_delta_ln_frozen", "norm frozen"),
     "frequency": ("loss_abs_delta_freq_frozen", "frequency frozen"),
 }
-MOST_POINTS = 4000  # a browser draws so many points without stutter; a wide layer has more neurons
+MOST_POINTS = 4000  # of a scatter plot; a browser draws so many points smoothly, and a wide layer has more neurons
 
 
 def title(table: NeuronTable) -> str:
@@ -26,7 +26,10 @@ def title(table: NeuronTable) -> str:
 
 
 def shown(table: NeuronTable, kind: Kind, mark: str = "hollow") -> tuple[list[str], str]:
-    """The neurons that stand out, which meet the rule or else are nearest to it, and a note that says so."""
+    """The neurons that stand out, and a note that says which these are.
+
+    They are the neurons that meet the rule or, if there are none, those that are nearest to it.
+    """
     if found := list(table.members(kind).index):
         return found, f"{HUE[kind]}: {count_of(len(found), kind)}"
     near = list(table.nearest(kind).index)
@@ -34,7 +37,7 @@ def shown(table: NeuronTable, kind: Kind, mark: str = "hollow") -> tuple[list[st
 
 
 def others(table: NeuronTable, kind: Kind, chosen: list[str]) -> list[str]:
-    """As many neurons as `chosen`, drawn with the analysis' seed from the others that do not meet the rule."""
+    """As many random neurons as `chosen`, from the others that do not meet the rule; the analysis' seed draws them."""
     frame = table.to_pandas()
     rest = frame.index[~frame[f"is_{kind}_neuron"] & ~frame.index.isin(chosen)]
     return _sample(table, rest, min(len(chosen), len(rest)))
@@ -56,9 +59,10 @@ def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
 
 
 def drawn(table: NeuronTable) -> list[str]:
-    """The neurons that interactive scatters draw.
+    """The neurons that interactive scatter plots show.
 
-    Of more than MOST_POINTS these are the neurons that stand out, the strongest, and a sample of the rest.
+    If the table has more than MOST_POINTS, these are the neurons that stand out, those with the largest effects on the
+    loss, and a sample of the others.
     """
     frame = table.to_pandas()
     if len(frame) <= MOST_POINTS:
@@ -76,12 +80,12 @@ def cuts(table: NeuronTable) -> list[float]:
 
 
 def floored(mediated: pd.Series) -> str:
-    """What an axis of mediated shares says if some are below the floor."""
+    """What the label of an axis adds if some of its mediated shares are below the floor."""
     floor = floor_of(mediated)
     return f" (lower ones drawn at {floor:g})" if (mediated < floor).any() else ""
 
 
 def _sample(table: NeuronTable, names: pd.Index, count: int) -> list[str]:
-    """So many of the names, in their order, drawn with the analysis' seed."""
+    """`count` random names, in their order; the analysis' seed draws them."""
     drawn = np.random.default_rng(table.facts.get("seed", 0)).choice(len(names), count, replace=False)
     return list(names[np.sort(drawn)])

@@ -1,6 +1,7 @@
-"""The look of every picture of the project: colours, canvas, axes, and how pictures become files.
+"""The look of all matplotlib figures of the project: colours, canvas, axes, and how figures are saved as files.
 
-A picture is a function that draws one result on a matplotlib Figure, decorated with `styled`. No display is needed.
+A function that draws a figure takes a result, returns a matplotlib Figure and is decorated with `styled`. No display is
+needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,8 @@ from jaxconf.models.files import replacing
 
 NORMAL, ENTROPY, FREQUENCY = "#8fa3bf", "#d1343f", "#2a9d5c"
 INK, QUIET = "#222b38", "#657083"
-# For lines that stand for neurons. They are told apart on light and dark ground; red and green have a meaning.
+# Colours of lines that stand for neurons, distinguishable on light and on dark backgrounds. Red and green are left out,
+# because they mark entropy and frequency neurons.
 HUES = ("#4f83e0", "#e08a2e", "#a866d4", "#1fa6b0", "#8c8f2c", "#d265a6")
 
 STYLE: Any = {
@@ -40,7 +42,7 @@ STYLE: Any = {
 }
 
 styled = mpl.rc_context(STYLE)
-"""Decorates a function that draws a picture, so that it draws in STYLE."""
+"""Decorates a function that draws a figure, so that it draws in STYLE."""
 
 
 def canvas(
@@ -56,9 +58,9 @@ def canvas(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a heading, and its panels in reading order.
 
-    `model`: whose picture it is, see `model_name`; `note`: the lines below the subject; `size`: width and height in
-    inches; `count`: how many panels there are, if not all of `rows` times `columns`; `grid`: what else
-    `Figure.subplots` takes, say sharex or width_ratios.
+    The heading is `subject` and `model` (see `model_name`), with the lines of `note` below. `size`: width and height in
+    inches. `count`: the number of panels, if that is less than `rows` times `columns`. `grid`: further arguments of
+    `Figure.subplots`, such as sharex or width_ratios.
     """
     figure = Figure(figsize=size, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, **grid).ravel())
@@ -76,9 +78,9 @@ def grid_of(count: int, most: int) -> tuple[int, int]:
 
 
 def save_figures(figures: Mapping[str, Callable[[Any], Figure]], subject: Any, folder: str | Path) -> list[Path]:
-    """Draws `subject` with each of `figures`, file name → function, and gives the paths of the PNG files in `folder`.
+    """Draws the result `subject` with each function of `figures` (file name → function) into a PNG file in `folder`.
 
-    Each file is written whole or not at all, with 160 dots per inch.
+    Returns the paths of the files. Each file is written whole or not at all, with 160 dots per inch.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,12 +92,12 @@ def save_figures(figures: Mapping[str, Callable[[Any], Figure]], subject: Any, f
 
 
 def model_name(facts: Mapping[str, Any]) -> str:
-    """The model that `facts` name, short enough for a heading."""
+    """The name of the model in `facts`, cut to the length of a heading."""
     return short(str(facts.get("model", "unnamed model")))
 
 
 def short(name: str, most: int = 36) -> str:
-    """The end of a name that is longer than `most` characters, after an ellipsis."""
+    """The name; if it is longer than `most` characters, an ellipsis and its end."""
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
@@ -105,7 +107,7 @@ def log_axes(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None)
         positive = pd.Series(dtype=float) if values is None else values[values > 0]
         if len(positive):
             scale("log")
-            # On so short an axis powers of ten are too few labels, and all digits are too many.
+            # On an axis this short, powers of ten alone would give too few labels, and all digits too many.
             if 4 < positive.max() / positive.min() < 100:
                 axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -113,48 +115,48 @@ def log_axes(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None)
 
 
 def on_log_axis(values: pd.Series) -> pd.Series:
-    """The values as a log axis can draw them: zeros become half of the least positive value; NaN stays."""
+    """The values as a log axis can draw them: values of 0 or less become half of the least positive one; NaN stays."""
     positive = values[values > 0]
     edge = positive.min() / 2 if len(positive) else 0.0
     return values.astype(float).where((values > 0) | values.isna(), edge)
 
 
 def floor_of(mediated: pd.Series) -> float:
-    """The least mediated share that is drawn in its place.
+    """The least mediated share that figures show; they draw lower ones at this value.
 
-    Tiny effects have shares far below 0, which would leave no room for the others.
+    Tiny effects can have shares far below 0, which would leave no room for the others.
     """
     low = mediated.quantile(0.05)
     return -1.0 if np.isnan(low) else max(-1.0, round(min(low, 0.0) - 0.1, 1))
 
 
 def guide(axes: Axes, *, x: float | None = None, y: float | None = None, width: float = 0.9, line: str = "--") -> None:
-    """A quiet line across the panel at `x` or at `y`: a threshold, a chance level, or zero."""
+    """Draws a grey line across the panel at `x` or at `y`: a threshold, a chance level, or zero."""
     for value, draw in ((x, axes.axvline), (y, axes.axhline)):
         if value is not None:
             draw(value, color=QUIET, linestyle=line, linewidth=width)
 
 
 def say(axes: Axes, words: str) -> None:
-    """What a panel says if there is nothing to draw in it."""
+    """Writes `words` into a panel in which there is nothing to draw."""
     axes.text(0.5, 0.6, words, transform=axes.transAxes, ha="center", color=QUIET)
 
 
 def say_if_empty(axes: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Says that a scatter of neurons is empty, if no neuron has both an `x` and a `y`."""
+    """Writes into a scatter plot of neurons that it is empty, if no neuron has both an `x` and a `y`."""
     if not (x.notna() & y.notna()).any():
-        say(axes, "no neuron has both figures")
+        say(axes, "no neuron has both values")
 
 
 def label_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: list[str], colour: str) -> None:
-    """Labels up to eight points with their names, each label where it covers no other label and no other of the points.
+    """Labels up to eight points with their names, if possible so that no label covers another label or a point.
 
     `x` and `y` are indexed by name.
     """
     names = [name for name in names if np.isfinite(x[name]) and np.isfinite(y[name])][:8]
     if not names:
         return
-    # The points have no places before the layout has run.
+    # The points have no positions in pixels before the layout has run.
     figure.draw_without_rendering()
     point = figure.dpi / 72
     places = axes.transData.transform(np.column_stack([x[names], y[names]])) / point
@@ -180,7 +182,10 @@ def label_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: 
 def _room(
     place: np.ndarray, width: float, height: float, panel: Bbox, taken: list[Bbox]
 ) -> tuple[tuple[float, float], Bbox]:
-    """Where a label of this size fits best beside a point: its offset from the point, and its box; all in points."""
+    """Where a label of this size fits best beside a point: its offset from the point, and its box.
+
+    All lengths are in points (1/72 inch).
+    """
     px, py = place
     offsets = [
         (sign * reach - width * (sign < 0), rise)

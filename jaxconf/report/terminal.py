@@ -1,4 +1,4 @@
-"""The result of one analysis as a terminal shows it, in 80 columns."""
+"""The result of one analysis as text in a terminal of 80 columns."""
 
 import pandas as pd
 from rich.console import Console
@@ -24,7 +24,7 @@ HEADS = {
     "entropy_delta": "Δ entropy",
     "top1_change": "top-1",
 }
-"""Those of NAMED_COLUMNS that have room in 80 columns, each with its head."""
+"""The columns of NAMED_COLUMNS that fit into 80 characters, each with its head."""
 
 
 def print_summary(table: NeuronTable, console: Console) -> None:
@@ -46,7 +46,7 @@ def print_summary(table: NeuronTable, console: Console) -> None:
     for layer, rows in frame.groupby("layer"):
         above = int((rows["rho"] > rows["rho_chance"]).sum())
         chance = f"Chance level of rho in layer {layer}: {number(rows['rho_chance'].iloc[0])}"
-        console.print(f"{chance}, passed by {above:,} of {counted(len(rows), 'neuron')}.", highlight=False)
+        console.print(f"{chance}, exceeded by {above:,} of {counted(len(rows), 'neuron')}.", highlight=False)
     if len(table.positions):
         r = f"Correlation of entropy with D_KL(P_freq || P_model): {number(table.correlation())}"
         console.print(f"{r}, over {counted(len(table.positions), 'position')}.", highlight=False)
@@ -75,7 +75,7 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
 
 
 def print_sets(effects: pd.DataFrame, console: Console) -> None:
-    """Prints what `jaxconf.ablate_sets` found: each set beside its random sets."""
+    """Prints the table of `jaxconf.ablate_sets`: each set beside its random sets."""
     for heading, (names, *rows) in sets_in_words(effects):
         console.print()
         console.print(Text(heading, style="bold"))

@@ -7,7 +7,7 @@ MAIN_COLUMNS = (
     "w_norm", "logit_var", "rho", "rho_chance", "cos_freq", "ln_mediated", "freq_mediated",
     "loss_abs_delta", "entropy_delta", "entropy_abs_delta", "kl_freq_abs_delta", "top1_change",
 )  # fmt: skip
-"""What the summary and the hover texts tell of a neuron."""
+"""The columns of a neuron in the summary and in hover texts."""
 
 NAMED_COLUMNS: dict[Kind, tuple[str, ...]] = {
     "entropy": (
@@ -19,10 +19,10 @@ NAMED_COLUMNS: dict[Kind, tuple[str, ...]] = {
         "loss_abs_delta", "entropy_delta", "top1_change",
     ),
 }  # fmt: skip
-"""What a table of the neurons of a kind tells of them."""
+"""The columns of the table of entropy neurons and of that of frequency neurons."""
 
 SET_COLUMNS = ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta", "ln_mediated", "top1_change")
-"""What a table of neuron sets tells of each."""
+"""The effects that are shown of a neuron set."""
 
 POSITION_COLUMNS = ("window", "position", "token", "target", *UNABLATED)
-"""What is kept of each position."""
+"""The columns of the table of positions."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 
-KEY = b"jaxconf"
+KEY = b"jaxconf"  # of the facts, in the metadata of a Parquet file's schema
 
 
 def write_parquet(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None:
@@ -25,7 +25,8 @@ def write_parquet(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None
 def read_parquet(path: Path, what: str, advice: str) -> tuple[pa.Table, dict[str, Any]]:
     """The table and the facts that `write_parquet` wrote.
 
-    Raises InputError, which ends with `advice`, if there is no such file, or if it is not a `what` of jaxconf.
+    `what`: the kind of file, such as "neuron table". Raises InputError, which ends with `advice`, if there is no such
+    file or if `write_parquet` did not write it.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; {advice}")
@@ -37,7 +38,7 @@ def read_parquet(path: Path, what: str, advice: str) -> tuple[pa.Table, dict[str
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: numpy's numbers become Python's, and what is not finite becomes None."""
+    """The value as JSON can hold it: numpy's numbers become Python's, and numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

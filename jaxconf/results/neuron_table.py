@@ -1,6 +1,6 @@
-"""The result of one analysis: a row for every neuron, the facts of the analysis, and what the pictures need.
+"""The result of one analysis: a row for every neuron, the facts of the analysis, and the arrays that its figures need.
 
-N neurons, D singular values of the folded unembedding, m chosen neurons. Losses, entropies and divergences are in nats.
+Letters: D singular values of the folded unembedding, m chosen neurons. Losses, entropies and divergences are in nats.
 """
 
 import json
@@ -20,7 +20,7 @@ from jaxconf.results.rules import Kind, Rules
 from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, staging
 from jaxconf.results.words import count_of, number
 
-SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # by what the neurons of a kind are ranked
+SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
 MOST_NAMED = 8  # neurons that a sentence names
 
 
@@ -31,9 +31,9 @@ class NeuronTable:
     frame: a row per neuron, with at least the columns COLUMNS (float, but layer and neuron int, is_… bool); those in
     INTERVAL_COLUMNS may also have `_lo` and `_hi`. facts: how the result was made, JSON-able. singular_values [D]:
     float, descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]: float,
-    the cosines of the chosen neurons' write directions with the left singular vectors, in the same order.
-    cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with POSITION_COLUMNS (loss,
-    entropy and kl_freq in nats). Raises InputError if a column is missing or if there are no rows.
+    the cosines of the chosen neurons' write directions with the left singular vectors, in the order of the singular
+    values. cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with POSITION_COLUMNS
+    (loss, entropy and kl_freq in nats). Raises InputError if a column of COLUMNS is missing or if there are no rows.
     """
 
     frame: pd.DataFrame
@@ -71,7 +71,10 @@ class NeuronTable:
         return f"layer{'s' * (len(layers) > 1)} {', '.join(str(layer) for layer in layers)}"
 
     def members(self, kind: Kind) -> pd.DataFrame:
-        """The rows (as `to_pandas`) of the neurons that meet a rule, largest rho or kl_freq_abs_delta first."""
+        """The rows (as `to_pandas`) of the neurons that meet a rule, in descending order of rho or kl_freq_abs_delta.
+
+        Entropy neurons are ordered by rho, frequency neurons by kl_freq_abs_delta.
+        """
         ranked = self._ranked(kind)
         return ranked[ranked[f"is_{kind}_neuron"]]
 
@@ -115,7 +118,7 @@ class NeuronTable:
         return f"{none}; {near.index[0]} comes nearest ({how} where the rule asks for {asked:g})."
 
     def summary(self) -> dict[str, Any]:
-        """Facts, verdict, rules and counts, and the MAIN_COLUMNS of the neurons that stand out; JSON-able, nats."""
+        """Facts, verdict, rules and counts, and the MAIN_COLUMNS of the neurons that stand out; JSON-able."""
         frame = self.to_pandas()
         intervals = [f"{column}_{end}" for column in MAIN_COLUMNS for end in ("lo", "hi") if f"{column}_{end}" in frame]
 
@@ -144,9 +147,9 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the table into `folder`, or nothing if that fails.
+        """Writes the table into `folder`: neurons.parquet, positions.parquet, spectrum.npz and summary.json.
 
-        The files are neurons.parquet, positions.parquet, spectrum.npz and summary.json.
+        If that fails, none of these files is written.
         """
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)

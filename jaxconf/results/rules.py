@@ -1,4 +1,4 @@
-"""When a neuron counts as an entropy neuron or as a token-frequency neuron. N neurons."""
+"""When a neuron counts as an entropy neuron or as a token-frequency neuron. Letters: N neurons."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +15,9 @@ KINDS: tuple[Kind, Kind] = ("entropy", "frequency")
 class Rules:
     """The thresholds of the entropy rule and of the frequency rule.
 
-    min_ln_mediated, min_freq_mediated: least mediated share. kl_top: a frequency neuron must be among this share (0 to
-    1) of its layer's neurons, those with the largest kl_freq_abs_delta. Raises InputError if kl_top is not above 0 and
-    at most 1.
+    min_ln_mediated, min_freq_mediated: the least mediated share of an entropy neuron and of a frequency neuron. kl_top:
+    a frequency neuron must be among this share of its layer's neurons, those with the largest kl_freq_abs_delta. Raises
+    InputError if kl_top is not above 0 and at most 1.
     """
 
     min_ln_mediated: float = 0.3
@@ -49,10 +49,10 @@ class Rules:
         )
 
     def shortfall(self, frame: pd.DataFrame, kind: Kind) -> pd.Series:
-        """How far each neuron is from meeting a rule: the sum of what it lacks to the rule's two thresholds.
+        """How far each neuron is from meeting a rule: the sum of its distances below the rule's two thresholds.
 
-        The two can be added because all thresholds are shares; kl_freq_abs_delta counts by the neuron's rank in its
-        layer. Float [N], 0 or more, NaN where the neuron cannot be judged.
+        The two distances can be added because both are shares: in place of kl_freq_abs_delta, its rank in the layer is
+        taken, as a share of the neurons. Float [N], 0 or more, NaN where the neuron cannot be judged.
         """
         if kind == "entropy":
             first, second = frame["rho_chance"] - frame["rho"], self.min_ln_mediated - frame["ln_mediated"]

@@ -8,17 +8,17 @@ from pathlib import Path
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import first, told, told_json
 
-NEURONS = "neurons.parquet"  # what makes a folder the run folder of an analysis
+NEURONS = "neurons.parquet"  # a folder with this file is the run folder of an analysis
 POSITIONS = "positions.parquet"
 SPECTRUM = "spectrum.npz"
 SUMMARY = "summary.json"
-SETS = "sets.parquet"  # what `jaxconf.ablate_sets` found, if it was asked for
-PER_TOKEN = "per_token.parquet"  # what `jaxconf.per_token` found, if it was asked for
+SETS = "sets.parquet"  # the table of `jaxconf.ablate_sets`, if that was asked for
+PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
 
 
 @contextlib.contextmanager
 def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
-    """`writable`, for a folder that must not yet hold `mark`, the file that makes it a result, unless `force` is given.
+    """As `writable`, but unless `force` is true the folder must not yet hold `mark`, the file that makes it a result.
 
     Raises InputError if the folder holds that file, or cannot be written.
     """

@@ -1,4 +1,4 @@
-"""How results read: numbers, counts, the facts of an analysis, and the effects of neuron sets."""
+"""Results in words: numbers, counts, the facts of an analysis, and the effects of neuron sets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.results.columns import SET_COLUMNS
 
-# How the facts of a model's shape, and of the adaptive engine, read: templates, and the facts that fill them.
+# Each entry is a template, followed by the names of the facts that fill it.
 SHAPE = (
     ("{}", "model_type"),
     ("{} layers", "n_layers"),
@@ -42,7 +42,7 @@ def count_of(count: int, kind: str) -> str:
 
 
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The facts of an analysis for a reader, (name, value) in reading order; what it lacks is left out."""
+    """The facts of an analysis for a reader, (name, value) in reading order; facts that are missing are left out."""
 
     def told(template: str, *keys: str) -> str:
         values = [facts.get(key) for key in keys]
@@ -72,20 +72,19 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Seed", told("{}", "seed")),
         ("Time", joined(*TIME)),
         ("Mesh", ", ".join(f"{axis}={size}" for axis, size in facts.get("mesh", {}).items())),
-        ("Throughput", told("{:.3g} pairs of a token and a neuron in a second", "pairs_per_second")),
+        ("Throughput", told("{:.3g} pairs of a token and a neuron per second", "pairs_per_second")),
         ("Peak memory", f"{facts['peak_memory'] / 1e9:.2f} GB" if "peak_memory" in facts else ""),
-        ("Made", told("{}", "created")),
+        ("Created", told("{}", "created")),
         ("Versions", ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())),
     ]
     return [(name, text) for name, text in words if text]
 
 
 def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """A heading and a table for each set of `effects`, which `jaxconf.ablate_sets` found.
+    """A heading and a table for each set of `effects`, the table of `jaxconf.ablate_sets`.
 
-    The table is a list of rows, of which the first names the columns.
-    The table has the effects of the set with their intervals, and beside them the median of its random sets and how
-    many of those lie below the set.
+    The table is a list of rows; the first row has the names of the columns. Each further row has an effect of the set,
+    its interval, the median of the effect among the random sets, and how many random sets have a smaller effect.
     """
     found = []
     for _, rows in effects.groupby("set"):

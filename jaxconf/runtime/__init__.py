@@ -1,1 +1,1 @@
-"""What long work needs: hosts, placement, batches, memory, resuming, timing, progress."""
+"""What long jobs need: hosts, placement, batches, memory, resuming, timing, progress."""

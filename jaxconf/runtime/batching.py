@@ -13,7 +13,9 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.memory import usable
 
 Batch = tuple[np.ndarray, np.ndarray]
-"""Indices, int [size], and which are real, bool [size]: the last batch repeats the last index to fill its size."""
+"""Indices, int [size], and which of them are real, bool [size]. The last batch is filled up to `size` by repeats of the
+last index, which are not real.
+"""
 
 
 def batches(count: int, size: int) -> Iterator[Batch]:
@@ -24,14 +26,14 @@ def batches(count: int, size: int) -> Iterator[Batch]:
 
 
 def batches_in_memory(count: int, each: int, memory: int, devices: int = 1) -> Iterator[Batch]:
-    """The indices 0 to count - 1 in batches as large as `memory` allows, with as many on each of the `devices`.
+    """The indices 0 to count - 1 in batches as large as `memory` allows, each to be split evenly over `devices`.
 
-    `each`: bytes that one of them takes. `memory`: bytes that a device may use for them.
+    `each`: bytes for one index. `memory`: bytes that one device may use for its part of a batch.
     """
     on_a_device = int(np.clip(usable(memory) // each, 1, -(-count // devices)))
     return batches(count, devices * on_a_device)
 
 
 def joined(parts: Sequence[Any], count: int) -> Any:
-    """The results of all batches, trees of arrays, joined along their first axis without what was repeated."""
+    """The results of all batches (trees of arrays), joined along their first axis and cut to the `count` real ones."""
     return jax.tree.map(lambda *x: np.concatenate(fetched(x))[:count], *parts)

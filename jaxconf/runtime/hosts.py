@@ -1,8 +1,8 @@
 """Several hosts that do one job together.
 
-Each host has its own devices and its part of the weights and of the text. All run the same program with the same
-options and get the same results. The first host alone reads the state of folders, which it tells the others, and
-writes.
+Each host has its own devices, and its part of the weights and of the text. All hosts run the same program with the same
+options and get the same results. Only the first host looks into the folders of results and writes to them; it tells the
+others what it found there.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-TIMEOUT = 60  # seconds in which all hosts must have come
+TIMEOUT = 60  # seconds within which all hosts must have joined
 HEARTBEAT = 30  # seconds of silence after which a host counts as lost
 LOST = (
-    "jaxconf: a host was lost, or did not come; start the same command on every host again, "
+    "jaxconf: a host was lost, or did not join; start the same command on every host again, "
     "which continues from what was finished\n"
 )
 
-EXPLAINED = b"."
-_watched: list[int] = []  # the end of the watcher's pipe, once there is one
+EXPLAINED = b"."  # tells the watching process that this process has said why it ends
+_watched: list[int] = []  # the writing end of the pipe to the watching process, once that runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +42,22 @@ class Hosts:
     """Which of several hosts this is."""
 
     coordinator: str | None = None
-    """where several hosts do the job together: HOST:PORT of the first,
-    or auto, to ask Slurm, Open MPI, the TPU or Kubernetes;
-    by default the tasks of a Slurm step, of mpirun or of a TPU slice join by themselves, except in a sweep"""
+    """HOST:PORT of the first host, if several hosts do the job together,
+    or auto, to take it from Slurm, Open MPI, the TPU or Kubernetes;
+    by default the tasks of a Slurm step, of mpirun or of a TPU slice join automatically, except in a sweep"""
     hosts: int | None = None
-    """how many hosts there are, with --coordinator HOST:PORT"""
+    """with --coordinator HOST:PORT: how many hosts there are"""
     host: int | None = None
-    """the number of this host, from 0"""
+    """with --coordinator HOST:PORT: the number of this host, counted from 0"""
 
 
 def join(asked: Hosts, by_itself: bool = True) -> None:
-    """Make this process one of several, before JAX touches a device, or do nothing if it is the only one.
+    """Join this process with those of the other hosts, or do nothing if it is the only one.
 
-    `by_itself`: whether several tasks of one job join without being asked. Raises InputError for options that do not
-    fit together, and for a coordinator that cannot be reached within a minute. If a host is lost later, JAX ends this
-    process within HEARTBEAT seconds, and a sentence says why.
+    This must be called before JAX touches a device. `by_itself`: whether the tasks of a Slurm step, of mpirun or of a
+    TPU slice join even without --coordinator. Raises InputError for options that do not fit together, and for a
+    coordinator that cannot be reached within TIMEOUT seconds. If a host is lost later, JAX ends this process within
+    HEARTBEAT seconds, and the watching process prints why.
     """
     address = asked.coordinator
     if address in (None, "auto"):
@@ -66,7 +67,8 @@ def join(asked: Hosts, by_itself: bool = True) -> None:
             return
     elif asked.hosts is None or asked.host is None or not 0 <= asked.host < asked.hosts:
         raise InputError(
-            f"--coordinator is {address} without the number of hosts and of this one; give --hosts, and --host from 0"
+            f"--coordinator is {address}, but --hosts or --host is missing or out of range; give the number of hosts, "
+            "and the number of this host from 0"
         )
     else:
         _check_address(address, asked.host)
@@ -112,13 +114,16 @@ def _check_address(address: str, host: int) -> None:
         if time.monotonic() > until:
             raise InputError(
                 f"the coordinator at {address} could not be reached for {TIMEOUT} seconds ({reason}); "
-                "start the first host too, and see that its port is open"
+                "start the first host too, and check that its port is open"
             )
         time.sleep(0.5)
 
 
 def _watch() -> None:
-    """Start a process that says what happened if JAX ends this one without a word, as it does when a host is lost."""
+    """Start a watching process, which prints LOST if JAX ends this process without saying why.
+
+    JAX does so when a host is lost.
+    """
     reading, writing = os.pipe()
     if os.fork():
         os.close(reading)
@@ -138,7 +143,7 @@ def alone() -> bool:
 
 
 def part() -> None:
-    """Wait until all hosts have done their work, and leave them."""
+    """Wait until all hosts have finished, and end the connection to them."""
     if not alone():
         import jax
 
@@ -153,9 +158,10 @@ def of_a_lost_host(error: Exception) -> bool:
 
 
 def leave(code: int, explained: bool = True) -> None:
-    """End a process that has failed; one of several ends at once, because a regular end waits for the others.
+    """End this process with the exit status `code` after an error.
 
-    `explained`: whether the process has said why; if not, the watching process says that a host was lost.
+    A process that has joined others ends immediately, because a regular exit would wait for the others. `explained`:
+    whether this process has said why it ends; if not, the watching process says that a host was lost.
     """
     if alone():
         sys.exit(code)
@@ -174,7 +180,10 @@ def first() -> bool:
 
 
 def told(make: Callable[[], bytes]) -> bytes:
-    """What `make` returns on the first host, on every host. An InputError there is raised on every host."""
+    """Call `make` on the first host, and return its bytes on every host.
+
+    An InputError that it raises is raised on every host.
+    """
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -197,7 +206,7 @@ def told(make: Callable[[], bytes]) -> bytes:
 
 
 def told_json(make: Callable[[], Any]) -> Any:
-    """`told` for what JSON can hold."""
+    """As `told`, for a value that JSON can hold."""
     return json.loads(told(lambda: json.dumps(make()).encode()))
 
 
@@ -209,7 +218,7 @@ def copied(file: Path) -> None:
 
 
 def largest(number: int) -> int:
-    """The largest number of all hosts, int32."""
+    """The largest of the numbers that the hosts give; each must fit into int32."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -220,9 +229,9 @@ def largest(number: int) -> int:
 
 
 def shared_work(items: Iterator[Item], do: Callable[[Item], "np.ndarray"]) -> Iterator["np.ndarray"]:
-    """What `do` returns for each item, in the items' order and on every host; each host does its share of the items.
+    """The results of `do` for all items, in the items' order and on every host.
 
-    `do`: returns an int32 array of one axis.
+    Each host calls `do` for its share of the items only. `do`: returns an int32 array of one axis.
     """
     import jax
     import numpy as np
@@ -242,13 +251,13 @@ def shared_work(items: Iterator[Item], do: Callable[[Item], "np.ndarray"]) -> It
 
 
 def _rounded(size: int) -> int:
-    """The next power of two: few sizes, because a program is compiled for each."""
+    """The next power of two. Few different sizes are used, because a program is compiled for each."""
     return 1 << max(0, size - 1).bit_length()
 
 
 @contextlib.contextmanager
 def only_first_writes(folder: Path) -> Iterator[Path]:
-    """The folder on the first host; on the others a folder that is deleted afterwards."""
+    """Gives `folder` on the first host, and on the others a temporary folder, which is deleted afterwards."""
     if first():
         yield folder
         return

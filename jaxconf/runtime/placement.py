@@ -1,4 +1,4 @@
-"""Which mesh a model is put on: the one that is asked for, or the one that its size demands."""
+"""The mesh that a model is put on: the one that is asked for, or one that is chosen by the model's size."""
 
 import functools
 import math
@@ -19,11 +19,11 @@ FLOAT32 = 4  # bytes
 
 
 def load_placed(model: str, revision: str | None, mesh: str | None, say: Callable[[str], None]) -> LanguageModel:
-    """A model in float32 on the mesh that `mesh` names, such as "data=4,model=2", or on the one that its size demands.
+    """Load a model in float32 onto the mesh that `mesh` names, such as "data=4,model=2", or onto that of `placement`.
 
     `model`, `revision`: as for `jaxconf.load`. `say`: called with a sentence about the mesh if it has several devices.
-    Raises InputError, before the weights are fetched, for a mesh of another number of devices and for a model that does
-    not fit, and as `jaxconf.load` does.
+    Raises InputError as `jaxconf.load` does, and, before the weights are fetched, for a mesh that does not have as many
+    devices as JAX sees and for a model that does not fit into their memory.
     """
     sizes = read_mesh(mesh) if mesh else None
     folder, _ = find(model, revision, weights=False)
@@ -34,9 +34,10 @@ def load_placed(model: str, revision: str | None, mesh: str | None, say: Callabl
 
 
 def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
-    """The sizes of `data` and `model` in a text such as "data=4,model=2"; an axis that is not named gets the rest.
+    """The sizes of `data` and `model` in a text such as "data=4,model=2".
 
-    `devices`: how many there are in all; by default those that JAX sees. Raises InputError for any other text.
+    An axis that is not named gets the remaining devices. `devices`: how many there are in all; by default as many as
+    JAX sees. Raises InputError for any other text.
     """
     if not re.fullmatch(r"(data|model)=[1-9]\d*(,(data|model)=[1-9]\d*)?", text):
         raise InputError(f"--mesh is {text!r}; give the sizes of its axes, such as data=4,model=2")
@@ -49,20 +50,22 @@ def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
 
 
 def placement(config: DecoderConfig, sizes: tuple[int, int] | None = None) -> Mesh:
-    """The mesh of these sizes over all devices; by default as few devices on `model` as can hold the weights.
+    """The mesh of these `sizes` (data, model) over all devices.
 
-    Raises InputError for sizes that do not make up all devices, and for devices with too little memory.
+    By default the axis `model` has the fewest devices that can hold the weights together, and `data` has the rest.
+    Raises InputError for sizes whose product is not the number of devices, and for devices with too little memory.
     """
     return _fitting(sizes, functools.partial(bytes_needed, config), lambda rest: rest)
 
 
 def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[int, int] | None = None) -> Mesh:
-    """The mesh on which m models of one shape are trained on batches of so many sequences.
+    """The mesh on which `m` models of one shape are trained on batches of `batch` sequences.
 
-    By default `data` has all devices if the models divide among them, and otherwise as many as the sequences divide
-    among. A device holds the weights, their gradients and Adam's two moments, in float32, of its models; where the
-    sequences are split, these are all models. Sizes and errors as for `placement`, and InputError where neither the
-    models nor the sequences divide.
+    The axis `data` splits the models if its size divides their number, and otherwise the sequences of a batch. By
+    default it has all devices that `model` leaves if they divide the models, and otherwise as many of them as divide
+    the sequences. A device holds the float32 weights, their gradients and Adam's two moments: of its share of the
+    models, or of all models where the sequences are split. Sizes and errors as for `placement`; InputError is also
+    raised if the size of `data` divides neither.
     """
 
     def over_data(rest: int) -> int:
@@ -70,8 +73,8 @@ def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[i
 
     if sizes and over_data(sizes[0]) != sizes[0]:
         raise InputError(
-            f"neither the models ({m}) nor the sequences of a batch ({batch}) divide over data={sizes[0]}; "
-            "give sizes that fit, or another batch"
+            f"neither the models ({m}) nor the sequences of a batch ({batch}) can be split evenly over "
+            f"data={sizes[0]}; give sizes that divide one of them, or another batch"
         )
 
     def needed(model: int) -> int:
@@ -82,10 +85,10 @@ def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[i
 
 
 def _fitting(sizes: tuple[int, int] | None, needed: Callable[[int], int], over_data: Callable[[int], int]) -> Mesh:
-    """The first mesh that the memory allows.
+    """The mesh of these `sizes`, or the one with the fewest devices on `model`, if it fits into the devices' memory.
 
-    `needed`: the bytes of a device where a number of devices shares the weights. `over_data`: how many of the other
-    devices `data` takes.
+    `needed`: size of `model` → bytes that each device needs. `over_data`: number of devices that `model` leaves → how
+    many of them `data` gets.
     """
     devices, memory = jax.device_count(), memory_of_a_device() or math.inf
     if sizes and math.prod(sizes) != devices:
@@ -116,12 +119,13 @@ def bytes_needed(config: DecoderConfig, model: int) -> int:
 
 
 def bytes_of_weights(config: DecoderConfig, model: int) -> int:
+    """Bytes that a device needs for its part of the float32 weights, which `model` devices share."""
     shapes = [(leaf.axes, leaf.shape(config)) for leaf in leaves(config)]
     return FLOAT32 * sum(math.prod(shape) // pieces({"data": 1, "model": model}, axes, shape) for axes, shape in shapes)
 
 
 def memory_of_a_device() -> int | None:
-    """Bytes that each device has, if that is known; CPU devices share the host's memory equally."""
+    """Bytes that each device has, or None if that is unknown; CPU devices share the host's memory equally."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return int(statistics["bytes_limit"])

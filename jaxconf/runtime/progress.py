@@ -1,4 +1,4 @@
-"""How far a long job is: bars in a terminal, and lines in a log where there is none."""
+"""The progress of a long job: bars in a terminal, and log lines where there is no terminal."""
 
 import contextlib
 import sys
@@ -20,9 +20,9 @@ EVERY = 30.0  # seconds after which a log gets another line
 
 @contextlib.contextmanager
 def progress(console: Console, unit: str, quiet: bool = False) -> Iterator[Progress]:
-    """What shows the progress within the block: bars where the console is a terminal, else lines on standard error.
+    """Show the progress within the block: as bars where the console is a terminal, else as lines on standard error.
 
-    Neither is shown if it, or the console, is to be quiet. `unit`: of the rates beside the bars.
+    Nothing is shown if `quiet` is true or the console is quiet. `unit`: the unit of the rates beside the bars.
     """
     if quiet or console.quiet:
         yield lambda what, done, total: None
@@ -33,8 +33,9 @@ def progress(console: Console, unit: str, quiet: bool = False) -> Iterator[Progr
 
 @contextlib.contextmanager
 def bars(console: Console, unit: str) -> Iterator[Progress]:
-    """A bar for each stage, with its rate in `unit` per second, its time and the time left; they go when the block
-    ends.
+    """A bar for each stage, with its rate in `unit` per second, its time and the time left.
+
+    The bars disappear when the block ends.
     """
     columns = (
         rich.progress.TextColumn("{task.description}"),
@@ -58,9 +59,7 @@ def bars(console: Console, unit: str) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def logged(file: TextIO) -> Iterator[Progress]:
-    """A line in the file at the start of each stage, and every 30 seconds as long as it lasts, even if nothing is
-    reported.
-    """
+    """Write a line to `file` at the start of each stage, and then every EVERY seconds, even if nothing is reported."""
     log, stop = Log(file), threading.Event()
 
     def watch() -> None:
@@ -77,7 +76,7 @@ def logged(file: TextIO) -> Iterator[Progress]:
 
 
 class Log:
-    """Writes the lines of `logged`; safe to call from several threads. `clock`: seconds."""
+    """Writes the lines of `logged`; safe to call from several threads. `clock`: gives the time in seconds."""
 
     def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._file, self._clock, self._lock = file, clock, threading.Lock()
@@ -86,7 +85,7 @@ class Log:
         self._first = 0  # how much was done when the stage began
 
     def report(self, what: str, done: int, total: int) -> None:
-        """A `Progress`."""
+        """Take a report; this method is a `Progress`."""
         with self._lock:
             starts, now = what != self._what or done < self._done, self._clock()
             self._what, self._done, self._total = what, done, total
@@ -127,7 +126,7 @@ class Log:
 
 
 def duration(seconds: float) -> str:
-    """A time in two digits: 45 s, 4.2 min, 17 h or 12 days."""
+    """A time with two significant digits, such as 45 s, 4.2 min or 17 h, or in whole days."""
     for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
         if seconds < 99.5 * length:
             return f"{seconds / length:.2g} {unit}"

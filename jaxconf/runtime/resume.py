@@ -1,4 +1,4 @@
-"""Finished parts of a long measurement, kept in files, so that a call goes on where an interrupted one stopped."""
+"""Finished parts of a long measurement, kept in files, so that an interrupted call can be resumed."""
 
 import hashlib
 import io
@@ -13,9 +13,10 @@ from jaxconf.runtime.hosts import first, told
 
 
 def folder_of(parent: Path, *depends_on: Any) -> Path:
-    """A folder in `parent` for the parts of one measurement, named after everything that its results depend on.
+    """Make and return a folder in `parent` for the parts of one measurement.
 
-    So no call ever takes the parts of another measurement for its own.
+    Its name is a hash of everything that the results depend on, so that no measurement resumes from the parts of
+    another.
     """
     key = hashlib.sha256()
     for value in depends_on:
@@ -26,8 +27,9 @@ def folder_of(parent: Path, *depends_on: Any) -> Path:
 
 
 def resumed(file: Path | None, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What `file` holds; if it does not exist, what `compute` gives, which is then written to it. Without a file, what
-    `compute` gives.
+    """The arrays in `file` if it exists, and otherwise those that `compute` returns, which are then saved to `file`.
+
+    If `file` is None, nothing is saved.
     """
     if file and (there := told(lambda: file.read_bytes() if file.is_file() else b"")):
         with np.load(io.BytesIO(there)) as saved:

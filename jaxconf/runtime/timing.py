@@ -1,4 +1,4 @@
-"""How long a job took and how much memory, and a trace of it on request."""
+"""The time and the memory that a job took, and a trace of it on request."""
 
 import contextlib
 import functools
@@ -14,17 +14,17 @@ COMPILING = "/jax/core/compile/backend_compile_duration"
 
 
 class Timing:
-    """A clock that starts when it is made."""
+    """A clock that starts when the object is made."""
 
     def __init__(self) -> None:
         self.begun, self.compiled = time.perf_counter(), _compiling()[0]
 
     def facts(self, pairs: int) -> dict[str, Any]:
-        """The time since the start, and the memory.
+        """The time since the start, and the memory, as facts of a result.
 
-        `seconds` in all; `seconds_compiling`, the part that XLA took; `pairs_per_second` of the rest (a pair is a token
-        and a neuron); `peak_memory`, the most bytes that a device (on a CPU, the process) has held since the process
-        began.
+        `seconds`: all of the time. `seconds_compiling`: the part of it in which XLA compiled. `pairs_per_second`:
+        `pairs` (a pair is a token and a neuron) by the rest of the time. `peak_memory`: the most bytes that a device
+        (on a CPU, the process) has held since the process began.
         """
         seconds, compiling = time.perf_counter() - self.begun, _compiling()[0] - self.compiled
         return {
@@ -37,7 +37,7 @@ class Timing:
 
 @functools.cache
 def _compiling() -> list[float]:
-    """Seconds of compilation since the first call, in a list of one that keeps counting."""
+    """The seconds of compilation since the first call of this function: a list of one number, which keeps growing."""
     total = [0.0]
 
     def heard(event: str, duration_secs: float, **_: str | int) -> None:
@@ -56,5 +56,5 @@ def _peak_memory() -> int:
 
 
 def traced(folder: Path | None) -> contextlib.AbstractContextManager[None]:
-    """Record what JAX does within the block, as a trace for TensorBoard or Perfetto in the folder, if there is one."""
+    """Record what JAX does within the block, as a trace for TensorBoard or Perfetto in `folder`, unless it is None."""
     return jax.profiler.trace(str(folder)) if folder else contextlib.nullcontext()

@@ -257,7 +257,7 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
     assert "there are 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
-    assert "divide over data=4" in refusal(
+    assert "split evenly over data=4" in refusal(
         capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
     )
     assert not (tmp_path / "run").exists()

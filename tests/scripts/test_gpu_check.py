@@ -187,4 +187,4 @@ def test_a_page_names_the_device_of_each_row(tmp_path: Path) -> None:
     assert "unknown device" in effects_page.page([gpu])
     alone = effects_page.page([cpu])
     assert "On accelerators" not in alone
-    assert "No accelerator was at hand" in alone
+    assert "No accelerator was measured" in alone

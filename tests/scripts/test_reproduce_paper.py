@@ -94,7 +94,7 @@ def test_named_neurons_that_are_planted_agree(server, tmp_path, capsys, monkeypa
     said = capsys.readouterr().out
     assert verdicts(said) == {f"0.{n}": "agrees" for n in PLANTED_ENTROPY + PLANTED_FREQUENCY}
     assert "6 of 6 neurons that the paper names agree." in said
-    assert "2 of 2 lie among the layer's 10 largest rho" in said
+    assert "2 of 2 are among the layer's 10 largest rho" in said
     facts = NeuronTable.load(tmp_path / "run").facts
     assert (facts["model"], facts["k"], facts["data"]) == (named.model, 2, DATA)
 
@@ -184,7 +184,7 @@ def test_a_model_without_the_named_neurons_is_refused_before_its_weights_are_fet
     monkeypatch.setitem(PAPER, NAME, named)
     assert run(NAME, "--data", DATA, "--out", tmp_path / "run") == 2
     neuron = f"{named.layer}.{max(named.entropy + named.frequency)}"
-    words = f"reproduce_paper: {named.model} ends with layer 0, of 120 neurons, but in {NAME} the paper names the "
+    words = f"reproduce_paper: {named.model} has the last layer 0, with 120 neurons, but in {NAME} the paper names "
     words += f"neuron {neuron} "
     assert refusal(capsys).startswith(words)
     assert not any(request.endswith(".safetensors") for request in server.requests)

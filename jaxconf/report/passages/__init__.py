@@ -1,1 +1,1 @@
-"""Neurons token by token (figure 4 of the paper): which passages are shown, and how pictures and the page show them."""
+"""Neurons token by token (figure 4 of the paper): which passages are shown, in the PNG files and on the page."""

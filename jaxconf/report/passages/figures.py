@@ -1,4 +1,4 @@
-"""Figure 4 of the paper as pictures: a point for each position, and passages in which neurons prevent large losses."""
+"""Figure 4 of the paper as PNG files: a point for each position, and passages in which neurons prevent large losses."""
 
 import functools
 import math
@@ -24,12 +24,12 @@ NEGATIVE, POSITIVE, _, FALL, _, RISE = HUES
 MONO, MARGIN, BAR, CHIP, GAP = 7.5, 14.0, 26.0, 10.0, 4.0
 GLYPH = 0.602 * MONO
 COLUMNS = 116  # glyphs in a line of a passage
-WORDS = 128  # characters of the proportional font that are no wider than these
+WORDS = 128  # characters of the proportional font that fit into the same width
 
 
 @styled
 def figure_4(table: NeuronTable, effects: pd.DataFrame) -> Figure:
-    """The loss at each position and how ablation changes it; the colour is the target's reciprocal rank."""
+    """How ablation changes the loss at each position, against the loss; the colour is the target's reciprocal rank."""
     neurons = neurons_to_draw(effects)
     rows, columns = grid_of(len(neurons), 3)
     figure, panels = canvas(
@@ -81,10 +81,10 @@ def figure_4_passages(table: NeuronTable, effects: pd.DataFrame) -> Figure:
 
 
 def save_token_figures(table: NeuronTable, effects: pd.DataFrame, folder: Path) -> list[Path]:
-    """Writes figure_4.png and figure_4_passages.png into `folder`, each whole or not at all, and gives the paths."""
+    """Writes figure_4.png and figure_4_passages.png into `folder`, each whole or not at all, and returns the paths."""
     figures = {draw.__name__: functools.partial(draw, effects=effects) for draw in (figure_4, figure_4_passages)}
     with warnings.catch_warnings():
-        # Scripts that the font lacks are drawn as boxes here; the page shows them in the reader's fonts.
+        # Characters that the font lacks are drawn as boxes here; the page shows them in the reader's fonts.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         return save_figures(figures, table, folder)
 
@@ -97,7 +97,7 @@ def _how_many(effects: pd.DataFrame, neurons: list[str]) -> str:
 
 
 def _legend(axes: Axes, top: float) -> float:
-    """Writes what the colours mean, and gives the y below it."""
+    """Writes what the colours mean, and returns the y below it."""
     left = MARGIN
     samples = {
         "activation above 0": POSITIVE,
@@ -114,7 +114,7 @@ def _legend(axes: Axes, top: float) -> float:
 
 
 def _write(axes: Axes, top: float, words: str, size: float = MONO, weight: str = "normal") -> float:
-    """Writes wrapped text, and gives the y below it."""
+    """Writes wrapped text, and returns the y below it."""
     for line in textwrap.wrap(words, WORDS):
         axes.text(MARGIN, top, line, va="top", fontsize=size, weight=weight, parse_math=False)
         top += 1.35 * size
@@ -122,7 +122,7 @@ def _write(axes: Axes, top: float, words: str, size: float = MONO, weight: str =
 
 
 def _draw(axes: Axes, top: float, passage: Passage, full: tuple[float, float]) -> float:
-    """Draws a passage as lines of text, and gives the y below it. `full`: as `scales` gives it."""
+    """Draws a passage as lines of text, and returns the y below it. `full`: the result of `scales`."""
     line, column, height = 0, 0, BAR + CHIP + GAP
     for token in passage.tokens.itertuples():
         cells = max(_cells(token.text), 1)

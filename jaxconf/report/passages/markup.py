@@ -15,13 +15,13 @@ LEGEND = (
     '<span class="loss">loss of the token</span> <span class="rise">what ablating the neuron adds to it</span> '
     '<span class="fall">or takes away</span></p>'
     '<p class="note">The outlined token is the one whose loss rises most; the activation that matters is that of the '
-    "token before it, where it is predicted. Point at a token for its figures. A token without colour or bar was not "
-    "kept (“…” where its text is not known).</p>"
+    "token before it, where it is predicted. Point at a token for its values. A token has no colour if its position is "
+    "not kept, and no bar if the position before it is not kept; “…” stands for a token whose text is not known.</p>"
 )
 
 
 def passages_section(effects: pd.DataFrame, neurons: list[str]) -> str:
-    """The passages of the neurons, below the meaning of the colours. `effects`: what `jaxconf.per_token` found."""
+    """The passages of the neurons, below the meaning of the colours. `effects`: the table of `jaxconf.per_token`."""
     return LEGEND + "".join(_of_neuron(effects, neuron) for neuron in neurons)
 
 

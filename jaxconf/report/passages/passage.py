@@ -1,4 +1,4 @@
-"""What is shown of the effects that `jaxconf.per_token` found: which neurons, and which passages of the text.
+"""Which neurons and which passages of the text are shown of the effects that `jaxconf.per_token` found.
 
 `effects` is always the table of `jaxconf.per_token`, a row per neuron and kept position. Losses and entropies are in
 nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
@@ -38,7 +38,7 @@ class Passage:
         return int(self.spike["position"]) + 1
 
     def words(self) -> str:
-        """The numbers of the spike, before and after the ablation."""
+        """A sentence with the loss, reciprocal rank and entropy at the spike, before and after the ablation."""
         spike = self.spike
 
         def told(name: str) -> str:
@@ -46,7 +46,7 @@ class Passage:
 
         total, direct = (spike[name] - spike["loss"] for name in ("loss_ablated", "loss_ablated_ln_frozen"))
         target, token = (visible(spike[name]).strip() for name in ("target", "token"))
-        # A Latin word follows each token, because a number after Arabic or Hebrew would be set from right to left.
+        # A Latin word follows each token, because a number after Arabic or Hebrew would be shown from right to left.
         return (
             f"“{target}” after “{token}”, activation {number(spike['activation'])}: "
             f"loss {told('loss')} nats ({total:+.3g}; with the norm frozen {direct:+.3g}), "
@@ -69,7 +69,7 @@ def passages(effects: pd.DataFrame, neuron: str) -> list[Passage]:
     """The passages in which a neuron prevents the largest spikes of the loss, largest first.
 
     There are up to PASSAGES, each of up to LENGTH tokens of one window; of passages that overlap, only the first is
-    given.
+    returned.
     """
     rows = effects[effects["neuron"] == neuron]
     change = change_of_loss(rows).sort_values(ascending=False, kind="stable")
@@ -92,15 +92,18 @@ def passages(effects: pd.DataFrame, neuron: str) -> list[Passage]:
 
 
 def scales(told: list[Passage]) -> tuple[float, float]:
-    """The activation that gets the full colour and the loss (nats) that gets the highest bar: the largest of all."""
+    """The activation that gets the full colour and the loss (nats) that gets the highest bar.
+
+    They are the largest absolute activation and the largest loss in the passages.
+    """
     together = pd.concat([passage.tokens for passage in told])
     return float(together["activation"].abs().max()) or 1.0, float(together[["loss", "loss_ablated"]].max(axis=None))
 
 
 def visible(token: object) -> str:
-    """A token as text, cut to LONGEST, whose spaces, line breaks and control characters show.
+    """A token as text of at most LONGEST characters, in which spaces, line breaks and control characters are visible.
 
-    A token without text is an id, which gets a space behind it so that ids stay apart.
+    A token that is an id, because the model has no tokenizer, gets a space behind it, so that ids stay apart.
     """
     if not isinstance(token, str):
         return f"{token}\N{NO-BREAK SPACE}"

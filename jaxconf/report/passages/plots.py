@@ -11,9 +11,9 @@ from jaxconf.results.words import number
 
 
 def token_plots(effects: pd.DataFrame, seed: int) -> dict[str, go.Figure]:
-    """Figure 4 of each neuron that is drawn, by the neuron's name.
+    """Name of a neuron → its figure 4, for each of `neurons_to_draw`.
 
-    `effects`: what `jaxconf.per_token` found; `seed`: draws the sample if there are more positions than MOST_POINTS.
+    `effects`: the table of `jaxconf.per_token`. `seed`: draws the sample if there are more positions than MOST_POINTS.
     """
     return {neuron: _figure_4(effects[effects["neuron"] == neuron], seed) for neuron in neurons_to_draw(effects)}
 
@@ -38,7 +38,7 @@ def _figure_4(rows: pd.DataFrame, seed: int) -> go.Figure:
 
 
 def _thinned(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """At most MOST_POINTS of the rows, in their order: the strongest and a sample."""
+    """At most MOST_POINTS of the rows, in their order: those with the largest effects, and a sample of the others."""
     if len(rows) <= MOST_POINTS:
         return rows
     strongest = change_of_loss(rows).abs().nlargest(MOST_POINTS // 4).index
