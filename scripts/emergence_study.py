@@ -95,7 +95,7 @@ def report(step: int, measured: dict[str, float]) -> None:
 
 
 def cell(values: pd.Series) -> str:
-    """The mean over seeds ± half of its 95% interval; how many have no value, if some do."""
+    """The mean over seeds ± half of its 95% interval, and how many seeds have no value, if any."""
     known = values.dropna().to_numpy(float)
     if not len(known):
         return "–"
@@ -163,8 +163,8 @@ def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergenc
         "Written by `scripts/emergence_study.py`; what it means is in [emergence.md](emergence.md).",
         "",
         f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} "
-        "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step; – where "
-        "no seed has the figure.",
+        "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step. A dash "
+        "(–) means that no seed has a value.",
         "",
         *head,
     ]
