@@ -158,9 +158,9 @@ def followed(heading: str, config: TrainConfig, e: Emergence) -> list[str]:
 def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergence]) -> str:
     head = ["| models | " + " | ".join(OUTCOMES.values()) + " |", "|---" * (len(OUTCOMES) + 1) + "|"]
     lines = [
-        "# What was measured of tiny models",
+        "# Measurements of tiny models while they learn",
         "",
-        "Written by `scripts/emergence_study.py`; what it means is in [emergence.md](emergence.md).",
+        "Written by `scripts/emergence_study.py`. [emergence.md](emergence.md) says what the numbers mean.",
         "",
         f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} "
         "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step. A dash "
