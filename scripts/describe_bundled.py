@@ -54,16 +54,17 @@ def page(table: NeuronTable, config: Any, size: int) -> str:
             f"layers, width {config.d_model}, "
             f"{config.n_heads} heads, {config.d_mlp} neurons a layer, {config.vocab_size} tokens, context "
             f"{config.n_positions}; {size:,} bytes of "
-            "float32 weights. It is one of the models of [the study](emergence_study.md): `scripts/train_bundled.sh` "
+            "float32 weights. It is the last model of [these measurements](emergence_study.md): "
+            "`scripts/train_bundled.sh` "
             "trains it, on Python's own standard library with AdamW, weight "
             f"decay {recipe.weight_decay} on matrices, a cosine schedule, {recipe.steps:,} steps of "
             f"{recipe.batch * recipe.context:,} tokens. "
-            "The standard library is at hand on every machine and is never copied; since it differs "
-            "between versions of Python, so do the weights that the recipe gives and, slightly, the figures below.",
+            "The standard library comes with every Python, so no text has to be copied. It differs between versions "
+            "of Python, and so do the weights that the recipe gives and, slightly, the numbers below.",
             "",
             f"On {facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens "
-            f"({facts['positions']:,} kept positions; mostly text that it was trained on): loss "
-            f"{facts['loss']:.3f} nats per token, entropy {facts['entropy']:.3f} nats.",
+            f"({facts['positions']:,} kept positions; mostly text that it was trained on) the loss is "
+            f"{facts['loss']:.3f} nats per token and the entropy {facts['entropy']:.3f} nats.",
             "",
             *table.verdict(),
             "",
@@ -71,8 +72,8 @@ def page(table: NeuronTable, config: Any, size: int) -> str:
             "",
             f"With k = {facts['k']} the chance level of `rho` is {table.frame['rho_chance'].iloc[0]:.3f}; "
             f"{int((table.frame['rho'] > table.frame['rho_chance']).sum())} of {len(table.frame)} neurons are above "
-            "it. Entropy and "
-            f"D_KL(P_freq ‖ P_model) correlate over positions at {table.correlation():.3f}.",
+            "it. The correlation of entropy and "
+            f"D_KL(P_freq ‖ P_model) over positions is {table.correlation():.3f}.",
             "",
             "## Entropy neurons, or the nearest to the rule",
             "",

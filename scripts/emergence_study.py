@@ -1,10 +1,10 @@
-"""The experiments of docs/emergence.md: under which conditions confidence neurons emerge in tiny models.
+"""The study in docs/emergence.md: what makes confidence neurons emerge in tiny models.
 
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 2]
 
-Trains the tiny preset with one setting changed at a time, and two other models, on Python's standard library, and
-writes the tables of docs/emergence_study.md. The folder of each grid gets the grid's figure. If the script is stopped,
-the same command resumes it. It takes about three and a half hours on one CPU core.
+Trains the tiny preset with one thing changed at a time, and two models of larger steps, on Python's standard library,
+and writes the tables of docs/emergence_study.md. Each grid's figure lies in its folder. If it is stopped, the same
+command goes on where it was. It takes about three and a half hours on one CPU core.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from jaxconf.training.grid import grid
 from jaxconf.training.grid_table import OUTCOMES, half_interval
 from jaxconf.training.run import train
 
-# Many steps with small batches rather than few with large ones: weight decay acts at each step, whatever its tokens.
+# Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
 BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3)
 TRACK = TrackConfig(points=40, effects_every=8, tokens=2048)
 
-# Name of a grid → the recipe that it starts from, and the values that it varies.
+# One grid each: what it asks, the recipe that it starts from, and what it varies.
 QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
     "weight_decay": (BASE, {"weight_decay": [0.0, 0.1, 1.0]}),
     "dropout": (BASE, {"dropout": [0.1]}),
@@ -36,7 +36,7 @@ QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
     "vocab_size": (BASE, {"vocab_size": [1024]}),
 }
 
-# Name of a single model, whose measured steps are listed → heading, recipe, and what is tracked.
+# Single models, followed step by step: heading, recipe, what is tracked.
 FOLLOWED = {
     "larger_steps": (
         "Larger steps",
@@ -95,7 +95,7 @@ def report(step: int, measured: dict[str, float]) -> None:
 
 
 def cell(values: pd.Series) -> str:
-    """The mean over seeds ± half of its 95% interval, and how many seeds have no value, if there are such."""
+    """The mean over seeds ± half of its 95% interval, and how many seeds have no value, if any."""
     known = values.dropna().to_numpy(float)
     if not len(known):
         return "–"
@@ -158,13 +158,13 @@ def followed(heading: str, config: TrainConfig, e: Emergence) -> list[str]:
 def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergence]) -> str:
     head = ["| models | " + " | ".join(OUTCOMES.values()) + " |", "|---" * (len(OUTCOMES) + 1) + "|"]
     lines = [
-        "# What was measured of tiny models",
+        "# Measurements of tiny models while they learn",
         "",
-        "Written by `scripts/emergence_study.py`; what it means is in [emergence.md](emergence.md).",
+        "Written by `scripts/emergence_study.py`. [emergence.md](emergence.md) says what the numbers mean.",
         "",
         f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} "
-        "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step; – where "
-        "no seed has the figure.",
+        "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step. A dash "
+        "(–) means that no seed has a value.",
         "",
         *head,
     ]

@@ -1,4 +1,4 @@
-"""What a sweep does: the file that defines it, and the definition in the folder that its workers share."""
+"""The definition of a sweep: the TOML file that gives it, and its copy in the folder that the workers share."""
 
 import contextlib
 import dataclasses
@@ -19,21 +19,21 @@ from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import told
 
 AXES = {"models": "model", "revisions": "revision", "data": "data", "ablations": "ablation", "layers": "layer"}
-"""The lists of a sweep, as its file and as `jaxconf analyze` name them."""
+"""The name of a list in a sweep's file → the option of `jaxconf analyze` that takes one of its values."""
 DEFINITION, CELLS, QUEUE = "sweep.json", "cells", "queue"
 
-# What a sweep may set, with its type.
+# The options of `jaxconf analyze` that a sweep may set → their types.
 KNOWN: dict[str, Any] = {
     name: hint
     for name, hint in get_type_hints(AnalyzeOptions).items()
     if name not in (*(field.name for field in dataclasses.fields(Output)), "profile")
 }
-HELP = "jaxconf analyze --help says what it may be"
+HELP = "give one of the values that jaxconf analyze --help names"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is to be done: the name of each cell → the options of `jaxconf analyze` that make it."""
+    """The cells of a sweep. `cells`: the name of each cell → the options of `jaxconf analyze` that make it."""
 
     cells: Mapping[str, Mapping[str, Any]]
 
@@ -41,9 +41,9 @@ class Sweep:
 def read_sweep(file: Path) -> Sweep:
     """The cells of a TOML file, one for each combination of its lists.
 
-    The lists are `models`, which must be there, `revisions`, `data`, `ablations` and `layers`; a table `options`
-    holds what else `jaxconf analyze` takes. Raises InputError for a file that cannot be read, and for names and
-    values that it cannot have.
+    The lists are `models`, which is required, `revisions`, `data`, `ablations` and `layers`. A table `options` holds
+    other options of `jaxconf analyze`, which are the same for all cells. Raises InputError for a file that cannot be
+    read, and for names and values that a sweep cannot have.
     """
     try:
         given = tomllib.loads(file.read_text("utf-8"))
@@ -66,7 +66,7 @@ def _check_lists(file: Path, given: Mapping[str, Any]) -> None:
     for name, values in given.items():
         if name not in AXES:
             raise InputError(
-                f"{file} names {name!r}, but a sweep has {', '.join(AXES)} and options; "
+                f"{file} has an entry {name!r}, but a sweep has only {', '.join(AXES)} and options; "
                 f"the nearest is {nearest(name, AXES)!r}"
             )
         if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
@@ -93,7 +93,7 @@ def _check_options(file: Path, fixed: Any) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from TOML can be one of this type."""
+    """Whether a value from TOML fits a type."""
     parts = get_args(hint)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in parts
@@ -107,20 +107,20 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _anywhere(path: str) -> str:
-    """A local file or folder by a name that holds in any working directory; any other text as it is."""
+    """The absolute path of a local file or folder, so that it holds in any working directory; other text unchanged."""
     local = path not in ("bundled", "stdlib") and Path(path).expanduser().exists()
     return str(Path(path).expanduser().resolve()) if local else path
 
 
 def _name(place: int, chosen: Mapping[str, Any]) -> str:
-    """A cell's name, which is the name of its folder too."""
+    """A cell's name, which is also that of its folder."""
     words = [str(chosen.get(name, "")) for name in AXES.values()]
     slug = re.sub(r"[^\w.]+", "-", "-".join(Path(word).name for word in words if word)).strip("-.")[:100]
     return f"{place:04d}-{slug}"
 
 
 def options_of(cell: Mapping[str, Any], folder: Path) -> AnalyzeOptions:
-    """The options of `jaxconf analyze` that make a cell in the folder."""
+    """The options of `jaxconf analyze` that write the run of a cell into the folder."""
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in cell.items()}
     if "counts" in given:
         given["counts"] = Path(given["counts"])
@@ -128,7 +128,10 @@ def options_of(cell: Mapping[str, Any], folder: Path) -> AnalyzeOptions:
 
 
 def define(sweep: Sweep, folder: Path) -> None:
-    """Write the definition into the folder, unless it is there already. Raises InputError if another one is."""
+    """Write the definition into the folder, unless it is there already.
+
+    Raises InputError if the folder holds another definition.
+    """
     text = json.dumps(sweep.cells, indent=1, sort_keys=True) + "\n"
     with writable(folder):
         for name in (CELLS, QUEUE):
@@ -137,7 +140,7 @@ def define(sweep: Sweep, folder: Path) -> None:
         own.write_text(text, encoding="utf-8")
         try:
             with contextlib.suppress(FileExistsError):
-                os.link(own, folder / DEFINITION)  # whole, and only where there is none
+                os.link(own, folder / DEFINITION)  # appears complete at once, and fails if there is one already
         finally:
             own.unlink()
     if told((folder / DEFINITION).read_bytes).decode() != text:
@@ -145,7 +148,7 @@ def define(sweep: Sweep, folder: Path) -> None:
 
 
 def defined(folder: Path) -> Sweep:
-    """The sweep of a folder. Raises InputError if there is none."""
+    """The sweep that a folder holds. Raises InputError if it holds none."""
     try:
         return Sweep(json.loads((folder / DEFINITION).read_text("utf-8")))
     except (OSError, ValueError) as error:
@@ -153,5 +156,5 @@ def defined(folder: Path) -> Sweep:
 
 
 def finished(sweep: Sweep, folder: Path) -> list[str]:
-    """The cells whose runs are there."""
+    """The cells whose runs are finished."""
     return [name for name in sweep.cells if (folder / CELLS / name).is_dir()]

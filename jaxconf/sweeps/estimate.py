@@ -1,9 +1,9 @@
-"""What one analysis needs of the devices, and about how long it takes them, from the model's config.json alone.
+"""Estimates of the memory and the time that one analysis needs, from the model's config.json alone.
 
 Letters: s window, t position, r row (a kept position), n neuron, d width, v vocabulary.
 
-Time is counted in two things that a device does at a known rate: the operations of float32 matrix products, and the
-exponentials of logits, each with the sums that it goes into. docs/sweeps.md says what is left out, and how far the
+The time follows from two counts and a device's rate for each: the operations of float32 matrix products, and the
+exponentials of logits, each with the sums that it is added to. docs/sweeps.md says what is left out, and how far the
 estimates were off.
 """
 
@@ -23,12 +23,12 @@ from jaxconf.runtime.memory import bytes_of_a_set, bytes_of_a_window
 from jaxconf.runtime.placement import FLOAT32, bytes_needed
 
 DROPPED = 4  # positions of a window that are never kept: the first three and the last
-EFFECTS = 3  # each of which takes an exponential of every logit
+EFFECTS = 3  # in total, with the scale frozen, with the frequency kept; each takes an exponential of every logit
 REDONE = 0.01  # at most this share of the adaptive engine's pairs is computed with every token (docs/benchmarks.md)
-# Measured on a CPU:
-SMALL = 2  # products of few positions and neurons take this many times as long as large products
-GATHERED = 1.5  # exponentials of a position's head, whose tokens lie scattered, take this many times as long
-WHOLE_LOGITS = 50  # exponentials that take as long as measuring one logit whole in all three effects
+# These were measured on a CPU:
+SMALL = 2  # for the same operations, products of few positions and neurons take this many times as long as large ones
+GATHERED = 1.5  # exponentials of a position's head, whose tokens lie scattered, take this many times as long as others
+WHOLE_LOGITS = 50  # measuring a whole logit in all three effects takes as long as this many exponentials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one analysis needs: bytes on each device, and seconds of all devices together."""
+    """The needs of one analysis: bytes on each device, and seconds on all devices, which work at the same time."""
 
     mesh: tuple[int, int]  # data, model
     weights: int
     unembedding: int  # folded
-    working: int  # at most, beside these
-    seconds_forward: float  # running the model as it is
-    seconds_effects: float  # what ablating changes
+    working: int  # the most bytes that the work takes besides these
+    seconds_forward: float  # of running the unablated model
+    seconds_effects: float  # of computing the effects of ablations
     by: str  # the engine of the effects: "exact" or "adaptive" in the last layer, "reruns" elsewhere
 
     @property
     def held(self) -> int:
-        """What each device holds all the time."""
+        """The bytes that each device holds all the time."""
         return self.weights + self.unembedding
 
     @property
@@ -79,13 +79,13 @@ def estimate(
     again: Sequence[tuple[int, int]] = (),
     sizes: tuple[int, int] | None = None,
 ) -> Plan:
-    """The plan of an analysis of so many tokens, in windows of 256 or of the model's context, and of every neuron of
-    these layers.
+    """The plan of an analysis of every neuron of the `layers`, on so many `tokens`.
 
-    `adaptive`: whether the adaptive engine is used in the last layer, else the exact one. `frozen` and `memory`: as
-    for `jaxconf.analyze`. `again`: (layer, count) of neuron sets that are ablated besides, each by running the model
-    again from that layer. `sizes`: of the mesh; by default as `jaxconf.runtime.placement` chooses them. Raises
-    InputError for a mesh of another number of devices.
+    The windows have 256 tokens, or as many as fit into the model's context. `adaptive`: whether the adaptive engine is
+    used in the last layer, else the exact one. `frozen` and `memory` (bytes): as for `jaxconf.analyze`. `again`:
+    (layer, count) of neuron sets that are ablated too, each by running the model again from that layer. `sizes`: of the
+    mesh's axes `data` and `model`; by default as `jaxconf.runtime.placement` chooses them. Raises InputError for a mesh
+    with another number of devices.
     """
     if sizes and math.prod(sizes) != devices.count:
         raise InputError(
@@ -114,8 +114,9 @@ def estimate(
 
 
 def _chosen(config: DecoderConfig, devices: Devices) -> tuple[int, int]:
-    """The mesh with as few devices on `model` as can hold the weights, or all of them if none can, and the others on
-    `data`.
+    """The sizes of the axes `data` and `model`.
+
+    `model` has as few devices as can hold the weights, or all devices if fewer cannot. `data` has the others.
     """
     model = next(
         (n for n in range(1, devices.count) if devices.count % n == 0 and bytes_needed(config, n) <= devices.memory),
@@ -126,13 +127,13 @@ def _chosen(config: DecoderConfig, devices: Devices) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """The parts of an analysis: the seconds and the bytes that each takes of a device."""
+    """The parts of an analysis: the seconds and the bytes that each part takes on a device."""
 
     config: DecoderConfig
     devices: Devices
-    length: int  # of a window
-    windows: int  # of a device
-    model: int  # devices that share the weights
+    length: int  # tokens in a window
+    windows: int  # that one device runs
+    model: int  # size of the mesh's axis `model`
     memory: int
 
     def _seconds(self, flops: float, exponentials: float = 0) -> float:
@@ -144,28 +145,28 @@ class _Work:
 
     @property
     def _unembedding(self) -> int:
-        """Operations of the unembedding for each token."""
+        """Operations of the unembedding, for each token."""
         return 2 * (self.config.d_embed or self.config.d_model) * self.config.vocab_size
 
     def _passes(self, count: float) -> float:
-        """Running so many layers over all windows."""
+        """Seconds of running so many layers over all windows."""
         return self._seconds(self._tokens * count * _operations_of_a_layer(self.config, self.length) / self.model)
 
     def forward(self, layer: int) -> float:
-        """Running the model up to a layer, once for the means and once for the activations."""
+        """Seconds of running the model up to a layer, once for the means and once for the activations."""
         return 2 * self._passes(layer + 1)
 
     def before_reruns(self, layer: int) -> float:
-        """Running the rest of the model as it is, with which a layer's reruns are compared."""
+        """Seconds of running the unablated model from a layer on, with which the layer's reruns are compared."""
         return self._passes(self.config.n_layers - layer) + self._seconds(self._tokens * self._unembedding / self.model)
 
     def _group(self, adaptive: bool) -> tuple[int, int]:
-        """Windows, and positions, that are worked on together in the last layer."""
+        """The windows, and the positions, that are processed together in the last layer."""
         group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive)
         return group, min(rows, group * (self.length - DROPPED))
 
     def stream(self, adaptive: bool) -> float:
-        """The effects of the last layer's neurons, as sums over the vocabulary."""
+        """Seconds of computing the effects of the last layer's neurons, as sums over the vocabulary."""
         V, (group, rows) = self.config.vocab_size, self._group(adaptive)
         blocks = -(-self.windows // group) * -(-group * (self.length - DROPPED) // rows)
         neurons = -(-self.config.d_mlp // self.model)
@@ -180,7 +181,7 @@ class _Work:
         return bytes_of_rows(self.config, self._group(adaptive)[1], adaptive)
 
     def rerun(self, layer: int, sets: int, frozen: Frozen) -> float:
-        """The effects of so many neuron sets, by running the model again from a layer."""
+        """Seconds of computing the effects of so many neuron sets by running the model again from a layer."""
         config = self.config
         passes = (config.n_layers - 1 - layer) * (1 if frozen == "final" else 2)
         above = passes * _operations_of_a_layer(config, self.length) + 2 * config.d_mlp * config.d_model
@@ -193,7 +194,11 @@ class _Work:
 
 
 def _operations_of_a_layer(config: DecoderConfig, length: int) -> float:
-    """For each token: a multiplication and an addition for every parameter, and for every source of its attention."""
+    """Operations of a layer for each token, averaged over the layers.
+
+    These are a multiplication and an addition for every parameter, and the products of attention with every position of
+    the window.
+    """
     parameters = sum(math.prod(leaf.shape(config)) for leaf in leaves(config) if leaf.path.startswith("blocks/"))
     return 2 * parameters / config.n_layers + 4 * length * config.n_heads * config.d_head
 
@@ -208,7 +213,10 @@ def _products(config: DecoderConfig) -> int:
 
 
 def sets_again(sets: Sequence[Neurons], controls: int, single: Neurons) -> list[tuple[int, int]]:
-    """(layer, count) of the neuron sets that run again, each with its controls, and of the single neurons."""
+    """(layer, count) of the ablations for which the model runs again from a layer.
+
+    These are the neuron `sets`, each with its `controls`, from their lowest layer, and the `single` neurons.
+    """
     layers = [layer for layer, _ in single]
     return [(min(layer for layer, _ in neurons), 1 + controls) for neurons in sets] + [
         (layer, layers.count(layer)) for layer in sorted(set(layers))

@@ -33,8 +33,9 @@ FIGURES = {"figure_2a": "Norm and LogitVar (Figure 7)", "figure_3b": "Token freq
 def sweep_report(folder: str | Path) -> pd.DataFrame:
     """Join the finished cells of a sweep: write sweep.parquet and sweep.html into its folder, and return the table.
 
-    A row for each neuron of each finished cell, with the cell's name (`cell`), its model, revision, data and
-    ablation, and the columns of its neuron table. Raises InputError if no cell is finished.
+    The table has a row for each neuron of each finished cell, with the cell's name (`cell`), its `model`, `revision`,
+    `data` and `ablation`, and the columns of its neuron table. Raises InputError if the folder holds no sweep, or if no
+    cell is finished.
     """
     folder = Path(folder)
     sweep = defined(folder)
@@ -44,7 +45,7 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
     tables = {name: NeuronTable.load(folder / CELLS / name) for name in names}
     frames = []
     for name, neurons in tables.items():
-        # The run has the commit; a cell is shown by the revision's name.
+        # The facts of a run have the commit, but the page and the table show the name of the revision.
         neurons.facts |= {"revision": sweep.cells[name].get("revision")}
         facts = {key: neurons.facts.get(key) for key in OF_CELLS if key != "layer"}
         frames.append(pd.DataFrame({"cell": name, **facts}, index=neurons.frame.index).join(neurons.frame))
@@ -70,7 +71,7 @@ def _page(folder: Path, tables: Mapping[str, NeuronTable], cells: int) -> str:
 def _row(name: str, neurons: NeuronTable) -> str:
     frame, facts = neurons.frame, neurons.facts
     above = frame[frame["rho"] > frame["rho_chance"]]
-    figures: dict[str, Any] = {
+    values: dict[str, Any] = {
         "loss": facts["loss"],
         "entropy": facts["entropy"],
         "correlation": neurons.correlation(),
@@ -81,7 +82,7 @@ def _row(name: str, neurons: NeuronTable) -> str:
         "largest ln_mediated": above["ln_mediated"].max(),
     }
     return row(
-        [*(text(_words(facts.get(key))) for key in OF_CELLS), *(text(number(figures[key])) for key in SHOWN)], id=name
+        [*(text(_words(facts.get(key))) for key in OF_CELLS), *(text(number(values[key])) for key in SHOWN)], id=name
     )
 
 

@@ -1,4 +1,4 @@
-"""What a sweep will need, before anything is done."""
+"""The plan of a sweep: the memory and time that its cells will need, estimated before any cell is run."""
 
 import collections
 import dataclasses
@@ -23,7 +23,7 @@ from jaxconf.sweeps.words import Needs
 
 @dataclasses.dataclass(frozen=True)
 class SweepPlan:
-    """What the cells of a sweep need of a worker's devices."""
+    """The devices of a worker, and what the cells of a sweep need of them."""
 
     devices: Devices
     needs: Needs
@@ -37,19 +37,19 @@ def plan(
     flops: float | None = None,
     exponentials: float | None = None,
 ) -> SweepPlan:
-    """Estimate what memory and time the cells of a sweep need; no weights are loaded, and of each model one
-    config.json is read.
+    """Estimate what memory and time the cells of a sweep need.
 
-    `definition`: a TOML file, as for `jaxconf.sweep`. `devices`: how many a worker has. `device_memory`: what each
-    has, such as "80GB". `flops`, `exponentials`: the operations of float32 matrix products, and the exponentials of
-    logits, that each does in a second. What is not given is taken from the devices at hand; measuring both rates
-    takes some seconds. Raises InputError for a definition that no worker could work on, and for numbers out of range.
+    No weights are loaded, and only one config.json of each model is read. `definition`: a TOML file, as for
+    `jaxconf.sweep`. `devices`: how many devices a worker has. `device_memory`: the memory of each, such as "80GB".
+    `flops`, `exponentials`: the operations of float32 matrix products, and the exponentials of logits, that each device
+    does in a second; give both or neither. What is not given is taken from the devices of this process; measuring both
+    rates takes some seconds. Raises InputError for a definition that no worker could run, and for numbers out of range.
     """
     cells = [options_of(cell, Path()) for cell in read_sweep(Path(definition)).cells.values()]
     parsed = [parse(cell) for cell in cells]
     configs: dict[str, DecoderConfig] = {}
     for cell in cells:
-        if cell.model not in configs:  # the config.json of the first revision stands for all
+        if cell.model not in configs:  # the first revision's config.json is used for all revisions
             configs[cell.model] = config_of(cell.model, cell.revision)
     found = _devices(devices, device_memory, flops, exponentials)
     needs: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
@@ -59,7 +59,7 @@ def plan(
 
 
 def _devices(count: int | None, memory: str | None, flops: float | None, exponentials: float | None) -> Devices:
-    """The devices that are described, or those at hand."""
+    """The devices that the arguments describe; what they leave open is taken from the devices of this process."""
     count = jax.device_count() if count is None else count
     rates: Sequence[float] = [rate for rate in (flops, exponentials) if rate is not None]
     if count < 1:

@@ -4,14 +4,14 @@ A sweep's folder holds
 
     sweep.json                      the definition
     cells/CELL/                     a finished run, as `jaxconf analyze` writes it
-    queue/CELL.K.claim              the worker of attempt K, which touches the file again and again while it works
+    queue/CELL.K.claim              the worker of attempt K, which touches this file again and again while it works
     queue/CELL.K.failed             why that attempt failed
-    queue/CELL.K.given              the claim of an attempt that was interrupted, and given back
+    queue/CELL.K.given              the claim of an attempt that Ctrl-C interrupted, so that the cell waits again
     queue/CELL.K.work/              the run that the attempt is writing
 
-Only one worker can create a claim. After attempt K has been silent for too long, one worker creates the claim of
-attempt K + 1. A finished run gets its place by renaming its folder, which fails where a run stands already. So each
-cell finishes once, even if a worker that counted as dead comes back.
+Only one worker can create a claim. If a claim has not been touched for too long, its worker counts as dead, and one
+worker creates the claim of attempt K + 1. A finished run is put in place by renaming its folder, which fails if there
+is a run already. So each cell finishes once, even if a worker that counted as dead comes back.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.sweeps.definition import CELLS, QUEUE, Sweep
 
-BEATS = 6  # signs of life within the time after which a worker counts as dead
-MOST_DEATHS = 20  # of workers at one cell, after which the cell is given up
+BEATS = 6  # how often a worker touches its claim in the time after which it would count as dead
+MOST_DEATHS = 20  # a cell is given up if more workers than this died at it
 State = Literal["finished", "running", "waiting", "failed"]
 Run = Callable[[str, Path], None]
 """Writes the run of a cell into a folder, which may hold the finished windows of an attempt that died."""
@@ -51,9 +51,10 @@ class Status:
 
 
 def statuses(sweep: Sweep, folder: Path, tries: int, patience: float) -> dict[str, Status]:
-    """The state of every cell.
+    """The state of every cell, by name.
 
-    `tries`: how many attempts at a cell may fail. `patience`: seconds of silence after which a worker counts as dead.
+    `tries`: how many failed attempts make a cell fail for good. `patience`: seconds after which a worker that has not
+    touched its claim counts as dead.
     """
     now = _clock(folder)
     attempts: dict[str, dict[int, dict[str, os.DirEntry[str]]]] = {}
@@ -77,7 +78,7 @@ def _status(
         about = _read(claim.path)
         try:
             silent = now - claim.stat().st_mtime
-        except OSError:  # given back in the meantime
+        except OSError:  # the claim was given back in the meantime
             silent = 0.0
         if silent < max(patience, float(about.get("patience", 0))):
             seconds = max(0.0, now - float(about.get("begun", now)))
@@ -86,25 +87,25 @@ def _status(
         return Status("failed", last, message=message)
     deaths = sum("claim" in files and k not in failures for k, files in attempts.items())
     if deaths > MOST_DEATHS:
-        return Status("failed", last, message=f"{deaths} workers died at it")
+        return Status("failed", last, message=f"{deaths} workers died at this cell")
     return Status("waiting", last, message=message)
 
 
 def work(
     sweep: Sweep, folder: Path, run: Run, tries: int, patience: float, say: Callable[[str], None]
 ) -> dict[str, Status]:
-    """Take cells until all are finished or have failed for good, also those of other workers; their states then.
+    """Take cells and run them until every cell, also those of other workers, is finished or has failed for good.
 
-    `tries`, `patience`: as for `statuses`. `say`: called with a sentence for each cell that this worker finishes or
-    fails at.
+    Returns the states of the cells then. `run`: writes the run of a cell. `tries`, `patience`: as for `statuses`.
+    `say`: called with a sentence for each cell that this worker finishes or fails at.
     """
     worker = f"{socket.gethostname()}:{os.getpid()}"
     while True:
         found = statuses(sweep, folder, tries, patience)
         waiting = [name for name, status in found.items() if status.state == "waiting"]
-        waiting.sort(key=lambda name: found[name].attempts)  # cells that failed, or killed a worker, come last
+        waiting.sort(key=lambda name: found[name].attempts)  # cells that failed, or at which a worker died, come last
         if not waiting and not any(status.state == "running" for status in found.values()):
-            for left in (folder / QUEUE).glob("*.work"):  # of dead workers whose cells others finished
+            for left in (folder / QUEUE).glob("*.work"):  # left by dead workers whose cells others finished
                 shutil.rmtree(left, ignore_errors=True)
             return found
         for name in waiting:
@@ -117,6 +118,7 @@ def work(
 
 
 def _claimed(folder: Path, name: str, attempt: int, about: Mapping[str, Any]) -> bool:
+    """Create the claim of an attempt at a cell. Returns False if another worker was first."""
     text = json.dumps({**about, "begun": _clock(folder)})
     try:
         with (folder / QUEUE / f"{name}.{attempt}.claim").open("x") as claim:
@@ -127,7 +129,7 @@ def _claimed(folder: Path, name: str, attempt: int, about: Mapping[str, Any]) ->
 
 
 def _attempt(folder: Path, name: str, attempt: int, run: Run, patience: float, say: Callable[[str], None]) -> None:
-    """Work at a cell that this worker has claimed."""
+    """Run a cell that this worker has claimed, and record how the attempt ends."""
     here = folder / QUEUE / f"{name}.{attempt}"
     claim, place = here.with_name(f"{here.name}.claim"), here.with_name(f"{here.name}.work")
     begun = time.perf_counter()
@@ -135,16 +137,16 @@ def _attempt(folder: Path, name: str, attempt: int, run: Run, patience: float, s
         with _alive(claim, patience / BEATS):
             before = here.with_name(f"{name}.{attempt - 1}.work")
             with contextlib.suppress(OSError):
-                before.rename(place)  # the windows that a dead worker finished are not done again
+                before.rename(place)  # keeps the windows that a dead worker has finished
             run(name, place)
-            for left in place.glob(".*.tmp"):  # of a worker that died while it wrote
+            for left in place.glob(".*.tmp"):  # left by a worker that died while it wrote
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             place.rename(folder / CELLS / name)
     except KeyboardInterrupt:
         claim.rename(claim.with_suffix(".given"))
         raise
     except (Exception, SystemExit) as error:
-        # The next attempt takes the folder over as soon as it may, so a failed one leaves nothing there.
+        # The next attempt takes over what is in this folder, and a failed attempt shall leave it nothing.
         left = here.with_name(f".{uuid.uuid4().hex}.tmp")
         with contextlib.suppress(OSError):
             place.rename(left)
@@ -162,7 +164,7 @@ def _attempt(folder: Path, name: str, attempt: int, run: Run, patience: float, s
 
 @contextlib.contextmanager
 def _alive(claim: Path, every: float) -> Iterator[None]:
-    """Touches the claim every so many seconds within the block."""
+    """Touches the claim `every` so many seconds within the block."""
     stop = threading.Event()
 
     def beat() -> None:
@@ -180,7 +182,7 @@ def _alive(claim: Path, every: float) -> Iterator[None]:
 
 
 def _clock(folder: Path) -> float:
-    """The time by the clock of the file system that holds the folder, which is the same for all workers."""
+    """The time in seconds by the clock of the folder's file system, which is the same for all workers."""
     file = folder / QUEUE / f".{uuid.uuid4().hex}.tmp"
     file.touch()
     try:

@@ -1,4 +1,4 @@
-"""What a device at hand does in a second. Letters: T rows, N neurons, d width, V vocabulary."""
+"""The rates at which a device of this process computes. Letters: T rows, N neurons, d width, V vocabulary."""
 
 import time
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from jaxconf.sweeps.estimate import EFFECTS
 
 
 def measured_rates(clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
-    """Operations of float32 matrix products, and exponentials in the exact engine, that a device does in a second of
-    the clock.
+    """The operations of float32 matrix products, and the exponentials in the exact engine, that a device does in a
+    second. `clock`: gives the time in seconds.
     """
     size, T, N, V, d = 2048, 256, 64, 4096, 64
     square, product = jnp.ones((size, size)), jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
@@ -34,7 +34,7 @@ def measured_rates(clock: Callable[[], float] = time.perf_counter) -> tuple[floa
 
 
 def _seconds(run: Callable[[], Any], clock: Callable[[], float]) -> float:
-    """The quickest of three runs, after one that compiles."""
+    """The seconds of the fastest of three runs, after one that compiles."""
     took = []
     for _ in range(4):
         begun = clock()

@@ -1,4 +1,4 @@
-"""Working on a sweep: one worker, which may be several hosts, and how all cells stand."""
+"""Running a sweep: one worker, which may consist of several hosts, and the state of all cells."""
 
 import contextlib
 import dataclasses
@@ -26,15 +26,15 @@ def sweep(
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Status]:
-    """Work on a sweep until all of its cells are finished or have failed for good; the state of each cell then.
+    """Run cells of a sweep until all of its cells are finished or have failed for good.
 
-    Each cell is the run of an analysis. Any number of workers may be started on the same folder, at any time.
-    `definition`: a TOML file with lists of what is to be combined (docs/sweeps.md). `out`: the folder that the
-    workers share; runs/NAME by default, NAME being the file's. `tries`: how often a cell may fail before it is given
-    up. `patience`: seconds without a sign of life after which another worker counts as dead and its cell is taken
-    over. `progress`: as for `jaxconf.analyze`, with the cell's name before the stage. `say`: called with a sentence
-    for each cell that this worker finishes or fails at. Raises InputError for a definition that no worker could work
-    on, and for a folder that cannot be used or holds another sweep.
+    Returns the state of each cell then. Each cell is the run of an analysis. This call is one worker; any number of
+    workers may be started on the same folder, at any time. `definition`: a TOML file with lists of what is to be
+    combined (docs/sweeps.md). `out`: the folder that the workers share; runs/NAME by default, NAME being the file's.
+    `tries`: how many failed attempts make a cell fail for good. `patience`: seconds without a sign of life after which
+    another worker counts as dead and its cell is taken over. `progress`: as for `jaxconf.analyze`, with the cell's name
+    before the stage. `say`: called with a sentence for each cell that this worker finishes or fails at. Raises
+    InputError for a definition that no worker could run, and for a folder that cannot be used or holds another sweep.
     """
     definition = Path(definition)
     out = Path(out) if out else Path("runs") / definition.stem
@@ -75,7 +75,7 @@ def _check(tries: int, patience: float) -> None:
 
 @contextlib.contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Turns what the file system refuses into an InputError."""
+    """Turns errors of the file system into an InputError."""
     try:
         yield
     except OSError as error:
@@ -85,9 +85,12 @@ def _usable(folder: Path) -> Iterator[None]:
 
 
 def _follow(asked: Sweep, scratch: Path) -> dict[str, Status]:
-    """Run the cells that the first host of this worker takes, together with it; the state of each cell at the end."""
+    """Run the cells that the first host of this worker takes, together with that host.
+
+    Returns the state of each cell at the end.
+    """
     while name := (message := told_json(lambda: None)).get("cell"):
-        with contextlib.suppress(Exception):  # the first host has the same error, and records it
+        with contextlib.suppress(Exception):  # the same error occurs on the first host, which records it
             _run_cell(asked, name, scratch / "cell", lambda what, done, total: None)
     return {name: Status(**status) for name, status in message["end"].items()}
 

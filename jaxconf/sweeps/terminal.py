@@ -1,4 +1,4 @@
-"""The state of a sweep, and its plan, as a terminal shows them."""
+"""Tables for the terminal: the state of a sweep, and its plan."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from jaxconf.sweeps.queue import Status
 
 
 def sweep_table(found: Mapping[str, Status]) -> Table:
-    """A count of the cells in each state, and a row for each cell that is running, has failed or was tried."""
+    """The number of cells in each state, and a row for each cell that runs, has failed or waits to be tried again."""
     counts = collections.Counter(status.state for status in found.values())
     title = ", ".join(f"{counts[state]} {state}" for state in ("finished", "running", "waiting", "failed"))
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
-    for head in ("cell", "state", "attempt", "worker", "for", "last failure"):
+    for head in ("cell", "state", "attempt", "worker", "running for", "last failure"):
         table.add_column(head)
     for name, status in found.items():
         if status.state in ("running", "failed") or (status.state == "waiting" and status.attempts):

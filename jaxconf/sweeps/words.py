@@ -1,4 +1,4 @@
-"""The plan of a sweep in words."""
+"""The plan of a sweep as text for people."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,10 @@ Needs = Mapping[tuple[str, str, Plan], int]
 
 
 def in_words(needs: Needs) -> tuple[list[list[str]], list[list[str]]]:
-    """Two tables as rows of words, heads first: the memory of a device, and the time, with the total last."""
+    """Two tables of text, with their heads in the first row: the memory of a device, and the time.
+
+    The last row of the times has the total.
+    """
     memory = [["model", "layer", "data×model", "weights", "unembedding", "working", "peak"]]
     times = [["model", "layer", "cells", "by", "forward", "effects", "each", "all"]]
     for (model, layer, of_one), cells in needs.items():
@@ -25,7 +28,7 @@ def in_words(needs: Needs) -> tuple[list[list[str]], list[list[str]]]:
 
 
 def described(devices: Devices) -> str:
-    """The devices, as a sentence."""
+    """A sentence that describes the devices."""
     each = f"{devices.flops:.2g} operations and {devices.exponentials:.2g} exponentials in a second"
     if devices.count == 1:
         return f"A worker has 1 device of {_size(devices.memory)}, which does {each}."
@@ -39,8 +42,8 @@ def warnings(needs: Needs, devices: Devices) -> list[str]:
         held, peak, each = (_size(size) for size in (of_one.held, of_one.peak, devices.memory))
         if of_one.held > devices.memory:
             said.append(
-                f"{model} needs {held} on each of {devices.count} devices, split {of_one.mesh[1]} ways, "
-                f"and each has {each}; use more or larger devices."
+                f"{model} needs {held} on each of {devices.count} devices, with its weights split "
+                f"{of_one.mesh[1]} ways, and each has {each}; use more or larger devices."
             )
         elif of_one.peak > devices.memory:
             said.append(f"{model} may take {peak} on a device, and each has {each}; set a smaller memory in [options].")

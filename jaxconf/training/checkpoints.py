@@ -1,4 +1,7 @@
-"""Checkpoints of a training run. Each is a folder named after its step, and is there whole or not at all."""
+"""Checkpoints of a training run.
+
+Each is a folder named after its step. It is renamed into its place once it is complete, so none is ever incomplete.
+"""
 
 import contextlib
 import hashlib
@@ -17,14 +20,15 @@ from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.mesh import fetched, placed
 from jaxconf.runtime.hosts import first, told, told_json
 
-KEPT = 2  # the newest, and one to fall back on
+KEPT = 2  # the newest checkpoint, and one to fall back on
 DIGESTS = "sha256.json"
 
 
 def save(folder: Path, step: int, state: Any) -> None:
-    """Write a pytree of arrays as the checkpoint of a step, and delete all but the newest KEPT.
+    """Write a pytree of arrays as the checkpoint of a step, and delete all checkpoints but the newest KEPT.
 
-    Of several hosts the first one writes. Raises InputError if it cannot; the checkpoints before are then as they were.
+    With several hosts, only the first one writes. Raises InputError if the checkpoint cannot be written; the earlier
+    checkpoints then stay.
     """
     whole = fetched(state)
     told(lambda: _write(folder, step, whole))
@@ -37,7 +41,7 @@ def _write(folder: Path, step: int, state: Any) -> bytes:
         temporary.mkdir(parents=True)
         needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(temporary).free
         if free < needed:
-            raise OSError(f"{free:,} bytes are free and {needed:,} needed")
+            raise OSError(f"{free:,} bytes are free and {needed:,} are needed")
         with _silenced("absl", "asyncio"), _checkpointer() as checkpointer:
             checkpointer.save(temporary / "state", state)
         (temporary / DIGESTS).write_text(json.dumps(_digests(temporary)))
@@ -46,19 +50,19 @@ def _write(folder: Path, step: int, state: Any) -> bytes:
         for old in steps(folder)[:-KEPT]:
             shutil.rmtree(folder / str(old))
         return b""
-    except Exception as error:  # what the storage layers raise for a full disk has no common type
+    except Exception as error:  # the exceptions that the storage layers raise for a full disk have no common type
         shutil.rmtree(temporary, ignore_errors=True)
         saved = steps(folder)
-        last = f"the last good one is of step {saved[-1]}" if saved else "there is none before it"
+        last = f"the last good one is that of step {saved[-1]}" if saved else "there is no earlier one"
         reason = first_line(error)
         raise InputError(
-            f"the checkpoint of step {step} cannot be written to {folder} ({reason}), {last}; "
+            f"the checkpoint of step {step} cannot be written to {folder} ({reason}), and {last}; "
             "make room there and go on with --resume"
         ) from error
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """One that waits for no other host."""
+    """A checkpointer that does not wait for other hosts."""
     own = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
@@ -66,7 +70,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 
 @contextlib.contextmanager
 def _silenced(*names: str) -> Iterator[None]:
-    """Silences these loggers: orbax raises each failure, and its threads log the failure's traceback as well."""
+    """Silences these loggers. Orbax raises every failure, so the traceback that its threads log would repeat it."""
     before = {logger: logger.level for logger in map(logging.getLogger, names)}
     for logger in before:
         logger.setLevel(logging.CRITICAL + 1)
@@ -78,16 +82,16 @@ def _silenced(*names: str) -> Iterator[None]:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of which there are checkpoints, ascending."""
+    """The steps that have a checkpoint, ascending."""
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.is_dir())
 
 
 def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
-    """The step and the state of the newest good checkpoint; None if there is none.
+    """The step and the state of the newest good checkpoint, or None if there is none.
 
     `like`: a pytree of arrays with the shapes, dtypes and shardings of the state; where it has a numpy array, the state
-    has one too. A damaged checkpoint is passed over, with a warning, for the one before it. All hosts get what the
-    first one finds.
+    has one too. A checkpoint whose files have changed is skipped with a warning. With several hosts, the first one
+    reads the checkpoint and sends it to the others.
     """
     step = told_json(lambda: _newest(folder))
     if step is None:
@@ -109,14 +113,12 @@ def _newest(folder: Path) -> int | None:
         path = (folder / str(step)).absolute()
         if _intact(path):
             return step
-        logging.getLogger(__name__).warning(
-            "jaxconf: the checkpoint %s is damaged and is passed over for the one before it", path
-        )
+        logging.getLogger(__name__).warning("jaxconf: the checkpoint %s is damaged and is skipped", path)
     return None
 
 
 def _intact(path: Path) -> bool:
-    """Whether a checkpoint's files are as they were written."""
+    """Whether a checkpoint's files still have the digests that were recorded when it was written."""
     try:
         return json.loads((path / DIGESTS).read_text()) == _digests(path)
     except (OSError, ValueError):

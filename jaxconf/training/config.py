@@ -1,4 +1,7 @@
-"""What is trained and how. Apart from the training itself, so that the command line can show it without loading JAX."""
+"""The settings of training and of tracking.
+
+They have a module of their own, so that the command line can show them without importing JAX.
+"""
 
 import dataclasses
 from typing import Literal
@@ -11,49 +14,53 @@ class TrainConfig:
     """A decoder and how to train it."""
 
     model_type: Literal["gpt2", "gpt_neox", "llama", "stablelm"] = "gpt_neox"
-    """family; gpt2 has learned positions, the others rotary ones; llama has RMSNorm, the others LayerNorm; llama and
-    stablelm have gated MLPs"""
+    """the family of models; gpt2 has learned positions, the others rotary ones; llama has RMSNorm, the others
+    LayerNorm; llama and stablelm have gated MLPs"""
     layers: int = 2
     width: int = 96
     heads: int = 3
     neurons: int = 384
-    """in the MLP of each layer"""
+    """neurons in the MLP of each layer"""
     vocab_size: int = 512
     context: int = 256
     """tokens in a sequence"""
     tied: bool = True
-    """the unembedding is the embedding"""
+    """the unembedding shares the embedding's weights"""
     attributes: tuple[str, ...] = ()
-    """further attributes of the family's config.json as NAME=VALUE, the value in JSON: use_parallel_residual=true"""
+    """further attributes of the family's config.json as NAME=VALUE with the value in JSON, such as
+    use_parallel_residual=true"""
     steps: int = 3000
     batch: int = 32
-    """sequences in a step"""
+    """sequences in a training step"""
     microbatch: int | None = None
-    """sequences that a device works on at once; gradients are summed over the batch; by default all of the batch, on a
-    CPU about 512 tokens"""
+    """sequences that a device processes at once; the gradients of the microbatches are averaged; by default all
+    sequences that the device has of a batch, or on a CPU as many as have about 512 tokens"""
     learning_rate: float = 2e-3
-    """at its peak"""
+    """the peak learning rate"""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """after the warm-up: down to a tenth along a cosine, or constant"""
+    """the learning rate after the warm-up: a cosine decay to a tenth of the peak, or constant"""
     warmup: float = 0.02
     """share of the steps in which the learning rate rises to its peak"""
     weight_decay: float = 0.1
-    """of AdamW, on matrices only"""
+    """the weight decay of AdamW, which applies to matrices only"""
     clip: float = 1.0
-    """largest norm of the gradient"""
+    """the norm to which a larger gradient is clipped"""
     dropout: float = 0.0
-    """of the embedding, the attention pattern and what attention and MLP add to the stream"""
+    """the dropout rate of the embedding, of the attention pattern, and of the outputs of attention and MLP"""
     z_loss: float = 0.0
-    """factor on the square of the logits' log-sum-exp, added to the loss"""
+    """the weight of the z-loss, which is the squared log-sum-exp of the logits and is added to the loss"""
     label_smoothing: float = 0.0
     """share of the target that is spread over the whole vocabulary"""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """of the forward and backward pass; parameters, optimiser and loss are always float32"""
+    """the dtype of the forward and backward pass; parameters, optimiser state and loss are always float32"""
     seed: int = 0
-    """of the start values, the order of the data and dropout"""
+    """the seed of the initial weights, of the order of the data and of dropout"""
 
     def shared(self) -> "TrainConfig":
-        """With the defaults of PER_MODEL; the same for all models that one program can train."""
+        """This config with the settings of PER_MODEL at their defaults.
+
+        It is equal for all models that one program can train.
+        """
         return dataclasses.replace(self, **{name: getattr(TrainConfig, name) for name in PER_MODEL})
 
     def check(self) -> None:
@@ -81,7 +88,7 @@ class TrainConfig:
             )
 
 
-# The settings in which models that one program trains side by side may differ: they are numbers, not shapes.
+# The settings that may differ between models that one program trains side by side: no array's shape depends on them.
 PER_MODEL = ("learning_rate", "weight_decay", "clip", "dropout", "z_loss", "label_smoothing", "seed")
 
 PRESETS: dict[str, TrainConfig] = {
@@ -119,12 +126,12 @@ class TrackConfig:
     """What is measured while a model is trained."""
 
     points: int = 40
-    """steps at which the weights are measured, evenly spaced on a log scale; 0 for none"""
+    """number of steps at which the weights are measured, evenly spaced on a log scale, besides step 0; 0 for none"""
     effects_every: int = 4
-    """at every so many of these steps, counted from the last, the effects of all neurons of the last layer are
-    measured too; 0 for never"""
+    """the effects of all neurons of the last layer are measured too at one in so many of these steps, counted back from
+    the last; 0 for never"""
     tokens: int = 4096
-    """held-out tokens for loss, calibration and effects"""
+    """held-out tokens on which loss, calibration and effects are measured"""
     k: int | None = None
     """size of the unembedding's effective null space; 1% of the width by default"""
 

@@ -23,8 +23,8 @@ FILE = "emergence.parquet"
 
 STEP_COLUMNS: dict[str, str] = {
     "step": "optimiser steps that the model had been trained for",
-    "revision": "the hub's revision, if a public model was measured",
-    "train_loss": "mean training loss since the step measured before, nats per token",
+    "revision": "the hub's revision, if a hub model was measured",
+    "train_loss": "mean training loss since the previous measured step, nats per token",
     "loss": "held-out loss, nats per token",
     "entropy": "mean entropy of the predictions on held-out text, nats",
     "accuracy": "share (0 to 1) of held-out positions whose most likely token is the one that follows",
@@ -35,12 +35,12 @@ STEP_COLUMNS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Emergence:
-    """One model over its training.
+    """The track of one model.
 
     `steps`: a row for each measured step, with the STEP_COLUMNS that apply. `neurons`: a row for each step and neuron,
-    with columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured, effects
-    are NaN and rules False. `singular_values`: float64 [S D], largest first. `facts`: model, recipe, data, k, rules and
-    versions.
+    with columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured, the columns of
+    effects are NaN and those of rules are False. `singular_values`: float64 [S D], largest first. `facts`: model,
+    recipe, data, k, rules and versions.
     """
 
     steps: pd.DataFrame
@@ -50,9 +50,9 @@ class Emergence:
 
     @classmethod
     def load(cls, source: str | Path) -> "Emergence":
-        """Reads an emergence.parquet, or that of a folder.
+        """Read an emergence.parquet, or the one in a folder.
 
-        Raises InputError if there is no such file, or if it is no track.
+        Raises InputError if there is no such file, or if it holds no track.
         """
         path = Path(source) / FILE if Path(source).is_dir() else Path(source)
         advice = "give the folder of a tracked training run, or its emergence.parquet"
@@ -79,16 +79,17 @@ def _neurons(row: Mapping[str, Any], lists: list[str]) -> pd.DataFrame:
 
 
 def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Add one measured step to the folder's file.
+    """Add one measured step to the emergence.parquet of a folder.
 
-    Rows of this step and of later ones go, because a resumed run measures them again. `row`: the STEP_COLUMNS that
-    apply, `singular_values` [D], and for each neuron column an array [n] or None.
+    Rows of this step and of later ones are removed, because a resumed run measures them again. `row`: the STEP_COLUMNS
+    that apply, `singular_values` [D], and for each neuron column an array [n], or None if it was not measured. `facts`:
+    replace those of the file.
     """
     path, new = folder / FILE, _row(row)
     if path.is_file():
         old = pq.read_table(path)
         new = pa.concat_tables([old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None), new])
-    with replacing(path) as temporary:  # the file is written anew each time: its index is at its end, so it cannot grow
+    with replacing(path) as temporary:  # the whole file is written: a Parquet file cannot be appended to
         pq.write_table(new.replace_schema_metadata({b"jaxconf": json.dumps(dict(facts)).encode()}), temporary)
 
 
@@ -105,6 +106,6 @@ def _row(row: Mapping[str, Any]) -> pa.Table:
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     table = pq.read_table(path)
-    # Raises KeyError for the table of an analysis, which has facts too.
+    # Raises KeyError for a neuron table, which also has facts in its metadata.
     table.select(["step", "rho", "rho_chance", "singular_values"])
     return table.to_pylist(), json.loads((table.schema.metadata or {})[b"jaxconf"])

@@ -1,4 +1,4 @@
-"""Figures of how the neurons of one model emerged over its training. Letters: S measured step, n neuron."""
+"""Figures of how one model's neurons emerged over its training. Letters: S measured step, n neuron."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ NEVER = 4
 
 @styled
 def emergence_spectrum(e: Emergence) -> Figure:
-    """Singular values of the folded unembedding over the steps, those of the effective null space in red."""
+    """Singular values of the folded unembedding over the steps; those of the effective null space are red."""
     k, count = e.facts["k"], e.singular_values.shape[1]
     note = f"red: the effective null space, the {k:,} smallest of {count:,} singular values"
     figure, [axes] = canvas(_where(e), "Unembedding", note)
@@ -51,7 +51,7 @@ def emergence_spectrum(e: Emergence) -> Figure:
 
 @styled
 def emergence_rho(e: Emergence) -> Figure:
-    """The share of every neuron's output weights in the null space over the steps, beside its chance level."""
+    """The rho of every neuron over the steps, and the chance level of rho."""
     rho, met = over_steps(e, "rho"), over_steps(e, "is_entropy_neuron")
     chosen, note = _chosen(e)
     figure, [axes] = canvas(_where(e), "Null space", note, size=(6, 4))
@@ -72,19 +72,21 @@ def emergence_rho(e: Emergence) -> Figure:
 
 @styled
 def emergence_first(e: Emergence) -> Figure:
-    """Weights or cause first: when each neuron first has rho above chance and a large ln_mediated, and how many had.
+    """Whether neurons first have rho above chance or first have a large ln_mediated, and how many have had each.
 
-    Only steps with effects are judged. The weights are measured more often, so they would seem to come first.
+    Only steps with effects are judged. The weights are measured at more steps than the effects, so otherwise rho would
+    seem to come first.
     """
     first, steps = first_met(e)
     order, effects, cause = order_met(first), with_effects(e).any(), f"ln_mediated ≥ {rules_of(e).min_ln_mediated:g}"
     found = (
-        "met both: {both:,} (weights first {weights:,}, same step {same:,}, cause first {cause:,}), "
-        f"weights only: {{weights_only:,}}, cause only: {{cause_only:,}}, of {len(first):,} neurons\n"
+        "both: {both:,} (ρ first {weights:,}, same step {same:,}, ln_mediated first {cause:,}), "
+        f"only ρ: {{weights_only:,}}, only ln_mediated: {{cause_only:,}}, of {len(first):,} neurons\n"
         f"judged at the steps with measured effects ({len(steps):,})"
     ).format(**order)
-    note = found if effects else "judged by the weights alone"
-    figure, [axes, sums] = canvas(_where(e), "Weights or cause first", note, 1, 2, (9.5, 4.4), width_ratios=(5, 4))
+    note = found if effects else "effects were not measured, so only ρ is judged"
+    heading = "Which comes first: ρ above chance or a large ln_mediated"
+    figure, [axes, sums] = canvas(_where(e), heading, note, 1, 2, (9.5, 4.4), width_ratios=(5, 4))
 
     never = NEVER * max(steps[-1], 1)
     points = first[["weights", "cause"]].dropna(how="all").fillna(never)
@@ -94,12 +96,13 @@ def emergence_first(e: Emergence) -> Figure:
     _zero_log(axes, "y", steps, "never" if effects else "not\nmeasured")
     for span in (axes.axvspan, axes.axhspan):
         span(never / 2, never * 2, color=NORMAL, alpha=0.15, linewidth=0, zorder=0)
-    axes.set_xlabel("first step with ρ above chance (weights)")
-    axes.set_ylabel(f"first step with {cause} (cause)", parse_math=False)
+    axes.set_xlabel("first step with ρ above chance")
+    axes.set_ylabel(f"first step with {cause}", parse_math=False)
     if order["both"]:
         axes.axline((0, 0), (1, 1), color=QUIET, linestyle="--", linewidth=0.9, zorder=0)
-        axes.text(0.02, 0.86, f"weights first: {order['weights']:,}", transform=axes.transAxes, va="top", color=QUIET)
-        axes.text(0.86, 0.02, f"cause first: {order['cause']:,}", transform=axes.transAxes, ha="right", color=QUIET)
+        later = f"ln_mediated first: {order['cause']:,}"
+        axes.text(0.02, 0.86, f"ρ first: {order['weights']:,}", transform=axes.transAxes, va="top", color=QUIET)
+        axes.text(0.86, 0.02, later, transform=axes.transAxes, ha="right", color=QUIET)
     elif effects:
         say(axes, f"no neuron meets {'both criteria' if len(points) else 'either criterion'}")
     else:
@@ -110,10 +113,10 @@ def emergence_first(e: Emergence) -> Figure:
 
 
 def _sums(axes: Axes, e: Emergence, first: pd.DataFrame, steps: np.ndarray, cause: str | None) -> None:
-    """How many neurons had met each criterion by each step; without `cause`, only that of the weights."""
-    drawn = {"weights": ("ρ above chance (weights)", HUES[0])}
+    """How many neurons had met each criterion by each step. If `cause` is None, only rho above chance is drawn."""
+    drawn = {"weights": ("ρ above chance", HUES[0])}
     if cause:
-        drawn["cause"] = f"{cause} (cause)", HUES[1]
+        drawn["cause"] = cause, HUES[1]
         drawn |= {"entropy": ("entropy rule", ENTROPY), "frequency": ("frequency rule", FREQUENCY)}
     counts = {name: (first[[name]].to_numpy() <= steps).sum(0) for name in drawn}
     for name, (words, colour) in drawn.items():
@@ -121,13 +124,16 @@ def _sums(axes: Axes, e: Emergence, first: pd.DataFrame, steps: np.ndarray, caus
         axes.plot(steps, counts[name], drawstyle="steps-post", marker=".", color=colour, label=label)
     _zero_log(axes, "y", np.concatenate(list(counts.values())))
     _step_axis(axes, e)
-    axes.set_ylabel("neurons that had met it by then")
+    axes.set_ylabel("neurons that have met the criterion so far")
     axes.legend(loc="upper left")
 
 
 @styled
 def emergence_series(e: Emergence) -> Figure:
-    """Small multiples over the steps: losses, entropy, calibration, norms, effects, counts; only what was measured."""
+    """Losses, entropy, calibration, norms, effects and counts over the steps, one panel each.
+
+    A panel is left out if nothing of it was measured.
+    """
     tables = _series(e)
     rows, columns = grid_of(len(tables), 4)
     size, note = (2.9 * columns, 0.5 + 2.4 * rows), f"measured steps: {len(e.steps):,}"
@@ -155,7 +161,7 @@ def emergence_series(e: Emergence) -> Figure:
 
 
 def _series(e: Emergence) -> dict[str, pd.DataFrame]:
-    """Heading of a panel → its lines over the steps; panels and lines that hold nothing are left out."""
+    """Heading of a panel → its lines over the steps. Panels and lines without any value are left out."""
     steps, above, mediated = e.steps.set_index("step"), above_chance(e), over_steps(e, "ln_mediated")
     effects, quantiles = with_effects(e), {"median": 0.5, "5%": 0.05, "95%": 0.95}
     met = {
@@ -194,7 +200,7 @@ FIGURES = {
 
 
 def save_emergence_figures(e: Emergence, folder: str | Path) -> list[Path]:
-    """Writes every figure as a PNG (`emergence_rho.png`, …) into `folder`."""
+    """Write every figure as a PNG (`emergence_rho.png`, …) into `folder`, and return their paths."""
     return save_figures(FIGURES, e, folder)
 
 
@@ -203,7 +209,7 @@ def _where(e: Emergence) -> str:
 
 
 def _chosen(e: Emergence) -> tuple[list[str], str]:
-    """The neurons to set apart, largest final rho first, and a note that says which they are."""
+    """The names of the neurons to highlight, largest final rho first, and a note that says how they were chosen."""
     above, last, effects = above_chance(e), over_steps(e, "rho").iloc[-1], with_effects(e)
     found = last[over_steps(e, "is_entropy_neuron").any()].sort_values(ascending=False)
     if len(found):
@@ -227,7 +233,7 @@ def _lines(axes: Axes, e: Emergence, values: Any, colour: str, **style: Any) -> 
 
 
 def _bubbles(axes: Axes, points: pd.DataFrame, red: list[str]) -> None:
-    """A bubble at each place with neurons, and how many they are; red if one of them is in `red`."""
+    """Draw a bubble at each place where there are neurons, with their number; it is red if one of them is in `red`."""
     for (x, y), there in points.groupby(["weights", "cause"]).groups.items():
         colour = ENTROPY if there.isin(red).any() else NORMAL
         axes.scatter(x, y, s=30 + 120 * np.log10(len(there)), color=colour, alpha=0.8, linewidth=0)
@@ -241,15 +247,15 @@ def _step_axis(axes: Axes, e: Emergence) -> None:
 
 
 def _zero_log(axes: Axes, along: Literal["x", "y"], values: np.ndarray, never: str = "") -> None:
-    """A log axis for whole numbers that shows 0 too, and `never`, if given, at its end.
+    """Make a log axis for whole numbers that also shows 0, and at its end the label `never`, if given.
 
-    It is linear from 0 to the least positive value.
+    The axis is linear from 0 to the least positive value.
     """
     positive = values[values > 0]
     least, most = (positive.min(), positive.max()) if len(positive) else (1, 1)
     low = -0.3 * least if (values <= 0).any() else least / 1.2
     ticks = [place * 10**power for power in range(15) for place in (1, 2, 5) if least <= place * 10**power <= most]
-    # If these are too many to label, powers of ten.
+    # Only powers of ten are labelled if there are too many of these.
     ticks = [tick for tick in ticks if len(ticks) <= 6 or str(tick).startswith("1")] or [least]
     ticks = [0, *ticks] if low < 0 else ticks
     axis = {"x": axes.xaxis, "y": axes.yaxis}[along]

@@ -1,4 +1,4 @@
-"""What a track says of its neurons: when each first meets the criteria, and the same in a few sentences.
+"""The findings of a track: when each neuron first meets each criterion, and a summary in a few sentences.
 
 Letters: S measured step, n neuron.
 """
@@ -13,12 +13,15 @@ from jaxconf.training.emergence import Emergence
 
 
 def rules_of(e: Emergence) -> Rules:
-    """The rules by which the track says what an entropy neuron and a frequency neuron is."""
+    """The rules by which the track's neurons were called entropy or frequency neurons."""
     return Rules(**e.facts["rules"])
 
 
 def over_steps(e: Emergence, column: str) -> pd.DataFrame:
-    """A column of the neurons, by step and name, [S n]; NaN if there is no such column, or False for a rule."""
+    """A column of the neurons as a table [S n]: a row for each step, a column for each neuron's name.
+
+    If the track lacks the column, all values are NaN, or False for the column of a rule.
+    """
     shape = len(e.steps), len(e.neurons) // len(e.steps)
     missing = False if column.startswith("is_") else np.nan
     values = e.neurons[column].to_numpy().reshape(shape) if column in e.neurons else np.full(shape, missing)
@@ -27,20 +30,21 @@ def over_steps(e: Emergence, column: str) -> pd.DataFrame:
 
 
 def above_chance(e: Emergence) -> pd.DataFrame:
-    """Whether rho is above its chance level, by step and name, bool [S n]."""
+    """Whether rho is above its chance level, for each step and neuron, bool [S n]."""
     return over_steps(e, "rho").gt(e.steps["rho_chance"].to_numpy(), axis=0)
 
 
 def with_effects(e: Emergence) -> pd.Series:
-    """At which steps effects were measured, bool [S]."""
+    """Whether effects were measured, for each step, bool [S]."""
     return over_steps(e, "loss_abs_delta").notna().any(axis=1)
 
 
 def first_met(e: Emergence) -> tuple[pd.DataFrame, np.ndarray]:
-    """For each neuron (a row) the step at which it first meets each criterion, NaN for never; and the steps judged.
+    """The step at which each neuron first meets each criterion, NaN for never; and the steps that were judged.
 
-    The criteria are "weights" (rho above chance), "cause" (ln_mediated large enough), "entropy" and "frequency" (the
-    rules). Only steps with effects are judged, if there are any.
+    The table has a row for each neuron. Its columns are the criteria: "weights" (rho above chance), "cause"
+    (ln_mediated at least as large as the entropy rule asks for), "entropy" and "frequency" (the rules). Only steps with
+    effects are judged, or all steps if effects were never measured.
     """
     effects = with_effects(e)
     holds = {
@@ -56,7 +60,7 @@ def first_met(e: Emergence) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def order_met(first: pd.DataFrame) -> dict[str, int]:
-    """How many neurons met both "weights" and "cause", which of the two first, and how many met only one."""
+    """How many neurons met "weights" first, "cause" first, or both at one step; how many met both, or only one."""
     weights, cause = first["weights"], first["cause"]
     which = {
         "weights": weights < cause,
@@ -70,10 +74,10 @@ def order_met(first: pd.DataFrame) -> dict[str, int]:
 
 
 def summary_lines(e: Emergence) -> list[str]:
-    """What was found, one sentence for each fact."""
+    """The findings, one sentence each."""
     steps, effects, above, mediated = e.steps["step"], with_effects(e), above_chance(e), over_steps(e, "ln_mediated")
     ever = above.any(axis=1)
-    since = f"the first crossed it at step {ever.idxmax():,}" if ever.any() else "none was at any step"
+    since = f"the first rose above it at step {ever.idxmax():,}" if ever.any() else "none was above it at any step"
     lines = [
         f"Measured steps: {len(steps):,}, the last {steps.iloc[-1]:,}; with effects: {effects.sum():,}.",
         f"Neurons with rho above chance at the end: {above.iloc[-1].sum():,} of {above.shape[1]:,}; {since}.",
@@ -82,16 +86,19 @@ def summary_lines(e: Emergence) -> list[str]:
         return lines
     if mediated.notna().any(axis=None):
         step, name = mediated.stack().idxmax()
-        largest, side = number(mediated.loc[step, name]), "above" if above.loc[step, name] else "not above"
-        lines.append(f"Largest ln_mediated: {largest}, neuron {name} at step {step:,}, its rho {side} chance.")
+        largest, side = number(mediated.loc[step, name]), "is" if above.loc[step, name] else "is not"
+        lines.append(
+            f"Largest ln_mediated: {largest}, of neuron {name} at step {step:,}, whose rho {side} above chance there."
+        )
     first, _ = first_met(e)
     for kind in ("entropy", "frequency"):
         when = first[kind].dropna().sort_values(kind="stable")
         named = ", ".join(f"{name} (step {step:,.0f})" for name, step in when.iloc[:6].items())
         more = f" and {len(when) - 6:,} more" * (len(when) > 6)
-        lines.append(f"{count_of(len(when), kind)} at one step or more{', first at: ' * bool(named)}{named}{more}.")
+        colon = "; the first step of each: " * bool(named)
+        lines.append(f"{count_of(len(when), kind)} at one step or more{colon}{named}{more}.")
     sentence = "Neurons that met both criteria, rho above chance and ln_mediated ≥ {least:g}: {both:,}"
     if (order := order_met(first))["both"]:
-        sentence += "; {weights:,} met that of rho first, {cause:,} that of ln_mediated, {same:,} both at one step"
+        sentence += "; {weights:,} met the one for rho first, {cause:,} the one for ln_mediated, {same:,} both at once"
     lines.append(sentence.format(least=rules_of(e).min_ln_mediated, **order) + ".")
     return lines

@@ -1,7 +1,8 @@
 """Training grids: many small models that differ in a few settings, trained side by side and compared.
 
-The folder of a grid holds `study.json` (what was asked for), a folder for each model in `models`, as `jaxconf.train`
-leaves it, and at the end `study.parquet` and `study.png`, the table and the figure that compare them.
+The folder of a grid holds `study.json` (the settings of the grid), a folder for each model in `models`, as
+`jaxconf.train` writes it, and at the end `study.parquet` and `study.png`, the table and the figure that compare the
+models.
 """
 
 import dataclasses
@@ -42,14 +43,16 @@ def grid(
     progress: Progress = lambda what, done, total: None,
     report: Report = lambda step, measured: None,
 ) -> pd.DataFrame:
-    """Train a model for each combination of the values in `vary` and each of `seeds` seeds, and compare them.
+    """Train a model for each combination of the values in `vary` and each of `seeds` seeds, and compare the models.
 
-    `vary`: name of TrainConfig → values. Models of one shape are trained side by side in one program, one shape after
-    the other. The other options are those of `jaxconf.train`; with `resume` a grid that was stopped goes on.
+    `vary`: name of a field of TrainConfig → its values. Models of one shape are trained side by side in one program.
+    The shapes are trained one after the other. The other options are those of `jaxconf.train`; with `resume` a grid
+    that was stopped continues.
 
-    Returns the table that is written to `out`/study.parquet: a row for each model, with what was varied, the seed, and
-    the columns of `jaxconf.training.grid_table.OUTCOMES` at the last tracked step. If a model has diverged, these are
-    NaN and `diverged_at` is the step. `out`/study.png shows the table. Raises as `jaxconf.train` does.
+    Returns the table that is written to `out`/study.parquet. It has a row for each model, with the values that were
+    varied, the seed, and the columns of `jaxconf.training.grid_table.OUTCOMES` at the last tracked step. If a model has
+    diverged, these columns are NaN and `diverged_at` is the step. `out`/study.png shows the table. Raises what
+    `jaxconf.train` raises, except that a model that diverges does not stop the grid.
     """
     track = track or TrackConfig()
     _check(base, vary, seeds, track, checkpoint_every, mesh)
@@ -62,7 +65,7 @@ def grid(
     }
     with only_first_writes(Path(out)) as out, writable(out):
         saved, trained = told_json(lambda: _saved_grid(out, record, resume, force))
-        # The models' names and the checkpoints go by the order in which the grid was begun.
+        # The models' names and the checkpoints' folders depend on the order of `vary` when the grid was begun.
         models = models_of_grid(base, (saved or record)["vary"], seeds)
         groups = groups_of_one_shape(models)
         left = [index for index, names in enumerate(groups) if not set(names) <= set(trained)]
@@ -70,7 +73,7 @@ def grid(
         corpora = _read_corpora(first, documents_of(data), tokenizer, progress)
         texts = {text: corpus.digest() for text, corpus in corpora.items()}
         if saved and any(saved["text_sha256"].get(text) != digest for text, digest in texts.items()):
-            raise InputError(f"{out} holds a grid of other text; give the same --data, or another --out")
+            raise InputError(f"{out} holds a grid on other text; give the same --data, or another --out")
         with full_disk(out):
             if not saved:
                 _clear(out)
@@ -78,7 +81,7 @@ def grid(
             for index in left:
                 of_group = {out / MODELS / name: models[name] for name in groups[index]}
                 configs = list(of_group.values())
-                progress(f"models {len(configs)} at once, {index + 1} of {len(groups)} shapes", 0, 0)
+                progress(f"training {len(configs)} models at once, shape {index + 1} of {len(groups)}", 0, 0)
                 corpus, checkpoints = corpora[_text_of(configs[0])], out / CHECKPOINTS / str(index)
                 results = train_group(
                     of_group, corpus, track, checkpoints, checkpoint_every, mesh_for(configs, mesh), progress, report
@@ -97,7 +100,7 @@ def _check(
     checkpoint_every: int,
     mesh: tuple[int, int] | None,
 ) -> None:
-    """Raises InputError for a grid with a model that cannot be trained, before any work is done."""
+    """Raises InputError if a model of the grid cannot be trained. It is called before any work is done."""
     if seeds < 1:
         raise InputError(f"seeds is {seeds}; give at least 1")
     if not (track.points and track.effects_every):
@@ -114,16 +117,16 @@ def _check(
 def _saved_grid(
     out: Path, record: dict[str, Any], resume: bool, force: bool
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The record of the grid that `out` holds, if it is to be resumed, and the names of its finished models."""
+    """The record of the grid in `out` if it is to be resumed, else None; and the names of its finished models."""
     saved = record_to_resume(out / GRID, record, resume, force)
     there = [folder for folder in (out / MODELS, out / CHECKPOINTS) if folder.exists()]
     if there and not (saved or (out / GRID).is_file()):
-        raise InputError(f"{there[0]} exists already and is not of a grid; give another --out")
+        raise InputError(f"{there[0]} exists already but is not of a grid; give another --out")
     return saved, [folder.name for folder in (out / MODELS).glob("*") if saved and finished(folder)]
 
 
 def _clear(out: Path) -> None:
-    """Delete the models and checkpoints of a grid that stood here before."""
+    """Delete the models and checkpoints of an earlier grid."""
     for folder in filter(Path.exists, (out / MODELS, out / CHECKPOINTS)):
         shutil.rmtree(folder)
 
@@ -131,7 +134,7 @@ def _clear(out: Path) -> None:
 def _read_corpora(
     configs: Sequence[TrainConfig], documents: Documents, tokenizer: str | Path | None, progress: Progress
 ) -> dict[str, Corpus]:
-    """The text for each kind of `_text_of` among the recipes."""
+    """`_text_of` a config → the corpus that models with such a config are trained on."""
     corpora: dict[str, Corpus] = {}
     for config in configs:
         if (kind := _text_of(config)) not in corpora:
@@ -140,7 +143,7 @@ def _read_corpora(
 
 
 def _text_of(config: TrainConfig) -> str:
-    """What models that are trained on the same tokens have in common."""
+    """A key that is the same for models that are trained on the same tokens."""
     return f"vocab_size {config.vocab_size}, context {config.context}"
 
 

@@ -28,8 +28,8 @@ OUTCOMES: dict[str, str] = {
     "entropy": "mean entropy of the predictions, nats",
     "ece": "expected calibration error, 0 to 1",
     "above_chance": "neurons with rho above chance",
-    "first_above_chance": "first step with such a neuron",
-    "max_ln_mediated": "largest ln_mediated of those neurons",
+    "first_above_chance": "first step with a neuron above chance",
+    "max_ln_mediated": "largest ln_mediated of those above chance",
     "entropy_neurons": "entropy neurons by the rule",
     "frequency_neurons": "frequency neurons by the rule",
     "bottom_singular_value": "smallest singular value / median",
@@ -37,9 +37,9 @@ OUTCOMES: dict[str, str] = {
 
 
 def tabulate(out: Path) -> pd.DataFrame:
-    """Write study.parquet and study.png of a finished grid; the table, a row for each model.
+    """Write study.parquet and study.png of a finished grid. Returns the table, which has a row for each model.
 
-    Raises InputError if there is no grid, or a model is still to be trained.
+    Raises InputError if there is no grid, or if a model is still to be trained.
     """
     record = read_grid(out)
     config = record["config"]
@@ -72,13 +72,13 @@ def read_grid(out: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> bool:
-    """Whether a model of a grid is trained, or has diverged."""
+    """Whether the training of a grid's model has ended, also if the model has diverged."""
     path = folder / RECORD
     return path.is_file() and "result" in json.loads(path.read_text("utf-8"))
 
 
 def outcome(e: Emergence, result: Mapping[str, Any]) -> dict[str, float]:
-    """The OUTCOMES of one model, from what was tracked and the result of its training."""
+    """The OUTCOMES of one model, from its track and the result of its training."""
     chance = e.neurons["step"].map(e.steps.set_index("step")["rho_chance"])
     above = e.neurons[e.neurons["rho"] > chance]
     last = e.steps.iloc[-1]
@@ -99,7 +99,7 @@ def outcome(e: Emergence, result: Mapping[str, Any]) -> dict[str, float]:
 
 @styled
 def grid_figure(table: pd.DataFrame, vary: list[str]) -> Figure:
-    """A panel for each outcome: a point for each model, and beside it the mean over seeds and its 95% interval."""
+    """A panel for each outcome, with a point for each model, and beside the points their mean and its 95% interval."""
     settings = table[vary].astype(str).agg("\n".join, axis=1) if vary else pd.Series("", index=table.index)
     labels = list(dict.fromkeys(settings))
     columns = 3

@@ -1,4 +1,4 @@
-"""What is measured of a model at one step of its training.
+"""The measurements of a model at one step of its training.
 
 Letters: s window, t position, n neuron, v vocabulary, D singular values.
 """
@@ -26,10 +26,10 @@ NEURON_COLUMNS = tuple(name for name in COLUMNS if name not in ("layer", "neuron
 
 
 def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k: int) -> dict[str, Any]:
-    """What the weights alone say of the last layer.
+    """Measure the weights of the last layer, which needs no text but its token counts.
 
-    That is the columns of NEURON_COLUMNS that need no text, [n] each; `rho_chance`, a number; and `singular_values`,
-    float64 [D]. `counts`: token counts, int [v]. `k`: size of the effective null space.
+    `counts`: token counts, int [v]. `k`: size of the effective null space. Returns the columns of NEURON_COLUMNS that
+    need only weights and counts, [n] each; `rho_chance`, a number; and `singular_values`, float64 [D].
     """
     values = spectrum(config, params)
     columns = weight_columns(config, params, readout(config, params), frequency(counts), values, k)
@@ -39,7 +39,10 @@ def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k
 def measure_effects(
     lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int
 ) -> dict[str, Any]:
-    """What `measure_weights` gives, and all other NEURON_COLUMNS; on windows int [s t], kept positions bool [s t]."""
+    """Measure the weights and effects of the last layer's neurons: what `measure_weights` gives and all NEURON_COLUMNS.
+
+    `tokens`: windows, int [s t]. `kept`: which positions count, bool [s t]. `counts` and `k`: as for `measure_weights`.
+    """
     table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=0)
     columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
     rho_chance = float(table.frame["rho_chance"].iloc[0])
@@ -49,10 +52,10 @@ def measure_effects(
 def measure_predictions(
     config: DecoderConfig, params: Params, tokens: np.ndarray, kept: np.ndarray
 ) -> dict[str, float]:
-    """Of the kept predictions, bool [s t], of windows int [s t].
+    """Mean `loss` and `entropy` (nats), `accuracy` (0 to 1) and `ece` of the predictions at the kept positions.
 
-    Mean `loss` and `entropy` (nats), `accuracy` (0 to 1) and `ece`, the expected calibration error, which is NaN for a
-    model whose predictions are no numbers.
+    `ece` is the expected calibration error (0 to 1); it is NaN if a prediction is not finite. `tokens`: windows, int
+    [s t]. `kept`: which positions count, bool [s t].
     """
     of = jax.tree.map(lambda x: x[kept[:, :-1]], predictions_of(config, params, tokens))
     return {
@@ -64,7 +67,10 @@ def measure_predictions(
 
 
 def predictions_of(config: DecoderConfig, params: Params, tokens: np.ndarray) -> Predicted:
-    """The predictions of windows int [s t], numpy arrays [s t-1]; each device works on one window at a time."""
+    """The next-token predictions in windows int [s t], as numpy arrays [s t-1].
+
+    Each device along the mesh's axis `data` runs one window at a time.
+    """
     mesh = mesh_of(params)
     parts = [
         fetched(next_token_predictions(config, params, over_data(mesh, tokens[index])))

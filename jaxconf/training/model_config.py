@@ -17,7 +17,7 @@ ARCHITECTURES = {
 
 
 def hf_config(config: TrainConfig, begin: int | None = 0, end: int | None = 0) -> dict[str, Any]:
-    """The config.json of the model; `begin` and `end` are the tokens that begin and end a text.
+    """The config.json of the model; `begin` and `end` are the ids of the tokens that begin and end a text.
 
     Raises InputError for an attribute that is not NAME=VALUE.
     """
@@ -56,7 +56,10 @@ def hf_config(config: TrainConfig, begin: int | None = 0, end: int | None = 0) -
 
 
 def decoder_config(config: TrainConfig) -> DecoderConfig:
-    """The decoder that is trained. Raises InputError as `hf_config` and the family do."""
+    """The config of the decoder that is trained.
+
+    Raises InputError as `hf_config` does, and for attributes that the family does not support.
+    """
     return config_from_hf(hf_config(config))
 
 

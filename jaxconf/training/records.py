@@ -1,4 +1,4 @@
-"""The JSON records by which a folder tells which run or grid it holds, so that only the same one is resumed."""
+"""JSON records that say which run or grid a folder holds, so that no other one is resumed in it."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,17 @@ from jaxconf.models.files import replacing
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, in a new folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def record_to_resume(path: Path, record: dict[str, Any], resume: bool, force: bool) -> dict[str, Any] | None:
-    """What a folder's record holds, if the folder's run is to be resumed; None if one is to begin.
+    """The record at `path` if its run is to be resumed, or None if a new run is to begin.
 
-    Raises InputError if there is a run and neither `resume` nor `force` is given, if it is not the run that `record`
-    describes, and if the folder holds a model but no record.
+    With `force` a new run always begins. Raises InputError otherwise if there is a run and `resume` is not given, if it
+    is not the run that `record` describes, if its record is damaged, and if the folder holds a model but no record.
     """
     if force:
         return None
@@ -40,7 +41,7 @@ def record_to_resume(path: Path, record: dict[str, Any], resume: bool, force: bo
 
 
 def _differences(part: str, saved: Any, asked: Any) -> list[str]:
-    """What differs in a part of two records, a phrase for each name: "steps is 10 there and 20 here"."""
+    """The differences in a part of two records, a phrase for each name, such as "steps is 10 there and 20 here"."""
     if not isinstance(asked, dict):
         saved, asked = {part: saved}, {part: asked}
     names = [name for name in {**saved, **asked} if saved.get(name) != asked.get(name)]

@@ -1,4 +1,4 @@
-"""Measure hub revisions of one model over its training, one after the other.
+"""Measure the revisions of one hub model, which are stages of its training, one after the other.
 
 Letters: s window, t position, v vocabulary.
 """
@@ -51,12 +51,12 @@ def track_revisions(
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Emergence:
-    """Measure revisions of the hub's `model`, with a row for each in the emergence.parquet of `out`; the whole track.
+    """Measure revisions of a hub model, add a row for each to the emergence.parquet in `out`, and return the track.
 
-    The options are those of `jaxconf.track`. Raises InputError for no revisions, one that is named twice or unknown, a
-    local folder as `model`, numbers out of range, an `out` that cannot be written, and an `out` that holds a track of
-    other options or text, or one that ends after a revision that is still to be measured. Rows that were measured
-    before an error stay.
+    The options are those of `jaxconf.track`. Raises InputError if no revision is given, if one is given twice or is
+    unknown, for a local folder as `model`, for numbers out of range, and if `out` cannot be written. Also raises it if
+    `out` holds a track of other options or other text, or a track that ends after a revision that is still to be
+    measured. Rows that were measured before an error stay in the file.
     """
     out, documents = Path(out), documents_of(data)
     steps = steps_of(revisions)
@@ -93,7 +93,7 @@ def track_revisions(
                 _check_same(out, facts, found)
                 row = _measure(folder, placement(config, mesh), *text, found["k"])
                 if force and not facts:
-                    (out / FILE).unlink(missing_ok=True)  # not before there is something to put in its place
+                    (out / FILE).unlink(missing_ok=True)  # only now, when a new row is there to replace it
                 facts = found
                 versions = {"jaxconf": __version__, "jax": jax.__version__}
                 append(out, {"step": step, "revision": revision, **row}, {**facts, "versions": versions})
@@ -104,17 +104,18 @@ def track_revisions(
 def steps_of(revisions: Sequence[str]) -> dict[str, int]:
     """Revision → step, ascending.
 
-    The steps are the numbers in which the names end; if one ends in none, or two in the same, they are the places in
-    `revisions`, from 0. Raises InputError for no revisions and for one that is named twice.
+    The step of a revision is the number at the end of its name. If a name has none, or if two have the same, the steps
+    are instead the places in `revisions`, counted from 0. Raises InputError if no revision is given, or if one is given
+    twice.
     """
     if not revisions:
         raise InputError(
-            "no revisions are named to measure; give branches or tags of the model, such as step0,step1000"
+            "no revisions are given to measure; give branches or tags of the model, such as step0,step1000"
         )
     for name in revisions:
         if revisions.count(name) > 1:
             raise InputError(f"the revision {name} is given twice; give each once")
-    # A commit ends in a number only by chance. The file's steps are 64-bit integers, hence 18 digits.
+    # The digits at the end of a commit's hash are no step. Steps are stored as 64-bit integers, hence 18 digits.
     named = [name for name in revisions if not re.fullmatch("[0-9a-f]{40}", name)]
     ends = [re.search("(?<![0-9])[0-9]{1,18}$", name) for name in named]
     numbers = [int(end[0]) for end in ends if end]
@@ -124,7 +125,7 @@ def steps_of(revisions: Sequence[str]) -> dict[str, int]:
 
 
 def _text_digest(documents: Iterator[str]) -> str:
-    """The SHA-256 of the counted text; it identifies the text before there is a tokenizer."""
+    """The SHA-256 of the text whose tokens are counted. It needs no tokenizer, so no revision must be downloaded."""
     key = hashlib.sha256()
     for text in first_documents(documents):
         data = text.encode()
@@ -133,7 +134,10 @@ def _text_digest(documents: Iterator[str]) -> str:
 
 
 def _saved(out: Path, asked: Mapping[str, Any], k: int | None) -> tuple[dict[str, Any], dict[str, int]]:
-    """The facts of the track in the folder, and its revision → step. Raises InputError if another one is asked for."""
+    """The facts of the track in the folder, and its revision → step.
+
+    Raises InputError if the track was measured with other options.
+    """
     saved = Emergence.load(out)
     _check_same(out, saved.facts, asked)
     _check_same(out, saved.facts, {"k": null_space_size(saved.facts["d_model"], k)})
@@ -145,7 +149,7 @@ def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -
         if saved and saved.get(name) != value:
             what = f"{name} is {saved.get(name)!r} there and {value!r} here"
             if name.endswith("sha256"):
-                what = "its text is another"
+                what = "its text is not the same"
             raise InputError(
                 f"{out} holds another track: {what}; give the same options, another --out, or --force to replace it"
             )
@@ -154,21 +158,24 @@ def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -
 def _check_order(out: Path, measured: Mapping[str, int], steps: Mapping[str, int]) -> None:
     """Raises InputError unless all revisions that are still to be measured come after those of the folder.
 
-    A row that is added replaces those of later steps, and these may not be asked for again.
+    Adding a row deletes the rows of later steps, and this call may not measure those again.
     """
     last = max(measured, key=measured.__getitem__)
     for revision, step in steps.items():
         if measured.get(revision, step) != step or (revision not in measured and step <= measured[last]):
             raise InputError(
                 f"{out} ends with {last} at step {measured[last]}, and {revision} at step {step} cannot be added to "
-                "it; name the revisions there first and later ones after them, or give another --out, or --force to "
-                "measure all again"
+                "it; give first the revisions that it holds and then only later ones, or give another --out, or "
+                "--force to measure all again"
             )
 
 
 @contextmanager
 def _downloaded(model: str, revision: str, delete: bool) -> Iterator[Path]:
-    """The folder of a revision in the hub's cache; `delete`: what was downloaded for it goes when the block ends."""
+    """The folder of a revision in the hub's cache.
+
+    With `delete`, the files that were downloaded for it are deleted when the block ends.
+    """
     if not delete:
         yield find(model, revision)[0]
         return
@@ -181,7 +188,7 @@ def _downloaded(model: str, revision: str, delete: bool) -> Iterator[Path]:
 
 
 def _cached() -> frozenset[Any]:
-    """The repos in the hub's cache."""
+    """The repositories in the hub's cache."""
     try:
         return scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
@@ -189,22 +196,22 @@ def _cached() -> frozenset[Any]:
 
 
 def _delete(folder: Path, before: set[Path]) -> None:
-    """Remove a revision from the hub's cache.
+    """Delete a revision from the hub's cache.
 
-    Files that were there `before` stay, and so do blobs that other revisions share.
+    Files that were there `before` stay, and so do blobs that other revisions use too.
     """
     cache = scan_cache_dir(constants.HF_HUB_CACHE)
     every = [(repo, cached) for repo in cache.repos for cached in repo.revisions]
     found = [(repo, cached) for repo, cached in every if cached.snapshot_path.samefile(folder)]
     if not found:
         raise InputError(
-            f"{folder.parents[1]} is damaged, so {folder} could not be deleted from it; delete it, or leave out "
-            "--delete"
+            f"{folder.parents[1]} in the hub's cache is damaged, so {folder} could not be deleted; delete the damaged "
+            "folder, or leave out --delete"
         )
     [(repo, cached)] = found
     new = {file for file in cached.files if file.file_path not in before}
     if len(new) == len(cached.files):
-        # A renamed model lies in the cache under each of its names with the same commits; only this name's goes.
+        # The cache holds a renamed model under each of its names, with the same commits. Only this name's is deleted.
         dataclasses.replace(cache, repos=frozenset([repo])).delete_revisions(cached.commit_hash).execute()
         return
     kept = {file.blob_path for other in repo.revisions for file in other.files - (new if other is cached else set())}
@@ -217,22 +224,25 @@ def _delete(folder: Path, before: set[Path]) -> None:
 def _read_text(
     folder: Path, config: DecoderConfig, documents: Documents, tokens: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Token counts, int64 [v], and windows of so many tokens, int32 [s t], by the tokenizer of a model's folder."""
+    """Token counts, int64 [v], and windows of `tokens` tokens in all, int32 [s t], or None if `tokens` is None.
+
+    The text is split by the tokenizer in a model's folder.
+    """
     tokenizer = Tokenizer.from_folder(folder)
     counts = count_tokens(first_documents(documents()), tokenizer, config.vocab_size)
     return counts, None if tokens is None else windows(documents(), tokenizer, tokens, min(256, config.n_positions))
 
 
 def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dict[str, Any]:
-    """What all revisions of a track share. Raises InputError for a `k` that does not fit."""
+    """The facts that all revisions of a track share. Raises InputError for a `k` that does not fit."""
     facts = {**shape_facts(config), "k": null_space_size(config.d_model, k), "rules": dataclasses.asdict(Rules())}
     return facts if text is None else {**facts, "data_sha256": digest(text), "tokens": int(text.size)}
 
 
 def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
-    """What a revision's row holds besides its name and step.
+    """The values of a revision's row, without its name and step.
 
-    A function of its own, because the weights leave the memory when it returns.
+    This is a function of its own so that the weights are freed when it returns.
     """
     lm = load(folder, dtype=None, mesh=mesh, layers="last") if text is None else load(folder, mesh=mesh)
     if text is None:

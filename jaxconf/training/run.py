@@ -1,8 +1,8 @@
-"""Training runs in folders: what is recorded and tracked, how a run is resumed, and what it leaves.
+"""Training runs in folders: training, tracking, recording and resuming.
 
-A model's folder holds it in Hugging Face layout (config.json, model.safetensors, the tokenizer's files), `losses.npy`
-(float32 [steps], nats per token), `emergence.parquet` (what was tracked) and `train.json` (the recipe and, once the
-model is trained, the result).
+A run's folder holds the model in Hugging Face layout (config.json, model.safetensors, the tokenizer's files),
+`losses.npy` (float32 [steps], nats per token), `emergence.parquet` (the track) and `train.json` (the recipe and, once
+the model is trained, the result).
 """
 
 import contextlib
@@ -47,23 +47,23 @@ def train(
     progress: Progress = lambda what, done, total: None,
     report: Report = lambda step, measured: None,
 ) -> dict[str, Any]:
-    """Train one model, measure it on the way, and leave it in the folder `out` in Hugging Face layout.
+    """Train one model, track it meanwhile, and save it in the folder `out` in Hugging Face layout.
 
-    `data`: the text, a source as `jaxconf.documents` takes it, or a function that gives the documents anew at each
-    call; it is called once for each pass over the text. `tokenizer`: a folder or hub id; by default a byte-level BPE is
-    trained on the text. `track`: what is measured and when. `checkpoint_every`: steps between checkpoints.
+    `data`: the text, as a source that `jaxconf.documents` takes, or as a function that returns the documents; it is
+    called once for each pass over the text. `tokenizer`: a folder or hub id; by default a byte-level BPE is trained on
+    the text. `track`: what is measured and when. `checkpoint_every`: steps between checkpoints.
 
-    `resume`: go on with an interrupted run from its newest good checkpoint. On the same kind of device the losses are
-    then the same to the bit as if it had never stopped. A finished run is left as it is, and where there is none one
-    begins. `force`: replace the run that `out` holds. `mesh`: the sizes of its axes `data` and `model`, by default as
-    `jaxconf.runtime.placement.training_placement` says. `report(step, measured)` is called every 50 steps with the
-    training `loss` (nats per token) and `tokens_per_second`. The same config, text and device give the same weights to
-    the bit.
+    `resume`: continue an interrupted run from its newest good checkpoint. On the same kind of device its losses are
+    then the same to the bit as those of a run that was never interrupted. A finished run stays as it is. If `out` holds
+    no run, a new one begins. `force`: replace the run that `out` holds. `mesh`: the sizes of the axes `data` and
+    `model`, by default those of `jaxconf.runtime.placement.training_placement`. `report(step, measured)` is called
+    every 50 steps and at the end, with the training `loss` (nats per token) and `tokens_per_second`. The same config,
+    text and device give the same weights to the bit.
 
-    Returns `loss` (mean of the last 50 steps), `held_out_loss` (both in nats per token) and `tracking_share` (of the
-    time taken, 0 to 1). Raises InputError for shapes or a text that do not fit, for a folder that holds another run or
-    cannot be written, and if the loss is no longer finite. Raises `jaxconf.training.trainer.Stopped` if SIGTERM or
-    SIGINT ended the training, after a checkpoint.
+    Returns `loss` (mean of the last 50 steps) and `held_out_loss`, both in nats per token, and `tracking_share`, the
+    share (0 to 1) of the time that tracking took. Raises InputError for shapes or a text that do not fit, for a folder
+    that holds another run or cannot be written, and if the loss is no longer finite. Raises
+    `jaxconf.training.trainer.Stopped` if SIGTERM or SIGINT stopped the training; a checkpoint is then saved.
     """
     track = track or TrackConfig()
     check(config, track, checkpoint_every)
@@ -99,15 +99,17 @@ def train(
 
 
 def _saved_run(out: Path, record: dict[str, Any], resume: bool, force: bool) -> dict[str, Any] | None:
-    """The record of the run that `out` holds, if it is to be resumed."""
+    """The record of the run in `out` if it is to be resumed, else None."""
     saved = record_to_resume(out / RECORD, record, resume, force)
     if not (saved or force) and (out / CHECKPOINTS).exists():
-        raise InputError(f"{out} holds checkpoints of something else; give another --out, or --force to replace them")
+        raise InputError(
+            f"{out} holds checkpoints but no {RECORD}; give another --out, or --force to replace the checkpoints"
+        )
     return saved
 
 
 def _clear(out: Path) -> None:
-    """Delete what a run that stood here before has left."""
+    """Delete the files of an earlier run."""
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
         (out / name).unlink(missing_ok=True)
@@ -115,7 +117,10 @@ def _clear(out: Path) -> None:
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Turns a write that fails during training into an InputError; each file keeps its last version."""
+    """Turns the OSError of a write that fails during training into an InputError.
+
+    Each file keeps its last version, because files are only replaced as a whole.
+    """
     try:
         yield
     except OSError as error:
@@ -133,9 +138,10 @@ def train_group(
     progress: Progress,
     report: Report,
 ) -> list[dict[str, Any]]:
-    """Train and track models of one shape side by side, each (folder → config) in its folder.
+    """Train and track models of one shape side by side. `models`: the folder of each model → its config.
 
-    Returns and raises what `jaxconf.training.trainer.train_models` does; each result has `tracking_share` besides.
+    Returns and raises what `jaxconf.training.trainer.train_models` does. Each result also has `tracking_share`, the
+    share (0 to 1) of the time that tracking all models took.
     """
     begun = time.perf_counter()
     if mesh.size > 1:
@@ -171,12 +177,12 @@ def train_group(
 
 
 def mesh_for(configs: Sequence[TrainConfig], sizes: tuple[int, int] | None) -> Mesh:
-    """The mesh of models that are trained side by side; see `jaxconf.runtime.placement.training_placement`."""
+    """The mesh for models that are trained side by side; see `jaxconf.runtime.placement.training_placement`."""
     return training_placement(decoder_config(configs[0]), len(configs), configs[0].batch, sizes)
 
 
 def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> None:
-    """Raises InputError for a recipe by which no model can be trained, before any work is done."""
+    """Raises InputError if no model can be trained with these settings. It is called before any work is done."""
     config.check()
     track.check()
     if checkpoint_every < 1:

@@ -1,7 +1,8 @@
 """Models of one shape, trained side by side in one program on a mesh.
 
-Letters: m model, b sequence, t position. If the mesh's axis `data` divides m, each device has models of its own; else
-all devices have all models, and each has its share of the sequences. The axis `model` splits the weights.
+Letters: m model, b sequence, t position. If the size of the mesh's axis `data` divides m, the models are split over
+`data`. Otherwise the sequences are: each device along `data` has all models and a share of their sequences. The axis
+`model` splits the weights.
 """
 
 import functools
@@ -19,22 +20,22 @@ from jaxconf.models.mesh import fetched, sharding
 from jaxconf.training.config import TrainConfig
 from jaxconf.training.step import Hyperparameters, State, extras_of, hyperparameters, start, train_step
 
-CPU_TOKENS = 512  # in a microbatch; one that fits a CPU's caches trains twice as fast
+CPU_TOKENS = 512  # in a microbatch on a CPU; training is twice as fast when a microbatch fits the caches
 
 Program = Callable[[State, Hyperparameters, jax.Array, int], tuple[State, jax.Array]]
 
 
 def splits(mesh: Mesh, m: int) -> tuple[PartitionSpec, PartitionSpec]:
-    """How states [m …] and the tokens of a step [m b t+1] are split over `data`."""
+    """How the states [m …], and how the tokens of a step [m b t+1], are split over `data`."""
     if m % mesh.shape["data"] == 0:
         return PartitionSpec("data"), PartitionSpec("data")
     return PartitionSpec(), PartitionSpec(None, "data")
 
 
 def state_shardings(decoder: DecoderConfig, mesh: Mesh, m: int, states: State) -> State:
-    """Where each array of the states [m …] lies.
+    """The sharding of each array of the states [m …].
 
-    `splits` says how it is split over `data`. The leaf table says how weights and their moments are split over `model`.
+    `splits` gives the split over `data`. The leaf table gives the split of weights and their moments over `model`.
     """
     over_data, table = splits(mesh, m)[0], {leaf.path: leaf for leaf in leaves(decoder)}
 
@@ -47,7 +48,10 @@ def state_shardings(decoder: DecoderConfig, mesh: Mesh, m: int, states: State) -
 
 
 def microbatch_size(config: TrainConfig, sequences: int) -> int:
-    """On how many of its `sequences` a device works at once. Raises InputError if they do not divide."""
+    """How many of its `sequences` a device processes at once.
+
+    Raises InputError if `sequences` is not a multiple of the config's microbatch.
+    """
     if config.microbatch:
         if sequences % config.microbatch:
             raise InputError(
@@ -71,21 +75,22 @@ def _starts(decoder: DecoderConfig, hyper: Hyperparameters) -> State:
 
 
 def training_program(configs: Sequence[TrainConfig], decoder: DecoderConfig, mesh: Mesh) -> Program:
-    """The jitted step of models [m] that differ only in PER_MODEL.
+    """The jitted training step of models [m] whose configs differ only in PER_MODEL.
 
-    (states, hyperparameters, tokens int32 [m b t+1], step) → the next states and the losses [m].
+    It maps (states, hyperparameters, tokens int32 [m b t+1], step) to the next states and the losses [m] (nats per
+    token). The states passed in are donated.
     """
     return _program(configs[0].shared(), decoder, extras_of(configs), mesh, len(configs))
 
 
-@functools.lru_cache(maxsize=8)  # so that training the same shapes again in one process compiles nothing
+@functools.lru_cache(maxsize=8)  # so that nothing is compiled again if a process trains the same shapes again
 def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str], mesh: Mesh, m: int) -> Program:
     state_split, token_split = splits(mesh, m)
     by_model = state_split == token_split
     sequences = config.batch if by_model else config.batch // mesh.shape["data"]
     parts = sequences // microbatch_size(config, sequences)
     step_of_one = functools.partial(train_step, config, decoder, extras, parts, None if by_model else "data")
-    # A CPU works on one model after the other: side by side they would not fit its caches.
+    # A CPU trains the models one after the other, because all of them together would not fit its caches.
     over_models = jax.lax.map if jax.default_backend() == "cpu" else lambda f, models: jax.vmap(f)(models)
 
     def step_of_all(
@@ -93,7 +98,7 @@ def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str]
     ) -> tuple[State, jax.Array]:
         return over_models(lambda model: step_of_one(model[0], model[1], model[2], step), (states, hyper, tokens))
 
-    # Written out for `data` only: the compiler adds what the split of the weights over `model` needs.
+    # Manual over `data` only. The compiler adds the communication that the split of the weights over `model` needs.
     mapped = jax.shard_map(
         step_of_all,
         mesh=mesh,
@@ -102,16 +107,17 @@ def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str]
         axis_names={"data"},
         check_vma=False,
     )
-    # Stated, because XLA may call a split over one device a copy, and the next step would be compiled again.
+    # The output shardings are given because XLA may report a split over one device as a replication. The next step
+    # would then be compiled again.
     shapes = jax.eval_shape(functools.partial(_starts, decoder), hyperparameters([config] * m))
     places = (state_shardings(decoder, mesh, m, shapes), NamedSharding(mesh, state_split))
     return jax.jit(mapped, donate_argnums=0, out_shardings=places)
 
 
 def params_of_one(decoder: DecoderConfig, mesh: Mesh, params: Params, index: int) -> Params:
-    """One model's parameters out of those of all [m …], placed as an analysis takes them.
+    """The parameters of one of the models [m …], placed as an analysis takes them.
 
-    They lie on this host's first device, or on the mesh where that splits weights.
+    They lie on this host's first device, or on the mesh if it splits weights.
     """
     one = jax.tree.map(lambda w: w[index], params)
     if mesh.shape["model"] == 1:

@@ -24,7 +24,7 @@ EXTRAS = ("dropout", "z_loss", "label_smoothing")
 
 
 class State(NamedTuple):
-    """What a step changes."""
+    """The arrays that a training step updates."""
 
     params: Params
     optimizer: Any
@@ -32,7 +32,7 @@ class State(NamedTuple):
 
 @struct.dataclass
 class Hyperparameters:
-    """The settings of `jaxconf.training.config.PER_MODEL`: () each for one model, [m] for m models."""
+    """The settings of `jaxconf.training.config.PER_MODEL`: scalars for one model, arrays [m] for m models."""
 
     learning_rate: jax.Array
     weight_decay: jax.Array
@@ -44,14 +44,14 @@ class Hyperparameters:
 
 
 def hyperparameters(configs: Sequence[TrainConfig]) -> Hyperparameters:
-    """Of models [m] that are trained side by side; float32, the seeds uint32."""
+    """The hyperparameters [m] of models that are trained side by side: uint32 for the seeds, float32 for the others."""
     arrays: dict[str, Any] = {name: np.array([getattr(config, name) for config in configs]) for name in PER_MODEL}
     dtypes = {name: np.uint32 if name == "seed" else np.float32 for name in PER_MODEL}
     return Hyperparameters(**{name: array.astype(dtypes[name]) for name, array in arrays.items()})
 
 
 def extras_of(configs: Sequence[TrainConfig]) -> frozenset[str]:
-    """The EXTRAS that any of the models asks for; a program without them does not pay for them."""
+    """The EXTRAS that at least one of the models uses. The others are left out of the compiled program."""
     return frozenset(name for name in EXTRAS if any(getattr(config, name) for config in configs))
 
 
@@ -72,10 +72,10 @@ def train_step(
     tokens: jax.Array,
     step: jax.Array,
 ) -> tuple[State, jax.Array]:
-    """The state after a step, counted from 1, on tokens int32 [b t+1], and the mean loss in nats per token.
+    """Train on tokens int32 [b t+1] for one step: the next state, and the mean loss (nats per token).
 
-    The gradients of `parts` microbatches are summed. `axis`: the axis of the mesh over which the batch is split, of
-    which these tokens are then one device's share.
+    `step`: the step's number, counted from 1. `parts`: the number of microbatches, whose gradients are averaged.
+    `axis`: the axis of the mesh over which the batch is split, if it is; `tokens` are then one device's share of it.
     """
     key = jax.random.fold_in(jax.random.key(hyper.seed), step)
     if axis:
@@ -106,7 +106,10 @@ def objective(
     tokens: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """What is minimised on tokens int32 [b t+1], and the plain loss in nats per token."""
+    """The objective that is minimised on tokens int32 [b t+1], and the cross-entropy loss (nats per token).
+
+    The cross-entropy loss leaves out label smoothing and z-loss. Dropout applies to both.
+    """
     edits = dropout(decoder, hyper.dropout, key) if "dropout" in extras else {}
     params = jax.tree.map(lambda w: w.astype(config.precision), params)
     logits: Any = forward(decoder, params, tokens[:, :-1], edits).logits
@@ -122,7 +125,9 @@ def objective(
 
 
 def dropout(decoder: DecoderConfig, rate: jax.Array, key: jax.Array) -> dict[str, Edit]:
-    """Drops a share `rate` of the embedding and, in each layer, of the attention pattern and of both outputs."""
+    """Edits that drop a share `rate` of the embedding, and in each layer of the attention pattern and of the outputs of
+    attention and MLP.
+    """
     sites = ("attn.hook_pattern", "hook_attn_out", "hook_mlp_out")
     names = ["hook_embed", *(f"blocks.{i}.{site}" for i in range(decoder.n_layers) for site in sites)]
     return {name: Dropout(rate, own) for name, own in zip(names, jax.random.split(key, len(names)), strict=True)}
@@ -137,7 +142,7 @@ def schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def optimizer(decoder: DecoderConfig, hyper: Hyperparameters, rate: Any) -> optax.GradientTransformation:
-    """AdamW behind a limit on the gradient's norm; weights decay in matrices only."""
+    """AdamW on the gradient clipped by its global norm. Weight decay applies to matrices only."""
     matrices = nest((leaf.path, leaf.init in ("normal", "residual")) for leaf in leaves(decoder))
     adamw = optax.adamw(rate, b2=0.95, weight_decay=hyper.weight_decay, mask=matrices)
     return optax.chain(optax.clip_by_global_norm(hyper.clip), adamw)

@@ -1,4 +1,4 @@
-"""What happened to the neurons of one model over its training."""
+"""Tracks of one model over its training: drawing them, and measuring those of hub models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,26 +29,28 @@ def track(
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Emergence | pd.DataFrame:
-    """Draw a track and return it, after measuring it if it is of a hub model's revisions.
+    """Draw the figures of a track and return the track. With `revisions`, a hub model is measured first.
 
-    `source`: without `revisions`, the folder of a tracked training run or its emergence.parquet; its figures are drawn
-    beside it. Of the folder of a training grid, its table and its figure are written again, and the table is returned.
-    The other options are for `revisions` only.
+    Without `revisions`, `source` is the folder of a tracked training run or its emergence.parquet. The figures are
+    written beside that file. If `source` is the folder of a training grid, the grid's table and figure are written
+    again, and the table is returned. The other options are for `revisions` only.
 
-    With `revisions`, which are branches or tags: the hub id of a model. They are measured in the order of their steps,
-    which are the numbers in which their names end (step1000); if one ends in none, or two in the same, the steps are
-    the places in `revisions`, from 0. Each is downloaded when its turn comes. What is measured is the weights of the
-    last layer; with `effects` also held-out loss and entropy (nats), accuracy, calibration and every neuron's effects,
-    on at most `tokens` tokens. The track and its figures go to the folder `out`, by default runs/MODEL. The same call
-    goes on after the revisions that `out` holds, and may name later ones besides; `force` replaces them.
+    With `revisions` (branches, tags or commits), `source` is the hub id of a model. The revisions are measured in the
+    order of their steps. The step of a revision is the number at the end of its name (step1000). If a name has none, or
+    if two have the same, the steps are instead the places in `revisions`, counted from 0. A revision is downloaded just
+    before it is measured. The weights of the last layer are measured; with `effects` also loss and entropy (nats),
+    accuracy, calibration and every neuron's effects on at most `tokens` tokens of the text. The track and its figures
+    go to the folder `out`, by default runs/MODEL. The same call again continues after the revisions that `out` holds;
+    later revisions may be added to it. `force` replaces the track in `out`.
 
-    `data`: the text, a source as `jaxconf.documents` takes it or a function that gives the documents anew at each call;
-    its first 40 million characters give the token counts. `k`: size of the effective null space, by default 1% of the
-    width. `mesh`: the sizes of its axes `data` and `model`, by default as `jaxconf.runtime.placement.placement` says.
-    `delete`: remove from the hub's cache what was downloaded of a revision once it is measured, or has failed.
-    `progress`: called with the revisions done and in all.
+    `data`: the text, as a source that `jaxconf.documents` takes, or as a function that returns the documents at each
+    call; its first 40 million characters give the token counts. `k`: size of the effective null space, by default 1% of
+    the width. `mesh`: the sizes of the axes `data` and `model`, by default those of
+    `jaxconf.runtime.placement.placement`. `delete`: once a revision is measured or has failed, delete from the hub's
+    cache the files that were downloaded for it. `progress`: called with the number of revisions done and in all.
 
-    Raises InputError for a source that is no track, grid or hub model, and as `jaxconf.training.revisions` says.
+    Raises InputError for a source that is no track, grid or hub model, and as
+    `jaxconf.training.revisions.track_revisions` does.
     """
     if revisions is None:
         return _tracked(Path(source))
@@ -71,9 +73,9 @@ def track(
 
 
 def _tracked(source: Path) -> Emergence | pd.DataFrame:
-    """The track, or the table of the grid, that is there, drawn."""
+    """Draw the track or the grid that `source` holds; the track, or the grid's table."""
     if not alone():
-        raise InputError("what was tracked is drawn by one host; start it on one, or name --revisions to measure")
+        raise InputError("a track is drawn by one host; start the command on one, or give --revisions to measure")
     if (source / GRID).is_file():
         return tabulate(source)
     if not source.exists():

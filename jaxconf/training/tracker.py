@@ -1,4 +1,4 @@
-"""Measure a model while it is trained."""
+"""Track a model while it is trained."""
 
 import dataclasses
 import math
@@ -28,7 +28,8 @@ from jaxconf.training.measurements import NEURON_COLUMNS, measure_effects, measu
 def tracked_steps(steps: int, track: TrackConfig) -> list[int]:
     """The steps at which the weights are measured, ascending.
 
-    0, which is before the first, and `points` steps from 1 to the last, even on a log scale.
+    These are step 0, which is before the first one, and up to `track.points` steps from 1 to the last, evenly spaced on
+    a log scale; places that round to the same step count once.
     """
     if not track.points:
         return []
@@ -41,9 +42,10 @@ def effect_steps(steps: int, track: TrackConfig) -> frozenset[int]:
 
 
 class Tracker:
-    """Measures one model at the steps at which it is called, and adds them to the emergence.parquet of its folder.
+    """Measures one model at each step at which it is called, and adds the step to the emergence.parquet in `folder`.
 
-    A model whose predictions are no numbers has diverged and is not measured. `seconds`: the time taken so far.
+    A model whose loss or predictions are not finite has diverged; nothing is added for it. `seconds`: the time that all
+    calls have taken so far.
     """
 
     def __init__(self, folder: Path, hf: Mapping[str, Any], config: TrainConfig, track: TrackConfig, corpus: Corpus):

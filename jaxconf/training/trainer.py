@@ -1,8 +1,8 @@
 """Train small decoders from scratch, several side by side in one program.
 
 Letters: m model, b sequence, t position. The models of one program share their shape; the settings of
-`jaxconf.training.config.PER_MODEL` may differ. A step depends only on the state before it and on its number. That is
-why a resumed run is the same to the bit.
+`jaxconf.training.config.PER_MODEL` may differ. A step depends only on the state before it and on its number, so a
+resumed run gives the same losses to the bit as a run that was never interrupted.
 """
 
 import contextlib
@@ -35,17 +35,17 @@ from jaxconf.training.model_config import decoder_config, hf_config
 from jaxconf.training.side_by_side import params_of_one, splits, start_all, training_program
 from jaxconf.training.step import hyperparameters
 
-REPORT_STEPS = 50  # losses are fetched and looked at every so many steps
+REPORT_STEPS = 50  # losses are fetched and checked every so many steps
 
 Report = Callable[[int, dict[str, float]], None]
 """Called as report(step, {"loss": nats per token, "tokens_per_second": of all models together})."""
 
 Track = Callable[[int, int, Params, float], None]
-"""Called as track(model's index, step, its parameters, its mean training loss since the tracked step before)."""
+"""Called as track(model's index, step, its parameters, its mean training loss since the previous tracked step)."""
 
 
 class Stopped(Exception):
-    """A signal ended the training after `step`, whose checkpoint is saved."""
+    """A signal stopped the training after `step`, whose checkpoint is saved."""
 
     def __init__(self, step: int, signum: int):
         super().__init__(f"stopped after step {step}")
@@ -55,7 +55,8 @@ class Stopped(Exception):
 class Training:
     """Models of one shape while they are trained.
 
-    `step`: how many steps they have taken. `losses`: float32 [m, steps] in nats per token, NaN where not yet read.
+    `step`: the number of steps they have taken. `losses`: float32 [m, steps] in nats per token, NaN for steps whose
+    losses have not been read from the devices.
     """
 
     def __init__(self, configs: Sequence[TrainConfig], corpus: Corpus, mesh: Mesh):
@@ -73,17 +74,17 @@ class Training:
         self._unread: list[jax.Array] = []
 
     def restore(self, folder: Path) -> None:
-        """Go on from the newest good checkpoint in the folder, if there is one."""
+        """Continue from the newest good checkpoint in the folder, if there is one."""
         if found := checkpoints.restore(folder, {"state": self._state, "losses": self.losses}):
             self.step, saved = found
             self._state, self.losses = saved["state"], np.array(saved["losses"])
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint of the last step, whose losses were read."""
+        """Write a checkpoint of the last step, whose losses must have been read."""
         checkpoints.save(folder, self.step, {"state": self._state, "losses": self.losses})
 
     def take_step(self) -> None:
-        """The losses stay on the devices until they are read."""
+        """Train all models for one step. Their losses stay on the devices until `read_losses`."""
         self.step += 1
         batches = [self._corpus.batch(c.seed, self.step, c.batch, c.context) for c in self._configs]
         tokens = placed(np.stack(batches), self._tokens_place)
@@ -92,17 +93,17 @@ class Training:
         wait_on_cpus(self._mesh, loss)
 
     def read_losses(self) -> int:
-        """Put the losses of the steps since the last call into `losses`; how many tokens these steps took."""
+        """Copy the losses of the steps since the last call into `losses`. Returns how many tokens these steps had."""
         steps, self._unread = fetched(self._unread), []
         self.losses[:, self.step - len(steps) : self.step] = np.stack(steps, 1)
         return len(steps) * len(self._configs) * self._configs[0].batch * self._configs[0].context
 
     def recent_loss(self) -> float:
-        """The mean of all models' losses at the last REPORT_STEPS steps."""
+        """The mean loss (nats per token) of all models in the last REPORT_STEPS steps."""
         return float(self.losses[:, max(0, self.step - REPORT_STEPS) : self.step].mean())
 
     def diverged_at(self, index: int) -> int | None:
-        """The first step at which a model's loss was not finite."""
+        """The first step, counted from 1, at which a model's loss was not finite; None if there is none."""
         wrong = np.flatnonzero(~np.isfinite(self.losses[index, : self.step]))
         return int(wrong[0]) + 1 if len(wrong) else None
 
@@ -111,7 +112,7 @@ class Training:
         return params_of_one(self._decoder, self._mesh, self._state.params, index)
 
     def finish(self, index: int, folder: Path) -> dict[str, Any]:
-        """Write a model and its losses to its folder, unless it has diverged; the result."""
+        """Write a model and its losses to its folder, unless it has diverged. Returns the result."""
         params, losses = self.params(index), self.losses[index]
         windows = self._corpus.held_out_windows(len(self._corpus.held_out), self._configs[index].context)
         held_out = float(predictions_of(self._decoder, params, windows).loss.mean(dtype=np.float64))
@@ -121,7 +122,7 @@ class Training:
         save_params(self._decoder, params, folder / "model.safetensors")
         with replacing(folder / "losses.npy") as path, path.open("wb") as file:
             np.save(file, losses)
-        with replacing(folder / "config.json") as path:  # last, for it makes the folder a model
+        with replacing(folder / "config.json") as path:  # last, because a folder with config.json counts as a model
             path.write_text(json.dumps(self._files[index], indent=1) + "\n")
         return {"loss": float(losses[-REPORT_STEPS:].mean()), "held_out_loss": held_out}
 
@@ -138,21 +139,21 @@ def train_models(
     report: Report = lambda step, measured: None,
     mesh: Mesh | None = None,
 ) -> list[dict[str, Any]]:
-    """Train models of one shape; write config.json, model.safetensors and losses.npy of each to its folder.
+    """Train models of one shape, and write config.json, model.safetensors and losses.npy of each to its folder.
 
-    Training goes on from the newest good checkpoint in `checkpoint_folder`, if there is one; the losses are then the
-    same to the bit as if it had never stopped. A checkpoint is written there every `checkpoint_every` steps, and when
-    SIGTERM or SIGINT asks to stop; Stopped is then raised. If one of several hosts is asked, all stop when they next
-    look at their losses. The checkpoints are deleted at the end.
+    Training continues from the newest good checkpoint in `checkpoint_folder`, if there is one. The losses are then the
+    same to the bit as those of a run that was never interrupted. A checkpoint is written there every `checkpoint_every`
+    steps. On SIGTERM or SIGINT a checkpoint is written too, and Stopped is raised. With several hosts, a signal to one
+    stops all when they next check their losses. The checkpoints are deleted once the models are written.
 
     `track` is called at the `tracked` steps; 0 is before the first. A resumed run may call it again for steps after the
-    checkpoint. `report` is called every 50 steps. `mesh`: by default what
-    `jaxconf.runtime.placement.training_placement` gives.
+    checkpoint. `report` is called every 50 steps and when training ends. `mesh`: by default that of
+    `jaxconf.runtime.placement.training_placement`.
 
     Returns for each model `loss` (mean of the last 50 steps) and `held_out_loss`, in nats per token. For a model that
-    has diverged it returns only `diverged_at`, the first step whose loss is not a finite number, and writes nothing; if
-    all have, training ends at once. Raises InputError if a checkpoint cannot be written and OSError for other files;
-    the checkpoints before it stay.
+    has diverged nothing is written, and its result is only `diverged_at`: the first step whose loss is not finite, or
+    the last step if only the held-out loss is not. If all models have diverged, training ends when the losses are next
+    checked. Raises InputError if a checkpoint cannot be written, and OSError for other files; earlier checkpoints stay.
     """
     steps, models = configs[0].steps, range(len(configs))
     mesh = mesh or training_placement(decoder_config(configs[0]), len(configs), configs[0].batch)
@@ -175,8 +176,8 @@ def train_models(
             step, end = training.step, training.step == steps
             due = step % checkpoint_every == 0
             look = end or due or step in tracked or step % REPORT_STEPS == 0
-            # Read once: a step that is said to be saved must be saved. Several hosts ask each other only at steps at
-            # which all of them look.
+            # The signal is read only once in a step, so that Stopped is raised only if this step is saved. With several
+            # hosts `largest` needs all of them, so it is called only at steps at which all of them look.
             asked = largest(caught[0] if caught else 0) if look or jax.process_count() == 1 else 0
             if not (look or asked):
                 continue
@@ -199,7 +200,10 @@ def train_models(
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Within the block the first SIGTERM or SIGINT is only noted, in the list; a second one acts as it did before."""
+    """Within the block the first SIGTERM or SIGINT is only added to the list. A second one acts as outside the block.
+
+    Outside the main thread Python cannot set signal handlers, so there the list stays empty.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

@@ -1,4 +1,4 @@
-"""The models of a training grid: what may be varied, all combinations, and which models one program can train."""
+"""The models of a training grid: which settings may be varied, all combinations, and the models of one shape."""
 
 import dataclasses
 import itertools
@@ -8,17 +8,17 @@ from typing import Any, Literal, get_args, get_origin
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.training.config import TrainConfig
 
-# What may be varied, and the type of its values.
+# The settings that may be varied → the type of their values.
 VARIED: dict[str, Any] = {
     field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in ("seed", "attributes")
 }
 
 
 def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
-    """The values of each name, from NAME=VALUE,VALUE… texts, one for each name.
+    """Name of a setting → its values, from texts NAME=VALUE,VALUE…, one text for each name.
 
-    Raises InputError for a name that TrainConfig does not have (with the nearest), one that is given twice, and a value
-    of another type than the name has.
+    Raises InputError for a name that TrainConfig does not have (and says the nearest), for a name or a value that is
+    given twice, and for a value that is not of the setting's type.
     """
     vary: dict[str, list[Any]] = {}
     for text in given:
@@ -36,7 +36,7 @@ def parse_vary(given: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def check_varied(name: str) -> None:
-    """Raises InputError for what cannot be varied."""
+    """Raises InputError if the setting of this name cannot be varied."""
     if name == "seed":
         raise InputError("the seed is varied by --seeds; give how many")
     if name not in VARIED:
@@ -57,11 +57,14 @@ def _parse(name: str, kind: Any, text: str) -> Any:
     expected = "a whole number" if number is int else "a number"
     if options:
         expected = "one of " + ", ".join(map(str, options))
-    raise InputError(f"{name} is varied to {text!r}, which is not {expected}")
+    raise InputError(f"{name} is varied to {text!r}; give {expected}")
 
 
 def models_of_grid(base: TrainConfig, vary: Mapping[str, Sequence[Any]], seeds: int) -> dict[str, TrainConfig]:
-    """Name → config: a model for each combination of the values and each seed, counted from that of `base`."""
+    """A model's name → its config, for each combination of the values and each seed.
+
+    The seeds are `seeds` consecutive numbers from that of `base` on.
+    """
     models = {}
     for values in itertools.product(*vary.values()):
         setting = dict(zip(vary, values, strict=True))
@@ -72,7 +75,7 @@ def models_of_grid(base: TrainConfig, vary: Mapping[str, Sequence[Any]], seeds: 
 
 
 def groups_of_one_shape(models: Mapping[str, TrainConfig]) -> list[list[str]]:
-    """The names of the models that one program can train: in each group they differ only in PER_MODEL."""
+    """The models' names in groups that one program can train. The models of a group differ only in PER_MODEL."""
     groups: dict[TrainConfig, list[str]] = {}
     for name, config in models.items():
         groups.setdefault(config.shared(), []).append(name)

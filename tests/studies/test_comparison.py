@@ -151,7 +151,7 @@ def test_shuffled_neurons_are_found_by_their_cosine_and_not_by_their_index(compa
     np.testing.assert_allclose(changes["change"], 0, atol=1e-5)
     np.testing.assert_allclose(changes["correlation"], 1, atol=1e-3)
     np.testing.assert_allclose(found.calibration.query("model == 'shuffled'")["change"], 0, atol=1e-5)
-    assert "the IoU is 1." in paragraphs(found)[1]
+    assert "The IoU of the candidates is then 1." in paragraphs(found)[1]
 
 
 def test_random_sets_say_what_a_change_is_worth(compared: Compared) -> None:

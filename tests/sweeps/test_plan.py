@@ -195,7 +195,7 @@ def test_a_sweep_is_planned_without_weights(
     assert "bundled may" not in said
     main(["sweep", str(file), "--plan", "--devices", "1", "--device-memory", "16GB", *rates])
     said = capsys.readouterr().out
-    assert "large needs 27.5 GB on each of 1 devices, split 1 ways, and each has 16.0 GB" in said
+    assert "large needs 27.5 GB on each of 1 devices, with its weights split 1 ways, and each has 16.0 GB" in said
     assert {path.name for path in tmp_path.iterdir()} == {"large", "sweep.toml"}  # no folder for the sweep
 
 

@@ -180,7 +180,7 @@ def test_a_cell_that_kills_its_workers_is_left(tmp_path: Path, monkeypatch: pyte
         claim.write_text("")  # as if its worker had died before it said who it was
         os.utime(claim, (1, 1))
     found = statuses(sweep, tmp_path, 3, 10.0)["00"]
-    assert (found.state, found.message) == ("failed", "3 workers died at it")
+    assert (found.state, found.message) == ("failed", "3 workers died at this cell")
 
 
 def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:

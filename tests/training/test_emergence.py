@@ -321,18 +321,18 @@ def test_first_steps_are_placed_by_both_criteria(planted):
     assert red == {(10, 1000), (10, 10)}
     assert every - red == {(10, 0), (1000, never), (never, 10)}
     assert (
-        "met both: 3 (weights first 1, same step 1, cause first 1), weights only: 1, cause only: 1, of 6 neurons"
+        "both: 3 (ρ first 1, same step 1, ln_mediated first 1), only ρ: 1, only ln_mediated: 1, of 6 neurons"
         in words(figure)
     )
     assert "with measured effects (3)" in words(figure)
-    assert {"3.0", "3.1", "weights first: 1", "cause first: 1"} == {text.get_text() for text in axes.texts}
+    assert {"3.0", "3.1", "ρ first: 1", "ln_mediated first: 1"} == {text.get_text() for text in axes.texts}
     assert "no neuron meets" not in words(figure)
     assert axes.get_xticklabels()[-1].get_text() == axes.get_yticklabels()[-1].get_text() == "never"
     lines = named_lines(sums)
     assert all(line[0].tolist() == WITH_EFFECTS for line in lines.values())
     assert {label: line[1].tolist() for label, line in lines.items()} == {
-        "ρ above chance (weights): 4": [0, 3, 4],
-        "ln_mediated ≥ 0.3 (cause): 4": [1, 3, 4],
+        "ρ above chance: 4": [0, 3, 4],
+        "ln_mediated ≥ 0.3: 4": [1, 3, 4],
         "entropy rule: 2": [0, 1, 2],
         "frequency rule: 1": [0, 1, 1],
     }
@@ -359,14 +359,14 @@ def test_neurons_at_one_point_are_counted_there(tmp_path):
 def test_the_figure_of_first_steps_says_what_it_lacks(change, sentence, tmp_path):
     figure = emergence_first(write(tmp_path, planted_rows(**change)))
     assert sentence in words(figure)
-    assert "weights first: " not in [text.get_text()[:15] for text in figure.axes[0].texts]
+    assert "ρ first: " not in [text.get_text()[:9] for text in figure.axes[0].texts]
 
 
 def test_without_effects_all_steps_are_judged(tmp_path):
     axes, sums = emergence_first(write(tmp_path, planted_rows(effects=False))).axes
     assert {tuple(dots.get_offsets()[0]) for dots in axes.collections} == {(1, 4000), (10, 4000), (100, 4000)}
     assert {label: line.tolist() for label, line in named_lines(sums).items()} == {
-        "ρ above chance (weights): 4": [STEPS, [0, 1, 3, 4, 4]]
+        "ρ above chance: 4": [STEPS, [0, 1, 3, 4, 4]]
     }
 
 
@@ -414,12 +414,12 @@ def test_what_was_not_measured_has_no_panel(track, tmp_path):
 def test_the_summary_tells_what_was_planted(planted):
     assert summary_lines(planted) == [
         "Measured steps: 5, the last 1,000; with effects: 3.",
-        "Neurons with rho above chance at the end: 4 of 6; the first crossed it at step 1.",
-        "Largest ln_mediated: 0.9, neuron 3.4 at step 10, its rho not above chance.",
-        "2 entropy neurons at one step or more, first at: 3.1 (step 10), 3.0 (step 1,000).",
-        "1 frequency neuron at one step or more, first at: 3.3 (step 10).",
-        "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met that of rho first, 1 that of "
-        "ln_mediated, 1 both at one step.",
+        "Neurons with rho above chance at the end: 4 of 6; the first rose above it at step 1.",
+        "Largest ln_mediated: 0.9, of neuron 3.4 at step 10, whose rho is not above chance there.",
+        "2 entropy neurons at one step or more; the first step of each: 3.1 (step 10), 3.0 (step 1,000).",
+        "1 frequency neuron at one step or more; the first step of each: 3.3 (step 10).",
+        "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met the one for rho first, 1 the "
+        "one for ln_mediated, 1 both at once.",
     ]
 
 
@@ -427,7 +427,7 @@ def test_the_summary_is_as_short_as_what_was_measured(tmp_path):
     e = write(tmp_path, planted_rows(effects=False, rho=RHO / 10))
     assert summary_lines(e) == [
         "Measured steps: 5, the last 1,000; with effects: 0.",
-        "Neurons with rho above chance at the end: 0 of 6; none was at any step.",
+        "Neurons with rho above chance at the end: 0 of 6; none was above it at any step.",
     ]
 
 

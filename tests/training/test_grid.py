@@ -90,7 +90,7 @@ def test_values_are_read_as_what_the_recipe_holds(given, expected):
         (["width=16.5"], ("width", "'16.5'", "a whole number")),
         (["width=16,"], ("width", "''", "a whole number")),
         (["microbatch=none"], ("microbatch", "'none'", "a whole number")),
-        (["dropout=high"], ("dropout", "'high'", "not a number")),
+        (["dropout=high"], ("dropout", "'high'", "give a number")),
         (["tied=yes"], ("tied", "'yes'", "one of True, False")),
         (["model_type=gpt3"], ("'gpt3'", "one of gpt2, gpt_neox, llama, stablelm")),
     ],

@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog):
 def test_a_write_that_fails_leaves_the_checkpoints_before_it(tmp_path):
     checkpoints.save(tmp_path, 5, {"w": jnp.ones(3)})
     (tmp_path / ".10.tmp").write_text("in the way")
-    with pytest.raises(InputError, match=r"step 10 cannot be written.*last good one is of step 5"):
+    with pytest.raises(InputError, match=r"step 10 cannot be written.*last good one is that of step 5"):
         checkpoints.save(tmp_path, 10, {"w": jnp.ones(3)})
     assert checkpoints.steps(tmp_path) == [5]
 
@@ -155,7 +155,7 @@ def test_a_disk_with_too_little_room_is_not_begun_to_be_written(tmp_path, monkey
     checkpoints.save(tmp_path, 5, {"w": jnp.ones(3)})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4003))
     with pytest.raises(
-        InputError, match=r"4,003 bytes are free and 4,004 needed.*last good one is of step 5; make room"
+        InputError, match=r"4,003 bytes are free and 4,004 are needed.*last good one is that of step 5; make room"
     ):
         checkpoints.save(tmp_path, 10, {"w": jnp.ones(1000), "n": jnp.array(1)})
     assert checkpoints.steps(tmp_path) == [5]

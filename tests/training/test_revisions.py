@@ -227,7 +227,7 @@ OTHER: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "effects": ({"effects": False}, ("effects is True there and False here",)),
     "tokens": ({"tokens": 210}, ("tokens_asked is 200 there and 210 here",)),  # as many windows, which spares compiling
     "k": ({"k": 3}, ("k is 1 there and 3 here",)),
-    "text": ({"data": lambda: iter([*TEXT, "more"])}, ("its text is another",)),
+    "text": ({"data": lambda: iter([*TEXT, "more"])}, ("its text is not the same",)),
 }
 
 

@@ -24,7 +24,10 @@ Sums = Mapping[str, np.ndarray]
 def prediction_sums(
     lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, memory: int, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """`window_sums` of all windows, int [s t]; the positions `kept`, bool [s t], count, never a window's last one."""
+    """`window_sums` of a model's predictions in all windows, int [s t].
+
+    Only the positions `kept`, bool [s t], count, and never the last position of a window.
+    """
 
     def within(memory: int) -> dict[str, np.ndarray]:
         parts = []
@@ -41,7 +44,11 @@ def prediction_sums(
 
 
 def calibration_table(predictions: Mapping[str, Sums], resampled: np.ndarray) -> pd.DataFrame:
-    """`Comparison.calibration`, from the sums of each model, the base model's first; `resampled`: int [r s]."""
+    """The table `Comparison.calibration`.
+
+    `predictions`: name of a model → its sums, the base model's first. `resampled`: the windows of each resample of the
+    bootstrap, int [r s].
+    """
     base = next(iter(predictions.values()), {})
     rows = [
         {"model": model, "measure": measure, **found._asdict()}
@@ -52,7 +59,7 @@ def calibration_table(predictions: Mapping[str, Sums], resampled: np.ndarray) ->
 
 
 def reliability_table(predictions: Mapping[str, Sums]) -> pd.DataFrame:
-    """`Comparison.reliability`, of the bins that have positions."""
+    """The table `Comparison.reliability`, without bins that have no position."""
     frames = [
         pd.DataFrame({"model": model, "bin": np.arange(BINS), **reliability(sums)})
         for model, sums in predictions.items()

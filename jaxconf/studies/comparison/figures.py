@@ -1,6 +1,6 @@
-"""Pictures of how further training changed a model's neurons, in Du et al.'s layout.
+"""Figures of how further training changed a model's neurons, in Du et al.'s layout.
 
-The base model's candidates are red, a tuned model's ringed.
+The base model's candidates are red.
 """
 
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def comparison_norm_logitvar(found: "Comparison") -> Figure:
         axes.set_xlabel("‖w_out‖", parse_math=False)
         axes.set_ylabel("LogitVar")
         labels.append((axes, x, y, list(rows.index[own])))
-    for axes, x, y, names in labels:  # once all share their scales
+    for axes, x, y, names in labels:  # only now, because every panel changes the limits that all share
         label_points(figure, axes, x, y, names, INK)
     return figure
 
@@ -79,8 +79,8 @@ def comparison_overlap(found: "Comparison") -> Figure:
     shares = sorted(found.overlaps["share"].unique())
     cases = [(tuned, share) for tuned in found.facts["tuned"] for share in shares]
     note = (
-        "solid: neurons matched by index, dotted: by cosine; shaded: 95% of all permutations (grey), and of the choice "
-        "among large norms (red)"
+        "solid: neurons matched by index, dotted: by cosine\nshaded: 95% range by chance, with permuted neurons (grey) "
+        "or with random candidates among large norms (red)"
     )
     figure, panels = _panels(found, "Overlap of the candidates", note, len(cases), len(shares), share=True)
     for axes, (tuned, share) in zip(panels, cases, strict=True):
@@ -108,8 +108,8 @@ def comparison_changes(found: "Comparison") -> Figure:
     names = [name for name in LABELS if any(frame[f"{name}_tuned"].notna().any() for frame in pairs.values())]
     cases = [(tuned, name) for tuned in pairs for name in names]
     note = (
-        "each point is a pair of neurons matched by cosine\nred: candidates of the base model; on the line, nothing "
-        "has changed"
+        "each point is a pair of neurons matched by cosine\nred: candidates of the base model; points on the line have "
+        "not changed"
     )
     figure, panels = _panels(found, "Before and after", note, len(cases), 2)
     for axes, (tuned, name) in zip(panels, cases, strict=True):
@@ -136,10 +136,10 @@ def comparison_changes(found: "Comparison") -> Figure:
 
 @styled
 def comparison_matching(found: "Comparison") -> Figure:
-    """How alike the write directions of matched neurons are."""
+    """The distribution of the cosines between the write directions of matched neurons."""
     note = (
-        "share of the neurons whose cosine is at most this\ndashed: what the best of as many random directions stays "
-        "below in 99 of 100 draws"
+        "curves: share of the neurons with at most this cosine\ndashed: 99% quantile of the largest cosine among as "
+        "many random directions"
     )
     curves = (("cosine", HUES[0], "-", "matched one to one"), ("cosine_index", INK, ":", "of the same index"))
     figure, panels = _panels(found, "Write directions", note, len(found.facts["tuned"]), share=True)
@@ -158,9 +158,9 @@ def comparison_matching(found: "Comparison") -> Figure:
 
 @styled
 def comparison_calibration(found: "Comparison") -> Figure:
-    """Loss, entropy and calibration of each model on the same positions, and how often its confidence is right."""
+    """Loss, entropy and calibration of each model on the same positions, and its accuracy by confidence."""
     note = (
-        f"on the same {found.facts['positions']:,} positions; bars: 95% intervals over windows; below right: accuracy "
+        f"on the same {found.facts['positions']:,} positions; bars: 95% intervals over windows; last panel: accuracy "
         "by confidence"
     )
     figure, (*panels, last) = _panels(found, "Calibration", note, len(MEASURES) + 1)
@@ -194,14 +194,14 @@ FIGURES: dict[str, Callable[["Comparison"], Figure]] = {
 
 
 def figures_of(found: "Comparison") -> dict[str, Callable[["Comparison"], Figure]]:
-    """FIGURES, and that of calibration if it was measured."""
+    """FIGURES, and the figure of calibration if calibration was measured."""
     return FIGURES | ({"comparison_calibration": comparison_calibration} if len(found.calibration) else {})
 
 
 def _panels(
     found: "Comparison", subject: str, note: str, count: int, most: int = COLUMNS, share: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with that many panels, at most `most` in a row, which can `share` their axes."""
+    """A figure with `count` panels, at most `most` in a row; with `share` they have the same limits."""
     rows, columns = grid_of(count, most)
     size = 1 + 3.3 * max(columns, 2), 0.9 + 3 * rows
     base = short(found.facts["base"])

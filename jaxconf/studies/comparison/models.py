@@ -1,4 +1,4 @@
-"""Which models are compared: their names, whether their shapes are the same, and whether their tokens are.
+"""The models that are compared: their names, and whether they have the same shape and the same tokens.
 
 Letters: s window, t position.
 """
@@ -17,9 +17,9 @@ from jaxconf.runtime.progress import Progress
 
 
 class Chosen(NamedTuple):
-    """A model that is compared, and that may not be loaded yet."""
+    """A model that is compared. It may still have to be loaded."""
 
-    name: str  # no other model of the comparison has it
+    name: str  # unique in the comparison
     config: DecoderConfig
     model: Model
 
@@ -29,9 +29,9 @@ class Chosen(NamedTuple):
 
 
 def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
-    """The models that are compared, the base model first; no weights are loaded, which can take minutes.
+    """The models that are compared, the base model first. Only configs are read, because loading can take minutes.
 
-    Raises InputError for no tuned model, for one of another shape, and for a name that leads to no model.
+    Raises InputError if there is no tuned model, for a tuned model of another shape, and for a name of no model.
     """
     if not tuned:
         raise InputError(
@@ -44,10 +44,10 @@ def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
 
 
 def same_tokens(base: LanguageModel, tuned: LanguageModel, tokens: np.ndarray) -> bool:
-    """Whether the tuned model's tokenizer gives the base model's windows, int [s t], for their text.
+    """Whether the tuned model's tokenizer splits the text of the base model's windows, int [s t], into the same tokens.
 
-    Every id in the windows must also name the same token. Two models without a tokenizer have the same tokens if they
-    have as many.
+    Every id in the windows must also name the same token. Two models without a tokenizer have the same tokens if their
+    vocabularies have the same size.
     """
     if tokens.max() >= tuned.config.vocab_size or base.has_tokenizer != tuned.has_tokenizer:
         return False
@@ -62,7 +62,7 @@ def same_tokens(base: LanguageModel, tuned: LanguageModel, tokens: np.ndarray) -
 
 
 def _with_names(models: Sequence[Model]) -> Iterator[tuple[str, Model]]:
-    """Each model with its name, which is numbered where an earlier model has the same."""
+    """Each model with its name. A name that an earlier model has gets a number, such as "gpt2 (2)"."""
     taken: set[str] = set()
     for model in models:
         own = model.name if isinstance(model, LanguageModel) else str(model)

@@ -1,4 +1,4 @@
-"""What a comparison measures of a model's neurons, and how the neurons of two models differ.
+"""The measurements of one model's neurons in a comparison, and the differences between two models' neurons.
 
 Letters: n neuron of the last layer, s window, t position in it, d width.
 """
@@ -28,15 +28,15 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.progress import Progress
 
 SHARES, LOWEST = (0.1, 0.25, 0.5), (5, 10, 20, 50)
-SHARE, CANDIDATES = 0.25, 10  # Du et al.'s
-CONTROLS = 1000  # random sets that changes are compared with
+SHARE, CANDIDATES = 0.25, 10  # the thresholds of Du et al.
+CONTROLS = 1000  # random sets, with which the changes of the candidates are compared
 WEIGHTS = ("w_norm", "logit_var", "ratio", "rho")
 EFFECTS = ("ln_mediated", "loss_delta", "loss_abs_delta", "entropy_delta", "entropy_abs_delta", "top1_change")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measuring:
-    """How each model is measured; everything but the windows is as for `jaxconf.compare`."""
+    """The windows and the settings with which every model is measured. The settings are those of `jaxconf.compare`."""
 
     tokens: np.ndarray  # int [s t]
     kept: np.ndarray  # bool [s t]
@@ -48,7 +48,10 @@ class Measuring:
 
 
 def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress: Progress) -> pd.DataFrame:
-    """The columns of `Comparison.neurons` that one model has; the effects only if the model is `run` over the text."""
+    """The columns of `Comparison.neurons` that need one model only. Effects are NaN unless `run`.
+
+    With `run` the model is run over the text.
+    """
     if run:
         frame = analyze(
             lm,
@@ -71,7 +74,7 @@ def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress
 
 
 class Differences(NamedTuple):
-    """How the neurons of a tuned model differ from the base model's; see `Comparison`."""
+    """The rows of one tuned model in the tables of `Comparison`."""
 
     neurons: pd.DataFrame
     overlaps: pd.DataFrame
@@ -85,7 +88,11 @@ def differences(
     measures: tuple[str, ...],
     rng: np.random.Generator,
 ) -> Differences:
-    """From the `statistics` of two models and their write directions, [n d] each; `measures`: rows of the changes."""
+    """The differences between the neurons of a tuned model and of the base model.
+
+    `base`, `tuned`: their `statistics`. `writes`: their write directions, [n d] each. `measures`: the columns of which
+    changes are given.
+    """
     cosines = cosine_matrix(*writes)
     match = one_to_one(cosines)
     back = np.argsort(match)
@@ -99,11 +106,12 @@ def differences(
 
 
 def weights_of(frame: pd.DataFrame) -> Weights:
+    """The norm and the LogitVar of each neuron, [n] each."""
     return frame["w_norm"].to_numpy(), frame["logit_var"].to_numpy()
 
 
 def _overlaps(base: Weights, tuned: Weights, match: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Rows of `Comparison.overlaps`; `match`: the tuned model's neuron for each of the base model's, int [n]."""
+    """Rows of `Comparison.overlaps`. `match`: the tuned model's neuron for each neuron of the base model, int [n]."""
     for by, order in (("index", np.arange(len(match))), ("cosine", match)):
         for overlap in overlaps(base, tuned, order, SHARES, LOWEST):
             yield {"by": by, **overlap._asdict()}
@@ -112,7 +120,7 @@ def _overlaps(base: Weights, tuned: Weights, match: np.ndarray) -> Iterator[dict
 def _changes(
     base: pd.DataFrame, matched: pd.DataFrame, measures: tuple[str, ...], rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `Comparison.changes`; `matched`: the tuned model's neurons in the order of the base model's."""
+    """Rows of `Comparison.changes`. `matched`: the tuned model's neurons in the order of their matches in `base`."""
     chosen = np.flatnonzero(base["is_candidate"])
     random = sets_from(large(base["w_norm"].to_numpy(), SHARE), len(chosen), CONTROLS, rng)
     for name in measures:

@@ -21,28 +21,29 @@ SOURCE = "“How Post-Training Reshapes LLMs” (Du et al., 2025)"
 CAPTIONS = {
     "comparison_norm_logitvar": (
         "Norm and LogitVar",
-        "Candidates for entropy neurons lie at the lower right: a large norm that hardly shows in any token's logit. A "
-        "red point without a ring was one in the base model and is none here.",
+        "Candidates for entropy neurons lie at the lower right: they have a large norm and hardly change any token's "
+        "logit. A red point without a ring was a candidate in the base model and is not one here.",
     ),
     "comparison_overlap": (
         "Overlap over thresholds",
-        "How many candidates both models have, for each choice of how many count. Above the grey band: more than when "
-        "neurons are permuted; above the red one: more than their norms alone explain.",
+        "The share of candidates that both models have in common (IoU), for each pair of thresholds. Above the grey "
+        "band: more than permuted neurons have in common. Above the red band: more than large norms alone explain.",
     ),
     "comparison_changes": (
         "Before and after",
-        "Red points that leave the line more than the grey ones: training changed the candidates more than other "
-        "neurons.",
+        "If the red points lie further from the line than the grey ones, training changed the candidates more than "
+        "other neurons.",
     ),
     "comparison_matching": (
-        "Which neuron is which",
-        "Curves that rise only at the right: every neuron writes where it wrote. Where the dotted curve lies to the "
-        "left of the solid one, neurons have changed places, or moved so far that others are nearer.",
+        "Write directions of matched neurons",
+        "If the curves rise only at the right, every neuron writes in nearly the same direction as before. Where the "
+        "dotted curve lies to the left of the solid one, neurons have changed their index, or have moved so far that "
+        "the direction of another neuron is nearer.",
     ),
     "comparison_calibration": (
         "Calibration",
-        "Below the line the model is surer than it is right. Intervals of the changes from the base model are in the "
-        "table: they are narrower than these, since both models predict the same positions.",
+        "Points below the diagonal: the model is overconfident. The table has the intervals of the changes from the "
+        "base model. They are narrower than the intervals drawn here, because both models predict the same positions.",
     ),
 }
 BROAD = {"comparison_overlap"}
@@ -86,7 +87,7 @@ def _overlaps(frame: pd.DataFrame) -> str:
 
 
 def _candidates(found: "Comparison", tuned: str) -> str:
-    """Both models' candidates, the base model's first."""
+    """The pairs of matched neurons that are candidates in one of the models or in both."""
     pairs = found.pairs(tuned)
     chosen = pairs[pairs["is_candidate_base"] | pairs["is_candidate_tuned"]].copy()
     of = [

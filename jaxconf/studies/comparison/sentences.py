@@ -14,15 +14,16 @@ MEASURES = {"loss": "loss", "entropy": "entropy", "brier": "Brier score", "accur
 OF_WEIGHTS = {"ratio": "norm/log(LogitVar)", "rho": "rho"}
 OF_EFFECTS = {"ln_mediated": "ln_mediated", "entropy_delta": "the change of entropy by ablation (nats)"}
 LIMITS = (
-    "What this does not show: candidates are named by their weights alone, and a high overlap says that training left "
-    "large, little visible write directions where they were, not that these neurons regulate confidence in either "
-    "model; LogitVar follows from the write direction, so neurons matched by cosine agree in it to some extent by "
-    "construction; and calibration, measured on the next tokens of this text, can change through any of the weights."
+    "What this does not show: Candidates are named by their weights alone. A high overlap says that training kept "
+    "write directions that are large and hardly change any logit. It does not say that these neurons regulate "
+    "confidence in either model. LogitVar follows from the write direction, so neurons matched by cosine agree in it "
+    "to some extent by construction. Calibration is measured on the next tokens of this text, and a change of any "
+    "weight can change it."
 )
 
 
 def paragraphs(found: "Comparison") -> list[str]:
-    """What the numbers show, a paragraph for each tuned model, and what they do not."""
+    """A paragraph for each tuned model, and then what the numbers do not show."""
     return [" ".join(_of_model(found, tuned)) for tuned in found.facts["tuned"]] + [LIMITS]
 
 
@@ -33,8 +34,8 @@ def _of_model(found: "Comparison", tuned: str) -> list[str]:
         return [*said, _rule(found, tuned), _calibration(found, tuned)]
     return [
         *said,
-        "Its tokenizer is not the same, so only the weights are compared: no effects and no calibration on the same "
-        "tokens.",
+        "Its tokenizer differs from the base model's, so only the weights are compared; effects and calibration are "
+        "not.",
     ]
 
 
@@ -57,10 +58,10 @@ def _matching(found: "Comparison", tuned: str) -> str:
     rows = found.neurons[found.neurons["model"] == tuned]
     chance, iou = found.facts["chance_cosine"], _at_default_thresholds(found, tuned, "cosine")["iou"]
     return (
-        f"Matched one to one by the cosine of their write directions, {(rows['match'] == rows['neuron']).sum():,} of "
-        f"{len(rows):,} neurons keep their index, the median cosine is {number(rows['cosine'].median())} "
-        f"({(rows['cosine'] > chance).sum():,} are above the {number(chance)} that chance gives), and the IoU is "
-        f"{number(iou)}."
+        f"When neurons are matched one to one by the cosine of their write directions, "
+        f"{(rows['match'] == rows['neuron']).sum():,} of {len(rows):,} neurons keep their index. The median cosine is "
+        f"{number(rows['cosine'].median())}, and {(rows['cosine'] > chance).sum():,} cosines are above the chance "
+        f"level of {number(chance)}. The IoU of the candidates is then {number(iou)}."
     )
 
 
@@ -79,14 +80,14 @@ def _changes(found: "Comparison", tuned: str, run: bool) -> str:
     ]
     beyond = [what for name, what in words.items() if _outside(changes.loc[name])]
     if beyond:
-        verdict = f"more than chance explains for {' and '.join(beyond)}"
+        verdict = f"This is more than chance explains for {' and '.join(beyond)}"
     elif changes.loc[list(words), "random_lo"].notna().all():
-        verdict = "no more than chance explains"
+        verdict = "This is no more than chance explains"
     else:
-        verdict = "with no others to compare them with"
+        verdict = "There are no random neurons to compare them with"
     return (
-        f"Means over {short(found.facts['base'])}'s candidates, in brackets the 95% range of the change of as many "
-        f"random neurons with a large norm: {'; '.join(told)}: {verdict}."
+        f"The means over {short(found.facts['base'])}'s candidates change as follows (in brackets, the 95% range of "
+        f"the change of as many random neurons with a large norm): {'; '.join(told)}. {verdict}."
     )
 
 
@@ -100,10 +101,10 @@ def _rule(found: "Comparison", tuned: str) -> str:
     rule = [int(of.sum()) for of in meets]
     both = [int((of & pairs[f"is_candidate_{side}"]).sum()) for of, side in zip(meets, ("base", "tuned"), strict=True)]
     if not any(rule):
-        return "By their effects no neuron of either meets the entropy rule."
+        return "No neuron of either model meets the entropy rule, which also judges effects."
     return (
-        f"By their effects {rule[0]:,} neurons of {short(found.facts['base'])} meet the entropy rule, {both[0]} of "
-        f"them candidates, and {rule[1]:,} of {short(tuned)}, {both[1]} of them candidates."
+        f"The entropy rule, which also judges effects, is met by {rule[0]:,} neurons of {short(found.facts['base'])} "
+        f"({both[0]} of them candidates) and by {rule[1]:,} of {short(tuned)} ({both[1]} of them candidates)."
     )
 
 

@@ -1,4 +1,4 @@
-"""A base model beside models that were trained further from it: do its candidates for entropy neurons change?
+"""Whether the candidates for entropy neurons of a base model change in models that were trained further from it.
 
 Letters: n neuron of the last layer, s window, t position in it, d width.
 """
@@ -47,12 +47,13 @@ from jaxconf.studies.comparison.sentences import paragraphs
 
 @dataclasses.dataclass
 class Comparison:
-    """What was found. Losses and entropies are in nats. Neurons are the last layer's; a model is known by its name.
+    """The result of `compare`. Losses and entropies are in nats. Neurons are the last layer's.
 
-    neurons: a row per model, the base model's first, and neuron. `w_norm`, `logit_var`, `ratio` (norm/log LogitVar),
-    `rho`, `rho_chance`, and `is_candidate` (at Du et al.'s thresholds). If the effects were measured, EFFECTS with
-    `_lo` and `_hi`, and `is_entropy_neuron`. Of a tuned model also `match`, the base model's neuron that it is matched
-    with, their `cosine`, and `cosine_index`, the cosine with the base model's neuron of the same index.
+    neurons: a row per model (the base model first) and neuron. `model` is the model's name. `w_norm`, `logit_var`,
+    `ratio` (norm/log LogitVar), `rho`, `rho_chance`, and `is_candidate` (at Du et al.'s thresholds). If the effects
+    were measured, EFFECTS with `_lo` and `_hi`, and `is_entropy_neuron`. For a tuned model also `match`, the base
+    model's neuron that the neuron is matched with, their `cosine`, and `cosine_index`, the cosine with the base model's
+    neuron of the same index.
     overlaps: a row per tuned model, way of matching (`by` "index" or "cosine") and thresholds, with the columns of
     `jaxconf.analysis.overlap.Overlap`.
     changes: a row per tuned model and `measure` of the base model's candidates, with the columns of
@@ -101,16 +102,16 @@ def compare(
     load: Callable[[str], LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
-    """How the last layer's neurons and the calibration of models that were trained further from `base` differ from its.
+    """Compare models that were trained further from `base` with it: the last layer's neurons, and the calibration.
 
-    `base`, `tuned`: models, or names that `load` takes. A named model is loaded when its turn comes and let go after
-    it, so that the base model and one other are held at a time; the configs of all are checked before. `tokens`:
+    `base`, `tuned`: models, or names that `load` takes. A named model is loaded just before it is measured and freed
+    afterwards, so that only the base model and one other are held; all configs are checked before. `tokens`:
     windows, int [s t], by the base model's tokenizer, or how many tokens of the text `data` are read. Effects (mean
     ablation, see `jaxconf.analyze`) and calibration are measured on them, and on the base model's kept positions, for
     each tuned model whose tokenizer gives the same tokens for the same text. Of the others only the weights are
     compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume_folder`: a folder in which
-    finished windows are kept, so that the same call continues an interrupted one. `facts`: what else the result should
-    state.
+    finished windows are kept, so that the same call continues an interrupted one. `facts`: are added to those of the
+    result.
 
     Source: Du et al. 2025 (arXiv 2504.02904) for the candidates, their overlap and the ratio; Stolfo et al. 2024 (arXiv
     2406.16254) for ρ and effects. Raises InputError for no tuned model, one of another shape, and as `jaxconf.analyze`,
@@ -168,7 +169,7 @@ def _facts(config: DecoderConfig, how: Measuring) -> dict[str, Any]:
 
 
 class _Job:
-    """How all models are measured, and what is measured of the base model, each when it is first needed."""
+    """Measures the models of a comparison. Each measurement of the base model is made when it is first needed."""
 
     def __init__(
         self, base: LanguageModel, name: str, how: Measuring, load: Callable[[str], LanguageModel], progress: Progress
@@ -179,12 +180,16 @@ class _Job:
         self._of_base: dict[bool, pd.DataFrame] = {}
 
     def statistics_of_base(self, run: bool) -> pd.DataFrame:
+        """`statistics` of the base model."""
         if run not in self._of_base:
             self._of_base[run] = statistics(self.base, self.name, run, self.how, self._named(self.name))
         return self._of_base[run]
 
     def beside_base(self, chosen: Chosen, index: int) -> Differences:
-        """A tuned model, which is let go on return; its predictions are added if it is run."""
+        """The differences between a tuned model and the base model.
+
+        The tuned model is freed on return. If it is run over the text, its predictions are added to `predictions`.
+        """
         lm, progress = chosen.loaded(self.load, self.progress), self._named(chosen.name)
         run = same_tokens(self.base, lm, self.how.tokens)
         before, after = self.statistics_of_base(run), statistics(lm, chosen.name, run, self.how, progress)

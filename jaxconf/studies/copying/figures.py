@@ -1,5 +1,6 @@
-"""Pictures, in the paper's layout, of what a model says if context and memory disagree: the chosen set in red, random
-sets in grey.
+"""Figures, in the paper's layout, of how a model answers if its context contradicts its memory.
+
+The chosen set is red, random sets are grey.
 """
 
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def copying_transitions(found: "Copying") -> Figure:
 
 @styled
 def copying_conversions(found: "Copying") -> Figure:
-    """The conversion ratios of each class, for every value that activations are set to."""
+    """The conversion ratios of each class, for every ablation value."""
     figure, panels = canvas(
         model_name(found.facts),
         "Conversion ratios",
@@ -76,7 +77,7 @@ def copying_conversions(found: "Copying") -> Figure:
 
 @styled
 def copying_scores(found: "Copying") -> Figure:
-    """Histograms of the random sets' global transition scores, with the chosen set's."""
+    """Histograms of the random sets' global transition scores, and the score of the chosen set."""
     note = "share of prompts whose class changes; dashed red: the chosen set; grey: random sets"
     figure, panels = _beside(found, "Global transition score", note, (11, 2.8))
     for ablation, axes in panels.items():
@@ -113,7 +114,7 @@ def copying_log_ratios(found: "Copying") -> Figure:
     figure, panels = canvas(
         model_name(found.facts),
         "Log-ratios of the answers",
-        "before and after mean ablation of the chosen set; hues: the class before; dashed: no change",
+        "before and after mean ablation of the chosen set; colours: the class before; dashed: no change",
         1,
         3,
         (10, 3.6),
@@ -129,7 +130,7 @@ def copying_log_ratios(found: "Copying") -> Figure:
         axes.axhline(0, color=INK, linewidth=0.6)
         axes.axvline(0, color=INK, linewidth=0.6)
         axes.set_xlabel(f"log P({one})/P({other}), nats")
-        axes.set_ylabel("the same, ablated")
+        axes.set_ylabel("the same after ablation")
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -150,7 +151,7 @@ def _beside(found: "Copying", subject: str, note: str, size: tuple[float, float]
 
 
 def _draw_table(axes: Axes, table: np.ndarray, digits: int) -> None:
-    """A transition table, its numbers with so many digits after the point."""
+    """Draw a transition table, with so many digits after the decimal point."""
     axes.imshow(table / np.maximum(table.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1.4)
     for i, j in np.ndindex(table.shape):
         axes.text(j, i, f"{table[i, j]:.{digits}f}", ha="center", va="center", fontsize=8)
@@ -159,7 +160,7 @@ def _draw_table(axes: Axes, table: np.ndarray, digits: int) -> None:
 
 
 def _strips(axes: Axes, found: "Copying", measure: str) -> None:
-    """A measure of the sets: a column of points for each ablation value."""
+    """Draw a measure of the sets, a column of points for each ablation value."""
     ablations = list(found.sets["ablation"].unique())
     rng = np.random.default_rng(0)
     for kind, style in POINTS.items():

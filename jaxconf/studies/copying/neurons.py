@@ -1,4 +1,7 @@
-"""The chosen neurons of the last layer, and the random sets beside them. Letter: n neuron of the last layer."""
+"""The chosen neurons of the last layer, and the random sets that they are compared with.
+
+Letter: n neuron of the last layer.
+"""
 
 from typing import NamedTuple
 
@@ -17,7 +20,7 @@ from jaxconf.models.mesh import fetched
 
 
 class Chosen(NamedTuple):
-    """The chosen set, and what the weights say of all neurons of the last layer."""
+    """The chosen set, the random sets, and ρ and norm of all neurons of the last layer."""
 
     neurons: list[tuple[int, int]]
     sets: list[NamedSet]  # the chosen set, and random sets
@@ -28,7 +31,7 @@ class Chosen(NamedTuple):
 
     @property
     def indices(self) -> list[int]:
-        """The chosen neurons by their number in the layer."""
+        """The indices of the chosen neurons in the layer."""
         return [n for _, n in self.neurons]
 
 
@@ -47,7 +50,7 @@ def choose(lm: LanguageModel, neurons: Neurons | None, controls: int, k: int, se
 
 
 def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
-    """The set. Raises InputError as `check_set` does, and for neurons of other layers than the last."""
+    """The set of neurons. Raises InputError as `check_set` does, and for neurons of other layers than the last."""
     found = check_set(config, neurons, controls)
     for layer, index in found:
         if layer != config.n_layers - 1:
@@ -59,7 +62,7 @@ def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list
 
 
 def table_of_neurons(chosen: Chosen, values: pd.DataFrame) -> pd.DataFrame:
-    """`Copying.neurons`. `values`: a row per neuron of the layer, with what its activation is set to."""
+    """The table `Copying.neurons`. `values`: a row per neuron of the layer, with the values that it is set to."""
     n = chosen.indices
     names = [neuron_name(*pair) for pair in chosen.neurons]
     table = pd.DataFrame({"neuron": names, "rho": chosen.rho[n], "w_norm": chosen.w_norm[n]})

@@ -26,8 +26,8 @@ SOURCE = (
 CAPTIONS = {
     "copying_scores": (
         "Global transition score",
-        "How many answers change at all. The red line to the right of the grey bars: the chosen neurons matter "
-        "more for which answer is given than as many others of their layer.",
+        "The share of answers that change at all. If the red line is to the right of the grey bars, the chosen "
+        "neurons matter more for the answer than as many others of their layer.",
     ),
     "copying_conversions": (
         "Conversion ratios",
@@ -36,17 +36,18 @@ CAPTIONS = {
     ),
     "copying_transitions": (
         "Transitions",
-        "Which class becomes which. Neurons that hold copying back would send prompts from PK to CK, where random "
-        "sets do not.",
+        "How many prompts go from each class to each. If the chosen neurons hold copying back, their ablation moves "
+        "prompts from PK to CK, and that of random sets does not.",
     ),
     "copying_entropy": (
         "Change of entropy by transition",
-        "Of the prediction of the first new token. Whether answers change where the entropy changes most.",
+        "The change of entropy of the first new token's prediction. It shows whether answers change where the entropy "
+        "changes most.",
     ),
     "copying_log_ratios": (
         "Log-ratios of the answers",
-        "Points on the dashed line did not move; those above it moved towards the first of the two answers. Across "
-        "the thin lines one becomes likelier than the other.",
+        "Points on the dashed line did not change; for those above it, the first of the two answers has become "
+        "likelier. At the thin lines both answers are equally likely.",
     ),
 }
 
@@ -81,7 +82,7 @@ def page(found: "Copying", images: Sequence[Path]) -> str:
 
 
 def _by_ablation(found: "Copying", column: str, *ends: str) -> pd.DataFrame:
-    """A row per measure, and a column per ablation value; `ends`: the suffixes of further columns."""
+    """A row per measure, and a column per ablation value. `ends`: suffixes of further columns, such as "_lo"."""
     parts = [
         found.quantiles.pivot(index="measure", columns="ablation", values=f"{column}{end}").add_suffix(end)
         for end in ("", *ends)
@@ -90,7 +91,7 @@ def _by_ablation(found: "Copying", column: str, *ends: str) -> pd.DataFrame:
 
 
 def _examples(found: "Copying") -> str:
-    """A table of prompts and answers; first those with a class that the mean ablation of the chosen set changes."""
+    """A table of prompts and answers. Prompts whose class the mean ablation of the chosen set changes come first."""
     ablated = found.answers[found.answers["ablation"] == "mean"].reset_index(drop=True)
     frame = found.prompts.assign(own=found.statements["own"].loc[found.prompts["statement"]].to_numpy())
     frame["after"], frame["class after"] = ablated["continuation"], ablated["class"]

@@ -1,4 +1,4 @@
-"""What a model is asked: first queries alone, then prompts whose context contradicts its answer to the query.
+"""The texts that a model is asked: first queries alone, then prompts whose context contradicts its answer to the query.
 
 A query is "S R", and a prompt "S R o'. S R" with a counterfactual object o', which is neither the statement's object
 nor the model's own. Letters: p prompt, j given answer. Source: Tighidet et al. 2025 (arXiv 2509.10663).
@@ -25,7 +25,7 @@ COUNTERFACTUALS = 3  # for each statement
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A model that is asked, and the limits of the work."""
+    """The model that is asked, its tokenizer, the memory that may be used, and where progress is reported."""
 
     lm: LanguageModel
     tokenizer: Tokenizer
@@ -47,7 +47,7 @@ class Asked:
         return fitting(answered, self.memory, self.progress)
 
     def text(self, ids: np.ndarray) -> str:
-        """A continuation up to the end of its text."""
+        """The text of a continuation, up to the first token that ends a text."""
         ended = np.flatnonzero(np.isin(ids, list(self.lm.eos_ids)))
         return self.tokenizer.decode(ids[: ended[0]] if len(ended) else ids)
 
@@ -58,7 +58,7 @@ def usable_statements(statements: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn_statements(statements: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """`count` of the usable statements, or all if there are fewer, drawn at random, in the order of the file."""
+    """`count` usable statements, drawn at random, or all if there are fewer. They keep the order of the file."""
     usable = usable_statements(statements)
     return usable.sample(min(count, len(usable)), random_state=np.random.default_rng([seed, 1])).sort_index()
 
@@ -96,7 +96,7 @@ def contradicting_prompts(asked: Asked, statements: pd.DataFrame, pool: pd.Serie
 
 
 def _counterfactuals(tokenizer: Tokenizer, statements: pd.DataFrame, pool: pd.Series) -> pd.DataFrame:
-    """A row per statement and counterfactual object of its relation that fits into the new tokens."""
+    """A row per statement and counterfactual object of its relation that has at most NEW_TOKENS tokens."""
     rows = [
         (at, row.query, row.own, other)
         for at, row in zip(statements.index, statements.itertuples(), strict=True)
@@ -121,7 +121,7 @@ def encoded(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[np.ndarray]:
 
 
 def encoded_answers(tokenizer: Tokenizer, prompts: Sequence[str], answers: np.ndarray) -> list[list[np.ndarray]]:
-    """The token ids, int32, that each of the answers, texts [p j], adds to its prompt."""
+    """The token ids, int32, of the answers, texts [p j]: those that follow a prompt's ids when both are encoded."""
     alone = tokenizer.encode_batch(list(prompts))
     whole = tokenizer.encode_batch(
         [f"{prompt} {answer}" for prompt, of_prompt in zip(prompts, answers, strict=True) for answer in of_prompt]
@@ -129,7 +129,7 @@ def encoded_answers(tokenizer: Tokenizer, prompts: Sequence[str], answers: np.nd
 
     def ids(p: int, j: int) -> np.ndarray:
         both, n = whole[p * answers.shape[1] + j], len(alone[p])
-        # A tokenizer may split the prompt differently with an answer behind it. Then the answer is encoded by itself.
+        # A tokenizer may split the prompt differently if an answer follows it. Then the answer is encoded by itself.
         return both[n:] if np.array_equal(both[:n], alone[p]) else tokenizer.encode(f" {answers[p, j]}")
 
     return [[ids(p, j) for j in range(answers.shape[1])] for p in range(len(prompts))]

@@ -16,7 +16,7 @@ FEW, MANY = 0.05, 0.9  # shares of the prompts that a sentence is about
 
 
 def sentences(found: "Copying") -> list[str]:
-    """First the answers of the model as it is, then what ablation changes beside random sets, then how to read it."""
+    """The answers of the unablated model, what ablation changes compared with random sets, and how to read it."""
     counts = found.prompts["class"].value_counts().reindex(CLASSES, fill_value=0)
     return [
         *_of_answers(found, counts),
@@ -30,10 +30,10 @@ def sentences(found: "Copying") -> list[str]:
 def _of_answers(found: "Copying", counts: pd.Series) -> list[str]:
     facts, prompts, shares = found.facts, found.prompts, counts / len(found.prompts)
     said = [
-        f"Of {facts['statements_asked']:,} statements that were asked {facts['statements']:,} can be contradicted, and "
-        f"of these the model knows {found.statements['knows'].sum():,}. In {len(prompts):,} prompts whose context "
-        f"contradicts its own object it says the context's in {shares['CK']:.1%} (CK), its own in {shares['PK']:.1%} "
-        f"(PK), and something else in {shares['ND']:.1%} (ND)."
+        f"{facts['statements_asked']:,} statements were asked; {facts['statements']:,} of them can be contradicted, "
+        f"and the model knows {found.statements['knows'].sum():,} of these. There are {len(prompts):,} prompts whose "
+        f"context contradicts the model's own object. The model answers {shares['CK']:.1%} of them with the context's "
+        f"object (CK), {shares['PK']:.1%} with its own (PK), and {shares['ND']:.1%} with something else (ND)."
     ]
     if shares["ND"] > 0.5:
         said.append(
@@ -64,9 +64,10 @@ def _of_classes(found: "Copying", counts: pd.Series) -> str:
     ratios = [f"{found.sets[f'conversion_{name}'].iloc[0]:.1%} of {name}" for name in CLASSES if counts[name]]
     entropy = _row(found, "entropy_change")
     return (
-        f"Of the classes, {', '.join(ratios)} {'become' if len(ratios) > 1 else 'becomes'} another; from memory to "
-        f"context go {_prompts(moved['PK', 'CK'])}, from context to memory {moved['CK', 'PK']:,}; the entropy of the "
-        f"first new token changes by {number(entropy['value'])} nats" + _among(found, entropy)
+        f"Of the prompts of each class, {', '.join(ratios)} change their class. The class of "
+        f"{_prompts(moved['PK', 'CK'])} changes from memory to context, and that of {moved['CK', 'PK']:,} from context "
+        f"to memory. The entropy of the first new token's prediction changes by {number(entropy['value'])} nats"
+        + _among(found, entropy)
     )
 
 
@@ -81,10 +82,10 @@ def _of_other_values(found: "Copying") -> str:
 
 def _of_meaning(facts: dict[str, Any]) -> str:
     return (
-        "A score above the random sets' says that these neurons matter more than others of their layer for which "
-        "answer is given; that they hold copying back would show in more prompts going from memory to context than the "
-        "other way, and in the random sets not doing the same. Random sets have as many neurons, not as large ones: "
-        f"the mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}, of the layer {number(facts['w_norm_layer'])}."
+        "A score above those of the random sets says that the chosen neurons matter more for the answer than others of "
+        "their layer. If they held copying back, more prompts would go from memory to context than the other way, and "
+        "the random sets would not do the same. Random sets have as many neurons, but not equally large ones: the mean "
+        f"‖w_out‖ of the chosen is {number(facts['w_norm'])}, that of the layer {number(facts['w_norm_layer'])}."
     )
 
 
@@ -95,13 +96,13 @@ def _row(found: "Copying", measure: str) -> dict[str, Any]:
 
 
 def _among(found: "Copying", row: dict[str, Any], written: Callable[[float], str] = number) -> str:
-    """The end of a sentence: what random sets do."""
+    """The end of a sentence, with the mean over the random sets and the quantile of the chosen set among them."""
     controls = found.facts["controls"]
     if not controls:
         return "."
     return (
-        f", where random sets do by {written(row['random_mean'])} on average: the quantile {number(row['quantile'])} "
-        f"of {controls} ({number(row['quantile_lo'])} to {number(row['quantile_hi'])})."
+        f"; for random sets this is {written(row['random_mean'])} on average, and the chosen set is at the quantile "
+        f"{number(row['quantile'])} of {controls} ({number(row['quantile_lo'])} to {number(row['quantile_hi'])})."
     )
 
 

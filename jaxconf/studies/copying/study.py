@@ -1,8 +1,8 @@
 """Context against memory: which of the two a model repeats if they disagree, with its entropy neurons and without them.
 
-Letters: p prompt, s window, t position. `jaxconf.studies.copying.prompts` says what is asked,
-`jaxconf.data.statements` how answers are told apart, and `jaxconf.analysis.transitions` what is made of their classes.
-Source: Tighidet et al. 2025 (arXiv 2509.10663).
+Letters: p prompt, s window, t position. `jaxconf.studies.copying.prompts` makes the prompts, `jaxconf.data.statements`
+puts the answers into classes, and `jaxconf.analysis.transitions` computes the measures from the classes. Source:
+Tighidet et al. 2025 (arXiv 2509.10663).
 """
 
 import dataclasses
@@ -43,15 +43,17 @@ from jaxconf.studies.copying.transitions import outcomes, table_of_quantiles, ta
 
 @dataclasses.dataclass
 class Copying:
-    """What was found. Entropies and log-probabilities are in nats, shares from 0 to 1. Neurons are named "layer.index".
+    """The result of `copying`. Entropies and log-probabilities are in nats, shares from 0 to 1.
+
+    Neurons are named "layer.index".
 
     statements: a row per statement that was asked and has prompts. `row` (its number in the file), `relation`, `query`,
-    `object`; and what the model says after the query: `continuation`, `own` (its own object), `knows` (whether that is
-    the statement's), `entropy`.
+    `object`; and the model's answer to the query: `continuation`, `own` (its own object), `knows` (whether that is the
+    statement's object), `entropy`.
     prompts: a row per prompt. `statement` (the index of its row above), `context` (the counterfactual object),
-    `log_p_query` (of that object after the query alone, per token), `prompt`; and of the model as it is `continuation`,
-    `class`, `entropy`, `log_p_CK`, `log_p_PK`, `log_p_ND`.
-    answers: a row per ablation value and prompt. The same columns of the model with the chosen set ablated.
+    `log_p_query` (the log-probability per token of that object after the query alone), `prompt`; and the answer of the
+    unablated model: `continuation`, `class`, `entropy`, `log_p_CK`, `log_p_PK`, `log_p_ND`.
+    answers: a row per ablation value and prompt. The same columns for the answer with the chosen set ablated.
     neurons: a row per chosen neuron. `rho`, `w_norm`, and for each ablation value what its activation is set to.
     transitions: a row per ablation value, neuron set, and pair of classes, `before` and `after`. The `count` of prompts
     and their mean `entropy_change`.
@@ -71,9 +73,9 @@ class Copying:
     quantiles: pd.DataFrame
 
     def save(self, folder: str | Path) -> Path:
-        """Write copying.html, its figures, the tables and the facts into the folder, which is made if need be.
+        """Write copying.html, its figures, the tables and the facts into the folder, which is created if needed.
 
-        The path of the page.
+        Returns the path of the page.
         """
         return save_study(self, "copying", sentences(self), FIGURES, page, folder)
 
@@ -96,10 +98,11 @@ def copying(
     """Whether a model repeats its context or its memory if they disagree, and what ablating neuron sets changes.
 
     `data`: a CSV file of statements, or what `jaxconf.read_statements` gives. `statements`: how many are asked, drawn
-    with `seed` among those of relations with two objects or more. `tokens`: the text whose activations say what the
-    neurons are set to: windows, int [s t], or how many tokens of `text`. `neurons`: (layer, index) of the chosen set,
-    all in the last layer, by default the ten with the highest ρ. `controls`: random sets of as many others. `k`: size
-    of the null space, for ρ. `memory`: bytes for the texts that are worked on together. `facts`: what else to state.
+    with `seed` among those of relations with two objects or more. `tokens`: the text from whose activations the
+    ablation values come: windows, int [s t], or how many tokens of `text`. `neurons`: (layer, index) of the chosen set,
+    all in the last layer, by default the ten with the highest ρ. `controls`: how many random sets of as many other
+    neurons there are. `k`: size of the null space, for ρ. `memory`: bytes for the texts that are processed together.
+    `facts`: are added to those of the result.
 
     Source: Tighidet et al. 2025 (arXiv 2509.10663). Raises InputError for a model without a tokenizer, neurons of other
     layers or that it does not have, prompts that do not fit it, statements that no prompt can be made of, and as

@@ -1,7 +1,7 @@
-"""How the answers' classes change if neuron sets are ablated, and where the chosen set lies among the random sets.
+"""How the classes of the answers change if neuron sets are ablated, and how the chosen set ranks among random sets.
 
-Letters: p prompt, c neuron set that is set to one of the values, s window, t position. Source: Tighidet et al. 2025
-(arXiv 2509.10663).
+Letters: p prompt, c combination of a neuron set and an ablation value, s window, t position. Source: Tighidet et al.
+2025 (arXiv 2509.10663).
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std
 
 
 class Outcomes(NamedTuple):
-    """The answers of the model as it is, and then of every set with each of ABLATIONS."""
+    """The answers of the unablated model (c = 0), and then those with every set ablated, for each of ABLATIONS."""
 
     texts: np.ndarray  # object [c p]: the continuations
     classes: np.ndarray  # int64 [c p]: indices into CLASSES
@@ -48,9 +48,9 @@ class Outcomes(NamedTuple):
 
 
 def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
-    """What each neuron of the last layer is set to by each of ABLATIONS, from its activations on windows, int32 [s t].
+    """The values that the neurons of the last layer are set to, from their activations on windows, int32 [s t].
 
-    A row per neuron, and a column for each of ABLATIONS.
+    The table has a row per neuron, and a column for each of ABLATIONS.
     """
     lm, last = asked.lm, asked.lm.config.n_layers - 1
 
@@ -62,7 +62,7 @@ def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
 
 
 def ablations_of(sets: Sequence[NamedSet], values: pd.DataFrame) -> Ablations:
-    """The model as it is, and then every set with each of ABLATIONS. `values`: from `values_of`."""
+    """No ablation (c = 0), and then that of every set for each of ABLATIONS. `values`: from `values_of`."""
     indices = np.array([[n for _, n in one.members] for one in sets])
     to = [values[name].to_numpy()[indices] for name in ABLATIONS]
     return Ablations(
@@ -73,7 +73,7 @@ def ablations_of(sets: Sequence[NamedSet], values: pd.DataFrame) -> Ablations:
 
 
 def outcomes(asked: Asked, prompts: pd.DataFrame, sets: Sequence[NamedSet], values: pd.DataFrame) -> Outcomes:
-    """The answers to the prompts, from `contradicting_prompts`. `values`: from `values_of`."""
+    """The answers to the prompts. `prompts`: from `contradicting_prompts`. `values`: from `values_of`."""
     given = prompts[["context", "own"]].to_numpy()
     ablations = ablations_of(sets, values)
     answers = asked.answers(prompts["prompt"].tolist(), given, ablations, NEW_TOKENS, "answers of every set")

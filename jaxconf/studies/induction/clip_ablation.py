@@ -1,4 +1,4 @@
-"""Clip ablation of neuron sets: what it changes, by position and over the repeat.
+"""Clip ablation of neuron sets: its effects by position and over the repeat.
 
 Letters: b sequence, t position, n neuron, c neuron set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
 """
@@ -26,7 +26,7 @@ EFFECTS = ("entropy", "entropy_ln_frozen", "loss", "loss_ln_frozen")
 
 
 class Clipped(NamedTuple):
-    """The changes of EFFECTS, in nats, float64."""
+    """The changes of EFFECTS by clip ablation, in nats, float64."""
 
     by_position: dict[str, np.ndarray]  # c t: means over sequences
     sums: dict[str, np.ndarray]  # b c: over the counted positions of each sequence
@@ -35,7 +35,7 @@ class Clipped(NamedTuple):
 def tables_of_clip_ablation(
     setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, Clip]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`Induction.ablations` and `Induction.sets`."""
+    """The tables `Induction.ablations` and `Induction.sets`. `clips`: of each layer that a set has neurons of."""
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
     found: Clipped = setting.fitted(clip_ablation, tokens, sets, clips, np.broadcast_to(repeat, tokens.shape))
     T = tokens.shape[1]
@@ -57,10 +57,10 @@ def clip_ablation(
     memory: int,
     progress: Progress,
 ) -> Clipped:
-    """What the clip ablation of each set changes on tokens, int32 [b t].
+    """The effects of the clip ablation of each set on tokens, int32 [b t].
 
-    `clips`: of each layer that a set has neurons of. `counted`: the positions that the sums are over, bool [b t]. The
-    changes of the loss at the last position are NaN by position, since nothing follows it.
+    `clips`: of each layer that a set has neurons of. `counted`: the positions that the sums are over, bool [b t]. In
+    `by_position` the change of the loss is NaN at the last position, because no token follows it.
     """
     config, masks = lm.config, masks_of(lm.config, [one.members for one in sets])
     layers, freq = tuple(masks), frequency(np.zeros(config.vocab_size))

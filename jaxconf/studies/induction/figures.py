@@ -1,4 +1,4 @@
-"""Pictures of what a model does when a sequence repeats: chosen neurons in red or in hues, random sets in grey."""
+"""Figures of what a model does when a sequence repeats. Chosen neurons are red or coloured, random sets are grey."""
 
 from collections.abc import Callable
 from itertools import chain, repeat
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 RED_GREY = "red: the chosen set; grey: random sets"
 SMOOTH = 9  # positions that noisy lines are averaged over
 SMOOTHED = f"\nrunning means over {SMOOTH} positions of a copy"
-MOST_LABELLED = 30  # heads or layers along an axis, of which each has a label
-SCALED = {  # what a figure shows of scaling, by the column of `Induction.doses`
+MOST_LABELLED = 30  # the most heads or layers along an axis that are all labelled
+SCALED = {  # column of `Induction.doses` → its label in the figure of scaling
     "ece": "ECE",
     "brier": "Brier score",
     "entropy": "entropy, nats",
@@ -55,7 +55,7 @@ def induction_activations(found: "Induction") -> Figure:
     figure, (axes,) = canvas(
         model_name(found.facts),
         "Activations",
-        f"hues: chosen neurons; grey: a random set of the same size{SMOOTHED}",
+        f"colours: chosen neurons; grey: a random set of the same size{SMOOTHED}",
         1,
         1,
         (7, 3.8),
@@ -104,8 +104,8 @@ def induction_change(found: "Induction") -> Figure:
 
 @styled
 def induction_ablations(found: "Induction") -> Figure:
-    """What the clip ablation of the chosen set changes by position, beside random sets (Figure 5b)."""
-    note = "red: the chosen set, dotted with the norm frozen; grey: random sets of the same size; hues: single neurons"
+    """The effects of clip ablation of the chosen set by position, beside random sets (Figure 5b)."""
+    note = "red: the chosen set (dotted: norm frozen); grey: random sets of this size; other colours: single neurons"
     figure, panels = canvas(model_name(found.facts), "Clip mean-ablation", note + SMOOTHED, 2, 1, (7, 5), sharex=True)
     sets = {kind: list(rows.groupby("set", sort=False)) for kind, rows in found.ablations.groupby("kind")}
     for axes, name in zip(panels, ("entropy", "loss"), strict=True):
@@ -133,7 +133,7 @@ def induction_heads(found: "Induction") -> Figure:
     figure, (left, right) = canvas(
         model_name(found.facts),
         "Induction heads",
-        "right: change over the repeat; red: ablated heads, grey: random heads",
+        "right: change over the repeat if heads attend to BOS alone; red: the chosen heads, grey: random heads",
         1,
         2,
         (8.4, 3.8),
@@ -167,7 +167,7 @@ def induction_head_activations(found: "Induction") -> Figure:
     figure, (axes,) = canvas(
         model_name(found.facts),
         "Neurons without induction heads",
-        f"red: heads {largest} look at BOS; grey: random heads do; black: as it is",
+        f"red: the heads {largest} attend to BOS alone; grey: random heads do; black: no head is ablated",
         1,
         1,
         (6.5, 3.6),
@@ -186,9 +186,9 @@ def induction_head_activations(found: "Induction") -> Figure:
 
 @styled
 def induction_doses(found: "Induction") -> Figure:
-    """Calibration, entropy, loss and accuracy if activations are scaled: those of the chosen set and of random sets."""
-    note = f"the activations of a set are multiplied; {RED_GREY}; above: text, below: on the repeat"
-    figure, panels = canvas(model_name(found.facts), "Dose and response", note, 2, len(SCALED), (12, 4.8))
+    """Calibration, entropy, loss and accuracy if the activations of the chosen set, or of a random set, are scaled."""
+    note = f"the activations of a set are multiplied by a factor; {RED_GREY}; above: on text, below: on the repeat"
+    figure, panels = canvas(model_name(found.facts), "Scaling the activations", note, 2, len(SCALED), (12, 4.8))
     for row, data in enumerate(("text", "repeat")):
         for column, (name, label) in enumerate(SCALED.items()):
             axes = panels[row * len(SCALED) + column]
@@ -203,10 +203,10 @@ def induction_doses(found: "Induction") -> Figure:
 def induction_temperature(found: "Induction") -> Figure:
     """The temperature that mimics each scaling best, and the share of the change that it explains."""
     note = (
-        "left: the temperature that mimics a dose best; right: the share of the change of log-probabilities that it "
-        f"explains\n{RED_GREY}; solid: text, dashed: on the repeat"
+        "left: the temperature that mimics the scaling best; right: the share of the change of log-probabilities that "
+        f"it explains\n{RED_GREY}; solid: on text, dashed: on the repeat"
     )
-    figure, (left, right) = canvas(model_name(found.facts), "Temperature knob", note, 1, 2, (8.4, 3.8))
+    figure, (left, right) = canvas(model_name(found.facts), "Scaling as a temperature", note, 1, 2, (8.4, 3.8))
     for data, line in (("text", "-"), ("repeat", "--")):
         _scaling_lines(left, found, data, "temperature", line)
         _scaling_lines(right, found, data, "explained", line)
@@ -221,12 +221,12 @@ def induction_temperature(found: "Induction") -> Figure:
 
 @styled
 def induction_natural(found: "Induction") -> Figure:
-    """Activations along the six tokens of natural induction, both times, and what clip ablation changes there."""
+    """Activations on the six tokens of natural induction both times, and clip ablation's effects the second time."""
     natural = found.natural
     assert natural is not None
     note = (
-        "left: chosen neurons in hues, solid the second time, dotted the first; grey: a random set the second time\n"
-        "right: clip mean-ablation at the second place; red: the chosen set, black: single neurons, grey: random sets"
+        "left: chosen neurons in colours, solid the second time, dotted the first; grey: a random set the second time\n"
+        "right: clip mean-ablation, the second time; red: the chosen set, black: single neurons, grey: random sets"
     )
     figure, (left, right) = canvas(
         model_name(found.facts), f"Natural induction, {len(natural.pairs):,} windows", note, 1, 2, (9.4, 3.8)
@@ -252,7 +252,7 @@ def induction_natural(found: "Induction") -> Figure:
 
 
 def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]:
-    """Which figures are drawn, by name; that of natural induction only if it was asked for."""
+    """Name → figure. The figure of natural induction is there only if natural induction was measured."""
     drawn = [
         induction_positions,
         induction_activations,
@@ -269,7 +269,7 @@ def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]
 
 
 def _smooth(values: pd.Series, found: "Induction") -> pd.Series:
-    """The running mean over positions, of each copy by itself."""
+    """The running mean over positions, for each copy by itself."""
     copies = found.positions["copy"].to_numpy()
     smooth = values.groupby(copies).rolling(SMOOTH, min_periods=1, center=True).mean()
     return smooth.droplevel(0)

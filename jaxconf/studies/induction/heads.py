@@ -1,4 +1,4 @@
-"""Induction heads: their scores, and what the model and the chosen neurons do if heads attend to BOS alone.
+"""Induction heads: their scores, and how the model and the chosen neurons change if heads attend to BOS alone.
 
 Letters: b sequence, t position, l layer, h head, n neuron, c set of heads. Source: Stolfo et al. 2024 (arXiv
 2406.16254), section 5.
@@ -27,7 +27,7 @@ MOST_HEADS = 4
 
 
 def check_heads(config: DecoderConfig, heads: Members) -> None:
-    """Raises InputError for heads that the model does not have, and for a head that is named twice."""
+    """Raises InputError for heads that the model does not have, and for a head that is given twice."""
     layers, each = range(config.n_layers), range(config.n_heads)
     for layer, head in heads:
         if layer not in layers or head not in each:
@@ -35,24 +35,27 @@ def check_heads(config: DecoderConfig, heads: Members) -> None:
                 f"there is no head {layer}.{head}; the model has layers 0 to {layers[-1]} with heads 0 to {each[-1]}"
             )
     if len(set(heads)) < len(heads):
-        raise InputError("a head is named twice; give each once, such as 5.1,5.5")
+        raise InputError("a head is given twice; give each once, such as 5.1,5.5")
 
 
 def table_of_scores(scores: np.ndarray) -> pd.DataFrame:
-    """`Induction.heads`, from the scores [l h]."""
+    """The table `Induction.heads`, from the scores [l h]."""
     layer, head = np.indices(scores.shape)
     return pd.DataFrame({"layer": layer.ravel(), "head": head.ravel(), "score": scores.ravel()})
 
 
 def highest_scores(scores: np.ndarray) -> list[tuple[int, int]]:
-    """The heads with the highest scores [l h], the highest first: up to MOST_HEADS and a quarter of all, at least 1."""
+    """The heads with the highest scores [l h], the highest first.
+
+    There are MOST_HEADS of them, but at most a quarter of all heads, and at least one.
+    """
     most = max(1, min(MOST_HEADS, scores.size // 4))
     layer, head = np.unravel_index(np.argsort(-scores, axis=None)[:most], scores.shape)
     return list(zip(layer.tolist(), head.tolist(), strict=True))
 
 
 def sets_of_heads(config: DecoderConfig, heads: Members, controls: int, seed: int) -> list[NamedSet]:
-    """Each head alone, the first two heads, the first three and so on, and random sets of as many heads as all."""
+    """Each of the heads alone; the first two, three and so on up to all; and random sets of as many heads as all."""
     single = [NamedSet(f"{layer}.{head}", "single", [(layer, head)]) for layer, head in heads]
     first = [NamedSet(f"top {size}", "cumulative", heads[:size]) for size in range(2, len(heads) + 1)]
     drawn = random_heads(config, heads, controls, np.random.default_rng([seed, 1]))
@@ -62,7 +65,11 @@ def sets_of_heads(config: DecoderConfig, heads: Members, controls: int, seed: in
 def tables_at_bos(
     setting: Setting, sets: Sequence[NamedSet], chosen: Neurons, means: Totals
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`Induction.head_sets` and `Induction.head_activations`."""
+    """The tables `Induction.head_sets` and `Induction.head_activations`.
+
+    `sets`: the sets of heads that attend to BOS alone. `chosen`: the neurons whose activations are given. `means`: of
+    the unablated model.
+    """
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
     sums, activations = setting.fitted(at_bos, tokens, [one.members for one in sets], chosen, repeat)
     before = [means.activations[layer][repeat, n].mean() for layer, n in chosen]
@@ -99,13 +106,13 @@ def at_bos(
     memory: int,
     progress: Progress,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What changes on tokens, int32 [b t], if each set of heads attends to BOS alone.
+    """The changes on tokens, int32 [b t], if the heads of each set attend to BOS alone.
 
-    The changes of "entropy" and "loss" in nats, summed over the positions `repeat`, bool [t]: float64 [b c]. And the
-    mean activation of every chosen neuron over these positions: float64 [c chosen].
+    Returns the changes of "entropy" and "loss" in nats, summed over the positions `repeat`, bool [t]: float64 [b c].
+    Also returns the mean activation of every chosen neuron over these positions: float64 [c chosen].
     """
     config, layers = lm.config, tuple(sorted({layer for layer, _ in chosen}))
-    masks = np.zeros((1 + len(sets), config.n_layers, config.n_heads), bool)  # the first: no head
+    masks = np.zeros((1 + len(sets), config.n_layers, config.n_heads), bool)  # the first set has no head
     for row, members in enumerate(sets, 1):
         masks[row, *np.transpose(members)] = True
     sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}

@@ -1,7 +1,8 @@
 """Natural induction: windows of text in which six tokens A occur exactly twice, and what the model does at both places.
 
-Letters: m window with such tokens, t position, n neuron. The first place is the last token of the first A, and the
-token B follows it. The second place is the last token of the second A, and the token X follows it; X may be B again.
+Letters: m window with such tokens, t position, n neuron. A is a sequence of six tokens. The first place is the position
+of its last token when A occurs first; the token B follows there. The second place is that of its last token when A
+occurs again; the token X follows there, and X may be B again.
 Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5 and its appendix on natural induction.
 """
 
@@ -29,20 +30,20 @@ from jaxconf.studies.induction.repeated_text import Shown
 
 GRAM = 6  # tokens of A
 MOST_PAIRS = 128
-OFFSETS = np.arange(-GRAM + 1, 1)  # the positions of A from a place
+OFFSETS = np.arange(-GRAM + 1, 1)  # the positions of A's tokens, relative to a place
 
 
 @dataclasses.dataclass
 class Natural:
-    """What was found. Losses and entropies are in nats.
+    """The result of natural induction. Losses and entropies are in nats.
 
     pairs: a row per window. `window`; `first` and `second`, the two places; the tokens `B` and `X`; `repeats`, whether
-    they are the same; `induced` and `correct`, whether the model's most likely token at the second place is B, and is
-    X; `entropy` and `loss` at each place, with `_first` and `_second`.
+    B is X; `induced`, whether the model's most likely token at the second place is B; `correct`, whether it is X;
+    `entropy` and `loss` at each place, with `_first` and `_second`.
     activations: a row per neuron and `offset` from a place. The means over windows, `activation_first` and
     `activation_second`.
-    sets: a row per neuron set. What its clip ablation, at the means over the first A, changes at the second place:
-    `entropy` and `loss`, also `_ln_frozen`, with intervals from a bootstrap over windows.
+    sets: a row per neuron set. Its clip ablation clips at the mean activations over the first A. The changes at the
+    second place are `entropy` and `loss`, also `_ln_frozen`, with intervals from a bootstrap over windows.
     """
 
     pairs: pd.DataFrame
@@ -51,9 +52,10 @@ class Natural:
 
 
 def natural_places(lm: LanguageModel, windows: np.ndarray) -> np.ndarray:
-    """The first 128 windows in which six tokens occur exactly twice: int [m 3], the window and the two places.
+    """The first 128 windows, or fewer, in which six tokens occur exactly twice: int [m 3].
 
-    `windows`: int32 [s t]. Raises InputError if there is no such window.
+    Each row has the number of the window and the two places. `windows`: int32 [s t]. Raises InputError if there is no
+    such window.
     """
     excluded = lm.special_ids
     if lm.has_tokenizer:
@@ -77,7 +79,7 @@ def natural_induction(
     memory: int,
     progress: Progress,
 ) -> Natural:
-    """What the model does at the `places` that `natural_places` finds in the windows, int32 [s t].
+    """The predictions, activations and clip ablations at the `places` from `natural_places` in windows, int32 [s t].
 
     `sets`: the neuron sets that are ablated. `shown`: the neurons whose activations are given.
     """
@@ -99,7 +101,7 @@ def natural_induction(
 def _observed(
     lm: LanguageModel, tokens: np.ndarray, places: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress
 ) -> tuple[Prediction, dict[int, np.ndarray]]:
-    """The predictions [m t], and by layer the activations along A at both places, float64 [2 m offset n]."""
+    """The predictions [m t]; and layer → the activations on the tokens of A both times, float64 [2 m offset n]."""
     predictions: list[Prediction] = []
     sites = activation_sites(layers)
     along: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}

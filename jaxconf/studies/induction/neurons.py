@@ -1,4 +1,4 @@
-"""The chosen neurons and the random ones beside them; weights and activations of all neurons of their layers.
+"""The chosen neurons and the random sets; and weights and mean activations of all neurons of the chosen layers.
 
 Letters: t position, n neuron.
 """
@@ -22,7 +22,7 @@ from jaxconf.studies.induction.repeated_text import Shown
 
 
 class Chosen(NamedTuple):
-    """The chosen neurons, and random sets of as many."""
+    """The chosen neurons, and random sets of as many neurons."""
 
     neurons: list[tuple[int, int]]
     random: list[list[tuple[int, int]]]
@@ -34,7 +34,7 @@ class Chosen(NamedTuple):
 
     @property
     def sets(self) -> list[NamedSet]:
-        """Each chosen neuron alone, if there are several, and then what is compared."""
+        """Each chosen neuron alone, if there are several, and then the sets of `compared`."""
         alone = [NamedSet(neuron_name(*pair), "neuron", [pair]) for pair in self.neurons]
         return [*(alone if len(alone) > 1 else []), *self.compared]
 
@@ -52,13 +52,13 @@ class Chosen(NamedTuple):
 
 
 def choose(config: DecoderConfig, neurons: Members, controls: int, seed: int) -> Chosen:
-    """The neurons, (layer, index) each, and `controls` random sets. Raises InputError as `check_set` does."""
+    """The chosen neurons, (layer, index) each, and `controls` random sets. Raises InputError as `check_set` does."""
     chosen = check_set(config, neurons, controls)
     return Chosen(chosen, random_sets(config, chosen, controls, np.random.default_rng([seed, 0])))
 
 
 class NullSpace(NamedTuple):
-    """The unembedding, and the size of its effective null space."""
+    """The unembedding, its singular values, and the size of its effective null space."""
 
     readout: Readout
     spectrum: Spectrum
@@ -66,7 +66,7 @@ class NullSpace(NamedTuple):
 
 
 def null_space(lm: LanguageModel, k: int) -> NullSpace:
-    """The effective null space of size `k`."""
+    """The effective null space of a model's unembedding; `k` is its size."""
     return NullSpace(readout(lm.config, lm.params), spectrum(lm.config, lm.params), k)
 
 
@@ -76,7 +76,7 @@ def rho_of_last_layer(space: NullSpace) -> np.ndarray:
 
 
 def table_of_neurons(lm: LanguageModel, space: NullSpace, means: Totals, chosen: Members) -> pd.DataFrame:
-    """`Induction.neurons`: a row per neuron of the layers whose mean activations are given."""
+    """The table `Induction.neurons`: a row per neuron of the layers for which `means` has activations."""
     table = pd.concat([_rows(lm, space, means, layer) for layer in means.activations], ignore_index=True)
     pairs = zip(table["layer"], table["neuron"], strict=True)
     return table.assign(is_chosen=[pair in set(chosen) for pair in pairs])

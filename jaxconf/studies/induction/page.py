@@ -17,45 +17,49 @@ MOST_HEADS = 20
 CAPTIONS = {
     "induction_positions": (
         "Repeated text (Figure 10)",
-        "Where the model has learnt to look back, entropy and loss fall after the dashed line, once the first "
-        "repeated tokens have been seen.",
+        "If the model has learnt induction, entropy and loss fall after the dashed line, once the first repeated "
+        "tokens have been seen.",
     ),
     "induction_activations": (
         "Activations (Figure 5a)",
-        "Entropy neurons are expected to change at the repeat, where random neurons do not.",
+        "The activations of entropy neurons are expected to change where the repeat begins, those of random neurons "
+        "are not.",
     ),
     "induction_change": (
         "Change from first copy to second (Figure 11)",
-        "Each point is a neuron: far from zero and to the right, its null-space write changes when text repeats.",
+        "Each point is a neuron. Neurons at the right and far from zero write into the null space, and write more or "
+        "less when text repeats.",
     ),
     "induction_ablations": (
         "Clip mean-ablation (Figure 5b)",
-        "Activations beyond the mean of the first copy are put back to it. A red line below the grey ones: the "
-        "neurons held the entropy up. Where the dotted line stays at zero, the effect passes through the norm.",
+        "Activations beyond the mean of the first copy are set back to it. If the red line of the entropy is below the "
+        "grey ones, the neurons raised the entropy. Where the dotted line stays at zero, the effect passes through the "
+        "norm.",
     ),
     "induction_heads": (
         "Induction heads",
-        "The score is the mean attention from a token of the repeat to the token after its first occurrence. To "
-        "the right, what the loss on the repeat becomes where heads look at BOS alone, one by one and together.",
+        "The score is the mean attention from a token of the repeat to the token after its first occurrence. On the "
+        "right is the change of the loss on the repeat if heads attend to BOS alone, one by one and together.",
     ),
     "induction_head_activations": (
         "Neurons without induction heads (Figure 5c)",
-        "A red point that leaves the black line further than the grey ones: the neuron listens to these heads.",
+        "If a red point is further from the black line than the grey ones are, the neuron depends on these heads.",
     ),
     "induction_doses": (
-        "Dose and response",
-        "A temperature knob would move entropy and calibration steadily with the dose, and leave accuracy where it "
-        "is; random sets show what any neurons do.",
+        "Scaling the activations",
+        "If the neurons only change the temperature, entropy and calibration change steadily with the factor, and the "
+        "accuracy does not change. The random sets show what other neurons do.",
     ),
     "induction_temperature": (
-        "Are these the model's temperature knob?",
-        "The temperature that mimics each dose best, weighted by the model's own probabilities, and the share of "
-        "the change of the log-probabilities that it explains: 1 for a pure knob.",
+        "Do the neurons change only the temperature?",
+        "The temperature that mimics each scaling best (by least squares, weighted by the model's own probabilities), "
+        "and the share of the change of the log-probabilities that it explains. The share is 1 if the neurons change "
+        "nothing but the temperature.",
     ),
     "induction_natural": (
         "Natural induction",
-        "Six tokens that a window holds exactly twice: activations along them the first time and the second, and "
-        "what clip mean-ablation changes at the second place.",
+        "Six tokens occur exactly twice in a window. On the left are the activations on these tokens both times, on "
+        "the right the effects of clip mean-ablation where they end the second time.",
     ),
 }
 

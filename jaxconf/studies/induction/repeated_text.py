@@ -1,4 +1,4 @@
-"""What the model does at every position of the repeated sequences, and what the means in the two copies say.
+"""Means over the repeated sequences at every position, and what follows from the means in the two copies.
 
 Letters: b sequence, t position, n neuron.
 """
@@ -25,7 +25,10 @@ Shown = Sequence[tuple[tuple[int, int], str]]
 
 
 def observe(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress) -> Totals:
-    """The means over sequences of tokens, int32 [b t], in float64; the loss at the last position is NaN."""
+    """Means over sequences, int32 [b t], at every position, in float64. The loss at the last position is NaN.
+
+    `layers`: the layers whose activations are given.
+    """
     totals: Any = None
     each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
     progress("repeated text", 0, tokens.size)
@@ -40,7 +43,10 @@ def observe(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memo
 
 
 def clips_of(means: Totals) -> dict[int, Clip]:
-    """How each layer is clipped: at the mean of the first copy, on the side where the mean of the second copy lies."""
+    """Layer → how its neurons are clipped.
+
+    A neuron is clipped at its mean over the first copy, on the side where its mean over the second copy lies.
+    """
     first, second = halves(len(means.entropy) // 2)
     found = {}
     for layer, h in means.activations.items():
@@ -50,7 +56,7 @@ def clips_of(means: Totals) -> dict[int, Clip]:
 
 
 def table_of_positions(means: Totals) -> pd.DataFrame:
-    """`Induction.positions`."""
+    """The table `Induction.positions`."""
     T = len(means.entropy)
     first, second = halves(T // 2)
     place = {"position": np.arange(T), "copy": first + 2 * second}
@@ -58,7 +64,7 @@ def table_of_positions(means: Totals) -> pd.DataFrame:
 
 
 def table_of_activations(means: Totals, shown: Shown) -> pd.DataFrame:
-    """`Induction.activations`."""
+    """The table `Induction.activations`, of the neurons `shown`."""
     frames = []
     for (layer, n), kind in shown:
         h = means.activations[layer][:, n]

@@ -1,4 +1,4 @@
-"""Calibration if the activations of neuron sets are multiplied, and the temperature that does the same.
+"""Calibration if the activations of neuron sets are scaled, and the temperature that has the most similar effect.
 
 Letters: b window, t position, c neuron set, p counted position.
 """
@@ -28,7 +28,7 @@ FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 
 def table_of_scaling(setting: Setting, sets: Sequence[NamedSet]) -> pd.DataFrame:
-    """`Induction.doses`."""
+    """The table `Induction.doses`."""
     texts = setting.texts
     counted = {"text": (texts.windows, texts.kept), "repeat": (texts.repeated, texts.repeat)}
     frames = [
@@ -49,7 +49,7 @@ def scaling(
 ) -> pd.DataFrame:
     """The rows of `Induction.doses` for windows, int32 [b t], at the positions `counted`, bool [b t].
 
-    `data`: what the rows call the windows.
+    `data`: the value of the column `data`.
     """
     config, masks = lm.config, masks_of(lm.config, [one.members for one in sets])
     before: list[Unchanged] = []
@@ -81,8 +81,8 @@ def scaling(
 
 
 def _measures(factor: float, before: Unchanged, predicted: Predicted, change: Change) -> dict[str, Any]:
-    """Of one set at one factor, from what is known of each counted position, [p]."""
-    # A factor of 1 changes nothing: what differs is rounding, which is not to be explained.
+    """The measures of one set at one factor, from arrays over the counted positions, [p]."""
+    # A factor of 1 changes nothing but rounding, so there is no change to explain.
     temperature, explained = (1.0, math.nan) if factor == 1 else best_temperature(before, change)
     return {
         "loss": np.mean(predicted.loss, dtype=np.float64),

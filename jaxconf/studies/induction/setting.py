@@ -1,4 +1,4 @@
-"""What all parts of the study of repeated text share: the texts, and how much work is done at once.
+"""What all parts of the study of repeated text share: the model, the texts and the settings.
 
 Letters: b sequence, L repeated tokens, t position (2L + 1), s window, T its length. `jaxconf.analysis.induction` says
 how a sequence is laid out. "The repeat" is the positions of the second copy whose next token belongs to the second copy
@@ -25,17 +25,17 @@ NATURAL_TOKENS = 2**18  # tokens of a text that are searched for natural inducti
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """What the model is run on."""
+    """The texts that the model is run on."""
 
     repeated: np.ndarray  # int32 [b t]
-    windows: np.ndarray  # int32 [s T]: for scaling, besides the repeat
+    windows: np.ndarray  # int32 [s T]: scaling is measured on these and on the repeat
     kept: np.ndarray  # bool [s T]: the positions of the windows that count
-    searched: np.ndarray | None  # int32 [s T]: for natural induction
-    facts: dict[str, str]  # what was read
+    searched: np.ndarray | None  # int32 [s T]: windows that are searched for natural induction
+    facts: dict[str, str]  # where the texts come from
 
     @property
     def length(self) -> int:
-        """L."""
+        """The number L of repeated tokens."""
         return self.repeated.shape[1] // 2
 
     @property
@@ -46,7 +46,7 @@ class Texts:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The model, what it is run on, and the settings of the work."""
+    """The model, the texts that it is run on, and the settings of the study."""
 
     lm: LanguageModel
     texts: Texts
@@ -56,14 +56,14 @@ class Setting:
     progress: Progress
 
     def fitted(self, measure: Callable[..., Any], *of: Any) -> Any:
-        """`measure(lm, *of, memory, progress)`, again with half the memory each time the device has too little."""
+        """`measure(lm, *of, memory, progress)`, called again with half of `memory` if the device has too little."""
         return fitting(lambda memory: measure(self.lm, *of, memory, self.progress), self.memory, self.progress)
 
 
 def check_repeats(lm: LanguageModel, length: int) -> int:
-    """The BOS that repeated sequences begin with.
+    """The id of the BOS that repeated sequences begin with.
 
-    Raises InputError if the model has none, and for a length that is too small or that does not fit the model.
+    Raises InputError if the model has no BOS, and for a length that is too small or that does not fit the model.
     """
     if length < 4:
         raise InputError(f"the repeated text has {length} tokens; give a length of at least 4")
@@ -106,7 +106,7 @@ def read_texts(
 
 
 def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, random: bool, seed: int) -> np.ndarray:
-    """What each sequence says twice, int [b L]: pieces of the text `data`, or `random` tokens drawn with `seed`.
+    """The tokens that each sequence repeats, int [b L]: pieces of the text `data`, or with `random` drawn with `seed`.
 
     Raises InputError if the text has too few pieces, and as `jaxconf.documents` and `jaxconf.windows` do.
     """

@@ -1,7 +1,7 @@
-"""The paper's case study: what entropy neurons, induction heads and calibration do when a sequence repeats.
+"""The paper's case study: how entropy neurons, induction heads and calibration change when a sequence repeats.
 
-Letters: b sequence, L repeated tokens, s window, T its length. `jaxconf.analysis.induction` says how a sequence is laid
-out, and `jaxconf.studies.induction.setting` what "the repeat" is.
+Letters: b sequence, L repeated tokens, s window, T its length. The layout of a sequence is defined in
+`jaxconf.analysis.induction`, and "the repeat" in `jaxconf.studies.induction.setting`.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ from jaxconf.studies.induction.setting import Setting, check_repeats, read_texts
 
 @dataclasses.dataclass
 class Induction:
-    """What was found. Losses and entropies are in nats. Neurons and heads are named "layer.index".
+    """The result of `induction`. Losses and entropies are in nats. Neurons and heads are named "layer.index".
 
     positions: a row per position, with means over sequences. `copy` (0 for BOS, 1, 2), `entropy`, `loss`, and `scale`,
     the final norm's.
@@ -55,15 +55,15 @@ class Induction:
     difference times w_norm (Figure 11).
     activations: a row per position of every chosen neuron and of the neurons of one random set. `kind` ("chosen" or
     "random") and the mean `activation` over sequences (Figure 5a).
-    ablations: a row per neuron set and position. What the clip ablation changes, means over sequences: `entropy` and
-    `loss`, also `_ln_frozen` (Figure 5b).
-    sets: a row per neuron set, its `kind` "neuron", "set" or "random". The same over the repeat, with `_lo` and `_hi`
-    from a bootstrap over sequences.
+    ablations: a row per neuron set and position. The changes of `entropy` and `loss` by clip ablation, as means over
+    sequences; with `_ln_frozen`, the changes while the final norm's scale is frozen (Figure 5b).
+    sets: a row per neuron set, its `kind` "neuron", "set" or "random". The means of the same changes over the repeat,
+    with `_lo` and `_hi` from a bootstrap over sequences.
     heads: a row per head, with its induction `score`.
     head_sets: a row per set of heads that attends to BOS alone, its `kind` "single", "cumulative" or "random". The
-    changes of `entropy` and `loss` over the repeat, with their intervals.
-    head_activations: a row per set of heads and chosen neuron. The mean activation over the repeat as it is,
-    `activation`, and if the heads attend to BOS alone, `activation_ablated` (Figure 5c).
+    mean changes of `entropy` and `loss` over the repeat, with their intervals.
+    head_activations: a row per set of heads and chosen neuron. The mean activation over the repeat, `activation` in the
+    unablated model, and `activation_ablated` if the heads attend to BOS alone (Figure 5c).
     doses: a row per `data` ("text" or "repeat"), `factor` on the activations, and neuron set. `loss`, `entropy`, `ece`,
     `brier`, `top1` (the accuracy), the `temperature` that mimics the scaling best, and the share of the change of the
     log-probabilities that it `explained`.
@@ -83,9 +83,9 @@ class Induction:
     natural: Natural | None
 
     def save(self, folder: str | Path) -> Path:
-        """Write induction.html, its figures, the tables and the facts into the folder, which is made if need be.
+        """Write induction.html, its figures, the tables and the facts into the folder, which is created if needed.
 
-        The path of the page.
+        Returns the path of the page.
         """
         return save_study(self, "induction", sentences(self), figures_of(self), page, folder)
 
@@ -109,16 +109,17 @@ def induction(
     facts: Mapping[str, Any] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Induction:
-    """What chosen neurons do when text repeats, which heads notice it, and how scaling the neurons moves calibration.
+    """What chosen neurons do when text repeats, which heads attend to it, and what scaling does to calibration.
 
-    `tokens`: the text for scaling, besides the repeat: windows, int [s T], or how many tokens of `data`. `sequences`:
-    the text to repeat: int [b L], or how many pieces of `length` tokens, which are read from `data` or, if `random`,
-    drawn. `natural`: also look for six tokens that text repeats by itself: in windows, int [s T], or if true in the
-    first 262,144 tokens of `data`.
-    `neurons`: (layer, index) of the chosen ones, by default the ten of the last layer with the highest ρ. `heads`:
-    (layer, index) of those that are made to attend to BOS, by default the four with the highest induction scores, but
-    at most a quarter of all. `controls`: random sets of as many neurons, and of as many heads. `k`: size of the null
-    space, for ρ. `memory`: bytes for the sequences and sets that are worked on together. `facts`: what else to state.
+    `tokens`: the text on which scaling is measured besides the repeat: windows, int [s T], or how many tokens of
+    `data`. `sequences`: the text to repeat: int [b L], or how many pieces of `length` tokens, which are read from
+    `data` or, with `random`, drawn at random. `natural`: also look for six tokens that occur twice in unmodified text,
+    namely in these windows, int [s T], or if true in the first 262,144 tokens of `data`.
+    `neurons`: (layer, index) of the chosen neurons, by default the ten of the last layer with the highest ρ. `heads`:
+    (layer, index) of the heads that are made to attend to BOS alone, by default the four with the highest induction
+    scores, but at most a quarter of all. `controls`: how many random sets of as many neurons, and of as many heads.
+    `k`: size of the null space, for ρ. `memory`: bytes for the sequences and sets that are processed together. `facts`:
+    are added to those of the result.
 
     Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5, figures 5, 10 and 11; scaling is ours. Raises InputError
     for a model without BOS, sequences longer than its positions, neurons and heads that it does not have, and text that
@@ -148,7 +149,7 @@ def induction(
 def _measured(
     setting: Setting, space: NullSpace, chosen: Chosen, heads: Members | None, places: np.ndarray | None
 ) -> Induction:
-    """All tables; the facts are empty."""
+    """The result with all tables, and without facts."""
     lm, tokens = setting.lm, setting.texts.repeated
     means = setting.fitted(observe, tokens, tuple(sorted(chosen.layers | {lm.config.n_layers - 1})))
     ablations, sets = tables_of_clip_ablation(setting, chosen.sets, clips_of(means))

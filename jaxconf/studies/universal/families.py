@@ -1,4 +1,4 @@
-"""Families of neurons: their rules, how often their neurons recur in other models, and an example of each."""
+"""Families of neurons: their rules, how often their neurons recur in other models, and an example of some."""
 
 import dataclasses
 from typing import Any
@@ -19,13 +19,13 @@ NAMED_TOKENS = 8  # of the most and of the least promoted tokens of an example
 
 @dataclasses.dataclass(frozen=True)
 class FamilyRules:
-    """When a neuron is universal, and of which families it is.
+    """The rules by which a neuron is universal, and by which it belongs to a family.
 
     min_excess: least excess correlation of a universal neuron. min_position_r2: least share of the activation's
-    variance that lies between positions. min_bos_change: least change of a head's mean attention to BOS as the
+    variance that lies between positions. min_bos_change: least change (0 to 1) of a head's mean attention to BOS if the
     activation rises by a standard deviation.
 
-    Raises InputError for a min_excess that no two correlations can differ by.
+    Raises InputError if min_excess is not from -1 to 1.
     """
 
     min_excess: float = 0.5
@@ -40,30 +40,30 @@ class FamilyRules:
         """Family → its rule in words."""
         drawn = "above the largest of as many random directions as a layer has neurons"
         bos = (
-            "as the activation rises by a standard deviation, the head that it moves most attends "
-            f"{self.min_bos_change:g} or more"
+            "if the activation rises by a standard deviation, the mean attention to BOS of the head that changes most "
+            f"{{}} by {self.min_bos_change:g} or more, and the neuron's cosine with that head's direction is beyond "
+            "chance"
         )
-        chance = "to BOS, and its cosine with that head's direction is beyond chance"
         return {
             "prediction": f"vocab_kurtosis {drawn}, and vocab_skew positive",
             "suppression": f"vocab_kurtosis {drawn}, and vocab_skew negative",
             "partition": f"logit_var {drawn}, and vocab_kurtosis not",
-            "null_space": "rho above chance: the neuron writes where the unembedding sees little, as entropy neurons "
-            "do, whatever it causes",
+            "null_space": "rho above chance: the neuron writes into the unembedding's effective null space, as entropy "
+            "neurons do; effects are not judged",
             "entropy": f"in the last layer, rho above chance and ln_mediated of at least {Rules().min_ln_mediated:g}",
             "along_frequency": f"|cos_freq| {drawn}",
             "frequency": f"in the last layer, freq_mediated of at least {Rules().min_freq_mediated:g} and "
             f"kl_freq_abs_delta among the largest {100 * Rules().kl_top:g}%",
             "position": f"a share of at least {self.min_position_r2:g} of the activation's variance lies between "
             "positions",
-            "attention_deactivating": f"{bos} more {chance}",
-            "attention_activating": f"{bos} less {chance}",
+            "attention_deactivating": bos.format("rises"),
+            "attention_activating": bos.format("falls"),
         }
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A copy of `frame` with a boolean column is_…_neuron for each family that it has the measures for.
+        """A copy of `frame` with a boolean column is_…_neuron for each family but entropy and frequency.
 
-        NaN never passes. Entropy and frequency neurons are those of `jaxconf.analyze`.
+        A NaN meets no rule. Entropy and frequency neurons are judged by `jaxconf.analyze`.
         """
         peaked = frame["vocab_kurtosis"] > frame["vocab_kurtosis_chance"]
         towards_bos = frame["bos_cosine"].abs() > frame["bos_cosine_chance"]
@@ -82,7 +82,7 @@ class FamilyRules:
 
 
 def families_table(neurons: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
-    """`Universality.families`, of the families that the neurons have a column for."""
+    """The table `Universality.families`, of the families for which `neurons` has a column."""
     every = neurons.set_axis(_names(neurons["model"], neurons["layer"], neurons["neuron"]))
     first, top = every[every["model"] == 0], matches[matches["rank"] == 0]
     matched = every.reindex(_names(np.zeros(len(top), int), top["layer"], top["neuron"]))
@@ -101,7 +101,7 @@ def families_table(neurons: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame
 
 
 def is_judged(layer: np.ndarray, last: int, family: str) -> np.ndarray:
-    """In which of the layers the family's rule judges neurons at all."""
+    """Whether the family's rule judges the neurons of each layer. `last`: the last layer."""
     if family in ("entropy", "frequency"):
         return layer == last
     return (layer < last) | (not family.startswith("attention"))
@@ -112,7 +112,7 @@ def _names(*columns: Any) -> pd.MultiIndex:
 
 
 def _universal(judged: pd.DataFrame, member: np.ndarray) -> dict[str, Any]:
-    """How many of a family's neurons are universal, beside the others, with Fisher's exact test of the two."""
+    """How many of a family's neurons and of the others are universal, with Fisher's exact test of the difference."""
     universal, excess = judged["is_universal"].to_numpy(bool), judged["excess"]
     counts = [[int((universal[some] == hit).sum()) for hit in (True, False)] for some in (member, ~member)]
     return {
@@ -131,7 +131,7 @@ def _share(which: np.ndarray) -> float:
 
 
 def examples(lm: LanguageModel, frame: pd.DataFrame) -> pd.DataFrame:
-    """`Universality.vocabulary`, of the first model, whose neurons `frame` has."""
+    """The table `Universality.vocabulary`. `lm`: the first model. `frame`: its neurons."""
     seen = readout(lm.config, lm.params)
     W_U = fetched(seen.W_U).astype(np.float64)
     found = []
@@ -147,7 +147,7 @@ def examples(lm: LanguageModel, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words_of(lm: LanguageModel, write: np.ndarray, W_U: np.ndarray) -> dict[str, Any]:
-    """The cosine of a write, [d], with the unembedding of each token, [d v], and the extreme tokens' words."""
+    """The cosine of a write direction, [d], with the unembedding of each token, [d v], and words of extreme tokens."""
     lengths = np.linalg.norm(W_U, axis=0)
     cosine = write @ W_U / np.where(lengths > 0, lengths, np.inf) / np.linalg.norm(write)
     order = np.argsort(cosine)

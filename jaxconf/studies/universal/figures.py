@@ -1,4 +1,4 @@
-"""Pictures of which neurons recur in other models: universal neurons in red, others in grey."""
+"""Figures of which neurons recur in other models. Universal neurons are red, others are grey."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,8 @@ PROPERTIES = (
     "position_r2",
 )
 BY_DEPTH = ("prediction", "suppression", "partition", "null_space")
-MOST_LABELLED = 30  # layers along an axis that are named one by one
-LEAST_BOXED = 10  # universal neurons from which quartiles say something
+MOST_LABELLED = 30  # the most layers along an axis that all get a label
+LEAST_BOXED = 10  # the fewest universal neurons of which quartiles are drawn
 
 
 @styled
@@ -106,7 +106,7 @@ def universal_excess(found: "Universality") -> Figure:
 
 @styled
 def universal_moments(found: "Universality") -> Figure:
-    """The excess against what the weights say of each neuron."""
+    """The excess against statistics of each neuron's weights."""
     note = "red: universal; dashed: the least excess of a universal neuron"
     figure, panels = _panels(found, "Excess correlation and weights", note, (10, 6), 2, 3)
     first = of_first(found)
@@ -123,8 +123,8 @@ def universal_moments(found: "Universality") -> Figure:
 
 @styled
 def universal_properties(found: "Universality") -> Figure:
-    """Where universal neurons stand among those of their layer, by each property."""
-    note = "percentiles within a neuron's own layer; dashed: the median of all"
+    """The percentiles of universal neurons among the neurons of their layer, for each property."""
+    note = "percentiles within a neuron's own layer; dashed: the median of the layer"
     figure, (axes,) = _panels(found, "What sets universal neurons apart", note, (7, 4.4))
     first = of_first(found)
     ranks = first.groupby("layer")[list(PROPERTIES)].rank(pct=True)[first["is_universal"]]
@@ -149,7 +149,7 @@ def universal_properties(found: "Universality") -> Figure:
 
 @styled
 def universal_families(found: "Universality") -> Figure:
-    """How many of each family are universal, and how often the best match is of it too, beside the other neurons."""
+    """How many of each family are universal, and how often its best matches are of it too, beside other neurons."""
     note = (
         "left: share of universal neurons; right: share of the best matches that are of the same family\nred: the "
         "family; grey: neurons outside it"
@@ -188,10 +188,10 @@ def universal_depth(found: "Universality") -> Figure:
 
 @styled
 def universal_vocabulary(found: "Universality") -> Figure:
-    """The whole effect on the vocabulary of one neuron of each family, the one that recurs best."""
+    """The cosines with every token's unembedding, for the neuron of each family that has the largest excess."""
     note = (
-        "of each family the neuron with the largest excess: how many tokens it promotes (right) and suppresses (left), "
-        "and which most"
+        "the neuron with the largest excess of each family; it promotes the tokens at the right and suppresses those "
+        "at the left\nbelow: the tokens that it promotes (+) and suppresses (−) most"
     )
     figure, panels = _panels(found, "Effects on the vocabulary", note, (12, 4), columns=len(EXAMPLES))
     for axes, family in zip(panels, EXAMPLES, strict=True):

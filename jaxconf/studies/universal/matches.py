@@ -1,4 +1,4 @@
-"""The best matches of each neuron of the first model among another model's neurons, by the correlation of activations.
+"""For each neuron of the first model its best matches in another model, by the correlation of activations.
 
 Letters: s window, t position, l layer, n neuron.
 """
@@ -30,7 +30,7 @@ class Activity(NamedTuple):
 
 
 class CountedText(NamedTuple):
-    """The windows that the models run over, and which positions count."""
+    """The windows that the models are run over, and which positions count."""
 
     tokens: np.ndarray  # int [s t]
     counted: np.ndarray  # bool [s t]
@@ -39,7 +39,7 @@ class CountedText(NamedTuple):
 def match_table(
     first: Activity, other: Activity, text: CountedText, key: jax.Array, memory: int, progress: Progress
 ) -> pd.DataFrame:
-    """The rows of `Universality.matches` for one other model; `key`: of its rotations."""
+    """The rows of `Universality.matches` for one other model. `key`: the random key of the rotations."""
     found = fitting(functools.partial(_best_of_all_layers, first, other, text, key, progress), memory, progress)
     return _rows(matches(found))
 
@@ -47,7 +47,10 @@ def match_table(
 def _best_of_all_layers(
     first: Activity, other: Activity, text: CountedText, key: jax.Array, progress: Progress, memory: int
 ) -> Best:
-    """In blocks of layers whose sums fit into half of the memory; the other half is for windows."""
+    """The best matches, computed in blocks of layers whose sums fit into half of the memory.
+
+    The other half is for windows.
+    """
     (L, n), (M, m) = first.means.shape, other.means.shape
     keys = jax.random.split(key, M)
     i, j = block_layers(L, n, M, m, memory // 2)
@@ -79,7 +82,10 @@ class Block(NamedTuple):
 def _best_of_block(
     first: Block, other: Block, text: CountedText, keys: jax.Array, memory: int, report: Callable[[int], None]
 ) -> Best:
-    """`keys`: of the rotations of the other model's layers; `report`: called with the tokens so far."""
+    """The best matches among two blocks of layers.
+
+    `keys`: random keys of the rotations of the other model's layers. `report`: called with the number of tokens so far.
+    """
     lm, T, m = first.of.lm, text.tokens.shape[1], other.of.means.shape[1]
     each = sum(bytes_of_a_window(of.lm.config, T) + 2 * 4 * T * of.means.size for of in (first.of, other.of))
     sums = no_sums(lm.mesh, len(first.layers), first.of.means.shape[1], len(other.layers), m)
@@ -101,7 +107,7 @@ def _joined(parts: Sequence[Best], axis: int) -> Best:
 
 
 def _rows(found: Matches) -> pd.DataFrame:
-    """A row for each neuron and rank, of neurons that have a match."""
+    """A row for each neuron that has a match, and each rank."""
     layer, neuron, rank = (x.ravel() for x in np.indices(found.correlation.shape))
     frame = pd.DataFrame(
         {

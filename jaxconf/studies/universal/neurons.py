@@ -1,4 +1,4 @@
-"""What a model's weights and activations say of each of its neurons, and what ablating those of its last layer does.
+"""Measures of a model's neurons: of weights, of activations, and of the effects of ablating those of its last layer.
 
 Letters: s window, t position, l layer, n neuron, h head, d width.
 """
@@ -31,7 +31,7 @@ EFFECTS = ("ln_mediated", "freq_mediated", "entropy_delta", "loss_abs_delta", "k
 
 
 class Measuring(NamedTuple):
-    """How each model is measured, as for `jaxconf.universal`."""
+    """The settings with which each model is measured, as for `jaxconf.universal`."""
 
     effects: int
     k: int | None
@@ -42,7 +42,7 @@ class Measuring(NamedTuple):
 def describe(
     lm: LanguageModel, text: CountedText, freq: Frequency, how: Measuring, progress: Progress
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """A row per neuron of the model, and the mean activations, float64 [l n]."""
+    """A row per neuron of the model, and the neurons' mean activations, float64 [l n]."""
     frame, means = fitting(functools.partial(_described, lm, text, freq, how, progress), how.memory, progress)
     return (_with_effects(lm, frame, text, how, progress) if how.effects else frame), means
 
@@ -50,7 +50,7 @@ def describe(
 def _described(
     lm: LanguageModel, text: CountedText, freq: Frequency, how: Measuring, progress: Progress, memory: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows without effects, and the mean activations."""
+    """`describe` without effects."""
     config, seen = lm.config, readout(lm.config, lm.params)
     values = spectrum(config, lm.params)
     k = null_space_size(config.d_model, how.k)
@@ -71,7 +71,7 @@ def _described(
 
 
 def _activity(lm: LanguageModel, text: CountedText, memory: int, progress: Progress) -> dict[str, np.ndarray]:
-    """Column → [l n], from the activations at the positions that count."""
+    """The columns of activations, [l n] each, from the positions that count."""
     config, (S, T) = lm.config, text.tokens.shape
     each = bytes_of_a_window(config, T) + 3 * 4 * T * config.n_layers * config.d_mlp
 
@@ -84,7 +84,7 @@ def _activity(lm: LanguageModel, text: CountedText, memory: int, progress: Progr
     sums: Any = None
     progress("activations", 0, text.tokens.size)
     for rows, real in batches_in_memory(S, each, memory, lm.mesh.shape["data"]):
-        if sums is None:  # the mean of the first batch is near enough to that of all
+        if sums is None:  # sums around the first batch's mean lose little precision
             count = max(1, text.counted[rows[real]].sum())
             shift = (of_batch(rows, real, shift).by_position.sum(1) / count).astype(np.float32)
         more = of_batch(rows, real, shift)
@@ -94,16 +94,20 @@ def _activity(lm: LanguageModel, text: CountedText, memory: int, progress: Progr
 
 
 def _bos_directions(lm: LanguageModel, tokens: np.ndarray) -> np.ndarray:
-    """`bos_directions` over some windows, [l h d]; NaN if a norm stands between the writes and the stream."""
+    """The mean of `bos_directions` over the first windows, [l h d].
+
+    NaN if a norm takes the sum of the stream and the writes.
+    """
     of_windows = [fetched(bos_directions(lm.config, lm.params, window[None])) for window in tokens[:BOS_WINDOWS]]
     directions = np.mean(of_windows, 0)
     return np.full_like(directions, np.nan) if lm.config.norm_place == "sum" else directions
 
 
 def _bos_columns(here: Readout, directions: np.ndarray, std: np.ndarray, layer: int, dimensions: int) -> dict[str, Any]:
-    """Of each neuron of a layer the head above it whose attention to BOS it changes most.
+    """For each neuron of a layer, the columns of the head above it whose attention to BOS the neuron changes most.
 
-    `directions` [l h d]; `std` [n]: of the activations; `dimensions`: of the space that writes lie in.
+    `directions`: [l h d]. `std`: standard deviations of the activations, [n]. `dimensions`: the dimension of the space
+    in which write directions lie.
     """
     N, H = len(std), directions.shape[1]
     above = directions[layer + 1 :].reshape(-1, directions.shape[-1])  # (l h) d
@@ -120,7 +124,7 @@ def _bos_columns(here: Readout, directions: np.ndarray, std: np.ndarray, layer: 
 
 
 def _random_directions(lm: LanguageModel, seen: Readout, freq: Frequency, seed: int) -> dict[str, float]:
-    """The largest of each statistic among as many random directions as a layer has neurons."""
+    """The largest size of each statistic among as many random write directions as a layer has neurons."""
     drawn = jax.random.normal(jax.random.key(seed), (lm.config.d_mlp, lm.config.d_model))
     random = dataclasses.replace(seen, w_out=centre(lm.config, drawn))
     found = fetched(vocabulary_statistics(lm.mesh, random, freq.u))
@@ -130,7 +134,7 @@ def _random_directions(lm: LanguageModel, seen: Readout, freq: Frequency, seed: 
 def _with_effects(
     lm: LanguageModel, frame: pd.DataFrame, text: CountedText, how: Measuring, progress: Progress
 ) -> pd.DataFrame:
-    """The frame with the effects of ablating each neuron of the last layer, on the first windows of so many tokens."""
+    """The frame with the effects of ablating each neuron of the last layer, on the first `how.effects` tokens."""
     some = slice(max(1, how.effects // text.tokens.shape[1]))
     table = analyze(
         lm,

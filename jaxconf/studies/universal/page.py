@@ -35,17 +35,18 @@ BROAD = ("universal_moments", "universal_vocabulary")
 CAPTIONS = {
     "universal_layers": (
         "Universal neurons by layer",
-        "Where models agree in depth, the best matches lie on the diagonal. Numbers count neurons.",
+        "If matching neurons lie at the same depth in the models, the best matches lie on the diagonal. The numbers on "
+        "the left are counts of universal neurons.",
     ),
     "universal_excess": (
         "Best match and baseline",
-        "Each point is a neuron. On the solid line a neuron is no more like its best match than like a random mixture "
-        "of a layer's neurons.",
+        "Each point is a neuron. A neuron on the solid line correlates no better with its best match than with a "
+        "random mixture of a layer's neurons.",
     ),
     "universal_families": (
         "Families",
-        "A red bar beyond the grey one: neurons of the family recur more often than others do. In brackets, how many "
-        "the first model has.",
+        "If the red bar is longer than the grey one, neurons of the family recur more often than other neurons. In "
+        "brackets is the number of the family's neurons in the first model.",
     ),
     "universal_moments": (
         "Excess correlation and weights",
@@ -63,9 +64,9 @@ CAPTIONS = {
     ),
     "universal_vocabulary": (
         "Effects on the vocabulary",
-        "A prediction neuron has a tail to the right, a suppression neuron one to the left; a partition neuron is "
-        "wide. A null-space neuron may look wide too, since cosines leave out how short the unembeddings are along its "
-        "write.",
+        "The histogram of a prediction neuron has a tail to the right, that of a suppression neuron one to the left, "
+        "and that of a partition neuron is wide. That of a null-space neuron may be wide too, because cosines do not "
+        "show how little its write changes the logits.",
     ),
 }
 
@@ -92,7 +93,7 @@ def page(found: "Universality", images: Sequence[Path]) -> str:
 
 
 def _models(found: "Universality") -> pd.DataFrame:
-    """Of each model how many neurons it has, and the medians of the first model's matches with them."""
+    """A row per model: how many neurons it has, and medians over the first model's best matches with them."""
     top = found.matches[found.matches["rank"] == 0].groupby("model")[["correlation", "baseline", "excess"]].median()
     frame = found.neurons.groupby("model").size().to_frame("neurons").join(top)
     return frame.assign(model=found.facts["models"])

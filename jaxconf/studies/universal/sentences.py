@@ -13,26 +13,29 @@ if TYPE_CHECKING:
 OF_INTEREST = ("entropy", "null_space")
 SIGNIFICANT = 0.01
 LIMITS = (
-    "This says which neurons are active on the same tokens, not that they do the same there; families other than "
-    "entropy and frequency rest on weights and activations, not on ablations; and the test takes neurons as "
-    "independent, which those of one model are not."
+    "Correlations say which neurons are active on the same tokens, not that they have the same function. Families "
+    "other than entropy and frequency are judged by weights and activations, not by ablations. Fisher's test assumes "
+    "independent neurons, but those of one model are not independent."
 )
 
 
 def sentences(found: "Universality") -> list[str]:
-    """What the numbers show, and what they do not."""
+    """What the numbers show, and then what they do not show."""
     first, others = of_first(found), len(found.facts["models"]) - 1
     among = f"{others} other models" if others > 1 else "the other model"
     universal = int(first["is_universal"].sum())
     said = [
-        f"{universal:,} of {len(first):,} neurons ({universal / len(first):.1%}) are universal: their best match in "
-        f"{among} correlates by at least {found.facts['min_excess']:g} more than the best of the randomly rotated "
-        f"layers does. The median neuron's best match correlates {number(first['correlation'].median())}, its baseline "
-        f"{number(first['baseline'].median())}."
+        f"{universal:,} of {len(first):,} neurons ({universal / len(first):.1%}) are universal: their correlation with "
+        f"the best match in {among} is at least {found.facts['min_excess']:g} above the baseline, which is the largest "
+        f"correlation with the randomly rotated layers. The median correlation with the best match is "
+        f"{number(first['correlation'].median())}, and the median baseline {number(first['baseline'].median())}."
     ]
     if universal:
         most = found.layers.loc[found.layers["share"].idxmax()]
-        said.append(f"They are most frequent in layer {int(most['layer'])}, {most['share']:.1%} of its neurons.")
+        said.append(
+            f"They are most frequent in layer {int(most['layer'])}, where {most['share']:.1%} of the neurons are "
+            "universal."
+        )
     constant = int(first["correlation"].isna().sum())
     if constant:
         said.append(f"{constant:,} neurons are constant on this text and have no match.")
@@ -52,22 +55,22 @@ def of_first(found: "Universality") -> pd.DataFrame:
 
 
 def _recurrence(families: pd.DataFrame, family: str) -> str:
-    """Whether neurons of the family recur."""
+    """A sentence on whether neurons of the family recur."""
     words = _words(family)
     if family not in families.index:
-        return f"Whether {words} recur by their effects was not asked (--effects 0)."
+        return f"Effects were not measured (--effects 0), so {words} are not known."
     row = families.loc[family]
     if not row["neurons"]:
         return f"The first model has no {words}."
     found = (
-        f"Of its {words} {_shares(row)}, and their median excess is {number(row['excess'])}, that of the others "
+        f"Of its {words}, {_shares(row)}. Their median excess is {number(row['excess'])}, that of the other neurons "
         f"{number(row['excess_of_others'])}"
     )
     if np.isnan(row["recurs"]):
         return f"{found}."
     return (
-        f"{found}; the best match of one is one too in {row['recurs']:.0%} of the cases, that of another neuron in "
-        f"{row['recurs_of_others']:.1%}."
+        f"{found}. The best match of such a neuron is of the same kind in {row['recurs']:.0%} of the cases, and the "
+        f"best match of another neuron is of this kind in {row['recurs_of_others']:.1%}."
     )
 
 
@@ -77,6 +80,6 @@ def _words(family: str) -> str:
 
 def _shares(row: pd.Series) -> str:
     return (
-        f"{row['universal']:,.0f} of {row['neurons']:,.0f} are universal, of the neurons outside the family "
-        f"{row['share_of_others']:.1%} (p = {row['p']:.2g})"
+        f"{row['universal']:,.0f} of {row['neurons']:,.0f} are universal, and {row['share_of_others']:.1%} of the "
+        f"neurons outside the family (p = {row['p']:.2g})"
     )

@@ -1,7 +1,6 @@
-"""Which neurons of a model act like neurons of models that were trained apart from it, and of what kind these are.
+"""Which neurons of a model recur in models that were trained apart from it, and of what kind these neurons are.
 
-Letters: s window, t position. "The first model" is the one whose neurons are matched, each with those of every other
-model.
+Letters: s window, t position. The neurons of "the first model" are matched with the neurons of every other model.
 """
 
 import dataclasses
@@ -36,32 +35,34 @@ from jaxconf.studies.universal.sentences import sentences
 
 @dataclasses.dataclass
 class Universality:
-    """What was found. Models are counted from 0, the first.
+    """The result of `universal`. Models are numbered from 0, which is the first model.
 
     neurons: a row per neuron of every model, with `model`, `layer`, `neuron` and
 
-    * the weight statistics of `jaxconf.weight_statistics`, and beside `vocab_kurtosis`, `logit_var` and the size of
-      `cos_freq` the largest of as many random directions as a layer has neurons (`_chance`);
+    * the weight statistics of `jaxconf.weight_statistics`; and `vocab_kurtosis_chance`, `logit_var_chance` and
+      `cos_freq_chance`, the largest size of these among as many random directions as a layer has neurons;
     * `activation_mean`, `_std`, `_skew`, `_kurtosis`, and `position_r2`, the share of the activation's variance that
       lies between positions;
-    * `bos_head`, of the layers above the head whose mean attention to BOS it changes most; `bos_change`, that change as
-      the activation rises by a standard deviation, to first order; `bos_cosine` of its write with that head's
-      direction; and `bos_cosine_chance`, the 99% quantile of the largest of as many random directions as there are
-      pairs of the layer's neurons and these heads;
+    * `bos_head`, the head in a layer above whose mean attention to BOS the neuron changes most; `bos_change`, that
+      change to first order if the activation rises by a standard deviation; `bos_cosine`, the cosine of the neuron's
+      write direction with that head's direction; and `bos_cosine_chance`, the 99% quantile of the largest cosine among
+      as many random directions as there are pairs of the layer's neurons and heads above it;
     * if the effects were measured, those of `jaxconf.analyze` in the last layer;
     * a column is_…_neuron for each family;
-    * of the first model, as means over the other models: `correlation` with the best match; `baseline`, the largest
-      with their rotated layers; `excess`, the difference; and `is_universal`.
+    * for the first model, as means over the other models: `correlation` with the best match; `baseline`, the largest
+      correlation with their rotated layers; `excess`, the difference; and `is_universal`.
 
-    matches: the best five matches of each neuron of the first model in each other `model`, by `rank`, with
-    `match_layer`, `match_neuron`, `correlation`, and the neuron's `baseline` there; a constant neuron has none.
+    matches: the best five matches of each neuron of the first model in each other `model`, by `rank` from 0, with
+    `match_layer`, `match_neuron`, `correlation`, the neuron's `baseline` there, and `excess`; a constant neuron has no
+    match.
     layers: a row per layer of the first model with its `neurons`, how many are `universal`, and their `share`.
     families: a row per family, with its `neurons` in the first model, how many are `universal`, their `share`,
-    `share_of_others` (of neurons outside it, in the layers where the family is judged), and `p`, Fisher's exact,
-    two-sided; `excess` and `excess_of_others`, the medians; `recurs`, how often the best match in another model is of
-    the same family, and `recurs_of_others`, how often that of a neuron outside it is.
-    vocabulary: of one neuron of each of EXAMPLES, the one with the largest excess, the cosine of its write with each
-    token's unembedding: `family`, `neuron`, `token` (id), `cosine`, and of the extreme ones `word`.
+    `share_of_others` (that of neurons outside the family, in the layers where the family is judged), and `p` of
+    Fisher's exact test, two-sided; `excess` and `excess_of_others`, the medians; `recurs`, how often the best match in
+    another model is of the same family, and `recurs_of_others`, how often the best match of a neuron outside the family
+    is of the family.
+    vocabulary: for each family of EXAMPLES, the cosines of the write direction of its neuron with the largest excess
+    with each token's unembedding: `family`, `neuron`, `token` (id), `cosine`, and `word` for the extreme tokens.
     """
 
     facts: dict[str, Any]
@@ -100,15 +101,15 @@ def universal(
     load: Callable[[str], LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Universality:
-    """Each neuron of the first model beside its best matches, by the correlation of activations, in every other model.
+    """Match each neuron of the first model with the neurons of every other model, by the correlation of activations.
 
     `lms`: models of one vocabulary, or names that `load` takes. `tokens`: windows, int [s t], or how many tokens of the
     text `data` are read. `kept`: bool [s t], the positions that count (by default as in `jaxconf.analyze`, with the
-    special tokens of any of the models left out). `effects`: tokens that the effects of ablating each neuron of the
-    last layers are measured on, for entropy and frequency neurons by the rules of `jaxconf.analyze`; 0 for none.
-    `rules`: which neurons are universal, and of which families. `k`: size of the null space, for ρ. `seed`: of the
-    rotations and random directions. `memory`: bytes that sums and windows may take on a device; with less, the models
-    run over the text more often. `facts`: what else the result should state.
+    special tokens of any of the models left out). `effects`: the number of tokens on which the effects of ablating each
+    neuron of the last layers are measured, for the rules of entropy and frequency neurons; with 0 they are not
+    measured. `rules`: which neurons are universal, and of which families. `k`: size of the null space, for ρ. `seed`:
+    of the rotations and random directions. `memory`: bytes that sums and windows may take on a device; with less, the
+    models run over the text more often. `facts`: are added to those of the result.
 
     Source: Gurnee et al. 2024 (arXiv 2401.12181), sections 4 and 5. Raises InputError for fewer than two models, models
     of different vocabularies or on different meshes, tokens that do not fit them, and as `jaxconf.load` and
@@ -158,7 +159,7 @@ def universal(
 
 
 def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:
-    """Raises InputError unless these models can be run, have one vocabulary and lie on one mesh."""
+    """The models, loaded. Raises InputError unless they can be run, have the same vocabulary and lie on one mesh."""
     models: list[LanguageModel] = []
     for model in lms:
         progress("loading the models", len(models), len(lms))
@@ -167,7 +168,7 @@ def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress
         check_runnable(lm.params)
     first = models[0]
     for other in models[1:]:
-        if first.has_tokenizer and other.has_tokenizer:  # which may stand beside vocabularies padded to different sizes
+        if first.has_tokenizer and other.has_tokenizer:  # vocab_size may be padded differently
             same = first.tokenizer.vocabulary == other.tokenizer.vocabulary
         else:
             same = first.config.vocab_size == other.config.vocab_size
@@ -184,7 +185,7 @@ def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress
 def _matches(
     activities: Sequence[Activity], text: CountedText, seed: int, memory: int, progress: Progress
 ) -> pd.DataFrame:
-    """`Universality.matches`."""
+    """The table `Universality.matches`."""
     first, *others = activities
     key = jax.random.key(seed)
     found = [
@@ -198,7 +199,7 @@ def _matches(
 
 
 def _with_matches(frame: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules) -> pd.DataFrame:
-    """The first model's neurons with means over the best match in each other model."""
+    """The first model's neurons, with means over their best matches in the other models."""
     best = matches[matches["rank"] == 0].groupby(["layer", "neuron"])[["correlation", "baseline", "excess"]].mean()
     joined = frame.join(best, on=["layer", "neuron"])
     return joined.assign(is_universal=joined["excess"] >= rules.min_excess)
