@@ -1,10 +1,10 @@
 """The families, one file each, found by the `model_type` of a checkpoint's config.json.
 
 A family offers `config(attributes) -> DecoderConfig`, `leaves(config) -> tuple[Leaf, ...]`, the `PREFIX` that its base
-model's tensors may carry, the `HEAD` tensor (a copy of the embedding in tied checkpoints), and `IGNORED`, a pattern of
-tensors that hold no parameters.
+model's tensors may carry, and `IGNORED`, a pattern of tensors that hold no parameters.
 """
 
+import dataclasses
 import functools
 import math
 import typing
@@ -143,3 +143,9 @@ def _fits(value: Any, kind: Any) -> bool:
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     """The parameters of this decoder."""
     return family(config.model_type).leaves(config)
+
+
+def unembedding(config: DecoderConfig) -> str:
+    """The tensor of the unembedding, which in a tied checkpoint is a copy of the embedding, if it is there."""
+    untied = leaves(dataclasses.replace(config, tied=False))
+    return next(leaf.source for leaf in untied if leaf.path == "unembed/w")
