@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
-from jaxconf.models.families import family, leaves
+from jaxconf.models.families import family, leaves, unembedding
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
@@ -101,19 +101,20 @@ def _floating(dtype: Any) -> np.dtype | None:
 
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
-    rules = family(config.model_type)
     wanted = {name: leaf for leaf in table for name in leaf.names(config).ravel().tolist()}
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise InputError(
             f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json"
         )
-    left = sorted(name for name in tensors.keys() - wanted.keys() if not re.fullmatch(rules.IGNORED, name))
-    if config.tied and rules.HEAD in left:
-        left.remove(rules.HEAD)
+    left = sorted(
+        name for name in tensors.keys() - wanted.keys() if not re.fullmatch(family(config.model_type).IGNORED, name)
+    )
+    if config.tied and (head := unembedding(config)) in left:
+        left.remove(head)
         embedding = next(leaf for leaf in table if leaf.path == "embed/tokens")
-        if not _equal(tensors[rules.HEAD], tensors[embedding.source]):
+        if not _equal(tensors[head], tensors[embedding.source]):
             raise InputError(
-                f"config.json ties the embeddings, but {rules.HEAD!r} differs from {embedding.source!r}; "
+                f"config.json ties the embeddings, but {head!r} differs from {embedding.source!r}; "
                 "set tie_word_embeddings to false"
             )
     if left:
@@ -240,10 +241,9 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
         array, names = fetched(array), leaf.names(config)
         for place, name in np.ndenumerate(names):
             tensors[name] = leaf.write(config, array[place], tensors.get(name))
-    rules = family(config.model_type)
-    head = rules.HEAD.removesuffix("weight")
+    prefix, head = family(config.model_type).PREFIX, unembedding(config).removesuffix("weight")
     named = {
-        name if name.startswith(head) else rules.PREFIX + name: np.ascontiguousarray(tensor)
+        name if name.startswith(head) else prefix + name: np.ascontiguousarray(tensor)
         for name, tensor in tensors.items()
     }
     with replacing(file) as path:

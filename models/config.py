@@ -157,12 +157,14 @@ class Attributes:
         for name in names:
             self._values.pop(name, None)
 
-    def divides(self, n_heads: int, d_model: int) -> None:
+    def split(self, d_model: int, n_heads: int) -> int:
+        """The width of each of the heads that the model's width is split into."""
         if n_heads < 1 or d_model % n_heads:
             raise InputError(
                 f"{self._within} gives a width of {d_model}, which does not divide into {n_heads} heads; "
                 "correct one of the two"
             )
+        return d_model // n_heads
 
     def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
         found = self.take(name, default)
@@ -173,8 +175,19 @@ class Attributes:
             )
         return ACTIVATIONS[found]
 
-    def shape(self, n_kv_heads: int | None = None, n_positions: int = 2048) -> dict[str, Any]:
-        """The sizes of a decoder, from the names that Llama and most families use. `d_head` is not among them."""
+    def attention_biases(self, default: bool = False) -> dict[str, Any]:
+        """The biases of attention, from the attribute that most families with such a switch have."""
+        bias = self.take("attention_bias", default)
+        return {"qkv_bias": bias, "attn_out_bias": bias}
+
+    def shape(
+        self, n_kv_heads: int | None = None, n_positions: int = 2048, head_dim: int | None = None
+    ) -> dict[str, Any]:
+        """The sizes of a decoder, from the names that Llama and most families use.
+
+        `head_dim`: the default of that attribute, where 0 stands for `d_model / n_heads`; None in families without the
+        attribute.
+        """
         d_model, heads, layers = (
             self.take("hidden_size"),
             self.take("num_attention_heads"),
@@ -182,11 +195,13 @@ class Attributes:
         )
         if layers > MOST_LAYERS:
             raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; correct it")
+        d_head = self.split(d_model, heads) if head_dim is None else self.take("head_dim", head_dim or d_model // heads)
         return {
             "n_layers": layers,
             "d_model": d_model,
             "n_heads": heads,
             "n_kv_heads": self.take("num_key_value_heads", n_kv_heads or heads),
+            "d_head": d_head,
             "d_mlp": self.take("intermediate_size"),
             "vocab_size": self.take("vocab_size"),
             "n_positions": self.take("max_position_embeddings", n_positions),
@@ -226,9 +241,9 @@ class Attributes:
         scaling = self.take("rope_scaling", {})  # transformers prefers it where both are given
         return {**flat, **(scaling or nested)}
 
-    def rotary(self, d_head: int, n_positions: int, pairs: bool = False, **names: Any) -> Rotary:
-        """The rotation that `rotary_values(**names)` describes."""
-        return read_rotary(self.rotary_values(**names), d_head, n_positions, pairs)
+    def rotary(self, shape: Mapping[str, Any], pairs: bool = False, **names: Any) -> Rotary:
+        """The rotation that `rotary_values(**names)` describes, for the sizes that `shape` returns."""
+        return read_rotary(self.rotary_values(**names), shape["d_head"], shape["n_positions"], pairs)
 
     def finish(self) -> None:
         left = sorted(name for name, value in self._values.items() if value is not None)

@@ -1,5 +1,6 @@
 """The `jaxconf` command: which command is meant, and how it ends."""
 
+import importlib
 import shutil
 import sys
 import textwrap
@@ -9,35 +10,22 @@ from typing import Any
 
 import tyro
 
-from jaxconf.cli.analyze import Analyze
-from jaxconf.cli.compare import Compare
-from jaxconf.cli.copying import Copying
-from jaxconf.cli.induction import Induction
-from jaxconf.cli.models import Models
-from jaxconf.cli.report import Report
-from jaxconf.cli.sweep import Sweep, SweepReport
-from jaxconf.cli.track import Track
+from jaxconf.cli.sweep import Sweep
 from jaxconf.cli.train import Train, preset
-from jaxconf.cli.unigram import Unigram
-from jaxconf.cli.universal import Universal
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
-COMMANDS: dict[str, type[Any]] = {
-    "analyze": Analyze,
-    "induction": Induction,
-    "compare": Compare,
-    "universal": Universal,
-    "copying": Copying,
-    "unigram": Unigram,
-    "train": Train,
-    "track": Track,
-    "sweep": Sweep,
-    "sweep-report": SweepReport,
-    "report": Report,
-    "models": Models,
-}
+NAMES = "analyze induction compare universal copying unigram train track sweep sweep-report report models"
+
+
+def command(name: str) -> type[Any]:
+    """The class of a command's options: that of sweep-report is SweepReport in jaxconf/cli/sweep.py."""
+    words = name.split("-")
+    return getattr(importlib.import_module(f"jaxconf.cli.{words[0]}"), "".join(word.title() for word in words))
+
+
+COMMANDS = {name: command(name) for name in NAMES.split()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Files that carry the facts of a result: Parquet files with the facts in their schema's metadata, and JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ def write_parquet(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
 
-def read_parquet(path: Path, what: str, advice: str) -> tuple[pa.Table, dict[str, Any]]:
+def read_parquet(path: Path, what: str, advice: str, columns: Sequence[str] = ()) -> tuple[pa.Table, dict[str, Any]]:
     """The table and the facts that `write_parquet` wrote.
 
-    `what`: the kind of file, such as "neuron table". Raises InputError, which ends with `advice`, if there is no such
-    file or if `write_parquet` did not write it.
+    `what`: the kind of file, such as "neuron table". `columns`: columns that such a file has, among others. Raises
+    InputError, which ends with `advice`, if there is no such file, if `write_parquet` did not write it or if it lacks
+    one of the columns.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; {advice}")
     try:
         table = pq.read_table(path)
+        table.select(columns)
         return table, json.loads((table.schema.metadata or {})[KEY])
-    except (pa.ArrowInvalid, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise InputError(f"{path} is not a {what} of jaxconf; {advice}") from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.models.errors import InputError
 from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
@@ -177,4 +177,7 @@ class NeuronTable:
                 names = arrays["cosine_neurons"].tolist()
         kept = path.with_name(POSITIONS)
         positions = pd.read_parquet(kept) if kept.is_file() else pd.DataFrame(columns=list(POSITION_COLUMNS))
-        return cls(neurons.to_pandas(), facts, singular_values, cosines, names, positions)
+        frame = neurons.to_pandas()
+        # An effect that the version which wrote the table did not know was not measured.
+        frame = frame.assign(**{name: np.nan for name in EFFECTS if name not in frame})
+        return cls(frame, facts, singular_values, cosines, names, positions)

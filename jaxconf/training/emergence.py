@@ -4,7 +4,6 @@ S measured steps, n neurons of the last layer, D singular values of the folded u
 nats.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jaxconf.models.errors import InputError
-from jaxconf.models.files import replacing
+from jaxconf.results.files import read_parquet, write_parquet
 
 FILE = "emergence.parquet"
 
@@ -56,12 +55,9 @@ class Emergence:
         """
         path = Path(source) / FILE if Path(source).is_dir() else Path(source)
         advice = "give the folder of a tracked training run, or its emergence.parquet"
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; {advice}")
-        try:
-            rows, facts = _read(path)
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
-            raise InputError(f"{path} is not a track of jaxconf; {advice}") from error
+        # The columns tell it from the table of an analysis, which has facts too.
+        table, facts = read_parquet(path, "track", advice, ["step", "rho", "rho_chance", "singular_values"])
+        rows = table.to_pylist()
         if not rows:
             raise InputError(f"{path} holds no measured step; {advice}")
         scalars = [name for name in STEP_COLUMNS if name in rows[0]]
@@ -89,8 +85,7 @@ def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> No
     if path.is_file():
         old = pq.read_table(path)
         new = pa.concat_tables([old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None), new])
-    with replacing(path) as temporary:  # the whole file is written: a Parquet file cannot be appended to
-        pq.write_table(new.replace_schema_metadata({b"jaxconf": json.dumps(dict(facts)).encode()}), temporary)
+    write_parquet(new, facts, path)  # the whole file is written: a Parquet file cannot be appended to
 
 
 def _row(row: Mapping[str, Any]) -> pa.Table:
@@ -102,10 +97,3 @@ def _row(row: Mapping[str, Any]) -> pa.Table:
         return pa.array([None if value is None else np.asarray(value)], kind)
 
     return pa.table({name: column(name, value) for name, value in row.items()})
-
-
-def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    table = pq.read_table(path)
-    # Raises KeyError for a neuron table, which also has facts in its metadata.
-    table.select(["step", "rho", "rho_chance", "singular_values"])
-    return table.to_pylist(), json.loads((table.schema.metadata or {})[b"jaxconf"])

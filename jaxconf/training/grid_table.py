@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.report.style import ENTROPY, NORMAL, styled
+from jaxconf.report.style import ENTROPY, NORMAL, grid_of, styled
 from jaxconf.training.config import TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.run import RECORD
@@ -102,8 +102,7 @@ def grid_figure(table: pd.DataFrame, vary: list[str]) -> Figure:
     """A panel for each outcome, with a point for each model, and beside the points their mean and its 95% interval."""
     settings = table[vary].astype(str).agg("\n".join, axis=1) if vary else pd.Series("", index=table.index)
     labels = list(dict.fromkeys(settings))
-    columns = 3
-    rows = -(-len(OUTCOMES) // columns)
+    rows, columns = grid_of(len(OUTCOMES), 3)
     figure = Figure(figsize=(max(9.0, 1.0 + 0.55 * len(labels) * columns), 2.6 * rows), layout="constrained")
     title = ", ".join(vary) or "seeds"
     figure.suptitle(f"{len(table)} models by {title}; bars: 95% interval of the mean over seeds", fontsize="medium")

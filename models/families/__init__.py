@@ -5,10 +5,10 @@ A family's file defines:
 * `config(attributes) -> DecoderConfig`,
 * `leaves(config) -> tuple[Leaf, ...]`, the leaf table,
 * `PREFIX`, which the names of its tensors may begin with,
-* `HEAD`, the name of the unembedding's tensor, which tied models may store as a copy of the embedding,
 * `IGNORED`, a pattern for the names of stored tensors that are not parameters.
 """
 
+import dataclasses
 import functools
 import math
 import typing
@@ -148,3 +148,9 @@ def _fits(value: Any, kind: Any) -> bool:
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     """The leaf table of this decoder."""
     return family(config.model_type).leaves(config)
+
+
+def unembedding(config: DecoderConfig) -> str:
+    """The tensor of the unembedding, which in a tied checkpoint is a copy of the embedding, if it is there."""
+    untied = leaves(dataclasses.replace(config, tied=False))
+    return next(leaf.source for leaf in untied if leaf.path == "unembed/w")

@@ -5,7 +5,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-HEAD = "lm_head.weight"
 IGNORED = r"$^"
 
 
@@ -17,14 +16,14 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("bias_dropout_fusion", "skip_bias_add", "skip_bias_add_qkv", "offset_alibi", "unk_token_id", "n_inner")
     d_model = hf.take("n_embed", hf.take("hidden_size", 64))
     n_heads = hf.take("n_head", hf.take("num_attention_heads", 8))
-    hf.divides(n_heads, d_model)
+    d_head = hf.split(d_model, n_heads)
     return DecoderConfig(
         model_type="bloom",
         n_layers=hf.take("n_layer", 2),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=d_head,
         d_mlp=4 * d_model,
         vocab_size=hf.take("vocab_size", 250880),
         n_positions=hf.take("seq_length", 2048),
@@ -35,7 +34,7 @@ def config(hf: Attributes) -> DecoderConfig:
         mlp_bias=True,
         embed_norm=True,
         alibi="exact",
-        attn_scale=(d_model // n_heads) ** -0.5,
+        attn_scale=d_head**-0.5,
         qkv_bias=True,
         attn_out_bias=True,
         tied=hf.take("tie_word_embeddings", True),

@@ -5,29 +5,24 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    shape = hf.shape(n_positions=8192)
-    d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])
-    bias = hf.take("attention_bias", False)
+    shape = hf.shape(n_positions=8192, head_dim=0)
     return DecoderConfig(
         model_type="cohere",
         **shape,
-        d_head=d_head,
         norm="layer",
         norm_eps=hf.take("layer_norm_eps", 1e-5),
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
         parallel=True,
         shared_norm=True,
-        rotary=hf.rotary(d_head, shape["n_positions"], base=500000.0, pairs=True),
-        attn_scale=d_head**-0.5,
+        rotary=hf.rotary(shape, base=500000.0, pairs=True),
+        attn_scale=shape["d_head"] ** -0.5,
         qk_norm="head" if hf.take("use_qk_norm", False) else "none",
-        qkv_bias=bias,
-        attn_out_bias=bias,
+        **hf.attention_biases(),
         logit_scale=float(hf.take("logit_scale", 0.0625)),
         tied=hf.take("tie_word_embeddings", True),
     )

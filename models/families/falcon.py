@@ -1,12 +1,11 @@
 """Falcon: one key/value head and one norm (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-HEAD = "lm_head.weight"
 IGNORED = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"
 
 
@@ -14,8 +13,7 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.expect("apply_residual_connection_post_layernorm", False)
     hf.ignore("ff_factor")  # ffn_hidden_size says the same
     d_model, n_heads = hf.take("n_embed", hf.take("hidden_size", 4544)), hf.take("num_attention_heads", 71)
-    hf.divides(n_heads, d_model)
-    d_head = d_model // n_heads
+    d_head = hf.split(d_model, n_heads)
     grouped, multi_query = hf.take("new_decoder_architecture", False), hf.take("multi_query", True)
     parallel, bias, alibi = hf.take("parallel_attn", True), hf.take("bias", False), hf.take("alibi", False)
     kv_heads, norms = hf.take("num_kv_heads", n_heads), hf.take("num_ln_in_parallel_attn", 2 if grouped else 1)
@@ -25,7 +23,7 @@ def config(hf: Attributes) -> DecoderConfig:
             "model does; correct it from the model's original config.json"
         )
     n_positions = hf.take("max_position_embeddings", 2048)
-    rotary = hf.rotary(d_head, n_positions)
+    rotary = read_rotary(hf.rotary_values(), d_head, n_positions)
     return DecoderConfig(
         model_type="falcon",
         n_layers=hf.take("num_hidden_layers", 32),

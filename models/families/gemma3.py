@@ -4,16 +4,13 @@ from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
 from jaxconf.models.families import rows
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_bidirectional_attention", False)
     hf.ignore("hidden_act", "cache_implementation", "attn_logit_softcapping")  # Gemma 3's own code reads none of them
-    shape = hf.shape(n_kv_heads=4, n_positions=131072)
-    d_head = hf.take("head_dim", 256)
-    bias = hf.take("attention_bias", False)
+    shape = hf.shape(n_kv_heads=4, n_positions=131072, head_dim=256)
     nested, scaling = hf.take("rope_parameters", {}), hf.take("rope_scaling", {})
     whole = {
         "rope_theta": hf.take("rope_theta", 1e6),
@@ -31,20 +28,18 @@ def config(hf: Attributes) -> DecoderConfig:
     return DecoderConfig(
         model_type="gemma3_text",
         **shape,
-        d_head=d_head,
         norm="rms",
         norm_place="both",
         gain_offset=1.0,
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_activation", "gelu_pytorch_tanh"),
         gated=True,
-        rotary=read_rotary(whole, d_head, shape["n_positions"]),
-        local_rotary=read_rotary(local, d_head, shape["n_positions"]) if windows else None,
+        rotary=read_rotary(whole, shape["d_head"], shape["n_positions"]),
+        local_rotary=read_rotary(local, shape["d_head"], shape["n_positions"]) if windows else None,
         attn_scale=hf.take("query_pre_attn_scalar", 256) ** -0.5,
         windows=windows,
         qk_norm="head",
-        qkv_bias=bias,
-        attn_out_bias=bias,
+        **hf.attention_biases(),
         embed_scale=shape["d_model"] ** 0.5,
         logit_softcap=hf.take("final_logit_softcapping", None),
         tied=hf.take("tie_word_embeddings", True),

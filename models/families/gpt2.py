@@ -1,10 +1,11 @@
 """GPT-2: learned positions and biases, and matrices stored as [in, out] where other families store [out, in]."""
 
+from typing import Any
+
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "transformer."
-HEAD = "lm_head.weight"
 IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # causal masks, which old versions of transformers stored
 
 
@@ -12,30 +13,44 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.expect("add_cross_attention", False)
     # reorder_and_upcast_attn changes only the order and the precision of operations.
     hf.ignore("is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")
-    d_model, n_heads = hf.take("n_embd", 768), hf.take("n_head", 12)
-    hf.divides(n_heads, d_model)
+    sizes = shape(hf)
     return DecoderConfig(
         model_type="gpt2",
-        n_layers=hf.take("n_layer", 12),
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
-        d_mlp=hf.take("n_inner", 4 * d_model),
-        vocab_size=hf.take("vocab_size", 50257),
-        n_positions=hf.take("n_positions", 1024),
+        **sizes,
         norm="layer",
         norm_bias=True,
         norm_eps=hf.take("layer_norm_epsilon", 1e-5),
         activation=hf.activation("activation_function", "gelu_new"),
         learned_positions=True,
-        attn_scale=(d_model // n_heads) ** -0.5 if hf.take("scale_attn_weights", True) else 1.0,
+        attn_scale=sizes["d_head"] ** -0.5 if hf.take("scale_attn_weights", True) else 1.0,
         attn_scale_by_layer=hf.take("scale_attn_by_inverse_layer_idx", False),
         qkv_bias=True,
         attn_out_bias=True,
         mlp_bias=True,
         tied=hf.take("tie_word_embeddings", True),
     )
+
+
+def shape(
+    hf: Attributes,
+    n_layers: int = 12,
+    d_model: int = 768,
+    n_heads: int = 12,
+    vocab_size: int = 50257,
+    n_positions: int = 1024,
+) -> dict[str, Any]:
+    """The sizes as GPT-2 names them, and their defaults."""
+    d_model, n_heads = hf.take("n_embd", d_model), hf.take("n_head", n_heads)
+    return {
+        "n_layers": hf.take("n_layer", n_layers),
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "n_kv_heads": n_heads,
+        "d_head": hf.split(d_model, n_heads),
+        "d_mlp": hf.take("n_inner", 4 * d_model),
+        "vocab_size": hf.take("vocab_size", vocab_size),
+        "n_positions": hf.take("n_positions", n_positions),
+    }
 
 
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
@@ -70,5 +85,5 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("ln_final/bias", ("embed",), "ln_f.bias", init="zeros"),
     ]
     if not config.tied:
-        table.append(Leaf("unembed/w", ("embed", "vocab"), HEAD, "v d -> d v"))
+        table.append(Leaf("unembed/w", ("embed", "vocab"), "lm_head.weight", "v d -> d v"))
     return tuple(table)

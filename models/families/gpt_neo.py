@@ -8,21 +8,20 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-HEAD = "lm_head.weight"
 IGNORED = rows.MASKS
 
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("resid_dropout", "embed_dropout", "attention_layers")  # attention_layers follows from attention_types
     d_model, n_heads, n_layers = hf.take("hidden_size", 2048), hf.take("num_heads", 16), hf.take("num_layers", 24)
-    hf.divides(n_heads, d_model)
+    d_head = hf.split(d_model, n_heads)
     return DecoderConfig(
         model_type="gpt_neo",
         n_layers=n_layers,
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=d_head,
         d_mlp=hf.take("intermediate_size", 4 * d_model),
         vocab_size=hf.take("vocab_size", 50257),
         n_positions=hf.take("max_position_embeddings", 2048),

@@ -5,7 +5,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "gpt_neox."
-HEAD = "embed_out.weight"
 # Causal masks and rotary frequencies, which old versions of transformers stored.
 IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
@@ -13,24 +12,17 @@ IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("is_decoder")
     shape = hf.shape()
-    hf.divides(shape["n_heads"], shape["d_model"])
-    d_head = shape["d_model"] // shape["n_heads"]
-    bias = hf.take("attention_bias", True)
     return DecoderConfig(
         model_type="gpt_neox",
         **shape,
-        d_head=d_head,
         norm="layer",
         norm_bias=True,
         norm_eps=hf.take("layer_norm_eps", 1e-5),
         activation=hf.activation("hidden_act", "gelu"),
         parallel=hf.take("use_parallel_residual", True),
-        rotary=hf.rotary(
-            d_head, shape["n_positions"], base_name="rotary_emb_base", share_name="rotary_pct", share=0.25
-        ),
-        attn_scale=d_head**-0.5,
-        qkv_bias=bias,
-        attn_out_bias=bias,
+        rotary=hf.rotary(shape, base_name="rotary_emb_base", share_name="rotary_pct", share=0.25),
+        attn_scale=shape["d_head"] ** -0.5,
+        **hf.attention_biases(True),
         mlp_bias=True,
         tied=hf.take("tie_word_embeddings", False),
     )

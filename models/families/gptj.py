@@ -1,31 +1,21 @@
 """GPT-J: parallel attention and MLP after one LayerNorm, rotary pairs of neighbouring entries, a bias on the logits."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
-from jaxconf.models.families import rows
+from jaxconf.models.families import gpt2, rows
 from jaxconf.models.leaves import Leaf
 from jaxconf.models.positions import Rotary, geometric
 
 PREFIX = "transformer."
-HEAD = "lm_head.weight"
 IGNORED = rows.MASKS
 
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("rotary", True)
     hf.expect("scale_attn_weights", True)
-    d_model, n_heads = hf.take("n_embd", 4096), hf.take("n_head", 16)
-    hf.divides(n_heads, d_model)
-    d_head = d_model // n_heads
+    shape = gpt2.shape(hf, n_layers=28, d_model=4096, n_heads=16, vocab_size=50400, n_positions=2048)
     return DecoderConfig(
         model_type="gptj",
-        n_layers=hf.take("n_layer", 28),
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=d_head,
-        d_mlp=hf.take("n_inner", 4 * d_model),
-        vocab_size=hf.take("vocab_size", 50400),
-        n_positions=hf.take("n_positions", 2048),
+        **shape,
         norm="layer",
         norm_bias=True,
         norm_eps=hf.take("layer_norm_epsilon", 1e-5),
@@ -34,7 +24,7 @@ def config(hf: Attributes) -> DecoderConfig:
         shared_norm=True,
         mlp_bias=True,
         rotary=Rotary(tuple(geometric(hf.take("rotary_dim", 64), 10000.0).tolist()), pairs=True),
-        attn_scale=d_head**-0.5,
+        attn_scale=shape["d_head"] ** -0.5,
         head_bias=True,
         tied=hf.take("tie_word_embeddings", False),
     )

@@ -4,28 +4,23 @@ from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    shape = hf.shape()
-    d_head = hf.take("head_dim", shape["d_model"] // shape["n_heads"])
-    bias = hf.take("attention_bias", False)
+    shape = hf.shape(head_dim=0)
     return DecoderConfig(
         model_type="olmo",
         **shape,
-        d_head=d_head,
         norm="layer",
         norm_gain=False,
         norm_eps=1e-5,
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
-        rotary=hf.rotary(d_head, shape["n_positions"]),
-        attn_scale=d_head**-0.5,
+        rotary=hf.rotary(shape),
+        attn_scale=shape["d_head"] ** -0.5,
         qkv_clip=hf.take("clip_qkv", None),
-        qkv_bias=bias,
-        attn_out_bias=bias,
+        **hf.attention_biases(),
         tied=hf.take("tie_word_embeddings", False),
     )
 

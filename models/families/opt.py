@@ -5,7 +5,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = r"$^"
 OFFSET = 2  # the table of positions begins with two rows that no position of a text uses
 
@@ -14,7 +13,7 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.expect("_remove_final_layer_norm", False)
     hf.ignore("dropout", "activation_dropout", "layerdrop", "init_std")
     d_model, n_heads = hf.take("hidden_size", 768), hf.take("num_attention_heads", 12)
-    hf.divides(n_heads, d_model)
+    d_head = hf.split(d_model, n_heads)
     d_embed = hf.take("word_embed_proj_dim", d_model)
     bias, affine = hf.take("enable_bias", True), hf.take("layer_norm_elementwise_affine", True)
     return DecoderConfig(
@@ -23,7 +22,7 @@ def config(hf: Attributes) -> DecoderConfig:
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=d_head,
         d_mlp=hf.take("ffn_dim", 3072),
         vocab_size=hf.take("vocab_size", 50272),
         n_positions=hf.take("max_position_embeddings", 2048),
@@ -36,7 +35,7 @@ def config(hf: Attributes) -> DecoderConfig:
         mlp_bias=bias,
         d_embed=None if d_embed == d_model else d_embed,
         learned_positions=True,
-        attn_scale=(d_model // n_heads) ** -0.5,
+        attn_scale=d_head**-0.5,
         qkv_bias=bias,
         attn_out_bias=bias,
         tied=hf.take("tie_word_embeddings", True),

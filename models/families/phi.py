@@ -5,30 +5,26 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
     qk_norm = hf.take("qk_layernorm", False)
     shape = hf.shape()
-    hf.divides(shape["n_heads"], shape["d_model"])
-    d_head = shape["d_model"] // shape["n_heads"]
     return DecoderConfig(
         model_type="phi",
         **shape,
-        d_head=d_head,
         norm="layer",
         norm_bias=True,
         norm_eps=hf.take("layer_norm_eps", 1e-5),
         activation=hf.activation("hidden_act", "gelu_new"),
         parallel=True,
         shared_norm=True,
-        mlp_bias=True,
-        rotary=hf.rotary(d_head, shape["n_positions"], share=0.5),
-        attn_scale=d_head**-0.5,
+        rotary=hf.rotary(shape, share=0.5),
+        attn_scale=shape["d_head"] ** -0.5,
         qk_norm="head" if qk_norm else "none",
         qk_norm_bias=qk_norm,
+        mlp_bias=True,
         qkv_bias=True,
         attn_out_bias=True,
         head_bias=True,

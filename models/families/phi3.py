@@ -5,7 +5,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
@@ -19,8 +18,6 @@ def config(hf: Attributes) -> DecoderConfig:
     ):
         hf.expect(name, assumed)
     shape = hf.shape(n_positions=4096)
-    hf.divides(shape["n_heads"], shape["d_model"])
-    d_head = shape["d_model"] // shape["n_heads"]
     rope = {"original_max_position_embeddings": hf.take("original_max_position_embeddings", 4096)} | hf.rotary_values()
     kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
     rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind  # the first releases' names
@@ -29,13 +26,12 @@ def config(hf: Attributes) -> DecoderConfig:
     return DecoderConfig(
         model_type="phi3",
         **shape,
-        d_head=d_head,
         norm="rms",
         norm_eps=hf.take("rms_norm_eps", 1e-5),
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
-        rotary=read_rotary(rope, d_head, shape["n_positions"]),
-        attn_scale=d_head**-0.5,
+        rotary=read_rotary(rope, shape["d_head"], shape["n_positions"]),
+        attn_scale=shape["d_head"] ** -0.5,
         windows=hf.windows(shape["n_layers"]),
         tied=hf.take("tie_word_embeddings", False),
     )

@@ -4,25 +4,21 @@ from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_mrope", False)
     shape = hf.shape(n_positions=32768)
-    hf.divides(shape["n_heads"], shape["d_model"])
-    d_head = shape["d_model"] // shape["n_heads"]
     return DecoderConfig(
         model_type="qwen2",
         **shape,
-        d_head=d_head,
         norm="rms",
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
-        rotary=hf.rotary(d_head, shape["n_positions"]),
-        attn_scale=d_head**-0.5,
+        rotary=hf.rotary(shape),
+        attn_scale=shape["d_head"] ** -0.5,
         windows=windows(hf, shape["n_layers"]),
         qkv_bias=True,
         tied=hf.take("tie_word_embeddings", False),

@@ -5,19 +5,15 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
     parallel = hf.take("use_parallel_residual", False)
     shape = hf.shape(n_kv_heads=32, n_positions=4096)
-    hf.divides(shape["n_heads"], shape["d_model"])
-    d_head = shape["d_model"] // shape["n_heads"]
     return DecoderConfig(
         model_type="stablelm",
         **shape,
-        d_head=d_head,
         norm="layer",
         norm_bias=True,
         norm_eps=hf.take("layer_norm_eps", 1e-5),
@@ -25,8 +21,8 @@ def config(hf: Attributes) -> DecoderConfig:
         gated=True,
         parallel=parallel,
         shared_norm=parallel,
-        rotary=hf.rotary(d_head, shape["n_positions"], share=0.25),
-        attn_scale=d_head**-0.5,
+        rotary=hf.rotary(shape, share=0.25),
+        attn_scale=shape["d_head"] ** -0.5,
         qk_norm="head" if hf.take("qk_layernorm", False) else "none",
         qkv_bias=hf.take("use_qkv_bias", False),
         tied=hf.take("tie_word_embeddings", False),

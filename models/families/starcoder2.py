@@ -5,7 +5,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
-HEAD = "lm_head.weight"
 IGNORED = rows.ROTARY
 
 
@@ -15,20 +14,17 @@ def config(hf: Attributes) -> DecoderConfig:
     for name, assumed in (("mlp_type", "default"), ("norm_type", "layer_norm"), ("scale_attn_weights", True)):
         hf.expect(name, assumed)
     shape = hf.shape(n_kv_heads=2, n_positions=4096)
-    hf.divides(shape["n_heads"], shape["d_model"])
-    d_head = shape["d_model"] // shape["n_heads"]
     bias = hf.take("use_bias", True)
     return DecoderConfig(
         model_type="starcoder2",
         **shape,
-        d_head=d_head,
         norm="layer",
         norm_bias=True,
         norm_eps=hf.take("norm_epsilon", 1e-5),
         activation=hf.activation("hidden_act", "gelu_pytorch_tanh"),
         mlp_bias=bias,
-        rotary=hf.rotary(d_head, shape["n_positions"]),
-        attn_scale=d_head**-0.5,
+        rotary=hf.rotary(shape),
+        attn_scale=shape["d_head"] ** -0.5,
         windows=hf.windows(shape["n_layers"]),
         qkv_bias=bias,
         attn_out_bias=bias,

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxconf.models.errors import InputError
-from jaxconf.results.files import plain, read_parquet, write_parquet
+from jaxconf.results.files import KEY, plain, read_parquet, write_parquet
 
 
 def test_a_table_comes_back_with_its_facts(tmp_path):
@@ -35,16 +35,18 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
-@pytest.mark.parametrize("content", [None, b"no parquet", "without facts"])
+@pytest.mark.parametrize("content", [None, b"no parquet", "no facts", "no JSON", "no column"])
 def test_what_is_no_such_table_is_refused_with_the_advice(tmp_path, content):
     path = tmp_path / "a.parquet"
-    if content == "without facts":
-        pq.write_table(pa.table({"x": [1]}), path)
+    if isinstance(content, str):
+        name, facts = "y" if content == "no column" else "x", b"{" if content == "no JSON" else b"{}"
+        table = pa.table({name: [1]}).replace_schema_metadata({} if content == "no facts" else {KEY: facts})
+        pq.write_table(table, path)
     elif content:
         path.write_bytes(content)
     problem = "is not a track of jaxconf" if content else "does not exist"
     with pytest.raises(InputError, match=f"^{path} {problem}; give another$"):
-        read_parquet(path, "track", "give another")
+        read_parquet(path, "track", "give another", ["x"])
 
 
 def test_plain_values_are_what_json_holds():
