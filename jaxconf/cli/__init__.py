@@ -1,5 +1,4 @@
-"""The command line: a file for each command, which parses the options, calls the Python function of the same name and
-prints.
+"""The command line. Each command has a file, which parses the options, calls the library and prints the result.
 
 Heavy imports wait until a command runs, so that `jaxconf --help` answers at once.
 """

@@ -1,4 +1,4 @@
-"""What the commands share: groups of options, the frame of a job that writes into a folder, and how they speak."""
+"""What the commands share: groups of options, the set-up of a job that writes into a folder, and printing."""
 
 import contextlib
 import dataclasses
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 OptionalModel = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")]
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-Text = Annotated[str, tyro.conf.arg(help="text, as for `jaxconf analyze`")]
+Text = Annotated[
+    str,
+    tyro.conf.arg(
+        help='the text to read: a file, a folder, hf://datasets/OWNER/NAME or "stdlib", as for `jaxconf analyze`'
+    ),
+]
 Quiet = Annotated[
     bool,
-    tyro.conf.arg(help="do not show the progress: bars in a terminal, and otherwise lines on standard error"),
+    tyro.conf.arg(
+        help="hide the progress, which is shown as bars in a terminal and otherwise as lines on standard error"
+    ),
 ]
 
 
@@ -35,20 +42,20 @@ class ModelSource(Source):
 
 @dataclasses.dataclass(frozen=True)
 class NamedModel(Source):
-    """Which model is measured; it must be named."""
+    """Which model is measured; the option has no default."""
 
     model: Model = dataclasses.field()
 
 
 class Job(NamedTuple):
-    """What a command works with."""
+    """What a command needs for its work."""
 
     out: Path  # the folder to write to
     console: "Console"
     progress: "Progress"
 
     def load(self, model: str, revision: str | None, mesh: str | None) -> "LanguageModel":
-        """A model on its mesh, about which a sentence is printed if it has several devices."""
+        """Load a model onto its mesh; print the sizes of the mesh if it has several devices."""
         from jaxconf.runtime.placement import load_placed
 
         return load_placed(model, revision, mesh, lambda sentence: say(self.console, sentence))
@@ -56,9 +63,10 @@ class Job(NamedTuple):
 
 @contextlib.contextmanager
 def job(model: str, mark: str, output: Output, measuring: Measuring, quiet: bool) -> Iterator[Job]:
-    """The frame of a command's work: its folder is claimed, its progress shown, and its trace recorded if wanted.
+    """Claim the command's output folder, show the progress, and record a trace of JAX if --profile is given.
 
-    `mark`: the file that makes the folder a result.
+    `mark`: the file that marks a folder as a result of this command. Raises InputError as
+    `jaxconf.results.run_folder.claim` does.
     """
     from jaxconf.results.run_folder import claim
     from jaxconf.runtime.hosts import only_first_writes
@@ -75,9 +83,9 @@ def job(model: str, mark: str, output: Output, measuring: Measuring, quiet: bool
 
 @contextlib.contextmanager
 def speaking(unit: str, quiet: bool) -> Iterator[tuple["Console", "Progress"]]:
-    """A console, which only the first host shows, and what shows the progress within the block.
+    """A console, which prints on the first host only, and the function that shows the progress within the block.
 
-    `unit`: of the rates.
+    `unit`: what the rates count, such as "tokens".
     """
     from rich.console import Console
 
@@ -90,20 +98,20 @@ def speaking(unit: str, quiet: bool) -> Iterator[tuple["Console", "Progress"]]:
 
 
 def say(console: "Console", *sentences: str) -> None:
-    """Print each sentence as a line, however long it is."""
+    """Print each sentence on a line of its own, which is never wrapped."""
     for sentence in sentences:
         console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def say_result(console: "Console", sentences: Sequence[str], page: Path) -> None:
-    """Print what a study found, and where its page is."""
+    """Print the sentences about what a study found, and the path of its page."""
     say(console, *sentences, f"\nPage: {page}")
 
 
 def read_option(option: str, text: str | None, example: str) -> list[tuple[int, int]] | None:
-    """The (layer, index) of the neurons or heads that an option names, if it is given.
+    """The (layer, index) of each neuron or head that an option names, or None if the option is not given.
 
-    Raises InputError for any other text.
+    `example`: shown by the InputError that is raised for any other text.
     """
     from jaxconf.measure.neuron_sets import read_names
     from jaxconf.models.errors import InputError

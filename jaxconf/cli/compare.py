@@ -16,15 +16,15 @@ RESUME = ".partial-compare"
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Compare a model with models that were trained further from it: candidates for entropy neurons, effects and
-    calibration, with tables, figures and a page.
+    """Compare a base model with models that were trained further from it: their candidate entropy neurons, the effects
+    of ablating them, and calibration. Writes tables, figures and a page.
     """
 
     base: Model
     """a folder in Hugging Face layout, a hub id such as openai-community/gpt2,
     or "bundled", the small model that comes with jaxconf"""
     tuned: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TUNED [TUNED ...]")]
-    """one or more models that were trained further from it, each of which is compared with it"""
+    """one or more models that were trained further from the base model; each is compared with it"""
     data: Text = "stdlib"
     tokens: int = 16384
     """how many tokens of the text to run the models on;

@@ -14,8 +14,8 @@ from jaxconf.runtime.hosts import Hosts
 
 @dataclasses.dataclass(frozen=True)
 class Copying:
-    """Contradict what a model knows: whether it repeats the context or its memory, with and without its entropy
-    neurons, with tables, figures and a page.
+    """Give a model prompts that contradict what it knows, and measure whether it repeats the context or its memory,
+    with and without its entropy neurons. Writes tables, figures and a page.
     """
 
     source: Group[NamedModel]
@@ -24,17 +24,19 @@ class Copying:
     statements: int = 100
     """how many statements to ask, drawn at random; up to three prompts are made of each"""
     neurons: str | None = None
-    """the chosen set, such as 11.584,11.2378, of the last layer; by default the ten with the highest rho"""
+    """neurons of the last layer that are ablated together, such as 11.584,11.2378;
+    by default the ten with the highest rho"""
     controls: int = 100
-    """random sets to compare with, each of as many neurons"""
+    """how many random sets of as many neurons to compare with"""
     text: Annotated[
         str,
         tyro.conf.arg(
-            help="text, as for --data of `jaxconf analyze`, over which the neurons' mean activations are taken"
+            help="the text whose activations give the values that ablated neurons are set to;\n"
+            "it is named as for --data of `jaxconf analyze`"
         ),
     ] = "stdlib"
     tokens: int = 16384
-    """how many tokens of that text"""
+    """how many tokens of --text to read"""
     output: Group[Output] = dataclasses.field(default_factory=Output)
     measuring: Group[Measuring] = dataclasses.field(default_factory=Measuring)
     quiet: Quiet = False
@@ -52,7 +54,7 @@ class Copying:
         check_amounts(0, seed=how.seed)
         neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
         memory = read_size(how.memory, "--memory")
-        read_statements(self.data)  # what is wrong with them is said before the weights are loaded
+        read_statements(self.data)  # mistakes in the file are reported before the weights are loaded
         model = self.source.model
         with job(model, "copying.json", self.output, how, self.quiet) as work:
             work.progress("loading the model", 0, 0)

@@ -11,29 +11,30 @@ from jaxconf.runtime.hosts import Hosts
 
 @dataclasses.dataclass(frozen=True)
 class Induction:
-    """Let text repeat, and measure what entropy neurons, induction heads and calibration do then, with tables, figures
-    and a page.
+    """Give a model text that repeats, and measure its entropy neurons, induction heads and calibration there. Writes
+    tables, figures and a page.
     """
 
     source: Group[ModelSource] = dataclasses.field(default_factory=ModelSource)
     data: Text = "stdlib"
     sequences: int = 64
-    """how many sequences to build: BOS, a piece of text, and the same piece again"""
+    """how many sequences to build, each of which is BOS, a piece of text, and the same piece again"""
     length: int = 100
-    """tokens of the piece of text"""
+    """how many tokens the piece of text has"""
     random: bool = False
     """repeat random tokens instead of text"""
     natural: bool = False
-    """also look for six tokens that the text repeats by itself, in windows of 256 of its first 262,144 tokens"""
+    """also measure natural repeats: places where a window of 256 tokens has the same six tokens twice,
+    among the first 262,144 tokens of the text"""
     neurons: str | None = None
-    """the chosen neurons, such as 11.584,11.2378; by default the ten of the last layer with the highest rho"""
+    """the neurons to measure, such as 11.584,11.2378; by default the ten of the last layer with the highest rho"""
     heads: str | None = None
-    """the heads that are made to look at BOS alone, such as 5.1,5.5;
-    by default those with the highest induction score"""
+    """the heads that are ablated by making them attend to BOS alone, such as 5.1,5.5;
+    by default the four with the highest induction scores, but at most a quarter of all heads"""
     controls: int = 20
-    """random sets, of neurons and of heads, to compare with"""
+    """how many random sets of neurons, and of heads, to compare with"""
     tokens: int = 4096
-    """how many tokens of text the doses are measured on, besides the repeat"""
+    """how many tokens of ordinary text the scaling of the neurons is measured on, besides the repeat"""
     output: Group[Output] = dataclasses.field(default_factory=Output)
     measuring: Group[Resampling] = dataclasses.field(default_factory=Resampling)
     quiet: Quiet = False

@@ -1,4 +1,4 @@
-"""The `jaxconf` command: which command is meant, and how it ends."""
+"""The `jaxconf` command: finds the command that the arguments name, runs it and sets the exit code."""
 
 import importlib
 import shutil
@@ -29,9 +29,10 @@ COMMANDS = {name: command(name) for name in NAMES.split()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command.
+    """Run the command that the arguments name, by default those of the process.
 
-    The process ends with 2 and one sentence if the user can correct what is wrong, and with 130 if it was interrupted.
+    Exit codes: 2 after an InputError, whose sentence is printed on standard error; 130 after Ctrl-C; 1 after any other
+    error on one of several hosts. On a single host, any other error is raised.
     """
     try:
         command = parsed(list(sys.argv[1:] if arguments is None else arguments))
@@ -44,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         leave(2)
     except KeyboardInterrupt:
         print(
-            "jaxconf: interrupted; the same command continues from what was finished (analyze, compare, sweep, track) "
-            "or starts again",
+            "jaxconf: the command was interrupted; give it again: analyze, compare, sweep and track continue from what "
+            "was finished, and the other commands start from the beginning",
             file=sys.stderr,
         )
         leave(130)
@@ -61,13 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parsed(arguments: list[str]) -> Any:
     """The command that the arguments name, with its options.
 
-    Raises InputError for an unknown command. The process ends after the help, and with 2 for wrong options.
+    Raises InputError if no command is given, and for an unknown command or preset. Exits after it has printed a help
+    text, and with code 2 for wrong options.
     """
     if arguments[:1] in (["-h"], ["--help"]):
         print(listing())
         sys.exit()
     if not arguments or arguments[0].startswith("-"):
-        raise InputError("no command is given; jaxconf --help lists them")
+        raise InputError("no command is given; jaxconf --help lists the commands")
     config, arguments = preset(arguments)
     count = 2 if arguments[:2] == ["sweep", "report"] else 1
     name, rest = "-".join(arguments[:count]), arguments[count:]
@@ -76,7 +78,7 @@ def parsed(arguments: list[str]) -> Any:
             f"there is no command {name!r}; the nearest is {nearest(name, COMMANDS)!r}, and jaxconf --help lists all"
         )
     prog = f"jaxconf {' '.join(arguments[:count])}"
-    if name == "train":  # whose --out has no default, which tyro's own mark says
+    if name == "train":  # tyro.MISSING makes --out required, although the preset is given as a default
         return tyro.cli(Train, args=rest, prog=prog, default=Train(out=tyro.MISSING, config=config))
     return tyro.cli(COMMANDS[name], args=rest, prog=prog)
 

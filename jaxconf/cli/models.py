@@ -5,8 +5,8 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """List the families of models that are supported, and how far their logits lie from transformers' as last
-    measured.
+    """List the model families that are supported, each with the largest difference between its logits and those of
+    transformers when it was last measured.
     """
 
     def run(self) -> None:

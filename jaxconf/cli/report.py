@@ -7,10 +7,10 @@ from jaxconf.cli.common import Folder
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw the figures and the report of a run again."""
+    """Draw the figures of an analysis again, and write its report again, from its run folder."""
 
     folder: Folder
-    """the run folder"""
+    """the run folder that `jaxconf analyze` wrote"""
 
     def run(self) -> None:
         from rich.console import Console

@@ -15,34 +15,36 @@ from jaxconf.runtime.hosts import Hosts
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Analyse many models, revisions, texts, ablations and layers: any number of workers share the cells of one folder.
+    """Analyse every combination of the models, revisions, texts, ablations and layers that a file lists.
 
-    Afterwards `jaxconf sweep report FOLDER` joins the finished cells into one table and one page.
+    Each combination is a cell. The same command may be started several times, also on several hosts: each is a worker,
+    and all share the cells of one folder. Afterwards `jaxconf sweep report FOLDER` joins the finished cells into one
+    table and one page.
     """
 
     definition: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """a TOML file with lists: models, and if wanted revisions, data, ablations and layers;
-    and other options of `jaxconf analyze` in [options]"""
+    """a TOML file with a list of models; it may also have lists of revisions, data, ablations and layers,
+    and other options of `jaxconf analyze` under [options]"""
     out: Path | None = None
-    """the folder that all workers share; runs/NAME by default, NAME being the file's"""
+    """the folder that all workers share; runs/NAME by default, where the file is NAME.toml"""
     tries: int = 3
     """how often a cell may fail before it is given up"""
     patience: float = 60.0
     """seconds without a sign of life after which a worker counts as dead and its cell is taken over"""
     status: bool = False
-    """take no cells, but show their states until all are done"""
+    """run no cells; show the state of each cell until all are done"""
     plan: bool = False
-    """take no cells and load no weights, but estimate what memory and time the cells need;
+    """run no cells and load no weights; estimate the memory and time that the cells need;
     the next four options describe the devices, which by default are those that JAX sees"""
     devices: int | None = None
     """how many devices a worker has"""
     device_memory: str | None = None
     """the memory of each device, such as 80GB"""
     flops: float | None = None
-    """operations of float32 matrix products that each device does in a second;
-    by default they are measured here, which takes some seconds"""
+    """how many operations of float32 matrix products each device does per second;
+    by default this is measured on the devices that JAX sees, which takes some seconds"""
     exponentials: float | None = None
-    """exponentials of logits that each device sums in a second; given with --flops or not at all"""
+    """how many exponentials of logits each device sums per second; give it and --flops, or neither"""
     quiet: Quiet = False
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
@@ -87,7 +89,7 @@ class Sweep:
             )
         failed = [name for name, status in found.items() if status.state == "failed"]
         done = f"{len(found) - len(failed)} of {len(found)} cells are finished"
-        say(console, f"{done}: jaxconf sweep report {self._folder}")
+        say(console, f"{done}; jaxconf sweep report {self._folder} joins them")
         if failed:
             first_of = f"the first was {failed[0]}: {found[failed[0]].message}"
             raise InputError(f"{len(failed)} of {len(found)} cells failed; {first_of}")

@@ -14,29 +14,30 @@ from jaxconf.runtime.hosts import Hosts
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """Draw what was measured while a model, or the models of a grid, were trained; or measure the public revisions of
-    a hub model.
+    """Draw what was measured during a training run or a grid; or, with --revisions, measure the public revisions of a
+    hub model and draw that.
     """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """the folder of a training run or of a grid, or with --revisions a hub id"""
+    """the folder of a training run or of a grid; with --revisions, the hub id of a model"""
     revisions: str | None = None
-    """the hub's branches or tags, in one word: step0,step1000,step2000"""
+    """branches or tags of the hub model, separated by commas without spaces, such as step0,step1000,step2000;
+    the options from --effects to --force are for these revisions only"""
     effects: bool = False
-    """of the hub's revisions, measure not only the weights but also the effects of ablating every neuron"""
+    """measure not only the weights but also the effects of ablating each neuron of the last layer"""
     delete: bool = False
-    """delete each revision that was downloaded for this, once it is measured"""
+    """delete each revision that was downloaded for this command once it is measured"""
     out: Path | None = None
-    """where the hub's revisions are recorded; runs/MODEL by default"""
+    """the folder for the measurements and figures; runs/MODEL by default"""
     data: Text = "stdlib"
     tokens: int = 4096
-    """how many tokens to analyse"""
+    """how many tokens to measure the effects on"""
     k: int | None = None
     """size of the unembedding's effective null space; 1% of the width by default"""
     mesh: str | None = None
-    """of the hub's revisions: the devices that split the text (data) and the weights (model), such as data=4,model=2"""
+    """how many devices split the text (data) and the weights (model), such as data=4,model=2"""
     force: bool = False
-    """replace the track that the folder holds"""
+    """replace the measurements that the folder holds"""
     quiet: Quiet = False
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 

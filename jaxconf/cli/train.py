@@ -19,28 +19,29 @@ from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
 class Train:
     """Train small decoders from scratch, measure their neurons on the way, and save them in Hugging Face layout.
 
-    A preset may follow the word train and sets other defaults: tiny (the defaults shown), small (10 million
-    parameters) or gpt2-small-shape. With --vary or --seeds it is a grid: a model for each combination, trained side
-    by side where their shapes allow it.
+    A preset may follow the word train and sets the defaults: tiny (those that this help shows without a preset),
+    small (10 million parameters) or gpt2-small-shape. With --vary or --seeds, a grid is trained: a model for each
+    combination of values and seeds, side by side where their shapes allow it.
     """
 
     out: Path
-    """the folder to write"""
+    """the run folder to write"""
     data: Text = "stdlib"
     tokenizer: str | None = None
     """a folder or hub id with a tokenizer; by default a byte-level BPE is trained on the text"""
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=VALUE,VALUE of one of the options below, such as weight_decay=0,0.1; may be given again for another name"""
+    """the values of one of the config options below as NAME=VALUE,VALUE, such as weight_decay=0,0.1;
+    may be given again for another name"""
     seeds: int = 1
-    """models of each kind, with seeds from --seed on"""
+    """how many models to train of each combination, with the seeds from --seed on"""
     resume: bool = False
-    """continue the run, or grid, in the folder from its newest good checkpoint"""
+    """continue the run or grid that the folder holds, from the newest checkpoint that can be read"""
     force: bool = False
-    """replace what the folder holds"""
+    """replace the run or grid that the folder holds"""
     checkpoint_every: int = 250
-    """steps between checkpoints; one is also written when SIGTERM or Ctrl-C asks to stop"""
+    """steps between checkpoints; a checkpoint is also written when SIGTERM or Ctrl-C stops the training"""
     mesh: str | None = None
-    """the devices that split the models or sequences (data) and the weights (model), such as data=4,model=2;
+    """how many devices split the models or sequences (data) and the weights (model), such as data=4,model=2;
     by default as few devices as possible split the weights"""
     quiet: Quiet = False
     config: Group[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
@@ -89,18 +90,22 @@ class Train:
         if vary or self.seeds != 1:
             say(console, grid_sentence(len(table), self.out))
             return
-        say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token: {self.out}")
+        say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
         if self.track.points:
             share = f"Measuring took {result['tracking_share']:.0%} of the time"
-            say(console, f"{share}; jaxconf track {self.out} draws it")
+            say(console, f"{share}; jaxconf track {self.out} draws what was measured")
 
 
 def grid_sentence(models: int, out: Path) -> str:
-    return f"{models} models: {out / 'study.png'}, {out / 'study.parquet'}"
+    return f"{models} models; figure: {out / 'study.png'}, table: {out / 'study.parquet'}"
 
 
 def preset(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
-    """The defaults that the arguments of a command name, if it is train, and the arguments without their name."""
+    """The config of the preset that arguments of train name, and the arguments without the name of the preset.
+
+    Without a preset, and for other commands: the default config, and the arguments as they are. Raises InputError for
+    an unknown preset.
+    """
     if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1].startswith("-"):
         return TrainConfig(), arguments
     name = arguments[1]
@@ -111,8 +116,9 @@ def preset(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
 
 
 def _a_device_for_each_core() -> None:
-    """Give JAX a device for each core, unless it was told how many: small models train faster so than on all cores as
-    one device.
+    """Make JAX see each CPU core as a device, unless it was told a number of CPU devices.
+
+    Small models train faster so than with all cores as one device.
     """
     import jax
 

@@ -9,10 +9,10 @@ from jaxconf.measure.options import Source
 
 @dataclasses.dataclass(frozen=True)
 class Unigram:
-    """Count the tokens of a corpus with a model's tokenizer and save them as .npy, an integer for each token id."""
+    """Count the tokens of a text with a model's tokenizer, and save them as .npy, an integer for each token id."""
 
     model: Model
-    """a folder or hub id with a tokenizer"""
+    """a folder or hub id of a model with a tokenizer, or "bundled"; the weights are not loaded"""
     out: Path
     """the .npy file to write"""
     revision: str | None = Source.revision

@@ -13,21 +13,23 @@ from jaxconf.runtime.hosts import Hosts
 
 @dataclasses.dataclass(frozen=True)
 class Universal:
-    """Find which neurons of a model recur in models that were trained apart from it, with tables of every neuron and
-    its families, figures and a page.
+    """Find which neurons of a model recur in models that were trained independently of it. Writes tables of every
+    neuron with its best matches and families, figures and a page.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL MODEL [MODEL ...]")] = ()
-    """two models or more with one tokenizer: folders, such as those of a grid, hub ids, or "bundled";
-    the neurons of the first are matched"""
+    """two models or more with the same tokenizer: folders, such as those in models/ of a grid, hub ids, or "bundled";
+    the neurons of the first are matched with those of the others"""
     data: Text = "stdlib"
     tokens: int = 65536
-    """how many tokens to correlate activations over, in windows of 256 (or of the shortest context)"""
+    """how many tokens to correlate activations over, in windows of 256
+    (or of the shortest context, if that is shorter)"""
     effects: int = 4096
-    """tokens that the effects of ablating the last layers' neurons are measured on, for entropy and frequency neurons;
-    0 for none"""
+    """how many tokens to measure the effects of ablation on, in the last layer of each model;
+    entropy and frequency neurons are found by these effects; 0 leaves them out"""
     min_excess: float = 0.5
-    """universal neurons: how much more the best match must correlate than the best of the randomly rotated layers"""
+    """universal neurons: the least excess, which is the correlation with the best match
+    minus the largest correlation with the randomly rotated layers"""
     output: Group[Output] = dataclasses.field(default_factory=Output)
     measuring: Group[Measuring] = dataclasses.field(default_factory=Measuring)
     quiet: Quiet = False
