@@ -13,7 +13,7 @@ import pytest
 from commands import refusal, run
 from spoilt_models import MISTAKES
 
-from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.cli.main import COMMANDS
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze
@@ -134,7 +134,7 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     said = capsys.readouterr().out
     assert "0.3, 0.5 (chosen by name)" in said
     page = (out / "induction.html").read_text()
-    assert all(words in page for words in ("Natural induction", "temperature knob", "0.3", "data:image/png"))
+    assert all(words in page for words in ("Natural induction", "change only the temperature", "0.3", "data:image/png"))
     assert not set(page.split('"')) & {"http:", "https:"}
     stated = json.loads((out / "induction.json").read_text())
     assert stated["heads"] == ["0.1"]
@@ -164,7 +164,8 @@ def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
     run("analyze", model, "--data", text, "--tokens", 64, "--bootstrap-draws", 0, "--out", out, "--counts", file)
     given, default = NeuronTable.load(out), analyze(load(model), 64, data=str(text), bootstrap_draws=0)
     assert given.facts["counts"] == str(file)
-    pd.testing.assert_frame_equal(given.frame, default.frame)
+    assert given.facts["counts_sha256"] == default.facts["counts_sha256"]
+    np.testing.assert_allclose(given.frame[list(EFFECTS)], default.frame[list(EFFECTS)], atol=1e-6)
     assert "exists already" in refusal(capsys, "unigram", model, "--data", text, "--out", file)
 
 
@@ -203,7 +204,9 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
         assert "0 or more" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
     assert not (tmp_path / "run").exists()
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
-    assert "too few" in refusal(capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained")
+    assert "held out do not fill" in refusal(
+        capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained"
+    )
 
 
 SMALL = "--layers 1 --width 16 --heads 2 --neurons 24 --vocab-size 280 --context 32 --steps 4 --batch 2".split()

@@ -182,11 +182,12 @@ def test_the_step_compiles_once(corpus):
     decoder, mesh = decoder_config(TINY), make_mesh(data=1)
     program = training_program([TINY], decoder, mesh)
     state = start_all(decoder, mesh, hyperparameters([TINY]))
-    compiled = program._cache_size()  # other tests may have had this program
+    compiled = None
     for step in (1, 2, 3):
         hyper = hyperparameters([dataclasses.replace(TINY, learning_rate=step)])
         state, _ = program(state, hyper, corpus.batch(0, step, 7, 24)[None], step)
-    assert program._cache_size() == max(1, compiled)
+        compiled = compiled or program._cache_size()  # other tests may have had this program, with other sizes
+    assert program._cache_size() == compiled
 
 
 def test_weight_decay_touches_matrices_only():
@@ -314,7 +315,7 @@ def test_further_attributes_reach_the_model():
         ({"attributes": ("twist=1",)}, "'twist'"),
         ({"vocab_size": 256}, "bytes alone need 257"),
         ({"vocab_size": 5000}, "vocabulary of only"),
-        ({"context": 10_000}, "too few"),
+        ({"context": 10_000}, "held out do not fill"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, words, tmp_path):
