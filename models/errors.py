@@ -17,5 +17,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, fit to stand in a sentence."""
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    """The first line of an error's message, or the reason that the operating system gives, fit to stand in a
+    sentence.
+    """
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return reason.strip().partition("\n")[0].rstrip(" .")
