@@ -18,5 +18,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message without a full stop at its end, for use inside another message."""
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    """The first line of an error's message, or the reason that the operating system gives, without a full
+    stop at its end, for use inside another message.
+    """
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return reason.strip().partition("\n")[0].rstrip(" .")

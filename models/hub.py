@@ -41,7 +41,7 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
         if is_offline_mode():
             problem = "is not all in the local cache, and HF_HUB_OFFLINE is set; unset it to download the rest"
         else:
-            problem = f"cannot be fetched from {constants.ENDPOINT}; check the connection and try again"
+            problem = f"cannot be fetched from {constants.ENDPOINT}; check the name and the connection, and try again"
         raise InputError(f"{before}the {kind} {name} {problem}") from error
     except (OSError, HTTPError) as error:
         reason = first_line(error)

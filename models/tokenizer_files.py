@@ -46,8 +46,8 @@ def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
                 f"{path} is not a tokenizer that can be read ({error}); save or download it again"
             ) from error
     raise InputError(
-        f"no tokenizer in {folder} (it lacks tokenizer.json, tokenizer.model and merges.txt); pass token ids, "
-        f'or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}")'
+        f"no tokenizer in {folder} (it lacks tokenizer.json, tokenizer.model and merges.txt); pass token ids from "
+        f'Python, or save the model\'s tokenizer with transformers, as in tokenizer.save_pretrained("{folder}")'
     )
 
 

@@ -27,6 +27,7 @@ from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.hub import hub_errors
 
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "idlelib"}
+SHOWN = 8  # columns of a table that an error names
 
 
 def documents(source: str) -> Iterator[str]:
@@ -86,7 +87,7 @@ def _hub_files(source: str) -> Iterator[Path]:
         uri = parse_hf_uri(source)
     except HfUriError as error:
         raise InputError(
-            f"the dataset {source} cannot be read ({error.msg.rstrip('.')}); give "
+            f"the dataset {source} cannot be read ({error.msg.rstrip(' .')}); give "
             "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
         ) from error
     if uri.type != "dataset":
@@ -160,9 +161,9 @@ def _read_parquet(path: Path) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
         columns = file.schema_arrow.names
         if "text" not in columns:
+            named = ", ".join(columns[:SHOWN]) + (f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else "")
             raise InputError(
-                f'the file {path} has no column "text" (it has {", ".join(columns)}); rename the column that holds the '
-                "text"
+                f'the file {path} has no column "text" (it has {named}); rename the column that holds the text'
             )
         batches = file.iter_batches(batch_size=1024, columns=["text"])
         for row, text in enumerate(chain.from_iterable(batch.column(0).to_pylist() for batch in batches), 1):

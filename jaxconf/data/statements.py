@@ -40,7 +40,7 @@ def read_statements(path: str | Path) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(
-            f"{path} lacks the columns {', '.join(missing)}; give statements with {', '.join(COLUMNS)}, as ParaRel has"
+            f"{path} lacks the columns {', '.join(missing)}; give a CSV file that has them, as those of ParaRel do"
         )
     frame = frame[list(COLUMNS)].rename(columns=COLUMNS)
     frame = frame.apply(lambda column: column.str.strip())

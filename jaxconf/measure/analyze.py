@@ -111,8 +111,9 @@ def check_options(
 
     Raises InputError for values that `analyze` does not accept.
     """
-    if seed < 0 or bootstrap_draws < 0:
-        raise InputError(f"seed is {seed} and bootstrap_draws {bootstrap_draws}; give 0 or more for each")
+    for name, amount in (("seed", seed), ("bootstrap_draws", bootstrap_draws)):
+        if amount < 0:
+            raise InputError(f"{name} is {amount}; give at least 0")
     layers = _layers(config, layer)
     return layers, null_space_size(config.d_model, k), chosen_tolerance(config, engine, tolerance)
 

@@ -3,6 +3,7 @@
 Letters: s window, t position, c set, n neuron.
 """
 
+import collections
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,8 +83,11 @@ def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tu
                 f"there is no neuron {neuron_name(layer, index)}; the model has layers 0 to {config.n_layers - 1} "
                 f"of {config.d_mlp} neurons each"
             )
-    if not found or len(set(found)) < len(found):
-        raise InputError("a set of neurons is empty or names one twice; give each once, such as 11.584,11.2378")
+    if not found:
+        raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
+    name, times = collections.Counter(neuron_name(*pair) for pair in found).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"a set names neuron {name} more than once; give each neuron once")
     most = max(sum(layer == other for layer, _ in found) for other, _ in found)
     if controls and 2 * most > config.d_mlp:
         raise InputError(

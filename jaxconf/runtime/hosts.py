@@ -65,11 +65,14 @@ def join(asked: Hosts, by_itself: bool = True) -> None:
             raise InputError("--hosts and --host need the first host's address; give --coordinator HOST:PORT too")
         if address is None and not (by_itself and _several()):
             return
-    elif asked.hosts is None or asked.host is None or not 0 <= asked.host < asked.hosts:
+    elif asked.hosts is None or asked.host is None:
         raise InputError(
-            f"--coordinator is {address}, but --hosts or --host is missing or out of range; give the number of hosts, "
-            "and the number of this host from 0"
+            f"--coordinator {address} needs the number of hosts and the number of this host; give --hosts and --host"
         )
+    elif asked.hosts < 1:
+        raise InputError(f"--hosts is {asked.hosts}; give at least 1")
+    elif not 0 <= asked.host < asked.hosts:
+        raise InputError(f"--host is {asked.host} and --hosts {asked.hosts}; give a --host from 0 to {asked.hosts - 1}")
     else:
         _check_address(address, asked.host)
     _watch()

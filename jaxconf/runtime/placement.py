@@ -93,7 +93,7 @@ def _fitting(sizes: tuple[int, int] | None, needed: Callable[[int], int], over_d
     devices, memory = jax.device_count(), memory_of_a_device() or math.inf
     if sizes and math.prod(sizes) != devices:
         raise InputError(
-            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices and there are {devices}; "
+            f"a mesh of data={sizes[0]},model={sizes[1]} has {math.prod(sizes)} devices, and JAX sees {devices}; "
             f"give sizes whose product is {devices}"
         )
     for model in [sizes[1]] if sizes else [size for size in range(1, devices + 1) if devices % size == 0]:

@@ -201,7 +201,9 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
         assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
         assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
         assert "above 0" in refusal(capsys, *arguments, "--data", text, "--tolerance", 0, *run_out)
-        assert "0 or more" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
+        assert "at least 0" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
+    assert "another --profile" in refusal(capsys, *arguments, "--data", text, "--profile", file, *run_out)
+    assert "another --profile" in refusal(capsys, *arguments, "--data", text, "--profile", file / "x", *run_out)
     assert not (tmp_path / "run").exists()
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
     assert "held out do not fill" in refusal(
@@ -259,7 +261,7 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "seeds is 0" in refusal(capsys, "train", *out, "--seeds", 0)
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
-    assert "there are 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
+    assert "JAX sees 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
     assert "split evenly over data=4" in refusal(
         capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
     )

@@ -271,7 +271,7 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
             lambda: documents.documents("hf://datasets/owner/texts"),
             "owner/texts",
             "127.0.0.1:9",
-            "check the connection",
+            "the connection",
         )
 
 

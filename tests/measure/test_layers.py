@@ -238,7 +238,7 @@ def test_what_is_no_set_is_refused(text: str) -> None:
         ([[(3, 0)]], 1, "no neuron 3.0"),
         ([[(0, 48)]], 1, "no neuron 0.48"),
         ([[]], 1, "empty"),
-        ([[(0, 1), (0, 1)]], 1, "names one twice"),
+        ([[(0, 1), (0, 1)]], 1, "names neuron 0.1 more than once"),
         ([[(0, n) for n in range(25)]], 1, "25 of a layer's 48"),
         ([[(0, 1)]], -1, "controls is -1"),
     ],

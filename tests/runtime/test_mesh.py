@@ -184,7 +184,7 @@ def test_the_mesh_follows_from_what_a_device_holds(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(placement, "memory_of_a_device", lambda: 10**5)
     needed = placement.bytes_needed(config, 8) / 1e9
     check_error(lambda: placement.placement(config), f"{needed:.1f} GB on each of 8 devices", "0.0 GB")
-    check_error(lambda: placement.placement(config, (3, 2)), "data=3,model=2 has 6 devices and there are 8")
+    check_error(lambda: placement.placement(config, (3, 2)), "data=3,model=2 has 6 devices, and JAX sees 8")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,6 @@ def _check_same_shape(base: DecoderConfig, tuned: DecoderConfig, name: str) -> N
     ]
     if shapes[0] != shapes[1]:
         raise InputError(
-            f"the model {name} has {shapes[0]} and the base model {shapes[1]}; compare a model with one that was "
-            "trained further from it, which has its shape"
+            f"the model {name} has {shapes[0]} and the base model {shapes[1]}; give a model that was trained "
+            "further from the base model and has its shape"
         )
