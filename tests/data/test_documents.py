@@ -297,18 +297,19 @@ def test_hub_names_that_do_not_exist(tmp_path: Path, dataset: Path) -> None:
             refused(lambda source=source: documents.documents(source), says)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("failure", [HTTPError("broken pipe\nwhile reading"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [(HTTPError("broken pipe\nwhile reading"), "broken pipe"), (OSError(28, "No space left"), "No space left")],
+)
 def test_hub_download_that_fails(
-    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
 ) -> None:
     def fail(*args: object, **kwargs: object) -> str:
         raise failure
 
     with hub({"datasets/owner/texts": {"main": dataset}}, tmp_path / "cache"):
         monkeypatch.setattr(documents, "hf_hub_download", fail)
-        refused(
-            lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", str(failure).splitlines()[0]
-        )
+        refused(lambda: read("hf://datasets/owner/texts"), "owner/texts cannot be fetched", reason)
 
 
 def test_a_folder_never_contacts_the_hub(tmp_path: Path, dataset: Path) -> None:
