@@ -106,9 +106,8 @@ def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mappin
         raise InputError(
             f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json"
         )
-    left = sorted(
-        name for name in tensors.keys() - wanted.keys() if not re.fullmatch(family(config.model_type).IGNORED, name)
-    )
+    ignored = family(config.model_type).IGNORED
+    left = sorted(name for name in tensors.keys() - wanted.keys() if not re.fullmatch(ignored, name))
     if config.tied and (head := unembedding(config)) in left:
         left.remove(head)
         embedding = next(leaf for leaf in table if leaf.path == "embed/tokens")

@@ -1,7 +1,7 @@
 """`InputError`, the exception for every mistake that a user can make, and helpers for its messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -17,9 +17,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """The names with commas between them, and how many more there are after the first `most`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or the reason that the operating system gives, without a full
-    stop at its end, for use inside another message.
+    """The reason that the operating system gives, or else the first line of an error's message, without a full stop at
+    its end, for use inside another message.
     """
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     return reason.strip().partition("\n")[0].rstrip(" .")

@@ -203,10 +203,9 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
                 f"{name} is a local folder, which has no revisions; leave the revision out or give a hub id"
             )
         return folder, None
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        problem = f"{name} is a file, not a folder" if folder.is_file() else f"no folder {name}"
-        raise InputError(f"{problem}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
     problem = f"{name} is a file, not a folder" if folder.is_file() else f"no folder {name}"
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise InputError(f"{problem}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
     with hub_errors("model", name, revision, f"{problem}, and "):
         path = Path(
             huggingface_hub.snapshot_download(

@@ -68,9 +68,8 @@ def job(model: str, mark: str, output: Output, measuring: Measuring, quiet: bool
     `mark`: the file that marks a folder as a result of this command. Raises InputError as
     `jaxconf.results.run_folder.claim` does.
     """
-    from jaxconf.results.run_folder import claim
+    from jaxconf.results.run_folder import claim, traced
     from jaxconf.runtime.hosts import only_first_writes
-    from jaxconf.runtime.timing import traced
 
     with (
         only_first_writes(output.folder(model)) as out,

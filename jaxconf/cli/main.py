@@ -19,13 +19,13 @@ DESCRIPTION = "Finds, measures and explains a language model's confidence neuron
 NAMES = "analyze induction compare universal copying unigram train track sweep sweep-report report models"
 
 
-def command(name: str) -> type[Any]:
+def options_of(name: str) -> type[Any]:
     """The class of a command's options: that of sweep-report is SweepReport in jaxconf/cli/sweep.py."""
     words = name.split("-")
     return getattr(importlib.import_module(f"jaxconf.cli.{words[0]}"), "".join(word.title() for word in words))
 
 
-COMMANDS = {name: command(name) for name in NAMES.split()}
+COMMANDS = {name: options_of(name) for name in NAMES.split()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -23,7 +23,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 
-from jaxconf.models.errors import InputError, first_line
+from jaxconf.models.errors import InputError, first_line, listed
 from jaxconf.models.hub import hub_errors
 
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "idlelib"}
@@ -161,9 +161,9 @@ def _read_parquet(path: Path) -> Iterator[str]:
     with pq.ParquetFile(path) as file:
         columns = file.schema_arrow.names
         if "text" not in columns:
-            named = ", ".join(columns[:SHOWN]) + (f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else "")
             raise InputError(
-                f'the file {path} has no column "text" (it has {named}); rename the column that holds the text'
+                f'the file {path} has no column "text" (it has {listed(columns, SHOWN)}); '
+                "rename the column that holds the text"
             )
         batches = file.iter_batches(batch_size=1024, columns=["text"])
         for row, text in enumerate(chain.from_iterable(batch.column(0).to_pylist() for batch in batches), 1):

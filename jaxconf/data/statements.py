@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 
 COLUMNS = {
     "rel_p_id": "relation",
@@ -35,8 +35,7 @@ def read_statements(path: str | Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # the errors of pandas' parser are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as CSV ({reason}); give a file of statements") from error
+        raise InputError(f"{path} cannot be read as CSV ({first_line(error)}); give a file of statements") from error
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(

@@ -24,7 +24,7 @@ from jaxconf.analysis.weights import chance_rho, cosines, null_space_size
 from jaxconf.data.windows import digest
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.facts import ablation_facts, facts_of
-from jaxconf.measure.inputs import in_words, prepared, text_of
+from jaxconf.measure.inputs import check_amounts, in_words, prepared, text_of
 from jaxconf.measure.last_layer import Engine, chosen_tolerance, engine_facts, last_layer_parts, streams
 from jaxconf.measure.reruns import rerun_parts
 from jaxconf.measure.weights import weight_columns
@@ -111,9 +111,7 @@ def check_options(
 
     Raises InputError for values that `analyze` does not accept.
     """
-    for name, amount in (("seed", seed), ("bootstrap_draws", bootstrap_draws)):
-        if amount < 0:
-            raise InputError(f"{name} is {amount}; give at least 0")
+    check_amounts(0, seed=seed, bootstrap_draws=bootstrap_draws)
     layers = _layers(config, layer)
     return layers, null_space_size(config.d_model, k), chosen_tolerance(config, engine, tolerance)
 

@@ -53,7 +53,7 @@ def windows_of(tokens: np.ndarray | int, data: str, lm: LanguageModel, *others: 
 def check_amounts(least: int, **amounts: np.ndarray | int) -> None:
     """Raises InputError for an amount below `least`; an amount that is an array is not checked."""
     for name, amount in amounts.items():
-        if isinstance(amount, int) and amount < least:
+        if not isinstance(amount, np.ndarray) and amount < least:
             raise InputError(f"{name} is {amount}; give at least {least}")
 
 

@@ -23,12 +23,11 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_run
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
-from jaxconf.results.run_folder import PER_TOKEN, SETS, claim
+from jaxconf.results.run_folder import PER_TOKEN, SETS, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
 from jaxconf.runtime.progress import Progress
-from jaxconf.runtime.timing import traced
 
 RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.rules import Kind, Rules
@@ -100,8 +100,7 @@ class NeuronTable:
     def _verdict(self, kind: Kind) -> str:
         found = list(self.members(kind).index)
         if found:
-            more = f" and {len(found) - MOST_NAMED:,} more" if len(found) > MOST_NAMED else ""
-            return f"{count_of(len(found), kind)} in {self.where}: {', '.join(found[:MOST_NAMED])}{more}."
+            return f"{count_of(len(found), kind)} in {self.where}: {listed(found, MOST_NAMED)}."
         none = f"No neuron of {self.where} meets the {kind} rule"
         near = self.nearest(kind, 1)
         if near.empty:

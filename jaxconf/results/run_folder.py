@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import first, told, told_json
 
@@ -30,7 +32,7 @@ def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
             if (folder / mark).exists() and not force:
                 raise InputError(f"{folder / mark} exists already; give another --out, or --force to replace it")
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise _unwritable(folder, "--out", error) from error
         return b""
 
     told(check)
@@ -39,24 +41,24 @@ def claim(folder: Path, mark: str, force: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writable(folder: Path) -> Iterator[None]:
+def writable(folder: Path, option: str = "--out") -> Iterator[None]:
     """Makes `folder` and checks that it can be written, before any long work.
 
-    When the block ends, the folder and its parents are removed if they were made here and are empty. Raises InputError
-    if the folder cannot be written.
+    `option`: the one that names the folder. When the block ends, the folder and its parents are removed if they were
+    made here and are empty. Raises InputError if the folder cannot be written.
     """
     paths = [folder, *folder.parents]
 
     def make() -> int:
         try:
             if folder.exists() and not folder.is_dir():
-                raise InputError(f"{folder} is a file, not a folder; give another --out")
+                raise InputError(f"{folder} is a file, not a folder; give another {option}")
             made = sum(not path.exists() for path in paths)
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 return made
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise _unwritable(folder, option, error) from error
 
     made = told_json(make)
     try:
@@ -66,6 +68,19 @@ def writable(folder: Path) -> Iterator[None]:
             if not first() or any(path.iterdir()):
                 break
             path.rmdir()
+
+
+@contextlib.contextmanager
+def traced(folder: Path | None) -> Iterator[None]:
+    """Record what JAX does within the block, as a trace for TensorBoard or Perfetto in `folder`, unless it is None.
+
+    Raises InputError, before the block, if the folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    with writable(folder, "--profile"), jax.profiler.trace(str(folder)):
+        yield
 
 
 @contextlib.contextmanager
@@ -86,5 +101,5 @@ def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
             old.unlink()
 
 
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(f"{folder} cannot be written ({error.strerror}); give another --out")
+def _unwritable(folder: Path, option: str, error: OSError) -> InputError:
+    return InputError(f"{folder} cannot be written ({error.strerror}); give another {option}")

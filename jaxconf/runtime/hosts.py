@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ def _check_address(address: str, host: int) -> None:
             socket.create_connection((name, int(port)), timeout=5).close()
             return
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = first_line(error)
         if time.monotonic() > until:
             raise InputError(
                 f"the coordinator at {address} could not be reached for {TIMEOUT} seconds ({reason}); "

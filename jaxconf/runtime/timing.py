@@ -1,18 +1,12 @@
 """The time and the memory that a job took, and a trace of it on request."""
 
-import contextlib
 import functools
 import resource
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
-
-from jaxconf.models.errors import InputError
 
 COMPILING = "/jax/core/compile/backend_compile_duration"
 
@@ -57,24 +51,3 @@ def _peak_memory() -> int:
     if all("peak_bytes_in_use" in of_device for of_device in statistics):
         return max(of_device["peak_bytes_in_use"] for of_device in statistics)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-@contextlib.contextmanager
-def traced(folder: Path | None) -> Iterator[None]:
-    """Record what JAX does within the block, as a trace for TensorBoard or Perfetto in the folder, if there is one.
-
-    Raises InputError, before the block, if the folder cannot be written.
-    """
-    if folder is None:
-        yield
-        return
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file, not a folder; give another --profile")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); give another --profile") from error
-    with jax.profiler.trace(str(folder)):
-        yield

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.emergence import first_steps
+from jaxconf.models.errors import listed
 from jaxconf.results.rules import Rules
 from jaxconf.results.words import count_of, number
 from jaxconf.training.emergence import Emergence
@@ -93,10 +94,9 @@ def summary_lines(e: Emergence) -> list[str]:
     first, _ = first_met(e)
     for kind in ("entropy", "frequency"):
         when = first[kind].dropna().sort_values(kind="stable")
-        named = ", ".join(f"{name} (step {step:,.0f})" for name, step in when.iloc[:6].items())
-        more = f" and {len(when) - 6:,} more" * (len(when) > 6)
+        named = listed([f"{name} (step {step:,.0f})" for name, step in when.items()], 6)
         colon = "; the first step of each: " * bool(named)
-        lines.append(f"{count_of(len(when), kind)} at one step or more{colon}{named}{more}.")
+        lines.append(f"{count_of(len(when), kind)} at one step or more{colon}{named}.")
     sentence = "Neurons that met both criteria, rho above chance and ln_mediated ≥ {least:g}: {both:,}"
     if (order := order_met(first))["both"]:
         sentence += "; {weights:,} met the one for rho first, {cause:,} the one for ln_mediated, {same:,} both at once"

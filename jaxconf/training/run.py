@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus, Documents, documents_of, read_corpus, write_tokenizer
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import only_first_writes, told_json
 from jaxconf.runtime.placement import training_placement
@@ -124,8 +124,9 @@ def full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{folder} cannot be written ({reason}); make room there and go on with --resume") from error
+        raise InputError(
+            f"{folder} cannot be written ({first_line(error)}); make room there and go on with --resume"
+        ) from error
 
 
 def train_group(
