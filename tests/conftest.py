@@ -4,7 +4,6 @@ programs, and the path of the shared data.
 
 import gc
 import os
-import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -31,9 +30,7 @@ jax.config.update("jax_traceback_in_locations_limit", 0)  # the source locations
 hypothesis.settings.register_profile("jaxconf", deadline=None)  # an example's time depends mostly on the machine
 hypothesis.settings.load_profile("jaxconf")
 
-TESTS = Path(__file__).parent
-SHARED = TESTS.parents[1] / "shared"
-SLOW = tomllib.loads((TESTS / "slow.toml").read_text())
+SHARED = Path(__file__).parents[2] / "shared"
 KEPT = 2 * 10**9  # bytes; a process that holds more drops its compiled programs
 UNROLL = ablated_softmax.UNROLL
 
@@ -46,24 +43,6 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks the tests that slow.toml names."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for item in items:
-        file, name = item.path.relative_to(TESTS).as_posix(), item.originalname
-        parameters = item.callspec.id if hasattr(item, "callspec") else ""
-        found.setdefault(file, {}).setdefault(name, []).append(parameters)
-        how = SLOW.get(file, {}).get(name)
-        if how and parameters not in how.get("quick", []) and any(p in parameters for p in how.get("slow", [""])):
-            item.add_marker(pytest.mark.slow)
-    if not any("::" in argument for argument in config.args):
-        for file in found.keys() & SLOW.keys():
-            for name, how in SLOW[file].items():
-                if unknown := {name} - found[file].keys() or set(how.get("quick", [])) - set(found[file][name]):
-                    raise pytest.UsageError(f"slow.toml: {file} has no {', '.join(sorted(unknown))}")
 
 
 @pytest.fixture(scope="session")

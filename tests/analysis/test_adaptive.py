@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from devices import also_on_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import marked
 
 from jaxconf.analysis import adaptive_softmax as module
 from jaxconf.analysis.ablated_softmax import ablated_softmax
@@ -202,8 +202,10 @@ ON_DEVICES = (
 )
 
 
-@pytest.mark.parametrize("case", also_on_devices(CASES, *ON_DEVICES))
-@pytest.mark.parametrize("engine", ["exact", 1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize(
+    "case", marked(CASES, devices=ON_DEVICES, quick=[case for case in CASES if case != "a norm behind the MLP"])
+)
+@pytest.mark.parametrize("engine", marked(["exact", 1e-3, 1e-4, 1e-5], quick=["exact", 1e-4]))
 def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str | float) -> None:
     given_, (expected, size), exact = solved(case)
     if engine == "exact":

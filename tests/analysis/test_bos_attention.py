@@ -7,6 +7,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parameters import marked
 from random_models import random_model
 
 from jaxconf.analysis.bos_attention import bos_directions, most_moved_head
@@ -15,9 +16,7 @@ from jaxconf.models.sites import Add
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
-@pytest.mark.parametrize(
-    "kind", ["gemma2", pytest.param("layer", marks=pytest.mark.slow), pytest.param("gpt2", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("kind", marked(["gemma2", "layer", "gpt2"], quick=["gemma2"]))
 def test_attention_to_bos_changes_as_its_direction_says(kind: str) -> None:
     """Against adding a vector to the stream; gemma2 has windows, soft caps and norms on both sides."""
     lm = random_model(kind)

@@ -19,23 +19,39 @@ from jaxconf.analysis.metrics import (
 from jaxconf.analysis.whole_logits import Changes, Prediction
 
 PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
-CHANGES = Changes(*(np.float32([i, -i]) for i in range(len(Changes._fields))))._replace(top=np.array([True, False]))
+CHANGES = Changes(
+    *(np.float32([i, -i]) for i in range(1, 7)), top=np.array([True, False]), reciprocal_rank=np.float32([0.5, -0.5])
+)
 
 
 def test_effects_are_the_changes_or_their_sizes() -> None:
+    signed = {
+        "loss_delta": CHANGES.loss,
+        "entropy_delta": CHANGES.entropy,
+        "kl_freq_delta": CHANGES.kl_freq,
+        "top1_change": [1, 0],
+    }
+    sizes = {
+        "loss_abs_delta": CHANGES.loss,
+        "loss_abs_delta_ln_frozen": CHANGES.loss_ln_frozen,
+        "loss_abs_delta_freq_frozen": CHANGES.loss_freq_frozen,
+        "entropy_abs_delta": CHANGES.entropy,
+        "entropy_abs_delta_ln_frozen": CHANGES.entropy_ln_frozen,
+        "kl_freq_abs_delta": CHANGES.kl_freq,
+        "rr_abs_delta": CHANGES.reciprocal_rank,
+    }
     found = effects_of(CHANGES)
     assert tuple(found) == EFFECTS
-    change = {metric.name: getattr(CHANGES, metric.change) for metric in METRICS if metric.change}
+    assert found.keys() == signed.keys() | sizes.keys()
     for name, value in found.items():
         assert value.dtype == np.float32
-        np.testing.assert_array_equal(value, np.abs(change[name]) if "_abs_" in name else change[name], err_msg=name)
+        np.testing.assert_array_equal(value, signed[name] if name in signed else np.abs(sizes[name]), err_msg=name)
 
 
 def test_every_name_is_of_something_that_exists() -> None:
     assert len(COLUMNS) == len(METRICS)
-    units = {(metric.change, metric.unit) for metric in METRICS if metric.change}
-    assert sorted(change for change, _ in units) == sorted(Changes._fields)
-    assert set(CHANGES_IN_NATS) == {change for change, unit in units if unit == "nats"}
+    assert {metric.change for metric in METRICS} - {""} == set(Changes._fields)
+    assert set(CHANGES_IN_NATS) == set(Changes._fields) - {"top", "reciprocal_rank"}
     assert set(UNABLATED) < set(Prediction._fields)
     assert {name for pair in SHARES.values() for name in pair} < set(EFFECTS)
 

@@ -271,7 +271,7 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
             lambda: documents.documents("hf://datasets/owner/texts"),
             "owner/texts",
             "127.0.0.1:9",
-            "the connection",
+            "check the name and the connection",
         )
 
 
@@ -299,7 +299,10 @@ def test_hub_names_that_do_not_exist(tmp_path: Path, dataset: Path) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "reason"),
-    [(HTTPError("broken pipe\nwhile reading"), "broken pipe"), (OSError(28, "No space left"), "No space left")],
+    [
+        (HTTPError("broken pipe\nwhile reading"), "(broken pipe)"),
+        (OSError(28, "No space left on device"), "(No space left on device)"),
+    ],
 )
 def test_hub_download_that_fails(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from ablated_activations import ABLATIONS, by_definition
 from edited_runs import metrics, rerun
+from parameters import marked
 from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 from random_models import HF, OTHERS, random_model, windows_for
 
@@ -83,7 +84,7 @@ def test_every_family_is_among_them():
     assert EVERY_FAMILY.keys() == FAMILIES.keys()
 
 
-@pytest.mark.parametrize("kind", HF)
+@pytest.mark.parametrize("kind", marked(HF, quick=["rms"]))  # test_reproduce_paper.py has a model of the other kind
 def test_planted_neurons_are_found_and_no_others(kind):
     lm, counts = planted_model(kind)
     tokens = np.random.default_rng(3).integers(1, lm.config.vocab_size, (8, 48))
@@ -209,13 +210,16 @@ A_WINDOW = 450_000  # bytes of memory in which the positions of one window fit, 
 
 @pytest.mark.parametrize(
     ("kind", "engine", "memory"),
-    [
-        ("layer", "exact", A_WINDOW),
-        ("layer", "exact", 1),
-        ("capped", "exact", A_WINDOW),
-        ("capped", "exact", 1),
-        pytest.param("large", "adaptive", 3_500_000, marks=pytest.mark.slow),
-    ],
+    marked(
+        [
+            ("layer", "exact", A_WINDOW),
+            ("layer", "exact", 1),
+            ("capped", "exact", A_WINDOW),
+            ("capped", "exact", 1),
+            ("large", "adaptive", 3_500_000),
+        ],
+        quick=[("layer", "exact", A_WINDOW), ("capped", "exact", 1)],
+    ),
 )
 def test_little_memory_gives_the_same_numbers(kind, engine, memory):
     lm = random_model(kind)
@@ -349,9 +353,7 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("large", marks=pytest.mark.device), pytest.param("large, capped", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("kind", marked(["large", "large, capped"], devices=["large"], quick=["large"]))
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)
     tokens = windows_for(lm)

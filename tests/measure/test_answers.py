@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from meshes import ACROSS, gathered, on_mesh
 from one_set_at_a_time import ablation, alone, log_p_alone
+from parameters import marked
 from random_models import random_model
 
 from jaxconf.analysis.ablated_sets import Ablations
@@ -44,7 +45,7 @@ def case(kind: str) -> tuple[LanguageModel, list[np.ndarray], list[list[np.ndarr
 
 
 @pytest.mark.parametrize(
-    "kind", ["capped", "summed"]
+    "kind", marked(["capped", "summed"], quick=["capped"])
 )  # a norm behind the MLP and soft caps; a norm of the sum. For others see below
 def test_sets_answer_together_as_each_does_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, answers, sets = case(kind)
@@ -101,7 +102,7 @@ def test_meshes_give_the_same_answers(kind: str, mesh: tuple[int, int]) -> None:
     np.testing.assert_allclose(one.entropy, other.entropy, atol=1e-5)
 
 
-@pytest.mark.parametrize("mesh", [(8, 1), (2, 4)])
+@pytest.mark.parametrize("mesh", [pytest.param((8, 1), marks=pytest.mark.slow), (2, 4)])
 def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     lm, rng = on_mesh(random_model("large"), *mesh), np.random.default_rng(2)
     V = lm.config.vocab_size

@@ -1,14 +1,15 @@
 """Effects in any layer and of sets of neurons, against setting them in the whole model and running all of it again."""
 
 import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from ablated_activations import ABLATIONS, by_definition
-from devices import also_on_devices
 from edited_runs import rerun
+from parameters import marked
 from random_models import HF, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
@@ -66,20 +67,19 @@ def measured(kind: str, layer: int) -> NeuronTable:
 
 
 KINDS = ["parallel", "rms", "capped", "summed"]
-IN_EVERY_RUN = [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("summed", 0)]
 
 
 @pytest.mark.parametrize(
     ("kind", "layer"),
-    [
-        *also_on_devices(IN_EVERY_RUN, ("rms", 0)),
-        *(
-            pytest.param(kind, layer, marks=pytest.mark.slow)
-            for kind in KINDS
-            for layer in range(3)
-            if (kind, layer) not in IN_EVERY_RUN
-        ),
-    ],
+    marked(
+        itertools.product(KINDS, range(3)),
+        devices=[("rms", 0)],
+        quick=[
+            ("parallel", 1),
+            ("capped", 1),
+            ("summed", 0),
+        ],  # rms: see test_all_layers_are_the_layers_one_after_the_other
+    ),
 )
 def test_effects_in_any_layer(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
@@ -101,7 +101,13 @@ def test_every_kind_of_ablation_below_the_last_layer(ablation: Ablation) -> None
     close(frame, rerun(lm, tokens, kept, counts, functools.partial(by_definition, ablation), 1))
 
 
-@pytest.mark.parametrize(("kind", "layer"), IN_EVERY_RUN)
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    marked(
+        [("parallel", 1), ("rms", 0), ("capped", 1), ("capped", 2), ("summed", 0)],
+        quick=[("capped", 1)],  # the kind with the most norms
+    ),
+)
 def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     lm, tokens, kept, counts = model(kind)
     above = [site for site in site_shapes(lm.config) if site.endswith("hook_scale") and site.startswith("blocks.")]
@@ -145,6 +151,7 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
     assert len(list(tmp_path.glob("*/*.npz"))) == len(tokens) * lm.config.d_mlp
 
 
+@pytest.mark.slow  # each of the two ways is compared with the edited model in every run
 def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     """Two ways to the same numbers that share nothing but the definitions."""
     lm, tokens, kept, counts = model("parallel")
@@ -192,7 +199,7 @@ def test_a_set_may_span_layers() -> None:
     assert [[layer for layer, _ in members] for members in drawn] == 4 * [[0, 2, 2]]
 
 
-@pytest.mark.parametrize("memory", [2**28, 1])
+@pytest.mark.parametrize("memory", marked([2**28, 1], quick=[2**28]))
 def test_token_by_token_the_means_are_those_of_the_table(memory: int) -> None:
     lm, tokens, kept, counts = model("parallel")
     found = per_token(lm, tokens, [(2, 3), (1, 7), (1, 40)], counts=counts, memory=memory)

@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 from checkpoint_folders import compose, loaded, parts_of, rewrite, split
-from devices import also_on_devices
 from hub import hub, point_at
 from huggingface_hub import constants
 from jax.sharding import PartitionSpec
+from parameters import marked
 from refusals import check_error
 
 from jaxconf.measure.analyze import analyze
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # There and back
 
 
-@pytest.mark.parametrize("name", also_on_devices(cases.CASES, "gpt2", "neox", "gemma2", "falcon-grouped"))
+@pytest.mark.parametrize("name", marked(cases.CASES, devices=["gpt2", "neox", "gemma2", "falcon-grouped"]))
 def test_round_trip(name: str, tmp_path: Path) -> None:
     _, params = cases.decoder(name)
     chex.assert_trees_all_equal_comparator(
@@ -119,7 +119,7 @@ def test_a_dtype_for_each_parameter(folder: Path, one: jax.sharding.Mesh) -> Non
         check_error(lambda wrong=wrong: load(folder, dtype=wrong), "floating-point type")
 
 
-@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "llama-mqa"))
+@pytest.mark.parametrize("name", marked(["gpt2", "llama-mqa"], devices=["llama-mqa"]))
 def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
     cases.build(name, tmp_path)
     lm = load(tmp_path, mesh=one)
@@ -133,7 +133,7 @@ def test_parameters_of_several_dtypes_run(name: str, tmp_path: Path, one: jax.sh
 
 
 @pytest.mark.parametrize(
-    "name", also_on_devices(["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"], "gpt2-unscaled")
+    "name", marked(["gpt2", "gpt2-unscaled", "neox-serial", "gemma2", "opt-summed"], devices=["gpt2-unscaled"])
 )
 def test_the_last_layer_alone(
     name: str, tmp_path: Path, one: jax.sharding.Mesh, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ import safetensors.numpy
 import scipy.special
 import scipy.stats
 from decoder_runs import TOKENS, read, run_all, whole, write
-from devices import also_on_devices
+from parameters import marked
 
 from jaxconf.models import sites
 from jaxconf.models.config import ACTIVATIONS, DecoderConfig, Rotary
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 REFERENCED_ON_DEVICES = ("gpt2", "neox", "llama-gqa", "bloom", "gemma2", "phi3-long", "opt-summed")
 
 
-@pytest.mark.parametrize("name", also_on_devices(cases.REFERENCED, *REFERENCED_ON_DEVICES))
+@pytest.mark.parametrize("name", marked(cases.REFERENCED, devices=REFERENCED_ON_DEVICES))
 def test_recorded_references(name: str) -> None:
     config, _ = cases.decoder(name)
     reference = np.load(cases.REFERENCES / f"{name}.npz")

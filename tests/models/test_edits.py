@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from decoder_runs import ONE_EACH, TOKENS, run, whole
-from devices import also_on_devices
 from flax import struct
+from parameters import marked
 
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.errors import InputError
@@ -64,7 +64,7 @@ def chain(value: np.ndarray, add: Any = 0.0, scale: Any = 1.0, mask: Any = False
     return Chain((Add(add), Scale(scale), Ablate(np.full(value.shape, mask), put)))
 
 
-@pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "neox-linear"))
+@pytest.mark.parametrize("name", marked(ONE_EACH, devices=["neox-linear"], quick=["llama-mqa", "neox-linear"]))
 def test_every_kind_of_edit_of_every_site_changes_the_logits(name: str) -> None:
     before = whole(name).logits
     np.testing.assert_allclose(edited(name)({}), before, atol=1e-5)
@@ -84,7 +84,7 @@ def test_captured_values_put_back_change_nothing(name: str) -> None:
         np.testing.assert_allclose(after, whole(name).logits, atol=1e-5, err_msg=site)
 
 
-@pytest.mark.parametrize("name", also_on_devices(ONE_EACH, "llama-mqa"))
+@pytest.mark.parametrize("name", marked(ONE_EACH, devices=["llama-mqa"]))
 def test_replace(name: str) -> None:
     """Captured values at all sites change nothing; any other value is what is captured next, and the last one decides
     the logits.
@@ -167,7 +167,7 @@ def test_all_neurons_in_one_compilation() -> None:
 # Parts of the model
 
 
-@pytest.mark.parametrize("layer", also_on_devices([0, 1, 3], 1))
+@pytest.mark.parametrize("layer", marked([0, 1, 3], devices=[1]))
 def test_running_in_two_parts_equals_the_whole(layer: int) -> None:
     name = "gpt2-layer-scaled"  # its attention depends on the number of the layer
     config, params = cases.decoder(name)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from parameters import marked
 from refusals import check_error
 
 from jaxconf.models.decoder import forward
@@ -34,7 +35,13 @@ def greedy_without_cache(name, row, new, edits=None):
     return np.asarray(run(config, params, tokens, edits).logits)[0].argmax(-1)[len(row) - 1 : len(row) + len(new) - 1]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "qwen2-window", "gemma3", "falcon-alibi", "opt-summed", "gptj"])
+@pytest.mark.parametrize(
+    "name",
+    marked(
+        ["gpt2", "qwen2-window", "gemma3", "falcon-alibi", "opt-summed", "gptj"],
+        quick=["gpt2", "gemma3", "falcon-alibi"],
+    ),
+)
 def test_greedy_equals_the_pass_without_cache(name):
     new = generate(*cases.decoder(name), PROMPTS, NEW)
     assert len({row.tobytes() for row in new}) == len(PROMPTS)

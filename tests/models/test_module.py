@@ -7,6 +7,7 @@ m neuron.
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from decoder_runs import ONE_EACH, TOKENS, compiled_run, read, run, run_all, whole
-from devices import also_on_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from parameters import marked
 
 from jaxconf.models.decoder import Decoder, Params, abstract_params, forward
 from jaxconf.models.errors import InputError
@@ -35,8 +36,13 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # Attention in blocks
 
 
-@pytest.mark.parametrize("length", [1, 64, 65, 200, 520])
-@pytest.mark.parametrize("name", ["neox-serial", "llama-mqa"])
+@pytest.mark.parametrize(
+    ("name", "length"),
+    marked(
+        itertools.product(["neox-serial", "llama-mqa"], [1, 64, 65, 200, 520]),
+        quick=[("neox-serial", 200), ("llama-mqa", 65)],
+    ),
+)
 def test_blocks_of_queries_give_what_the_whole_pattern_gives(name: str, length: int) -> None:
     """Blocks of the least size, a last one that is shorter, and as many as there may be."""
     config, params = cases.decoder(name)
@@ -149,7 +155,7 @@ def test_shapes_of_large_models(hf: dict[str, Any], n_parameters: int) -> None:
     assert out.captured[site].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", also_on_devices(["gpt2", "llama-mqa"], "gpt2"))
+@pytest.mark.parametrize("name", marked(["gpt2", "llama-mqa"], devices=["gpt2"]))
 def test_bfloat16(name: str) -> None:
     config, params = cases.decoder(name)
     halved = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)

@@ -44,6 +44,7 @@ def text(tmp_path: Path) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text: str, tmp_path: Path) -> None:
     model = build(tmp_path / "model", 0)
     how = ["analyze", str(model), "--data", text, "--tokens", "2400", "--bootstrap-draws", "0"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parameters import marked
 
 from jaxconf.analysis.effects import Adaptive, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency
@@ -33,13 +34,16 @@ KINDS = {
 
 @pytest.mark.parametrize(
     ("kind", "adaptive", "memory"),
-    [
-        ("plain", False, 5 * 10**8),
-        pytest.param("plain", True, 10**9, marks=pytest.mark.slow),
-        ("a norm behind the MLP", False, 10**9),
-        pytest.param("soft caps", False, 10**9, marks=pytest.mark.slow),
-        pytest.param("soft caps", True, 10**9, marks=pytest.mark.slow),
-    ],
+    marked(
+        [
+            ("plain", False, 5 * 10**8),
+            ("plain", True, 10**9),
+            ("a norm behind the MLP", False, 10**9),
+            ("soft caps", False, 10**9),
+            ("soft caps", True, 10**9),
+        ],
+        quick=[("plain", False, 5 * 10**8)],
+    ),
 )
 def test_the_plan_keeps_to_the_memory(kind: str, adaptive: bool, memory: int) -> None:
     config = config_from_hf({"max_position_embeddings": 64, **SHAPE, **KINDS[kind]})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from meshes import ACROSS, MESHES, agree, gathered, on_mesh, same
+from parameters import marked
 from random_models import random_model, windows_for, with_repeats
 from refusals import check_error
 
@@ -32,7 +34,6 @@ from jaxconf.studies.universal.study import universal
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 KINDS = ["layer", "rms", "large", "capped"]
-IN_EVERY_RUN = [("layer", (8, 1)), ("rms", (2, 2))]
 
 
 @functools.cache
@@ -44,15 +45,7 @@ def table(kind: str, data: int, model: int) -> NeuronTable:
 
 @pytest.mark.parametrize(
     ("kind", "mesh"),
-    [
-        *((kind, mesh) for kind, mesh in IN_EVERY_RUN),
-        *(
-            pytest.param(kind, mesh, marks=pytest.mark.slow)
-            for kind in KINDS
-            for mesh in MESHES
-            if (kind, mesh) not in IN_EVERY_RUN
-        ),
-    ],
+    marked(itertools.product(KINDS, MESHES), quick=[("rms", (2, 2))]),
 )
 def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
     ours, alone = table(kind, *mesh), table(kind, 1, 1)
@@ -62,13 +55,10 @@ def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "layer", "mesh"),
-    [
-        ("layer", 0, (2, 2)),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2)))
-        ),
-    ],
+    marked(
+        [("layer", 0, (2, 2)), ("rms", 0, (8, 1)), ("rms", 0, (1, 4)), ("capped", 1, (2, 2))],
+        quick=[("layer", 0, (2, 2))],
+    ),
 )
 def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
     ours, alone = (
@@ -79,7 +69,11 @@ def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "mesh"), [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))]
+    ("engine", "mesh"),
+    marked(
+        [("exact", (1, 8)), ("exact", (2, 4)), ("exact", (8, 1)), ("adaptive", (2, 4))],
+        quick=[("exact", (2, 4)), ("adaptive", (2, 4))],
+    ),
 )
 def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
     """Products of neurons or positions with the vocabulary stay in their pieces; W_U, which is narrower, may not."""
@@ -105,7 +99,7 @@ def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
         assert gathered(statistics) >= d * V  # the vocabulary is split, so W_U is gathered, and the pattern sees it
 
 
-@pytest.mark.parametrize("mesh", [(1, 4), (2, 2)])
+@pytest.mark.parametrize("mesh", [pytest.param((1, 4), marks=pytest.mark.slow), (2, 2)])
 def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
     lm = on_mesh(random_model("large"), *mesh)
     config, tokens = lm.config, windows_for(random_model("large"), count=4)

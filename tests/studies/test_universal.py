@@ -19,6 +19,7 @@ import pytest
 import scipy.stats
 from commands import refusal
 from meshes import on_mesh
+from parameters import marked
 from random_models import HF, random_model
 
 from jaxconf.analysis.bos_attention import bos_directions
@@ -401,7 +402,7 @@ def test_effects_are_those_of_analyze_in_the_last_layer(monkeypatch: pytest.Monk
     assert families.loc["entropy", "share_of_others"] == pytest.approx(others.mean())  # of the last layer alone
 
 
-@pytest.mark.parametrize("effects", [0, pytest.param(128, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("effects", marked([0, 128], quick=[0]))
 def test_the_command_writes_its_page(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], effects: int
 ) -> None:

@@ -18,6 +18,7 @@ import plan_tables
 import pytest
 from commands import SCRIPTS, options_of, refusal, script
 from meshes import on_mesh
+from parameters import marked
 from plans import MEMORY, ONE, array, config_of, folder_of, frequencies, planned, reran, used
 from random_models import random_model
 from refusals import check_error
@@ -71,7 +72,7 @@ def test_the_mesh_is_that_on_which_the_model_is_put(monkeypatch: pytest.MonkeyPa
     )
 
 
-@pytest.mark.parametrize("adaptive", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("adaptive", marked([False, True], quick=[False]))
 def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
     """By XLA's own plan: a tenth more at most, and no less than a quarter."""
     config = config_of()

@@ -72,6 +72,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(file: Path, trained: Trained,
     assert_same(out, trained.folder)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_so_and_a_full_disk_leaves_the_last_good_checkpoint(
     file: Path, trained: Trained, tmp_path: Path
 ):

@@ -12,6 +12,7 @@ import pytest
 from hub import Hub, hub
 from hub_models import HF, NAME, TEXT, build, text
 from huggingface_hub import constants, snapshot_download
+from parameters import marked
 from refusals import check_error
 
 import jaxconf
@@ -185,7 +186,7 @@ def test_a_cache_that_cannot_be_tidied_is_named(server, tmp_path):
     assert len(rows(tmp_path / "out")) == 1
 
 
-@pytest.mark.parametrize("delete", [False, True])
+@pytest.mark.parametrize("delete", marked([False, True], quick=[True]))
 def test_going_on_downloads_nothing_twice(server, tmp_path, delete):
     out, options = tmp_path / "out", {"effects": True, "delete": delete}
     check_error(lambda: track(out, "step0,step20,step300", **options), NAME, "no revision step300")

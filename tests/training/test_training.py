@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import chex
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from meshes import MESHES, gathered
+from parameters import marked
 from tiny_training import NO_TRACK, TINY, corpus_of_text, text
 
 from jaxconf.data.corpus import train_tokenizer
@@ -116,20 +118,9 @@ def test_a_model_without_an_extra_is_not_touched_by_its_neighbours(corpus, alone
     assert abs(extra[-1] - plain[-1]) > 1e-3
 
 
-IN_EVERY_RUN = [(8, (8, 1)), (1, (2, 4))]
-
-
 @pytest.mark.parametrize(
     ("models", "sizes"),
-    [
-        *IN_EVERY_RUN,
-        *(
-            pytest.param(m, sizes, marks=pytest.mark.slow)
-            for m in (1, 2, 8)
-            for sizes in MESHES
-            if (m, sizes) not in IN_EVERY_RUN
-        ),
-    ],
+    marked(itertools.product((1, 2, 8), MESHES), quick=[(1, (2, 4))]),
 )
 def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
     """One device against several: the batch is split if there is one model, else the models; weights over `model`."""
@@ -179,15 +170,15 @@ def test_gradients_are_summed_over_microbatches(corpus):
 
 
 def test_the_step_compiles_once(corpus):
-    decoder, mesh = decoder_config(TINY), make_mesh(data=1)
-    program = training_program([TINY], decoder, mesh)
-    state = start_all(decoder, mesh, hyperparameters([TINY]))
-    compiled = None
+    config = dataclasses.replace(TINY, label_smoothing=0.1)  # a program that no other test has had
+    decoder, mesh = decoder_config(config), make_mesh(data=1)
+    program = training_program([config], decoder, mesh)
+    state = start_all(decoder, mesh, hyperparameters([config]))
+    assert program._cache_size() == 0
     for step in (1, 2, 3):
-        hyper = hyperparameters([dataclasses.replace(TINY, learning_rate=step)])
+        hyper = hyperparameters([dataclasses.replace(config, learning_rate=step)])
         state, _ = program(state, hyper, corpus.batch(0, step, 7, 24)[None], step)
-        compiled = compiled or program._cache_size()  # other tests may have had this program, with other sizes
-    assert program._cache_size() == compiled
+    assert program._cache_size() == 1
 
 
 def test_weight_decay_touches_matrices_only():
@@ -278,12 +269,7 @@ def test_presets_have_the_size_that_they_promise(preset, millions):
 
 @pytest.mark.parametrize(
     "model_type",
-    [
-        "gpt2",
-        pytest.param("llama", marks=pytest.mark.device),
-        "stablelm",
-        pytest.param("gpt_neox", marks=pytest.mark.slow),  # as TINY is
-    ],
+    marked(["gpt2", "llama", "stablelm", "gpt_neox"], devices=["llama"], quick=["llama"]),  # TINY is a gpt_neox
 )
 def test_every_family_trains(model_type, corpus, tmp_path):
     config = dataclasses.replace(TINY, model_type=model_type, steps=15, tied=False, attributes=())
