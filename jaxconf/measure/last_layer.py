@@ -128,11 +128,10 @@ class _Stream:
         """For a group of windows: EFFECTS [s n], UNABLATED at the kept positions, and the fields of Audit [1]."""
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
         places, counts = self._places(group, real)
-        where = lm.over_data(places)
-        tokens = lm.over_data(self.work.tokens[group])
-        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where[..., :2], self.ablation)
+        tokens, where, target = map(lm.over_data, (self.work.tokens[group], places[..., :2], places[..., 2]))
+        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablation)
         blocks = [
-            self._block(some, places, counts, (x, delta, where[..., 2], post), rng)
+            self._block(some, places, counts, (x, delta, target, post), rng)
             for some, _ in batches(max(1, *counts), self.rows)
         ]
         sums, before, audits = zip(*blocks, strict=True)
@@ -175,9 +174,15 @@ class _Stream:
             among = max(1, min(len(some), counts[0] - first))
             audited = rng.integers(among, size=AUDITED[0]), rng.integers(neurons, size=AUDITED[1])
             adaptive = Adaptive(self.tolerance, audited)
-        x, delta, target, post = jax.tree.map(lambda y: y[:, some], rows)
+        x, delta, target, post = _some_of(rows, some)
         how = (lm.mesh, lm.config, self.readout, self.work.freq)
         return fetched(compiled_effects()(*how, x, delta, target, lm.over_data(member), post, adaptive))
+
+
+@jax.jit
+def _some_of(rows: Any, some: np.ndarray) -> Any:
+    """Some of each device's rows: one program for all arrays, since each operation by itself is compiled too."""
+    return jax.tree.map(lambda y: y[:, some], rows)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from ablated_activations import ABLATIONS, by_definition
 from edited_runs import metrics, rerun
 from parameters import marked
 from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
-from random_models import HF, OTHERS, random_model, windows_for
+from random_models import HF, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.effects import effects, sharded_effects
@@ -48,7 +48,8 @@ def test_every_kind_is_among_them():
         pytest.param("layer", Ablation("mean"), marks=pytest.mark.device),
         *(("layer", ablation) for ablation in ABLATIONS if ablation.kind not in ("mean", "zero", "fixed")),
         *(("rms", ablation) for ablation in ABLATIONS if ablation.kind in ("zero", "fixed")),
-        *((kind, Ablation("mean")) for kind in OTHERS),
+        ("capped", Ablation("mean")),
+        pytest.param("summed", Ablation("mean"), marks=pytest.mark.parity),  # for its length
     ],
     ids=str,
 )

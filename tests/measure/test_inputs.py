@@ -90,8 +90,8 @@ def test_windows_that_are_given_have_their_own_counts(lm: LanguageModel) -> None
 
 def test_an_analysis_of_so_many_tokens_is_that_of_their_windows_and_counts(text: str, tmp_path: Path) -> None:
     lm = load(build(tmp_path / "model", 0))
-    found = analyze(lm, 600, data=text, bootstrap_draws=0)
+    found = analyze(lm, 80, data=text, bootstrap_draws=0)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
-    same = analyze(lm, windows_of(600, text, lm), counts=counts, bootstrap_draws=0)
+    same = analyze(lm, windows_of(80, text, lm), counts=counts, bootstrap_draws=0)
     pd.testing.assert_frame_equal(found.frame, same.frame)
     assert (found.facts["data"], found.facts["counts_sha256"]) == (text, same.facts["counts_sha256"])

@@ -32,11 +32,11 @@ def text(tmp_path: Path) -> str:
 
 def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     out, stages, model = tmp_path / "run", [], str(build(tmp_path / "model", 0))
-    options = AnalyzeOptions(model, data=text, tokens=512, out=out, bootstrap_draws=5, ablation="zero", layer=1)
+    options = AnalyzeOptions(model, data=text, tokens=80, out=out, bootstrap_draws=5, ablation="zero", layer=1)
     table = run(options, lambda what, done, total: stages.append(what))
     lm = load_placed(model, None, None, lambda sentence: None)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
-    tokens = windows(documents(text), lm.tokenizer, 512, lm.config.n_positions)
+    tokens = windows(documents(text), lm.tokenizer, 80, lm.config.n_positions)
     np.testing.assert_array_equal(np.load(out / "windows.npy"), tokens)
     parts = analyze(lm, tokens, counts=counts, bootstrap_draws=5, ablation=module.Ablation("zero"))
     pd.testing.assert_frame_equal(table.frame, parts.frame)

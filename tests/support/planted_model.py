@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from random_models import HF
 
-from jaxconf.models.decoder import Decoder
-from jaxconf.models.families import config_from_hf
+from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.leaves import nest
 
 PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]
 
@@ -26,8 +25,12 @@ def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[Language
     hf = {**HF[kind], "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 120, "vocab_size": len(counts)}
     config = config_from_hf(hf)
     d, V, N = config.d_model, config.vocab_size, config.d_mlp
-    params = Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
-    params = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
+    draw = np.random.default_rng(0).standard_normal
+    fixed = {"zeros": np.zeros, "ones": np.ones}
+    params = nest(
+        (leaf.path, fixed[leaf.init](leaf.shape(config)) if leaf.init in fixed else 0.02 * draw(leaf.shape(config)))
+        for leaf in leaves(config)
+    )
     f = (counts + 1) / (counts + 1).sum()
     u = (np.log(f) - np.log(f).mean()) / np.linalg.norm(np.log(f) - np.log(f).mean())
 
@@ -46,5 +49,5 @@ def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[Language
         branch[name] = branch[name] - (branch[name] @ toward_frequency)[..., None] * toward_frequency
     mlp["w_out"][0, PLANTED_ENTROPY] = 4 * null
     mlp["w_out"][0, PLANTED_FREQUENCY] = np.outer([0.4, -0.4, 0.4, -0.4], toward_frequency)
-    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), params)
+    params = jax.device_put(jax.tree.map(lambda w: w.astype(np.float32), params))
     return LanguageModel(config, params, f"planted {kind}", None, Path(), hf), counts

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cases
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxconf.models.families import config_from_hf, leaves
@@ -51,7 +50,7 @@ def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageMo
         config, params = cases.decoder(OTHERS.get(kind, kind))
         return LanguageModel(
             config,
-            jax.tree.map(jnp.asarray, params),
+            jax.device_put(params),
             f"random {kind}",
             None,
             Path(),
@@ -61,10 +60,10 @@ def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageMo
     config = config_from_hf(hf)
     rng = np.random.default_rng(seed)
     params = {
-        leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)
+        leaf.path: ((leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config))).astype(np.float32)
+        for leaf in leaves(config)
     }
-    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), nest(params.items()))
-    return LanguageModel(config, params, f"random {kind}", None, Path(), hf)
+    return LanguageModel(config, jax.device_put(nest(params.items())), f"random {kind}", None, Path(), hf)
 
 
 def windows_for(lm: LanguageModel, count: int = 3, length: int = 24) -> np.ndarray:
