@@ -2,6 +2,7 @@
 programs, and the path of the shared data.
 """
 
+import functools
 import gc
 import os
 from collections.abc import Iterator
@@ -21,12 +22,15 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import hypothesis
 import jax
 import pytest
+from jax._src.interpreters import mlir
 from matplotlib.figure import Figure
 
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # the source locations of operations are not used here
+# One MLIR context for all programs: JAX makes a new one for each, which takes longer than lowering a small program.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 hypothesis.settings.register_profile("jaxconf", deadline=None)  # an example's time depends mostly on the machine
 hypothesis.settings.load_profile("jaxconf")
 
