@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
 
+# Files named test_parity import PyTorch, which takes seconds.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(TESTS) -m "not parity and not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(TESTS) -m "not parity and not slow" --ignore-glob "*test_parity*" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # What takes minutes and is not part of every run: every mesh, a sweep of real analyses whose workers are killed, whole reproductions.
 slow: $(VENV)/.test
