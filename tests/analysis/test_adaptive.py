@@ -231,7 +231,7 @@ def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str
             assert error.mean() < 1e-5, (name, error.mean())
 
 
-@settings(max_examples=15)
+@settings(max_examples=25)
 @given(
     st.sampled_from(["realistic", "soft caps"]),
     st.integers(0, 2**32 - 1),
