@@ -22,7 +22,7 @@ from jaxconf.models.softcap import capped
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-T, N, D, V = 20, 50, 16, 3000
+T, N, D, V = 12, 24, 16, 1300
 ROUNDING = 3e-6  # of float32 sums, for each nat of the largest logit
 
 
@@ -30,7 +30,7 @@ ROUNDING = 3e-6  # of float32 sums, for each nat of the largest logit
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks of everything, the last of each not full."""
     for name, value in {
-        "HEAD": 256,
+        "HEAD": 128,
         "BLOCK_T": 8,
         "BLOCK_V": 512,
         "MATRIX": 1,
@@ -69,10 +69,8 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
             W_U, b = W_U * 1000, b * 1000
         case "a norm behind the MLP":
             P, beta = normal(T, D) @ W_U, 0.05 * normal(T, N)
-        case "soft caps" | "soft caps and a norm behind the MLP":
+        case "soft caps" | "soft caps without a norm behind the MLP":
             cap = 12.0
-            if case != "soft caps":
-                P, beta = normal(T, D) @ W_U, 0.05 * normal(T, N)
         case "soft caps that little is left of":
             cap, W_U, b = 12.0, W_U * 8, b * 8
         case "soft-capped logits of ±1e4":
@@ -82,6 +80,8 @@ def problem(case: str, seed: int = 0) -> tuple[Rows, Cells, np.ndarray, Vocabula
                 cap, b = 12.0, np.where(rng.random(V) < 0.7, -200, b)
             write, change, kappa = np.zeros((T, N)), np.ones((T, N)), np.zeros((T, N))
     A = x @ W_U
+    if cap is not None and not case.endswith("without a norm behind the MLP"):
+        P, beta = normal(T, D) @ W_U, (0 if case.startswith("nothing changes") else 0.02) * normal(T, N)
     if case == "all that was likely sinks":
         A[:, :] = 0
         A[:, :300], change, write = 90 * 10 * D**0.5 / 4, 0.1 + 0 * change, 1e-6 * write
@@ -181,7 +181,7 @@ CASES = (
     "logits of ±1e4",
     "a norm behind the MLP",
     "soft caps",
-    "soft caps and a norm behind the MLP",
+    "soft caps without a norm behind the MLP",
     "soft caps that little is left of",
     "soft-capped logits of ±1e4",
     "all that was likely sinks",
@@ -203,7 +203,7 @@ ON_DEVICES = (
 
 
 @pytest.mark.parametrize(
-    "case", marked(CASES, devices=ON_DEVICES, quick=[case for case in CASES if case != "a norm behind the MLP"])
+    "case", marked(CASES, devices=ON_DEVICES, quick=[case for case in CASES if "norm behind the MLP" not in case])
 )
 @pytest.mark.parametrize("engine", marked(["exact", 1e-3, 1e-4, 1e-5], quick=["exact", 1e-4]))
 def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str | float) -> None:

@@ -2,22 +2,23 @@
 
 import cases
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from decoder_runs import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import marked
+from scipy.special import log_softmax
 
 from jaxconf.analysis import unembedding
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
-from jaxconf.models.decoder import Decoder, final_norm_name, forward
+from jaxconf.models.decoder import final_norm_name
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.leaves import nest
 from jaxconf.models.mesh import make_mesh
-from jaxconf.models.softcap import capped
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -47,10 +48,20 @@ CONFIGS = {
 def model(request):
     """A decoder with random parameters, none at its default."""
     config = config_from_hf(CONFIGS[request.param])
-    params = jax.jit(Decoder(config).init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    return config, random_params(config)
+
+
+def random_params(config):
     rng = np.random.default_rng(1)
-    noisy = jax.tree.map(lambda w: w + 0.3 * rng.standard_normal(w.shape).astype(np.float32), params)
-    return config, noisy
+    return nest(
+        (leaf.path, ((leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config))).astype(np.float32))
+        for leaf in leaves(config)
+    )
+
+
+def read_out(*args):
+    """The readout as numpy arrays, so that no product with it is a program of its own."""
+    return jax.tree.map(np.asarray, readout(*args))
 
 
 def folded(config, params):
@@ -68,21 +79,20 @@ def folded(config, params):
 def test_readout_gives_the_models_own_log_probabilities(model):
     config, params = model
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
-    out = forward(config, params, tokens, capture=("ln_final.hook_normalized",))
-    seen = readout(config, params)
+    out = run(config, params, tokens, capture=("ln_final.hook_normalized",))
+    seen = read_out(config, params)
     logits = out.captured["ln_final.hook_normalized"] @ seen.W_U + seen.b_U
-    np.testing.assert_allclose(jax.nn.log_softmax(logits), jax.nn.log_softmax(out.logits), atol=2e-5)
+    np.testing.assert_allclose(log_softmax(logits, -1), log_softmax(out.logits, -1), atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["gemma2", "olmo2", "opt-summed", "granite"])
 def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilities(name):
     """Also what the last neurons write: where no norm follows, ablating all of them takes h·w_out from the stream."""
     config, params = cases.decoder(name)
-    params = jax.tree.map(jnp.asarray, params)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 20))
     last = f"blocks.{config.n_layers - 1}."
     norm = f"{final_norm_name(config)}.hook_normalized"
-    out = forward(
+    out = run(
         config,
         params,
         tokens,
@@ -90,9 +100,11 @@ def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilit
             : 4 if "ln2_post" in params["blocks"] else 2
         ],
     )
-    seen = readout(config, params)
-    logits = capped(out.captured[norm] @ seen.W_U + seen.b_U, config.logit_softcap)
-    np.testing.assert_allclose(jax.nn.log_softmax(logits), jax.nn.log_softmax(out.logits), atol=2e-5)
+    seen, cap = read_out(config, params), config.logit_softcap
+    logits = out.captured[norm] @ seen.W_U + seen.b_U
+    if cap is not None:
+        logits = cap * np.tanh(logits / cap)
+    np.testing.assert_allclose(log_softmax(logits, -1), log_softmax(out.logits, -1), atol=2e-5)
     if "ln2_post" in params["blocks"]:
         written = out.captured[last + "mlp.hook_post"] @ seen.w_out / out.captured[last + "ln2_post.hook_scale"]
         np.testing.assert_allclose(written, out.captured[last + "hook_mlp_out"], atol=2e-5)
@@ -116,11 +128,11 @@ def test_what_the_convention_leaves_out_is_said():
 def test_readout_is_the_folding_of_the_definition_and_leaves_the_parameters_alone(model):
     config, params = model
     kept = jax.tree.map(np.array, params)
-    seen, (W, b, w) = readout(config, params), folded(config, params)
+    seen, (W, b, w) = read_out(config, params), folded(config, params)
     np.testing.assert_allclose(seen.W_U, W, atol=1e-6)
     np.testing.assert_allclose(seen.b_U, b, atol=5e-6)
     np.testing.assert_allclose(seen.w_out, w, atol=1e-6)
-    raw = readout(config, params, "raw")
+    raw = read_out(config, params, "raw")
     np.testing.assert_array_equal(raw.W_U, params["unembed"]["w"])
     np.testing.assert_array_equal(raw.w_out, params["blocks"]["mlp"]["w_out"][-1])
     jax.tree.map(np.testing.assert_array_equal, kept, params)
@@ -148,7 +160,7 @@ def test_weight_cost_is_the_sum_of_squares_of_all_the_neurons_weights(model):
     mlp = params["blocks"]["mlp"]
     columns = [np.asarray(mlp[name][-1], np.float64) for name in ("w_in", "w_gate") if name in mlp]
     expected = sum((w**2).sum(0) for w in columns) + (np.asarray(mlp["w_out"][-1], np.float64) ** 2).sum(1)
-    np.testing.assert_allclose(weight_cost(config, params), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(weight_cost, static_argnums=0)(config, params), expected, rtol=1e-5)
 
 
 @pytest.mark.device
@@ -174,7 +186,7 @@ def test_spectrum_is_the_svd_without_the_direction_the_norm_ignores(model):
 def test_spectrum_is_summed_over_blocks_of_the_vocabulary(name, convention, monkeypatch):
     """Blocks that divide the vocabulary and blocks that do not; no other test has these sizes, so nothing is cached."""
     rng = np.random.default_rng(5)
-    for vocab_size in (96, 97, 111):
+    for vocab_size in (96, 97):
         monkeypatch.setattr(unembedding, "BLOCK", 16)
         config = config_from_hf(CONFIGS[name] | {"vocab_size": vocab_size})
         params = nest(
@@ -190,7 +202,7 @@ def test_small_singular_values_survive(model):
     config, params = model
     U, values, Vt = np.linalg.svd(np.asarray(params["unembed"]["w"], np.float64), full_matrices=False)
     planted = np.concatenate([values[:-1], [1e-5 * values[0]]])
-    params = {**params, "unembed": {"w": jnp.asarray((U * planted) @ Vt, jnp.float32)}}
+    params = {**params, "unembed": {"w": ((U * planted) @ Vt).astype(np.float32)}}
     stored = np.linalg.svd(np.asarray(params["unembed"]["w"], np.float64), compute_uv=False)
     ours = spectrum(config, params, "raw").values
     np.testing.assert_allclose(ours[-1], stored[-1], rtol=1e-3)
@@ -198,12 +210,13 @@ def test_small_singular_values_survive(model):
 
 def test_an_exact_null_space_beside_the_hidden_direction_is_found():
     config = config_from_hf(CONFIGS["layer"])
-    params = Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = random_params(config)
+    params["ln_final"]["scale"] = np.ones(config.d_model, np.float32)
     rng = np.random.default_rng(2)
     null = rng.standard_normal(config.d_model)
     null = (null - null.mean()) / np.linalg.norm(null - null.mean())
     W = rng.standard_normal((config.d_model, config.vocab_size))
-    params["unembed"]["w"] = jnp.asarray(W - np.outer(null, null @ W), jnp.float32)
+    params["unembed"]["w"] = (W - np.outer(null, null @ W)).astype(np.float32)
     ours = spectrum(config, params)
     assert ours.values[-1] < 1e-5 * ours.values[0]
     assert ours.values[-2] > 0.1 * ours.values[0]
@@ -223,7 +236,9 @@ def test_rho_is_a_share_and_does_not_depend_on_length(k, d, seed):
     np.testing.assert_allclose(rho(vectors[:, :-k].T, ours, k), 0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("k", "d", "n"), [(1, 64, 172), (11, 767, 3072), (2, 24, 40)])
+@pytest.mark.parametrize(
+    ("k", "d", "n"), marked([(1, 64, 172), (11, 767, 3072), (2, 24, 40)], quick=[(1, 64, 172), (2, 24, 40)])
+)
 def test_chance_level_is_what_random_directions_reach(k, d, n):
     rng = np.random.default_rng(0)
     draws = 400
@@ -247,6 +262,6 @@ def test_frequency_direction():
     f = (counts + 1) / (counts + 1).sum()
     np.testing.assert_allclose(freq.f, f, rtol=1e-6)
     np.testing.assert_allclose(freq.log_f, np.log(f), rtol=1e-6)
-    assert float(jnp.sum(freq.u)) == pytest.approx(0, abs=1e-6)
-    assert float(jnp.linalg.norm(freq.u)) == pytest.approx(1, abs=1e-6)
+    assert np.sum(freq.u) == pytest.approx(0, abs=1e-6)
+    assert np.linalg.norm(freq.u) == pytest.approx(1, abs=1e-6)
     assert not np.asarray(frequency(np.full(5, 7)).u).any()

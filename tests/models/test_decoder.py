@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 import scipy.special
 import scipy.stats
-from decoder_runs import TOKENS, read, run_all, whole, write
+from decoder_runs import TOKENS, compiled_run, read, run_all, whole, write
 from parameters import marked
 
 from jaxconf.models import sites
@@ -124,13 +124,18 @@ def test_cases_cover_every_switch() -> None:
     assert kinds >= {"linear", "llama3", "dynamic", "yarn", "longrope"}
     assert {c.n_heads * c.d_head == c.d_model for c in configs} == {True, False}
     assert {hf["model_type"] for hf in cases.CASES.values()} == FAMILIES.keys()
-    names = ("hidden_act", "hidden_activation", "activation_function", "activation")
-    named = {hf.get(name) for hf in cases.CASES.values() for name in names}
+    attributes = ("hidden_act", "hidden_activation", "activation_function", "activation")
+    named = {hf.get(name) for hf in cases.CASES.values() for name in attributes}
     # Defaults of some family: gelu_new of GPT-2, gelu of GPT-NeoX, gelu_pytorch_tanh of Gemma, relu of OPT, silu of
     # Llama.
     assert named | {"gelu_new", "gelu", "gelu_pytorch_tanh", "relu", "silu"} >= ACTIVATIONS.keys()
     for config in configs:
         assert not config.windows or min(config.windows) < cases.LENGTH
+    paths, with_each_leaf = (
+        {leaf.path for name in names for leaf in leaves(cases.decoder(name)[0])}
+        for names in (cases.REFERENCED, EVERY_LEAF)
+    )
+    assert with_each_leaf == paths
 
 
 CHANGES: dict[str, tuple[str, Any]] = {
@@ -190,12 +195,11 @@ def check_change_shows(name: str, changed: DecoderConfig) -> None:
     """Another set of parameters, an InputError, or other logits."""
     config, params = cases.decoder(name)
     assert changed != config
-    shapes = jax.tree.map(jnp.shape, params)
+    shapes = jax.tree.map(np.shape, params)
     if jax.tree.map(lambda leaf: leaf.shape, abstract_params(changed)) != shapes:
         return
     try:
-        with jax.disable_jit():  # so that nothing of so many configs is compiled
-            logits = forward(changed, params, TOKENS).logits
+        logits = compiled_run(changed, params, TOKENS).logits
     except InputError:
         return
     assert np.abs(logits - whole(name).logits).max() > 1e-2
@@ -213,6 +217,12 @@ def test_activations() -> None:
     config, params = cases.decoder("gpt2")
     layer = jax.tree.map(lambda w: w[0], params["blocks"]["mlp"])
     x = whole("gpt2").captured["blocks.0.ln2.hook_normalized"]
+
+    def post(config: DecoderConfig) -> jax.Array:
+        seen = Sites({}, ("mlp.hook_post",))
+        mlp(config, layer, jnp.asarray(x), seen)
+        return seen.captured["mlp.hook_post"]
+
     pre = (x @ layer["w_in"] + layer["b_in"]).astype(np.float64)
     expected = {
         "gelu": pre * scipy.stats.norm.cdf(pre),
@@ -222,9 +232,8 @@ def test_activations() -> None:
     }
     assert expected.keys() == set(get_args(get_type_hints(DecoderConfig)["activation"]))
     for activation, value in expected.items():
-        seen = Sites({}, ("mlp.hook_post",))
-        mlp(dataclasses.replace(config, activation=activation), layer, jnp.asarray(x), seen)
-        np.testing.assert_allclose(seen.captured["mlp.hook_post"], value, atol=1e-5, err_msg=activation)
+        found = jax.jit(post, static_argnums=0)(dataclasses.replace(config, activation=activation))
+        np.testing.assert_allclose(found, value, atol=1e-5, err_msg=activation)
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Rotary)])
@@ -235,7 +244,11 @@ def test_every_rotary_field_is_read(field: str) -> None:
     check_change_shows(name, dataclasses.replace(config, rotary=dataclasses.replace(config.rotary, **{field: value})))
 
 
-@pytest.mark.parametrize("name", cases.REFERENCED)
+# Between them they have every leaf of the table; the recorded references use those of all others.
+EVERY_LEAF = ("bloom", "olmo2", "opt-summed", "gptj", "gemma3-capped", "llama-gqa")
+
+
+@pytest.mark.parametrize("name", marked(cases.REFERENCED, quick=EVERY_LEAF))
 def test_every_parameter_of_every_layer_is_read(name: str) -> None:
     config, params = cases.decoder(name)
     # A key bias shifts all scores of a query alike, which the softmax ignores unless positions turn the keys, or they

@@ -2,12 +2,12 @@
 loaded unharmed.
 """
 
+import collections
 import contextlib
 import copy
 import io
 import os
 import struct
-import subprocess
 import sys
 import tempfile
 import tracemalloc
@@ -73,18 +73,25 @@ def watched(root: Path) -> Iterator[None]:
         assert peak < 2**20 + 8 * size
 
 
-def refused_by_the_command(folder: Path, out: Path) -> None:
+def refused_by_the_command(folder: Path) -> str:
+    """What the command says."""
+    text = folder.with_name("text.txt")
+    text.write_text("A short text.")
     said = io.StringIO()
     with (
         contextlib.redirect_stderr(said),
         contextlib.redirect_stdout(io.StringIO()),
         pytest.raises(SystemExit) as stopped,
     ):
-        main(["analyze", str(folder), "--out", str(out), "--quiet"])
+        main(["analyze", str(folder), "--data", str(text), "--out", str(folder.with_name("run")), "--quiet"])
     assert stopped.value.code == 2
     message = said.getvalue().removesuffix("\n")
     assert message.startswith("jaxconf: ")
     check_sentence(message)
+    return message
+
+
+refusals: collections.Counter[Callable[[Checkpoint, Draw], None]] = collections.Counter()
 
 
 @pytest.mark.parametrize("mutation", [*REFUSED, linked, same_in_other_words, any_byte])
@@ -107,31 +114,20 @@ def test_a_spoilt_checkpoint_is_refused_or_loads_unharmed(
         except InputError as error:
             assert mutation not in (linked, same_in_other_words)
             check_sentence(str(error))
-            refused_by_the_command(folder, root / "run")
+            refusals[mutation] += 1
+            if refusals[mutation] % 4 == 1:  # the command loads as the library does, and takes several times as long
+                refused_by_the_command(folder)
         else:
             assert mutation not in REFUSED
             chex.assert_trees_all_equal(jax.tree.map(np.asarray, loaded), params)
 
 
-def test_the_command_refuses_as_a_process(tmp_path: Path) -> None:
-    """A pipe in the place of a shard, which must not be waited on."""
+def test_the_command_refuses_a_pipe(tmp_path: Path) -> None:
+    """In the place of a shard, where it must not be waited on."""
     checkpoint = copy.deepcopy(intact())
     checkpoint.last.append(lambda folder: ((folder / SHARDS[1]).unlink(), os.mkfifo(folder / SHARDS[1])))
     checkpoint.write(tmp_path / "model")
-    command = [
-        sys.executable,
-        "-m",
-        "jaxconf",
-        "analyze",
-        str(tmp_path / "model"),
-        "--out",
-        str(tmp_path / "run"),
-        "--quiet",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 2
-    check_sentence(done.stderr.removesuffix("\n"))
-    assert SHARDS[1] in done.stderr
+    assert SHARDS[1] in refused_by_the_command(tmp_path / "model")
 
 
 def test_a_long_header_is_not_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from checkpoint_folders import compose, loaded, parts_of, rewrite
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameters import marked
 from refusals import check_error
 
 from jaxconf.models import checkpoint
@@ -67,7 +68,7 @@ def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> 
     )
 
 
-@pytest.mark.parametrize("name", cases.CASES)
+@pytest.mark.parametrize("name", marked(cases.CASES, quick=cases.with_new_leaves()))
 def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
     """No value of an attribute, however odd, ends in anything but an InputError or a model whose parameters have
     shapes.

@@ -44,6 +44,18 @@ REFERENCED = tuple(
 )
 
 
+def with_new_leaves() -> list[str]:
+    """The cases whose family, or a row of whose leaf table, no case before them has."""
+    known: set[Leaf | str] = set()
+    found = []
+    for name, hf in CASES.items():
+        rows = {*leaves(config_from_hf(hf)), hf["model_type"]}
+        if rows - known:
+            found.append(name)
+        known |= rows
+    return found
+
+
 @functools.cache
 def decoder(name: str) -> tuple[DecoderConfig, Params]:
     """A case's config and its parameters as numpy arrays."""
