@@ -123,8 +123,13 @@ def params_of_one(decoder: DecoderConfig, mesh: Mesh, params: Params, index: int
 
     They lie on this host's first device, or on the mesh if it splits weights.
     """
-    one = jax.tree.map(lambda w: w[index], params)
+    one = _one(params, index)
     if mesh.shape["model"] == 1:
         return jax.device_put(fetched(one), jax.local_devices()[0])
     places = nest((leaf.path, sharding(mesh, leaf.axes, leaf.shape(decoder))) for leaf in leaves(decoder))
     return jax.device_put(one, places)
+
+
+@jax.jit
+def _one(params: Params, index: int) -> Params:
+    return jax.tree.map(lambda w: w[index], params)
