@@ -63,7 +63,7 @@ def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageMo
     params = {
         leaf.path: (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config)) for leaf in leaves(config)
     }
-    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), nest(params.items()))
+    params = jax.tree.map(lambda w: jnp.asarray(w.astype(np.float32)), nest(params.items()))
     return LanguageModel(config, params, f"random {kind}", None, Path(), hf)
 
 

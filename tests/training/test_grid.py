@@ -437,11 +437,8 @@ def test_a_model_that_diverges_is_a_row_of_nan_and_its_neighbours_are_as_ever(wh
     out = tmp_path / "grid"
     (out / "models" / "old").mkdir(parents=True)
     (out / "study.json").write_text("{}")
-    settings = {
-        "vary": {"learning_rate": [1e-2, 1e30]},
-        "base": dataclasses.replace(BASE, weight_decay=0.9),
-        "seeds": 1,
-    }
+    base = dataclasses.replace(BASE, weight_decay=0.9)
+    settings = {"vary": {"learning_rate": [1e-2, 1e30]}, "base": base, "seeds": 1}
     table = run(out, **settings, force=True).set_index("model")
     assert {path.name for path in (out / "models").iterdir()} == set(
         table.index
