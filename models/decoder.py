@@ -327,17 +327,17 @@ class Decoder(nn.Module):
     """A Flax module that declares the parameters of the leaf table and calls `forward`.
 
     `Decoder(config).init(key, tokens)` gives `{"params": …}` with initial values for training; `.apply` takes those
-    and the arguments of `forward`.
+    and the arguments of `forward`. `.init(key, method="parameters")` gives the same without tracing `forward`.
     """
 
     config: DecoderConfig
 
-    @nn.compact
     def __call__(self, inputs: jax.Array, **kwargs: Any) -> Output:
-        params = {
-            name: self.param(name, _start, self.config, branch) for name, branch in _leaf_tree(self.config).items()
-        }
-        return forward(self.config, params, inputs, **kwargs)
+        return forward(self.config, self.parameters(), inputs, **kwargs)
+
+    @nn.compact
+    def parameters(self) -> Params:
+        return {name: self.param(name, _start, self.config, branch) for name, branch in _leaf_tree(self.config).items()}
 
 
 def _leaf_tree(config: DecoderConfig) -> dict[str, Any]:

@@ -65,13 +65,18 @@ def microbatch_size(config: TrainConfig, sequences: int) -> int:
 
 def start_all(decoder: DecoderConfig, mesh: Mesh, hyper: Hyperparameters) -> State:
     """The states [m …] before the first step, on the mesh."""
-    shapes = jax.eval_shape(functools.partial(_starts, decoder), hyper)
-    places = state_shardings(decoder, mesh, len(hyper.seed), shapes)
+    places = state_shardings(decoder, mesh, len(hyper.seed), _shapes(decoder, len(hyper.seed)))
     return jax.jit(_starts, static_argnums=0, out_shardings=places)(decoder, hyper)
 
 
 def _starts(decoder: DecoderConfig, hyper: Hyperparameters) -> State:
     return jax.vmap(functools.partial(start, decoder))(hyper)
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(decoder: DecoderConfig, m: int) -> State:
+    """The shapes of the states [m …]."""
+    return jax.eval_shape(functools.partial(_starts, decoder), hyperparameters([TrainConfig()] * m))
 
 
 def training_program(configs: Sequence[TrainConfig], decoder: DecoderConfig, mesh: Mesh) -> Program:
@@ -109,8 +114,7 @@ def _program(config: TrainConfig, decoder: DecoderConfig, extras: frozenset[str]
     )
     # The output shardings are given because XLA may report a split over one device as a replication. The next step
     # would then be compiled again.
-    shapes = jax.eval_shape(functools.partial(_starts, decoder), hyperparameters([config] * m))
-    places = (state_shardings(decoder, mesh, m, shapes), NamedSharding(mesh, state_split))
+    places = (state_shardings(decoder, mesh, m, _shapes(decoder, m)), NamedSharding(mesh, state_split))
     return jax.jit(mapped, donate_argnums=0, out_shardings=places)
 
 
@@ -119,8 +123,13 @@ def params_of_one(decoder: DecoderConfig, mesh: Mesh, params: Params, index: int
 
     They lie on this host's first device, or on the mesh if it splits weights.
     """
-    one = jax.tree.map(lambda w: w[index], params)
+    one = _one(params, index)
     if mesh.shape["model"] == 1:
         return jax.device_put(fetched(one), jax.local_devices()[0])
     places = nest((leaf.path, sharding(mesh, leaf.axes, leaf.shape(decoder))) for leaf in leaves(decoder))
     return jax.device_put(one, places)
+
+
+@jax.jit
+def _one(params: Params, index: int) -> Params:
+    return jax.tree.map(lambda w: w[index], params)

@@ -57,7 +57,7 @@ def extras_of(configs: Sequence[TrainConfig]) -> frozenset[str]:
 
 def start(decoder: DecoderConfig, hyper: Hyperparameters) -> State:
     """The state before the first step."""
-    params = Decoder(decoder).init(jax.random.key(hyper.seed), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = Decoder(decoder).init(jax.random.key(hyper.seed), method="parameters")["params"]
     return State(params, optimizer(decoder, hyper, 0.0).init(params))
 
 

@@ -25,7 +25,7 @@ def on_mesh(lm: LanguageModel, data: int, model: int) -> LanguageModel:
     placed = {}
     for leaf in leaves(lm.config):
         array = functools.reduce(lambda branch, name: branch[name], leaf.path.split("/"), lm.params)
-        placed[leaf.path] = jax.device_put(array, sharding(mesh, leaf.axes, array.shape))
+        placed[leaf.path] = jax.device_put(np.asarray(array), sharding(mesh, leaf.axes, array.shape))
     return LanguageModel(lm.config, nest(placed.items()), lm.name, None, lm.folder, lm.hf_config)
 
 

@@ -17,7 +17,7 @@ TEXT = [f"value_{i % 3} = {i % 5} + {i % 3}\n" * 20 for i in range(60)]
 
 # Seven sequences do not divide over several devices, so one device has all of them, however many there are.
 TINY = TrainConfig(
-    layers=2,
+    layers=1,
     width=16,
     heads=2,
     neurons=24,

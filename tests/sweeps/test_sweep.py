@@ -1,6 +1,7 @@
 """Sweeps: what their files may say, and that every cell finishes once, whatever becomes of the workers."""
 
 import json
+import multiprocessing
 import os
 import random
 import shlex
@@ -14,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from commands import SCRIPTS, refusal, script
+from hub_models import TEXT, build
 from refusals import check_error
-from sweeps import RECORDED, WORKER, cells, copied, write
+from sweeps import RECORDED, cells, copied, worker, write
 
 from jaxconf.cli import main
 from jaxconf.models.errors import InputError
@@ -24,8 +26,6 @@ from jaxconf.sweeps.definition import Sweep, define, defined, read_sweep
 from jaxconf.sweeps.page import sweep_report
 from jaxconf.sweeps.queue import statuses, work
 from jaxconf.sweeps.run import sweep_status
-from jaxconf.training.config import TrackConfig, TrainConfig
-from jaxconf.training.run import train
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
@@ -188,19 +188,26 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     sweep, rng = cells(24), random.Random(0)
     define(sweep, tmp_path / "sweep")
     output = tmp_path / "said"
+    processes = multiprocessing.get_context("forkserver")  # which imports once for all workers
+    processes.set_forkserver_preload(["jaxconf.sweeps.queue"])
 
-    def start() -> subprocess.Popen[bytes]:
-        with output.open("ab") as said:
-            return subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "sweep")], stdout=said)
+    def start() -> multiprocessing.process.BaseProcess:
+        started = processes.Process(target=worker, args=(tmp_path / "sweep", output))
+        started.start()
+        return started
 
     workers = [start() for _ in range(3)]
+    while not output.exists():
+        time.sleep(0.01)
     for _ in range(10):
-        time.sleep(rng.uniform(0.3, 0.9))
+        time.sleep(rng.uniform(0.05, 0.25))
         at = rng.randrange(3)
-        workers[at].send_signal(signal.SIGKILL)
-        workers[at].wait()
+        workers[at].kill()
+        workers[at].join()
         workers[at] = start()
-    assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
+    for left in workers:
+        left.join(60)
+    assert [left.exitcode for left in workers] == [0, 0, 0]
     for name, options in sweep.cells.items():
         assert (tmp_path / "sweep" / "cells" / name / "run").read_text() == str(options["number"] ** 2)
     assert {status.state for status in statuses(sweep, tmp_path / "sweep", 3, 1.2).values()} == {"finished"}
@@ -235,16 +242,12 @@ def test_scripts_are_sound() -> None:
     subprocess.run([shellcheck, *SCRIPTS.glob("*.sh")], check=True)
 
 
-TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model, a text and a sweep's file."""
     folder = tmp_path_factory.mktemp("small")
-    text = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
-    train(TINY, lambda: iter(text), folder / "model", track=TrackConfig(points=0))
-    (folder / "text.txt").write_text("".join(text))
+    build(folder / "model", 0)
+    (folder / "text.txt").write_text("".join(TEXT))
     lists = f"models = ['{folder / 'model'}']\ndata = ['{folder / 'text.txt'}']\nablations = ['mean', 'zero']\n"
     (folder / "few.toml").write_text(f"{lists}[options]\ntokens = 256\nbootstrap_draws = 20\n")
     return folder
@@ -262,7 +265,7 @@ def test_a_sweep_and_its_report(
     main(["sweep", "report", str(out)])
     assert str(out / "sweep.html") in capsys.readouterr().out
     joined = pd.read_parquet(out / "sweep.parquet")
-    assert list(joined.groupby(["cell", "ablation"]).size()) == [24, 24]
+    assert list(joined.groupby(["cell", "ablation"]).size()) == [56, 56]
     for name in defined(out).cells:
         single = pd.read_parquet(out / "cells" / name / "neurons.parquet")
         own = joined[joined["cell"] == name].reset_index(drop=True)

@@ -1,7 +1,8 @@
 """What is measured over a training run: the file, when neurons meet a criterion, calibration, figures and summary."""
 
-from dataclasses import asdict
+import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from matplotlib.colors import to_rgba
+from parameters import marked
 from planted_table import planted_table
+from planted_track import CHANCE, FACTS, LN_MEDIATED, NEURONS, RHO, STEPS, WEIGHTS, WITH_EFFECTS, planted_rows, write
 from refusals import check_error
 
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
-from jaxconf.results.rules import Rules
 from jaxconf.training import figures as emergence_figures
 from jaxconf.training.emergence import FILE, Emergence, append
 from jaxconf.training.figures import (
@@ -29,34 +30,6 @@ from jaxconf.training.figures import (
 )
 from jaxconf.training.findings import summary_lines
 
-FACTS = {"model": "some/model", "layer": 3, "k": 2, "rules": asdict(Rules())}
-STEPS, WITH_EFFECTS = [0, 1, 10, 100, 1000], [0, 10, 1000]
-CHANCE = [0.40, 0.41, 0.42, 0.43, 0.44]
-# Steps in columns, neurons in rows; the last one is dead. Neuron 0 meets the criterion of weights first (and at step 1,
-# at which effects were not measured), 1 both at once, 2 that of cause first and not for long; 3 meets weights only and
-# 4 cause only.
-RHO = np.array(
-    [
-        [0.10, 0.60, 0.60, 0.60, 0.60],
-        [0.10, 0.10, 0.70, 0.70, 0.80],
-        [0.10, 0.10, 0.50, 0.50, 0.50],
-        [0.10, 0.10, 0.10, 0.90, 0.90],
-        [0.10, 0.10, 0.10, 0.10, 0.10],
-        [np.nan] * 5,
-    ]
-)
-LN_MEDIATED = np.array(
-    [
-        [0.00, 0.10, 0.50],
-        [0.00, 0.40, 0.40],
-        [0.45, 0.10, 0.20],
-        [0.00, 0.00, 0.10],
-        [0.00, 0.90, 0.00],
-        [np.nan] * 3,
-    ]
-)
-WEIGHTS = ("w_norm", "logit_var", "rho")
-NEURONS = [name for name in COLUMNS if name not in ("layer", "neuron", "rho_chance")]
 PANELS = [
     "loss, nats per token",
     "mean entropy of predictions, nats",
@@ -66,36 +39,6 @@ PANELS = [
     "largest ln_mediated",
     "of 6 neurons",
 ]
-
-
-def planted_rows(effects=True, losses=True, rho=RHO, ln_mediated=LN_MEDIATED):
-    for index, (step, chance) in enumerate(zip(STEPS, CHANCE, strict=True)):
-        row = {
-            "step": step,
-            "rho_chance": chance,
-            "singular_values": np.geomspace(8, 1, 5) / (index + 1),
-            **dict.fromkeys(NEURONS),
-        }
-        row |= {"w_norm": np.arange(6.0) + index, "logit_var": np.arange(6.0) / 100 + index, "rho": rho[:, index]}
-        if losses:
-            row |= {
-                "train_loss": 5.1 - index if index else np.nan,
-                "loss": 5.0 - index,
-                "entropy": 4.5 - index,
-                "ece": 0.1 * index,
-            }
-        if effects and step in WITH_EFFECTS:
-            row |= {name: np.full(6, 0.01) for name in NEURONS if row[name] is None}
-            row["ln_mediated"] = ln_mediated[:, WITH_EFFECTS.index(step)]
-            row["is_entropy_neuron"] = (row["rho"] > chance) & (row["ln_mediated"] >= 0.3)
-            row["is_frequency_neuron"] = np.arange(6) == (3 if step == 10 else -1)
-        yield row
-
-
-def write(folder, rows):
-    for row in rows:
-        append(folder, row, FACTS)
-    return Emergence.load(folder)
 
 
 def without_effect_columns(rows):
@@ -219,14 +162,34 @@ def test_a_calibrated_model_has_no_error_and_a_sure_wrong_one_all_of_it():
 # The figures.
 
 
-@each_track
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_whatever_was_measured(rows, name, tmp_path):
-    e = write(tmp_path, rows())
+@pytest.mark.parametrize(
+    ("name", "track"),
+    marked(
+        itertools.product(FIGURES, TRACKS),
+        quick=[  # the ordinary ones are drawn where they are saved
+            ("emergence_spectrum", "one late step"),
+            ("emergence_rho", "one step"),
+            ("emergence_first", "all dead"),
+            ("emergence_series", "weights only"),
+        ],
+    ),
+)
+def test_every_figure_is_drawn_whatever_was_measured(name, track, tmp_path):
+    e = write(tmp_path, TRACKS[track]())
     e.facts["model"] = r"$\frac$"
     figure = FIGURES[name](e)
     figure.draw_without_rendering()
     assert r"$\frac$, layer 3" in figure.get_suptitle()
+
+
+@each_track
+def test_every_figure_is_made_whatever_was_measured(rows, tmp_path):
+    e = write(tmp_path, rows())
+    for name, figure in FIGURES.items():
+        made = figure(e)
+        assert "some/model, layer 3" in made.get_suptitle(), name
+        assert made.axes, name
+        plt.close(made)
 
 
 def test_every_figure_is_saved(planted, tmp_path):

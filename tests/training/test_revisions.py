@@ -1,9 +1,10 @@
 """Revisions of one model on the stand-in for the hub: what is measured, what stays, what is asked for twice."""
 
+import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +17,8 @@ from parameters import marked
 from refusals import check_error
 
 import jaxconf
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training import revisions
 from jaxconf.training.emergence import FILE, Emergence
 from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions
@@ -23,7 +26,7 @@ from jaxconf.training.revisions import track_revisions
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-TOKENS = 200
+TOKENS = 80
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +70,31 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith("trees/")}
 
 
-@pytest.mark.parametrize("effects", [False, True])
-def test_rows_are_those_of_each_revision_alone(server, models, tmp_path, effects):
-    e = track(tmp_path / "out", "step100,step0,step20", effects=effects, k=2)
-    assert e.steps["step"].tolist() == [0, 20, 100]
-    assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
-    for index, (name, folder) in enumerate(models.items()):
+class Alone(NamedTuple):
+    """A revision that is analysed by itself."""
+
+    lm: LanguageModel
+    tokens: np.ndarray
+    table: NeuronTable
+
+
+@pytest.fixture(scope="module")
+def alone(models) -> dict[str, Alone]:
+    made = {}
+    for name, folder in models.items():
         lm = jaxconf.load(folder, mesh=jaxconf.make_mesh())  # as a track puts it
         tokens = jaxconf.windows(text(), lm.tokenizer, TOKENS, 40)
         counts = jaxconf.count_tokens(text(), lm.tokenizer, 262)
-        table = jaxconf.analyze(lm, tokens, counts=counts, k=2, bootstrap_draws=0)
+        made[name] = Alone(lm, tokens, jaxconf.analyze(lm, tokens, counts=counts, k=2, bootstrap_draws=0))
+    return made
+
+
+@pytest.mark.parametrize("effects", [False, True])
+def test_rows_are_those_of_each_revision_alone(server, alone, tmp_path, effects):
+    e = track(tmp_path / "out", "step100,step0,step20", effects=effects, k=2)
+    assert e.steps["step"].tolist() == [0, 20, 100]
+    assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
+    for index, (name, (lm, tokens, table)) in enumerate(alone.items()):
         neurons = e.neurons[e.neurons["step"] == int(name.removeprefix("step"))]
         np.testing.assert_array_equal(neurons["neuron"], np.arange(56))
         weights = ["w_norm", "logit_var", "rho", "cos_freq", "weight_cost"]
@@ -142,11 +160,11 @@ def test_one_revision_at_a_time(server, tmp_path, monkeypatch):
             assert cached() == []
             reports.append((done, total))
 
-    e = track(tmp_path / "out", "step0,step20,step100", effects=True, delete=True, progress=progress)
-    assert len(e.steps) == 3
-    assert len(alive) > 30
-    assert seen == [(0, 0, 0)] * 3
-    assert reports == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    e = track(tmp_path / "out", "step0,step20", effects=True, delete=True, progress=progress)
+    assert len(e.steps) == 2
+    assert len(alive) > 20
+    assert seen == [(0, 0, 0)] * 2
+    assert reports == [(0, 2), (1, 2), (2, 2)]
     assert not repo().exists()
 
 
@@ -189,24 +207,24 @@ def test_a_cache_that_cannot_be_tidied_is_named(server, tmp_path):
 @pytest.mark.parametrize("delete", marked([False, True], quick=[True]))
 def test_going_on_downloads_nothing_twice(server, tmp_path, delete):
     out, options = tmp_path / "out", {"effects": True, "delete": delete}
-    check_error(lambda: track(out, "step0,step20,step300", **options), NAME, "no revision step300")
+    check_error(lambda: track(out, "step0,step300", **options), NAME, "no revision step300")
     first = rows(out)
-    assert [row["revision"] for row in first] == ["step0", "step20"]
-    assert weights_asked(server) == 2
+    assert [row["revision"] for row in first] == ["step0"]
+    assert weights_asked(server) == 1
 
-    e = track(out, "step0,step20,step100", **options)
-    assert rows(out)[:2] == first
-    assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
-    assert weights_asked(server) == 3
-    whole = track(tmp_path / "whole", "step0,step20,step100", effects=True)
+    e = track(out, "step0,step20", **options)
+    assert rows(out)[:1] == first
+    assert e.steps["revision"].tolist() == ["step0", "step20"]
+    assert weights_asked(server) == 2
+    whole = track(tmp_path / "whole", "step0,step20", effects=True)
     assert rows(out) == rows(tmp_path / "whole")
     assert whole.facts == e.facts
 
     server.requests.clear()
-    again = track(out, "step0,step20,step100", **options)
+    again = track(out, "step0,step20", **options)
     assert server.requests == []
     assert again.steps.equals(e.steps)
-    assert len(track(out, "step20", **options, k=1).steps) == 3  # 1 is what k is by default, at this width
+    assert len(track(out, "step20", **options, k=1).steps) == 2  # 1 is what k is by default, at this width
     assert server.requests == []
 
 
@@ -226,25 +244,38 @@ def test_earlier_revisions_cannot_be_added(server, tmp_path):
 
 OTHER: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "effects": ({"effects": False}, ("effects is True there and False here",)),
-    "tokens": ({"tokens": 210}, ("tokens_asked is 200 there and 210 here",)),  # as many windows, which spares compiling
+    "tokens": ({"tokens": 90}, ("tokens_asked is 80 there and 90 here",)),
     "k": ({"k": 3}, ("k is 1 there and 3 here",)),
     "text": ({"data": lambda: iter([*TEXT, "more"])}, ("its text is not the same",)),
 }
 
 
-@pytest.mark.parametrize("name", OTHER)
-def test_another_track_in_the_folder(server, tmp_path, name):
-    options, parts = OTHER[name]
-    out = tmp_path / "out"
-    track(out, "step0", effects=True)
-    before = (out / FILE).read_bytes()
-    server.requests.clear()
-    check_error(lambda: track(out, "step0,step20", **{"effects": True, **options}), str(out), "--force", *parts)
-    assert server.requests == []
-    assert (out / FILE).read_bytes() == before
+@pytest.fixture(scope="module")
+def measured(models, tmp_path_factory) -> Path:
+    """A track of one revision."""
+    folder = tmp_path_factory.mktemp("measured")
+    with hub({f"models/{NAME}": dict(models)}, folder / "cache"):
+        track(folder / "out", "step0", effects=True)
+    return folder / "out" / FILE
 
-    e = track(out, "step20", **{"effects": True, **options}, force=True)
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_track_in_the_folder(measured, server, tmp_path, name):
+    options, parts = OTHER[name]
+    shutil.copy(measured, tmp_path)
+    asked = {"effects": True, **options}
+    check_error(lambda: track(tmp_path, "step0,step20", **asked), str(tmp_path), "--force", *parts)
+    assert server.requests == []
+    assert (tmp_path / FILE).read_bytes() == measured.read_bytes()
+
+
+def test_another_track_is_replaced_by_force(measured, server, tmp_path):
+    """By one that differs in all that is refused without."""
+    shutil.copy(measured, tmp_path)
+    asked = {name: value for options, _ in OTHER.values() for name, value in options.items()}
+    e = track(tmp_path, "step20", **asked, force=True)
     assert e.steps["revision"].tolist() == ["step20"]
+    assert (e.facts["effects"], e.facts["k"], e.facts["tokens_asked"]) == (False, 3, None)
 
 
 def test_another_model_in_the_folder(server, tmp_path):

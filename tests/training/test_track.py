@@ -1,6 +1,5 @@
 """`jaxconf.track`: it does what the command does, for a run, a grid and the revisions of a hub model."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +7,8 @@ import pytest
 from hub import hub
 from hub_models import NAME, build
 from hub_models import text as hub_text
+from planted_track import planted_rows, write
 from refusals import check_error
-from tiny_training import Trained
 
 import jaxconf
 from jaxconf.training.emergence import FILE
@@ -22,12 +21,11 @@ def drawn(folder: Path) -> set[str]:
     return {file.stem for file in folder.glob("*.png")}
 
 
-def test_a_run_is_drawn_beside_its_track(trained: Trained, tmp_path: Path):
-    expected = jaxconf.Emergence.load(trained.folder)
+def test_a_run_is_drawn_beside_its_track(tmp_path: Path):
     for name in ("folder", "file"):
         run = tmp_path / name
         run.mkdir()
-        shutil.copy(trained.folder / FILE, run)
+        expected = write(run, planted_rows())
         e = jaxconf.track(run if name == "folder" else run / FILE)
         pd.testing.assert_frame_equal(e.neurons, expected.neurons)
         assert drawn(run) == set(FIGURES)

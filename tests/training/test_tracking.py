@@ -4,11 +4,11 @@ Letters: s window, t position, n neuron, v vocabulary, D singular values.
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,17 +31,21 @@ from jaxconf.training.tracker import Tracker, effect_steps, tracked_steps
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-CONFIG = dataclasses.replace(TINY, steps=10)
+CONFIG = dataclasses.replace(TINY, layers=2, steps=10)
 TRACK = TrackConfig(points=4, effects_every=2, tokens=100, k=2)
 WEIGHTS = ("w_norm", "logit_var", "rho", "cos_freq", "vocab_skew", "vocab_kurtosis", "weight_cost")
 
 
+initial = jax.jit(Decoder(decoder_config(CONFIG)).init, static_argnames="method")
+
+
+@functools.cache
 def model(seed: int) -> LanguageModel:
     """Parameters of a size that gives confident predictions, no gain or bias at its default."""
     hf, config = hf_config(CONFIG), decoder_config(CONFIG)
-    params = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))["params"]
+    start = jax.tree.map(np.asarray, initial(jax.random.key(seed), method="parameters")["params"])
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda w: w + 0.4 * rng.standard_normal(w.shape).astype(np.float32), params)
+    params = jax.tree.map(lambda w: jax.device_put(w + 0.4 * rng.standard_normal(w.shape).astype(np.float32)), start)
     return LanguageModel(config, params, f"random {seed}", None, Path(), hf)
 
 
@@ -102,7 +106,7 @@ def definitions(lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray) -> dict
 def test_predictions_equal_their_definitions(seed, corpus):
     lm = model(seed)
     tokens = corpus.held_out_windows(TRACK.tokens, CONFIG.context)
-    tokens[:, 1::2] = np.asarray(lm.apply(tokens).logits[:, :-1:2].argmax(-1))  # some of what is predicted does follow
+    tokens[:, 1::2] = np.asarray(lm.apply(tokens).logits)[:, :-1:2].argmax(-1)  # some of what is predicted does follow
     kept = np.random.default_rng(seed).random(tokens.shape) < 0.6
     kept[:, -1] = False
     found, expected = measure_predictions(lm.config, lm.params, tokens, kept), definitions(lm, tokens, kept)
@@ -234,7 +238,7 @@ def test_a_model_that_has_diverged_is_not_measured(size, corpus, tmp_path):
     lm = model(0)
     tracker = Tracker(tmp_path, hf_config(CONFIG), CONFIG, dataclasses.replace(TRACK, effects_every=0), corpus)
     tracker(0, lm.params, math.nan)
-    wild = jax.tree.map(lambda w: w * size, lm.params)
+    wild = jax.tree.map(lambda w: jax.device_put(np.asarray(w) * np.float32(size)), lm.params)
     assert math.isnan(
         measure_predictions(lm.config, wild, corpus.held_out_windows(72, 24), np.tri(3, 24, 5) > 0)["loss"]
     )

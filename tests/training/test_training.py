@@ -1,7 +1,6 @@
 """Training: it learns, repeats itself to the bit, decays only matrices, and is the same side by side and split."""
 
 import dataclasses
-import functools
 import itertools
 import json
 
@@ -9,24 +8,23 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from meshes import MESHES, gathered
 from parameters import marked
 from tiny_training import NO_TRACK, TINY, corpus_of_text, text
 
 from jaxconf.data.corpus import train_tokenizer
-from jaxconf.models.decoder import Decoder, abstract_params, forward
+from jaxconf.models.decoder import abstract_params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import load
 from jaxconf.models.mesh import make_mesh
 from jaxconf.runtime.placement import bytes_of_weights
-from jaxconf.training.config import PRESETS, TrainConfig
+from jaxconf.training.config import PRESETS
 from jaxconf.training.model_config import decoder_config, hf_config
 from jaxconf.training.run import train
 from jaxconf.training.side_by_side import microbatch_size, start_all, state_shardings, training_program
 from jaxconf.training.step import Hyperparameters, dropout, hyperparameters, objective, optimizer, schedule, train_step
-from jaxconf.training.trainer import train_models
+from jaxconf.training.trainer import Training, train_models
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -36,6 +34,20 @@ run = jax.jit(forward, static_argnames=("config", "capture"))
 @pytest.fixture(scope="module")
 def corpus():
     return corpus_of_text()
+
+
+def held_out_loss(lm, corpus):
+    """In float64 from the logits."""
+    windows = corpus.held_out_windows(10**9, TINY.context)
+    logits = np.asarray(lm.apply(windows[:, :-1]).logits, np.float64)
+    right = np.take_along_axis(logits, windows[:, 1:, None], -1)[..., 0]
+    return (np.log(np.exp(logits).sum(-1)) - right).mean()
+
+
+def started(decoder):
+    """The parameters before the first step."""
+    state = start_all(decoder, make_mesh(data=1), hyperparameters([TINY]))
+    return jax.tree.map(lambda a: np.array(a)[0], state.params)
 
 
 def of_one(config):
@@ -49,9 +61,7 @@ def test_the_loss_falls_and_what_is_saved_is_what_was_trained(trained, corpus):
     assert [step for step, _ in reports] == [50, 60]
     assert reports[-1][1]["loss"] < 0.6 * np.log(TINY.vocab_size)
     lm = load(folder)
-    windows = corpus.held_out_windows(10**9, TINY.context)
-    loss = optax.softmax_cross_entropy_with_integer_labels(lm.apply(windows[:, :-1]).logits, windows[:, 1:]).mean()
-    assert float(loss) == pytest.approx(result["held_out_loss"], rel=1e-5)
+    assert held_out_loss(lm, corpus) == pytest.approx(result["held_out_loss"], rel=1e-5)
     losses = np.load(folder / "losses.npy")
     assert losses.shape == (60,)
     assert losses[-50:].mean() == pytest.approx(result["loss"], rel=1e-6)
@@ -71,51 +81,35 @@ def test_hyperparameters_are_those_of_the_recipes():
     assert found.clip.tolist() == [1.0, 0.5]
 
 
-SHORT = dataclasses.replace(TINY, steps=12)
-
-
-def test_the_same_seed_gives_the_same_weights(tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(dataclasses.replace(SHORT, seed=seed), text, tmp_path / name, track=NO_TRACK)
-    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
+    for name, seed in (("b", 0), ("c", 1)):
+        train(dataclasses.replace(TINY, seed=seed), text, tmp_path / name, track=NO_TRACK)
+    a, b, c = (
+        (folder / "model.safetensors").read_bytes() for folder in (trained.folder, tmp_path / "b", tmp_path / "c")
+    )
     assert a == b
     assert a != c
 
 
-@pytest.fixture(scope="module")
-def alone(corpus, tmp_path_factory):
-    """The losses of a model that is trained by itself."""
-
-    @functools.cache
-    def losses(config: TrainConfig) -> np.ndarray:
-        folder = tmp_path_factory.mktemp("alone")
-        train_models([config], corpus, [folder], folder / "checkpoints")
-        return np.load(folder / "losses.npy")
-
-    return losses
+PLAIN = dataclasses.replace(TINY, dropout=0.0, seed=5, learning_rate=3e-3, weight_decay=0.7, clip=0.1)
+EXTRA = dataclasses.replace(TINY, dropout=0.3, z_loss=0.1, label_smoothing=0.2)
 
 
 @pytest.mark.device
-def test_models_side_by_side_are_the_models_trained_alone(corpus, alone, tmp_path):
-    changes = [{}, {"seed": 5}, {"learning_rate": 3e-3, "weight_decay": 0.7, "clip": 0.1}]
-    configs = [dataclasses.replace(SHORT, **change) for change in changes]
+def test_models_side_by_side_are_the_models_trained_alone(trained, corpus, tmp_path):
+    """Also those without an extra that a neighbour has, which their own programs leave out."""
     together = [tmp_path / f"together{i}" for i in range(3)]
-    train_models(configs, corpus, together, tmp_path / "checkpoints")
+    train_models([TINY, PLAIN, EXTRA], corpus, together, tmp_path / "checkpoints")
+    train_models([PLAIN], corpus, [tmp_path / "alone"], tmp_path / "checkpoints")
+    tiny, plain, extra = (np.load(folder / "losses.npy") for folder in together)
     off = (
         1e-5 if jax.default_backend() == "cpu" else 1e-4
     )  # accelerators multiply many matrices by other kernels than one
-    for config, folder in zip(configs, together, strict=True):
-        np.testing.assert_allclose(np.load(folder / "losses.npy"), alone(config), rtol=off)
-    assert len({np.load(folder / "losses.npy")[-1] for folder in together}) == 3
-
-
-def test_a_model_without_an_extra_is_not_touched_by_its_neighbours(corpus, alone, tmp_path):
-    without = dataclasses.replace(SHORT, dropout=0.0)
-    configs = [without, dataclasses.replace(SHORT, dropout=0.3, z_loss=0.1, label_smoothing=0.2)]
-    train_models(configs, corpus, [tmp_path / "plain", tmp_path / "extra"], tmp_path / "checkpoints")
-    plain, extra = (np.load(tmp_path / name / "losses.npy") for name in ("plain", "extra"))
-    np.testing.assert_allclose(plain, alone(without), rtol=1e-5)
-    assert abs(extra[-1] - plain[-1]) > 1e-3
+    for beside, alone in ((tiny, trained.folder), (plain, tmp_path / "alone")):
+        np.testing.assert_allclose(beside[:12], np.load(alone / "losses.npy")[:12], rtol=off)
+    assert len({tiny[11], plain[11], extra[11]}) == 3
+    np.testing.assert_array_equal(tiny[0], np.load(trained.folder / "losses.npy")[0])
+    assert abs(extra[11] - tiny[11]) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -124,7 +118,7 @@ def test_a_model_without_an_extra_is_not_touched_by_its_neighbours(corpus, alone
 )
 def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
     """One device against several: the batch is split if there is one model, else the models; weights over `model`."""
-    configs = [dataclasses.replace(TINY, steps=5, batch=8, seed=seed, dropout=0.0) for seed in range(models)]
+    configs = [dataclasses.replace(TINY, batch=8, seed=seed, dropout=0.0) for seed in range(models)]
     decoder, hyper = decoder_config(TINY), hyperparameters(configs)
     tokens = np.stack([corpus.batch(c.seed, 1, c.batch, c.context) for c in configs])
     assert configs[0].vocab_size % sizes[1] == 0  # the vocabulary is split too
@@ -132,14 +126,13 @@ def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
     for of in ((1, 1), sizes):
         mesh = make_mesh(*of)
         state = start_all(decoder, mesh, hyper)
-        program = training_program(configs, decoder, mesh)
+        program = training_program(configs, decoder, mesh).lower(state, hyper, tokens, 1).compile()
         for step in (1, 2):
             state, loss = program(state, hyper, tokens, step)
         found.append((state.params, loss))
         held = sum(w.addressable_shards[0].data.nbytes for w in jax.tree.leaves(state))
     assert len(loss.sharding.device_set) == sizes[0] * sizes[1]
-    compiled = program.lower(state, hyper, tokens, step).compile()
-    assert gathered(compiled) < configs[0].context * decoder.vocab_size  # no logits, nor of a sequence
+    assert gathered(program) < configs[0].context * decoder.vocab_size  # no logits, nor of a sequence
     split = state_shardings(decoder, mesh, models, state)
     assert held == sum(
         np.prod(place.shard_shape(w.shape)) * w.itemsize
@@ -155,10 +148,10 @@ def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
 @pytest.mark.device
 def test_gradients_are_summed_over_microbatches(corpus):
     decoder, one = decoder_config(TINY), of_one(TINY)
-    state = jax.tree.map(lambda a: a[0], start_all(decoder, make_mesh(data=1), hyperparameters([TINY])))
-    tokens = jnp.asarray(corpus.batch(0, 1, 8, TINY.context))
+    states = start_all(decoder, make_mesh(data=1), hyperparameters([TINY]))
+    state, tokens = jax.tree.map(lambda a: np.asarray(a)[0], states), corpus.batch(0, 1, 8, TINY.context)
     step = jax.jit(train_step, static_argnums=range(5))
-    whole, parts = (step(TINY, decoder, frozenset(), parts, None, state, one, tokens, jnp.array(1)) for parts in (1, 4))
+    whole, parts = (step(TINY, decoder, frozenset(), parts, None, state, one, tokens, np.int32(1)) for parts in (1, 4))
     chex.assert_trees_all_close(whole, parts, rtol=1e-3, atol=1e-6)
     assert microbatch_size(dataclasses.replace(TINY, microbatch=4), 8) == 4
     assert (
@@ -170,15 +163,12 @@ def test_gradients_are_summed_over_microbatches(corpus):
 
 
 def test_the_step_compiles_once(corpus):
-    config = dataclasses.replace(TINY, label_smoothing=0.1)  # a program that no other test has had
-    decoder, mesh = decoder_config(config), make_mesh(data=1)
-    program = training_program([config], decoder, mesh)
-    state = start_all(decoder, mesh, hyperparameters([config]))
-    assert program._cache_size() == 0
-    for step in (1, 2, 3):
-        hyper = hyperparameters([dataclasses.replace(config, learning_rate=step)])
-        state, _ = program(state, hyper, corpus.batch(0, step, 7, 24)[None], step)
-    assert program._cache_size() == 1
+    mesh = make_mesh(data=1)
+    for learning_rate in (1e-2, 1.0):  # numbers of a model are no part of its program
+        training = Training([dataclasses.replace(TINY, learning_rate=learning_rate)], corpus, mesh)
+        for _ in range(3):
+            training.take_step()
+    assert training_program([TINY], decoder_config(TINY), mesh)._cache_size() == 1
 
 
 def test_weight_decay_touches_matrices_only():
@@ -201,20 +191,20 @@ def test_the_objective(corpus):
     """z-loss and label smoothing against their definitions, and the loss that is reported stays the plain one."""
     config = dataclasses.replace(TINY, z_loss=0.3, label_smoothing=0.2)
     decoder, one = decoder_config(config), of_one(config)
-    params = jax.jit(Decoder(decoder).init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = started(decoder)
     params["embed"]["tokens"] *= 20
-    tokens = jnp.asarray(corpus.batch(0, 1, 4, TINY.context))
+    tokens = corpus.batch(0, 1, 4, TINY.context)
     of = jax.jit(objective, static_argnums=range(3))
     minimised, loss = of(
         config, decoder, frozenset({"z_loss", "label_smoothing"}), params, one, tokens, jax.random.key(0)
     )
     logits = np.asarray(run(decoder, params, tokens[:, :-1]).logits, np.float64)
     z = np.log(np.exp(logits).sum(-1))
-    target = 0.8 * np.eye(264)[np.asarray(tokens[:, 1:])] + 0.2 / 264
+    target = 0.8 * np.eye(264)[tokens[:, 1:]] + 0.2 / 264
     assert float(minimised) == pytest.approx(
         (-(target * (logits - z[..., None])).sum(-1) + 0.3 * z**2).mean(), rel=1e-5
     )
-    plain = z - np.take_along_axis(logits, np.asarray(tokens)[:, 1:, None], -1)[..., 0]
+    plain = z - np.take_along_axis(logits, tokens[:, 1:, None], -1)[..., 0]
     assert float(loss) == pytest.approx(plain.mean(), rel=1e-5)
     half = of(
         dataclasses.replace(config, precision="bfloat16"), decoder, frozenset(), params, one, tokens, jax.random.key(0)
@@ -226,8 +216,8 @@ def test_the_objective(corpus):
 def test_dropout_is_on_the_path_and_differs_between_sites_and_layers(corpus):
     config = dataclasses.replace(TINY, layers=2, width=64, heads=2)
     decoder = decoder_config(config)
-    params = jax.jit(Decoder(decoder).init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
-    tokens = jnp.asarray(corpus.batch(0, 1, 16, config.context))[:, :-1]
+    params = started(decoder)
+    tokens = corpus.batch(0, 1, 16, config.context)[:, :-1]
     names = (
         "hook_embed",
         *(f"blocks.{i}.{site}" for i in (0, 1) for site in ("attn.hook_pattern", "hook_attn_out", "hook_mlp_out")),
@@ -272,11 +262,13 @@ def test_presets_have_the_size_that_they_promise(preset, millions):
     marked(["gpt2", "llama", "stablelm", "gpt_neox"], devices=["llama"], quick=["llama"]),  # TINY is a gpt_neox
 )
 def test_every_family_trains(model_type, corpus, tmp_path):
-    config = dataclasses.replace(TINY, model_type=model_type, steps=15, tied=False, attributes=())
-    train_models([config], corpus, [tmp_path / "model"], tmp_path / "checkpoints")
+    config = dataclasses.replace(TINY, model_type=model_type, layers=2, steps=15, tied=False, attributes=())
+    [result] = train_models([config], corpus, [tmp_path / "model"], tmp_path / "checkpoints")
     losses = np.load(tmp_path / "model" / "losses.npy")
     assert losses[-1] < losses[0] - 1
-    assert load(tmp_path / "model").config.model_type == model_type
+    lm = load(tmp_path / "model")
+    assert lm.config.model_type == model_type
+    assert held_out_loss(lm, corpus) == pytest.approx(result["held_out_loss"], rel=1e-5)
 
 
 def test_further_attributes_reach_the_model():
