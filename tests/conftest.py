@@ -35,6 +35,7 @@ hypothesis.settings.load_profile("jaxconf")
 SHARED = Path(__file__).parents[2] / "shared"
 KEPT = 2 * 10**9  # bytes; a process that holds more drops its compiled programs
 UNROLL = ablated_softmax.UNROLL
+SAVE, DRAW = Figure.savefig, Figure.draw_without_rendering
 BLANK = np.ones((2, 2, 3))  # a white picture
 
 
@@ -105,4 +106,13 @@ def drawn_quickly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Figure, "savefig", save)
         patched.setattr(Figure, "draw_without_rendering", lambda figure: None)
+        yield
+
+
+@pytest.fixture
+def drawn_truly(drawn_quickly: None) -> Iterator[None]:
+    """For the tests, beside those, that draw each figure."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", SAVE)
+        patched.setattr(Figure, "draw_without_rendering", DRAW)
         yield

@@ -1,11 +1,13 @@
-"""The report's figures drawn as pictures, whatever the table."""
+"""The report's figures and that of a grid drawn as pictures, whatever the table."""
 
+import pandas as pd
 import pytest
 from parameters import marked
 from planted_table import TABLES, planted_table
 
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.style import save_figures
+from jaxconf.training.grid_table import OUTCOMES, grid_figure
 
 
 # The ordinary table is drawn by the next test.
@@ -38,3 +40,8 @@ def test_a_failing_drawing_leaves_no_half_picture(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         save_figures({"one": FIGURES["figure_3a"], "other": fail}, planted_table(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
+
+
+def test_the_figure_of_a_grid_is_drawn():
+    table = pd.DataFrame({"width": [16, 16, 32], **{key: [0.5, 0.25, None] for key in OUTCOMES}}, dtype=float)
+    grid_figure(table, ["width"]).draw_without_rendering()

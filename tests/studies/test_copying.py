@@ -234,7 +234,7 @@ def test_little_that_can_be_said_is_said(found: Copying) -> None:
     )
 
 
-def test_no_random_sets_are_said_and_drawn(found: Copying) -> None:
+def test_no_random_sets_are_said_and_drawn(found: Copying, drawn_truly: None) -> None:
     def chosen(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["kind"] == "set"]
 

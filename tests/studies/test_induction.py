@@ -24,6 +24,7 @@ from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Ablate, Replace
 from jaxconf.studies.induction import clip_ablation, heads, scaling, study
+from jaxconf.studies.induction.figures import figures_of
 from jaxconf.studies.induction.study import Induction, induction
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -401,6 +402,13 @@ def test_scores_hold_one_layer_of_attention_at_a_time() -> None:
         return plan.temp_size_in_bytes
 
     assert planned(8) < 1.5 * planned(4)
+
+
+def test_every_figure_is_drawn() -> None:
+    *_, found = of_random_model()
+    assert "induction_natural" in figures_of(found)
+    for draw in figures_of(found).values():
+        draw(found).draw_without_rendering()
 
 
 def test_random_controls_are_others_of_the_same_layers() -> None:
