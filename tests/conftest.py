@@ -21,9 +21,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 from jax._src.interpreters import mlir
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
 
@@ -37,6 +39,8 @@ hypothesis.settings.load_profile("jaxconf")
 SHARED = Path(__file__).parents[2] / "shared"
 KEPT = 2 * 10**9  # bytes; a process that holds more drops its compiled programs
 UNROLL = ablated_softmax.UNROLL
+SAVE, DRAW = Figure.savefig, Figure.draw_without_rendering
+BLANK = np.ones((2, 2, 3))  # a white picture
 
 
 def pytest_collection_finish() -> None:
@@ -95,13 +99,24 @@ def compiled_well(compiled_quickly: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def drawn_quickly() -> Iterator[None]:
-    """For tests that save many figures without checking how they look: few pixels, and no layout engine."""
-    whole = Figure.savefig
+    """For tests that save many figures without checking how they look: each figure is made, but not drawn.
 
-    def save(figure: Figure, file: Any, **how: Any) -> None:
-        figure.set_layout_engine("none")
-        whole(figure, file, **{**how, "dpi": 30})
+    A blank picture is saved in its place, and labels stand where no layout has been.
+    """
+
+    def save(figure: Figure, file: Any, *, format: str, **how: Any) -> None:
+        imsave(file, BLANK, format=format)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Figure, "savefig", save)
+        patched.setattr(Figure, "draw_without_rendering", lambda figure: None)
+        yield
+
+
+@pytest.fixture
+def drawn_truly(drawn_quickly: None) -> Iterator[None]:
+    """For the tests, beside those, that draw each figure."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", SAVE)
+        patched.setattr(Figure, "draw_without_rendering", DRAW)
         yield

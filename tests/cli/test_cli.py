@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,24 +20,31 @@ from spoilt_models import MISTAKES
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.cli.main import COMMANDS
 from jaxconf.data.windows import kept_positions
-from jaxconf.measure.analyze import analyze
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.runtime.placement import load_placed
-from jaxconf.training.config import TrackConfig, TrainConfig
-from jaxconf.training.run import train
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
-TINY = TrainConfig(layers=1, width=16, heads=2, neurons=24, vocab_size=280, context=32, steps=2, batch=2)
+VOCABULARY, NEURONS, CONTEXT = 280, 24, 32
+SMALL = f"--layers 1 --width 16 --heads 2 --neurons {NEURONS} --vocab-size {VOCABULARY} --context {CONTEXT}".split()
+SMALL += "--steps 4 --batch 2".split()
+TRACK = "--track.points 3 --track.tokens 100".split()
+ANALYSIS = ("--tokens", 640, "--bootstrap-draws", 50)
+MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A tiny model in Hugging Face layout, with its tokenizer."""
-    folder = tmp_path_factory.mktemp("model")
-    train(TINY, lambda: iter(TEXT), folder, track=TrackConfig(points=0))
-    return folder
+class Ran(NamedTuple):
+    """A command that ended well: its folder, and what it said on standard output and on standard error."""
+
+    folder: Path
+    out: str
+    err: str
+
+
+def ran(folder: Path, *arguments: object) -> Ran:
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        run(*arguments, "--out", folder)
+    return Ran(folder, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +54,35 @@ def text(tmp_path_factory) -> Path:
     return file
 
 
-@pytest.fixture
-def copy(model, tmp_path) -> Path:
-    """The tiny model again, to be spoilt."""
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for file in model.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory) -> Ran:
+    """A tiny model with its training run, not to be changed."""
+    return ran(tmp_path_factory.mktemp("trained") / "run", "train", "tiny", *SMALL, *TRACK, "--data", text)
+
+
+@pytest.fixture(scope="module")
+def model(trained, tmp_path_factory) -> Path:
+    """The tiny model in Hugging Face layout, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("model")
+    for name in MODEL:
+        shutil.copyfile(trained.folder / name, folder / name)
     return folder
 
 
-def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
-    out = tmp_path / "run"
-    run("analyze", model, "--data", text, "--tokens", 640, "--out", out, "--bootstrap-draws", 50)
+@pytest.fixture(scope="module")
+def analysed(model, text, tmp_path_factory) -> Ran:
+    """An analysis of it, not to be changed."""
+    return ran(tmp_path_factory.mktemp("analysed") / "run", "analyze", model, "--data", text, *ANALYSIS)
+
+
+@pytest.fixture
+def copy(model, tmp_path) -> Path:
+    """The tiny model again, to be spoilt."""
+    return Path(shutil.copytree(model, tmp_path / "copy"))
+
+
+def test_analyze_writes_a_whole_run(analysed, model, text):
+    out, said, progress = analysed
     names = {file.name for file in out.iterdir()}
     figures = {f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")}
     arrays = {"windows.npy", "kept.npy", "spectrum.npz"}
@@ -63,34 +90,36 @@ def test_analyze_writes_a_whole_run(model, text, tmp_path, capsys):
 
     windows, kept = np.load(out / "windows.npy"), np.load(out / "kept.npy")
     assert windows.dtype == np.int32
-    assert windows.shape == kept.shape == (20, 32)
+    assert windows.shape == kept.shape == (20, CONTEXT)
     assert kept.dtype == bool
     np.testing.assert_array_equal(kept, kept_positions(windows, {0}))
     frame = pd.read_parquet(out / "neurons.parquet")
     assert list(frame.columns[: len(COLUMNS)]) == list(COLUMNS)
-    assert len(frame) == TINY.neurons
+    assert len(frame) == NEURONS
     assert (frame["loss_abs_delta_lo"] <= frame["loss_abs_delta"]).all()
     assert (frame["loss_abs_delta"] <= frame["loss_abs_delta_hi"]).all()
     facts = NeuronTable.load(out).facts
     assert (facts["data"], facts["tokens"], facts["positions"]) == (str(text), 640, int(kept.sum()))
     assert json.loads((out / "summary.json").read_text())["facts"]["model"] == str(model)
-    said = capsys.readouterr()
-    assert str(out / "report.html") in said.out.replace("\n", "")
-    assert "nats" in said.out
+    assert str(out / "report.html") in said.replace("\n", "")
+    assert "nats" in said
     begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 640"]
-    stages = [line for line in said.err.splitlines() if "so far" not in line]
+    stages = [line for line in progress.splitlines() if "so far" not in line]
     assert stages == [*begun, "effects: 0 of 640", "figures and report"]
 
+
+def test_a_run_is_drawn_again_and_replaced_by_force_alone(analysed, model, text, tmp_path, capsys):
+    out = Path(shutil.copytree(analysed.folder, tmp_path / "run"))
     before = (out / "neurons.parquet").read_bytes()
     assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 640, "--out", out)
     assert (out / "neurons.parquet").read_bytes() == before
     (out / "report.html").unlink()
     run("report", out / "neurons.parquet")
     assert (out / "report.html").is_file()
-    small = ("--tokens", 64, "--bootstrap-draws", 0)
-    run("analyze", model, "--data", text, *small, "--out", out, "--force", "--ablation", "zero")
+    other = ("--tokens", 608, "--bootstrap-draws", 50)
+    run("analyze", model, "--data", text, *other, "--out", out, "--force", "--ablation", "zero")
     assert NeuronTable.load(out).facts["ablation"] == "zero"
-    assert len(np.load(out / "windows.npy")) == 2
+    assert len(np.load(out / "windows.npy")) == 19
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
 
 
@@ -155,15 +184,14 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     assert not (tmp_path / "other").exists()
 
 
-def test_counts_are_counted_saved_and_used(model, text, tmp_path, capsys):
+def test_counts_are_counted_saved_and_used(analysed, model, text, tmp_path, capsys):
     file, out = tmp_path / "counts.npy", tmp_path / "run"
     run("unigram", model, "--data", text, "--out", file)
     counts = np.load(file)
-    assert counts.shape == (TINY.vocab_size,)
+    assert counts.shape == (VOCABULARY,)
     assert f"{counts.sum():,} tokens" in capsys.readouterr().out
-    run("analyze", model, "--data", text, "--tokens", 64, "--bootstrap-draws", 0, "--out", out, "--counts", file)
-    given = NeuronTable.load(out)
-    default = analyze(load_placed(str(model), None, None, print), 64, data=str(text), bootstrap_draws=0)
+    run("analyze", model, "--data", text, *ANALYSIS, "--out", out, "--counts", file)
+    given, default = NeuronTable.load(out), NeuronTable.load(analysed.folder)
     assert given.facts["counts"] == str(file)
     pd.testing.assert_frame_equal(given.frame, default.frame)
     assert "exists already" in refusal(capsys, "unigram", model, "--data", text, "--out", file)
@@ -181,13 +209,13 @@ def test_a_spoilt_model_is_refused(mistake, copy, text, tmp_path, capsys):
 def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     short, counts, file = tmp_path / "short.txt", tmp_path / "counts.npy", tmp_path / "file"
     short.write_text("too short")
-    np.save(counts, np.ones(TINY.vocab_size + 3, np.int64))
+    np.save(counts, np.ones(VOCABULARY + 3, np.int64))
     file.write_text("")
     arguments = ("analyze", model, "--tokens", 64)
     run_out = ("--out", tmp_path / "run")
     assert "no folder" in refusal(capsys, "analyze", tmp_path / "nowhere", *run_out)
     assert "one window" in refusal(capsys, *arguments, "--data", short, *run_out)
-    assert str(TINY.vocab_size) in refusal(capsys, *arguments, "--data", text, "--counts", counts, *run_out)
+    assert str(VOCABULARY) in refusal(capsys, *arguments, "--data", text, "--counts", counts, *run_out)
     assert "cannot be written" in refusal(capsys, *arguments, "--data", text, "--out", file / "run")
     assert "nothing.txt" in refusal(capsys, *arguments, "--data", tmp_path / "nothing.txt", *run_out)
     assert "--tokens" in refusal(capsys, "analyze", model, "--tokens", 0, "--data", text, *run_out)
@@ -211,17 +239,13 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     )
 
 
-SMALL = "--layers 1 --width 16 --heads 2 --neurons 24 --vocab-size 280 --context 32 --steps 4 --batch 2".split()
-TRACK = "--track.points 3 --track.tokens 100".split()
-
-
-def test_train_and_track(text, tmp_path, capsys):
-    out = tmp_path / "run"
-    run("train", "tiny", *SMALL, *TRACK, "--data", text, "--out", out)
-    said = capsys.readouterr().out
-    assert "Held-out loss" in said
-    assert "Measuring took" in said
+def test_train_and_track(trained, text, tmp_path, capsys):
+    assert "Held-out loss" in trained.out
+    assert "Measuring took" in trained.out
+    out = Path(shutil.copytree(trained.folder, tmp_path / "run"))
     assert "--resume" in refusal(capsys, "train", *SMALL, *TRACK, "--data", text, "--out", out)
+    for picture in out.glob("emergence_*.png"):
+        picture.unlink()
     run("track", out)
     drawn = {file.name for file in out.glob("emergence_*.png")}
     assert drawn == {f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")}
@@ -305,8 +329,8 @@ def test_the_help_lists_every_command(capsys):
 
 def test_the_command_itself(tmp_path):
     """As a process: exit code, and a mistake answered without a traceback."""
-    out = ["--out", str(tmp_path / "runs" / "run")]
-    command = [sys.executable, "-m", "jaxconf", "analyze", str(tmp_path / "nowhere"), "--quiet", *out]
+    out = ["--out", str(tmp_path / "runs" / "counts.npy")]
+    command = [sys.executable, "-m", "jaxconf", "unigram", str(tmp_path / "nowhere"), "--quiet", *out]
     nowhere = subprocess.run(command, capture_output=True, text=True, check=False)
     assert nowhere.returncode == 2
     assert nowhere.stderr.startswith("jaxconf: no folder")

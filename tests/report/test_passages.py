@@ -7,15 +7,23 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from parameters import marked
 from planted_table import planted_table
 from plotly.offline import get_plotlyjs
 
+from jaxconf.report import page as report
 from jaxconf.report.page import write_report
 from jaxconf.report.passages.figures import figure_4, figure_4_passages, save_token_figures
 from jaxconf.report.passages.passage import LENGTH, LONGEST, MOST_NEURONS, PASSAGES, UNKNOWN, passages, scales, visible
 from jaxconf.report.passages.plots import token_plots
 from jaxconf.report.shown import MOST_POINTS
 from jaxconf.results.run_folder import PER_TOKEN
+
+
+@pytest.fixture(autouse=True)
+def no_other_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other figures of the report take most of its time."""
+    monkeypatch.setattr(report, "plots", lambda table: {})
 
 
 def planted(
@@ -143,7 +151,7 @@ def test_pictures_are_saved_and_name_the_neurons(tmp_path):
     assert "Ablating 3.8 raises the loss nowhere." in said
 
 
-@pytest.mark.parametrize("neurons", [1, 4, MOST_NEURONS + 2])
+@pytest.mark.parametrize("neurons", marked([1, 4, MOST_NEURONS + 2], quick=[1, MOST_NEURONS + 2]))
 def test_pictures_of_any_number_of_neurons(neurons, tmp_path):
     effects = pd.concat(
         [planted({(0, 4): 1.0}, neuron=f"3.{n}", windows=1, positions=range(3, 6)) for n in range(neurons)]

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from planted_table import planted_table
 
-from jaxconf.report import run
+from jaxconf.report import page, run
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.run import save_run, save_study
 from jaxconf.report.style import canvas
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import SETS
+
+pytestmark = pytest.mark.usefixtures("drawn_quickly")
 
 ANALYSIS = [
     "kept.npy",
@@ -100,6 +102,7 @@ def test_a_study_that_cannot_be_drawn_leaves_the_older_one_as_it_was(tmp_path):
 
 def test_an_analysis_is_written_with_its_windows_and_what_it_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "FIGURES", {"figure_1": FIGURES["figure_1"]})  # all of them take seconds
+    monkeypatch.setattr(page, "plots", lambda table: {})
     tokens, kept = np.arange(12).reshape(2, 6), np.ones((2, 6), bool)
     columns = {name: [0.5] for name in ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta")}
     columns |= {"ln_mediated": [0.5], "top1_change": [0.1]}

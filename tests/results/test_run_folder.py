@@ -13,6 +13,8 @@ from jaxconf.report.run import draw
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, claim, staging, writable
 
+pytestmark = pytest.mark.usefixtures("drawn_quickly")
+
 RECORDED = Path(__file__).parents[1] / "support" / "recorded" / "run_folder"
 
 

@@ -39,24 +39,26 @@ DATA = "hf://datasets/owner/text"
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A text, and a model in Hugging Face layout with planted neurons, four of which write along the frequencies of
-    that text's tokens.
+    that text's tokens; and a part of the text.
     """
-    model, data = (tmp_path_factory.mktemp(name) for name in ("model", "data"))
+    model, data, part = (tmp_path_factory.mktemp(name) for name in ("model", "data", "part"))
     text = [f"def f{i}(x):\n    return x * {i * i} + {i % 7}\n" for i in range(400)]
-    (data / "text.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in text))
+    lines = [json.dumps({"text": document}) + "\n" for document in text]
+    (data / "text.jsonl").write_text("".join(lines))
+    (part / "text.jsonl").write_text("".join(lines[::4]))
     train_tokenizer(iter(text), 280).save(str(model / "tokenizer.json"))
     (model / "tokenizer_config.json").write_text(json.dumps({"bos_token": END, "eos_token": END}))
     lm, _ = planted_model("layer", count_tokens(iter(text), Tokenizer.from_folder(model), 280))
     save_params(lm.config, lm.params, model / "model.safetensors")
     (model / "config.json").write_text(json.dumps({**lm.hf_config, "max_position_embeddings": 256}))
-    return {"model": model, "data": data}
+    return {"model": model, "data": data, "part": part}
 
 
 @pytest.fixture
 def server(folders: dict[str, Path], tmp_path: Path) -> Iterator[Hub]:
     repos = {
         f"models/{PAPER[NAME].model}": {"main": folders["model"]},
-        "datasets/owner/text": {"main": folders["data"]},
+        "datasets/owner/text": {"main": folders["part"]},
     }
     with hub(repos, tmp_path / "cache") as server:
         yield server

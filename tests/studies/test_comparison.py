@@ -29,6 +29,7 @@ from jaxconf.data.corpus import train_tokenizer
 from jaxconf.data.windows import kept_positions
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.studies.comparison.figures import figures_of
 from jaxconf.studies.comparison.models import same_tokens
 from jaxconf.studies.comparison.neurons import CANDIDATES, EFFECTS, SHARE
 from jaxconf.studies.comparison.sentences import paragraphs
@@ -344,6 +345,14 @@ def test_a_tuned_model_is_let_go_before_the_next_is_loaded(models: dict[str, Pat
     found = compare(without, names, tokens, bootstrap_draws=0, load=remembered)
     assert found.facts["tuned"] == [*names[:2], f"{names[0]} (2)"]
     assert len(seen) == 3
+
+
+def test_every_figure_is_drawn(compared: Compared, drawn_truly: None) -> None:
+    *_, found = compared
+    found = dataclasses.replace(found, facts=found.facts | {"tuned": ["tuned"]})  # each model has its panels
+    assert "comparison_calibration" in figures_of(found)
+    for draw in figures_of(found).values():
+        draw(found).draw_without_rendering()
 
 
 def test_mistakes_are_refused(compared: Compared) -> None:

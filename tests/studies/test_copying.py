@@ -33,7 +33,8 @@ from jaxconf.studies.copying.transitions import ABLATIONS
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
-MEMORY = 10**9
+CONTROLS = 3
+LENGTH = 32  # of the texts that are decoded one set at a time
 # A model that has learnt facts and to be contradicted.
 
 
@@ -46,7 +47,7 @@ def knowledge() -> Path:
 def copying_of(knowledge: Path) -> Copying:
     lm = load(knowledge / "model")
     text = windows(documents(str(knowledge / "text.jsonl")), lm.tokenizer, 640, 32)
-    return copying(lm, knowledge / "statements.csv", tokens=text, controls=6)
+    return copying(lm, knowledge / "statements.csv", tokens=text, controls=CONTROLS)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +77,13 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
     contexts = found.prompts["context"].tolist()
     prompts = [np.array([tokenizer.bos_id, *tokenizer.encode(prompt)]) for prompt in found.prompts["prompt"]]
     answers = [tokenizer.encode(f" {context}") for context in contexts]
-    length = max(map(len, prompts)) + NEW_TOKENS
     text = windows(documents(str(knowledge / "text.jsonl")), tokenizer, 640, 32)
     site = f"blocks.{last}.mlp.hook_post"
     h = np.asarray(lm.apply(text, capture=[site]).captured[site]).reshape(-1, lm.config.d_mlp)
     usual = dict(zip(ABLATIONS, usual_values(h), strict=True))
 
     def answered(edits: dict[str, Any]) -> tuple[list[str], list[str], np.ndarray]:
-        tokens, entropy = alone(lm, prompts, edits, NEW_TOKENS, length)
+        tokens, entropy = alone(lm, prompts, edits, NEW_TOKENS, LENGTH)
         texts = [tokenizer.decode(row[: [*row, 0].index(0)]) for row in tokens]  # 0 ends a text
         return [plain_class(*triple) for triple in zip(texts, contexts, own, strict=True)], texts, entropy
 
@@ -113,7 +113,7 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
             told = found.answers[found.answers["ablation"] == row["ablation"]]
             assert told["continuation"].tolist() == texts
             assert told["class"].tolist() == after
-            np.testing.assert_allclose(told["log_p_CK"], log_p_alone(lm, prompts, answers, edits, length), atol=1e-4)
+            np.testing.assert_allclose(told["log_p_CK"], log_p_alone(lm, prompts, answers, edits, LENGTH), atol=1e-4)
     assert changed > len(found.sets) / 2
 
 
@@ -136,15 +136,20 @@ def usual_values(h: np.ndarray) -> list[np.ndarray]:
 def test_prompts_contradict_with_what_the_model_finds_least_likely(knowledge: Path, found: Copying) -> None:
     lm = load(knowledge / "model")
     pool = objects_of(read_statements(knowledge / "statements.csv"))
-    for statement, row in found.statements.iterrows():
-        query = np.array([lm.tokenizer.bos_id, *lm.tokenizer.encode(row["query"])])
-        said = lm.tokenizer.decode(lm.generate([query], NEW_TOKENS)[0]).removesuffix("<|endoftext|>")
+    queries = [np.array([lm.tokenizer.bos_id, *lm.tokenizer.encode(query)]) for query in found.statements["query"]]
+    continued, _ = alone(lm, queries, ablation(lm, np.array([], int), np.array([])), NEW_TOKENS, LENGTH)
+    others, rows = [], list(found.statements.iterrows())
+    for (_, row), tokens in zip(rows, continued, strict=True):
+        said = lm.tokenizer.decode(tokens[: [*tokens, 0].index(0)])
         assert row["continuation"] == said
         assert row["own"] == own_object(said, pool[row["relation"]])
         assert row["knows"] == (row["own"] == row["object"])
-        other = [o for o in pool[row["relation"]] if o not in (row["object"], row["own"])]
-        ids = [lm.tokenizer.encode(f" {o}") for o in other]
-        scores = log_p_alone(lm, [query] * len(other), ids, {}, 24) / [len(i) for i in ids]
+        others.append([o for o in pool[row["relation"]] if o not in (row["object"], row["own"])])
+    ids = [lm.tokenizer.encode(f" {o}") for other in others for o in other]
+    asked = [query for query, other in zip(queries, others, strict=True) for _ in other]
+    per_token = iter(log_p_alone(lm, asked, ids, {}, LENGTH) / [len(i) for i in ids])
+    for (statement, row), other in zip(rows, others, strict=True):
+        scores = np.array([next(per_token) for _ in other])
         prompts = found.prompts[found.prompts["statement"] == statement]
         assert len(prompts) == min(3, len(other))
         assert prompts["context"].tolist() == [other[i] for i in np.argsort(scores)[:3]]
@@ -180,8 +185,11 @@ def test_quantiles_place_the_set_among_the_random_ones(found: Copying) -> None:
 
 
 def test_the_command_leaves_tables_figures_and_a_page(
-    knowledge: Path, found: Copying, tmp_path: Path, capsys: pytest.CaptureFixture
+    knowledge: Path, found: Copying, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One device and as many neurons and random sets as above, for which all is compiled already.
+    monkeypatch.setattr("jaxconf.runtime.placement.load_placed", lambda model, *rest: load(model))
+    names = [f"0.{n}" for n in range(3, 13)]
     out = tmp_path / "run"
     arguments = (
         "copying",
@@ -193,16 +201,16 @@ def test_the_command_leaves_tables_figures_and_a_page(
         "--out",
         out,
     )
-    run(*arguments, "--statements", 5, "--controls", 2, "--neurons", "0.3,0.5", "--tokens", 320)
-    names = {file.name for file in out.iterdir()}
+    run(*arguments, "--statements", 5, "--controls", CONTROLS, "--neurons", ",".join(names), "--tokens", 640)
+    written = {file.name for file in out.iterdir()}
     tables = [field.name for field in dataclasses.fields(Copying) if field.name != "facts"]
     figures = ["transitions", "conversions", "scores", "entropy", "log_ratios"]
-    assert names == {f"copying_{name}.parquet" for name in tables} | {f"copying_{name}.png" for name in figures} | {
+    assert written == {f"copying_{name}.parquet" for name in tables} | {f"copying_{name}.png" for name in figures} | {
         "copying.json",
         "copying.html",
     }
     record = json.loads((out / "copying.json").read_text())
-    assert record["chosen"] == ["0.3", "0.5"]
+    assert record["chosen"] == names
     assert record["statements_asked"] == 5
     page, said = (out / "copying.html").read_text(), capsys.readouterr().out
     assert "$" not in re.sub(r"<script>.*?</script>|data:[^\"]*", "", page, flags=re.DOTALL)
@@ -226,7 +234,7 @@ def test_little_that_can_be_said_is_said(found: Copying) -> None:
     )
 
 
-def test_no_random_sets_are_said_and_drawn(found: Copying) -> None:
+def test_no_random_sets_are_said_and_drawn(found: Copying, drawn_truly: None) -> None:
     def chosen(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["kind"] == "set"]
 

@@ -15,15 +15,17 @@ import optax
 import pandas as pd
 import pytest
 from random_models import random_model, with_repeats
+from scipy.special import log_softmax
 
 from jaxconf.analysis.induction import halves, head_scores, predictions, repeated
-from jaxconf.analysis.temperature import best_temperature, change, unchanged
+from jaxconf.analysis.temperature import Change, Unchanged, best_temperature, change, unchanged
 from jaxconf.models.decoder import Decoder, abstract_params, final_norm_name, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Ablate, Replace
 from jaxconf.studies.induction import clip_ablation, heads, scaling, study
+from jaxconf.studies.induction.figures import figures_of
 from jaxconf.studies.induction.study import Induction, induction
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -299,6 +301,11 @@ def test_bos_ablation_and_scores_equal_whole_patterns() -> None:
     assert found.head_sets["loss"].abs().max() > 1e-3
 
 
+@jax.jit
+def unchanged_and_change(before: np.ndarray, after: np.ndarray) -> tuple[Unchanged, Change]:
+    return unchanged(before), change(before, after)
+
+
 def test_doses_equal_running_the_edited_model() -> None:
     lm, tokens, windows, found = of_random_model()
     chosen = [tuple(map(int, name.split("."))) for name in found.facts["chosen"]]
@@ -310,30 +317,29 @@ def test_doses_equal_running_the_edited_model() -> None:
     ):
         plain = lm.apply(where, capture=sites)
         target = np.roll(where, -1, 1)[mask]
-        lp0 = np.asarray(jax.nn.log_softmax(plain.logits))[mask]
+        h = {site: np.asarray(plain.captured[site]) for site in sites}
+        lp0 = log_softmax(np.asarray(plain.logits)[mask], -1)
         for row in found.doses[(found.doses["data"] == data) & (found.doses["set"] == "the set")].to_dict("records"):
             edits = {}
             for layer in {layer for layer, _ in chosen}:
                 own = np.isin(np.arange(lm.config.d_mlp), [n for at, n in chosen if at == layer])
-                edits[sites[layer]] = Replace(plain.captured[sites[layer]] * jnp.where(own, row["factor"], 1))
+                edits[sites[layer]] = Replace(h[sites[layer]] * np.where(own, row["factor"], 1).astype(np.float32))
             if len(edits) > 1:  # the upper layer's activations, as they were, are what is scaled; others react
                 edits = {
                     sites[layer]: Ablate(
-                        jnp.asarray(np.isin(np.arange(lm.config.d_mlp), [n for at, n in chosen if at == layer])),
-                        plain.captured[sites[layer]] * row["factor"],
+                        np.isin(np.arange(lm.config.d_mlp), [n for at, n in chosen if at == layer]),
+                        h[sites[layer]] * np.float32(row["factor"]),
                     )
                     for layer in {layer for layer, _ in chosen}
                 }
-            lp = np.asarray(jax.nn.log_softmax(lm.apply(where, edits=edits).logits))[mask].astype(np.float64)
+            lp = log_softmax(np.asarray(lm.apply(where, edits=edits).logits, np.float64)[mask], -1)
             P, top = np.exp(lp), lp.argmax(1)
             right = np.eye(P.shape[1])[target]
             assert row["loss"] == pytest.approx(-lp[np.arange(len(lp)), target].mean(), abs=1e-4)
             assert row["entropy"] == pytest.approx(-(P * lp).sum(1).mean(), abs=1e-4)
             assert row["brier"] == pytest.approx(((P - right) ** 2).sum(1).mean(), abs=1e-4)
             assert row["top1"] == pytest.approx((top == target).mean(), abs=1e-9)
-            temperature, explained = best_temperature(
-                unchanged(jnp.asarray(lp0)), change(jnp.asarray(lp0), jnp.asarray(lp, jnp.float32))
-            )
+            temperature, explained = best_temperature(*unchanged_and_change(lp0, lp.astype(np.float32)))
             assert row["temperature"] == pytest.approx(temperature, abs=1e-3)
             if row["factor"] == 1:
                 assert row["temperature"] == pytest.approx(1, abs=1e-6)
@@ -401,6 +407,13 @@ def test_scores_hold_one_layer_of_attention_at_a_time() -> None:
         return plan.temp_size_in_bytes
 
     assert planned(8) < 1.5 * planned(4)
+
+
+def test_every_figure_is_drawn() -> None:
+    *_, found = of_random_model()
+    assert "induction_natural" in figures_of(found)
+    for draw in figures_of(found).values():
+        draw(found).draw_without_rendering()
 
 
 def test_random_controls_are_others_of_the_same_layers() -> None:

@@ -182,6 +182,11 @@ def test_means_over_the_other_models_make_a_neuron_universal() -> None:
     assert found.layers["universal"].sum() == of_first["is_universal"].sum()
 
 
+def test_every_figure_is_drawn(drawn_truly: None) -> None:
+    for draw in FIGURES.values():
+        draw(of_seeds()).draw_without_rendering()
+
+
 @functools.cache
 def of_other_shape() -> tuple[LanguageModel, LanguageModel, np.ndarray, list[np.ndarray]]:
     """Two models of different shapes, the positions that count, and the activations [l n p].

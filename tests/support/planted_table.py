@@ -60,3 +60,12 @@ def without_figures(value: float, positions: int = 0) -> NeuronTable:
     table.frame = table.rules.apply(table.frame)
     table.singular_values, table.cosines, table.cosine_neurons = np.zeros(0), np.zeros((0, 0)), []
     return table
+
+
+TABLES = {
+    "ordinary": planted_table,
+    "no neuron named": lambda: planted_table(plant=False),
+    "one neuron": lambda: planted_table(neurons=1, plant=False, positions=1),
+    "nothing measured": lambda: without_figures(np.nan),
+    "all zero": lambda: without_figures(0.0, positions=4),
+}
