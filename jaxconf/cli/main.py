@@ -78,7 +78,7 @@ def parsed(arguments: list[str]) -> Any:
         raise InputError("no command is given; jaxconf --help lists the commands")
     if arguments[0].startswith("-"):
         raise InputError(
-            f"there is no option {arguments[0]!r} before a command; give a command first, jaxconf --help lists them"
+            f"there is no option {arguments[0]!r} before a command; give a command first (jaxconf --help lists them)"
         )
     config, arguments = preset(arguments)
     count = 2 if arguments[:2] == ["sweep", "report"] else 1

@@ -262,6 +262,10 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "seeds is 0" in refusal(capsys, "train", *out, "--seeds", 0)
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
+    assert "track.tokens is 0" in refusal(capsys, "train", *out, "--track.tokens", 0)
+    assert "holds a tokenizer" in refusal(capsys, "train", *out, "--tokenizer", tmp_path / "nowhere")
+    assert "axes, which are data and model" in refusal(capsys, "train", *out, "--mesh", "rows=2")
+    assert "a batch of 6 sequences cannot be split" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6)
     assert "JAX sees 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
     assert "split evenly over data=4" in refusal(
         capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
