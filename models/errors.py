@@ -17,6 +17,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
 
 
+def between(first: int, last: int) -> str:
+    """The whole numbers that can be given, such as "a number from 0 to 3", or "0" if there is only that one."""
+    return f"a number from {first} to {last}" if first < last else f"{first}"
+
+
 def listed(names: Sequence[str], most: int) -> str:
     """The names with commas between them, and how many more there are after the first `most`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

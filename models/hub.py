@@ -19,7 +19,7 @@ from jaxconf.models.errors import InputError, first_line
 
 @contextmanager
 def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> Iterator[None]:
-    """Turn every failure to fetch a `kind` ("model" or "dataset") called `name` into an InputError.
+    """Turn every failure to fetch a `kind` ("model", "tokenizer" or "dataset") called `name` into an InputError.
 
     `before`: the beginning of its message.
     """

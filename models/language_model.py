@@ -189,14 +189,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     return hf_config
 
 
-def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = True) -> tuple[Path, str | None]:
+def local_folder(name: str) -> Path:
+    """The folder that a name stands for if it is not a hub id."""
+    return BUNDLED if name == "bundled" else Path(name).expanduser()
+
+
+def find(
+    folder_or_id: str | Path, revision: str | None = None, weights: bool = True, what: str = "model"
+) -> tuple[Path, str | None]:
     """The local folder of a model, and the hub's commit if the model is from the hub, else None.
 
     A model of the hub is downloaded, unless it is in the local cache. `weights`: whether to download the weights too.
+    `what`: how errors call it, a model or a tokenizer.
     Raises InputError if there is no such model or it cannot be fetched.
     """
     name = str(folder_or_id)
-    folder = BUNDLED if name == "bundled" else Path(name).expanduser()
+    folder = local_folder(name)
     if folder.is_dir():
         if revision is not None:
             raise InputError(
@@ -205,8 +213,8 @@ def find(folder_or_id: str | Path, revision: str | None = None, weights: bool = 
         return folder, None
     problem = f"{name} is a file, not a folder" if folder.is_file() else f"no folder {name}"
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise InputError(f"{problem}; give a folder that holds a model, or a hub id such as openai-community/gpt2")
-    with hub_errors("model", name, revision, f"{problem}, and "):
+        raise InputError(f"{problem}; give a folder that holds a {what}, or a hub id such as openai-community/gpt2")
+    with hub_errors(what, name, revision, f"{problem}, and "):
         path = Path(
             huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]

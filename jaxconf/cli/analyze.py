@@ -1,13 +1,33 @@
 """`jaxconf analyze`."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
+from tyro.constructors import PrimitiveConstructorSpec
 
 from jaxconf.cli.common import OptionalModel, Quiet, say, speaking
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.hosts import Hosts
+
+
+def _layer(words: Sequence[str]) -> Any:
+    """The value of --layer."""
+    try:
+        return words[0] if words[0] in ("last", "all") else int(words[0])
+    except ValueError:
+        raise ValueError(f"{words[0]!r} is no layer; give a whole number counted from 0, last or all") from None
+
+
+LAYER: Any = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT|{last,all}",
+    instance_from_str=_layer,
+    is_instance=lambda value: isinstance(value, int | str),
+    str_from_instance=lambda value: [str(value)],
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +38,7 @@ class Analyze(AnalyzeOptions):
 
     model: OptionalModel = AnalyzeOptions.model
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = AnalyzeOptions.set
+    layer: Annotated[int | Literal["last", "all"], LAYER] = AnalyzeOptions.layer
     quiet: Quiet = False
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 

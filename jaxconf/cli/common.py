@@ -105,17 +105,3 @@ def say(console: "Console", *sentences: str) -> None:
 def say_result(console: "Console", sentences: Sequence[str], page: Path) -> None:
     """Print the sentences about what a study found, and the path of its page."""
     say(console, *sentences, f"\nPage: {page}")
-
-
-def read_option(option: str, text: str | None, example: str) -> list[tuple[int, int]] | None:
-    """The (layer, index) of each neuron or head that an option names, or None if the option is not given.
-
-    `example`: shown by the InputError that is raised for any other text.
-    """
-    from jaxconf.measure.neuron_sets import read_names
-    from jaxconf.models.errors import InputError
-
-    try:
-        return read_names(text) if text else None
-    except ValueError as error:
-        raise InputError(f"{option} is {text!r}; give names such as {example}") from error

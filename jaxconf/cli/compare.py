@@ -21,7 +21,8 @@ class Compare:
     """
 
     base: Model
-    """a folder in Hugging Face layout, a hub id such as openai-community/gpt2,
+    """the base model, with one or more TUNED models after it;
+    a folder in Hugging Face layout, a hub id such as openai-community/gpt2,
     or "bundled", the small model that comes with jaxconf"""
     tuned: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TUNED [TUNED ...]")]
     """one or more models that were trained further from the base model; each is compared with it"""

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import NamedModel, Quiet, job, read_option, say_result
+from jaxconf.cli.common import NamedModel, Quiet, job, say_result
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
@@ -45,6 +45,7 @@ class Copying:
     def run(self) -> None:
         from jaxconf.data.statements import read_statements
         from jaxconf.measure.inputs import check_amounts
+        from jaxconf.measure.neuron_sets import read_option
         from jaxconf.runtime.memory import read_size
         from jaxconf.studies.copying.sentences import sentences
         from jaxconf.studies.copying.study import copying
@@ -52,7 +53,7 @@ class Copying:
         how = self.measuring
         check_amounts(1, statements=self.statements, tokens=self.tokens)
         check_amounts(0, seed=how.seed)
-        neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
+        neurons = read_option("--neurons", self.neurons) if self.neurons else None
         memory = read_size(how.memory, "--memory")
         read_statements(self.data)  # mistakes in the file are reported before the weights are loaded
         model = self.source.model

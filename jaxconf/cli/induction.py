@@ -4,7 +4,7 @@ import dataclasses
 
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import ModelSource, Quiet, Text, job, read_option, say_result
+from jaxconf.cli.common import ModelSource, Quiet, Text, job, say_result
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
@@ -42,14 +42,15 @@ class Induction:
 
     def run(self) -> None:
         from jaxconf.measure.inputs import check_amounts
+        from jaxconf.measure.neuron_sets import read_option
         from jaxconf.runtime.memory import read_size
         from jaxconf.studies.induction.sentences import sentences
         from jaxconf.studies.induction.study import induction
 
         how = self.measuring
         check_amounts(1, sequences=self.sequences, tokens=self.tokens)
-        neurons = read_option("--neurons", self.neurons, "11.584,11.2378")
-        heads = read_option("--heads", self.heads, "5.1,5.5")
+        neurons = read_option("--neurons", self.neurons) if self.neurons else None
+        heads = read_option("--heads", self.heads, "head") if self.heads else None
         memory = read_size(how.memory, "--memory")
         model = self.source.model
         with job(model, "induction.json", self.output, how, self.quiet) as work:

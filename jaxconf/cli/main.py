@@ -1,12 +1,14 @@
 """The `jaxconf` command: finds the command that the arguments name, runs it and sets the exit code."""
 
+import dataclasses
+import difflib
 import importlib
 import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -14,6 +16,7 @@ from jaxconf.cli.sweep import Sweep
 from jaxconf.cli.train import Train, preset
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
+from jaxconf.runtime.version import __version__
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
 NAMES = "analyze induction compare universal copying unigram train track sweep sweep-report report models"
@@ -62,25 +65,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parsed(arguments: list[str]) -> Any:
     """The command that the arguments name, with its options.
 
-    Raises InputError if no command is given, and for an unknown command or preset. Exits after it has printed a help
-    text, and with code 2 for wrong options.
+    Raises InputError if no command is given, and for a command, preset, option or argument that there is not. Exits
+    after it has printed a help text or the version, and with code 2 for other wrong options.
     """
     if arguments[:1] in (["-h"], ["--help"]):
         print(listing())
         sys.exit()
-    if not arguments or arguments[0].startswith("-"):
+    if arguments[:1] == ["--version"]:
+        print(f"jaxconf {__version__}")
+        sys.exit()
+    if not arguments:
         raise InputError("no command is given; jaxconf --help lists the commands")
+    if arguments[0].startswith("-"):
+        raise InputError(
+            f"there is no option {arguments[0]!r} before a command; give a command first (jaxconf --help lists them)"
+        )
     config, arguments = preset(arguments)
     count = 2 if arguments[:2] == ["sweep", "report"] else 1
     name, rest = "-".join(arguments[:count]), arguments[count:]
     if name not in COMMANDS:
-        raise InputError(
-            f"there is no command {name!r}; the nearest is {nearest(name, COMMANDS)!r}, and jaxconf --help lists all"
-        )
+        close = nearest(name, COMMANDS).replace("-", " ")
+        raise InputError(f"there is no command {name!r}; the nearest is {close!r}, and jaxconf --help lists all")
     prog = f"jaxconf {' '.join(arguments[:count])}"
+    given: dict[str, Any] = {"args": rest, "prog": prog, "return_unknown_args": True}
     if name == "train":  # tyro.MISSING makes --out required, although the preset is given as a default
-        return tyro.cli(Train, args=rest, prog=prog, default=Train(out=tyro.MISSING, config=config))
-    return tyro.cli(COMMANDS[name], args=rest, prog=prog)
+        given["default"] = Train(out=tyro.MISSING, config=config)
+    command, unknown = tyro.cli(COMMANDS[name], **given)
+    if unknown:
+        raise InputError(_unknown(prog, unknown, COMMANDS[name]))
+    return command
+
+
+def _unknown(prog: str, words: Sequence[str], command: type[Any]) -> str:
+    """What is wrong with words that a command has no use for, and what to do."""
+    name, options = prog.removeprefix("jaxconf "), list(_options(command))
+    wrong = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+    if wrong:
+        close = difflib.get_close_matches(wrong, [*options, "--help"], 1)
+        nearest_option = f"the nearest is {close[0]}, and " if close else ""
+        return f"{name} has no option {wrong}; {nearest_option}{prog} --help lists all"
+    extra = " ".join(words)
+    if not dataclasses.fields(command):
+        return f"{name} takes no arguments; leave out {extra!r}"
+    or_else = ", or give the option whose value it is before it" if options else ""
+    return f"{name} has no use for the argument {extra!r}; leave it out{or_else}"
+
+
+def _options(command: type[Any], prefix: str = "--") -> Iterator[str]:
+    """The options of a command, such as --tokens."""
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else [hint]
+        if dataclasses.is_dataclass(kind):  # a group, whose own name is part of its options unless it is marked
+            yield from _options(cast(type[Any], kind), prefix if marks else f"{prefix}{name}.")
+        elif tyro.conf.Positional not in marks:
+            yield prefix + name.replace("_", "-")
 
 
 def listing() -> str:
@@ -91,4 +129,5 @@ def listing() -> str:
         about = " ".join((command.__doc__ or "").partition("\n\n")[0].split())
         head = f"  {name.replace('-', ' ')}".ljust(column)
         lines.append(textwrap.fill(about, width, initial_indent=head, subsequent_indent=" " * column))
-    return "\n".join([*lines, "", "jaxconf COMMAND --help lists the options of a command."])
+    more = "jaxconf COMMAND --help lists the options of a command, and jaxconf --version prints the version."
+    return "\n".join([*lines, "", textwrap.fill(more, width)])

@@ -102,6 +102,11 @@ class Sweep:
         from jaxconf.sweeps.terminal import sweep_table
 
         console = Console()
+        if not self._folder.exists():
+            raise InputError(
+                f"there is no folder {self._folder}, so no sweep of {self.definition} has begun there; start it with "
+                "jaxconf sweep, or give the folder of the sweep as --out"
+            )
         found = sweep_status(self._folder, tries=self.tries, patience=self.patience)
         with Live(sweep_table(found), console=console, refresh_per_second=2) as live:
             while console.is_terminal and any(status.state in ("running", "waiting") for status in found.values()):

@@ -19,7 +19,8 @@ class Track:
     """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """the folder of a training run or of a grid; with --revisions, the hub id of a model"""
+    """the folder of a training run, or of a grid, which is several models trained together;
+    with --revisions, the hub id of a model"""
     revisions: str | None = None
     """branches or tags of the hub model, separated by commas without spaces, such as step0,step1000,step2000;
     the options from --effects to --force are for these revisions only"""

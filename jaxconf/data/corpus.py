@@ -110,7 +110,7 @@ def read_corpus(
             folder = Path(temporary)
             _save_tokenizer(documents(), vocab_size, context, folder)
         else:
-            folder, _ = find(tokenizer, weights=False)
+            folder, _ = find(tokenizer, weights=False, what="tokenizer")
         encoder = Tokenizer.from_folder(folder)
         present = [name for name in ("tokenizer.json", *NAMES) if (folder / name).is_file()]
         files = {name: (folder / name).read_text("utf-8") for name in present}

@@ -53,7 +53,8 @@ def documents(source: str) -> Iterator[str]:
         return chain.from_iterable(map(_read, sorted(files, key=Path.as_posix)))
     if not path.exists():
         raise InputError(
-            f"the file or folder {path} does not exist; give a path that exists, hf://datasets/OWNER/NAME or stdlib"
+            f"the file or folder {path} does not exist; give a path that exists, hf://datasets/OWNER/NAME, or stdlib "
+            "for the source of Python's standard library"
         )
     if not _is_known(path.name):
         raise InputError(f"the file {path} is not of a known kind ({KINDS}); convert it to one of them")

@@ -39,7 +39,9 @@ def read_statements(path: str | Path) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(
-            f"{path} lacks the columns {', '.join(missing)}; give a CSV file that has them, as those of ParaRel do"
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; give a CSV file with a fact on "
+            "each row, such as P36 as rel_p_id, France as statement_subject, 'has the capital' as statement_relation "
+            "and Paris as statement_object"
         )
     frame = frame[list(COLUMNS)].rename(columns=COLUMNS)
     frame = frame.apply(lambda column: column.str.strip())

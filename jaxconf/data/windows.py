@@ -53,10 +53,7 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
 
     n_windows = min(found, wanted) // body
     if n_windows == 0:
-        raise InputError(
-            f"the text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text, or "
-            "shorter windows from Python"
-        )
+        raise InputError(f"the text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text")
     text = np.concatenate(stream)[: n_windows * body].reshape(n_windows, body)
     return np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text])
 

@@ -31,11 +31,12 @@ from jaxconf.measure.weights import weight_columns
 from jaxconf.measure.work import Part, Work
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, between
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
+from jaxconf.results.words import counted
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
@@ -121,7 +122,10 @@ def _layers(config: DecoderConfig, layer: int | Literal["last", "all"]) -> list[
         return list(range(config.n_layers))
     number = config.n_layers - 1 if layer == "last" else layer
     if not isinstance(number, int) or not 0 <= number < config.n_layers:
-        raise InputError(f"layer is {layer!r}; give a number from 0 to {config.n_layers - 1}, last or all")
+        have = counted(config.n_layers, "layer")
+        raise InputError(
+            f"layer is {layer!r}, but the model has {have}; give {between(0, config.n_layers - 1)}, last or all"
+        )
     return [number]
 
 

@@ -45,11 +45,11 @@ def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) ->
     it.
     """
     if not tolerance > 0:
-        raise InputError(f"tolerance is {tolerance}; give a number of nats above 0, or choose the exact engine")
+        raise InputError(f"tolerance is {tolerance:g}; give a number of nats above 0, or engine 'exact' instead")
     if engine == "adaptive" and config.vocab_size <= HEAD:
         raise InputError(
-            f"the adaptive engine takes the {HEAD} likeliest tokens exactly, and the vocabulary has no more; "
-            "choose exact or auto"
+            f"engine 'adaptive' needs a vocabulary of more than {HEAD} tokens, and the model's has "
+            f"{config.vocab_size}; give engine 'exact' or 'auto'"
         )
     adaptive = engine == "adaptive" or (engine == "auto" and config.vocab_size >= ADAPTIVE_FROM)
     return tolerance if adaptive else None

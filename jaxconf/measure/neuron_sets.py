@@ -25,10 +25,16 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
+from jaxconf.results.words import counted
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 
 CANDIDATES = 10
+FORMS = {
+    "neuron": "LAYER.NEURON of each neuron, such as 11.584,11.2378 for neurons 584 and 2378 of layer 11",
+    "head": "LAYER.HEAD of each head, such as 5.1,5.5 for heads 1 and 5 of layer 5",
+}
+"""How neurons and attention heads are named, for error messages."""
 
 
 def neuron_name(layer: int, index: int) -> str:
@@ -42,52 +48,77 @@ def read_names(text: str) -> list[tuple[int, int]]:
     return [(int(layer), int(index)) for layer, index in pairs]
 
 
-def read_sets(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-    """Sets from texts: neurons as "11.584,11.2378", or the name of a file with such a set on each line.
+def read_option(option: str, text: str, kind: str = "neuron") -> list[tuple[int, int]]:
+    """The (layer, index) of each neuron or head that an option names; `kind`: which of the two.
+
+    Raises InputError for any other text.
+    """
+    return _read(text, f"{option} is {text!r}; give {FORMS[kind]}")
+
+
+def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[int, int]]]:
+    """The sets that an option names: neurons as "11.584,11.2378", or the name of a file with such a set on each line.
 
     Raises InputError for a text that is neither, and for a file without sets.
     """
+    one_a_line = f"give one set of neurons on each line, as {FORMS['neuron']}"
     sets = []
     for text in texts:
         if Path(text).is_file():
             lines = [line for line in Path(text).read_text(errors="replace").splitlines() if line.strip()]
             if not lines:
-                raise InputError(f"{text} holds no set; give a line such as 11.584,11.2378 for each")
-            sets += [_read_set(line) for line in lines]
+                raise InputError(f"the file {text} has no sets of neurons; {one_a_line}")
+            sets += [_read(line, f"the file {text} has a line {line!r}; {one_a_line}") for line in lines]
         else:
-            sets.append(_read_set(text))
+            problem = f"{option} is {text!r}, which is neither neurons nor a file"
+            sets.append(_read(text, f"{problem}; give {FORMS['neuron']}, or a file with a set on each line"))
     return sets
 
 
-def _read_set(text: str) -> list[tuple[int, int]]:
+def _read(text: str, message: str) -> list[tuple[int, int]]:
     try:
         return read_names(text)
     except ValueError as error:
-        raise InputError(
-            f"{text!r} is neither a set of neurons such as 11.584,11.2378 nor a file of such lines; give one of them"
-        ) from error
+        raise InputError(message) from error
 
 
-def check_set(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
+def check_places(kind: str, places: Neurons, layers: int, each: int) -> None:
+    """Raises InputError for a neuron or a head that a model of so many `layers`, with so many in `each`, does not have.
+
+    `kind`: "neuron" or "head". `places`: the layer and index of each.
+    """
+    for layer, index in places:
+        if not (0 <= layer < layers and 0 <= index < each):
+            raise InputError(
+                f"there is no {kind} {layer}.{index} ({kind} {index} of layer {layer}), since the model has "
+                f"{counted(layers, 'layer')} of {counted(each, kind)}{' each' * (layers > 1)}; "
+                f"give LAYER.{kind.upper()} from 0.0 to {layers - 1}.{each - 1}"
+            )
+
+
+def check_once(kind: str, places: Neurons, where: str) -> None:
+    """Raises InputError for a neuron or a head that is named more than once; `where`: in what."""
+    for name, times in collections.Counter(neuron_name(*pair) for pair in places).most_common(1):
+        if times > 1:
+            raise InputError(f"{kind} {name} is named more than once in {where}; give each {kind} once")
+
+
+def check_set(
+    config: DecoderConfig, neurons: Neurons, controls: int, where: str = "a set of neurons"
+) -> list[tuple[int, int]]:
     """The set as pairs of layer and index.
 
-    `controls`: how many random sets it is to be compared with. Raises InputError for neurons that the model does not
-    have, an empty set, a neuron named twice, and a set that leaves too few other neurons for random sets.
+    `controls`: how many random sets it is to be compared with. `where`: what names the neurons. Raises
+    InputError for neurons that the model does not have, an empty set, a neuron named twice, and a set that leaves too
+    few other neurons for random sets.
     """
     if controls < 0:
         raise InputError(f"controls is {controls}; give how many random sets to compare with, or 0")
     found = [(int(layer), int(index)) for layer, index in neurons]
-    for layer, index in found:
-        if not (0 <= layer < config.n_layers and 0 <= index < config.d_mlp):
-            raise InputError(
-                f"there is no neuron {neuron_name(layer, index)}; the model has layers 0 to {config.n_layers - 1} "
-                f"of {config.d_mlp} neurons each"
-            )
+    check_places("neuron", found, config.n_layers, config.d_mlp)
     if not found:
         raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
-    name, times = collections.Counter(neuron_name(*pair) for pair in found).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"a set names neuron {name} more than once; give each neuron once")
+    check_once("neuron", found, where)
     most = max(sum(layer == other for layer, _ in found) for other, _ in found)
     if controls and 2 * most > config.d_mlp:
         raise InputError(
@@ -174,7 +205,7 @@ def per_token(
     check_runnable(lm.params)
     text = text_of(lm, tokens, data, counts, progress)
     work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress)
-    chosen = check_set(lm.config, neurons, 0)
+    chosen = check_set(lm.config, neurons, 0, "the list of neurons")
     frames = []
     for layer, statistics in _statistics(work, ablation, chosen).items():
         own = [index for of, index in chosen if of == layer]

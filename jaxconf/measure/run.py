@@ -83,7 +83,7 @@ def parse(options: AnalyzeOptions) -> Parsed:
         raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
     return Parsed(
         read_sets(options.set),
-        read_sets([options.per_token])[0] if options.per_token else [],
+        read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.min_freq_mediated, options.kl_top),
         # A sweep gives all of its ablations the same value, which may be meant for some of them only.
@@ -100,9 +100,9 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         config, options.layer, options.k, options.engine, options.tolerance, options.bootstrap_draws, options.seed
     )
     for neurons in parsed.sets:
-        check_set(config, neurons, options.controls)
+        check_set(config, neurons, options.controls, "--set")
     if parsed.single:
-        check_set(config, parsed.single, 0)
+        check_set(config, parsed.single, 0, "--per-token")
     return layers, tolerance
 
 

@@ -51,8 +51,9 @@ def writable(folder: Path, option: str = "--out") -> Iterator[None]:
 
     def make() -> int:
         try:
-            if folder.exists() and not folder.is_dir():
-                raise InputError(f"{folder} is a file, not a folder; give another {option}")
+            for path in paths:
+                if path.exists() and not path.is_dir():
+                    raise InputError(f"{path} is a file, not a folder; give another {option}")
             made = sum(not path.exists() for path in paths)
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

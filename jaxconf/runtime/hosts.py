@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jaxconf.models.errors import InputError, first_line
+from jaxconf.models.errors import InputError, between, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,16 +65,23 @@ def join(asked: Hosts, by_itself: bool = True) -> None:
             raise InputError("--hosts and --host need the first host's address; give --coordinator HOST:PORT too")
         if address is None and not (by_itself and _several()):
             return
+    elif not _is_address(address):
+        raise InputError(
+            f"--coordinator is {address!r}; give HOST:PORT of the first host, and --hosts and --host with it, or auto "
+            "alone"
+        )
     elif asked.hosts is None or asked.host is None:
         raise InputError(
-            f"--coordinator {address} needs the number of hosts and the number of this host; give --hosts and --host"
+            f"--coordinator {address} needs --hosts and --host too; give how many hosts there are as --hosts, and "
+            "which of them this is, counted from 0, as --host"
         )
     elif asked.hosts < 1:
         raise InputError(f"--hosts is {asked.hosts}; give at least 1")
     elif not 0 <= asked.host < asked.hosts:
-        raise InputError(f"--host is {asked.host} and --hosts {asked.hosts}; give a --host from 0 to {asked.hosts - 1}")
+        remedy = f"give {between(0, asked.hosts - 1)} as --host"
+        raise InputError(f"--host is {asked.host} and --hosts {asked.hosts}; {remedy}")
     else:
-        _check_address(address, asked.host)
+        _wait_for(address, asked.host)
     _watch()
 
     import jax
@@ -99,14 +106,18 @@ def _several() -> bool:
     return "," in of_tpus or any(number.isdecimal() and int(number) > 1 for number in tasks)
 
 
-def _check_address(address: str, host: int) -> None:
+def _is_address(text: str) -> bool:
+    """Whether a text is HOST:PORT."""
+    name, _, port = text.rpartition(":")
+    return bool(name) and port.isdecimal() and 0 < int(port) < 2**16
+
+
+def _wait_for(address: str, host: int) -> None:
     """Wait until the first host answers, because JAX would end the process if it never does.
 
-    Raises InputError for a wrong address, and if there is no answer within TIMEOUT seconds.
+    Raises InputError if there is no answer within TIMEOUT seconds.
     """
     name, _, port = address.rpartition(":")
-    if not name or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise InputError(f"--coordinator is {address!r}; give HOST:PORT of the first host, or auto")
     until, reason = time.monotonic() + TIMEOUT, "no answer"
     while host:
         try:

@@ -33,6 +33,9 @@ def load_placed(model: str, revision: str | None, mesh: str | None, say: Callabl
     return load(model, revision, mesh=chosen)
 
 
+AXES = "give the sizes of its axes, which are data and model, such as data=4,model=2 for 8 devices"
+
+
 def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
     """The sizes of `data` and `model` in a text such as "data=4,model=2".
 
@@ -40,7 +43,7 @@ def read_mesh(text: str, devices: int | None = None) -> tuple[int, int]:
     JAX sees. Raises InputError for any other text.
     """
     if not re.fullmatch(r"(data|model)=[1-9]\d*(,(data|model)=[1-9]\d*)?", text):
-        raise InputError(f"--mesh is {text!r}; give the sizes of its axes, such as data=4,model=2")
+        raise InputError(f"--mesh is {text!r}; {AXES}")
     sizes = [part.split("=") for part in text.split(",")]
     named = {name: int(size) for name, size in sizes}
     if len(named) < len(sizes):
@@ -72,9 +75,11 @@ def training_placement(config: DecoderConfig, m: int, batch: int, sizes: tuple[i
         return rest if m % rest == 0 else math.gcd(batch, rest)
 
     if sizes and over_data(sizes[0]) != sizes[0]:
+        # A single model cannot be split over data, so nothing is said of models then.
+        what, number = (f"neither {m} models nor ", f"{m} or {batch}") if m > 1 else ("", f"{batch}")
         raise InputError(
-            f"neither the models ({m}) nor the sequences of a batch ({batch}) can be split evenly over "
-            f"data={sizes[0]}; give sizes that divide one of them, or another batch"
+            f"{what}a batch of {batch} sequences can{'not' * (m == 1)} be split evenly over data={sizes[0]}; give a "
+            f"batch that is a multiple of {sizes[0]}, or a mesh whose size of data divides {number}"
         )
 
     def needed(model: int) -> int:

@@ -28,7 +28,6 @@ KNOWN: dict[str, Any] = {
     for name, hint in get_type_hints(AnalyzeOptions).items()
     if name not in (*(field.name for field in dataclasses.fields(Output)), "profile")
 }
-HELP = "give one of the values that jaxconf analyze --help names"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +68,14 @@ def _check_lists(file: Path, given: Mapping[str, Any]) -> None:
                 f"{file} has an entry {name!r}, but a sweep has only {', '.join(AXES)} and options; "
                 f"the nearest is {nearest(name, AXES)!r}"
             )
-        if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
-            raise InputError(f"{name} of {file} is {values!r}; give a list with each value once")
+        if not isinstance(values, list) or not values:
+            example = f", such as {name} = [{values!r}]" if type(values) in (str, int) else " of at least one value"
+            raise InputError(f"{name} of {file} is {values!r}; give a list{example}")
         for value in values:
             if not _fits(value, KNOWN[AXES[name]]):
-                raise InputError(f"{file} has the {AXES[name]} {value!r}; {HELP}")
+                raise InputError(f"{file} has the {AXES[name]} {value!r}; give {_expected(KNOWN[AXES[name]])}")
+            if values.count(value) > 1:
+                raise InputError(f"{name} of {file} has {value!r} more than once; give each value once")
     if "models" not in given:
         raise InputError(f"{file} names no models; give a list, such as models = ['EleutherAI/pythia-70m']")
 
@@ -89,7 +91,7 @@ def _check_options(file: Path, fixed: Any) -> None:
                 f"the nearest is {nearest(name, sorted(known))!r}"
             )
         if not _fits(value, KNOWN[name]):
-            raise InputError(f"{name} of {file} is {value!r}; {HELP}")
+            raise InputError(f"{name} of {file} is {value!r}; give {_expected(KNOWN[name])}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -104,6 +106,17 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
         return type(value) in (int, float)
     return type(value) is (str if hint is Path else hint)
+
+
+def _expected(hint: Any) -> str:
+    """What fits a type, for an error message."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_expected(part) for part in get_args(hint) if part is not types.NoneType)
+    if get_origin(hint) is tuple:
+        return f"a list in which each entry is {_expected(get_args(hint)[0])}"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a string")
 
 
 def _anywhere(path: str) -> str:
@@ -152,7 +165,10 @@ def defined(folder: Path) -> Sweep:
     try:
         return Sweep(json.loads((folder / DEFINITION).read_text("utf-8")))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no sweep; give the folder of one") from error
+        problem = f"{folder} holds no sweep" if folder.is_dir() else f"there is no folder {folder}"
+        if folder.is_file():
+            problem = f"{folder} is a file, not a folder"
+        raise InputError(f"{problem}; give a folder that jaxconf sweep wrote") from error
 
 
 def finished(sweep: Sweep, folder: Path) -> list[str]:

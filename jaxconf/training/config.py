@@ -139,6 +139,6 @@ class TrackConfig:
         """Raises InputError for values that are out of range."""
         for name in ("points", "effects_every"):
             if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more")
+                raise InputError(f"track.{name} is {getattr(self, name)}; give 0 or more")
         if self.tokens < 1:
-            raise InputError(f"tokens is {self.tokens}; give how many held-out tokens to measure on")
+            raise InputError(f"track.tokens is {self.tokens}; give at least 1")

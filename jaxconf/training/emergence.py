@@ -54,7 +54,10 @@ class Emergence:
         Raises InputError if there is no such file, or if it holds no track.
         """
         path = Path(source) / FILE if Path(source).is_dir() else Path(source)
-        advice = "give the folder of a tracked training run, or its emergence.parquet"
+        advice = (
+            "give the folder of a tracked training run (jaxconf train tracks its models unless --track.points is 0), "
+            f"or the {FILE} that holds its track"
+        )
         # The columns tell it from the table of an analysis, which has facts too.
         table, facts = read_parquet(path, "track", advice, ["step", "rho", "rho_chance", "singular_values"])
         rows = table.to_pylist()

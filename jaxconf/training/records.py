@@ -29,7 +29,9 @@ def record_to_resume(path: Path, record: dict[str, Any], resume: bool, force: bo
             raise InputError(f"{folder} holds a model already; give another --out, or --force to replace it")
         return None
     if not resume:
-        raise InputError(f"{folder} holds a run already; give --resume to go on with it, or --force to replace it")
+        raise InputError(
+            f"{folder} holds a run already; give another --out, --resume to go on with it, or --force to replace it"
+        )
     try:
         saved, asked = json.loads(path.read_text("utf-8")), json.loads(json.dumps(record))
         unlike = [line for part in asked for line in _differences(part, saved[part], asked[part])]

@@ -22,10 +22,11 @@ from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.token_counts import count_tokens, first_documents
 from jaxconf.data.windows import digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
+from jaxconf.measure.inputs import check_amounts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
-from jaxconf.models.language_model import find, load, read_config
+from jaxconf.models.language_model import find, load, local_folder, read_config
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import writable
@@ -65,8 +66,9 @@ def track_revisions(
             "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "
             "use one host"
         )
-    if tokens < 1:
-        raise InputError(f"tokens is {tokens}; give how many tokens to analyse")
+    check_amounts(1, tokens=tokens)
+    if local_folder(model).is_dir():
+        raise InputError(f"{model} is a local folder, which has no revisions to measure; give the hub id of a model")
     with writable(out):
         progress("reading the text", 0, 0)
         asked = {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -177,7 +178,7 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     arguments = ("induction", model, "--data", text, "--out", tmp_path / "other")
     assert "32 positions" in refusal(capsys, *arguments, "--length", 16)
     assert "no neuron 0.99" in refusal(capsys, *arguments, "--length", 8, "--neurons", "0.99")
-    assert "heads 0 to 1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
+    assert "from 0.0 to 0.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "0.2")
     assert "such as 5.1" in refusal(capsys, *arguments, "--length", 8, "--heads", "first")
     assert "more text, or at most" in refusal(capsys, *arguments, "--length", 8, "--sequences", 100_000)
     assert "controls is -1" in refusal(capsys, *arguments, "--length", 8, "--controls", -1)
@@ -216,7 +217,7 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     assert "no folder" in refusal(capsys, "analyze", tmp_path / "nowhere", *run_out)
     assert "one window" in refusal(capsys, *arguments, "--data", short, *run_out)
     assert str(VOCABULARY) in refusal(capsys, *arguments, "--data", text, "--counts", counts, *run_out)
-    assert "cannot be written" in refusal(capsys, *arguments, "--data", text, "--out", file / "run")
+    assert "file is a file, not a folder" in refusal(capsys, *arguments, "--data", text, "--out", file / "run")
     assert "nothing.txt" in refusal(capsys, *arguments, "--data", tmp_path / "nothing.txt", *run_out)
     assert "--tokens" in refusal(capsys, "analyze", model, "--tokens", 0, "--data", text, *run_out)
     assert "is a folder" in refusal(capsys, "unigram", model, "--data", text, "--out", tmp_path, "--force")
@@ -225,8 +226,8 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     assert "such as 11.584" in refusal(capsys, *arguments, "--data", text, "--per-token", "nine", *run_out)
     with monkeypatch.context() as patched:  # none of these waits for the text
         patched.setattr("jaxconf.data.windows.windows", None)
-        assert "from 0 to 0" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
-        assert "likeliest tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
+        assert "1 layer; give 0, last or all" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
+        assert "more than 1024 tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
         assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
         assert "above 0" in refusal(capsys, *arguments, "--data", text, "--tolerance", 0, *run_out)
         assert "at least 0" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
@@ -285,6 +286,10 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     assert "seeds is 0" in refusal(capsys, "train", *out, "--seeds", 0)
     assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
     assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
+    assert "track.tokens is 0" in refusal(capsys, "train", *out, "--track.tokens", 0)
+    assert "holds a tokenizer" in refusal(capsys, "train", *out, "--tokenizer", tmp_path / "nowhere")
+    assert "axes, which are data and model" in refusal(capsys, "train", *out, "--mesh", "rows=2")
+    assert "a batch of 6 sequences cannot be split" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6)
     assert "JAX sees 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
     assert "split evenly over data=4" in refusal(
         capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
@@ -302,19 +307,42 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
 
 def test_a_misspelt_option_names_the_nearest_of_its_command(capsys, tmp_path):
     for arguments, nearest in (
-        (["train", "--weigth-decay", "0", "--out", tmp_path / "run"], "--weight-decay"),
-        (["analyze", "--token", "5"], "--tokens"),
-        (["sweep", "report", tmp_path, "--out", "x"], "--out"),
+        (["train", "--weigth-decay", "0", "--out", tmp_path / "run"], "the nearest is --weight-decay"),
+        (
+            ["train", "--track.tokns=5", "--out", tmp_path / "run"],
+            "no option --track.tokns; the nearest is --track.tok",
+        ),
+        (["analyze", "--token", "5"], "analyze has no option --token; the nearest is --tokens"),
+        (["sweep", "x.toml", "--try", "2"], "the nearest is --tries"),
+        (["sweep", "report", tmp_path, "--out", "x"], "sweep report has no option --out; jaxconf sweep report --help"),
+        (["analyze", "bundled", "extra"], "no use for the argument 'extra'; leave it out, or"),
+        (["report", tmp_path, "extra"], "leave it out"),
+        (["models", "gpt2", "llama"], "models takes no arguments; leave out 'gpt2 llama'"),
+        (["analyse"], "the nearest is 'analyze'"),
+        (["sweep-reports"], "the nearest is 'sweep report'"),
+        (["-x"], "no option '-x'"),
+        ([], "no command is given"),
+    ):
+        assert nearest in refusal(capsys, *arguments)
+
+
+def test_wrong_values_and_missing_models_are_explained(capsys):
+    for arguments, words in (
+        (["analyze", "--layer", "first"], "'first' is no layer; give a whole number counted from 0, last or all"),
+        (["compare"], "one or more TUNED models"),
     ):
         with pytest.raises(SystemExit) as stopped:
             run(*arguments)
         assert stopped.value.code == 2
-        said = capsys.readouterr().err
-        assert nearest in said
-        assert "in jaxconf" not in said  # options of other commands
-    assert "the nearest is 'analyze'" in refusal(capsys, "analyse")
-    assert "no command is given" in refusal(capsys)
-    assert "no command is given" in refusal(capsys, "--version")
+        said = capsys.readouterr().err.replace("│", " ")
+        assert words in " ".join(said.split())
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("--version")
+    assert not stopped.value.code
+    assert capsys.readouterr().out == f"jaxconf {version('jaxconf')}\n"
 
 
 def test_the_help_lists_every_command(capsys):

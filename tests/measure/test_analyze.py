@@ -328,7 +328,7 @@ def test_conventions_change_weight_statistics_and_not_effects():
         ({"k": 32}, "null-space size"),
         ({"seed": -1}, "seed is -1"),
         ({"tolerance": 0}, "tolerance is 0"),
-        ({"engine": "adaptive"}, "1024 likeliest tokens"),
+        ({"engine": "adaptive"}, "more than 1024 tokens"),
         ({"tokens": np.zeros((2, 16), int)}, "no position"),
     ],
 )

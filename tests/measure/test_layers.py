@@ -11,6 +11,7 @@ from ablated_activations import ABLATIONS, by_definition
 from edited_runs import rerun
 from parameters import marked
 from random_models import HF, random_model, windows_for
+from refusals import check_error
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.frequency import frequency
@@ -228,8 +229,15 @@ def test_sets_are_read_from_words_and_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["584", "11.584,", "11.5.8", "eleven.2", "missing.txt"])
 def test_what_is_no_set_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="such as"):
+    with pytest.raises(InputError, match=r"neither neurons nor a file; .* such as"):
         read_sets([text])
+
+
+@pytest.mark.parametrize(("text", "words"), [("0.1\nnine\n", "has a line 'nine'"), ("\n", "has no sets of neurons")])
+def test_a_file_without_sets_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "sets.txt"
+    file.write_text(text)
+    check_error(lambda: read_sets([str(file)]), words, "one set of neurons on each line")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +246,7 @@ def test_what_is_no_set_is_refused(text: str) -> None:
         ([[(2, 0)]], 1, "no neuron 2.0"),
         ([[(0, 48)]], 1, "no neuron 0.48"),
         ([[]], 1, "empty"),
-        ([[(0, 1), (0, 1)]], 1, "names neuron 0.1 more than once"),
+        ([[(0, 1), (0, 1)]], 1, "neuron 0.1 is named more than once"),
         ([[(0, n) for n in range(25)]], 1, "25 of a layer's 48"),
         ([[(0, 1)]], -1, "controls is -1"),
     ],

@@ -51,8 +51,9 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     [
         ({"layer": 7}, "layer is 7"),
         ({"k": 10**6}, "null-space size"),
-        ({"set": ("7.0",)}, "no neuron 7.0"),
-        ({"per_token": "1.1,1.1"}, "names neuron 1.1 more than once"),
+        ({"set": ("7.0",)}, "no neuron 7.0 (neuron 0 of layer 7)"),
+        ({"set": ("seven",)}, "--set is 'seven'"),
+        ({"per_token": "1.1,1.1"}, "neuron 1.1 is named more than once in --per-token"),
         ({"data": "nowhere.txt"}, "nowhere.txt"),
         ({"counts": Path("nowhere.npy")}, "nowhere.npy"),
         ({"tokens": 0}, "--tokens is 0"),

@@ -69,7 +69,7 @@ def test_what_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
             raise AssertionError
 
     check_error(lambda: claimed(tmp_path / "file", "mark"), "file is a file, not a folder", "--out")
-    check_error(lambda: claimed(tmp_path / "file" / "run", "mark"), "run cannot be written", "--out")
+    check_error(lambda: claimed(tmp_path / "file" / "run", "mark"), "file is a file, not a folder", "--out")
     check_error(lambda: claimed(tmp_path, "file"), "file exists already", "--force")
     (tmp_path / "folder").mkdir()
     check_error(lambda: claimed(tmp_path, "folder", True), "folder is a folder", "--out")

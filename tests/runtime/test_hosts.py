@@ -243,7 +243,9 @@ def test_a_coordinator_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         (Hosts("auto", None, 0), "--coordinator HOST:PORT"),
         (Hosts("here:1234"), "--hosts"),
         (Hosts("here:1234", 2, 2), "from 0"),
+        (Hosts("here:1234", 1, 1), "give 0 as --host"),
         (Hosts("here", 2, 0), "HOST:PORT"),
+        (Hosts("here"), "HOST:PORT"),
         (Hosts("here:port", 2, 0), "HOST:PORT"),
     ],
 )

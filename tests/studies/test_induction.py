@@ -384,7 +384,9 @@ def test_mistakes_are_refused() -> None:
         induction(lm, text, sequences=np.ones((2, 40), np.int64))
     with pytest.raises(InputError, match="at least 4"):
         induction(lm, text, sequences=np.ones((2, 3), np.int64))
-    with pytest.raises(InputError, match=r"no head 2\.0; the model has layers 0 to 1 with heads 0 to 1"):
+    with pytest.raises(
+        InputError, match=r"no head 2\.0 .* 2 layers of 2 heads each; give LAYER\.HEAD from 0\.0 to 1\.1"
+    ):
         induction(lm, text, sequences=text, neurons=[(1, 0)], heads=[(2, 0)])
     with pytest.raises(InputError, match=r"no neuron 1\.48"):
         induction(lm, text, sequences=text, neurons=[(1, 48)])

@@ -46,16 +46,16 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
         ("layers = [1]", "names no models"),
         ("models = []", "give a list"),
         ("models = ['a', 'a']", "each value once"),
-        ("models = 'a'", "give a list"),
+        ("models = 'a'", "give a list, such as models = ['a']"),
         ("models = [1]", "the model 1"),
         ("models = ['a']\nablations = ['medium']", "'medium'"),
         ("models = ['a']\nlayers = [true]", "the layer True"),
-        ("models = ['a']\nlayers = ['first']", "'first'"),
+        ("models = ['a']\nlayers = ['first']", "'first'; give a whole number or 'last' or 'all'"),
         ("models = ['a']\n[options]\ntoken = 3", "'tokens'"),
         ("models = ['a']\n[options]\nlayer = 3", "'layer'"),
-        ("models = ['a']\n[options]\ntokens = 'many'", "'many'"),
+        ("models = ['a']\n[options]\ntokens = 'many'", "'many'; give a whole number"),
         ("models = ['a']\n[options]\nengine = 'fast'", "'fast'"),
-        ("models = ['a']\n[options]\nset = '11.584'", "'11.584'"),
+        ("models = ['a']\n[options]\nset = '11.584'", "'11.584'; give a list in which each entry is a string"),
         ("models = ['a']\n[options]\nseed = true", "seed of"),
         ("models = ['a']\noptions = 3", "[options]"),
     ],
@@ -67,6 +67,7 @@ def test_a_wrong_file_is_one_sentence(text: str, words: str, tmp_path: Path) -> 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
     one, other = Sweep({"a": {"model": "a"}}), Sweep({"b": {"model": "b"}})
     check_error(lambda: defined(tmp_path), "holds no sweep")
+    check_error(lambda: defined(tmp_path / "nowhere"), "there is no folder")
     define(one, tmp_path / "sweep")
     define(one, tmp_path / "sweep")
     check_error(lambda: define(other, tmp_path / "sweep"), "another definition", "--out")
@@ -280,7 +281,7 @@ def test_a_sweep_and_its_report(
         (few.replace("'zero'", "'median'"), ["--out", str(out)], "another definition"),
         (few + "memory = 'lots'\n", ["--out", str(tmp_path / "other")], "--memory is 'lots'"),
         ("models = ['nowhere']", ["--out", str(tmp_path / "other"), "--tries", "1"], "no folder nowhere"),
-        (few, ["--out", str(tmp_path / "third"), "--status"], "holds no sweep"),
+        (few, ["--out", str(tmp_path / "third"), "--status"], "no sweep of"),
     ):
         assert words in refusal(capsys, "sweep", write(tmp_path, text), *arguments)
 

@@ -13,9 +13,8 @@ from jaxconf.analysis.induction import head_scores, random_heads
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.observation import Totals, observed_at_bos
 from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
-from jaxconf.measure.neuron_sets import neuron_name
+from jaxconf.measure.neuron_sets import check_once, check_places, neuron_name
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory, joined
@@ -28,14 +27,8 @@ MOST_HEADS = 4
 
 def check_heads(config: DecoderConfig, heads: Members) -> None:
     """Raises InputError for heads that the model does not have, and for a head that is given twice."""
-    layers, each = range(config.n_layers), range(config.n_heads)
-    for layer, head in heads:
-        if layer not in layers or head not in each:
-            raise InputError(
-                f"there is no head {layer}.{head}; the model has layers 0 to {layers[-1]} with heads 0 to {each[-1]}"
-            )
-    if len(set(heads)) < len(heads):
-        raise InputError("a head is given twice; give each once, such as 5.1,5.5")
+    check_places("head", heads, config.n_layers, config.n_heads)
+    check_once("head", heads, "the list of heads")
 
 
 def table_of_scores(scores: np.ndarray) -> pd.DataFrame:
