@@ -185,7 +185,7 @@ def test_a_cell_that_kills_its_workers_is_left(tmp_path: Path, monkeypatch: pyte
 
 
 def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
-    """24 cells, three workers, ten of which are killed at random moments and replaced."""
+    """24 cells, three workers, ten of which are killed at work, at random moments, and replaced."""
     sweep, rng = cells(24), random.Random(0)
     define(sweep, tmp_path / "sweep")
     output = tmp_path / "said"
@@ -197,12 +197,19 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
         started.start()
         return started
 
+    def at_work() -> int:
+        for _ in range(6000):
+            found = statuses(sweep, tmp_path / "sweep", 3, 1.2).values()
+            names = {status.worker.rpartition(":")[2] for status in found if status.state == "running"}
+            if able := [at for at, of in enumerate(workers) if str(of.pid) in names]:
+                return rng.choice(able)
+            time.sleep(0.01)
+        raise AssertionError("no worker took a cell in a minute")
+
     workers = [start() for _ in range(3)]
-    while not output.exists():
-        time.sleep(0.01)
     for _ in range(10):
-        time.sleep(rng.uniform(0.05, 0.25))
-        at = rng.randrange(3)
+        time.sleep(rng.uniform(0, 0.1))
+        at = at_work()
         workers[at].kill()
         workers[at].join()
         workers[at] = start()
