@@ -98,4 +98,4 @@ def mode(h: np.ndarray) -> float:
         return float(low)
     width = max(high - low, np.finfo(np.float32).tiny) / np.float32(BINS)
     counts = np.bincount(np.minimum((h - low) / width, BINS - 1).astype(np.int64), minlength=BINS)
-    return float(low + (counts.argmax() + 0.5) * width)
+    return float(min(low + (counts.argmax() + 0.5) * width, high))
