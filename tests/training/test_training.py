@@ -146,7 +146,7 @@ def test_devices_share_the_work_and_change_nothing(models, sizes, corpus):
 
 
 @pytest.mark.device
-def test_gradients_are_summed_over_microbatches(corpus):
+def test_gradients_are_averaged_over_microbatches(corpus):
     decoder, one = decoder_config(TINY), of_one(TINY)
     states = start_all(decoder, make_mesh(data=1), hyperparameters([TINY]))
     state, tokens = jax.tree.map(lambda a: np.asarray(a)[0], states), corpus.batch(0, 1, 8, TINY.context)
