@@ -244,7 +244,7 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
     exact, result["compile_exact"], result["memory_exact"] = compiled(config, *arguments)
     slow_and_right, before, _ = jax.block_until_ready(exact())
     result |= {
-        "entropy": float(before.entropy.mean()),
+        "entropy": float(before["entropy"].mean()),
         "loss_abs_delta": float(slow_and_right["loss_abs_delta"].mean()),
     }
     note(result)
