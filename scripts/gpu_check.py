@@ -209,7 +209,7 @@ class Outcomes:
 
 def marked_tests(tiny: bool, note: Note) -> None:
     """The tests that are marked `device`; test files without the mark are not imported."""
-    marked = re.compile(r"\bdevices=[[A-Z]|mark\.device")
+    marked = re.compile(r"\bdevices=[\[A-Z]|mark\.device")
     files = sorted(str(file) for file in (ROOT / "tests").rglob("test_*.py") if marked.search(file.read_text()))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other plugins may be installed on the machine
     with tempfile.TemporaryDirectory() as cache:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 Check = dict[str, Any]  # gpu_check.json
+LOADING = """\
+A model of Llama 2 7B's shape in bfloat16 is loaded from files that were just written. For comparison, the
+same files are only read, and as many bytes are only sent to the device:"""
 
 
 def of_step(check: Check, step: str) -> dict[str, Any]:
@@ -34,35 +37,46 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def section(checks: Sequence[Check]) -> list[str]:
-    """The tables of the device's highest rates, of training, loading and tests; empty without checks."""
+    """How each step ended, and the tables of the steps' results; empty without checks."""
     if not checks:
         return []
-    return [
+    lines = [
         "",
         "## On accelerators",
         "",
         "Each device was measured in one run of `scripts/gpu_check.sh`. Effects and tests multiply float32 matrices in",
-        "float32, and training multiplies them in JAX's default precision. These are the device's highest rates,",
-        "measured beside the effects:",
-        *ceilings(checks),
-        "",
-        "Several models of the preset `tiny`, which differ in their seeds, are trained in one program:",
-        *training(checks),
-        "",
-        "A model of Llama 2 7B's shape in bfloat16 is loaded from files that were just written. For comparison, the",
-        "same files are only read, and as many bytes are only sent to the device:",
-        *loading(checks),
-        "",
-        "Outcomes of the tests that are marked `device`:",
-        *outcomes(checks),
+        "float32, and training multiplies them in JAX's default precision. Each step has a time limit, within which",
+        "its programs are compiled too:",
+        *steps(checks),
     ]
+    for text, rows in (
+        ("These are the device's highest rates, measured beside the effects:", ceilings(checks)),
+        (
+            "Several models of the preset `tiny`, which differ in their seeds, are trained in one program:",
+            training(checks),
+        ),
+        (LOADING, loading(checks)),
+        ("Outcomes of the tests that are marked `device`:", outcomes(checks)),
+    ):
+        lines += ["", text, *rows] if rows else []
+    return lines
+
+
+def steps(checks: Sequence[Check]) -> list[str]:
+    rows = [
+        (device(check), name, step["ended"], f"{step['seconds']:,.0f} s", f"{step['limit']:,.0f} s")
+        for check in checks
+        for name, step in check["steps"].items()
+    ]
+    return table(("device", "step", "ended", "after", "limit"), rows)
 
 
 def ceilings(checks: Sequence[Check]) -> list[str]:
     rows = [
         (x["device"], x["shape"], f"{x['exponentials_per_second']:.3g}", f"{x['bytes_per_second'] / 1e9:,.0f} GB/s")
         for check in checks
-        for x in effects(check)
+        for x in (of_step(check, step) for step in check["steps"])
+        if "exponentials_per_second" in x
     ]
     return table(("device", "shape", "exponentials per second", "bytes copied"), rows)
 

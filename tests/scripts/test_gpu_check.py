@@ -171,7 +171,8 @@ def test_a_page_names_the_device_of_each_row(tmp_path: Path) -> None:
         "load": device | {"sent_per_second": 1e10, "rows": [LOADED]},
         "tests": {"collected": 70, "passed": 60, "skipped": 1, "failed": {"a test": "why"}, "seconds": {}},
     }
-    gpu.write_text(json.dumps({"steps": {step: {"ok": True, "result": result} for step, result in results.items()}}))
+    ended = {"ok": False, "ended": "out of time", "seconds": 85.4, "limit": 85.0}
+    gpu.write_text(json.dumps({"steps": {step: ended | {"result": result} for step, result in results.items()}}))
     text = effects_page.page([cpu, gpu])
     assert "Machines: Some CPU, 2 cores; Some GPU.\n" in text
     rows = text.splitlines()
@@ -181,10 +182,14 @@ def test_a_page_names_the_device_of_each_row(tmp_path: Path) -> None:
     assert "| Some GPU | 4 | 4.0 ms | 2.00 | 8,000,000 |" in rows
     assert "| Some GPU | 32 | 13.50 GB | 5.00 s | 4.00 s | 1.35 s |" in rows
     assert "| Some GPU | 60 | 1 | 9 |" in rows
-    assert "llama" not in text.replace("Llama 2", "").lower()
+    assert [row for row in rows if "llama-2-7b" in row] == [
+        "| Some GPU | effects-llama-2-7b | out of time | 85 s | 85 s |"
+    ]
 
-    gpu.write_text(json.dumps({"steps": {step: {"ok": False, "result": None} for step in results}}))
-    assert "unknown device" in effects_page.page([gpu])
+    gpu.write_text(json.dumps({"steps": {step: ended | {"result": None} for step in results}}))
+    nothing = effects_page.page([gpu])
+    assert "| unknown device | seeds | out of time | 85 s | 85 s |" in nothing.splitlines()
+    assert "are trained in one program" not in nothing  # no sentence without its table
     alone = effects_page.page([cpu])
     assert "On accelerators" not in alone
     assert "No accelerator was measured" in alone
