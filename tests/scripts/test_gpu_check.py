@@ -135,6 +135,18 @@ def test_a_small_run_of_every_step(tmp_path: Path) -> None:
     assert len([line for line in text.splitlines() if line.startswith("| tiny |")]) == 4
 
 
+def test_the_benchmark_of_the_effects_at_a_small_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_effects, "ceilings", lambda: {"exponentials_per_second": 1e9, "bytes_per_second": 1e9})
+    noted: list[set[str]] = []
+    bench = bench_effects.Bench(shape="tiny", positions=16, torch=False)
+    found = bench_effects.main(bench, lambda result: noted.append(set(result)))
+    assert found["error_exact"] < 1e-4
+    assert found["error_max"] < found["tolerance"]
+    assert "entropy" in noted[1]
+    assert "seconds_adaptive" not in noted[1]
+    assert min(found[f"seconds_{engine}"] for engine in ("naive", "exact", "adaptive")) > 0
+
+
 EFFECTS = {
     "shape": "gpt2-small",
     "logits": "realistic",
