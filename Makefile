@@ -3,24 +3,29 @@ export PYTHONDONTWRITEBYTECODE :=  # processes that tests start load compiled mo
 PYTHON ?= python3
 VENV ?= .venv
 TESTS ?= tests
+PROCESSES := --numprocesses auto --maxprocesses 4 --dist
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow parity check clean
+.PHONY: demo test commands slow parity check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
 
 # Files named test_parity import PyTorch, which takes seconds.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(TESTS) -m "not parity and not slow" --ignore-glob "*test_parity*" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow or command)" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
+
+# What a developer need not wait for and CI runs every time: whole commands, grids, killed processes, and figures drawn as pictures.
+commands: $(VENV)/.test
+	$(BIN)/python -m pytest $(TESTS) -m "command and not slow" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 
 # What takes minutes and is not part of every run: every mesh, a sweep of real analyses whose workers are killed, whole reproductions.
 slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m slow $(PROCESSES) worksteal
 
 # Compares live with PyTorch; REWRITE=1 records Hugging Face's outputs again, in one process, which sees all that was measured.
 parity: $(VENV)/.parity
-	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest -m parity $(if $(REWRITE),,--numprocesses auto --maxprocesses 4 --dist worksteal)
+	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest -m parity $(if $(REWRITE),,$(PROCESSES) worksteal)
 
 check: $(VENV)/.check
 	$(BIN)/python scripts/house.py

@@ -23,7 +23,7 @@ from jaxconf.cli.main import COMMANDS
 from jaxconf.data.windows import kept_positions
 from jaxconf.results.neuron_table import NeuronTable
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
+pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")]
 
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
 VOCABULARY, NEURONS, CONTEXT = 280, 24, 32

@@ -9,6 +9,8 @@ from jaxconf.report.figures import FIGURES
 from jaxconf.report.style import save_figures
 from jaxconf.training.grid_table import OUTCOMES, grid_figure
 
+pytestmark = pytest.mark.command
+
 
 # The ordinary table is drawn by the next test.
 @pytest.mark.parametrize("name", marked(list(TABLES)[1:], quick=["one neuron", "nothing measured", "all zero"]))

@@ -136,6 +136,7 @@ def test_what_a_token_consists_of_shows():
     assert passage.words().startswith("“61” after “60”")
 
 
+@pytest.mark.command
 def test_pictures_are_saved_and_name_the_neurons(tmp_path):
     effects = pd.concat([planted({(0, 60): 1.0}), planted({}, neuron="3.8")], ignore_index=True)
     paths = save_token_figures(planted_table(), effects, tmp_path)
@@ -151,6 +152,7 @@ def test_pictures_are_saved_and_name_the_neurons(tmp_path):
     assert "Ablating 3.8 raises the loss nowhere." in said
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("neurons", marked([1, 4, MOST_NEURONS + 2], quick=[1, MOST_NEURONS + 2]))
 def test_pictures_of_any_number_of_neurons(neurons, tmp_path):
     effects = pd.concat(
@@ -165,6 +167,7 @@ def test_pictures_of_any_number_of_neurons(neurons, tmp_path):
     assert ("are shown" in page) == (neurons > drawn)
 
 
+@pytest.mark.command
 def test_pictures_and_page_of_hostile_tokens(tmp_path):
     effects = planted({(0, 60): 1.0}).assign(token='<b>"$x_$', target="</script>中\U00010480" + "=" * 200)
     with warnings.catch_warnings():

@@ -223,6 +223,7 @@ def test_two_hosts_are_one_worker_of_a_sweep(text: str, tmp_path: Path) -> None:
     runs_agree(tmp_path / "sweep" / "cells" / found[0], tmp_path / "alone")
 
 
+@pytest.mark.command
 def test_what_the_first_host_refuses_all_refuse(text: str, tmp_path: Path) -> None:
     (tmp_path / "neurons.parquet").touch()
     for said in ended(launch(2, ["analyze", "--data", text, "--out", str(tmp_path)]), 2):

@@ -44,6 +44,7 @@ def told(out: Path) -> dict[str, Any]:
     return json.loads((out / "gpu_check.json").read_text())["steps"]
 
 
+@pytest.mark.command
 def test_the_other_steps_run_whatever_becomes_of_one(tmp_path: Path) -> None:
     lines = {
         "facts": 'echo \'{"device": "some GPU"}\' > "$4/facts.json"',
@@ -114,6 +115,7 @@ def small_run(out: Path, *steps: str) -> dict[str, Any]:
     return {name: step["result"] for name, step in found.items()}
 
 
+@pytest.mark.command
 def test_a_small_run_of_the_step_that_compiles_nothing(tmp_path: Path) -> None:
     found = small_run(tmp_path, "facts")
     assert found["facts"]["tiny"]
@@ -135,6 +137,7 @@ def test_a_small_run_of_every_step(tmp_path: Path) -> None:
     assert len([line for line in text.splitlines() if line.startswith("| tiny |")]) == 4
 
 
+@pytest.mark.command
 def test_the_benchmark_of_the_effects_at_a_small_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_effects, "ceilings", lambda: {"exponentials_per_second": 1e9, "bytes_per_second": 1e9})
     noted: list[set[str]] = []

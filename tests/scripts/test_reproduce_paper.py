@@ -87,6 +87,7 @@ def verdicts(said: str) -> dict[str, str]:
     return {line[0]: line[-1] for line in words if line and line[-1] in ("agrees", "differs")}
 
 
+@pytest.mark.command
 def test_named_neurons_that_are_planted_agree(server, tmp_path, capsys, monkeypatch):
     named = dataclasses.replace(
         PAPER[NAME], layer=0, entropy=tuple(PLANTED_ENTROPY), frequency=tuple(PLANTED_FREQUENCY), k=2

@@ -347,6 +347,7 @@ def test_a_tuned_model_is_let_go_before_the_next_is_loaded(models: dict[str, Pat
     assert len(seen) == 3
 
 
+@pytest.mark.command
 def test_every_figure_is_drawn(compared: Compared, drawn_truly: None) -> None:
     *_, found = compared
     found = dataclasses.replace(found, facts=found.facts | {"tuned": ["tuned"]})  # each model has its panels
@@ -367,6 +368,7 @@ def test_mistakes_are_refused(compared: Compared) -> None:
     check_sentence(check_error(lambda: compare(lm, [lm], tokens, k=200), "null-space size"))
 
 
+@pytest.mark.command
 def test_the_command_writes_its_page_and_its_tables(
     models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

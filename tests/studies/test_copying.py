@@ -184,6 +184,7 @@ def test_quantiles_place_the_set_among_the_random_ones(found: Copying) -> None:
 # The command.
 
 
+@pytest.mark.command
 def test_the_command_leaves_tables_figures_and_a_page(
     knowledge: Path, found: Copying, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +235,7 @@ def test_little_that_can_be_said_is_said(found: Copying) -> None:
     )
 
 
+@pytest.mark.command
 def test_no_random_sets_are_said_and_drawn(found: Copying, drawn_truly: None) -> None:
     def chosen(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["kind"] == "set"]

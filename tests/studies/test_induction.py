@@ -411,6 +411,7 @@ def test_scores_hold_one_layer_of_attention_at_a_time() -> None:
     assert planned(8) < 1.5 * planned(4)
 
 
+@pytest.mark.command
 def test_every_figure_is_drawn() -> None:
     *_, found = of_random_model()
     assert "induction_natural" in figures_of(found)

@@ -182,6 +182,7 @@ def test_means_over_the_other_models_make_a_neuron_universal() -> None:
     assert found.layers["universal"].sum() == of_first["is_universal"].sum()
 
 
+@pytest.mark.command
 def test_every_figure_is_drawn(drawn_truly: None) -> None:
     for draw in FIGURES.values():
         draw(of_seeds()).draw_without_rendering()
@@ -407,6 +408,7 @@ def test_effects_are_those_of_analyze_in_the_last_layer(monkeypatch: pytest.Monk
     assert families.loc["entropy", "share_of_others"] == pytest.approx(others.mean())  # of the last layer alone
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("effects", marked([0, 128], quick=[0]))
 def test_the_command_writes_its_page(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], effects: int

@@ -44,6 +44,7 @@ def unread() -> Iterator[str]:
     raise AssertionError("there is nothing to read the text for")
 
 
+@pytest.mark.command
 def test_an_interrupted_run_is_resumed_to_the_losses_of_one_that_was_not(earlier):
     run = earlier / "run"
     assert checkpoints.steps(run / "checkpoints") == [40]

@@ -162,6 +162,7 @@ def test_a_calibrated_model_has_no_error_and_a_sure_wrong_one_all_of_it():
 # The figures.
 
 
+@pytest.mark.command
 @pytest.mark.parametrize(
     ("name", "track"),
     marked(
@@ -192,6 +193,7 @@ def test_every_figure_is_made_whatever_was_measured(rows, tmp_path):
         plt.close(made)
 
 
+@pytest.mark.command
 def test_every_figure_is_saved(planted, tmp_path):
     paths = save_emergence_figures(planted, tmp_path / "new" / "folder")
     names = [f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")]

@@ -133,6 +133,7 @@ def test_models_are_trained_together_unless_their_shapes_differ():
 # ------------------------------------------------------------ the real grid
 
 
+@pytest.mark.command
 def test_the_table_has_a_row_for_each_model_with_its_own_numbers(whole):
     out, table = whole
     pd.testing.assert_frame_equal(pd.read_parquet(out / "study.parquet"), table)
@@ -264,6 +265,7 @@ def check_figure(table: pd.DataFrame, vary: list[str]) -> None:
             assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.command
 def test_the_figure_shows_the_models_their_means_and_intervals(whole):
     out, table = whole
     assert (out / "study.png").read_bytes().startswith(b"\x89PNG")
@@ -308,6 +310,7 @@ def times(out: Path, names: list[str]) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for name in names for file in sorted((out / "models" / name).iterdir())}
 
 
+@pytest.mark.command
 def test_a_grid_that_is_stopped_is_resumed_where_it_was(whole, tmp_path):
     out, expected = tmp_path / "grid", whole[1]
     first, second = groups_of_one_shape(models_of_grid(BASE, VARY, SEEDS))
@@ -342,6 +345,7 @@ def test_a_grid_that_is_stopped_is_resumed_where_it_was(whole, tmp_path):
     assert not (out / "checkpoints").exists()
 
 
+@pytest.mark.command
 def test_a_model_without_its_result_is_trained_again_with_those_of_its_shape(whole, tmp_path):
     out, expected = copy(whole, tmp_path), whole[1]
     first, second = groups_of_one_shape(models_of_grid(BASE, VARY, SEEDS))
@@ -353,6 +357,7 @@ def test_a_model_without_its_result_is_trained_again_with_those_of_its_shape(who
     assert all(time > later.get(file, 0) for file, time in times(out, second).items())
 
 
+@pytest.mark.command
 def test_a_finished_grid_is_only_compared_again(whole, tmp_path):
     out, expected = copy(whole, tmp_path), whole[1]
     before = times(out, list(expected["model"]))
@@ -369,6 +374,7 @@ def test_a_finished_grid_is_only_compared_again(whole, tmp_path):
     pd.testing.assert_frame_equal(tabulate(out), expected, check_exact=True)
 
 
+@pytest.mark.command
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
@@ -422,6 +428,7 @@ def test_what_no_model_can_be_trained_by_is_refused_at_once(change, parts, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.command
 def test_text_that_one_shape_cannot_be_trained_on_is_refused_before_the_older_grid_goes(whole, tmp_path):
     out = copy(whole, tmp_path)
     before = times(out, list(whole[1]["model"]))
@@ -433,6 +440,7 @@ def test_text_that_one_shape_cannot_be_trained_on_is_refused_before_the_older_gr
 # ------------------------------------------------------------ gone wrong
 
 
+@pytest.mark.command
 def test_a_model_that_diverges_is_a_row_of_nan_and_its_neighbours_are_as_ever(whole, tmp_path):
     out = tmp_path / "grid"
     (out / "models" / "old").mkdir(parents=True)

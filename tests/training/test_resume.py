@@ -60,6 +60,7 @@ def limited(file: Path, out: Path, limit: int) -> subprocess.CompletedProcess:
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.command
 def test_killed_and_resumed_is_the_same_to_the_bit(file: Path, trained: Trained, tmp_path: Path, capsys):
     out = tmp_path / "run"
     assert interrupt(file, out, signal.SIGKILL).returncode == -signal.SIGKILL
