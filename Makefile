@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow or command)" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 
-# What a developer need not wait for and CI runs every time: whole commands, grids, killed processes, and figures drawn as pictures.
+# Whole commands, training grids, killed processes and drawn figures: apart from the others, so that these take less time. CI runs both.
 commands: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "command and not slow" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 

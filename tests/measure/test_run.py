@@ -30,6 +30,7 @@ def text(tmp_path: Path) -> str:
     return str(file)
 
 
+@pytest.mark.command
 def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     out, stages, model = tmp_path / "run", [], str(build(tmp_path / "model", 0))
     options = AnalyzeOptions(model, data=text, tokens=80, out=out, bootstrap_draws=5, ablation="zero", layer=1)

@@ -94,6 +94,7 @@ def refused_by_the_command(folder: Path) -> str:
 refusals: collections.Counter[Callable[[Checkpoint, Draw], None]] = collections.Counter()
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("mutation", [*REFUSED, linked, same_in_other_words, any_byte])
 @settings(max_examples=9, derandomize=True)  # 216 in all
 @given(data=st.data())

@@ -231,6 +231,7 @@ def test_what_the_first_host_refuses_all_refuse(text: str, tmp_path: Path) -> No
         assert hosts.LOST not in said
 
 
+@pytest.mark.command
 def test_a_coordinator_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "TIMEOUT", 1)
     address = f"localhost:{free_port()}"

@@ -250,10 +250,9 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
                 (later - mean) * neurons["w_norm"][layer, n], abs=1e-5
             )
         masked = {}
-        for layer in {layer for layer, _ in members}:  # one after the other: what lies above reacts
+        for layer, site in enumerate(sites):  # all layers, those without a member too: one program for every set
             own = np.isin(np.arange(lm.config.d_mlp), [n for at, n in members if at == layer])
-
-            masked[sites[layer]] = Ablate(jnp.asarray(own), jnp.asarray(edited[sites[layer]]))
+            masked[site] = Ablate(jnp.asarray(own), jnp.asarray(edited[site]))
         for suffix, edits in (("", masked), ("_ln_frozen", {**masked, scale: Replace(plain.captured[scale])})):
             after = figures(lm.apply(tokens, edits=edits).logits, tokens)
             curve = found.ablations[found.ablations["set"] == row["set"]]

@@ -184,6 +184,7 @@ def test_a_cell_that_kills_its_workers_is_left(tmp_path: Path, monkeypatch: pyte
     assert (found.state, found.message) == ("failed", "3 workers died at this cell")
 
 
+@pytest.mark.command
 def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     """24 cells, three workers, ten of which are killed at work, at random moments, and replaced."""
     sweep, rng = cells(24), random.Random(0)

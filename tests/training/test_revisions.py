@@ -24,7 +24,7 @@ from jaxconf.training.emergence import FILE, Emergence
 from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions
 from jaxconf.training.revisions import track_revisions
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly")]
 
 TOKENS = 80
 
