@@ -1,6 +1,6 @@
 """Activations of neurons, and their statistics over text.
 
-Letters: s window, t position, p token position (all windows and positions in one axis), n neuron.
+Letters: s window, t position, p token position (all windows and positions in one axis), n neuron, k value.
 """
 
 import functools
@@ -68,6 +68,40 @@ def activations_of_neurons(
 ) -> jax.Array:
     """The activations, float32 [s t k], of some `neurons` of a layer, int [k]."""
     return activations(config, params, tokens, [layer])[layer][..., neurons]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def sums_of_products(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    counted: jax.Array,
+    values: jax.Array,
+    mean: jax.Array,
+    layer: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Over the counted positions, the sums of h − mean [n], of its square [n], and of its products with values [k n].
+
+    `tokens`: int [s t]. `counted`: 1 or 0, float32 [s t]. `values`: float32 [s t k], 0 where a position does not count.
+    `mean`: about that of the activations, [n], so that rounding stays small.
+    """
+    away = activations(config, params, tokens, [layer])[layer] - mean
+    with jax.default_matmul_precision("highest"):
+        first, second = (jnp.einsum("stn,st->n", power, counted) for power in (away, away**2))
+        return first, second, jnp.einsum("stn,stk->kn", away, values)
+
+
+def correlations(
+    count: int, first: np.ndarray, second: np.ndarray, products: np.ndarray, squares: np.ndarray
+) -> np.ndarray:
+    """Pearson correlations, float64 [k n], from `sums_of_products` over `count` positions.
+
+    `squares`: the sums of the squared values, [k], whose means must be 0. NaN where an activation or a value does not
+    vary beyond rounding.
+    """
+    spread = np.maximum(second - first**2 / count, 0)
+    varies = (spread > 1e-6 * second) & (squares[:, None] > 0)
+    return np.where(varies, products / np.sqrt(np.where(varies, spread * squares[:, None], 1)), np.nan)
 
 
 def merged(one: Moments, other: Moments) -> Moments:

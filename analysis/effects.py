@@ -1,8 +1,8 @@
 """The effects of ablating each neuron of the last layer on every prediction, without a logit vector for each neuron.
 
-Letters: r row (a kept position), n neuron, d model width, v vocabulary, s window. Source: Stolfo et al. 2024 (arXiv
-2406.16254), sections 3.2 and 4. Nothing lies between the last MLP and the final norm, so with A = centred(x)·W_U, M =
-w·W_U and δ the change of activation
+Letters: r row (a kept position), n neuron, d model width, v vocabulary, s window, p unit of rows, such as a document.
+Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 4. Nothing lies between the last MLP and the final norm,
+so with A = centred(x)·W_U, M = w·W_U and δ the change of activation
 
     total            z = (A + δM)/σ' + b    σ' the norm's scale of x + δw
     norm frozen      z = (A + δM)/σ + b     σ that of x
@@ -100,12 +100,18 @@ def last_layer(
 
 @functools.partial(jax.jit, static_argnames="config")
 def ablated_rows(
-    config: DecoderConfig, params: Params, tokens: jax.Array, places: jax.Array, ablation: LayerAblation
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    places: jax.Array,
+    ablation: LayerAblation,
+    again: jax.Array,
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """The arguments `x` [D r d], `delta` [D r n] and `post` of `sharded_effects`, for some positions of windows.
 
     `tokens`: the windows, int [s t], which are split into D equal parts. `places`: int [D r 2], the index of a window
-    in its part, and a position in it.
+    in its part, and a position in it. `again`: neurons whose changes of activation follow once more behind those of
+    all, int [m], for the nulls.
     """
 
     def at(site: jax.Array) -> jax.Array:
@@ -113,7 +119,8 @@ def ablated_rows(
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
     last = jax.tree.map(at, last_layer(config, params, tokens)[0])
-    return last.x, ablation.ablated(last.h) - last.h, last.post
+    delta = ablation.ablated(last.h) - last.h
+    return last.x, jnp.concatenate([delta, delta[..., again]], -1), last.post
 
 
 def effects(
@@ -127,11 +134,11 @@ def effects(
     post: PostNorm | None = None,
     adaptive: Adaptive | None = None,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]:
-    """Each of EFFECTS summed over the rows of every window, float32 [s n], and UNABLATED of each row, float32 [r].
+    """Each of EFFECTS summed over the rows of every unit, float32 [p n], and UNABLATED of each row, float32 [r].
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each
-    neuron's activation changes. `target` int [r]: the token that follows. `member` [s r]: 1 where a row belongs to a
-    window, else 0. `post`: for a model with a norm after the MLP. `adaptive`: if it is given, the adaptive engine
+    neuron's activation changes. `target` int [r]: the token that follows. `member` [p r]: 1 where a row belongs to a
+    unit, else 0. `post`: for a model with a norm after the MLP. `adaptive`: if it is given, the adaptive engine
     computes the effects within its tolerance, and an Audit is returned too; without it they are exact.
     """
     change, found, certainty = _changes(
@@ -174,7 +181,7 @@ def sharded_effects(
     """`effects` on a mesh: each device takes its own rows and the neurons whose weights it holds; sums are gathered.
 
     The arrays of rows have a first axis D that is split over the mesh's `data`: `x` [D r d], `delta` [D r n], `target`
-    [D r], `member` [D s r] and UNABLATED [D r]. Each device audits the same indices of its own rows and neurons.
+    [D r], `member` [D p r] and UNABLATED [D r]. Each device audits the same indices of its own rows and neurons.
     """
     neurons, of_model = delta.shape[-1], mesh.shape["model"]
     filled = -(-neurons // of_model) * of_model - neurons
@@ -315,5 +322,6 @@ def _streamed_changes(
         kl_freq=jnp.sum(f * frequency.log_f) - mean_f + sums.lse_te - before.kl_freq[:, None],
         top=sums.top_changed,
         reciprocal_rank=1 / (1 + sums.n_above_target) - 1 / before.rank[:, None],
+        scale=inv / inv_te - 1,
     )
     return changes, certainty

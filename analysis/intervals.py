@@ -1,4 +1,7 @@
-"""Means and bootstrap intervals from sums over sequences. Letters: s sequence, n neuron, r bootstrap draw."""
+"""Means and bootstrap intervals from sums over units that are drawn again, such as documents.
+
+Letters: u unit, n neuron, r bootstrap draw, s window, t position, p row of a part.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,37 +10,60 @@ import numpy as np
 Interval = tuple[np.ndarray, np.ndarray, np.ndarray]  # estimate, low, high; float64 [n] each
 
 
+Rows = tuple[np.ndarray, Mapping[str, np.ndarray]]  # int [p], the unit of each row, and metric → sums, [p n]
+
 NOISE = 1e-6  # nats: mean effects below this are the rounding of float32 sums
+FEWEST = 20  # units: with fewer, intervals are too narrow
+
+
+def units_of(documents: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, int]:
+    """The unit of each position, int [s t] counted from 0, and how many windows a unit spans at most (0: no limit).
+
+    Positions of one document depend on each other, so a unit is a document, however many windows it spans. If fewer
+    than FEWEST documents have kept positions, a unit is a block of consecutive windows of a document, as many as leave
+    FEWEST units, or one window. `documents`: the document of each position, int [s t]. `kept`: bool [s t].
+    """
+
+    def numbered(labels: np.ndarray) -> np.ndarray:
+        return np.unique(labels, return_inverse=True)[1].reshape(documents.shape)
+
+    documents = numbered(documents)
+    if len(np.unique(documents[kept])) >= FEWEST:
+        return documents, 0
+    windows = np.broadcast_to(np.arange(len(documents))[:, None], documents.shape)
+    first = np.full(documents.max() + 1, len(documents))  # the first window of each document
+    np.minimum.at(first, documents, windows)
+    for size in range(len(documents), 0, -1):
+        units = documents * len(documents) + (windows - first[documents]) // size
+        if size == 1 or len(np.unique(units[kept])) >= FEWEST:
+            break
+    return numbered(units), size
 
 
 def bootstrap(
-    parts: Iterable[Mapping[str, np.ndarray]],
+    parts: Iterable[Rows],
     counts: np.ndarray,
     shares: Mapping[str, tuple[str, str]],
     draws: int,
     seed: int,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Estimates with percentile intervals over sequences drawn with replacement.
+    """Estimates with percentile intervals over units drawn with replacement.
 
-    `parts`: a mapping for each group of sequences, metric → its sum over each sequence's kept positions, [s n]. Only
-    totals of the parts are held, so memory does not grow with the number of sequences. `counts` [s]: how many positions
-    each sequence of all groups keeps. A metric's estimate is Σ sums / Σ counts. `shares`: name → (part, whole), for the
-    mediated share 1 − part/whole of two of the metrics (see `share`). With `draws` 0, or fewer than two sequences with
-    kept positions, the intervals are NaN.
+    `parts`: rows, each with the sums of some kept positions of one unit. Only totals of the parts are held, so memory
+    does not grow with their number. `counts` [u]: how many positions each unit keeps. A metric's estimate is
+    Σ sums / Σ counts. `shares`: name → (part, whole), for the mediated share 1 − part/whole of two of the metrics (see
+    `share`). With `draws` 0, or fewer than two units with kept positions, the intervals are NaN.
     """
     weights = resamples(counts, draws, seed)
     totals = (weights @ counts).astype(np.float32)[:, None]
 
-    begin = 0
     whole: dict[str, np.ndarray] = {}  # n
     drawn: dict[str, np.ndarray] = {}  # r n
-    for part in parts:
+    for units, part in parts:
         for name, sums in part.items():
-            end = begin + len(sums)
             whole[name] = whole.get(name, 0) + sums.sum(0, dtype=np.float64)
-            drawn[name] = drawn.get(name, 0) + weights[:, begin:end] @ sums.astype(np.float32)
-        begin = end
+            drawn[name] = drawn.get(name, 0) + weights[:, units] @ sums.astype(np.float32)
     estimates = {name: total / counts.sum() for name, total in whole.items()}
     resampled = {name: total / totals for name, total in drawn.items()}
 
@@ -62,16 +88,21 @@ def columns_of(effects: Mapping[str, Interval]) -> dict[str, np.ndarray]:
 
 
 def resamples(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """How often each sequence is drawn in each resample, float32 [r s].
+    """How often each unit is drawn in each resample, float32 [r u].
 
-    Resamples without kept positions are left out of the `draws`, and there are none at all if fewer than two sequences
-    have kept positions. `counts` [s]: how many positions each sequence keeps.
+    Resamples without kept positions are left out of the `draws`, and there are none at all if fewer than two units have
+    kept positions. `counts` [u]: how many positions each unit keeps.
     """
     if np.count_nonzero(counts) < 2:
         draws = 0
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=draws).astype(np.float32)
     return weights[weights @ counts > 0]
+
+
+def signs(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """1 where an interval [n] is above 0, -1 where it is below, 0 where it includes 0 or is not known; float64 [n]."""
+    return np.where(low > 0, 1.0, np.where(high < 0, -1.0, 0.0))
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

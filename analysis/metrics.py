@@ -61,6 +61,18 @@ METRICS = (
         "neurons of a layer",
     ),
     Metric(
+        "rho_p",
+        "probability that one random direction has a ρ as large; by the same distribution",
+        "p",
+        "probability that a single random direction has as large a rho",
+    ),
+    Metric(
+        "rho_z",
+        "(ρ − median)/(1.4826 · median of |ρ − median|), over the neurons of the layer",
+        "standard deviations",
+        "how far rho lies above the median of the layer's own neurons, in robust standard deviations",
+    ),
+    Metric(
         "cos_freq",
         "cos(w·W, u)",
         "cosine",
@@ -91,6 +103,18 @@ METRICS = (
         "√ mean of (h − its mean)²",
         "activation",
         "standard deviation of the activation over the tokens",
+    ),
+    Metric(
+        "entropy_corr",
+        "Pearson correlation of h and H",
+        "correlation",
+        "correlation (-1 to 1) over the kept positions of the activation and the output entropy",
+    ),
+    Metric(
+        "loss_corr",
+        "Pearson correlation of h and the loss",
+        "correlation",
+        "correlation (-1 to 1) over the kept positions of the activation and the loss",
     ),
     Metric(
         "loss_delta",
@@ -132,6 +156,20 @@ METRICS = (
         whole="loss_abs_delta",
     ),
     Metric(
+        "ln_mediated_p",
+        "(1 + nulls with a share as large)/(1 + nulls)",
+        "p",
+        "share of the layer's nulls (the activations of a neuron with a random write direction of its length) whose "
+        "ln_mediated is as large",
+    ),
+    Metric(
+        "ln_mediated_q",
+        "Benjamini and Hochberg's correction, over the layer, of ln_mediated_p; beyond the 10th largest null, p is "
+        "that of a generalised Pareto tail",
+        "q",
+        "false discovery rate of ln_mediated among the neurons of the layer",
+    ),
+    Metric(
         "freq_mediated",
         "1 − loss_abs_delta_freq_frozen / loss_abs_delta",
         "share",
@@ -139,6 +177,24 @@ METRICS = (
         "1 - loss_abs_delta_freq_frozen / loss_abs_delta",
         part="loss_abs_delta_freq_frozen",
         whole="loss_abs_delta",
+    ),
+    Metric(
+        "freq_mediated_p",
+        "as ln_mediated_p",
+        "p",
+        "share of the layer's nulls whose freq_mediated is as large",
+    ),
+    Metric(
+        "freq_mediated_q",
+        "as ln_mediated_q",
+        "q",
+        "false discovery rate of freq_mediated among the neurons of the layer",
+    ),
+    Metric(
+        "freq_mediated_chance",
+        "99% quantile of freq_mediated over the layer's nulls",
+        "share",
+        "the share that 1% of the layer's nulls reach; the same for all neurons of a layer",
     ),
     Metric(
         "entropy_delta", "mean ΔH", "nats", "mean change of the output entropy, nats (total effect)", change="entropy"
@@ -158,6 +214,29 @@ METRICS = (
         "mean absolute change of the output entropy while the final norm keeps its scale, nats",
         change="entropy_ln_frozen",
         absolute=True,
+    ),
+    Metric(
+        "entropy_mediated",
+        "1 − entropy_abs_delta_ln_frozen / entropy_abs_delta",
+        "share",
+        "share of the effect on the entropy that passes through the norm's scale: 1 - entropy_abs_delta_ln_frozen / "
+        "entropy_abs_delta",
+        part="entropy_abs_delta_ln_frozen",
+        whole="entropy_abs_delta",
+    ),
+    Metric(
+        "confidence_sign",
+        "sign of mean ΔH; 0 where its interval includes 0",
+        "sign",
+        "1 if the neuron, as the model uses it, lowers the output entropy (ablated, it rises), -1 if it raises it, 0 "
+        "if the interval of entropy_delta includes 0",
+    ),
+    Metric(
+        "scale_delta",
+        "mean (σ'/σ − 1)",
+        "share",
+        "mean relative change of the final norm's scale",
+        change="scale",
     ),
     Metric(
         "kl_freq_delta",

@@ -10,14 +10,25 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.whole_logits import Changes, Prediction, changes, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward, site_shapes
-from jaxconf.models.sites import Ablate, Edit, Replace
+from jaxconf.models.norms import centre, norm_scale
+from jaxconf.models.sites import Ablate, Add, Edit, Replace
 
 Frozen = Literal["final", "all"]
+
+
+class NullRows(NamedTuple):
+    """The nulls among the sets of one layer: each ablates a neuron, and has another direction in the neuron's place."""
+
+    instead: jax.Array  # c d: the null's write direction minus the neuron's, 0 for a set that is no null
+    h: jax.Array  # s t n: the unablated activations
+    # In models with a norm behind the MLP: what enters it [s t d], and the rows that the neurons add to it [n d].
+    post: tuple[jax.Array, jax.Array] | None
 
 
 class Unablated(NamedTuple):
@@ -60,6 +71,14 @@ def unablated(
         return Unablated(output.logits, prediction(output.logits, frequency, target), output.captured)
 
 
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def compiled_mlp_output(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> jax.Array:
+    """What enters the norm behind the MLP of a layer, centred for LayerNorm, float32 [s t d]."""
+    sites = [f"blocks.{layer}.ln2_post.{name}" for name in ("hook_normalized", "hook_scale")]
+    captured = forward(config, params, tokens, capture=sites, stop_at_layer=layer + 1).captured
+    return captured[sites[0]] * captured[sites[1]]
+
+
 @functools.partial(jax.jit, static_argnames=("config", "layers", "frozen"))
 def compiled_entry(
     config: DecoderConfig,
@@ -88,28 +107,43 @@ def rerun(
     before: Unablated,
     values: Mapping[int, jax.Array],
     sets: Mapping[int, jax.Array],
+    nulls: NullRows | None = None,
 ) -> Changes:
-    """The changes when each neuron set is ablated, [c s t]; nats.
+    """The changes when each neuron set is ablated, [c s t]; nats. `nulls`: if the sets, each a neuron, have nulls.
 
     `values`: layer → the activations of its ablated neurons, [s t n]. `sets`: layer → which of its neurons each set
     ablates, bool [c n]. `resid`, `target`: those from which `unablated` made `before`; `resid` enters the first of
     these layers.
     """
-    norms: dict[str, Edit] = {site: Replace(scale) for site, scale in before.scales.items()}
+    norms: dict[str, Edit] = {site: Replace(kept) for site, kept in before.scales.items()}
+    scale = f"{final_norm_name(config)}.hook_scale"
 
-    def one(masks: Mapping[int, jax.Array]) -> Changes:
-        def after(edits: Mapping[str, Edit]) -> jax.Array:
+    def one(masks: Mapping[int, jax.Array], instead: jax.Array | None) -> Changes:
+        def after(norms: Mapping[str, Edit]) -> tuple[jax.Array, jax.Array]:
             ablated = {f"blocks.{layer}.mlp.hook_post": Ablate(masks[layer], value) for layer, value in values.items()}
-            logits = forward(config, params, resid, start_at_layer=min(values), edits={**edits, **ablated}).logits
-            assert logits is not None
-            return logits
+            edits: dict[str, Edit] = {**norms, **ablated}
+            if nulls is not None and instead is not None:
+                (layer, mask), *_ = masks.items()
+                # A product with the mask and a sum, times `instead`, is miscompiled by jaxlib 0.10.2 on CPUs.
+                delta = (values[layer] - nulls.h)[..., jnp.argmax(mask), None]  # s t 1
+                if nulls.post is not None:
+                    m, rows = nulls.post
+                    behind = f"blocks.{layer}.ln2_post.hook_scale"
+                    moved = norm_scale(config, centre(config, m + delta * rows[jnp.argmax(mask)]))
+                    delta = delta / (before.scales[behind] if behind in norms else moved)
+                edits[f"blocks.{layer}.hook_resid_post"] = Add(delta * instead)
+            output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
+            assert output.logits is not None
+            return output.logits, output.captured[scale]
 
-        te, ln = after({}), after(norms)
+        (te, scale_te), (ln, _) = after({}), after(norms)
         fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-        return changes(before.prediction, *(prediction(z, frequency, target) for z in (te, ln, fr)))
+        moved = (scale_te / before.scales[scale] - 1)[..., 0]
+        total, norm_frozen, freq_frozen = (prediction(z, frequency, target) for z in (te, ln, fr))
+        return changes(before.prediction, total, norm_frozen, freq_frozen, moved)
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(dict(sets))
+        return jax.vmap(one)(dict(sets), None if nulls is None else nulls.instead)
 
 
 compiled_rerun = jax.jit(rerun, static_argnames="config")

@@ -29,6 +29,7 @@ class Changes(NamedTuple):
     kl_freq: jax.Array
     top: jax.Array  # bool: another token is the most likely
     reciprocal_rank: jax.Array  # of the target
+    scale: jax.Array  # of the final norm, relative to what it was
 
 
 def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
@@ -42,7 +43,10 @@ def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Pr
     return Prediction(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
 
 
-def changes(before: Prediction, total: Prediction, norm_frozen: Prediction, freq_frozen: Prediction) -> Changes:
+def changes(
+    before: Prediction, total: Prediction, norm_frozen: Prediction, freq_frozen: Prediction, scale: jax.Array
+) -> Changes:
+    """The changes from `before` to the three effects. `scale`: the relative change of the final norm's scale."""
     return Changes(
         loss=total.loss - before.loss,
         loss_ln_frozen=norm_frozen.loss - before.loss,
@@ -52,4 +56,5 @@ def changes(before: Prediction, total: Prediction, norm_frozen: Prediction, freq
         kl_freq=total.kl_freq - before.kl_freq,
         top=total.top != before.top,
         reciprocal_rank=1 / total.rank - 1 / before.rank,
+        scale=scale,
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconf.analysis.nulls import LEAST
 from jaxconf.measure.analyze import check_options
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
@@ -70,8 +71,9 @@ def needs(toml: str, devices: Devices) -> collections.Counter[tuple[str, str, Pl
     found: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
     for cell in cells:
         config, layer = config_from_hf(SHAPES[cell["model"]]), cell.get("layer", "last")
-        layers, _, tolerance = check_options(config, layer, None, "auto", 1e-4, 0, 0)
+        layers, _, tolerance = check_options(config, layer, None, "auto", 1e-4, LEAST, 0, 0)
         how: dict[str, Any] = {"layers": layers, "adaptive": tolerance is not None, "frozen": "final", "memory": MEMORY}
+        how["nulls"] = LEAST
         found[cell["model"].split("/")[1], str(layer), estimate(config, devices, tokens=cell["tokens"], **how)] += 1
     return found
 

@@ -1,6 +1,7 @@
 """`jaxconf universal`."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -24,6 +25,8 @@ class Universal:
     tokens: int = 65536
     """how many tokens to correlate activations over, in windows of 256
     (or of the shortest context, if that is shorter)"""
+    counts: Path | None = None
+    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
     effects: int = 4096
     """how many tokens to measure the effects of ablation on, in the last layer of each model;
     entropy and frequency neurons are found by these effects; 0 leaves them out"""
@@ -49,6 +52,7 @@ class Universal:
                 self.models,
                 self.tokens,
                 data=self.data,
+                counts=self.counts,
                 effects=self.effects,
                 rules=rules,
                 k=how.k,

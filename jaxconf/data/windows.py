@@ -7,6 +7,7 @@ with the text.
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,15 @@ Piece = tuple[str, bool]
 """A piece of a document, and whether it is the last piece of that document."""
 
 
-def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, length: int = 256) -> np.ndarray:
-    """The first `n_tokens` tokens of a text as int32 [S, length], S at most max(1, n_tokens // length).
+class Windows(NamedTuple):
+    """Windows of token ids, and the document that each of their positions is from."""
+
+    tokens: np.ndarray  # int32 [S length]
+    documents: np.ndarray  # int32 [S length]: counted from 0; a BOS is of the document of the token behind it
+
+
+def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, length: int = 256) -> Windows:
+    """The first `n_tokens` tokens of a text in S windows, S at most max(1, n_tokens // length).
 
     An EOS ends each document and a BOS begins each window, where the tokenizer has them; both count as tokens. An
     incomplete last window is dropped, and no more documents are read than needed. A document of more than 2**18
@@ -37,8 +45,8 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
     body = length - len(bos)
     wanted = max(1, n_tokens // length) * body
 
-    stream = [np.array([], np.int32)]
-    found = 0
+    stream, of = [np.array([], np.int32)], [np.array([], np.int32)]
+    found = ended = 0
     pieces = _pieces(documents)
 
     def batches() -> Iterator[list[Piece]]:
@@ -47,15 +55,20 @@ def windows(documents: Iterable[str], tokenizer: Tokenizer, n_tokens: int, lengt
         while found < wanted and (batch := _batch(pieces, min(wanted - found, BATCH_CHARACTERS))):
             yield batch
 
-    for ids in shared_work(batches(), functools.partial(_encode_pieces, tokenizer=tokenizer)):
+    for counted in shared_work(batches(), functools.partial(_counted_pieces, tokenizer=tokenizer)):
+        ids, ends = np.split(counted[1:], [len(counted) - 1 - counted[0]])
         stream.append(ids)
-        found += len(ids)
+        of.append(ended + np.searchsorted(ends, np.arange(len(ids)), side="right").astype(np.int32))
+        found, ended = found + len(ids), ended + len(ends)
 
     n_windows = min(found, wanted) // body
     if n_windows == 0:
         raise InputError(f"the text gives {found + len(bos)} tokens, fewer than one window of {length}; give more text")
-    text = np.concatenate(stream)[: n_windows * body].reshape(n_windows, body)
-    return np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text])
+    text, sources = (np.concatenate(x)[: n_windows * body].reshape(n_windows, body) for x in (stream, of))
+    return Windows(
+        np.hstack([np.full((n_windows, len(bos)), bos, np.int32), text]),
+        np.hstack([np.repeat(sources[:, :1], len(bos), 1), sources]),
+    )
 
 
 def kept_positions(windows: np.ndarray, special_ids: Iterable[int]) -> np.ndarray:
@@ -120,6 +133,19 @@ def _batch(pieces: Iterator[Piece], characters: int) -> list[Piece]:
 
 
 def _encode_pieces(batch: list[Piece], tokenizer: Tokenizer) -> np.ndarray:
+    return np.concatenate(_encoded(batch, tokenizer))
+
+
+def _counted_pieces(batch: list[Piece], tokenizer: Tokenizer) -> np.ndarray:
+    """In one array: how many documents end in the batch, its tokens, and behind which of them each document ends."""
+    encoded = _encoded(batch, tokenizer)
+    behind = np.cumsum([len(ids) for ids in encoded])
+    ends = behind[[ends_document for _, ends_document in batch]]
+    return np.concatenate([[len(ends)], *encoded, ends]).astype(np.int32)
+
+
+def _encoded(batch: list[Piece], tokenizer: Tokenizer) -> list[np.ndarray]:
+    """The tokens of each piece; an EOS ends each document, where the tokenizer has one."""
     eos = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], np.int32)
     encoded = zip(tokenizer.encode_batch([text for text, _ in batch]), batch, strict=True)
-    return np.concatenate([np.append(ids, eos) if ends_document else ids for ids, (_, ends_document) in encoded])
+    return [np.append(ids, eos).astype(np.int32) if ends_document else ids for ids, (_, ends_document) in encoded]

@@ -6,10 +6,12 @@ from jaxconf.analysis.activations import (
     ActivationStatistics,
     Moments,
     activations_of_neurons,
+    correlations,
     merged,
     mode,
     moments_of_a_layer,
     statistics_of,
+    sums_of_products,
 )
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
@@ -24,6 +26,41 @@ BYTES_OF_AN_ACTIVATION = 12  # on the host: float32 as kept, as fetched, and as 
 def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
     """How many windows of `length` tokens a device runs together, in a quarter of `memory` bytes."""
     return max(1, memory // 4 // bytes_of_a_window(config, length))
+
+
+def activation_correlations(
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    layer: int,
+    mean: np.ndarray,
+    kept: np.ndarray,
+    values: np.ndarray,
+    memory: int,
+    progress: Progress,
+) -> np.ndarray:
+    """Pearson correlations over the kept positions of each neuron's activation with each of k values, float64 [k n].
+
+    `tokens`: int [s t]. `mean`: of the activations, [n], from which deviations are summed. `kept`: bool [s t].
+    `values`: float32 [k s t]. A correlation is NaN where the activation or the value is constant.
+    """
+    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
+    centred = np.where(kept, values - values[:, kept].mean(1)[:, None, None], 0).astype(np.float32)
+    progress("correlations", 0, tokens.size)
+    sums: list[np.ndarray] = []
+    for rows, real in batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))):
+        counted = lm.over_data((kept[rows] & real[:, None]).astype(np.float32))
+        some = lm.over_data(np.moveaxis(centred[:, rows] * real[:, None], 0, -1))
+        found = fetched(
+            sums_of_products(
+                config, lm.params, lm.over_data(tokens[rows]), counted, some, mean.astype(np.float32), layer
+            )
+        )
+        more = [np.asarray(x, np.float64) for x in found]
+        sums = [x + y for x, y in zip(sums, more, strict=True)] if sums else more
+        progress("correlations", (int(rows[real][-1]) + 1) * T, tokens.size)
+    first, second, products = sums
+    squares = np.square(centred, dtype=np.float64).sum((1, 2))
+    return correlations(int(kept.sum()), first, second, products, squares)
 
 
 def activation_statistics(

@@ -1,4 +1,4 @@
-"""The main measurement: weight statistics and ablation effects of every neuron of a layer.
+"""The main measurement: weight statistics and ablation effects of every neuron of a layer, beside their nulls.
 
 Letters: s window, t position, m chosen neuron, D singular value, v vocabulary.
 """
@@ -15,20 +15,21 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
-from jaxconf.analysis.intervals import bootstrap, columns_of
-from jaxconf.analysis.metrics import COLUMNS, SHARES
-from jaxconf.analysis.neuron_sets import one_by_one
+from jaxconf.analysis.activations import ActivationStatistics
+from jaxconf.analysis.intervals import Rows, bootstrap, columns_of, share, signs
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, SHARES
+from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, cosines, null_space_size
-from jaxconf.data.windows import digest
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho
+from jaxconf.data.windows import Windows, digest
+from jaxconf.measure.activations import activation_correlations, activation_statistics
 from jaxconf.measure.facts import ablation_facts, facts_of
-from jaxconf.measure.inputs import check_amounts, in_words, prepared, text_of
+from jaxconf.measure.inputs import check_amounts, in_words, text_of
 from jaxconf.measure.last_layer import Engine, chosen_tolerance, engine_facts, last_layer_parts, streams
-from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.reruns import neuron_parts
 from jaxconf.measure.weights import weight_columns
-from jaxconf.measure.work import Part, Work
+from jaxconf.measure.work import Part, Work, work_on
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError, between
@@ -46,7 +47,7 @@ SHOWN = 6  # the cosines of at least this many neurons with the singular vectors
 
 def analyze(
     lm: LanguageModel,
-    tokens: np.ndarray | int = 16384,
+    tokens: np.ndarray | Windows | int = 16384,
     *,
     data: str = "stdlib",
     kept: np.ndarray | None = None,
@@ -58,6 +59,7 @@ def analyze(
     engine: Engine = "auto",
     tolerance: float = 1e-4,
     k: int | None = None,
+    nulls: int = LEAST,
     bootstrap_draws: int = 1000,
     seed: int = 0,
     memory: int = MEMORY,
@@ -66,23 +68,26 @@ def analyze(
     resume_folder: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> NeuronTable:
-    """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over windows.
+    """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over documents.
 
-    `tokens`: windows, int [s t], or how many tokens to read of the text `data` (as for `jaxconf.documents`). `kept`:
+    `tokens`: windows, as `jaxconf.windows` gives them or a plain int [s t], each window of which counts as a document;
+    or how many tokens to read of the text `data` (as for `jaxconf.documents`). `kept`:
     bool [s t], the positions at which the prediction of the next token is measured, by default those of
     `jaxconf.kept_positions`, as in the paper; the last position of a window never counts. `counts`: token counts, int
-    [v], or a file of them; by default those of the given windows without BOS and EOS, or those of the first 40 million
-    characters of `data`. `ablation`: what an activation is set to. `convention` of the weight statistics: "paper"
-    (weights folded and centred) or "raw". `layer`: a number from 0, "last" or "all"; for a neuron below the last layer,
-    the layers above it are run again, which takes far longer. `frozen`: the norms that keep their scale in the effects
-    with the norm frozen: the "final" one, or "all" above the neuron. `engine` for the last layer: "exact" computes with
-    every token of the vocabulary; "adaptive" computes with the likely tokens and estimates the others, with an error of
-    at most `tolerance` nats at every position, apart from rounding; "auto" is adaptive for large vocabularies. `k`:
-    size of the effective null space (default 1% of the width). `bootstrap_draws`: resamples of the windows behind each
-    interval. `memory`: bytes of a device that a batch may take, beside the weights and the folded unembedding; half as
-    many are tried whenever a device runs out of memory. `rules`: when a neuron counts as an entropy or frequency
-    neuron. `facts`: further facts for the result. `resume_folder`: a folder for finished windows, from which the same
-    call resumes after an interruption. `progress`: called with the stage, the tokens done and the tokens in all.
+    [v], or a file of them; by default those of the first 40 million characters of `data`. `ablation`: what an
+    activation is set to. `convention` of the weight statistics: "paper" (weights folded and centred) or "raw". `layer`:
+    a number from 0, "last" or "all"; for a neuron below the last layer, the layers above it are run again, which takes
+    far longer. `frozen`: the norms that keep their scale in the effects with the norm frozen: the "final" one, or "all"
+    above the neuron. `engine` for the last layer: "exact" computes with every token of the vocabulary; "adaptive"
+    computes with the likely tokens and estimates the others, with an error of at most `tolerance` nats at every
+    position, apart from rounding; "auto" is adaptive for large vocabularies. `k`: size of the effective null space
+    (default 1% of the width). `nulls`: how many random write directions are measured beside the neurons, with the same
+    activations and norms, as a baseline for the mediated shares; 0 for none, without which no neuron is named.
+    `bootstrap_draws`: resamples of the documents behind each interval. `memory`: bytes of a device that a batch may
+    take, beside the weights and the folded unembedding; half as many are tried whenever a device runs out of memory.
+    `rules`: when a neuron counts as an entropy or frequency neuron. `facts`: further facts for the result.
+    `resume_folder`: a folder for finished windows, from which the same call resumes after an interruption. `progress`:
+    called with the stage, the tokens done and the tokens in all.
 
     Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4.
     Raises InputError for options and tokens that the model does not have, for shapes that do not match, and if no
@@ -90,10 +95,10 @@ def analyze(
     """
     timing = Timing()
     check_runnable(lm.params)  # before the weight statistics, which can take minutes
-    layers, k, adaptive = check_options(lm.config, layer, k, engine, tolerance, bootstrap_draws, seed)
+    layers, k, adaptive = check_options(lm.config, layer, k, engine, tolerance, nulls, bootstrap_draws, seed)
     text = text_of(lm, tokens, data, counts, progress)
-    work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress, resume_folder)
-    how = _How(layers, ablation, convention, frozen, adaptive, k, bootstrap_draws, seed)
+    work = work_on(lm, text, kept, memory, progress, resume_folder)
+    how = _How(layers, ablation, convention, frozen, adaptive, k, nulls, bootstrap_draws, seed)
     return _table(
         work, how, rules or Rules(), {"layer": layers if layer == "all" else layers[0], **text.facts}, facts, timing
     )
@@ -105,6 +110,7 @@ def check_options(
     k: int | None,
     engine: Engine,
     tolerance: float,
+    nulls: int,
     bootstrap_draws: int,
     seed: int,
 ) -> tuple[list[int], int, float | None]:
@@ -112,7 +118,8 @@ def check_options(
 
     Raises InputError for values that `analyze` does not accept.
     """
-    check_amounts(0, seed=seed, bootstrap_draws=bootstrap_draws)
+    check_amounts(0, seed=seed, nulls=nulls, bootstrap_draws=bootstrap_draws)
+    check_nulls(nulls)
     layers = _layers(config, layer)
     return layers, null_space_size(config.d_model, k), chosen_tolerance(config, engine, tolerance)
 
@@ -138,6 +145,7 @@ class _How(NamedTuple):
     frozen: Frozen
     tolerance: float | None  # of the adaptive engine, or None for the exact engine
     k: int
+    nulls: int
     bootstrap_draws: int
     seed: int
 
@@ -153,7 +161,7 @@ def _table(
     frame = rules.apply(pd.concat([of.frame for of in found], ignore_index=True))
     positions = in_words(lm, pd.concat([part.positions for part in found[0].parts], ignore_index=True))
     audits = [part.audit for of in found for part in of.parts if part.audit]
-    pairs = int(work.kept.sum()) * config.d_mlp
+    pairs = int(work.kept.sum()) * (config.d_mlp + how.nulls)
     own = {
         "layer": own_facts["layer"],
         "frozen_norms": how.frozen,
@@ -168,8 +176,10 @@ def _table(
         **engine_facts(how.tolerance, audits, lm.mesh.size, pairs),
         "k": how.k,
         "seed": how.seed,
+        "nulls": how.nulls,
         "bootstrap": how.bootstrap_draws,
-        "counts": own_facts["counts"],
+        **work.unit_facts(),
+        **{name: fact for name, fact in own_facts.items() if name.startswith("counts")},
         "counts_sha256": hashlib.sha256(work.counts.astype("<i8").tobytes()).hexdigest(),
         "rho_chance_of_one": chance_rho(how.k, len(values.values), config.d_mlp)[1],
         "rules": dataclasses.asdict(rules),
@@ -183,11 +193,13 @@ def _table(
         values.values,
         *_shown_cosines(lm, seen, values, how.convention, frame),
         positions,
+        pd.concat([of.nulls for of in found], ignore_index=True),
     )
 
 
 class _Layer(NamedTuple):
     frame: pd.DataFrame  # the layer's rows of the neuron table, without the columns that the rules add
+    nulls: pd.DataFrame  # as `NeuronTable.nulls`
     parts: list[Part]  # without their sums, which are large
 
 
@@ -197,26 +209,61 @@ def _layer(work: Work, how: _How, seen: Readout, values: Spectrum, number: int, 
     columns = weight_columns(config, lm.params, here, work.freq, values, how.k, number)
     statistics = activation_statistics(lm, work.tokens, number, memory, work.progress, ordered=how.ablation.ordered)
     of_weights = (values.values, *(columns[name] for name in sorted(columns)))
-    work = work.resuming(memory, number, how.ablation, how.frozen, how.tolerance, how.seed, *statistics, *of_weights)
+    which = (number, how.ablation, how.frozen, how.tolerance, how.nulls, how.seed)
+    work = work.resuming(memory, *which, *statistics, *of_weights)
+    paper = at_layer(
+        config, lm.params, seen if how.convention == "paper" else readout(config, lm.params), "paper", number
+    )
+    nulls = draw_nulls(config, fetched(paper.w_out), how.nulls, how.seed)
     notes: list[Part] = []
+    of_nulls: dict[str, np.ndarray] = dict.fromkeys(EFFECTS, np.zeros(len(nulls.neurons)))
 
-    def sums() -> Iterator[dict[str, np.ndarray]]:
-        for part in _parts(work, how, seen, how.ablation.of_layer(statistics), number):
+    def sums() -> Iterator[Rows]:
+        for part in _parts(work, how, paper, how.ablation.of_layer(statistics), nulls, number):
             notes.append(part._replace(sums={}))
-            yield part.sums
+            for name, value in part.sums.items():
+                of_nulls[name] = of_nulls[name] + value[:, config.d_mlp :].sum(0, dtype=np.float64)
+            yield part.units, {name: value[:, : config.d_mlp] for name, value in part.sums.items()}
 
     columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std}
-    columns |= columns_of(bootstrap(sums(), work.kept.sum(1), SHARES, how.bootstrap_draws, how.seed))
+    columns |= columns_of(bootstrap(sums(), work.unit_counts, SHARES, how.bootstrap_draws, how.seed))
+    columns["confidence_sign"] = signs(columns["entropy_delta_lo"], columns["entropy_delta_hi"])
+    columns |= _correlations(work, number, statistics, pd.concat([part.positions for part in notes]))
+    null_columns = _null_columns(nulls, {name: value / work.kept.sum() for name, value in of_nulls.items()})
+    for name in ("ln_mediated", "freq_mediated"):
+        columns[f"{name}_p"] = p_values(columns[name], null_columns[name])
+        columns[f"{name}_q"] = q_values(tail_p_values(columns[name], null_columns[name]))
+    known = null_columns["freq_mediated"][~np.isnan(null_columns["freq_mediated"])]
+    chance = np.quantile(known, 0.99) if len(known) else np.nan
+    columns["freq_mediated_chance"] = np.full(config.d_mlp, chance)
+    null_columns["rho"] = rho(nulls.directions, values, how.k)
     place = {"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp)}
-    return _Layer(pd.DataFrame({**place, **columns}), notes)
+    return _Layer(pd.DataFrame({**place, **columns}), pd.DataFrame({"layer": number, **null_columns}), notes)
 
 
-def _parts(work: Work, how: _How, seen: Readout, ablation: LayerAblation, number: int) -> Iterator[Part]:
-    lm, config = work.lm, work.lm.config
-    if streams(config, number, how.frozen):
-        paper = seen if how.convention == "paper" else readout(config, lm.params)
-        return last_layer_parts(work, paper, ablation, how.tolerance, how.seed)
-    return rerun_parts(work, {number: one_by_one(config)}, {number: ablation}, how.frozen)
+def _null_columns(nulls: Nulls, effects: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of `NeuronTable.nulls` but `layer` and `rho`."""
+    shares = {name: share(effects[part], effects[whole]) for name, (part, whole) in SHARES.items()}
+    return {"neuron": nulls.neurons, "w_norm": np.linalg.norm(nulls.directions, axis=1), **effects, **shares}
+
+
+def _correlations(
+    work: Work, number: int, statistics: ActivationStatistics, positions: pd.DataFrame
+) -> dict[str, np.ndarray]:
+    """The correlations of each neuron's activation with the unablated model's entropy and loss, float64 [n]."""
+    values = np.zeros((2, *work.kept.shape), np.float32)
+    values[:, positions["window"], positions["position"]] = positions[["entropy", "loss"]].T
+    found = activation_correlations(
+        work.lm, work.tokens, number, statistics.mean, work.kept, values, work.memory, work.progress
+    )
+    return dict(zip(("entropy_corr", "loss_corr"), found, strict=True))
+
+
+def _parts(work: Work, how: _How, paper: Readout, ablation: LayerAblation, nulls: Nulls, number: int) -> Iterator[Part]:
+    """`paper`: the readout of the layer in the paper's convention, whichever that of the weight statistics is."""
+    if streams(work.lm.config, number, how.frozen):
+        return last_layer_parts(work, paper, ablation, nulls, how.tolerance, how.seed)
+    return neuron_parts(work, number, paper, ablation, nulls, how.frozen)
 
 
 def _shown_cosines(

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.frequency import split_half_cosine
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
-from jaxconf.data.windows import kept_positions, windows
+from jaxconf.data.windows import Windows, kept_positions, windows
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_tokens
 from jaxconf.models.errors import InputError
@@ -36,38 +36,45 @@ def config_of(model: Model, revision: str | None = None) -> DecoderConfig:
     return config_from_hf(read_config(find(model, revision, weights=False)[0]))
 
 
-def windows_of(tokens: np.ndarray | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> np.ndarray:
-    """Windows, int32 [s t]: `tokens` itself if it is an array, else so many tokens of the text `data`.
+def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> Windows:
+    """Windows: `tokens` itself if they are windows, else so many tokens of the text `data`.
+
+    Each window of a plain array, int [s t], counts as a document.
 
     Text is encoded with the tokenizer of `lm`, in windows of 256 tokens, or of the shortest context of `lm` and the
     `others` if that is less. `data`: as for `jaxconf.documents`. Raises InputError for a number below 1, and as
     `jaxconf.documents` and `jaxconf.windows` do.
     """
+    if isinstance(tokens, Windows):
+        return tokens
     check_amounts(1, tokens=tokens)
     if not isinstance(tokens, int):
-        return np.asarray(tokens, np.int32)
+        tokens = np.asarray(tokens, np.int32)
+        if tokens.ndim != 2:
+            raise InputError(f"tokens have shape {list(tokens.shape)}; give windows of token ids as [windows, length]")
+        return Windows(tokens, np.broadcast_to(np.arange(len(tokens), dtype=np.int32)[:, None], tokens.shape))
     length = min(WINDOW, *(config.n_positions for config in (lm.config, *others)))
     return windows(documents(data), lm.tokenizer, tokens, length)
 
 
-def check_amounts(least: int, **amounts: np.ndarray | int) -> None:
-    """Raises InputError for an amount below `least`; an amount that is an array is not checked."""
+def check_amounts(least: int, **amounts: np.ndarray | Windows | int) -> None:
+    """Raises InputError for an amount below `least`; arrays and windows are not checked."""
     for name, amount in amounts.items():
-        if not isinstance(amount, np.ndarray) and amount < least:
+        if not isinstance(amount, np.ndarray | Windows) and amount < least:
             raise InputError(f"{name} is {amount}; give at least {least}")
 
 
 class Text(NamedTuple):
     """The text of an analysis."""
 
-    tokens: np.ndarray  # windows, int32 [s t]
-    counts: np.ndarray | None  # token counts, int64 [v]; None stands for those of the windows
-    facts: dict[str, str]  # `data` and `counts`: where the tokens and the counts are from
+    windows: Windows
+    counts: np.ndarray  # token counts, int64 [v]
+    facts: dict[str, Any]  # `data` and `counts`: where the tokens and the counts are from; how far to trust the counts
 
 
 def text_of(
     lm: LanguageModel,
-    tokens: np.ndarray | int,
+    tokens: np.ndarray | Windows | int,
     data: str,
     counts: np.ndarray | str | Path | None,
     progress: Progress,
@@ -75,41 +82,60 @@ def text_of(
     """The text that `jaxconf.analyze` is given or reads.
 
     `tokens`: windows, or how many tokens of `data` are read. `counts`: token counts or a file of them; by default those
-    of the windows that are given, or those of the first 40 million characters of `data`.
+    of the first 40 million characters of `data`, never those of the windows, which are far too few. Raises InputError
+    if there are no counts and no tokenizer to count with.
     """
     is_read = isinstance(tokens, int)
     if is_read:
         progress("reading the text", 0, 0)
     read = windows_of(tokens, data, lm)
+    found, facts = counts_of(lm, data, counts, progress)
+    return Text(read, found, {"data": data if is_read else "tokens", **facts})
+
+
+def counts_of(
+    lm: LanguageModel, data: str, counts: np.ndarray | str | Path | None, progress: Progress
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Token counts, int [v], for the arguments of `text_of`, and the facts that say where they are from."""
     if isinstance(counts, str | Path):
         found, origin = read_counts(counts, lm.config.vocab_size), str(counts)
     elif counts is not None:
-        found, origin = counts, "given"
-    elif is_read:
+        found, origin = checked_counts(lm.config, counts), "given"
+    else:
+        if not lm.has_tokenizer:
+            raise InputError("the model has no tokenizer to count the tokens of a text with; give counts")
         progress("token counts", 0, 0)
         first = first_documents(documents(data))
         found = count_tokens(first, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))
         origin = f"{data}, its first {COUNTED:,} characters at most"
-    else:
-        found, origin = None, "the analysed windows"
-    return Text(read, found, {"data": data if is_read else "tokens", "counts": origin})
+    return found, {"counts": origin, **counts_facts(found)}
 
 
-def prepared(
-    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray | None, counts: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frequency]:
-    """The windows, the kept positions that have a next token, the token counts and the frequencies, all checked.
+def counts_facts(counts: np.ndarray) -> dict[str, Any]:
+    """How far the token frequencies can be trusted that `counts` [v] give, JSON-able."""
+    return {
+        "counts_tokens": int(counts.sum()),
+        "counts_types": int(np.count_nonzero(counts)),
+        "counts_cosine": split_half_cosine(counts),
+    }
 
-    `tokens`: int [s t]. `kept`: bool [s t], by default those of `jaxconf.kept_positions`. `counts`: int [v], by default
-    those of the windows without BOS and EOS. Raises InputError as `jaxconf.analyze` does.
+
+def prepared(lm: LanguageModel, windows: Windows, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The windows, int32 [s t], and the kept positions that have a next token, bool [s t], both checked.
+
+    `kept`: by default those of `jaxconf.kept_positions`. Raises InputError as `jaxconf.analyze` does.
     """
-    tokens = np.asarray(tokens, np.int32)
+    tokens = np.asarray(windows.tokens, np.int32)
     if tokens.ndim != 2 or 0 in tokens.shape:
         raise InputError(f"tokens have shape {list(tokens.shape)}; give windows of token ids as [windows, length]")
     check_tokens(lm.config, tokens)
     kept = with_target(tokens, kept_positions(tokens, lm.special_ids) if kept is None else np.asarray(kept, bool))
-    counts = _counts_of(lm, tokens) if counts is None else checked_counts(lm.config, counts)
-    return tokens, kept, counts, frequency(counts)
+    if windows.documents.shape != tokens.shape:
+        raise InputError(
+            f"documents have shape {list(windows.documents.shape)} and tokens {list(tokens.shape)}; give the document "
+            "of each token"
+        )
+    return tokens, kept
 
 
 def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -127,12 +153,6 @@ def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
             "no position is left to measure after dropping special tokens; give longer windows or other text"
         )
     return kept
-
-
-def _counts_of(lm: LanguageModel, tokens: np.ndarray) -> np.ndarray:
-    counts = np.bincount(tokens.ravel(), minlength=lm.config.vocab_size)
-    counts[[i for i in lm.end_ids if i < len(counts)]] = 0
-    return counts
 
 
 def checked_counts(config: DecoderConfig, counts: np.ndarray) -> np.ndarray:

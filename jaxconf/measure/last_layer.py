@@ -1,6 +1,7 @@
 """The effects of the last layer's neurons, computed in groups of windows, and how large these groups are.
 
-Letters: s window, n neuron, r row (a kept position on one device), D devices that windows are split over.
+Letters: s window, p unit that has kept positions in a group, n neuron, and behind the neurons their nulls, r row (a
+kept position on one device), D devices that windows are split over.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
+from jaxconf.analysis.nulls import Nulls, with_nulls
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.activations import windows_at_once
@@ -74,68 +76,85 @@ def engine_facts(
     }
 
 
-def group_of_a_device(config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool) -> tuple[int, int]:
+def group_of_a_device(
+    config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool, nulls: int = 0
+) -> tuple[int, int]:
     """How many of its `count` windows a device runs together, and at how many positions it ablates neurons together."""
-    rows = rows_at_once(config, memory, adaptive)
+    rows = rows_at_once(config, memory, adaptive, nulls)
     return min(windows_at_once(config, length, memory), max(1, rows // length), count), rows
 
 
-def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool) -> int:
+def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, nulls: int = 0) -> int:
     """At how many positions a device ablates every neuron together, in three quarters of `memory` bytes."""
-    fixed = bytes_of_rows(config, 0, adaptive)
-    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive) - fixed)
+    fixed = bytes_of_rows(config, 0, adaptive, nulls)
+    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive, nulls) - fixed)
     return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
 
 
-def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool) -> int:
+def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, nulls: int = 0) -> int:
     """Bytes for ablating every neuron at `rows` positions; the factors are those of XLA's memory plans, rounded up."""
-    fixed = 4 * config.d_mlp * config.d_model + (16 * entries_held(config.vocab_size, config.d_mlp) if adaptive else 0)
-    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * config.d_mlp)
+    neurons = config.d_mlp + nulls
+    fixed = 4 * neurons * config.d_model + (16 * entries_held(config.vocab_size, neurons) if adaptive else 0)
+    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * neurons)
 
 
 def last_layer_parts(
-    work: Work, readout: Readout, ablation: LayerAblation, tolerance: float | None, seed: int
+    work: Work, readout: Readout, ablation: LayerAblation, nulls: Nulls, tolerance: float | None, seed: int
 ) -> Iterator[Part]:
-    """The effects of ablating each neuron of the last layer, one group of windows after the other, EFFECTS [s n].
+    """The effects of ablating each neuron and each null of the last layer, one group of windows after the other.
 
-    `readout`: in the paper's convention. `tolerance`: that of the adaptive engine, in nats; None for the exact engine.
-    `seed`: draws the pairs at which the two engines are compared.
+    EFFECTS [p n], the neurons first. `readout`: in the paper's convention. `tolerance`: that of the adaptive engine, in
+    nats; None for the exact engine. `seed`: draws the pairs at which the two engines are compared.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
-    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None)
+    of_nulls = len(nulls.neurons)
+    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, of_nulls)
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
-    stream = _Stream(work, readout, ablation, tolerance, seed, windows, min(rows, most), most)
+    groups = list(batches(S, windows * D))
+    units = max(len(_units(work, group, real)) for group, real in groups)
+    both = with_nulls(readout, nulls)
+    stream = _Stream(work, both, ablation, nulls.neurons, tolerance, seed, windows, min(rows, most), most, units)
     work.progress("effects", 0, S * T)
-    for group, real in batches(S, windows * D):
+    for group, real in groups:
         found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real))
         audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
-        yield Part({name: found[name] for name in EFFECTS}, work.positions(group[real], found), audit)
+        sums = {name: found[name] for name in EFFECTS}
+        yield Part(_units(work, group, real), sums, work.positions(group[real], found), audit)
         work.progress("effects", int(group[real][-1] + 1) * T, S * T)
+
+
+def _units(work: Work, group: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """The units that have kept positions in a group of windows, int [p], ascending."""
+    some = group[real]
+    return np.unique(work.units[some][work.kept[some]])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Stream:
     work: Work
-    readout: Readout
+    readout: Readout  # with the nulls
     ablation: LayerAblation
+    of_nulls: np.ndarray  # int: the neuron whose activations each null has
     tolerance: float | None
     seed: int
     windows: int  # how many windows of a group each device has
     rows: int  # how many rows a device works on together
     most: int  # the most rows that a device has in any group
+    units: int  # the most units that have kept positions in any group
 
     def effects(self, group: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
-        """For a group of windows: EFFECTS [s n], UNABLATED at the kept positions, and the fields of Audit [1]."""
+        """For a group of windows: EFFECTS [p n], UNABLATED at the kept positions, and the fields of Audit [1]."""
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
-        places, counts = self._places(group, real)
+        units = _units(self.work, group, real)
+        places, counts = self._places(group, real, units)
         tokens, where, target = map(lm.over_data, (self.work.tokens[group], places[..., :2], places[..., 2]))
-        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablation)
+        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablation, self.of_nulls)
         blocks = [
             self._block(some, places, counts, (x, delta, target, post), rng)
             for some, _ in batches(max(1, *counts), self.rows)
         ]
         sums, before, audits = zip(*blocks, strict=True)
-        found = {name: np.sum([part[name] for part in sums], 0)[: real.sum()] for name in EFFECTS}
+        found = {name: np.sum([part[name] for part in sums], 0)[: len(units)] for name in EFFECTS}
         for name in UNABLATED:
             of_rows = np.concatenate([part[name] for part in before], 1)
             found[name] = np.concatenate([of_device[:count] for of_device, count in zip(of_rows, counts, strict=True)])
@@ -144,18 +163,21 @@ class _Stream:
             found |= {**worst, "redone": np.sum([part.redone for part in audits], keepdims=True)}
         return found
 
-    def _places(self, group: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """The rows of each device, int [D r 3], and how many of them are real.
+    def _places(self, group: np.ndarray, real: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """The rows of each device, int [D r 4], and how many of them are real.
 
-        A row has the index of its window among the device's windows of the group, its position, and the next token.
+        A row has the index of its window among the device's windows of the group, its position, the next token, and the
+        index of its unit among the group's `units`.
         """
         tokens, mask = self.work.tokens[group], self.work.kept[group] & real[:, None]
+        own = self.work.units[group]
         D = len(group) // self.windows
-        places, counts = np.zeros((D, self.most, 3), np.int64), []
+        places, counts = np.zeros((D, self.most, 4), np.int64), []
         for i in range(D):
             part = slice(i * self.windows, (i + 1) * self.windows)
             window, position = np.nonzero(mask[part])
-            places[i, : len(window)] = np.stack([window, position, tokens[part][window, position + 1]], 1)
+            unit = np.searchsorted(units, own[part][window, position])
+            places[i, : len(window)] = np.stack([window, position, tokens[part][window, position + 1], unit], 1)
             counts.append(len(window))
         return places, counts
 
@@ -164,13 +186,13 @@ class _Stream:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Audit | None]:
         """`sharded_effects` of some rows of each device. `rows`: x, delta, target and post of all rows."""
         lm, first = self.work.lm, some[0]
-        member = np.zeros((len(counts), len(counts) * self.windows, len(some)), np.float32)
+        member = np.zeros((len(counts), self.units, len(some)), np.float32)
         for i, count in enumerate(counts):
             real = np.arange(max(0, min(len(some), count - first)))
-            member[i, i * self.windows + places[i, first + real, 0], real] = 1
+            member[i, places[i, first + real, 3], real] = 1
         adaptive = None
         if self.tolerance is not None:
-            neurons = -(-lm.config.d_mlp // lm.mesh.shape["model"])
+            neurons = -(-len(self.readout.w_out) // lm.mesh.shape["model"])
             among = max(1, min(len(some), counts[0] - first))
             audited = rng.integers(among, size=AUDITED[0]), rng.integers(neurons, size=AUDITED[1])
             adaptive = Adaptive(self.tolerance, audited)

@@ -48,4 +48,4 @@ def table_of_sets(
         "size": [len(one.members) for one in sets],
     }
     counts = np.full(len(next(iter(sums.values()))), count)
-    return pd.DataFrame(columns | columns_of(bootstrap([sums], counts, {}, draws, seed)))
+    return pd.DataFrame(columns | columns_of(bootstrap([(np.arange(len(counts)), sums)], counts, {}, draws, seed)))

@@ -17,10 +17,11 @@ from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.neuron_sets import Neurons, masks_of, random_sets
 from jaxconf.analysis.rerun import Frozen
+from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.inputs import in_words, prepared, text_of
+from jaxconf.measure.inputs import in_words, text_of
 from jaxconf.measure.reruns import rerun_parts, token_effects
-from jaxconf.measure.work import Work
+from jaxconf.measure.work import Work, work_on
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -136,7 +137,7 @@ def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]
 
 def ablate_sets(
     lm: LanguageModel,
-    tokens: np.ndarray | int,
+    tokens: np.ndarray | Windows | int,
     sets: Sequence[Neurons],
     *,
     controls: int = 20,
@@ -156,14 +157,13 @@ def ablate_sets(
     The table has a row for each set, followed by one for each of its controls: `set` (the set's number from 0),
     `control` (0 for the set itself, else the number of the control), `neurons` (their names), `size`, and the effects
     and mediated shares of `jaxconf.analyze` under the same names and in the same units, with `_lo` and `_hi` from the
-    bootstrap over windows. Other arguments as in `jaxconf.analyze`. The layers from the lowest layer of a set upwards
+    bootstrap over documents. Other arguments as in `jaxconf.analyze`. The layers from the lowest layer of a set upwards
     are run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises InputError for neurons that
     the model does not have or that a set names twice, for sets that leave too few others for their controls, and as
     `jaxconf.analyze` does.
     """
     check_runnable(lm.params)
-    text = text_of(lm, tokens, data, counts, progress)
-    work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress, resume_folder)
+    work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)
     chosen = [check_set(lm.config, neurons, controls) for neurons in sets]
     statistics = _statistics(work, ablation, [pair for neurons in chosen for pair in neurons])
 
@@ -172,8 +172,8 @@ def ablate_sets(
         own = [x for layer in masks for x in statistics[layer]]
         of_sets = work.resuming(memory, drawn, ablation, frozen, *own)
         parts = rerun_parts(of_sets, masks, {layer: ablation.of_layer(statistics[layer]) for layer in masks}, frozen)
-        sums = (part.sums for part in parts)
-        return columns_of(bootstrap(sums, work.kept.sum(1), SHARES, bootstrap_draws, seed))
+        rows = ((part.units, part.sums) for part in parts)
+        return columns_of(bootstrap(rows, work.unit_counts, SHARES, bootstrap_draws, seed))
 
     rows = []
     for number, neurons in enumerate(chosen):
@@ -186,7 +186,7 @@ def ablate_sets(
 
 def per_token(
     lm: LanguageModel,
-    tokens: np.ndarray | int,
+    tokens: np.ndarray | Windows | int,
     neurons: Neurons,
     *,
     data: str = "stdlib",
@@ -203,8 +203,7 @@ def per_token(
     tokenizer. Arguments and errors as in `ablate_sets`.
     """
     check_runnable(lm.params)
-    text = text_of(lm, tokens, data, counts, progress)
-    work = Work(lm, *prepared(lm, text.tokens, kept, text.counts), memory, progress)
+    work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress)
     chosen = check_set(lm.config, neurons, 0, "the list of neurons")
     frames = []
     for layer, statistics in _statistics(work, ablation, chosen).items():

@@ -58,7 +58,7 @@ class Resampling(Measuring):
     """How the model is measured."""
 
     bootstrap_draws: int = 1000
-    """resamples of the windows, or sequences, behind each interval"""
+    """resamples of the documents, or sequences, behind each interval"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +99,16 @@ class _Analysis:
     auto is adaptive for large vocabularies"""
     tolerance: float = 1e-4
     """the largest error of the adaptive engine at any position, in nats"""
+    nulls: int = 200
+    """random write directions, measured beside the neurons as a baseline for the mediated shares; 0 for none"""
     min_ln_mediated: float = 0.3
-    """entropy neurons: the least share of their effect on the loss that passes through the norm's scale"""
-    min_freq_mediated: float = 0.15
-    """frequency neurons: the least share of their effect on the loss that passes along the frequency direction"""
-    kl_top: float = 0.05
-    """frequency neurons: they must be in this share of their layer, which changes D_KL(P_freq || P_model) most"""
+    """entropy neurons: the least share of their effect on the loss that passes through the norm's scale
+    (the lower end of its interval)"""
+    max_q: float = 0.01
+    """both kinds: the largest false discovery rate of the mediated share"""
+    min_change: float = 0.01
+    """the least mean change, in nats: of the entropy (entropy neurons),
+    or of D_KL(P_freq || P_model) (frequency neurons)"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Effects of neuron sets in any layer, for which the layers above are run again.
 
-Letters: s window, t position, c set of neurons, n neuron.
+Letters: s window, t position, p unit that has kept positions in a group, c set of neurons or null, n neuron.
 """
 
 import functools
@@ -8,25 +8,46 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED, effects_of
-from jaxconf.analysis.rerun import Frozen, compiled_entry, compiled_rerun
+from jaxconf.analysis.neuron_sets import one_by_one
+from jaxconf.analysis.nulls import Nulls
+from jaxconf.analysis.rerun import Frozen, NullRows, compiled_entry, compiled_mlp_output, compiled_rerun
+from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.work import Part, Work
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_set
 
 
-def rerun_parts(
-    work: Work, sets: Mapping[int, np.ndarray], ablations: Mapping[int, LayerAblation], frozen: Frozen
+def neuron_parts(
+    work: Work, layer: int, readout: Readout, ablation: LayerAblation, nulls: Nulls, frozen: Frozen
 ) -> Iterator[Part]:
-    """The effects of ablating each set, one group of windows after the other, EFFECTS [s c].
+    """The effects of ablating each neuron and each null of a layer, EFFECTS [p c], the neurons first.
+
+    `readout`: that of the layer, in the paper's convention.
+    """
+    masks, w_out = one_by_one(work.lm.config), fetched(readout.w_out)
+    instead = np.concatenate([np.zeros_like(w_out), nulls.directions - w_out[nulls.neurons]])
+    return rerun_parts(work, {layer: np.concatenate([masks, masks[nulls.neurons]])}, {layer: ablation}, frozen, instead)
+
+
+def rerun_parts(
+    work: Work,
+    sets: Mapping[int, np.ndarray],
+    ablations: Mapping[int, LayerAblation],
+    frozen: Frozen,
+    instead: np.ndarray | None = None,
+) -> Iterator[Part]:
+    """The effects of ablating each set, one group of windows after the other, EFFECTS [p c].
 
     `sets`: layer → which of its neurons each set has, bool [c n]. `ablations`: layer → what its neurons are set to.
+    `instead`: for nulls of one layer, as in `NullRows`.
     """
     lm, config, (S, T) = work.lm, work.lm.config, work.tokens.shape
     layers, D, each = tuple(sorted(sets)), lm.mesh.shape["data"], bytes_of_a_set(config, T)
@@ -36,20 +57,31 @@ def rerun_parts(
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         mask = work.kept[rows] & real[:, None]
+        units = np.unique(work.units[rows][mask])
+        member = (work.units[rows] == units[:, None, None]) & mask  # p s t
 
         @functools.cache
         def entered() -> Any:
             """What all sets share. It is not computed if all parts of the group are already finished."""
             batch, target = lm.over_data(work.tokens[rows]), lm.over_data(targets[rows])
             resid, h, before = compiled_entry(config, layers, lm.params, work.freq, batch, target, frozen)
-            return resid, target, before, {layer: ablations[layer].ablated(h[layer]) for layer in layers}
+            values = {layer: ablations[layer].ablated(h[layer]) for layer in layers}
+            if instead is None:
+                return resid, target, before, values, None
+            post = None
+            if config.norm_place in ("post", "both"):
+                rows_out = lm.params["blocks"]["mlp"]["w_out"][layers[0]].astype(jnp.float32)
+                post = compiled_mlp_output(config, lm.params, batch, layers[0]), rows_out
+            return resid, target, before, values, NullRows(jnp.asarray(instead), h[layers[0]], post)
 
         def compute(some: np.ndarray, real_sets: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
-            resid, target, before, values = entered()
-            change = compiled_rerun(config, lm.params, work.freq, resid, target, before, values, chosen)
-            effects = {name: fetched(jnp.where(mask, x, 0).sum(-1)) for name, x in effects_of(change).items()}  # c s
-            sums = {name: x[real_sets][:, real].T for name, x in effects.items()}
+            resid, target, before, values, nulls = entered()
+            if nulls is not None:
+                nulls = nulls._replace(instead=nulls.instead[some])
+            change = compiled_rerun(config, lm.params, work.freq, resid, target, before, values, chosen, nulls)
+            effects = {name: fetched(_summed(x, mask, member)) for name, x in effects_of(change).items()}  # p c
+            sums = {name: x[:, real_sets] for name, x in effects.items()}
             return sums | {name: fetched(getattr(before.prediction, name))[mask] for name in UNABLATED}
 
         found = []
@@ -58,10 +90,15 @@ def rerun_parts(
             done = int(rows[0]) * count + (int(some[-1]) + 1) * int(real.sum())
             work.progress(stage, done * T // count, S * T)
         sums = {name: np.concatenate([part[name] for part in found], 1) for name in EFFECTS}
-        return Part(sums, work.positions(rows[real], found[0]), {})
+        return Part(units, sums, work.positions(rows[real], found[0]), {})
 
     work.progress(stage, 0, S * T)
     return itertools.starmap(of_group, batches_in_memory(S, each, work.memory, D))
+
+
+def _summed(effect: jax.Array, mask: np.ndarray, member: np.ndarray) -> jax.Array:
+    """An effect [c s t], summed over the kept positions of each unit, [p c]; it may be NaN at others."""
+    return jnp.einsum("cst,pst->pc", jnp.where(mask, effect, 0), member.astype(np.float32), precision="highest")
 
 
 def token_effects(

@@ -70,7 +70,7 @@ def run(
         text = text_of(lm, options.tokens, options.data, options.counts, progress)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
-        save_run(table, text.tokens, kept, out, extra)
+        save_run(table, text.windows.tokens, kept, out, extra)
         shutil.rmtree(out / RESUME)
     return table
 
@@ -85,7 +85,7 @@ def parse(options: AnalyzeOptions) -> Parsed:
         read_sets(options.set),
         read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
-        Rules(options.min_ln_mediated, options.min_freq_mediated, options.kl_top),
+        Rules(options.min_ln_mediated, options.max_q, options.min_change),
         # A sweep gives all of its ablations the same value, which may be meant for some of them only.
         Ablation(options.ablation, options.ablation_value if options.ablation in VALUED else None),
     )
@@ -97,7 +97,14 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
     Raises InputError for options that a model of this shape does not fit.
     """
     layers, _, tolerance = check_options(
-        config, options.layer, options.k, options.engine, options.tolerance, options.bootstrap_draws, options.seed
+        config,
+        options.layer,
+        options.k,
+        options.engine,
+        options.tolerance,
+        options.nulls,
+        options.bootstrap_draws,
+        options.seed,
     )
     for neurons in parsed.sets:
         check_set(config, neurons, options.controls, "--set")
@@ -118,7 +125,7 @@ def _measured(
 
     These are the tables of neuron sets and of single tokens.
     """
-    kept = kept_positions(text.tokens, lm.special_ids)
+    kept = kept_positions(text.windows.tokens, lm.special_ids)
     how: dict[str, Any] = {
         "kept": kept,
         "counts": text.counts,
@@ -134,12 +141,13 @@ def _measured(
     }
     table = analyze(
         lm,
-        text.tokens,
+        text.windows,
         convention=options.convention,
         layer=options.layer,
         engine=options.engine,
         tolerance=options.tolerance,
         k=options.k,
+        nulls=options.nulls,
         rules=parsed.rules,
         facts={"model": options.model, **text.facts},
         **how,
@@ -147,7 +155,7 @@ def _measured(
     )
     extra = {}
     if parsed.sets:
-        extra[SETS] = ablate_sets(lm, text.tokens, parsed.sets, controls=options.controls, **how, **resampling)
+        extra[SETS] = ablate_sets(lm, text.windows, parsed.sets, controls=options.controls, **how, **resampling)
     if parsed.single:
-        extra[PER_TOKEN] = per_token(lm, text.tokens, parsed.single, **how)
+        extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
     return table, kept, extra

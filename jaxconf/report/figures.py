@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from jaxconf.report.shown import COLOUR, FROZEN, boxes, cuts, floored, shown, title
+from jaxconf.report.shown import COLOUR, FROZEN, boxes, floored, shown, title
 from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
@@ -205,8 +205,8 @@ def figure_3b(table: NeuronTable) -> Figure:
     _dots(axes, x[chosen], y[chosen], "frequency", hollow=not frame["is_frequency_neuron"].any())
     _dots(axes, x[entropy], y[entropy], "entropy")
     log_axes(axes, x=kl)
-    guide(axes, y=table.rules.min_freq_mediated)
-    for cut in cuts(table):
+    guide(axes, y=table.rules.least_share("frequency", table.frame))
+    for cut in table.rules.least_changes(table.frame):
         guide(axes, x=cut)
     axes.set_xlabel(f"mean |change of {KL}|, nats" + _edge(kl, "left"))
     axes.set_ylabel("freq_mediated" + floored(frame["freq_mediated"]), parse_math=False)

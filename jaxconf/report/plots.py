@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from jaxconf.report.plot_style import DASHED, HOVER, colour_bar, dressed, log_axis, place, say
-from jaxconf.report.shown import COLOUR, boxes, cuts, drawn, floored
+from jaxconf.report.shown import COLOUR, boxes, drawn, floored
 from jaxconf.report.style import ENTROPY, HUES, NORMAL, floor_of, on_log_axis
 from jaxconf.results.columns import MAIN_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
@@ -169,8 +169,9 @@ def _figure_3b(table: NeuronTable) -> go.Figure:
     frame = table.to_pandas()
     kl, mediated = frame["kl_freq_abs_delta"], frame["freq_mediated"]
     figure = _scatter(table, on_log_axis(kl), mediated.clip(lower=floor_of(mediated)), "frequency", "entropy")
-    figure.add_hline(table.rules.min_freq_mediated, line=DASHED)
-    for cut in cuts(table):
+    if np.isfinite(least := table.rules.least_share("frequency", table.frame)):
+        figure.add_hline(least, line=DASHED)
+    for cut in table.rules.least_changes(table.frame):
         figure.add_vline(cut, line=DASHED)
     figure.update_xaxes(title=f"mean |change of {KL}|, nats", **log_axis(kl))
     figure.update_yaxes(title="freq_mediated" + floored(mediated))

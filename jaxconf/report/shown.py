@@ -73,12 +73,6 @@ def drawn(table: NeuronTable) -> list[str]:
     return list(keep) + _sample(table, rest, max(0, MOST_POINTS - len(keep)))
 
 
-def cuts(table: NeuronTable) -> list[float]:
-    """The least kl_freq_abs_delta of the frequency rule in each layer, nats; layers in which it is 0 are left out."""
-    by_layer = table.frame.groupby("layer")["kl_freq_abs_delta"].quantile(1 - table.rules.kl_top)
-    return by_layer[by_layer > 0].tolist()
-
-
 def floored(mediated: pd.Series) -> str:
     """What the label of an axis adds if some of its mediated shares are below the floor."""
     floor = floor_of(mediated)

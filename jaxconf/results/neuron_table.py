@@ -4,7 +4,7 @@ Letters: D singular values of the folded unembedding, m chosen neurons. Losses, 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
-from jaxconf.results.rules import Kind, Rules
-from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, staging
-from jaxconf.results.words import count_of, number
+from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
+from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, staging
+from jaxconf.results.words import count_of
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
+SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
 MOST_NAMED = 8  # neurons that a sentence names
+LATER = (
+    *EFFECTS, "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p", "ln_mediated_q", "freq_mediated_p",
+    "freq_mediated_q", "freq_mediated_chance", "entropy_mediated", "confidence_sign",
+)  # fmt: skip
+"""Columns that tables of earlier versions may lack."""
 
 
 @dataclass
@@ -33,7 +40,9 @@ class NeuronTable:
     float, descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]: float,
     the cosines of the chosen neurons' write directions with the left singular vectors, in the order of the singular
     values. cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with POSITION_COLUMNS
-    (loss, entropy and kl_freq in nats). Raises InputError if a column of COLUMNS is missing or if there are no rows.
+    (loss, entropy and kl_freq in nats). nulls: a row per null with `layer`, `neuron` (whose activations it has),
+    `w_norm`, `rho`, the effects and the mediated shares. Raises InputError if a column of COLUMNS is missing or if
+    there are no rows.
     """
 
     frame: pd.DataFrame
@@ -42,6 +51,7 @@ class NeuronTable:
     cosines: np.ndarray
     cosine_neurons: list[str]
     positions: pd.DataFrame
+    nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.frame]
@@ -62,7 +72,7 @@ class NeuronTable:
     @property
     def rules(self) -> Rules:
         """The rules by which the neurons were named."""
-        return Rules(**self.facts.get("rules", {}))
+        return rules_from(self.facts)
 
     @property
     def where(self) -> str:
@@ -94,8 +104,22 @@ class NeuronTable:
         return float(both.corr().iloc[0, 1]) if both.std().min() > 0 else float("nan")
 
     def verdict(self) -> list[str]:
-        """What was found, in words: one sentence on entropy neurons, one on frequency neurons."""
-        return [self._verdict("entropy"), self._verdict("frequency")]
+        """What was found, in words: a sentence on each kind of neuron, and one on each doubt about what it rests on."""
+        return [self._verdict("entropy"), self._verdict("frequency"), *self._doubts()]
+
+    def _doubts(self) -> list[str]:
+        doubts, cosine, documents = [], self.facts.get("counts_cosine"), self.facts.get("documents")
+        if cosine is not None and cosine < SURE:
+            doubts.append(
+                f"The token-frequency direction is uncertain: it is from {self.facts['counts_tokens']:,} tokens, "
+                f"and the directions of two halves of them have a cosine of {cosine:.2f}; give --counts of more text."
+            )
+        if documents is not None and documents < FEWEST:
+            doubts.append(
+                f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "
+                f"they rest on {self.facts['units']} {self.facts['resampled']}; analyse more or shorter documents."
+            )
+        return doubts
 
     def _verdict(self, kind: Kind) -> str:
         found = list(self.members(kind).index)
@@ -104,17 +128,14 @@ class NeuronTable:
         none = f"No neuron of {self.where} meets the {kind} rule"
         near = self.nearest(kind, 1)
         if near.empty:
-            return f"{none}, and none can be judged by it: no effect on the loss was measured."
-        best = {column: number(near[column].iloc[0]) for column in MAIN_COLUMNS}
-        if kind == "entropy":
-            how = f"rho {best['rho']} where chance gives up to {best['rho_chance']}, ln_mediated {best['ln_mediated']}"
-            asked = self.rules.min_ln_mediated
-        else:
-            layer = self.frame.loc[self.frame["layer"] == near["layer"].iloc[0], "kl_freq_abs_delta"]
-            top = f"the largest {100 * self.rules.kl_top:g}% begin at {number(layer.quantile(1 - self.rules.kl_top))}"
-            how = f"kl_freq_abs_delta {best['kl_freq_abs_delta']} where {top}, freq_mediated {best['freq_mediated']}"
-            asked = self.rules.min_freq_mediated
-        return f"{none}; {near.index[0]} comes nearest ({how} where the rule asks for {asked:g})."
+            return f"{none}, and none can be judged by it: {self._unjudged(kind)}."
+        return f"{none}; {near.index[0]} comes nearest: {self.rules.told(kind, near.iloc[0].to_dict())}."
+
+    def _unjudged(self, kind: Kind) -> str:
+        """Why no neuron can be judged by a rule."""
+        if self.frame[CHANGE[kind]].isna().all() or self.facts.get("nulls") != 0:
+            return "no effect on the loss was measured, or it has no interval"
+        return "there are no nulls"
 
     def summary(self) -> dict[str, Any]:
         """Facts, verdict, rules and counts, and the MAIN_COLUMNS of the neurons that stand out; JSON-able."""
@@ -146,12 +167,13 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the table into `folder`: neurons.parquet, positions.parquet, spectrum.npz and summary.json.
+        """Writes the table into `folder`: neurons, positions and nulls as .parquet, spectrum.npz and summary.json.
 
         If that fails, none of these files is written.
         """
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)
+            self.nulls.to_parquet(there / NULLS, index=False)
             names = np.array(self.cosine_neurons, dtype=str)
             arrays = {"singular_values": self.singular_values, "cosines": self.cosines, "cosine_neurons": names}
             np.savez(there / SPECTRUM, allow_pickle=False, **arrays)
@@ -177,6 +199,7 @@ class NeuronTable:
         kept = path.with_name(POSITIONS)
         positions = pd.read_parquet(kept) if kept.is_file() else pd.DataFrame(columns=list(POSITION_COLUMNS))
         frame = neurons.to_pandas()
-        # An effect that the version which wrote the table did not know was not measured.
-        frame = frame.assign(**{name: np.nan for name in EFFECTS if name not in frame})
-        return cls(frame, facts, singular_values, cosines, names, positions)
+        # What the version which wrote the table did not know was not measured.
+        frame = frame.assign(**{name: np.nan for name in LATER if name not in frame})
+        nulls = pd.read_parquet(file) if (file := path.with_name(NULLS)).is_file() else pd.DataFrame()
+        return cls(frame, facts, singular_values, cosines, names, positions, nulls)

@@ -23,6 +23,11 @@ ADAPTIVE = (
     ("largest bound on an error {:.2g} nats, of a reciprocal rank {:.2g}", "largest_bound", "largest_rr_bound"),
     ("true error at most {:.2g} nats in {} random pairs", "audit_error", "audit_pairs"),
 )
+COUNTS = (
+    ("{}", "counts"),
+    ("{} tokens of {} types, each counted once more", "counts_tokens", "counts_types"),
+    ("the directions from two halves have a cosine of {:.3f}", "counts_cosine"),
+)
 TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
 
 
@@ -67,8 +72,9 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Ablation", told("{}", "ablation") + (f" ({number(value)})" if value is not None else "")),
         ("Engine", joined(("{}", "engine"), *ADAPTIVE)),
         ("Null space", told("k = {}, the number of smallest singular values", "k")),
-        ("Token counts", told("{}", "counts")),
-        ("Intervals", told("{} bootstrap samples", "bootstrap")),
+        ("Token counts", joined(*COUNTS)),
+        ("Nulls", told("{} random directions in each layer", "nulls")),
+        ("Intervals", joined(("{} bootstrap samples", "bootstrap"), ("of {} {}", "units", "resampled"))),
         ("Seed", told("{}", "seed")),
         ("Time", joined(*TIME)),
         ("Mesh", ", ".join(f"{axis}={size}" for axis, size in facts.get("mesh", {}).items())),

@@ -76,10 +76,11 @@ def estimate(
     adaptive: bool,
     frozen: Frozen,
     memory: int,
+    nulls: int = 0,
     again: Sequence[tuple[int, int]] = (),
     sizes: tuple[int, int] | None = None,
 ) -> Plan:
-    """The plan of an analysis of every neuron of the `layers`, on so many `tokens`.
+    """The plan of an analysis of every neuron of the `layers`, and of their `nulls`, on so many `tokens`.
 
     The windows have 256 tokens, or as many as fit into the model's context. `adaptive`: whether the adaptive engine is
     used in the last layer, else the exact one. `frozen` and `memory` (bytes): as for `jaxconf.analyze`. `again`:
@@ -94,10 +95,10 @@ def estimate(
         )
     data, model = sizes or _chosen(config, devices)
     length = min(256, config.n_positions)
-    work = _Work(config, devices, length, -(-max(1, tokens // length) // data), model, memory)
+    work = _Work(config, devices, length, -(-max(1, tokens // length) // data), model, memory, nulls)
     streamed = [layer for layer in layers if streams(config, layer, frozen)]
     others = [layer for layer in layers if layer not in streamed]
-    reruns = [*again, *((layer, config.d_mlp) for layer in others)]
+    reruns = [*again, *((layer, config.d_mlp + nulls) for layer in others)]
     working = [min(work.windows, windows_at_once(config, length, memory)) * bytes_of_a_window(config, length)]
     working += [work.bytes_of_stream(adaptive)] * bool(streamed) + [work.bytes_of_rerun(sets) for _, sets in reruns]
     by = ["adaptive" if adaptive else "exact"] * bool(streamed) + ["reruns"] * bool(reruns)
@@ -135,6 +136,7 @@ class _Work:
     windows: int  # that one device runs
     model: int  # size of the mesh's axis `model`
     memory: int
+    nulls: int
 
     def _seconds(self, flops: float, exponentials: float = 0) -> float:
         return flops / self.devices.flops + exponentials / self.devices.exponentials
@@ -162,14 +164,14 @@ class _Work:
 
     def _group(self, adaptive: bool) -> tuple[int, int]:
         """The windows, and the positions, that are processed together in the last layer."""
-        group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive)
+        group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive, self.nulls)
         return group, min(rows, group * (self.length - DROPPED))
 
     def stream(self, adaptive: bool) -> float:
         """Seconds of computing the effects of the last layer's neurons, as sums over the vocabulary."""
         V, (group, rows) = self.config.vocab_size, self._group(adaptive)
         blocks = -(-self.windows // group) * -(-group * (self.length - DROPPED) // rows)
-        neurons = -(-self.config.d_mlp // self.model)
+        neurons = -(-(self.config.d_mlp + self.nulls) // self.model)
         positions, pairs = blocks * rows, blocks * rows * neurons
         flops = 2 * self.config.d_model * V * (blocks * neurons + positions)
         if adaptive:
@@ -178,7 +180,7 @@ class _Work:
         return self._seconds(flops, WHOLE_LOGITS * V * positions + EFFECTS * tokens_of_a_pair * pairs)
 
     def bytes_of_stream(self, adaptive: bool) -> int:
-        return bytes_of_rows(self.config, self._group(adaptive)[1], adaptive)
+        return bytes_of_rows(self.config, self._group(adaptive)[1], adaptive, self.nulls)
 
     def rerun(self, layer: int, sets: int, frozen: Frozen) -> float:
         """Seconds of computing the effects of so many neuron sets by running the model again from a layer."""

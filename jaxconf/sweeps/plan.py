@@ -87,6 +87,7 @@ def _plan_of(config: DecoderConfig, devices: Devices, cell: AnalyzeOptions, pars
         adaptive=tolerance is not None,
         frozen=cell.frozen,
         memory=parsed.memory,
+        nulls=cell.nulls,
         again=sets_again(parsed.sets, cell.controls, parsed.single),
         sizes=read_mesh(cell.mesh, devices.count) if cell.mesh else None,
     )

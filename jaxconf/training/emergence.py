@@ -87,7 +87,8 @@ def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> No
     path, new = folder / FILE, _row(row)
     if path.is_file():
         old = pq.read_table(path)
-        new = pa.concat_tables([old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None), new])
+        kept = old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None)
+        new = pa.concat_tables([kept, new], promote_options="default")  # an older version measured fewer columns
     write_parquet(new, facts, path)  # the whole file is written: a Parquet file cannot be appended to
 
 

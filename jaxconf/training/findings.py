@@ -8,14 +8,14 @@ import pandas as pd
 
 from jaxconf.analysis.emergence import first_steps
 from jaxconf.models.errors import listed
-from jaxconf.results.rules import Rules
+from jaxconf.results.rules import Rules, rules_from
 from jaxconf.results.words import count_of, number
 from jaxconf.training.emergence import Emergence
 
 
 def rules_of(e: Emergence) -> Rules:
     """The rules by which the track's neurons were called entropy or frequency neurons."""
-    return Rules(**e.facts["rules"])
+    return rules_from(e.facts)
 
 
 def over_steps(e: Emergence, column: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.analysis.predictions import next_token_predictions
 from jaxconf.analysis.unembedding import readout, spectrum
+from jaxconf.data.windows import Windows
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.weights import weight_columns
 from jaxconf.models.config import DecoderConfig
@@ -22,6 +23,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of, over_data
 from jaxconf.runtime.batching import batches, joined
 
+DRAWS = 200  # bootstrap resamples, of which the rules need the ends of intervals
 NEURON_COLUMNS = tuple(name for name in COLUMNS if name not in ("layer", "neuron", "rho_chance"))
 
 
@@ -37,13 +39,14 @@ def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k
 
 
 def measure_effects(
-    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, k: int
+    lm: LanguageModel, tokens: np.ndarray | Windows, kept: np.ndarray, counts: np.ndarray, k: int
 ) -> dict[str, Any]:
     """Measure the weights and effects of the last layer's neurons: what `measure_weights` gives and all NEURON_COLUMNS.
 
-    `tokens`: windows, int [s t]. `kept`: which positions count, bool [s t]. `counts` and `k`: as for `measure_weights`.
+    `tokens`: windows, as for `jaxconf.analyze`. `kept`: which positions count, bool [s t]. `counts` and `k`: as for
+    `measure_weights`.
     """
-    table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=0)
+    table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=DRAWS)
     columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
     rho_chance = float(table.frame["rho_chance"].iloc[0])
     return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.token_counts import count_tokens, first_documents
-from jaxconf.data.windows import digest, kept_positions, windows
+from jaxconf.data.windows import Windows, digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
 from jaxconf.measure.inputs import check_amounts
 from jaxconf.models.config import DecoderConfig
@@ -225,8 +225,8 @@ def _delete(folder: Path, before: set[Path]) -> None:
 
 def _read_text(
     folder: Path, config: DecoderConfig, documents: Documents, tokens: int | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Token counts, int64 [v], and windows of `tokens` tokens in all, int32 [s t], or None if `tokens` is None.
+) -> tuple[np.ndarray, Windows | None]:
+    """Token counts, int64 [v], and windows of `tokens` tokens in all, or None if `tokens` is None.
 
     The text is split by the tokenizer in a model's folder.
     """
@@ -235,13 +235,13 @@ def _read_text(
     return counts, None if tokens is None else windows(documents(), tokenizer, tokens, min(256, config.n_positions))
 
 
-def _facts(config: DecoderConfig, k: int | None, text: np.ndarray | None) -> dict[str, Any]:
+def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[str, Any]:
     """The facts that all revisions of a track share. Raises InputError for a `k` that does not fit."""
     facts = {**shape_facts(config), "k": null_space_size(config.d_model, k), "rules": dataclasses.asdict(Rules())}
-    return facts if text is None else {**facts, "data_sha256": digest(text), "tokens": int(text.size)}
+    return facts if text is None else {**facts, "data_sha256": digest(text.tokens), "tokens": int(text.tokens.size)}
 
 
-def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: np.ndarray | None, k: int) -> dict[str, Any]:
+def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: Windows | None, k: int) -> dict[str, Any]:
     """The values of a revision's row, without its name and step.
 
     This is a function of its own so that the weights are freed when it returns.
@@ -249,5 +249,8 @@ def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: np.ndarray | No
     lm = load(folder, dtype=None, mesh=mesh, layers="last") if text is None else load(folder, mesh=mesh)
     if text is None:
         return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
-    kept = kept_positions(text, lm.special_ids)
-    return {**measure_predictions(lm.config, lm.params, text, kept), **measure_effects(lm, text, kept, counts, k)}
+    kept = kept_positions(text.tokens, lm.special_ids)
+    return {
+        **measure_predictions(lm.config, lm.params, text.tokens, kept),
+        **measure_effects(lm, text, kept, counts, k),
+    }

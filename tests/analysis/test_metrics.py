@@ -20,7 +20,10 @@ from jaxconf.analysis.whole_logits import Changes, Prediction
 
 PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
 CHANGES = Changes(
-    *(np.float32([i, -i]) for i in range(1, 7)), top=np.array([True, False]), reciprocal_rank=np.float32([0.5, -0.5])
+    *(np.float32([i, -i]) for i in range(1, 7)),
+    top=np.array([True, False]),
+    reciprocal_rank=np.float32([0.5, -0.5]),
+    scale=np.float32([0.1, -0.2]),
 )
 
 
@@ -30,6 +33,7 @@ def test_effects_are_the_changes_or_their_sizes() -> None:
         "entropy_delta": CHANGES.entropy,
         "kl_freq_delta": CHANGES.kl_freq,
         "top1_change": [1, 0],
+        "scale_delta": CHANGES.scale,
     }
     sizes = {
         "loss_abs_delta": CHANGES.loss,
@@ -51,7 +55,7 @@ def test_effects_are_the_changes_or_their_sizes() -> None:
 def test_every_name_is_of_something_that_exists() -> None:
     assert len(COLUMNS) == len(METRICS)
     assert {metric.change for metric in METRICS} - {""} == set(Changes._fields)
-    assert set(CHANGES_IN_NATS) == set(Changes._fields) - {"top", "reciprocal_rank"}
+    assert set(CHANGES_IN_NATS) == set(Changes._fields) - {"top", "reciprocal_rank", "scale"}
     assert set(UNABLATED) < set(Prediction._fields)
     assert {name for pair in SHARES.values() for name in pair} < set(EFFECTS)
 

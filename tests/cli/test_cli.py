@@ -87,7 +87,13 @@ def test_analyze_writes_a_whole_run(analysed, model, text):
     names = {file.name for file in out.iterdir()}
     figures = {f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")}
     arrays = {"windows.npy", "kept.npy", "spectrum.npz"}
-    assert names == figures | arrays | {"neurons.parquet", "positions.parquet", "summary.json", "report.html"}
+    assert names == figures | arrays | {
+        "neurons.parquet",
+        "nulls.parquet",
+        "positions.parquet",
+        "summary.json",
+        "report.html",
+    }
 
     windows, kept = np.load(out / "windows.npy"), np.load(out / "kept.npy")
     assert windows.dtype == np.int32
@@ -106,7 +112,7 @@ def test_analyze_writes_a_whole_run(analysed, model, text):
     assert "nats" in said
     begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 640"]
     stages = [line for line in progress.splitlines() if "so far" not in line]
-    assert stages == [*begun, "effects: 0 of 640", "figures and report"]
+    assert stages == [*begun, "effects: 0 of 640", "correlations: 0 of 640", "figures and report"]
 
 
 def test_a_run_is_drawn_again_and_replaced_by_force_alone(analysed, model, text, tmp_path, capsys):

@@ -27,11 +27,13 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared materi
 TOKENIZERS = [byte_tokenizer(bos, eos) for bos in (BOS, None) for eos in (EOS, None)]
 
 
-def tokens_one_by_one(texts: list[str], tokenizer: Tokenizer) -> Iterator[int]:
-    for document in texts:
-        yield from tokenizer.encode(document).tolist()
+def tokens_one_by_one(texts: list[str], tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
+    """Each token, and the number of its document."""
+    for number, document in enumerate(texts):
+        for token in tokenizer.encode(document).tolist():
+            yield token, number
         if tokenizer.eos_id is not None:
-            yield tokenizer.eos_id
+            yield tokenizer.eos_id, number
 
 
 @given(
@@ -59,17 +61,19 @@ def test_windows_hold_the_stream_in_order(
                 "more text",
             )
             return
-        windows = cutting.windows(texts, tokenizer, n_tokens, length)
-    assert windows.shape == (n_windows, length)
-    assert windows.dtype == np.int32
+        windows, documents = cutting.windows(texts, tokenizer, n_tokens, length)
+    assert windows.shape == documents.shape == (n_windows, length)
+    assert windows.dtype == documents.dtype == np.int32
     if has_bos:
         assert (windows[:, 0] == BOS).all()
-    assert windows[:, has_bos:].ravel().tolist() == stream[: n_windows * body]
+        assert (documents[:, 0] == documents[:, 1]).all()
+    pairs = zip(windows[:, has_bos:].ravel().tolist(), documents[:, has_bos:].ravel().tolist(), strict=True)
+    assert list(pairs) == stream[: n_windows * body]
 
 
 def test_windows_of_the_default_length() -> None:
-    assert cutting.windows(["a" * 2000], byte_tokenizer(), 1000).shape == (3, 256)
-    assert cutting.windows(["a" * 2000], byte_tokenizer(), 1).shape == (1, 256)
+    assert cutting.windows(["a" * 2000], byte_tokenizer(), 1000).tokens.shape == (3, 256)
+    assert cutting.windows(["a" * 2000], byte_tokenizer(), 1).tokens.shape == (1, 256)
     refused(lambda: cutting.windows(["a"], byte_tokenizer(), 1000), "gives 3 tokens", "one window of 256")
     refused(lambda: cutting.windows([], byte_tokenizer(None, None), 1000), "gives 0 tokens")
     refused(lambda: cutting.windows(["abc"], byte_tokenizer(), 1000, 1), "length is 1; give at least 2")
@@ -88,7 +92,7 @@ def test_windows_read_no_document_too_many(texts: list[str], n_tokens: int) -> N
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = Tokenizer(words, BOS, [EOS])
     try:
-        windows = cutting.windows(source(), tokenizer, n_tokens, 4)
+        windows, _ = cutting.windows(source(), tokenizer, n_tokens, 4)
     except InputError:
         return
     if len(windows) == max(1, n_tokens // 4):
@@ -96,8 +100,8 @@ def test_windows_read_no_document_too_many(texts: list[str], n_tokens: int) -> N
 
 
 def test_windows_from_an_endless_source() -> None:
-    assert cutting.windows(itertools.repeat("endless "), byte_tokenizer(), 10_000).shape == (39, 256)
-    assert cutting.windows(itertools.repeat(""), byte_tokenizer(), 1000).shape == (3, 256)
+    assert cutting.windows(itertools.repeat("endless "), byte_tokenizer(), 10_000).tokens.shape == (39, 256)
+    assert cutting.windows(itertools.repeat(""), byte_tokenizer(), 1000).tokens.shape == (3, 256)
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +119,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "BATCH_CHARACTERS", 2000)
     texts = ["word " * 4000, "b", "x" * 7000]
     assert count_tokens(texts, tokenizer, 258).sum() == 27_001
-    assert cutting.windows(texts, tokenizer, 20_000).shape == (78, 256)
+    assert cutting.windows(texts, tokenizer, 20_000).tokens.shape == (78, 256)
     assert max(sizes) <= 2500
     assert len(sizes) > 20
 
@@ -128,7 +132,7 @@ def test_pieces_of_a_long_document_change_nothing(name: str, monkeypatch: pytest
     whole = tokenizer.encode(document)
     monkeypatch.setattr(cutting, "PIECE_CHARACTERS", 1000)
     n = len(whole) // 16 * 16
-    windows = cutting.windows([document], Tokenizer(tokenizer._tokenizer, None, []), len(whole), 16)
+    windows, _ = cutting.windows([document], Tokenizer(tokenizer._tokenizer, None, []), len(whole), 16)
     assert np.array_equal(windows.ravel(), whole[:n])
 
 
@@ -136,7 +140,7 @@ def test_pieces_of_a_long_document_change_nothing(name: str, monkeypatch: pytest
 def test_the_oracles_windows() -> None:
     """A window is a BOS and the next 255 tokens of a stream of stories that each end with an EOS."""
     tokenizer = Tokenizer.from_folder(SHARED / "models" / "stories260K")
-    windows = cutting.windows(documents(str(SHARED / "data" / "tinystories.jsonl")), tokenizer, 16 * 256)
+    windows = cutting.windows(documents(str(SHARED / "data" / "tinystories.jsonl")), tokenizer, 16 * 256).tokens
     assert windows.shape == (16, 256)
     assert (windows[:, 0] == 1).all()
     assert (windows == 2).sum() > 5

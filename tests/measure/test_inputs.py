@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from hub_models import build
+from random_models import random_model
 from refusals import refused
 
+from jaxconf.analysis.frequency import split_half_cosine
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.data.windows import windows
@@ -35,15 +37,18 @@ def test_text_is_read_in_windows_of_the_shortest_context(lm: LanguageModel, text
     other = dataclasses.replace(lm.config, n_positions=context)
     found = windows_of(600, text, lm, other)
     length = min(256, context, lm.config.n_positions)
-    np.testing.assert_array_equal(found, windows(documents(text), lm.tokenizer, 600, length))
-    assert found.shape == (600 // length, length)
+    for ours, theirs in zip(found, windows(documents(text), lm.tokenizer, 600, length), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert found.tokens.shape == (600 // length, length)
 
 
 def test_windows_are_taken_as_they_are(lm: LanguageModel) -> None:
     given = np.arange(12).reshape(2, 6)
     found = windows_of(given, "nowhere.txt", lm)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, given)
+    assert found.tokens.dtype == np.int32
+    np.testing.assert_array_equal(found.tokens, given)
+    np.testing.assert_array_equal(found.documents, [[0] * 6, [1] * 6])  # each window by itself
+    assert windows_of(found, "nowhere.txt", lm) is found
 
 
 def test_numbers_that_are_too_small_are_refused(lm: LanguageModel) -> None:
@@ -69,29 +74,41 @@ def test_counts_are_those_of_the_text_that_is_read_or_the_given_ones(
 ) -> None:
     counted = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
     read = text_of(lm, 600, text, None, quiet)
-    np.testing.assert_array_equal(read.tokens, windows_of(600, text, lm))
+    np.testing.assert_array_equal(read.windows.tokens, windows_of(600, text, lm).tokens)
     np.testing.assert_array_equal(read.counts, counted)
-    assert read.facts == {"data": text, "counts": f"{text}, its first 40,000,000 characters at most"}
+    assert read.facts == {
+        "data": text,
+        "counts": f"{text}, its first 40,000,000 characters at most",
+        "counts_tokens": counted.sum(),
+        "counts_types": np.count_nonzero(counted),
+        "counts_cosine": split_half_cosine(counted),
+    }
 
     np.save(tmp_path / "counts.npy", 2 * counted)
     of_file = text_of(lm, 600, text, tmp_path / "counts.npy", quiet)
     np.testing.assert_array_equal(of_file.counts, 2 * counted)
     assert of_file.facts["counts"] == str(tmp_path / "counts.npy")
     given = text_of(lm, 600, text, counted, quiet)
-    assert given.counts is counted
+    np.testing.assert_array_equal(given.counts, counted)
     assert given.facts["counts"] == "given"
 
 
-def test_windows_that_are_given_have_their_own_counts(lm: LanguageModel) -> None:
-    found = text_of(lm, np.ones((2, 6), int), "nowhere.txt", None, quiet)
-    assert found.counts is None
-    assert found.facts == {"data": "tokens", "counts": "the analysed windows"}
+def test_tokens_of_given_windows_are_counted_in_the_text_and_not_in_the_windows(lm: LanguageModel, text: str) -> None:
+    found = text_of(lm, np.ones((2, 6), int), text, None, quiet)
+    np.testing.assert_array_equal(found.counts, count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size))
+    assert found.facts["data"] == "tokens"
+    assert found.facts["counts"].startswith(text)
+
+
+def test_without_a_tokenizer_counts_are_asked_for() -> None:
+    lm = random_model("rms")
+    assert "no tokenizer" in refused(lambda: text_of(lm, np.ones((2, 6), int), "stdlib", None, quiet), "give counts")
 
 
 def test_an_analysis_of_so_many_tokens_is_that_of_their_windows_and_counts(text: str, tmp_path: Path) -> None:
     lm = load(build(tmp_path / "model", 0))
-    found = analyze(lm, 80, data=text, bootstrap_draws=0)
+    found = analyze(lm, 80, data=text, nulls=0, bootstrap_draws=0)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
-    same = analyze(lm, windows_of(80, text, lm), counts=counts, bootstrap_draws=0)
+    same = analyze(lm, windows_of(80, text, lm), counts=counts, nulls=0, bootstrap_draws=0)
     pd.testing.assert_frame_equal(found.frame, same.frame)
     assert (found.facts["data"], found.facts["counts_sha256"]) == (text, same.facts["counts_sha256"])

@@ -10,20 +10,19 @@ import pytest
 from ablated_activations import ABLATIONS, by_definition
 from edited_runs import rerun
 from parameters import marked
-from random_models import HF, random_model, windows_for
+from random_models import HF, analysed, counts_for, random_model, windows_for
 from refusals import check_error
 
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.neuron_sets import one_by_one, random_sets
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.analyze import analyze
+from jaxconf.measure.inputs import Text, windows_of
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, read_sets
 from jaxconf.measure.reruns import rerun_parts
-from jaxconf.measure.work import Work
+from jaxconf.measure.work import work_on
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -63,7 +62,7 @@ def close(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 @functools.cache
 def measured(kind: str, layer: int) -> NeuronTable:
     lm, tokens, _, counts = model(kind)
-    return analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0)
+    return analysed(lm, tokens, counts=counts, layer=layer, bootstrap_draws=0)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_effects_in_any_layer(kind: str, layer: int) -> None:
 @pytest.mark.parametrize("ablation", [of for of in ABLATIONS if of.kind not in ("mean", "zero", "fixed")], ids=str)
 def test_every_kind_of_ablation_below_the_last_layer(ablation: Ablation) -> None:
     lm, tokens, kept, counts = model("rms")
-    frame = analyze(lm, tokens, counts=counts, layer=0, ablation=ablation, bootstrap_draws=0).frame
+    frame = analysed(lm, tokens, counts=counts, layer=0, ablation=ablation, bootstrap_draws=0).frame
     close(frame, rerun(lm, tokens, kept, counts, functools.partial(by_definition, ablation), 0))
 
 
@@ -110,7 +109,7 @@ def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
         for site in above
         if (of := int(site.split(".")[1])) > layer or (of == layer and site.split(".")[2] in behind)
     ]
-    frame = analyze(lm, tokens, counts=counts, layer=layer, frozen="all", bootstrap_draws=0).frame
+    frame = analysed(lm, tokens, counts=counts, layer=layer, frozen="all", bootstrap_draws=0).frame
     close(frame, rerun(lm, tokens, kept, counts, at_mean, layer, above))
     final = measured(kind, layer).frame
     assert (frame["loss_abs_delta_ln_frozen"] - final["loss_abs_delta_ln_frozen"]).abs().max() > 1e-3
@@ -118,17 +117,17 @@ def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
 
 def test_all_layers_are_the_layers_one_after_the_other() -> None:
     lm, tokens, _, counts = model("rms")
-    every = analyze(lm, tokens, counts=counts, layer="all", bootstrap_draws=5)
+    every = analysed(lm, tokens, counts=counts, layer="all", bootstrap_draws=5)
     assert every.where == "layers 0, 1"
-    alone = [analyze(lm, tokens, counts=counts, layer=layer, bootstrap_draws=5).frame for layer in range(2)]
+    alone = [analysed(lm, tokens, counts=counts, layer=layer, bootstrap_draws=5).frame for layer in range(2)]
     pd.testing.assert_frame_equal(every.frame, pd.concat(alone, ignore_index=True))
 
 
 def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> None:
     lm, tokens, _, _ = model("rms")
     tokens = tokens[:2]
-    whole = analyze(lm, tokens, layer=0, bootstrap_draws=5)
-    little = analyze(lm, tokens, layer=0, bootstrap_draws=5, memory=1)
+    whole = analysed(lm, tokens, layer=0, bootstrap_draws=5)
+    little = analysed(lm, tokens, layer=0, bootstrap_draws=5, memory=1)
     np.testing.assert_allclose(little.frame[list(EFFECTS)], whole.frame[list(EFFECTS)], atol=1e-6)
 
     def stop(what: str, done: int, total: int) -> None:
@@ -136,11 +135,11 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        analyze(lm, tokens, layer=0, bootstrap_draws=5, memory=1, resume_folder=tmp_path, progress=stop)
+        analysed(lm, tokens, layer=0, bootstrap_draws=5, memory=1, resume_folder=tmp_path, progress=stop)
     parts = len(list(tmp_path.glob("*/*.npz")))
     assert 0 < parts < len(tokens) * lm.config.d_mlp
     pd.testing.assert_frame_equal(
-        analyze(lm, tokens, layer=0, bootstrap_draws=5, memory=1, resume_folder=tmp_path).frame, little.frame
+        analysed(lm, tokens, layer=0, bootstrap_draws=5, memory=1, resume_folder=tmp_path).frame, little.frame
     )
     assert len(list(tmp_path.glob("*/*.npz"))) == len(tokens) * lm.config.d_mlp
 
@@ -152,7 +151,8 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = measured("parallel", 2)
     ablation = Ablation().of_layer(activation_statistics(lm, tokens, 2, 2**28, lambda *_: None))
-    work = Work(lm, tokens, kept, counts, frequency(counts), 2**28, lambda *_: None)
+    text = Text(windows_of(tokens, "", lm), counts, {})
+    work = work_on(lm, text, kept, 2**28, lambda *_: None)
     (part,) = rerun_parts(work, {2: one_by_one(lm.config)}, {2: ablation}, "final")
     close(pd.DataFrame({name: value.sum(0) / kept.sum() for name, value in part.sums.items()}), table.frame)
     positions = part.positions
@@ -254,11 +254,11 @@ def test_a_file_without_sets_is_refused(text: str, words: str, tmp_path: Path) -
 def test_bad_sets_are_one_sentence(sets: list, controls: int, words: str) -> None:
     lm, tokens, *_ = model("rms")
     with pytest.raises(InputError, match=words):
-        ablate_sets(lm, tokens, sets, controls=controls)
+        ablate_sets(lm, tokens, sets, controls=controls, counts=counts_for(lm))
 
 
 @pytest.mark.parametrize("layer", [2, -1, "first", 1.0])
 def test_bad_layers_are_one_sentence(layer) -> None:
     lm, tokens, *_ = model("rms")
     with pytest.raises(InputError, match="from 0 to 1"):
-        analyze(lm, tokens, layer=layer)
+        analysed(lm, tokens, layer=layer)

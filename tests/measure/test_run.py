@@ -38,12 +38,12 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     lm = load_placed(model, None, None, lambda sentence: None)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
     tokens = windows(documents(text), lm.tokenizer, 80, lm.config.n_positions)
-    np.testing.assert_array_equal(np.load(out / "windows.npy"), tokens)
+    np.testing.assert_array_equal(np.load(out / "windows.npy"), tokens.tokens)
     parts = analyze(lm, tokens, counts=counts, bootstrap_draws=5, ablation=module.Ablation("zero"))
     pd.testing.assert_frame_equal(table.frame, parts.frame)
     pd.testing.assert_frame_equal(table.frame, NeuronTable.load(out).frame)
     assert (table.facts["model"], table.facts["data"]) == (model, text)
-    assert list(dict.fromkeys(stages))[-2:] == ["effects", "figures and report"]
+    assert list(dict.fromkeys(stages))[-3:] == ["effects", "correlations", "figures and report"]
     check_error(lambda: run(options), "exists already")
 
 
@@ -60,7 +60,8 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
         ({"tokens": 0}, "--tokens is 0"),
         ({"memory": "much"}, "--memory is 'much'"),
         ({"ablation": "fixed"}, "--ablation-value"),
-        ({"kl_top": 2.0}, "kl_top is 2"),
+        ({"max_q": 2.0}, "max_q is 2"),
+        ({"nulls": 7}, "nulls is 7"),
         ({"model": "no such model"}, "no such model"),
     ],
 )

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("drawn_quickly")
 ANALYSIS = [
     "kept.npy",
     "neurons.parquet",
+    "nulls.parquet",
     "positions.parquet",
     "report.html",
     "spectrum.npz",

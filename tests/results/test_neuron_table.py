@@ -15,32 +15,36 @@ from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
 from jaxconf.results.words import facts_in_words
 
-
-def judged(**columns):
-    frame = pd.DataFrame(columns).assign(layer=0)
-    defaults = {"rho": 0.0, "rho_chance": 0.5, "ln_mediated": 0.0, "freq_mediated": 0.0, "kl_freq_abs_delta": 0.0}
-    return Rules().apply(frame.assign(**{name: value for name, value in defaults.items() if name not in frame}))
-
-
-def test_entropy_rule_needs_rho_above_chance_and_a_mediated_share_at_least_as_asked():
-    frame = judged(rho=[0.6, 0.5, 0.6, 0.6, np.nan], ln_mediated=[0.3, 0.9, 0.29, np.nan, 0.9])
-    assert frame["is_entropy_neuron"].tolist() == [True, False, False, False, False]
+MEETS = {  # a neuron that meets both rules, each threshold exactly where that is enough
+    "rho": 0.6, "rho_chance": 0.5, "ln_mediated_lo": 0.3, "ln_mediated_q": 0.01, "entropy_abs_delta": 0.01,
+    "freq_mediated_lo": 0.21, "freq_mediated_chance": 0.2, "freq_mediated_q": 0.01, "kl_freq_abs_delta": 0.01,
+}  # fmt: skip
+FAILS = {
+    "entropy": {"rho": 0.5, "ln_mediated_lo": 0.29, "ln_mediated_q": 0.011, "entropy_abs_delta": 0.009},
+    "frequency": {"freq_mediated_lo": 0.2, "freq_mediated_q": 0.011, "kl_freq_abs_delta": 0.009},
+}
 
 
-def test_frequency_rule_takes_the_top_share_of_each_layer():
-    kl = np.arange(100.0)
-    frame = judged(freq_mediated=np.full(100, 0.15), kl_freq_abs_delta=kl)
-    assert frame.index[frame["is_frequency_neuron"]].tolist() == [95, 96, 97, 98, 99]
+@pytest.mark.parametrize("kind", FAILS)
+def test_a_rule_needs_all_of_its_conditions(kind):
+    changes = [{}, *({name: value} for name, value in FAILS[kind].items()), *({name: np.nan} for name in FAILS[kind])]
+    frame = Rules().apply(pd.DataFrame([MEETS | change for change in changes]))
+    assert frame[f"is_{kind}_neuron"].tolist() == [True] + [False] * (len(changes) - 1)
+    other = "frequency" if kind == "entropy" else "entropy"
+    assert frame[f"is_{other}_neuron"].all()
 
-    two_layers = pd.concat([frame, frame.assign(layer=1, kl_freq_abs_delta=kl / 1000)])
-    assert Rules().apply(two_layers).groupby("layer")["is_frequency_neuron"].sum().tolist() == [5, 5]
 
-
-def test_frequency_rule_keeps_ties_and_leaves_nan_out():
-    tied = judged(freq_mediated=[0.2, 0.2, 0.2, 0.14], kl_freq_abs_delta=[1.0, 5.0, 5.0, 5.0])
-    assert tied["is_frequency_neuron"].tolist() == [False, True, True, False]
-    gaps = judged(freq_mediated=[0.2, np.nan, 0.2, 0.2], kl_freq_abs_delta=[1.0, 9.0, np.nan, 9.0])
-    assert gaps["is_frequency_neuron"].tolist() == [False, False, False, True]
+@pytest.mark.parametrize("kind", FAILS)
+def test_the_shortfall_is_0_for_those_that_meet_a_rule_and_grows_with_each_distance(kind):
+    worse = {"ln_mediated_lo": 0.1} if kind == "entropy" else {"freq_mediated_lo": 0.0}
+    rows = [MEETS, *(MEETS | {name: value} for name, value in FAILS[kind].items()), MEETS | worse]
+    shortfall = Rules().shortfall(pd.DataFrame(rows), kind)
+    assert shortfall[0] == 0
+    below = shortfall[1:-1] if kind == "entropy" else shortfall[2:-1]  # freq_mediated_lo stands at its threshold
+    assert (below >= 0).all()
+    assert shortfall.iloc[-1] == pytest.approx(0.2)
+    unknown = pd.DataFrame([MEETS | {next(iter(worse)): np.nan}])
+    assert Rules().shortfall(unknown, kind).isna().all()
 
 
 def test_rules_leave_the_frame_alone_and_refuse_a_senseless_share():
@@ -48,13 +52,37 @@ def test_rules_leave_the_frame_alone_and_refuse_a_senseless_share():
     before = frame.copy()
     assert Rules().apply(frame)["is_entropy_neuron"].dtype == bool
     pd.testing.assert_frame_equal(frame, before)
-    with pytest.raises(InputError, match="kl_top"):
-        Rules(kl_top=0)
+    with pytest.raises(InputError, match="max_q"):
+        Rules(max_q=0)
 
 
 def test_rules_in_words_state_their_thresholds():
-    words = " ".join(Rules(min_ln_mediated=0.41, min_freq_mediated=0.17, kl_top=0.02).describe())
-    assert all(threshold in words for threshold in ("0.41", "0.17", "2%"))
+    words = " ".join(Rules(min_ln_mediated=0.41, max_q=0.017, min_change=0.02).describe())
+    assert all(threshold in words for threshold in ("0.41", "0.017", "0.02"))
+
+
+def test_a_table_of_an_earlier_version_keeps_its_rules():
+    earlier = {"min_ln_mediated": 0.31, "min_freq_mediated": 0.16, "kl_top": 0.04}
+    table = planted_table()
+    table.facts["rules"] = earlier
+    words = " ".join(table.rules.describe())
+    assert all(threshold in words for threshold in ("0.31", "0.16", "4%"))
+    table.frame["is_frequency_neuron"] = False
+    assert "at least 0.16" in table.verdict()[1]
+    assert table.rules.least_changes(table.frame) == [table.frame["kl_freq_abs_delta"].quantile(0.96)]
+    with pytest.raises(InputError, match="older version"):
+        table.rules.apply(table.frame)
+
+
+def test_doubts_are_told_with_the_verdict():
+    table = planted_table()
+    assert len(table.verdict()) == 2
+    table.facts |= {"counts_cosine": 0.42, "counts_tokens": 4096, "documents": 3, "units": 21, "resampled": "windows"}
+    frequency, intervals = table.verdict()[2:]
+    assert all(part in frequency for part in ("4,096 tokens", "0.42", "--counts"))
+    assert all(part in intervals for part in ("3 of the 20 documents", "21 windows"))
+    table.facts |= {"counts_cosine": 0.9, "documents": 20}
+    assert len(table.verdict()) == 2
 
 
 def test_round_trip_keeps_everything(tmp_path):
@@ -66,12 +94,14 @@ def test_round_trip_keeps_everything(tmp_path):
         back = NeuronTable.load(source)
         pd.testing.assert_frame_equal(back.frame, table.frame)
         pd.testing.assert_frame_equal(back.positions, table.positions)
+        pd.testing.assert_frame_equal(back.nulls, table.nulls)
         assert back.facts == table.facts
         assert back.cosine_neurons == table.cosine_neurons
         np.testing.assert_array_equal(back.singular_values, table.singular_values)
         np.testing.assert_array_equal(back.cosines, table.cosines)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "neurons.parquet",
+        "nulls.parquet",
         "positions.parquet",
         "spectrum.npz",
         "summary.json",
@@ -158,11 +188,12 @@ def test_verdict_says_what_was_found_or_what_came_nearest():
     ]
 
     table = planted_table(plant=False)
-    table.frame.loc[[4, 9, 11], ["rho", "ln_mediated"]] = [[0.39, 0.29], [0.9, 0.1], [0.2, 0.29]]
+    table.frame.loc[[4, 9, 11], ["rho", "ln_mediated_lo"]] = [[0.39, 0.29], [0.9, 0.1], [0.2, 0.29]]
     entropy, frequency = table.verdict()
-    assert entropy.startswith("No neuron of layer 3 meets the entropy rule; 3.4 comes nearest (rho 0.39")
+    assert entropy.startswith("No neuron of layer 3 meets the entropy rule; 3.4 comes nearest: rho 0.39 where chance")
+    assert all(part in entropy for part in ("ln_mediated_lo 0.29 (at least 0.3)", "ln_mediated_q 0.5 (at most 0.01)"))
     assert frequency.startswith("No neuron of layer 3 meets the frequency rule")
-    assert f"the largest 5% begin at {table.frame['kl_freq_abs_delta'].quantile(0.95):.3g}, freq_mediated" in frequency
+    assert "(above 0.15), freq_mediated_q 0.5 (at most 0.01), kl_freq_abs_delta" in frequency
     assert list(table.nearest("entropy", 3).index) == ["3.4", "3.9", "3.11"]
 
 

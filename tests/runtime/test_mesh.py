@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from meshes import ACROSS, MESHES, agree, gathered, on_mesh, same
 from parameters import marked
-from random_models import random_model, windows_for, with_repeats
+from random_models import analysed, random_model, windows_for, with_repeats
 from refusals import check_error
 
 from jaxconf.analysis import rerun
@@ -21,7 +21,6 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import vocabulary_statistics
 from jaxconf.measure import last_layer
-from jaxconf.measure.analyze import analyze
 from jaxconf.models.families import leaves
 from jaxconf.models.mesh import over_data
 from jaxconf.results.neuron_table import NeuronTable
@@ -40,7 +39,7 @@ KINDS = ["layer", "rms", "large", "capped"]
 def table(kind: str, data: int, model: int) -> NeuronTable:
     lm = random_model(kind)
     engine = "adaptive" if kind.startswith("large") else "exact"
-    return analyze(on_mesh(lm, data, model), windows_for(lm, count=5), engine=engine, bootstrap_draws=20)
+    return analysed(on_mesh(lm, data, model), windows_for(lm, count=5), engine=engine, bootstrap_draws=20)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
 )
 def test_a_layer_below(kind: str, layer: int, mesh: tuple[int, int]) -> None:
     ours, alone = (
-        analyze(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
+        analysed(on_mesh(random_model(kind), *of), windows_for(random_model(kind)), layer=layer, bootstrap_draws=0)
         for of in (mesh, (1, 1))
     )
     same(ours.frame, alone.frame)

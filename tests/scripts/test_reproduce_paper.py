@@ -120,7 +120,7 @@ def test_others_differ(server, folders, tmp_path, capsys, monkeypatch):
 def test_the_neuron_that_cuts_the_entropy_of_repeats_is_compared(server, folders, tmp_path, capsys, monkeypatch):
     """Which one it is, the model says when each candidate's activations are edited."""
     lm = load(str(folders["model"]))
-    text = windows(documents(str(folders["data"])), lm.tokenizer, 64 * 101, 101)[:, 1:]
+    text = windows(documents(str(folders["data"])), lm.tokenizer, 64 * 101, 101).tokens[:, 1:]
     tokens = repeated(text, lm.bos_id)
     site = "blocks.0.mlp.hook_post"
     h = np.asarray(lm.apply(tokens, capture=[site]).captured[site])
@@ -160,9 +160,9 @@ NOTHING = Named("", 3, (5,))
         (NOTHING, "rho", 0.65, 2, True),
         (NOTHING, "rho", 0.4, 2, False),  # not above chance
         (NOTHING, "rho", np.nan, 60, False),
-        (NOTHING, "ln_mediated", 0.29, 1, False),
-        (NOTHING, "ln_mediated", np.nan, 1, False),
-        (Named("", 3, (), (8,)), "freq_mediated", 0.14, 1, False),
+        (NOTHING, "ln_mediated_lo", 0.29, 1, False),
+        (NOTHING, "ln_mediated_q", 0.02, 1, False),
+        (Named("", 3, (), (8,)), "freq_mediated_lo", 0.14, 1, False),
         (Named("", 3, (), (8,)), "kl_freq_abs_delta", 0.3, 1, True),
         (Named("", 3, (), (8,)), "kl_freq_abs_delta", 0.0, 60, False),
     ],

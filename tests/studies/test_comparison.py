@@ -97,7 +97,7 @@ Compared = tuple[LanguageModel, np.ndarray, Comparison]
 def compared(models: dict[str, Path]) -> Compared:
     """The base model beside itself, the shuffled one and the tuned one."""
     base = loaded(models["base"])
-    tokens = jaxconf.windows(TEXT, base.tokenizer, n_tokens=128, length=64)
+    tokens = jaxconf.windows(TEXT, base.tokenizer, n_tokens=128, length=64).tokens
     return (
         base,
         tokens,
@@ -426,7 +426,7 @@ def test_a_model_of_another_shape_is_refused_before_it_is_loaded(
 
 def test_tokenizers_are_told_apart_by_what_they_give(models: dict[str, Path], tmp_path: Path) -> None:
     base, same, other = (load(models[name]) for name in ("base", "tuned", "other"))
-    tokens = jaxconf.windows(TEXT, base.tokenizer, 128, 64)
+    tokens = jaxconf.windows(TEXT, base.tokenizer, 128, 64).tokens
     assert same_tokens(base, same, tokens)
     assert base.config.vocab_size == other.config.vocab_size
     assert not same_tokens(base, other, tokens)

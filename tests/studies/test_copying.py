@@ -46,7 +46,7 @@ def knowledge() -> Path:
 
 def copying_of(knowledge: Path) -> Copying:
     lm = load(knowledge / "model")
-    text = windows(documents(str(knowledge / "text.jsonl")), lm.tokenizer, 640, 32)
+    text = windows(documents(str(knowledge / "text.jsonl")), lm.tokenizer, 640, 32).tokens
     return copying(lm, knowledge / "statements.csv", tokens=text, controls=CONTROLS)
 
 
@@ -77,7 +77,7 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
     contexts = found.prompts["context"].tolist()
     prompts = [np.array([tokenizer.bos_id, *tokenizer.encode(prompt)]) for prompt in found.prompts["prompt"]]
     answers = [tokenizer.encode(f" {context}") for context in contexts]
-    text = windows(documents(str(knowledge / "text.jsonl")), tokenizer, 640, 32)
+    text = windows(documents(str(knowledge / "text.jsonl")), tokenizer, 640, 32).tokens
     site = f"blocks.{last}.mlp.hook_post"
     h = np.asarray(lm.apply(text, capture=[site]).captured[site]).reshape(-1, lm.config.d_mlp)
     usual = dict(zip(ABLATIONS, usual_values(h), strict=True))

@@ -20,7 +20,7 @@ import scipy.stats
 from commands import refusal
 from meshes import on_mesh
 from parameters import marked
-from random_models import HF, random_model
+from random_models import HF, counts_for, random_model
 
 from jaxconf.analysis.bos_attention import bos_directions
 from jaxconf.analysis.correlation import block_layers
@@ -79,6 +79,11 @@ def permuted() -> tuple[LanguageModel, np.ndarray]:
     return mlp_changed(first(), change), order
 
 
+def matched(models: list[LanguageModel], tokens: np.ndarray, **how: Any) -> Universality:
+    """`jaxconf.universal` with token counts of its own."""
+    return universal(models, tokens, **{"counts": counts_for(models[0]), **how})
+
+
 @functools.cache
 def windows() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
@@ -91,7 +96,7 @@ def windows() -> tuple[np.ndarray, np.ndarray]:
 def of_seeds() -> Universality:
     """The first model beside its permuted copy and a model of another seed."""
     tokens, kept = windows()
-    return universal([first(), permuted()[0], random_model("", 7, HERE)], tokens, kept=kept, effects=0, memory=MEMORY)
+    return matched([first(), permuted()[0], random_model("", 7, HERE)], tokens, kept=kept, effects=0, memory=MEMORY)
 
 
 @functools.cache
@@ -165,7 +170,7 @@ def test_the_baseline_is_that_of_layers_rotated_before_they_are_correlated(index
 
 def test_unrelated_models_share_no_neuron() -> None:
     tokens, _ = windows()
-    found = universal([random_model("", 1, HERE), random_model("", 7, HERE)], tokens, effects=0, memory=MEMORY)
+    found = matched([random_model("", 1, HERE), random_model("", 7, HERE)], tokens, effects=0, memory=MEMORY)
     assert not found.neurons["is_universal"].fillna(False).any()
     assert found.layers["universal"].tolist() == [0, 0]
     assert found.neurons["excess"].mean() == pytest.approx(0, abs=0.1)
@@ -205,7 +210,7 @@ def match_rows(lm: LanguageModel, other: LanguageModel, memory: int) -> pd.DataF
     *_, counted, h = of_other_shape()
     means = [x.mean(-1) for x in h]
     first, second = Activity(lm, means[0]), Activity(other, means[1])
-    text = CountedText(windows()[0], counted)
+    text = CountedText(windows()[0], counted, windows()[0], np.ones(260, int))
     return match_table(first, second, text, jax.random.key(1), memory, lambda what, done, total: None)
 
 
@@ -271,7 +276,7 @@ def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
         return mlp
 
     lm = mlp_changed(plain, change)
-    found = universal([lm, random_model("", 7, HERE)], tokens, kept=kept, effects=0, memory=MEMORY)
+    found = matched([lm, random_model("", 7, HERE)], tokens, kept=kept, effects=0, memory=MEMORY)
     neurons = found.neurons[found.neurons["model"] == 0].set_index(["layer", "neuron"])
     assert neurons.loc[[(0, 2), (0, 6)], "bos_head"].tolist() == ["1.1", "1.1"]
     assert neurons["is_attention_deactivating_neuron"][0, 2]
@@ -312,7 +317,7 @@ def test_planted_families_are_found() -> None:
 
     assert gain.std() > 0.1  # so that folding matters
     lm = mlp_changed(plain, change)
-    found = universal([lm, lm], tokens, kept=kept, effects=0, memory=MEMORY)
+    found = matched([lm, lm], tokens, kept=kept, effects=0, memory=MEMORY)
     neurons = found.neurons[found.neurons["model"] == 0].set_index(["layer", "neuron"])
     for n, family in enumerate(("prediction", "suppression", "null_space")):
         assert neurons[f"is_{family}_neuron"][1, n], family
@@ -393,9 +398,9 @@ def test_effects_are_those_of_analyze_in_the_last_layer(monkeypatch: pytest.Monk
         return SimpleNamespace(frame=pd.DataFrame({"layer": 1, "neuron": np.arange(48), **effects, **named}))
 
     monkeypatch.setattr(of_neurons, "analyze", analyzed)
-    found = universal([first(), permuted()[0]], tokens, kept=kept, effects=50, memory=MEMORY)
+    found = matched([first(), permuted()[0]], tokens, kept=kept, effects=50, memory=MEMORY)
     for some, mask in given:
-        np.testing.assert_array_equal(some, tokens[:2])  # as many whole windows as hold at most so many tokens
+        np.testing.assert_array_equal(some.tokens, tokens[:2])  # as many whole windows as hold at most so many tokens
         np.testing.assert_array_equal(mask, kept[:2])
     neurons = found.neurons.set_index(["model", "layer", "neuron"])
     assert neurons.index[neurons["is_entropy_neuron"]].tolist() == [(0, 1, 4), (1, 1, 4)]
@@ -467,8 +472,8 @@ def test_mistakes_are_refused(folders: list[Path], tmp_path: Path, capsys: pytes
     assert not out.exists()
     tokens, _ = windows()
     with pytest.raises(InputError, match="of 260 and 72 tokens"):
-        universal([first(), random_model("", hf={**HERE, "vocab_size": 72})], tokens)
+        matched([first(), random_model("", hf={**HERE, "vocab_size": 72})], tokens)
     with pytest.raises(InputError, match="different meshes"):
-        universal([first(), on_mesh(random_model("", 0, HERE), 2, 1)], tokens)
+        matched([first(), on_mesh(random_model("", 0, HERE), 2, 1)], tokens)
     with pytest.raises(InputError, match="two models or more"):
-        universal([first()], tokens)
+        matched([first()], tokens)

@@ -32,15 +32,17 @@ whole_run = jax.jit(forward, static_argnames=("config", "capture"))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "site"))
-def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array]:
+def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales
-    as they were.
+    as they were; and the final norm's scale [c s t 1] where it may move.
     """
+    final = f"{final_norm_name(config)}.hook_scale"
 
     def one(members):
         edit = {site: Replace(jnp.where(members, values, h))}
         norms = {norm: Replace(scale) for norm, scale in scales.items()}
-        return tuple(forward(config, params, tokens, edits={**edit, **frozen}).logits for frozen in ({}, norms))
+        free = forward(config, params, tokens, edits=edit, capture=(final,))
+        return free.logits, forward(config, params, tokens, edits={**edit, **norms}).logits, free.captured[final]
 
     return jax.vmap(one)(sets)
 
@@ -71,11 +73,13 @@ def rerun(
     before = whole_run(config, lm.params, tokens, capture=(last, *norms))
     h = before.captured[last]
     scales = {norm: before.captured[norm] for norm in norms}
-    totals, frozens = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
+    totals, frozens, moved = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
+    relative = (np.asarray(moved, np.float64) / np.asarray(scales[norms[0]], np.float64) - 1)[..., 0]
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)
     rows = []
-    for total, frozen in zip(np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], strict=True):
+    of_sets = np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], relative[:, :, :-1]
+    for total, frozen, scale in zip(*of_sets, strict=True):
         coordinate = (logits0 - total) @ u
         found = {
             name: metrics(z, target, f)
@@ -94,6 +98,7 @@ def rerun(
                 "entropy_delta": d["te"]["entropy"].mean(),
                 "entropy_abs_delta": np.abs(d["te"]["entropy"]).mean(),
                 "entropy_abs_delta_ln_frozen": np.abs(d["ln"]["entropy"]).mean(),
+                "scale_delta": scale[mask].mean(),
                 "kl_freq_delta": d["te"]["kl"].mean(),
                 "kl_freq_abs_delta": np.abs(d["te"]["kl"]).mean(),
                 "top1_change": (found["te"]["top"] != base["top"])[mask].mean(),

@@ -13,19 +13,19 @@ from jaxconf.models.leaves import nest
 PLANTED_ENTROPY, PLANTED_FREQUENCY = [7, 31], [12, 55, 101, 118]
 
 
-def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[LanguageModel, np.ndarray]:
+def planted_model(kind: str, counts: np.ndarray | None = None, seed: int = 0) -> tuple[LanguageModel, np.ndarray]:
     """A one-layer model in which two neurons write into an exact null direction of the unembedding, and four along the
     token frequencies.
 
     With the token counts, int [v], that those frequencies are of: those given, or 211 that fall off as Zipf's law says.
     """
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng([11, seed] if seed else 11)
     if counts is None:
         counts = np.round(1e5 / rng.permutation(np.arange(1, 212))).astype(np.int64)
     hf = {**HF[kind], "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 120, "vocab_size": len(counts)}
     config = config_from_hf(hf)
     d, V, N = config.d_model, config.vocab_size, config.d_mlp
-    draw = np.random.default_rng(0).standard_normal
+    draw = np.random.default_rng(seed).standard_normal
     fixed = {"zeros": np.zeros, "ones": np.ones}
     params = nest(
         (leaf.path, fixed[leaf.init](leaf.shape(config)) if leaf.init in fixed else 0.02 * draw(leaf.shape(config)))
@@ -38,7 +38,7 @@ def planted_model(kind: str, counts: np.ndarray | None = None) -> tuple[Language
     null, toward_frequency = basis[:, 1], basis[:, 2]
     logits = rng.standard_normal((d, V)) @ (np.eye(V) - 1 / V - np.outer(u, u))
     W = logits - np.outer(null, null @ logits) - np.outer(toward_frequency, toward_frequency @ logits)
-    params["unembed"]["w"] = 0.5 * W + 40 * np.outer(toward_frequency, u)  # far along u at little cost in norm
+    params["unembed"]["w"] = 0.5 * W + 10 * np.outer(toward_frequency, u)  # random directions hardly move along u
     params["embed"]["tokens"] = 0.5 * rng.standard_normal((V, d))
     mlp = params["blocks"]["mlp"]
     for name in ("w_in", "w_gate"):

@@ -19,8 +19,10 @@ def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -
     random = np.random.default_rng(0)
     frame = pd.DataFrame({column: random.uniform(0.01, 0.02, neurons) for column in COLUMNS})
     frame = frame.assign(layer=3, neuron=np.arange(neurons), rho=random.uniform(0.0, 0.3, neurons), rho_chance=0.4)
+    frame = frame.assign(ln_mediated_q=0.5, freq_mediated_q=0.5, freq_mediated_chance=0.15)
     if plant:
         frame.loc[[5, 17], ["rho", "ln_mediated", "w_norm"]] = [[0.8, 0.6, 5.0], [0.7, 0.5, 4.0]]
+        frame.loc[[5, 17], "ln_mediated_q"] = frame.loc[8, "freq_mediated_q"] = 1e-4
         frame.loc[8, ["freq_mediated", "kl_freq_abs_delta"]] = [0.4, 0.3]
     for column in INTERVAL_COLUMNS:
         frame[f"{column}_lo"], frame[f"{column}_hi"] = 0.9 * frame[column], 1.1 * frame[column]
@@ -47,8 +49,12 @@ def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -
         "seconds": 1.5,
     }
     named = ENTROPY if plant else ["3.0"]
+    shares = random.uniform(-0.1, 0.15, (2, 200))
+    nulls = pd.DataFrame({"layer": 3, "neuron": random.integers(neurons, size=200), "w_norm": 0.015})
+    nulls = nulls.assign(rho=random.uniform(0, 0.3, 200), ln_mediated=shares[0], freq_mediated=shares[1])
+    nulls = nulls.assign(kl_freq_abs_delta=0.01, entropy_abs_delta=0.01, loss_abs_delta=0.01)
     cosines = random.uniform(-0.5, 0.5, (len(named), 32))
-    return NeuronTable(Rules().apply(frame), facts, np.geomspace(50, 0.5, 32), cosines, named, kept)
+    return NeuronTable(Rules().apply(frame), facts, np.geomspace(50, 0.5, 32), cosines, named, kept, nulls)
 
 
 def without_figures(value: float, positions: int = 0) -> NeuronTable:
@@ -56,7 +62,7 @@ def without_figures(value: float, positions: int = 0) -> NeuronTable:
     table = planted_table(plant=False, positions=positions)
     measured = [column for column in table.frame if table.frame[column].dtype == float]
     table.frame[measured] = value
-    table.frame[["ln_mediated", "freq_mediated"]] = np.nan
+    table.frame[[name for name in table.frame if "mediated" in name]] = np.nan
     table.frame = table.rules.apply(table.frame)
     table.singular_values, table.cosines, table.cosine_neurons = np.zeros(0), np.zeros((0, 0)), []
     return table

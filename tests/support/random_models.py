@@ -3,14 +3,17 @@ them.
 """
 
 from pathlib import Path
+from typing import Any
 
 import cases
 import jax
 import numpy as np
 
+from jaxconf.measure.analyze import analyze
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.leaves import nest
+from jaxconf.results.neuron_table import NeuronTable
 
 SHAPE = {
     "num_hidden_layers": 2,
@@ -70,6 +73,16 @@ def windows_for(lm: LanguageModel, count: int = 3, length: int = 24) -> np.ndarr
     tokens = np.random.default_rng(5).integers(0, lm.config.vocab_size, (count, length))
     tokens[:, 0] = 0
     return tokens
+
+
+def counts_for(lm: LanguageModel) -> np.ndarray:
+    """Token counts, int [v]."""
+    return np.random.default_rng(1).integers(0, 500, lm.config.vocab_size)
+
+
+def analysed(lm: LanguageModel, tokens: Any, **how: Any) -> NeuronTable:
+    """`jaxconf.analyze` with these token counts and without nulls, unless it is told otherwise."""
+    return analyze(lm, tokens, **{"counts": counts_for(lm), "nulls": 0, **how})
 
 
 def with_repeats(vocabulary: int) -> np.ndarray:

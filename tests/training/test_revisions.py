@@ -21,7 +21,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training import revisions
 from jaxconf.training.emergence import FILE, Emergence
-from jaxconf.training.measurements import NEURON_COLUMNS, measure_predictions
+from jaxconf.training.measurements import DRAWS, NEURON_COLUMNS, measure_predictions
 from jaxconf.training.revisions import track_revisions
 
 pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly")]
@@ -83,9 +83,9 @@ def alone(models) -> dict[str, Alone]:
     made = {}
     for name, folder in models.items():
         lm = jaxconf.load(folder, mesh=jaxconf.make_mesh())  # as a track puts it
-        tokens = jaxconf.windows(text(), lm.tokenizer, TOKENS, 40)
+        windows = jaxconf.windows(text(), lm.tokenizer, TOKENS, 40)
         counts = jaxconf.count_tokens(text(), lm.tokenizer, 262)
-        made[name] = Alone(lm, tokens, jaxconf.analyze(lm, tokens, counts=counts, k=2, bootstrap_draws=0))
+        made[name] = Alone(lm, windows.tokens, jaxconf.analyze(lm, windows, counts=counts, k=2, bootstrap_draws=DRAWS))
     return made
 
 

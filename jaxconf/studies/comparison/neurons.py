@@ -22,6 +22,7 @@ from jaxconf.analysis.overlap import (
     overlaps,
     sets_from,
 )
+from jaxconf.data.windows import Windows
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.weights import weight_statistics
 from jaxconf.models.language_model import LanguageModel
@@ -38,13 +39,18 @@ EFFECTS = ("ln_mediated", "loss_delta", "loss_abs_delta", "entropy_delta", "entr
 class Measuring:
     """The windows and the settings with which every model is measured. The settings are those of `jaxconf.compare`."""
 
-    tokens: np.ndarray  # int [s t]
+    windows: Windows
     kept: np.ndarray  # bool [s t]
     k: int
     bootstrap_draws: int
     seed: int
     memory: int
     resume_folder: Path | None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """int [s t]."""
+        return self.windows.tokens
 
 
 def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress: Progress) -> pd.DataFrame:
@@ -55,8 +61,9 @@ def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress
     if run:
         frame = analyze(
             lm,
-            how.tokens,
+            how.windows,
             kept=how.kept,
+            counts=np.ones(lm.config.vocab_size, np.int64),  # nothing that is compared depends on them
             k=how.k,
             bootstrap_draws=how.bootstrap_draws,
             seed=how.seed,

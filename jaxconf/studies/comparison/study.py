@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.intervals import resamples
+from jaxconf.analysis.nulls import LEAST
 from jaxconf.analysis.overlap import chance_cosine
 from jaxconf.analysis.unembedding import readout
-from jaxconf.data.windows import digest, kept_positions
+from jaxconf.data.windows import Windows, digest, kept_positions
 from jaxconf.measure.analyze import check_options
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import Model, check_amounts, windows_of, with_target
@@ -90,7 +91,7 @@ class Comparison:
 def compare(
     base: Model,
     tuned: Sequence[Model],
-    tokens: np.ndarray | int = 16384,
+    tokens: np.ndarray | Windows | int = 16384,
     *,
     data: str = "stdlib",
     k: int | None = None,
@@ -119,13 +120,13 @@ def compare(
     """
     check_amounts(1, tokens=tokens)
     own, *others = choose(base, tuned)
-    _, k, _ = check_options(own.config, "last", k, "auto", 1e-4, bootstrap_draws, seed)
+    _, k, _ = check_options(own.config, "last", k, "auto", 1e-4, LEAST, bootstrap_draws, seed)
     lm = own.loaded(load, progress)
     check_runnable(lm.params)
     progress("reading the text", 0, 0)
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
-    kept = with_target(windows, kept_positions(windows, lm.special_ids))
+    kept = with_target(windows.tokens, kept_positions(windows.tokens, lm.special_ids))
     how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume_folder)
     job = _Job(lm, own.name, how, load, progress)
     found = [job.beside_base(other, index) for index, other in enumerate(others)]

@@ -116,7 +116,7 @@ def copying(
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
     k = null_space_size(lm.config.d_model, k)
     progress("reading the text", 0, 0)
-    windows = windows_of(tokens, text, lm)
+    windows = windows_of(tokens, text, lm).tokens
     timing = Timing()
     chosen = choose(lm, neurons, controls, k, seed)
     drawn = own_objects(asked, drawn_statements(given, statements, seed), objects_of(given))

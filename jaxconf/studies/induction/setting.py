@@ -93,8 +93,8 @@ def read_texts(
     if isinstance(sequences, int):
         facts["repeated"] = "random tokens" if random else "text"
         sequences = text_to_repeat(lm, sequences, data, length, random, seed)
-    read = windows_of(tokens, data, lm)
-    searched = None if natural is False else windows_of(NATURAL_TOKENS if natural is True else natural, data, lm)
+    read = windows_of(tokens, data, lm).tokens
+    searched = None if natural is False else windows_of(NATURAL_TOKENS if natural is True else natural, data, lm).tokens
     bos = check_repeats(lm, sequences.shape[1])
     return Texts(
         repeated(np.asarray(sequences, np.int32), bos),
@@ -113,7 +113,7 @@ def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, ra
     if random:
         text_ids = sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
         return np.random.default_rng(seed).choice(text_ids, (sequences, length))
-    pieces = windows(documents(data), lm.tokenizer, sequences * (length + 1), length + 1)
+    pieces = windows(documents(data), lm.tokenizer, sequences * (length + 1), length + 1).tokens
     if (most := len(pieces)) < sequences:
         raise InputError(
             f"the text gives {most} sequences of {length} tokens; give more text, or at most {most} sequences"

@@ -11,7 +11,6 @@ from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.results.rules import Rules
 
 EXAMPLES = ("prediction", "suppression", "partition", "null_space")  # families that an example is given of
 NAMED_TOKENS = 8  # of the most and of the least promoted tokens of an example
@@ -50,10 +49,9 @@ class FamilyRules:
             "partition": f"logit_var {drawn}, and vocab_kurtosis not",
             "null_space": "rho above chance: the neuron writes into the unembedding's effective null space, as entropy "
             "neurons do; effects are not judged",
-            "entropy": f"in the last layer, rho above chance and ln_mediated of at least {Rules().min_ln_mediated:g}",
+            "entropy": "in the last layer, by the entropy rule of `jaxconf analyze`",
             "along_frequency": f"|cos_freq| {drawn}",
-            "frequency": f"in the last layer, freq_mediated of at least {Rules().min_freq_mediated:g} and "
-            f"kl_freq_abs_delta among the largest {100 * Rules().kl_top:g}%",
+            "frequency": "in the last layer, by the frequency rule of `jaxconf analyze`",
             "position": f"a share of at least {self.min_position_r2:g} of the activation's variance lies between "
             "positions",
             "attention_deactivating": bos.format("rises"),

@@ -34,6 +34,8 @@ class CountedText(NamedTuple):
 
     tokens: np.ndarray  # int [s t]
     counted: np.ndarray  # bool [s t]
+    documents: np.ndarray  # int [s t]: the document of each position
+    counts: np.ndarray  # int [v]: token counts, for the token-frequency direction
 
 
 def match_table(

@@ -16,6 +16,7 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.moments import Moments, activation_statistics, moments
 from jaxconf.analysis.unembedding import Readout, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, vocabulary_statistics
+from jaxconf.data.windows import Windows
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.weights import weight_columns
 from jaxconf.models.language_model import LanguageModel
@@ -138,10 +139,10 @@ def _with_effects(
     some = slice(max(1, how.effects // text.tokens.shape[1]))
     table = analyze(
         lm,
-        text.tokens[some],
+        Windows(text.tokens[some], text.documents[some]),
         kept=text.counted[some],
+        counts=text.counts,
         k=how.k,
-        bootstrap_draws=0,
         seed=how.seed,
         memory=how.memory,
         progress=progress,

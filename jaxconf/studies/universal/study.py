@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.weights import null_space_size
-from jaxconf.data.windows import digest, kept_positions
-from jaxconf.measure.analyze import prepared
+from jaxconf.data.windows import Windows, digest, kept_positions
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import Model, check_amounts, loaded, windows_of
+from jaxconf.measure.inputs import Model, check_amounts, counts_of, loaded, prepared, windows_of
 from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -88,10 +88,11 @@ def check_number(models: Sequence[Model]) -> None:
 
 def universal(
     lms: Sequence[Model],
-    tokens: np.ndarray | int = 65536,
+    tokens: np.ndarray | Windows | int = 65536,
     *,
     data: str = "stdlib",
     kept: np.ndarray | None = None,
+    counts: np.ndarray | str | Path | None = None,
     effects: int = 4096,
     rules: FamilyRules | None = None,
     k: int | None = None,
@@ -103,13 +104,14 @@ def universal(
 ) -> Universality:
     """Match each neuron of the first model with the neurons of every other model, by the correlation of activations.
 
-    `lms`: models of one vocabulary, or names that `load` takes. `tokens`: windows, int [s t], or how many tokens of the
-    text `data` are read. `kept`: bool [s t], the positions that count (by default as in `jaxconf.analyze`, with the
-    special tokens of any of the models left out). `effects`: the number of tokens on which the effects of ablating each
-    neuron of the last layers are measured, for the rules of entropy and frequency neurons; with 0 they are not
-    measured. `rules`: which neurons are universal, and of which families. `k`: size of the null space, for ρ. `seed`:
-    of the rotations and random directions. `memory`: bytes that sums and windows may take on a device; with less, the
-    models run over the text more often. `facts`: are added to those of the result.
+    `lms`: models of one vocabulary, or names that `load` takes. `tokens`: windows, as for `jaxconf.analyze`, or how
+    many tokens of the text `data` are read. `kept`: bool [s t], the positions that count (by default as in
+    `jaxconf.analyze`, with the special tokens of any of the models left out). `counts`: as for `jaxconf.analyze`.
+    `effects`: the number of tokens on which the effects of ablating each neuron of the last layers are measured, for
+    the rules of entropy and frequency neurons; with 0 they are not measured. `rules`: which neurons are universal, and
+    of which families. `k`: size of the null space, for ρ. `seed`: of the rotations and random directions. `memory`:
+    bytes that sums and windows may take on a device; with less, the models run over the text more often. `facts`: are
+    added to those of the result.
 
     Source: Gurnee et al. 2024 (arXiv 2401.12181), sections 4 and 5. Raises InputError for fewer than two models, models
     of different vocabularies or on different meshes, tokens that do not fit them, and as `jaxconf.load` and
@@ -122,14 +124,12 @@ def universal(
     models = _loaded(lms, load, progress)
     progress("reading the text", 0, 0)
     windows = windows_of(tokens, data, models[0], *(lm.config for lm in models[1:]))
+    found, counts_facts = counts_of(models[0], data, counts, progress)
     timing = Timing()
-    special = frozenset().union(*(lm.special_ids for lm in models))
-    kept = kept_positions(windows, special) if kept is None else kept
+    text, freq, how = _text(models, windows, kept, found), frequency(found), Measuring(effects, k, seed, memory)
     frames, activities = [], []
     for index, lm in enumerate(models):
-        windows, counted, _, freq = prepared(lm, windows, kept, None)
-        text, own = CountedText(windows, counted), _named(progress, index)
-        frame, means = describe(lm, text, freq, Measuring(effects, k, seed, memory), own)
+        frame, means = describe(lm, text, freq, how, _named(progress, index))
         frames.append(rules.apply(frame).assign(model=index))
         activities.append(Activity(lm, means))
     matches = _matches(activities, text, seed, memory, progress)
@@ -140,9 +140,9 @@ def universal(
     return Universality(
         facts=facts_of(
             models[0],
-            _facts(models[0], text, rules, effects, k, seed),
+            {**_facts(models[0], text, rules, effects, k, seed), **counts_facts},
             timing,
-            int(counted.sum()) * len(first),
+            int(text.counted.sum()) * len(first),
             ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
             named={
                 "model": models[0].name,
@@ -156,6 +156,16 @@ def universal(
         families=families_table(neurons, matches),
         vocabulary=examples(models[0], first),
     )
+
+
+def _text(
+    models: Sequence[LanguageModel], windows: Windows, kept: np.ndarray | None, counts: np.ndarray
+) -> CountedText:
+    """The text that the models run on. Raises InputError unless it fits all of them."""
+    if kept is None:
+        kept = kept_positions(windows.tokens, frozenset().union(*(lm.special_ids for lm in models)))
+    (tokens, counted), *_ = [prepared(lm, windows, kept) for lm in models]
+    return CountedText(tokens, counted, windows.documents, counts)
 
 
 def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:
