@@ -2,8 +2,8 @@
 
     import jaxconf
     lm = jaxconf.load("openai-community/gpt2")
-    tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, n_tokens=4096)
-    table = jaxconf.analyze(lm, tokens)
+    windows = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, n_tokens=4096)
+    table = jaxconf.analyze(lm, windows)
 
 Each export is imported when it is first used, so that `import jaxconf` itself is fast.
 """
