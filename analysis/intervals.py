@@ -31,9 +31,12 @@ def units_of(documents: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, int]:
     if len(np.unique(documents[kept])) >= FEWEST:
         return documents, 0
     windows = np.broadcast_to(np.arange(len(documents))[:, None], documents.shape)
-    first = np.full(documents.max() + 1, len(documents))  # the first window of each document
+    first, last = np.full(documents.max() + 1, len(documents)), np.zeros(documents.max() + 1, int)
     np.minimum.at(first, documents, windows)
+    np.maximum.at(last, documents, windows)
     for size in range(len(documents), 0, -1):
+        if size > 1 and (1 + (last - first) // size).sum() < FEWEST:
+            continue  # found without a look at every position, of which there may be millions
         units = documents * len(documents) + (windows - first[documents]) // size
         if size == 1 or len(np.unique(units[kept])) >= FEWEST:
             break

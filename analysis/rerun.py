@@ -7,7 +7,7 @@ norm above the ablated neurons does ("all"). Source: Stolfo et al. 2024 (arXiv 2
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ Frozen = Literal["final", "all"]
 class NullRows(NamedTuple):
     """The nulls among the sets of one layer: each ablates a neuron, and has another direction in the neuron's place."""
 
-    instead: jax.Array  # c d: the null's write direction minus the neuron's, 0 for a set that is no null
-    h: jax.Array  # s t n: the unablated activations
+    instead: Any  # c d: the null's write direction minus the neuron's, 0 for a set that is no null
+    h: Any  # s t n: the unablated activations
     # In models with a norm behind the MLP: what enters it [s t d], and the rows that the neurons add to it [n d].
-    post: tuple[jax.Array, jax.Array] | None
+    post: Any
 
 
 class Unablated(NamedTuple):
@@ -115,35 +115,48 @@ def rerun(
     ablates, bool [c n]. `resid`, `target`: those from which `unablated` made `before`; `resid` enters the first of
     these layers.
     """
-    norms: dict[str, Edit] = {site: Replace(kept) for site, kept in before.scales.items()}
     scale = f"{final_norm_name(config)}.hook_scale"
 
-    def one(masks: Mapping[int, jax.Array], instead: jax.Array | None) -> Changes:
-        def after(norms: Mapping[str, Edit]) -> tuple[jax.Array, jax.Array]:
-            ablated = {f"blocks.{layer}.mlp.hook_post": Ablate(masks[layer], value) for layer, value in values.items()}
-            edits: dict[str, Edit] = {**norms, **ablated}
-            if nulls is not None and instead is not None:
-                (layer, mask), *_ = masks.items()
-                # A product with the mask and a sum, times `instead`, is miscompiled by jaxlib 0.10.2 on CPUs.
-                delta = (values[layer] - nulls.h)[..., jnp.argmax(mask), None]  # s t 1
-                if nulls.post is not None:
-                    m, rows = nulls.post
-                    behind = f"blocks.{layer}.ln2_post.hook_scale"
-                    moved = norm_scale(config, centre(config, m + delta * rows[jnp.argmax(mask)]))
-                    delta = delta / (before.scales[behind] if behind in norms else moved)
-                edits[f"blocks.{layer}.hook_resid_post"] = Add(delta * instead)
+    def one(masks: Mapping[int, jax.Array], null: NullRows | None) -> Changes:
+        def after(scales: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            edits: dict[str, Edit] = {site: Replace(kept) for site, kept in scales.items()}
+            for layer, value in values.items():
+                edits[f"blocks.{layer}.mlp.hook_post"] = Ablate(masks[layer], value)
+                if null is not None:
+                    frozen_scale = scales.get(f"blocks.{layer}.ln2_post.hook_scale")
+                    edits[f"blocks.{layer}.hook_resid_post"] = _null_edit(
+                        config, null, masks[layer], value, frozen_scale
+                    )
             output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
             assert output.logits is not None
             return output.logits, output.captured[scale]
 
-        (te, scale_te), (ln, _) = after({}), after(norms)
+        (te, scale_te), (ln, _) = after({}), after(before.scales)
         fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
         moved = (scale_te / before.scales[scale] - 1)[..., 0]
         total, norm_frozen, freq_frozen = (prediction(z, frequency, target) for z in (te, ln, fr))
         return changes(before.prediction, total, norm_frozen, freq_frozen, moved)
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(dict(sets), None if nulls is None else nulls.instead)
+        return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None)))(dict(sets), nulls)
+
+
+def _null_edit(
+    config: DecoderConfig, null: NullRows, mask: jax.Array, value: jax.Array, frozen_scale: jax.Array | None
+) -> Add:
+    """What a null adds to the stream behind its layer, beside what ablating its neuron changes there.
+
+    `null`: with one row, [d], as `instead`. `mask`: of its neuron, bool [n]. `value`: the activations of the ablated
+    neurons, [s t n]. `frozen_scale`: of the norm behind the MLP, if that keeps it.
+    """
+    neuron = jnp.argmax(mask)
+    # In its place, a sum over the mask would do, but jaxlib 0.10.2 miscompiles its product with `instead` on CPUs.
+    delta = (value - null.h)[..., neuron, None]  # s t 1
+    if null.post is not None:
+        m, rows = null.post
+        moved = norm_scale(config, centre(config, m + delta * rows[neuron]))
+        delta = delta / (moved if frozen_scale is None else frozen_scale)
+    return Add(delta * null.instead)
 
 
 compiled_rerun = jax.jit(rerun, static_argnames="config")

@@ -72,8 +72,8 @@ def needs(toml: str, devices: Devices) -> collections.Counter[tuple[str, str, Pl
     for cell in cells:
         config, layer = config_from_hf(SHAPES[cell["model"]]), cell.get("layer", "last")
         layers, _, tolerance = check_options(config, layer, None, "auto", 1e-4, LEAST, 0, 0)
-        how: dict[str, Any] = {"layers": layers, "adaptive": tolerance is not None, "frozen": "final", "memory": MEMORY}
-        how["nulls"] = LEAST
+        how: dict[str, Any] = {"layers": layers, "adaptive": tolerance is not None, "frozen": "final"}
+        how |= {"memory": MEMORY, "nulls": LEAST}
         found[cell["model"].split("/")[1], str(layer), estimate(config, devices, tokens=cell["tokens"], **how)] += 1
     return found
 

@@ -156,7 +156,8 @@ def _table(
     lm, config = work.lm, work.lm.config
     work.progress("weights", 0, 0)
     seen, values = readout(config, lm.params, how.convention), spectrum(config, lm.params, how.convention)
-    of_layer = functools.partial(_layer, work, how, seen, values)
+    paper = seen if how.convention == "paper" else readout(config, lm.params)
+    of_layer = functools.partial(_layer, work, how, seen, paper, values)
     found = [fitting(functools.partial(of_layer, number), work.memory, work.progress) for number in how.layers]
     frame = rules.apply(pd.concat([of.frame for of in found], ignore_index=True))
     positions = in_words(lm, pd.concat([part.positions for part in found[0].parts], ignore_index=True))
@@ -203,17 +204,16 @@ class _Layer(NamedTuple):
     parts: list[Part]  # without their sums, which are large
 
 
-def _layer(work: Work, how: _How, seen: Readout, values: Spectrum, number: int, memory: int) -> _Layer:
+def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectrum, number: int, memory: int) -> _Layer:
+    """`seen`: the readout in the convention of the weight statistics. `paper`: that in the paper's, for the effects."""
     lm, config = work.lm, work.lm.config
     here = at_layer(config, lm.params, seen, how.convention, number)
+    paper = here if how.convention == "paper" else at_layer(config, lm.params, paper, "paper", number)
     columns = weight_columns(config, lm.params, here, work.freq, values, how.k, number)
     statistics = activation_statistics(lm, work.tokens, number, memory, work.progress, ordered=how.ablation.ordered)
     of_weights = (values.values, *(columns[name] for name in sorted(columns)))
     which = (number, how.ablation, how.frozen, how.tolerance, how.nulls, how.seed)
     work = work.resuming(memory, *which, *statistics, *of_weights)
-    paper = at_layer(
-        config, lm.params, seen if how.convention == "paper" else readout(config, lm.params), "paper", number
-    )
     nulls = draw_nulls(config, fetched(paper.w_out), how.nulls, how.seed)
     notes: list[Part] = []
     of_nulls: dict[str, np.ndarray] = dict.fromkeys(EFFECTS, np.zeros(len(nulls.neurons)))

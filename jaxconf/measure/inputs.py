@@ -50,9 +50,7 @@ def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel,
     check_amounts(1, tokens=tokens)
     if not isinstance(tokens, int):
         tokens = np.asarray(tokens, np.int32)
-        if tokens.ndim != 2:
-            raise InputError(f"tokens have shape {list(tokens.shape)}; give windows of token ids as [windows, length]")
-        return Windows(tokens, np.broadcast_to(np.arange(len(tokens), dtype=np.int32)[:, None], tokens.shape))
+        return Windows(tokens, np.indices(tokens.shape, np.int32)[0])
     length = min(WINDOW, *(config.n_positions for config in (lm.config, *others)))
     return windows(documents(data), lm.tokenizer, tokens, length)
 
@@ -96,7 +94,10 @@ def text_of(
 def counts_of(
     lm: LanguageModel, data: str, counts: np.ndarray | str | Path | None, progress: Progress
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Token counts, int [v], for the arguments of `text_of`, and the facts that say where they are from."""
+    """Token counts, int [v], for the arguments of `text_of`; and the facts about them, JSON-able.
+
+    These say where the counts are from, and how far the token frequencies that they give can be trusted.
+    """
     if isinstance(counts, str | Path):
         found, origin = read_counts(counts, lm.config.vocab_size), str(counts)
     elif counts is not None:
@@ -108,15 +109,11 @@ def counts_of(
         first = first_documents(documents(data))
         found = count_tokens(first, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))
         origin = f"{data}, its first {COUNTED:,} characters at most"
-    return found, {"counts": origin, **counts_facts(found)}
-
-
-def counts_facts(counts: np.ndarray) -> dict[str, Any]:
-    """How far the token frequencies can be trusted that `counts` [v] give, JSON-able."""
-    return {
-        "counts_tokens": int(counts.sum()),
-        "counts_types": int(np.count_nonzero(counts)),
-        "counts_cosine": split_half_cosine(counts),
+    return found, {
+        "counts": origin,
+        "counts_tokens": int(found.sum()),
+        "counts_types": int(np.count_nonzero(found)),
+        "counts_cosine": split_half_cosine(found),
     }
 
 

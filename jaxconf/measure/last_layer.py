@@ -110,23 +110,22 @@ def last_layer_parts(
     of_nulls = len(nulls.neurons)
     windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, of_nulls)
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
-    groups = list(batches(S, windows * D))
-    units = max(len(_units(work, group, real)) for group, real in groups)
+    groups = [(group, real, _units(work, group[real])) for group, real in batches(S, windows * D)]
+    units = max(len(of_group) for *_, of_group in groups)
     both = with_nulls(readout, nulls)
     stream = _Stream(work, both, ablation, nulls.neurons, tolerance, seed, windows, min(rows, most), most, units)
     work.progress("effects", 0, S * T)
-    for group, real in groups:
-        found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real))
+    for group, real, of_group in groups:
+        found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real, of_group))
         audit = {} if tolerance is None else {name: found[name] for name in Audit._fields}
         sums = {name: found[name] for name in EFFECTS}
-        yield Part(_units(work, group, real), sums, work.positions(group[real], found), audit)
+        yield Part(of_group, sums, work.positions(group[real], found), audit)
         work.progress("effects", int(group[real][-1] + 1) * T, S * T)
 
 
-def _units(work: Work, group: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """The units that have kept positions in a group of windows, int [p], ascending."""
-    some = group[real]
-    return np.unique(work.units[some][work.kept[some]])
+def _units(work: Work, windows: np.ndarray) -> np.ndarray:
+    """The units that have kept positions in the windows with these indices, int [p], ascending."""
+    return np.unique(work.units[windows][work.kept[windows]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +141,12 @@ class _Stream:
     most: int  # the most rows that a device has in any group
     units: int  # the most units that have kept positions in any group
 
-    def effects(self, group: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
-        """For a group of windows: EFFECTS [p n], UNABLATED at the kept positions, and the fields of Audit [1]."""
+    def effects(self, group: np.ndarray, real: np.ndarray, units: np.ndarray) -> dict[str, np.ndarray]:
+        """For a group of windows: EFFECTS [p n], UNABLATED at the kept positions, and the fields of Audit [1].
+
+        `units`: those that have kept positions in the group, int [p].
+        """
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
-        units = _units(self.work, group, real)
         places, counts = self._places(group, real, units)
         tokens, where, target = map(lm.over_data, (self.work.tokens[group], places[..., :2], places[..., 2]))
         x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablation, self.of_nulls)

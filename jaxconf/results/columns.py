@@ -1,7 +1,11 @@
 """Columns that summaries and tables show; `jaxconf.analysis.metrics` says what each of them means."""
 
+from typing import TYPE_CHECKING
+
 from jaxconf.analysis.metrics import UNABLATED
-from jaxconf.results.rules import Kind
+
+if TYPE_CHECKING:
+    from jaxconf.results.rules import Kind
 
 MAIN_COLUMNS = (
     "w_norm", "logit_var", "rho", "rho_chance", "cos_freq", "ln_mediated", "freq_mediated",
@@ -9,7 +13,7 @@ MAIN_COLUMNS = (
 )  # fmt: skip
 """The columns of a neuron in the summary and in hover texts."""
 
-NAMED_COLUMNS: dict[Kind, tuple[str, ...]] = {
+NAMED_COLUMNS: "dict[Kind, tuple[str, ...]]" = {
     "entropy": (
         "rho", "rho_chance", "ln_mediated", "w_norm", "logit_var",
         "loss_abs_delta", "entropy_delta", "top1_change",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from jaxconf.models.errors import InputError
+from jaxconf.results.words import number
 
 Kind = Literal["entropy", "frequency"]
 KINDS: tuple[Kind, Kind] = ("entropy", "frequency")
@@ -81,19 +82,16 @@ class Rules:
         """What a rule asks for beside what a neuron, a row of the table, has."""
 
         def have(name: str) -> str:
-            value = row[name]
-            return f"{name} {'n/a' if pd.isna(value) else f'{value:.3g}'}"
+            return f"{name} {number(row[name])}"
 
         if kind == "entropy":
-            asked = f"at least {self.min_ln_mediated:g}"
-            first = f"{have('rho')} where chance gives up to {row['rho_chance']:.3g}, {have('ln_mediated_lo')}"
+            share, asked = "ln_mediated", f"at least {self.min_ln_mediated:g}"
+            first = f"{have('rho')} where chance gives up to {number(row['rho_chance'])}, "
         else:
-            asked = f"above {row['freq_mediated_chance']:.3g}"
-            first = have("freq_mediated_lo")
-        share = "ln_mediated" if kind == "entropy" else "freq_mediated"
+            share, asked, first = "freq_mediated", f"above {number(row['freq_mediated_chance'])}", ""
         return (
-            f"{first} ({asked}), {have(f'{share}_q')} (at most {self.max_q:g}), {have(CHANGE[kind])} "
-            f"(at least {self.min_change:g})"
+            f"{first}{have(f'{share}_lo')} ({asked}), {have(f'{share}_q')} (at most {self.max_q:g}), "
+            f"{have(CHANGE[kind])} (at least {self.min_change:g})"
         )
 
     def least_share(self, kind: Kind, frame: pd.DataFrame) -> float:
@@ -137,12 +135,12 @@ class EarlierRules(Rules):
     def told(self, kind: Kind, row: Mapping[str, Any]) -> str:
         if kind == "entropy":
             return (
-                f"rho {row['rho']:.3g} where chance gives up to {row['rho_chance']:.3g}, ln_mediated "
-                f"{row['ln_mediated']:.3g} (at least {self.min_ln_mediated:g})"
+                f"rho {number(row['rho'])} where chance gives up to {number(row['rho_chance'])}, ln_mediated "
+                f"{number(row['ln_mediated'])} (at least {self.min_ln_mediated:g})"
             )
         return (
-            f"kl_freq_abs_delta {row['kl_freq_abs_delta']:.3g} (among the largest {100 * self.kl_top:g}%), "
-            f"freq_mediated {row['freq_mediated']:.3g} (at least {self.min_freq_mediated:g})"
+            f"kl_freq_abs_delta {number(row['kl_freq_abs_delta'])} (among the largest {100 * self.kl_top:g}%), "
+            f"freq_mediated {number(row['freq_mediated'])} (at least {self.min_freq_mediated:g})"
         )
 
     def least_share(self, kind: Kind, frame: pd.DataFrame) -> float:
