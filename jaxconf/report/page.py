@@ -49,8 +49,8 @@ CAPTIONS = {
     ),
     "figure_2e": (
         "Figure 2e. Null space and mediation",
-        "An entropy neuron lies both right of the chance level and above the least mediated share of the rule (dashed "
-        "lines). Bright points change the entropy most.",
+        "An entropy neuron lies right of the chance level, and with its whole interval above the least mediated share "
+        "of the rule (dashed lines). Bright points change the entropy most.",
     ),
     "figure_3a": (
         "Figure 3a. Entropy and token frequency",
@@ -59,8 +59,9 @@ CAPTIONS = {
     ),
     "figure_3b": (
         "Figure 3b. Token-frequency neurons",
-        "Frequency neurons lie at the upper right, beyond both dashed lines. They move the output towards the token "
-        "frequencies or away from them, and their effect on the loss passes along the frequency direction.",
+        "Frequency neurons lie at the upper right, with their whole interval beyond the share that 1% of the nulls "
+        "reach (dashed lines), and so far beyond it that chance among so many neurons does not explain it "
+        "(freq_mediated_q). They move the output towards the token frequencies or away from them.",
     ),
     "figure_3c": (
         "Figure 3c. Effect on the loss with the frequency direction frozen",

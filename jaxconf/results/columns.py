@@ -13,13 +13,16 @@ MAIN_COLUMNS = (
 )  # fmt: skip
 """The columns of a neuron in the summary and in hover texts."""
 
+EVIDENCE_COLUMNS = ("ln_mediated_q", "freq_mediated_chance", "freq_mediated_q")
+"""Further columns of a neuron in the summary, if there were nulls."""
+
 NAMED_COLUMNS: "dict[Kind, tuple[str, ...]]" = {
     "entropy": (
-        "rho", "rho_chance", "ln_mediated", "w_norm", "logit_var",
+        "rho", "rho_chance", "ln_mediated", "ln_mediated_q", "entropy_abs_delta", "w_norm", "logit_var",
         "loss_abs_delta", "entropy_delta", "top1_change",
     ),
     "frequency": (
-        "freq_mediated", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq",
+        "freq_mediated", "freq_mediated_chance", "freq_mediated_q", "kl_freq_abs_delta", "kl_freq_delta", "cos_freq",
         "loss_abs_delta", "entropy_delta", "top1_change",
     ),
 }  # fmt: skip

@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.models.errors import InputError, listed
-from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
+from jaxconf.results.columns import EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, staging
@@ -140,10 +140,11 @@ class NeuronTable:
     def summary(self) -> dict[str, Any]:
         """Facts, verdict, rules and counts, and the MAIN_COLUMNS of the neurons that stand out; JSON-able."""
         frame = self.to_pandas()
+        evidence = [column for column in EVIDENCE_COLUMNS if frame[column].notna().any()]
         intervals = [f"{column}_{end}" for column in MAIN_COLUMNS for end in ("lo", "hi") if f"{column}_{end}" in frame]
 
         def rows(chosen: pd.DataFrame) -> list[dict[str, Any]]:
-            columns = [*MAIN_COLUMNS, *intervals]
+            columns = [*MAIN_COLUMNS, *evidence, *intervals]
             return [{"name": name, **row} for name, row in chosen[columns].to_dict("index").items()]
 
         summary = {

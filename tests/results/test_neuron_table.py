@@ -173,6 +173,7 @@ def test_summary_is_json_and_names_the_planted_neurons(tmp_path):
     assert summary["entropy_kl_freq_correlation"] == pytest.approx(-1, abs=0.01)
     assert [row["name"] for row in summary["top_rho"]][:2] == ENTROPY
     assert {"ln_mediated_lo", "ln_mediated_hi"} <= summary["entropy_neurons"][0].keys()
+    assert summary["entropy_neurons"][0]["ln_mediated_q"] == 1e-4
 
 
 def test_summary_ranks_frequency_alignment_by_size_whatever_the_sign():
