@@ -16,7 +16,7 @@ from jaxconf.analysis.kinds import KINDS, VALUED, Kind
 from jaxconf.models.errors import InputError, nearest
 
 DEVIATIONS = 3
-Form = Literal["level", "scale", "clip"]
+Form = Literal["level", "scale", "clip", "high"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,9 @@ class LayerAblation:
 
     form: Form = struct.field(pytree_node=False)
     level: jax.Array  # float32 n
-    value: jax.Array | float  # the factor of "scale"; for "clip", positive from above, negative from below
+    # The factor of "scale"; for "clip", positive from above, negative from below; for "high", float32 [n], the
+    # activation beyond which a neuron is clipped from above.
+    value: jax.Array | float
 
     def ablated(self, h: jax.Array) -> jax.Array:
         """The activations [… n] that replace `h` [… n]."""
@@ -106,6 +108,8 @@ class LayerAblation:
                 return self.value * h
             case "clip":
                 return clipped(h, self.level, jnp.asarray(self.value) > 0)
+            case "high":
+                return jnp.where(h > self.value, jnp.minimum(h, self.level), h)
 
 
 def clipped(h: jax.Array, level: jax.Array, from_above: jax.Array) -> jax.Array:

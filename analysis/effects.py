@@ -18,6 +18,7 @@ computed like the log-sum-exp, in a loop over the vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -104,14 +105,12 @@ def ablated_rows(
     params: Params,
     tokens: jax.Array,
     places: jax.Array,
-    ablation: LayerAblation,
-    again: jax.Array,
+    ablations: Sequence[tuple[LayerAblation, jax.Array]],
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """The arguments `x` [D r d], `delta` [D r n] and `post` of `sharded_effects`, for some positions of windows.
 
     `tokens`: the windows, int [s t], which are split into D equal parts. `places`: int [D r 2], the index of a window
-    in its part, and a position in it. `again`: neurons whose changes of activation follow once more behind those of
-    all, int [m], for the nulls.
+    in its part, and a position in it. `ablations`: each with the neurons that it changes, int, in the order of n.
     """
 
     def at(site: jax.Array) -> jax.Array:
@@ -119,8 +118,8 @@ def ablated_rows(
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
     last = jax.tree.map(at, last_layer(config, params, tokens)[0])
-    delta = ablation.ablated(last.h) - last.h
-    return last.x, jnp.concatenate([delta, delta[..., again]], -1), last.post
+    delta = [(ablation.ablated(last.h) - last.h)[..., neurons] for ablation, neurons in ablations]
+    return last.x, jnp.concatenate(delta, -1), last.post
 
 
 def effects(
@@ -323,5 +322,6 @@ def _streamed_changes(
         top=sums.top_changed,
         reciprocal_rank=1 / (1 + sums.n_above_target) - 1 / before.rank[:, None],
         scale=inv / inv_te - 1,
+        norm=config.d_model**0.5 * (1 / inv_te - 1 / inv),
     )
     return changes, certainty

@@ -91,6 +91,12 @@ METRICS = (
         "kurtosis over the vocabulary of the cosines whose variance is logit_var",
     ),
     Metric(
+        "null_proxy",
+        "1/(1 + ‖w·W − its mean over v‖/‖w‖)",
+        "share",
+        "how little (0 to 1) w_out writes to the logits for its length (Zahrivyi 2026)",
+    ),
+    Metric(
         "weight_cost",
         "‖w_in‖² + ‖w_gate‖² + ‖w_out‖², as stored",
         "weight²",
@@ -239,6 +245,13 @@ METRICS = (
         change="scale",
     ),
     Metric(
+        "norm_delta",
+        "mean √d·(σ' − σ)",
+        "length",
+        "mean change of the length of the stream that enters the final norm (centred for LayerNorm)",
+        change="norm",
+    ),
+    Metric(
         "kl_freq_delta",
         "mean ΔD_KL(P_freq ‖ P_model)",
         "nats",
@@ -268,6 +281,25 @@ METRICS = (
         change="reciprocal_rank",
         absolute=True,
     ),
+    Metric(
+        "gate_entropy_delta",
+        "mean ΔH over the positions where h exceeds its 0.9 quantile, h clipped there to its mean",
+        "nats",
+        "mean change of the output entropy where the activation is high, if it is clipped there to its mean, nats; "
+        "measured in the last layer, for the neurons whose null_proxy lies above its 98th percentile",
+    ),
+    Metric(
+        "gate_top1_change",
+        "mean [another token is the most likely], as gate_entropy_delta",
+        "share",
+        "share (0 to 1) of those positions at which that changes the most likely token",
+    ),
+    Metric(
+        "gate_norm_delta",
+        "mean √d·(σ' − σ), as gate_entropy_delta",
+        "length",
+        "mean change at those positions of the length of the stream that enters the final norm",
+    ),
     Metric("is_entropy_neuron", "by the entropy rule", "bool", "whether the neuron meets the entropy rule"),
     Metric("is_frequency_neuron", "by the frequency rule", "bool", "whether the neuron meets the frequency rule"),
 )
@@ -283,6 +315,9 @@ SHARES = {metric.name: (metric.part, metric.whole) for metric in METRICS if metr
 
 INTERVAL_COLUMNS = tuple(metric.name for metric in METRICS if metric.change or metric.part)
 """The metrics that may come with a bootstrap interval, in columns that end in _lo and _hi."""
+
+GATES = {"gate_entropy_delta": "entropy_delta", "gate_top1_change": "top1_change", "gate_norm_delta": "norm_delta"}
+"""Column that the rule `gates` asks for → the effect that it is the mean of, where the activation is high."""
 
 CHANGES_IN_NATS = tuple(dict.fromkeys(metric.change for metric in METRICS if metric.change and metric.unit == "nats"))
 """The changes that are losses, entropies or divergences."""

@@ -133,9 +133,9 @@ def rerun(
 
         (te, scale_te), (ln, _) = after({}), after(before.scales)
         fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-        moved = (scale_te / before.scales[scale] - 1)[..., 0]
         total, norm_frozen, freq_frozen = (prediction(z, frequency, target) for z in (te, ln, fr))
-        return changes(before.prediction, total, norm_frozen, freq_frozen, moved)
+        scales = before.scales[scale][..., 0], scale_te[..., 0]
+        return changes(before.prediction, total, norm_frozen, freq_frozen, scales, config.d_model)
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None)))(dict(sets), nulls)

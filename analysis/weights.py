@@ -27,8 +27,8 @@ def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[st
 
     `w_norm`: ‖w‖. `logit_var` (LogitVar): the variance, with V − 1 in the denominator, of the cosines of w with W_U's
     columns. `vocab_skew` and `vocab_kurtosis`: third and fourth standardised moment of the same cosines (3 is a
-    Gaussian's kurtosis). `cos_freq`: cosine of w·W_U with the token-frequency direction `u` [v]. The neurons are split
-    over all devices of the mesh.
+    Gaussian's kurtosis). `cos_freq`: cosine of w·W_U with the token-frequency direction `u` [v]. `null_proxy`:
+    1/(1 + ‖w·W_U without its mean‖/‖w‖), of Zahrivyi 2026. The neurons are split over all devices of the mesh.
     """
 
     def some(W_U: jax.Array, u: jax.Array, w_out: jax.Array) -> dict[str, jax.Array]:
@@ -46,6 +46,7 @@ def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[st
                 "vocab_skew": jnp.mean(centred**3) / second**1.5,
                 "vocab_kurtosis": jnp.mean(centred**4) / second**2,
                 "cos_freq": M @ u / jnp.linalg.norm(M),
+                "null_proxy": 1 / (1 + jnp.linalg.norm(M - M.mean()) / w_norm),
             }
 
         return jax.lax.all_gather(jax.lax.map(one, w_out, batch_size=BLOCK), ("data", "model"), tiled=True)

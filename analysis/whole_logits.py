@@ -30,6 +30,7 @@ class Changes(NamedTuple):
     top: jax.Array  # bool: another token is the most likely
     reciprocal_rank: jax.Array  # of the target
     scale: jax.Array  # of the final norm, relative to what it was
+    norm: jax.Array  # of the stream's length, as the final norm measures it: √d times its scale
 
 
 def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
@@ -44,9 +45,15 @@ def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Pr
 
 
 def changes(
-    before: Prediction, total: Prediction, norm_frozen: Prediction, freq_frozen: Prediction, scale: jax.Array
+    before: Prediction,
+    total: Prediction,
+    norm_frozen: Prediction,
+    freq_frozen: Prediction,
+    scales: tuple[jax.Array, jax.Array],
+    d_model: int,
 ) -> Changes:
-    """The changes from `before` to the three effects. `scale`: the relative change of the final norm's scale."""
+    """The changes from `before` to the three effects. `scales`: the final norm's scale, before and after."""
+    was, now = scales
     return Changes(
         loss=total.loss - before.loss,
         loss_ln_frozen=norm_frozen.loss - before.loss,
@@ -56,5 +63,6 @@ def changes(
         kl_freq=total.kl_freq - before.kl_freq,
         top=total.top != before.top,
         reciprocal_rank=1 / total.rank - 1 / before.rank,
-        scale=scale,
+        scale=now / was - 1,
+        norm=d_model**0.5 * (now - was),
     )

@@ -1,5 +1,7 @@
 """Statistics of a layer's activations over text. Letters: s window, t position."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from jaxconf.analysis.activations import (
@@ -16,6 +18,7 @@ from jaxconf.analysis.activations import (
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.results.words import counted
 from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
@@ -68,15 +71,12 @@ def activation_statistics(
 ) -> ActivationStatistics:
     """The activation statistics of every neuron of a layer, over all tokens of the windows `tokens`, int [s t].
 
-    `ordered`: whether to include the median and the mode. These need all activations of a neuron at once. So the host
-    holds the activations of as many neurons as fit into `memory` bytes, and the model runs over the text once for each
-    such block of neurons.
+    `ordered`: whether to include the median and the mode, which need all activations of a neuron at once.
     """
     config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
-    windows = list(batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))))
     found: Moments | None = None
     progress("activations", 0, tokens.size)
-    for rows, real in windows:
+    for rows, real in batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))):
         arrays = fetched(moments_of_a_layer(config, lm.params, lm.over_data(tokens[rows]), real, layer))
         more = Moments(int(real.sum()) * T, *(x.astype(np.float64) for x in arrays))
         found = more if found is None else merged(found, more)
@@ -85,15 +85,28 @@ def activation_statistics(
     statistics = statistics_of(found)
     if not ordered:
         return statistics
-    median, modes = np.empty(config.d_mlp), np.empty(config.d_mlp)
-    size = min(config.d_mlp, max(1, memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
-    progress("medians and modes", 0, tokens.size)
-    for neurons, real_neurons in batches(config.d_mlp, size):
-        h = np.empty((size, *tokens.shape), np.float32)
-        for rows, real in windows:
-            some = fetched(activations_of_neurons(config, lm.params, lm.over_data(tokens[rows]), neurons, layer))
-            h[:, rows[real]] = np.moveaxis(some[real], -1, 0)
-        for neuron, of_neuron in zip(neurons[real_neurons], h.reshape(size, -1), strict=False):
-            median[neuron], modes[neuron] = np.median(of_neuron), mode(of_neuron)
-        progress("medians and modes", (int(neurons[-1]) + 1) * tokens.size // config.d_mlp, tokens.size)
-    return statistics._replace(median=median, mode=modes)
+    every = activations_of_each(lm, tokens, layer, np.arange(config.d_mlp), memory, progress)
+    median, modes = zip(*((np.median(h), mode(h.ravel())) for h in every), strict=True)
+    return statistics._replace(median=np.array(median, np.float64), mode=np.array(modes))
+
+
+def activations_of_each(
+    lm: LanguageModel, tokens: np.ndarray, layer: int, neurons: np.ndarray, memory: int, progress: Progress
+) -> Iterator[np.ndarray]:
+    """The activations of one neuron of a layer after the other, float32 [s t]; `neurons`: which, int.
+
+    The host holds as many neurons' activations as fit into `memory` bytes, and the model runs over the text once for
+    each such block of neurons.
+    """
+    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
+    size = min(len(neurons), max(1, memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
+    stage = f"activations of {counted(len(neurons), 'neuron')}"
+    progress(stage, 0, tokens.size)
+    for some, real_neurons in batches(len(neurons), size):
+        h = np.empty((size, S, T), np.float32)
+        for rows, real in batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))):
+            batch = lm.over_data(tokens[rows])
+            found = fetched(activations_of_neurons(config, lm.params, batch, neurons[some], layer))
+            h[:, rows[real]] = np.moveaxis(found[real], -1, 0)
+        yield from h[real_neurons]
+        progress(stage, (int(some[-1]) + 1) * tokens.size // len(neurons), tokens.size)

@@ -17,16 +17,17 @@ import pandas as pd
 from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
 from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import Rows, bootstrap, columns_of, share, signs
-from jaxconf.analysis.metrics import COLUMNS, EFFECTS, SHARES
-from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values
+from jaxconf.analysis.metrics import COLUMNS, SHARES
+from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values, with_nulls
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.activations import activation_correlations, activation_statistics
 from jaxconf.measure.facts import ablation_facts, facts_of
+from jaxconf.measure.gates import Gates, gate_columns, gates_of
 from jaxconf.measure.inputs import check_amounts, in_words, text_of
-from jaxconf.measure.last_layer import Engine, chosen_tolerance, engine_facts, last_layer_parts, streams
+from jaxconf.measure.last_layer import Ablations, Engine, chosen_tolerance, engine_facts, last_layer_parts, streams
 from jaxconf.measure.reruns import neuron_parts
 from jaxconf.measure.weights import weight_columns
 from jaxconf.measure.work import Part, Work, work_on
@@ -214,22 +215,31 @@ def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectru
     of_weights = (values.values, *(columns[name] for name in sorted(columns)))
     which = (number, how.ablation, how.frozen, how.tolerance, how.nulls, how.seed)
     work = work.resuming(memory, *which, *statistics, *of_weights)
-    nulls = draw_nulls(config, fetched(paper.w_out), how.nulls, how.seed)
+    w_out, ablation = fetched(paper.w_out), how.ablation.of_layer(statistics)
+    nulls = draw_nulls(config, w_out, how.nulls, how.seed)
+    gates = None
+    if streams(config, number, how.frozen):
+        gates = gates_of(work, number, columns["null_proxy"], statistics.mean)
+        parts = last_layer_parts(work, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
+    else:
+        parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
     notes: list[Part] = []
-    of_nulls: dict[str, np.ndarray] = dict.fromkeys(EFFECTS, np.zeros(len(nulls.neurons)))
+    others: dict[str, np.ndarray] = {}
 
     def sums() -> Iterator[Rows]:
-        for part in _parts(work, how, paper, how.ablation.of_layer(statistics), nulls, number):
+        for part in parts:
             notes.append(part._replace(sums={}))
             for name, value in part.sums.items():
-                of_nulls[name] = of_nulls[name] + value[:, config.d_mlp :].sum(0, dtype=np.float64)
+                others[name] = others.get(name, 0) + value[:, config.d_mlp :].sum(0, dtype=np.float64)
             yield part.units, {name: value[:, : config.d_mlp] for name, value in part.sums.items()}
 
     columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std}
     columns |= columns_of(bootstrap(sums(), work.unit_counts, SHARES, how.bootstrap_draws, how.seed))
     columns["confidence_sign"] = signs(columns["entropy_delta_lo"], columns["entropy_delta_hi"])
     columns |= _correlations(work, number, statistics, pd.concat([part.positions for part in notes]))
-    null_columns = _null_columns(nulls, {name: value / work.kept.sum() for name, value in of_nulls.items()})
+    count = len(nulls.neurons)
+    null_columns = _null_columns(nulls, {name: value[:count] / work.kept.sum() for name, value in others.items()})
+    columns |= gate_columns(gates, {name: value[count:] for name, value in others.items()}, config.d_mlp)
     for name in ("ln_mediated", "freq_mediated"):
         columns[f"{name}_p"] = p_values(columns[name], null_columns[name])
         columns[f"{name}_q"] = q_values(tail_p_values(columns[name], null_columns[name]))
@@ -259,11 +269,15 @@ def _correlations(
     return dict(zip(("entropy_corr", "loss_corr"), found, strict=True))
 
 
-def _parts(work: Work, how: _How, paper: Readout, ablation: LayerAblation, nulls: Nulls, number: int) -> Iterator[Part]:
-    """`paper`: the readout of the layer in the paper's convention, whichever that of the weight statistics is."""
-    if streams(work.lm.config, number, how.frozen):
-        return last_layer_parts(work, paper, ablation, nulls, how.tolerance, how.seed)
-    return neuron_parts(work, number, paper, ablation, nulls, how.frozen)
+def _rows(
+    paper: Readout, w_out: np.ndarray, ablation: LayerAblation, nulls: Nulls, gates: Gates
+) -> tuple[Readout, Ablations]:
+    """The rows of the last layer: its neurons, whose write directions are `w_out` [n d], their nulls, and the gates."""
+    further = Nulls(
+        np.concatenate([nulls.neurons, gates.neurons]), np.concatenate([nulls.directions, w_out[gates.neurons]])
+    )
+    ablated = np.concatenate([np.arange(len(w_out)), nulls.neurons])
+    return with_nulls(paper, further), [(ablation, ablated), (gates.ablation, gates.neurons)]
 
 
 def _shown_cosines(

@@ -1,12 +1,12 @@
 """The effects of the last layer's neurons, computed in groups of windows, and how large these groups are.
 
-Letters: s window, p unit that has kept positions in a group, n neuron, and behind the neurons their nulls, r row (a
-kept position on one device), D devices that windows are split over.
+Letters: s window, p unit that has kept positions in a group, n neuron or null, r row (a kept position on one device), D
+devices that windows are split over.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -17,7 +17,6 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
-from jaxconf.analysis.nulls import Nulls, with_nulls
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.activations import windows_at_once
@@ -28,6 +27,7 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches
 
 Engine = Literal["auto", "exact", "adaptive"]
+Ablations = Sequence[tuple[LayerAblation, np.ndarray]]
 ADAPTIVE_FROM = 16384  # the vocabulary size from which on the adaptive engine is faster, measured on a CPU
 AUDITED = 8, 64  # rows and neurons, drawn in each block of rows, at which both engines are compared
 
@@ -99,21 +99,21 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, nulls: int =
 
 
 def last_layer_parts(
-    work: Work, readout: Readout, ablation: LayerAblation, nulls: Nulls, tolerance: float | None, seed: int
+    work: Work, readout: Readout, ablations: Ablations, tolerance: float | None, seed: int
 ) -> Iterator[Part]:
-    """The effects of ablating each neuron and each null of the last layer, one group of windows after the other.
+    """The effects of each row of `readout` in the last layer, EFFECTS [p n], one group of windows after the other.
 
-    EFFECTS [p n], the neurons first. `readout`: in the paper's convention. `tolerance`: that of the adaptive engine, in
+    `readout`: in the paper's convention. `ablations`: each with the neurons whose changes of activation the next rows
+    have. `tolerance`: that of the adaptive engine, in
     nats; None for the exact engine. `seed`: draws the pairs at which the two engines are compared.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
-    of_nulls = len(nulls.neurons)
-    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, of_nulls)
+    more = len(readout.w_out) - work.lm.config.d_mlp
+    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, more)
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
     groups = [(group, real, _units(work, group[real])) for group, real in batches(S, windows * D)]
     units = max(len(of_group) for *_, of_group in groups)
-    both = with_nulls(readout, nulls)
-    stream = _Stream(work, both, ablation, nulls.neurons, tolerance, seed, windows, min(rows, most), most, units)
+    stream = _Stream(work, readout, ablations, tolerance, seed, windows, min(rows, most), most, units)
     work.progress("effects", 0, S * T)
     for group, real, of_group in groups:
         found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real, of_group))
@@ -131,9 +131,8 @@ def _units(work: Work, windows: np.ndarray) -> np.ndarray:
 @dataclasses.dataclass(frozen=True)
 class _Stream:
     work: Work
-    readout: Readout  # with the nulls
-    ablation: LayerAblation
-    of_nulls: np.ndarray  # int: the neuron whose activations each null has
+    readout: Readout
+    ablations: Ablations
     tolerance: float | None
     seed: int
     windows: int  # how many windows of a group each device has
@@ -149,7 +148,7 @@ class _Stream:
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
         places, counts = self._places(group, real, units)
         tokens, where, target = map(lm.over_data, (self.work.tokens[group], places[..., :2], places[..., 2]))
-        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablation, self.of_nulls)
+        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablations)
         blocks = [
             self._block(some, places, counts, (x, delta, target, post), rng)
             for some, _ in batches(max(1, *counts), self.rows)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxconf.analysis.intervals import FEWEST
-from jaxconf.analysis.metrics import COLUMNS, EFFECTS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES
 from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
@@ -25,8 +25,8 @@ SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # 
 SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
 MOST_NAMED = 8  # neurons that a sentence names
 LATER = (
-    *EFFECTS, "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p", "ln_mediated_q", "freq_mediated_p",
-    "freq_mediated_q", "freq_mediated_chance", "entropy_mediated", "confidence_sign",
+    *EFFECTS, *GATES, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p", "ln_mediated_q",
+    "freq_mediated_p", "freq_mediated_q", "freq_mediated_chance", "entropy_mediated", "confidence_sign",
 )  # fmt: skip
 """Columns that tables of earlier versions may lack."""
 

@@ -15,6 +15,7 @@ from jaxconf.analysis.adaptive_softmax import HEAD
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.measure.activations import windows_at_once
+from jaxconf.measure.gates import PROXY
 from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device, streams
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
@@ -162,16 +163,21 @@ class _Work:
         """Seconds of running the unablated model from a layer on, with which the layer's reruns are compared."""
         return self._passes(self.config.n_layers - layer) + self._seconds(self._tokens * self._unembedding / self.model)
 
+    @property
+    def _further(self) -> int:
+        """The rows of the last layer beside its neurons: the nulls, and the neurons of the rule `gates`."""
+        return self.nulls + round((1 - PROXY) * self.config.d_mlp)
+
     def _group(self, adaptive: bool) -> tuple[int, int]:
         """The windows, and the positions, that are processed together in the last layer."""
-        group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive, self.nulls)
+        group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive, self._further)
         return group, min(rows, group * (self.length - DROPPED))
 
     def stream(self, adaptive: bool) -> float:
         """Seconds of computing the effects of the last layer's neurons, as sums over the vocabulary."""
         V, (group, rows) = self.config.vocab_size, self._group(adaptive)
         blocks = -(-self.windows // group) * -(-group * (self.length - DROPPED) // rows)
-        neurons = -(-(self.config.d_mlp + self.nulls) // self.model)
+        neurons = -(-(self.config.d_mlp + self._further) // self.model)
         positions, pairs = blocks * rows, blocks * rows * neurons
         flops = 2 * self.config.d_model * V * (blocks * neurons + positions)
         if adaptive:
@@ -180,7 +186,7 @@ class _Work:
         return self._seconds(flops, WHOLE_LOGITS * V * positions + EFFECTS * tokens_of_a_pair * pairs)
 
     def bytes_of_stream(self, adaptive: bool) -> int:
-        return bytes_of_rows(self.config, self._group(adaptive)[1], adaptive, self.nulls)
+        return bytes_of_rows(self.config, self._group(adaptive)[1], adaptive, self._further)
 
     def rerun(self, layer: int, sets: int, frozen: Frozen) -> float:
         """Seconds of computing the effects of so many neuron sets by running the model again from a layer."""

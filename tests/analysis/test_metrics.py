@@ -24,6 +24,7 @@ CHANGES = Changes(
     top=np.array([True, False]),
     reciprocal_rank=np.float32([0.5, -0.5]),
     scale=np.float32([0.1, -0.2]),
+    norm=np.float32([3, -4]),
 )
 
 
@@ -34,6 +35,7 @@ def test_effects_are_the_changes_or_their_sizes() -> None:
         "kl_freq_delta": CHANGES.kl_freq,
         "top1_change": [1, 0],
         "scale_delta": CHANGES.scale,
+        "norm_delta": CHANGES.norm,
     }
     sizes = {
         "loss_abs_delta": CHANGES.loss,
@@ -55,7 +57,7 @@ def test_effects_are_the_changes_or_their_sizes() -> None:
 def test_every_name_is_of_something_that_exists() -> None:
     assert len(COLUMNS) == len(METRICS)
     assert {metric.change for metric in METRICS} - {""} == set(Changes._fields)
-    assert set(CHANGES_IN_NATS) == set(Changes._fields) - {"top", "reciprocal_rank", "scale"}
+    assert set(CHANGES_IN_NATS) == set(Changes._fields) - {"top", "reciprocal_rank", "scale", "norm"}
     assert set(UNABLATED) < set(Prediction._fields)
     assert {name for pair in SHARES.values() for name in pair} < set(EFFECTS)
 

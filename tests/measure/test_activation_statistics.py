@@ -58,7 +58,7 @@ def test_groups_of_windows_compile_once(monkeypatch: pytest.MonkeyPatch) -> None
         lm, tokens, 0, 8 * a_window, lambda what, done, total: said.append((what, done, total)), ordered=True
     )
     assert said[:4] == [("activations", done * 24, 120) for done in (0, 2, 4, 5)]
-    assert said[-1] == ("medians and modes", 120, 120)
+    assert said[-1] == ("activations of 48 neurons", 120, 120)
 
 
 def test_a_neuron_that_never_changes_has_one_value() -> None:

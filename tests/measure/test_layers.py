@@ -128,7 +128,9 @@ def test_little_memory_and_an_interruption_change_nothing(tmp_path: Path) -> Non
     tokens = tokens[:2]
     whole = analysed(lm, tokens, layer=0, bootstrap_draws=5)
     little = analysed(lm, tokens, layer=0, bootstrap_draws=5, memory=1)
-    np.testing.assert_allclose(little.frame[list(EFFECTS)], whole.frame[list(EFFECTS)], atol=1e-6)
+    for name in EFFECTS:
+        off = 1e-5 if name == "norm_delta" else 1e-6  # a length is not of the size of 1
+        np.testing.assert_allclose(little.frame[name], whole.frame[name], atol=off, err_msg=name)
 
     def stop(what: str, done: int, total: int) -> None:
         if what == "effects in layer 0" and done > total / 2:

@@ -74,11 +74,11 @@ def rerun(
     h = before.captured[last]
     scales = {norm: before.captured[norm] for norm in norms}
     totals, frozens, moved = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
-    relative = (np.asarray(moved, np.float64) / np.asarray(scales[norms[0]], np.float64) - 1)[..., 0]
+    was, moved = np.asarray(scales[norms[0]], np.float64)[..., 0], np.asarray(moved, np.float64)[..., 0]
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)
     rows = []
-    of_sets = np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], relative[:, :, :-1]
+    of_sets = np.asarray(totals, np.float64)[:, :, :-1], np.asarray(frozens)[:, :, :-1], moved[:, :, :-1]
     for total, frozen, scale in zip(*of_sets, strict=True):
         coordinate = (logits0 - total) @ u
         found = {
@@ -98,7 +98,8 @@ def rerun(
                 "entropy_delta": d["te"]["entropy"].mean(),
                 "entropy_abs_delta": np.abs(d["te"]["entropy"]).mean(),
                 "entropy_abs_delta_ln_frozen": np.abs(d["ln"]["entropy"]).mean(),
-                "scale_delta": scale[mask].mean(),
+                "scale_delta": (scale / was[:, :-1] - 1)[mask].mean(),
+                "norm_delta": (scale - was[:, :-1])[mask].mean() * np.sqrt(config.d_model),
                 "kl_freq_delta": d["te"]["kl"].mean(),
                 "kl_freq_abs_delta": np.abs(d["te"]["kl"]).mean(),
                 "top1_change": (found["te"]["top"] != base["top"])[mask].mean(),
