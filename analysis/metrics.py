@@ -34,6 +34,11 @@ class Metric:
     whole: str = ""
 
 
+RHO_AT = {"rho_at_0.5%": 0.005, "rho_at_1%": 0.01, "rho_at_2%": 0.02, "rho_at_5%": 0.05}
+"""Column of rho at another size of the null space → that size as a share of the width."""
+
+PUBLISHED = "rho_at_published"
+
 METRICS = (
     Metric("layer", "", "index", "index of the neuron's layer, counted from 0"),
     Metric("neuron", "", "index", "index of the neuron in its layer, counted from 0"),
@@ -46,8 +51,8 @@ METRICS = (
     ),
     Metric(
         "rho",
-        "‖U_kᵀw‖/‖w‖, U_k the k left singular vectors of W with the smallest singular values, in float64; k is 1% of d "
-        "unless given; for LayerNorm the all-ones direction is left out",
+        "‖U_kᵀw‖/‖w‖, U_k the k left singular vectors of W with the smallest singular values, in float64; k is that "
+        "of Stolfo et al. for their models, or else 1% of d; for LayerNorm the all-ones direction is left out",
         "share",
         "share (0 to 1) of w_out's norm that lies in the unembedding's effective null space, which is spanned by the k "
         "directions with the smallest singular values",
@@ -59,6 +64,18 @@ METRICS = (
         "share",
         "99% quantile of the largest rho of as many random directions as the layer has neurons; the same for all "
         "neurons of a layer",
+    ),
+    *(
+        Metric(
+            name, f"as rho, with k = {100 * share:g}% of d, at least 1", "share", f"rho at k = {100 * share:g}% of d"
+        )
+        for name, share in RHO_AT.items()
+    ),
+    Metric(
+        PUBLISHED,
+        "as rho, with the k of Stolfo et al.",
+        "share",
+        "rho at the k that Stolfo et al. use for a model of this shape, if they do",
     ),
     Metric(
         "rho_p",

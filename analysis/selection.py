@@ -47,7 +47,7 @@ PUBLISHED_K: dict[Paper, dict[Shape, int]] = {
 """The size of the null space, k, that each paper uses for each of its models."""
 
 
-def published_k(config: DecoderConfig, paper: Paper = "tighidet") -> int | None:
+def published_k(config: DecoderConfig | Shape, paper: Paper = "tighidet") -> int | None:
     """The k that a paper uses for a model of this shape; None if the paper has no such model."""
     shape = Shape(config.model_type, config.n_layers, config.d_model, config.d_mlp, config.vocab_size)
     return PUBLISHED_K[paper].get(shape)

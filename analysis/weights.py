@@ -13,6 +13,8 @@ import numpy as np
 import scipy.special
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxconf.analysis.metrics import PUBLISHED, RHO_AT
+from jaxconf.analysis.selection import Shape, published_k
 from jaxconf.analysis.unembedding import Readout, Spectrum
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
@@ -59,13 +61,42 @@ def vocabulary_statistics(mesh: Mesh, readout: Readout, u: jax.Array) -> dict[st
     return {name: value[:neurons] for name, value in found.items()}
 
 
-def null_space_size(d_model: int, k: int | None = None) -> int:
-    """The size of the effective null space: `k`, or by default 1% of the width. Raises InputError for a bad `k`."""
+def null_space_size(config: DecoderConfig | Shape, k: int | None = None) -> int:
+    """The size of the effective null space: `k`, or by default that of Stolfo et al., or else 1% of the width.
+
+    Raises InputError for a bad `k`.
+    """
     if k is None:
-        return max(1, round(0.01 * d_model))
-    if not 1 <= k < d_model:
-        raise InputError(f"k is {k}; give a null-space size from 1 to {d_model - 1}")
+        return published_k(config, "stolfo") or share_of_width(config.d_model, 0.01)
+    if not 1 <= k < config.d_model:
+        raise InputError(f"k is {k}; give a null-space size from 1 to {config.d_model - 1}")
     return k
+
+
+def share_of_width(d_model: int, share: float) -> int:
+    """The size of a null space that is a share of the width, at least 1."""
+    return max(1, round(share * d_model))
+
+
+def null_spaces(config: DecoderConfig) -> dict[str, int]:
+    """Column of RHO_AT → its k. A model that Stolfo et al. do not have has no `rho_at_published`."""
+    sizes = {name: share_of_width(config.d_model, share) for name, share in RHO_AT.items()}
+    published = published_k(config, "stolfo")
+    return sizes if published is None else {**sizes, PUBLISHED: published}
+
+
+def knee(values: np.ndarray) -> tuple[int, float]:
+    """Where a spectrum falls most steeply towards its smallest values: how many lie below, and by what factor it falls.
+
+    `values`: singular values, float64 [D], largest first. The knee is the largest ratio of two neighbours among the
+    smaller half of them. Values below 1e-7 of the largest count as that, which is all that `spectrum` can tell.
+    """
+    small = np.maximum(values, 1e-7 * values[0])[len(values) // 2 :]
+    ratios = small[:-1] / small[1:]
+    if not len(ratios):
+        return 0, 1.0
+    at = int(ratios.argmax())
+    return len(ratios) - at, float(ratios[at])
 
 
 def rho(w_out: np.ndarray, spectrum: Spectrum, k: int) -> np.ndarray:

@@ -42,7 +42,7 @@ class Named:
     layer: int
     entropy: tuple[int, ...]
     frequency: tuple[int, ...] = ()
-    k: int | None = None  # size of the effective null space; None: 1% of the width
+    k: int | None = None  # size of the effective null space; None: the default
     induction: int | None = None  # the neuron whose clip mean-ablation lowers the entropy of repeated text most
 
     def names(self, kind: Kind) -> list[str]:

@@ -34,7 +34,8 @@ class Track:
     tokens: int = 4096
     """how many tokens to measure the effects on"""
     k: int | None = None
-    """size of the unembedding's effective null space; 1% of the width by default"""
+    """size of the unembedding's effective null space;
+    by default that of Stolfo et al. for a model of theirs, or else 1% of the width"""
     mesh: str | None = None
     """how many devices split the text (data) and the weights (model), such as data=4,model=2"""
     force: bool = False

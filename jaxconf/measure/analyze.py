@@ -21,7 +21,7 @@ from jaxconf.analysis.metrics import COLUMNS, SHARES
 from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values, with_nulls
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho
+from jaxconf.analysis.weights import chance_rho, cosines, knee, null_space_size, null_spaces, rho
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.activations import activation_correlations, activation_statistics
 from jaxconf.measure.facts import ablation_facts, facts_of
@@ -71,24 +71,25 @@ def analyze(
 ) -> NeuronTable:
     """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over documents.
 
-    `tokens`: windows, as `jaxconf.windows` gives them or a plain int [s t], each window of which counts as a document;
-    or how many tokens to read of the text `data` (as for `jaxconf.documents`). `kept`:
-    bool [s t], the positions at which the prediction of the next token is measured, by default those of
-    `jaxconf.kept_positions`, as in the paper; the last position of a window never counts. `counts`: token counts, int
-    [v], or a file of them; by default those of the first 40 million characters of `data`. `ablation`: what an
-    activation is set to. `convention` of the weight statistics: "paper" (weights folded and centred) or "raw". `layer`:
-    a number from 0, "last" or "all"; for a neuron below the last layer, the layers above it are run again, which takes
-    far longer. `frozen`: the norms that keep their scale in the effects with the norm frozen: the "final" one, or "all"
-    above the neuron. `engine` for the last layer: "exact" computes with every token of the vocabulary; "adaptive"
+    `tokens`: windows, as `jaxconf.windows` gives them or a plain int [s t], each window of which counts as a
+    document; or how many tokens to read of the text `data` (as for `jaxconf.documents`). `kept`: bool [s t], the
+    positions at which the prediction of the next token is measured, by default those of `jaxconf.kept_positions`,
+    as in the paper; the last position of a window never counts. `counts`: token counts, int [v], or a file of them;
+    by default those of the first 40 million characters of `data`. `ablation`: what an activation is set to.
+    `convention` of the weight statistics: "paper" (weights folded and centred) or "raw". `layer`: a number from 0,
+    "last" or "all"; for a neuron below the last layer, the layers above it are run again, which takes far longer.
+    `frozen`: the norms that keep their scale in the effects with the norm frozen: the "final" one, or "all" above
+    the neuron. `engine` for the last layer: "exact" computes with every token of the vocabulary; "adaptive"
     computes with the likely tokens and estimates the others, with an error of at most `tolerance` nats at every
     position, apart from rounding; "auto" is adaptive for large vocabularies. `k`: size of the effective null space
-    (default 1% of the width). `nulls`: how many random write directions are measured beside the neurons, with the same
-    activations and norms, as a baseline for the mediated shares; 0 for none, without which no neuron is named.
-    `bootstrap_draws`: resamples of the documents behind each interval. `memory`: bytes of a device that a batch may
-    take, beside the weights and the folded unembedding; half as many are tried whenever a device runs out of memory.
-    `rules`: when a neuron counts as an entropy or frequency neuron. `facts`: further facts for the result.
-    `resume_folder`: a folder for finished windows, from which the same call resumes after an interruption. `progress`:
-    called with the stage, the tokens done and the tokens in all.
+    (by default that of Stolfo et al. for a model of theirs, or else 1% of the width). `nulls`: how many random
+    write directions are measured beside the neurons, with the same activations and norms, as a baseline for the
+    mediated shares; 0 for none, without which no neuron is named. `bootstrap_draws`: resamples of the documents
+    behind each interval. `memory`: bytes of a device that a batch may take, beside the weights and the folded
+    unembedding; half as many are tried whenever a device runs out of memory. `rules`: when a neuron counts as an
+    entropy or frequency neuron. `facts`: further facts for the result. `resume_folder`: a folder for finished
+    windows, from which the same call resumes after an interruption. `progress`: called with the stage, the tokens
+    done and the tokens in all.
 
     Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4.
     Raises InputError for options and tokens that the model does not have, for shapes that do not match, and if no
@@ -122,7 +123,7 @@ def check_options(
     check_amounts(0, seed=seed, nulls=nulls, bootstrap_draws=bootstrap_draws)
     check_nulls(nulls)
     layers = _layers(config, layer)
-    return layers, null_space_size(config.d_model, k), chosen_tolerance(config, engine, tolerance)
+    return layers, null_space_size(config, k), chosen_tolerance(config, engine, tolerance)
 
 
 def _layers(config: DecoderConfig, layer: int | Literal["last", "all"]) -> list[int]:
@@ -183,6 +184,8 @@ def _table(
         **work.unit_facts(),
         **{name: fact for name, fact in own_facts.items() if name.startswith("counts")},
         "counts_sha256": hashlib.sha256(work.counts.astype("<i8").tobytes()).hexdigest(),
+        "null_spaces": _null_spaces(config, values),
+        "knee": dict(zip(("k", "ratio"), knee(values.values), strict=True)),
         "rho_chance_of_one": chance_rho(how.k, len(values.values), config.d_mlp)[1],
         "rules": dataclasses.asdict(rules),
         "loss": float(positions["loss"].mean()),
@@ -197,6 +200,14 @@ def _table(
         positions,
         pd.concat([of.nulls for of in found], ignore_index=True),
     )
+
+
+def _null_spaces(config: DecoderConfig, values: Spectrum) -> dict[str, dict[str, float]]:
+    """Column of rho at another k → that k and its chance level, as rho_chance."""
+    return {
+        name: {"k": k, "chance": chance_rho(k, len(values.values), config.d_mlp)[0]}
+        for name, k in null_spaces(config).items()
+    }
 
 
 class _Layer(NamedTuple):

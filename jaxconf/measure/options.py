@@ -41,7 +41,8 @@ class Measuring:
     """How the model is measured."""
 
     k: int | None = None
-    """size of the unembedding's effective null space; 1% of the width by default"""
+    """size of the unembedding's effective null space;
+    by default that of Stolfo et al. for a model of theirs, or else 1% of the width"""
     seed: int = 0
     """the seed of everything that is drawn at random"""
     memory: str = "4GB"

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.frequency import Frequency, frequency
+from jaxconf.analysis.metrics import PUBLISHED, RHO_AT
 from jaxconf.analysis.nulls import rho_p_values, robust_z
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, null_space_size, rho, vocabulary_statistics, weight_cost
+from jaxconf.analysis.weights import chance_rho, null_space_size, null_spaces, rho, vocabulary_statistics, weight_cost
 from jaxconf.measure.inputs import checked_counts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
@@ -20,14 +21,15 @@ def weight_statistics(
     """Statistics of every neuron of the last layer from the weights alone, without running the model: a row per neuron.
 
     Columns `layer`, `neuron`, and as docs/measures.md defines them `w_norm`, `weight_cost` (weights as stored,
-    squared), `logit_var`, `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_chance`, `rho_p`, `rho_z` (pure numbers); with
-    `counts`, int [v] token counts, also `cos_freq`. `lm` may be loaded with `layers="last"`. `convention`: "paper"
-    folds and centres the weights, "raw" takes them as they stand. `k`: size of the effective null space (default 1% of
-    the width). Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1. Raises InputError for counts of another
-    length than the vocabulary's and for a `k` out of range.
+    squared), `logit_var`, `vocab_skew`, `vocab_kurtosis`, `rho`, `rho_at_…`, `rho_chance`, `rho_p`, `rho_z`,
+    `null_proxy` (pure numbers); with `counts`, int [v] token counts, also `cos_freq`. `lm` may be loaded with
+    `layers="last"`. `convention`: "paper" folds and centres the weights, "raw" takes them as they stand. `k`: size
+    of the effective null space (by default that of Stolfo et al. for a model of theirs, or else 1% of the width).
+    Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.1. Raises InputError for counts of another length than
+    the vocabulary's and for a `k` out of range.
     """
     config = lm.config
-    k = null_space_size(config.d_model, k)
+    k = null_space_size(config, k)
     freq = frequency(np.zeros(config.vocab_size) if counts is None else checked_counts(config, counts))
     values = spectrum(config, lm.params, convention)
     columns = weight_columns(config, lm.params, readout(config, lm.params, convention), freq, values, k)
@@ -43,6 +45,10 @@ def weight_columns(
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
     columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
+    sizes = null_spaces(config)
+    for name in (*RHO_AT, PUBLISHED):
+        of_size = rho(fetched(seen.w_out), values, sizes[name]) if name in sizes else np.full(config.d_mlp, np.nan)
+        columns[name] = of_size
     columns["rho_p"] = rho_p_values(columns["rho"], k, len(values.values))
     columns["rho_z"] = robust_z(columns["rho"])
     columns["weight_cost"] = fetched(weight_cost(config, params, layer))

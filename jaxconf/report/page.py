@@ -18,11 +18,12 @@ from jaxconf.report.passages.markup import passages_section
 from jaxconf.report.passages.plots import token_plots
 from jaxconf.report.plots import hover_texts, plots
 from jaxconf.report.shown import MOST_POINTS, drawn, title
-from jaxconf.results.columns import NAMED_COLUMNS
+from jaxconf.results.columns import BY_RULE_COLUMNS, NAMED_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.run_folder import PER_TOKEN, SETS
-from jaxconf.results.words import counted, facts_in_words, number, sets_in_words
+from jaxconf.results.words import counted, facts_in_words, number, sets_in_words, sign
 
 MOST_ROWS = 200
 
@@ -102,6 +103,7 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         sets="" if sets is None else _sets(sets),
         tokens="" if effects is None else _tokens(effects, list(single)),
         named="".join(_named(found, kind) for kind in KINDS),
+        by_rule=_by_rule(found),
         **_leaders(found),
         glossary=entries(COLUMNS.items()),
         plotly=get_plotlyjs(),
@@ -142,6 +144,30 @@ def _named(found: NeuronTable, kind: Kind) -> str:
         return f"<h3>No {kind} neurons</h3><p>None can be judged: no effect on the loss was measured.</p>"
     heading = f"{kind.capitalize()} neurons" if len(members) else f"No {kind} neurons; the nearest to the rule"
     return f"<h3>{heading}</h3>{_neurons(chosen, NAMED_COLUMNS[kind], intervals=True)}"
+
+
+def _by_rule(found: NeuronTable) -> str:
+    """The rules for entropy neurons, and a table of the neurons that each names."""
+    rules, rows = entropy_rules(found.rules, found.frame), found.by_rule()
+    texts = entries((rule.name, rule.text) for rule in rules)
+    if rows.empty:
+        return f"<dl>{texts}</dl><p>No rule names a neuron.</p>"
+    names = [rule.name for rule in rules]
+    columns = [column for column in BY_RULE_COLUMNS if column != "confidence_sign"]
+    heads = [head("neuron"), *map(head, names), head("entropy", COLUMNS["confidence_sign"])]
+    heads += [head(column, COLUMNS[column]) for column in columns]
+    lines = [
+        row(
+            [
+                row_head(name),
+                *(text("✓" if record[rule] else "") for rule in names),
+                text(sign(record["confidence_sign"])),
+                *(measured(record, column, intervals=False) for column in columns),
+            ]
+        )
+        for name, record in rows.head(MOST_ROWS).to_dict("index").items()
+    ]
+    return f"<dl>{texts}</dl>{table(heads, lines)}"
 
 
 def _neurons(frame: pd.DataFrame, columns: Sequence[str], intervals: bool, **attributes: str) -> str:

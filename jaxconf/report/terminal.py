@@ -7,8 +7,9 @@ from rich.text import Text
 
 from jaxconf.results.columns import NAMED_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import KINDS, Kind
-from jaxconf.results.words import counted, facts_in_words, number, sets_in_words
+from jaxconf.results.words import counted, facts_in_words, number, sets_in_words, sign
 
 MOST_ROWS = 10
 SHOWN_FACTS = ("Model", "Shape", "Data", "Kept positions", "Baseline", "Ablation", "Null space", "Token counts", "Time")
@@ -41,6 +42,7 @@ def print_summary(table: NeuronTable, console: Console) -> None:
         console.print(Text(sentence, style="bold"))
     for kind in KINDS:
         _print_neurons(table, kind, console)
+    _print_rules(table, console)
     frame = table.frame
     console.print()
     for layer, rows in frame.groupby("layer"):
@@ -59,9 +61,7 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
         return
     colour = {"entropy": "red", "frequency": "green"}[kind]
     heading = f"{kind.capitalize()} neurons" if len(found) else f"Nearest to the {kind} rule"
-    grid = Table(
-        title=heading, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0), header_style="dim"
-    )
+    grid = _grid(heading)
     grid.add_column("neuron", style=colour if len(found) else "")
     columns = [column for column in NAMED_COLUMNS[kind] if column in HEADS]
     for column in columns:
@@ -70,6 +70,34 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
         grid.add_row(str(name), *(number(row[column]) for column in columns))
     console.print()
     console.print(grid)
+    _print_more(rows, console)
+
+
+def _print_rules(table: NeuronTable, console: Console) -> None:
+    rows, rules = table.by_rule(), [rule.name for rule in entropy_rules(table.rules, table.frame)]
+    console.print()
+    if rows.empty:
+        console.print(f"No neuron is an entropy neuron by any of the rules {', '.join(rules)}.", highlight=False)
+        return
+    grid = _grid("Entropy neurons by rule")
+    grid.add_column("neuron", style="red")
+    for name in rules:
+        grid.add_column(name, justify="center")
+    for name in ("entropy", "rho", "ln_mediated"):
+        grid.add_column(name, justify="right")
+    for neuron, row in rows.head(MOST_ROWS).iterrows():
+        marks = ("✓" if row[name] else "" for name in rules)
+        values = sign(row["confidence_sign"]), number(row["rho"]), number(row["ln_mediated"])
+        grid.add_row(str(neuron), *marks, *values)
+    console.print(grid)
+    _print_more(rows, console)
+
+
+def _grid(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def _print_more(rows: pd.DataFrame, console: Console) -> None:
     if len(rows) > MOST_ROWS:
         console.print(f"and {len(rows) - MOST_ROWS:,} more", highlight=False)
 

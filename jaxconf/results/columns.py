@@ -16,6 +16,12 @@ MAIN_COLUMNS = (
 EVIDENCE_COLUMNS = ("ln_mediated_q", "freq_mediated_chance", "freq_mediated_q")
 """Further columns of a neuron in the summary, if there were nulls."""
 
+BY_RULE_COLUMNS = (
+    "confidence_sign", "rho", "ln_mediated", "ln_mediated_q", "entropy_abs_delta", "w_norm", "logit_var", "null_proxy",
+    "gate_entropy_delta", "gate_top1_change", "gate_norm_delta",
+)  # fmt: skip
+"""The columns of the table which shows the neurons that each rule names."""
+
 NAMED_COLUMNS: "dict[Kind, tuple[str, ...]]" = {
     "entropy": (
         "rho", "rho_chance", "ln_mediated", "ln_mediated_q", "entropy_abs_delta", "w_norm", "logit_var",

@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxconf.analysis.intervals import FEWEST
-from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES, PUBLISHED, RHO_AT
 from jaxconf.models.errors import InputError, listed
-from jaxconf.results.columns import EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
+from jaxconf.results.columns import BY_RULE_COLUMNS, EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
+from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, staging
 from jaxconf.results.words import count_of
@@ -25,8 +26,9 @@ SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # 
 SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
 MOST_NAMED = 8  # neurons that a sentence names
 LATER = (
-    *EFFECTS, *GATES, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p", "ln_mediated_q",
-    "freq_mediated_p", "freq_mediated_q", "freq_mediated_chance", "entropy_mediated", "confidence_sign",
+    *EFFECTS, *GATES, *RHO_AT, PUBLISHED, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p",
+    "ln_mediated_q", "freq_mediated_p", "freq_mediated_q", "freq_mediated_chance", "entropy_mediated",
+    "confidence_sign",
 )  # fmt: skip
 """Columns that tables of earlier versions may lack."""
 
@@ -105,7 +107,54 @@ class NeuronTable:
 
     def verdict(self) -> list[str]:
         """What was found, in words: a sentence on each kind of neuron, and one on each doubt about what it rests on."""
-        return [self._verdict("entropy"), self._verdict("frequency"), *self._doubts()]
+        return [self._verdict("entropy"), *self._of_named(), self._verdict("frequency"), *self._doubts()]
+
+    def by_rule(self) -> pd.DataFrame:
+        """The entropy neurons of every rule: a row, as `to_pandas`, for each neuron that some rule names.
+
+        A bool column for each rule (`default` and those of `jaxconf.results.published_rules`), and BY_RULE_COLUMNS.
+        Neurons that more rules name come first, among equals those with a larger rho.
+        """
+        frame = self.to_pandas()
+        rules = {rule.name: rule.named.to_numpy() for rule in entropy_rules(self.rules, self.frame)}
+        named = pd.DataFrame(rules, frame.index)
+        some = frame.assign(names=named.sum(axis=1)).loc[named.any(axis=1)]
+        order = some.sort_values(["names", "rho"], ascending=False, kind="stable").index
+        return named.loc[order].join(frame[list(BY_RULE_COLUMNS)])
+
+    def by_size(self) -> dict[int, list[str]]:
+        """k, the size of the null space, ascending → the entropy neurons, if rho were taken at that k.
+
+        Empty for the tables of earlier versions, which have rho at one k.
+        """
+        found = {}
+        for column, of in self.facts.get("null_spaces", {}).items():
+            frame = self.rules.apply(self.frame.assign(rho=self.frame[column], rho_chance=of["chance"]))
+            found[of["k"]] = [name for name, named in zip(self.names, frame["is_entropy_neuron"], strict=True) if named]
+        if found:
+            found[self.facts["k"]] = list(self.to_pandas().query("is_entropy_neuron").index)
+        return dict(sorted(found.items()))
+
+    def _of_named(self) -> list[str]:
+        """What the entropy neurons do to the entropy, and whether they depend on the size of the null space."""
+        sentences, members, found = [], self.members("entropy"), self.by_size()
+        does = [
+            f"{listed(names, MOST_NAMED)} {verb if len(names) > 1 else f'{verb}s'} the entropy"
+            for sign, verb in ((1, "lower"), (-1, "raise"))
+            if (names := list(members.index[members["confidence_sign"] == sign]))
+        ]
+        if does:
+            sentences.append(f"As the model uses them, {' and '.join(does)}.")
+        if any(found.values()):
+            same = len(set(map(tuple, found.values()))) == 1
+            sizes = ", ".join(map(str, found))
+            each = "; ".join(f"k = {k}: {listed(names, MOST_NAMED) if names else 'none'}" for k, names in found.items())
+            sentences.append(
+                f"The entropy neurons are the same at every size of the null space that was tried (k = {sizes})."
+                if same
+                else f"The entropy neurons depend on the size of the null space ({each})."
+            )
+        return sentences
 
     def _doubts(self) -> list[str]:
         doubts, cosine, documents = [], self.facts.get("counts_cosine"), self.facts.get("documents")
@@ -165,6 +214,9 @@ class NeuronTable:
             "top_ln_mediated": rows(frame.nlargest(10, "ln_mediated")),
             "top_abs_cos_freq": rows(frame.loc[frame["cos_freq"].abs().nlargest(10).index]),
         }
+        if self.facts.get("null_spaces"):  # tables of earlier versions have no other rules
+            summary["entropy_neurons_by_rule"] = self.by_rule().reset_index().to_dict("records")
+            summary["entropy_neurons_by_size"] = self.by_size()
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:

@@ -36,6 +36,13 @@ def number(value: float | None) -> str:
     return "n/a" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
+def sign(value: float | None) -> str:
+    """What a neuron with this `confidence_sign` does to the entropy, as the model uses it."""
+    if value is None or np.isnan(value):
+        return "n/a"
+    return {1: "lowers", -1: "raises"}.get(int(value), "unclear")
+
+
 def counted(count: int, noun: str) -> str:
     """How many there are, for example "1 position" or "1,280 positions"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
@@ -61,6 +68,10 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     convention = [told("{} convention.", "convention").capitalize(), *facts.get("convention_notes", [])]
     value = facts.get("ablation_value") if facts.get("ablation") in VALUED else None
     baseline = [f"{name} {number(facts[name])} nats" for name in ("loss", "entropy") if facts.get(name) is not None]
+    knee = ""
+    if (found := facts.get("knee")) is not None:
+        knee = f"; the steepest fall of the smaller half of them is by a factor of {number(found['ratio'])}, above the "
+        knee += counted(found["k"], "smallest value").replace("1 smallest", "smallest")
     words = [
         ("Model", joined(("{}", "model"), ("revision {}", "revision"))),
         ("Shape", joined(*SHAPE)),
@@ -71,7 +82,7 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Weights", " ".join(convention).strip()),
         ("Ablation", told("{}", "ablation") + (f" ({number(value)})" if value is not None else "")),
         ("Engine", joined(("{}", "engine"), *ADAPTIVE)),
-        ("Null space", told("k = {}, the number of smallest singular values", "k")),
+        ("Null space", joined(("k = {}, the number of smallest singular values", "k")) + knee),
         ("Token counts", joined(*COUNTS)),
         ("Nulls", told("{} random directions in each layer", "nulls")),
         ("Intervals", joined(("{} bootstrap samples", "bootstrap"), ("of {} {}", "units", "resampled"))),

@@ -17,6 +17,7 @@ from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 from jax.sharding import Mesh
 
+from jaxconf.analysis.selection import Shape
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.token_counts import count_tokens, first_documents
@@ -142,8 +143,12 @@ def _saved(out: Path, asked: Mapping[str, Any], k: int | None) -> tuple[dict[str
     """
     saved = Emergence.load(out)
     _check_same(out, saved.facts, asked)
-    _check_same(out, saved.facts, {"k": null_space_size(saved.facts["d_model"], k)})
+    _check_same(out, saved.facts, {"k": null_space_size(_shape(saved.facts), k)})
     return saved.facts, dict(zip(saved.steps["revision"], saved.steps["step"].tolist(), strict=True))
+
+
+def _shape(facts: Mapping[str, Any]) -> Shape:
+    return Shape(*(facts[name] for name in ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size")))
 
 
 def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -237,7 +242,7 @@ def _read_text(
 
 def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[str, Any]:
     """The facts that all revisions of a track share. Raises InputError for a `k` that does not fit."""
-    facts = {**shape_facts(config), "k": null_space_size(config.d_model, k), "rules": dataclasses.asdict(Rules())}
+    facts = {**shape_facts(config), "k": null_space_size(config, k), "rules": dataclasses.asdict(Rules())}
     return facts if text is None else {**facts, "data_sha256": digest(text.tokens), "tokens": int(text.tokens.size)}
 
 

@@ -188,4 +188,4 @@ def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> Non
     track.check()
     if checkpoint_every < 1:
         raise InputError(f"checkpoint_every is {checkpoint_every}; give at least 1")
-    null_space_size(decoder_config(config).d_model, track.k)
+    null_space_size(decoder_config(config), track.k)

@@ -53,7 +53,7 @@ class Tracker:
         self._folder, self._hf, self._decoder = folder, hf, config_from_hf(hf)
         self._windows = corpus.held_out_windows(track.tokens, config.context)
         self._counts = corpus.counts(config.vocab_size)
-        self._k = null_space_size(config.width, track.k)
+        self._k = null_space_size(self._decoder, track.k)
         self._with_effects = effect_steps(config.steps, track)
         self._facts = {
             "model": folder.name,

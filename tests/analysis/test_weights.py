@@ -1,5 +1,7 @@
 """Weight statistics against plain float64 numpy and planted directions. Letters: d width, n neuron, v vocabulary."""
 
+import dataclasses
+
 import cases
 import jax
 import numpy as np
@@ -9,12 +11,24 @@ from decoder_runs import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parameters import marked
+from random_models import random_model
 from scipy.special import log_softmax
 
 from jaxconf.analysis import unembedding
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.metrics import PUBLISHED, RHO_AT
+from jaxconf.analysis.selection import Shape
 from jaxconf.analysis.unembedding import Spectrum, convention_notes, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, cosines, null_space_size, rho, vocabulary_statistics, weight_cost
+from jaxconf.analysis.weights import (
+    chance_rho,
+    cosines,
+    knee,
+    null_space_size,
+    null_spaces,
+    rho,
+    vocabulary_statistics,
+    weight_cost,
+)
 from jaxconf.models.decoder import final_norm_name
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.leaves import nest
@@ -253,7 +267,31 @@ def test_chance_level_is_what_random_directions_reach(k, d, n):
 
 
 def test_default_k():
-    assert [null_space_size(d) for d in (24, 64, 768, 1024, 4096)] == [1, 1, 8, 10, 41]
+    config = random_model("rms").config
+    assert [null_space_size(dataclasses.replace(config, d_model=d)) for d in (24, 64, 768, 4096)] == [1, 1, 8, 41]
+    small = Shape("gpt2", 12, 768, 3072, 50257)
+    assert null_space_size(small) == 11  # the paper's 12 count the direction that LayerNorm ignores
+    assert null_space_size(small, 8) == 8
+    assert null_spaces(small) == dict(zip([*RHO_AT, PUBLISHED], [4, 8, 15, 38, 11], strict=True))
+    assert PUBLISHED not in null_spaces(config)
+
+
+@pytest.mark.parametrize("m", [0, 1, 3, 12])
+def test_the_knee_is_where_planted_small_values_begin(m):
+    rng = np.random.default_rng(m)
+    spread = np.sort(np.linalg.svd(rng.standard_normal((96, 800)), compute_uv=False))[::-1]
+    values = np.sort(np.append(spread[: 96 - m], spread[-1] / rng.uniform(3, 4, m)))[::-1]
+    found, ratio = knee(values)
+    if m:
+        assert found == m
+        assert ratio == pytest.approx(values[-m - 1] / values[-m])
+    else:
+        assert ratio < 1.1
+
+
+def test_values_that_only_rounding_tells_from_zero_are_below_the_knee():
+    assert knee(np.array([9.0, 8, 7, 6, 5, 1e-9, 1e-12, 0])) == (3, 5 / 9e-7)
+    assert knee(np.array([2.0])) == (0, 1.0)
 
 
 def test_frequency_direction():

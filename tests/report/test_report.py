@@ -202,9 +202,11 @@ def test_report_has_every_section_and_every_column(name):
 
 
 def test_report_tells_of_every_named_neuron_with_intervals():
-    _, html, _ = report_of("ordinary")
-    named = html[html.index('id="named"') : html.index('id="all"')]
+    table, html, _ = report_of("ordinary")
+    named = html[html.index('id="named"') : html.index('id="rules"')]
     assert re.findall(r'<th scope="row">([\d.]+)</th>', named) == [*ENTROPY, *FREQUENCY]
+    by_rule = html[html.index('id="rules"') : html.index('id="all"')]
+    assert re.findall(r'<th scope="row">([\d.]+)</th>', by_rule) == list(table.by_rule().index)
     assert '>0.6 <span class="interval">0.54 to 0.66</span>' in named
 
 
@@ -262,6 +264,6 @@ def test_terminal_summary_fits_in_80_columns_and_states_the_verdict(make):
 
 def test_terminal_summary_lists_the_named_neurons():
     out = StringIO()
-    print_summary(planted_table(), Console(file=out, width=80))
+    print_summary(table := planted_table(), Console(file=out, width=80))
     rows = [line.split()[0] for line in out.getvalue().splitlines() if re.match(r"3\.\d+ ", line)]
-    assert rows == [*ENTROPY, *FREQUENCY]
+    assert rows == [*ENTROPY, *FREQUENCY, *table.by_rule().index]

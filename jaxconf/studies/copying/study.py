@@ -114,7 +114,7 @@ def copying(
     check_runnable(lm.params)
     asked = Asked(lm, lm.tokenizer, memory, progress)
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
-    k = null_space_size(lm.config.d_model, k)
+    k = null_space_size(lm.config, k)
     progress("reading the text", 0, 0)
     windows = windows_of(tokens, text, lm).tokens
     timing = Timing()

@@ -131,7 +131,7 @@ def induction(
     check_repeats(lm, length if isinstance(sequences, int) else sequences.shape[1])
     check_set(lm.config, neurons or [(0, 0)], controls)
     check_heads(lm.config, heads or [])
-    k = null_space_size(lm.config.d_model, k)
+    k = null_space_size(lm.config, k)
     progress("reading the text", 0, 0)
     texts = read_texts(lm, tokens, data, sequences, length, random, natural, seed)
     places = None if texts.searched is None else natural_places(lm, texts.searched)

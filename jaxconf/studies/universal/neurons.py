@@ -54,7 +54,7 @@ def _described(
     """`describe` without effects."""
     config, seen = lm.config, readout(lm.config, lm.params)
     values = spectrum(config, lm.params)
-    k = null_space_size(config.d_model, how.k)
+    k = null_space_size(config, how.k)
     activity = _activity(lm, text, memory, progress)
     directions = _bos_directions(lm, text.tokens)
     drawn = _random_directions(lm, seen, freq, how.seed)

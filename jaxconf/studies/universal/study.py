@@ -227,7 +227,7 @@ def _facts(
         "effects": effects,
         **dataclasses.asdict(rules),
         "position_r2_chance": (int(text.counted.any(0).sum()) - 1) / max(1, positions - 1),
-        "k": null_space_size(first.config.d_model, k),
+        "k": null_space_size(first.config, k),
         "seed": seed,
     }
 
