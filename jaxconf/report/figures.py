@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from jaxconf.report.shown import COLOUR, FROZEN, boxes, floored, shown, title
+from jaxconf.report.shown import COLOUR, FROZEN, SHARE, boxes, crosses, exceeded, floored, shown, title
 from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
@@ -58,7 +58,9 @@ def figure_1(table: NeuronTable) -> Figure:
     axes.set_xlabel("share of positions whose top token changes" + _edge(frame["top1_change"], "left"))
     axes.set_ylabel("mean |change of entropy|, nats" + _edge(frame["entropy_abs_delta"], "lower"))
     say_if_empty(axes, x, y)
-    label_points(figure, axes, x, y, [name for name in table.members("entropy").index if high[name]], ENTROPY)
+    named = [name for name in table.members("entropy").index if high[name]]
+    _intervals(axes, frame.loc[named], "top1_change", "entropy_abs_delta", "entropy")
+    label_points(figure, axes, x, y, named, ENTROPY)
     return figure
 
 
@@ -101,7 +103,9 @@ def figure_2d(table: NeuronTable) -> Figure:
     k = int(table.facts.get("k", 0))
     values, count = table.singular_values, len(table.singular_values)
     shaded = f"shaded: the effective null space, the {k:,} smallest of {count:,} singular values"
-    note = shaded if count else "no singular values were kept"
+    knee = table.facts.get("knee")
+    marked = f"\ndotted: the knee, below which values fall by a factor of {number(knee['ratio'])}" if knee else ""
+    note = shaded + marked if count else "no singular values were kept"
     figure, (upper, lower) = canvas(title(table), "Unembedding", note, 2, sharex=True, height_ratios=(2, 3))
     # The null space has about 1% of all values. Only on a log axis that counts from the smallest value is it visible.
     ranks = np.arange(count, 0, -1)
@@ -124,6 +128,10 @@ def figure_2d(table: NeuronTable) -> Figure:
         lower.xaxis.set_major_formatter(FuncFormatter(lambda rank, _: f"{rank:g}"))
         for axes in (upper, lower):
             axes.axvspan(0.8, k + 0.5, color=ENTROPY, alpha=0.12, linewidth=0)
+            if knee is not None:
+                guide(axes, x=knee["k"] + 0.5, line=":")
+        if knee is not None:
+            upper.text(knee["k"] + 0.5, 0.97, "knee ", transform=upper.get_xaxis_transform(), ha="right", va="top")
     return figure
 
 
@@ -132,8 +140,10 @@ def figure_2e(table: NeuronTable) -> Figure:
     """Share of the effect that passes through the norm's scale, against the weights' share in the null space."""
     frame = table.to_pandas()
     chosen, note = shown(table, "entropy", mark="ringed")
-    figure, (axes,) = canvas(title(table), "Null space", note)
+    figure, (axes,) = canvas(title(table), "Null space", note + crosses(table))
     x, y = frame["rho"], frame["ln_mediated"].clip(lower=floor_of(frame["ln_mediated"]))
+    _nulls(axes, table, "rho", "ln_mediated")
+    _intervals(axes, frame.loc[chosen], "rho", "ln_mediated", "entropy")
     size = frame["entropy_abs_delta"]
     order = size.fillna(-1).argsort().to_numpy()
     positive = size[size > 0]
@@ -197,10 +207,14 @@ def figure_3b(table: NeuronTable) -> Figure:
     chosen, note = shown(table, "frequency")
     entropy = list(table.members("entropy").index)
     figure, (axes,) = canvas(
-        title(table), "Token frequency", note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy)
+        title(table),
+        "Token frequency",
+        note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy) + crosses(table),
     )
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
+    _nulls(axes, table, "kl_freq_abs_delta", "freq_mediated")
+    _intervals(axes, frame.loc[chosen], "kl_freq_abs_delta", "freq_mediated", "frequency")
     _dots(axes, x, y)
     _dots(axes, x[chosen], y[chosen], "frequency", hollow=not frame["is_frequency_neuron"].any())
     _dots(axes, x[entropy], y[entropy], "entropy")
@@ -221,6 +235,31 @@ def figure_3c(table: NeuronTable) -> Figure:
     return _frozen_boxes(table, "frequency")
 
 
+@styled
+def figure_nulls(table: NeuronTable) -> Figure:
+    """The share of neurons, and of nulls, whose mediated share is at least as large; neurons that stand out marked."""
+    count = len(table.nulls)
+    note = f"{len(table.frame):,} neurons (coloured) and {count:,} nulls (grey)" if count else "there were no nulls"
+    figure, panels = canvas(title(table), "Neurons and nulls", note, 1, 2, (7, 3.6), sharey=True)
+    for axes, (kind, column) in zip(panels, SHARE.items(), strict=True):
+        floor = floor_of(table.frame[column])
+        for values, colour in ((table.nulls.get(column), QUIET), (table.frame[column], COLOUR[kind])):
+            if values is not None:
+                axes.step(*exceeded(values.clip(lower=floor)), where="post", color=colour, linewidth=1.3)
+        chosen = shown(table, kind)[0]
+        of_chosen = table.to_pandas().loc[chosen, column].clip(lower=floor)
+        heights = [(table.frame[column] >= value).mean() for value in of_chosen]
+        axes.scatter(of_chosen, heights, s=22, color=COLOUR[kind], marker=MARKER[kind], zorder=3, linewidth=0)
+        axes.set_xlabel(column + floored(table.frame[column]), parse_math=False)
+        if table.frame[column].notna().any():
+            axes.set_yscale("log")
+            label_points(figure, axes, of_chosen, pd.Series(heights, of_chosen.index), chosen, COLOUR[kind])
+        else:
+            say(axes, "no neuron has this share")
+    panels[0].set_ylabel("share of rows that reach it")
+    return figure
+
+
 FIGURES = {
     "figure_1": figure_1,
     "figure_2a": figure_2a,
@@ -230,6 +269,7 @@ FIGURES = {
     "figure_3a": figure_3a,
     "figure_3b": figure_3b,
     "figure_3c": figure_3c,
+    "figure_nulls": figure_nulls,
 }
 
 
@@ -266,6 +306,23 @@ def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
     axes.set_xlim(-0.7, 4.7)
     axes.set_ylabel("mean |change of loss|, nats" + _edge(measured, "lower"))
     return figure
+
+
+def _nulls(axes: Axes, table: NeuronTable, x: str, y: str) -> None:
+    """The nulls, as grey crosses behind the neurons."""
+    if len(table.nulls):
+        across, up = table.nulls[x], table.nulls[y].clip(lower=floor_of(table.frame[y]))
+        axes.scatter(across, up, s=14, color=QUIET, alpha=0.5, linewidth=0.7, marker="x", zorder=0)
+
+
+def _intervals(axes: Axes, rows: pd.DataFrame, x: str, y: str, kind: Kind) -> None:
+    """The intervals of some neurons, where their columns have one."""
+    bars = {}
+    for axis, column in (("xerr", x), ("yerr", y)):
+        if f"{column}_lo" in rows:
+            ends = rows[column] - rows[f"{column}_lo"], rows[f"{column}_hi"] - rows[column]
+            bars[axis] = np.clip(ends, 0, None)
+    axes.errorbar(rows[x], rows[y], **bars, fmt="none", ecolor=COLOUR[kind], elinewidth=0.8, zorder=2)
 
 
 def _dots(axes: Axes, x: pd.Series, y: pd.Series, kind: Kind | None = None, hollow: bool = False) -> None:

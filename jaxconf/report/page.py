@@ -51,7 +51,7 @@ CAPTIONS = {
     "figure_2e": (
         "Figure 2e. Null space and mediation",
         "An entropy neuron lies right of the chance level, and with its whole interval above the least mediated share "
-        "of the rule (dashed lines). Bright points change the entropy most.",
+        "of the rule (dashed lines). Bright points change the entropy most, crosses are nulls.",
     ),
     "figure_3a": (
         "Figure 3a. Entropy and token frequency",
@@ -68,6 +68,11 @@ CAPTIONS = {
         "Figure 3c. Effect on the loss with the frequency direction frozen",
         "Where the second box lies far below the first, the neurons act by shifting probability between common and "
         "rare tokens.",
+    ),
+    "figure_nulls": (
+        "Neurons and nulls",
+        "How many neurons, and how many nulls, reach a mediated share. The curve of the nulls shows what chance gives: "
+        "a neuron right of its end writes like no null.",
     ),
 }
 

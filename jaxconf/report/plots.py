@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from jaxconf.report.plot_style import DASHED, HOVER, colour_bar, dressed, log_axis, place, say
-from jaxconf.report.shown import COLOUR, boxes, drawn, floored
-from jaxconf.report.style import ENTROPY, HUES, NORMAL, floor_of, on_log_axis
+from jaxconf.report.shown import COLOUR, SHARE, boxes, drawn, exceeded, floored
+from jaxconf.report.style import ENTROPY, HUES, NORMAL, QUIET, floor_of, on_log_axis
 from jaxconf.results.columns import MAIN_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Kind
@@ -26,7 +26,7 @@ MOST_SINGLE = 200  # positions of figure 3a whose tokens show on hover
 
 
 def plots(table: NeuronTable) -> dict[str, go.Figure]:
-    """The figures by name: figure_1, figure_2a and so on (2c, 2d, 2e, 3a, 3b, 3c)."""
+    """The figures by name: figure_1, figure_2a and so on (2c, 2d, 2e, 3a, 3b, 3c, nulls)."""
     return {
         "figure_1": _figure_1(table),
         "figure_2a": _figure_2a(table),
@@ -36,6 +36,7 @@ def plots(table: NeuronTable) -> dict[str, go.Figure]:
         "figure_3a": _figure_3a(table),
         "figure_3b": _figure_3b(table),
         "figure_3c": _boxes(table, "frequency"),
+        "figure_nulls": _figure_nulls(table),
     }
 
 
@@ -57,7 +58,8 @@ def _figure_1(table: NeuronTable) -> go.Figure:
     if high.empty:
         figure.update_traces(name=f"neurons (none has ln_mediated ≥ {least:g})")
     else:
-        figure.add_trace(_points(table, x[high], y[high], f"ln_mediated ≥ {least:g}", "entropy"))
+        of_high = _points(table, x[high], y[high], f"ln_mediated ≥ {least:g}", "entropy")
+        figure.add_trace(of_high.update(_intervals(frame.loc[high], "top1_change", "entropy_abs_delta")))
     figure.update_xaxes(title="share of positions with a new top token", **log_axis(frame["top1_change"]))
     figure.update_yaxes(title="mean |change of entropy|, nats", **log_axis(frame["entropy_abs_delta"]))
     return figure
@@ -89,6 +91,11 @@ def _figure_2d(table: NeuronTable) -> go.Figure:
         # On a log axis, Plotly expects the edges of a rectangle as values, but the range of the axis as logarithms.
         figure.add_vrect(x0=0.8, x1=k + 0.5, fillcolor=ENTROPY, opacity=0.13, line_width=0)
         figure.update_xaxes(type="log", range=[np.log10(count + 0.5), np.log10(0.8)])
+        if knee := table.facts.get("knee"):
+            figure.add_vline(knee["k"] + 0.5, line=DASHED | {"dash": "dot"})
+            figure.add_annotation(
+                text="knee ", x=np.log10(knee["k"] + 0.5), y=1, yref="y domain", xanchor="right", showarrow=False
+            )
     else:
         say(figure, "no singular values were kept")
     if positive.any():
@@ -102,7 +109,8 @@ def _figure_2d(table: NeuronTable) -> go.Figure:
 def _figure_2e(table: NeuronTable) -> go.Figure:
     frame = table.to_pandas()
     x, y = frame["rho"], frame["ln_mediated"].clip(lower=floor_of(frame["ln_mediated"]))
-    figure = _scatter(table, x, y, "entropy")
+    figure = _scatter(table, x, y, "entropy", columns=("rho", "ln_mediated"))
+    _add_nulls(figure, table, "rho", "ln_mediated")
     for chance in frame["rho_chance"].dropna().unique():
         figure.add_vline(chance, line=DASHED, annotation_text="chance", annotation_position="bottom right")
     figure.add_hline(table.rules.min_ln_mediated, line=DASHED)
@@ -168,7 +176,10 @@ def _single_positions(kept: pd.DataFrame) -> go.Scatter:
 def _figure_3b(table: NeuronTable) -> go.Figure:
     frame = table.to_pandas()
     kl, mediated = frame["kl_freq_abs_delta"], frame["freq_mediated"]
-    figure = _scatter(table, on_log_axis(kl), mediated.clip(lower=floor_of(mediated)), "frequency", "entropy")
+    columns = ("kl_freq_abs_delta", "freq_mediated")
+    y = mediated.clip(lower=floor_of(mediated))
+    figure = _scatter(table, on_log_axis(kl), y, "frequency", "entropy", columns=columns)
+    _add_nulls(figure, table, "kl_freq_abs_delta", "freq_mediated")
     if np.isfinite(least := table.rules.least_share("frequency", table.frame)):
         figure.add_hline(least, line=DASHED)
     for cut in table.rules.least_changes(table.frame):
@@ -176,6 +187,56 @@ def _figure_3b(table: NeuronTable) -> go.Figure:
     figure.update_xaxes(title=f"mean |change of {KL}|, nats", **log_axis(kl))
     figure.update_yaxes(title="freq_mediated" + floored(mediated))
     return figure
+
+
+def _figure_nulls(table: NeuronTable) -> go.Figure:
+    figure = dressed(make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05))
+    for at, (kind, column) in enumerate(SHARE.items(), 1):
+        floor = floor_of(table.frame[column])
+        for values, colour, label in (
+            (table.nulls.get(column), QUIET, "nulls"),
+            (table.frame[column], COLOUR[kind], f"neurons, {column}"),
+        ):
+            if values is None or values.isna().all():
+                continue
+            across, up = exceeded(values.clip(lower=floor))
+            line = {"shape": "hv", "color": colour, "width": 1.5}
+            hover = f"{label}: a share of %{{y:.3g}} reaches %{{x:.3f}}<extra></extra>"
+            lines = go.Scatter(x=across, y=up, mode="lines", line=line, name=label, hovertemplate=hover)
+            figure.add_trace(lines.update(showlegend=label != "nulls" or at == 1), row=1, col=at)
+        figure.update_xaxes(title=column + floored(table.frame[column]), row=1, col=at)
+    if len(figure.data):
+        figure.update_yaxes(type="log")
+    else:
+        say(figure, "no neuron has a mediated share")
+    figure.update_yaxes(title="share of rows that reach it", row=1, col=1)
+    return figure
+
+
+def _add_nulls(figure: go.Figure, table: NeuronTable, x: str, y: str) -> None:
+    """Adds the nulls, as grey crosses behind the neurons."""
+    if table.nulls.empty:
+        return
+    crosses = go.Scatter(
+        x=table.nulls[x],
+        y=table.nulls[y].clip(lower=floor_of(table.frame[y])),
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 5, "opacity": 0.6, "line": {"width": 1, "color": QUIET}},
+        name="nulls",
+        hovertemplate=f"null: {x} %{{x:.3g}}, {y} %{{y:.3f}}<extra></extra>",
+    )
+    figure.add_trace(crosses)
+    figure.data = (figure.data[-1], *figure.data[:-1])
+
+
+def _intervals(rows: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
+    """The error bars of some neurons' points, where their columns have an interval."""
+    bars = {}
+    for axis, column in (("error_x", x), ("error_y", y)):
+        if f"{column}_lo" in rows:
+            up, down = rows[f"{column}_hi"] - rows[column], rows[column] - rows[f"{column}_lo"]
+            bars[axis] = {"array": up.clip(lower=0), "arrayminus": down.clip(lower=0), "thickness": 1, "width": 0}
+    return bars
 
 
 def _boxes(table: NeuronTable, kind: Kind) -> go.Figure:
@@ -208,10 +269,13 @@ def _boxes(table: NeuronTable, kind: Kind) -> go.Figure:
     return figure
 
 
-def _scatter(table: NeuronTable, x: pd.Series, y: pd.Series, *kinds: Kind) -> go.Figure:
+def _scatter(
+    table: NeuronTable, x: pd.Series, y: pd.Series, *kinds: Kind, columns: tuple[str, str] | None = None
+) -> go.Figure:
     """A scatter plot of all neurons, with the neurons of each kind drawn on top.
 
     If no neuron meets the rule of the first kind, the neurons nearest to it are drawn on top instead, hollow.
+    `columns`: those of x and y, if the neurons of the first kind get their intervals.
     """
     figure = dressed(go.Figure())
     names = drawn(table)
@@ -224,7 +288,10 @@ def _scatter(table: NeuronTable, x: pd.Series, y: pd.Series, *kinds: Kind) -> go
         if found or near:
             label = f"{kind} neuron{'s' * (len(found) > 1)}" if found else f"nearest to the {kind} rule"
             names = found or near
-            figure.add_trace(_points(table, x[names], y[names], label, kind, hollow=not found))
+            points = _points(table, x[names], y[names], label, kind, hollow=not found)
+            if columns is not None and kind == kinds[0]:
+                points.update(_intervals(table.to_pandas().loc[names], *columns))
+            figure.add_trace(points)
     return figure
 
 

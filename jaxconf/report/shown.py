@@ -17,6 +17,7 @@ FROZEN: dict[Kind, tuple[str, str]] = {
     "entropy": ("loss_abs_delta_ln_frozen", "norm frozen"),
     "frequency": ("loss_abs_delta_freq_frozen", "frequency frozen"),
 }
+SHARE: dict[Kind, str] = {"entropy": "ln_mediated", "frequency": "freq_mediated"}
 MOST_POINTS = 4000  # of a scatter plot; a browser draws so many points smoothly, and a wide layer has more neurons
 
 
@@ -77,6 +78,17 @@ def floored(mediated: pd.Series) -> str:
     """What the label of an axis adds if some of its mediated shares are below the floor."""
     floor = floor_of(mediated)
     return f" (lower ones drawn at {floor:g})" if (mediated < floor).any() else ""
+
+
+def crosses(table: NeuronTable) -> str:
+    """What a note adds if the nulls are drawn as crosses."""
+    return f"\ncrosses: {counted(len(table.nulls), 'null')}" if len(table.nulls) else ""
+
+
+def exceeded(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The values, ascending, and the share of them that is at least as large; NaN is left out."""
+    known = np.sort(values.dropna().to_numpy(float))
+    return known, 1 - np.arange(len(known)) / max(1, len(known))
 
 
 def _sample(table: NeuronTable, names: pd.Index, count: int) -> list[str]:
