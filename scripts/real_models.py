@@ -179,8 +179,8 @@ def section(run: Run, table: NeuronTable) -> list[str]:
         "",
         f"{facts['tokens']:,} tokens, {facts['positions']:,} kept positions; loss {facts['loss']:.3f} and entropy "
         f"{facts['entropy']:.3f} nats; {facts['nulls']} nulls. At k = {facts['k']}, {above:,} of "
-        f"{len(frame):,} neurons lie above the chance level of rho ({number(frame['rho_chance'].iloc[0])}). The knee of "
-        f"the spectrum is at k = {facts['knee']['k']}: there the singular values fall by a factor of "
+        f"{len(frame):,} neurons lie above the chance level of rho ({number(frame['rho_chance'].iloc[0])}). The knee "
+        f"of the spectrum is at k = {facts['knee']['k']}: there the singular values fall by a factor of "
         f"{number(facts['knee']['ratio'])}.",
         "",
         *(f"* {sentence}" for sentence in table.verdict()),
@@ -222,8 +222,8 @@ def page(tables: list[NeuronTable], parts: list[NeuronTable], cost: dict[str, An
             "",
             f"An analysis of {cost['tokens']:,} tokens of {HALVED.text} in {HALVED.model}, whose last layer has "
             f"{len(tables[0].frame):,} neurons, took {without:.1f} s without nulls and {beside:.1f} s with "
-            f"{LEAST} of them: {statistics.median(ratios):.2f} times as long (median of {len(ratios)} pairs run in turn, "
-            f"{ratios[0]:.2f} to {ratios[-1]:.2f}; {cost['device']}).",
+            f"{LEAST} of them: {statistics.median(ratios):.2f} times as long (median of {len(ratios)} pairs run in "
+            f"turn, {ratios[0]:.2f} to {ratios[-1]:.2f}; {cost['device']}).",
             "",
         ]
     )

@@ -14,7 +14,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from jaxconf.report.shown import COLOUR, FROZEN, SHARE, boxes, crosses, exceeded, floored, shown, title
+from jaxconf.report.box_figures import figure_2c, figure_2c_means, figure_3c, figure_3c_means
+from jaxconf.report.shown import COLOUR, SHARE, crosses, edge, exceeded, floored, shown, title
 from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
@@ -55,8 +56,8 @@ def figure_1(table: NeuronTable) -> Figure:
     _dots(axes, x[~high], y[~high])
     _dots(axes, x[high], y[high], "entropy")
     log_axes(axes, x=frame["top1_change"], y=frame["entropy_abs_delta"])
-    axes.set_xlabel("share of positions whose top token changes" + _edge(frame["top1_change"], "left"))
-    axes.set_ylabel("mean |change of entropy|, nats" + _edge(frame["entropy_abs_delta"], "lower"))
+    axes.set_xlabel("share of positions whose top token changes" + edge(frame["top1_change"], "left"))
+    axes.set_ylabel("mean |change of entropy|, nats" + edge(frame["entropy_abs_delta"], "lower"))
     say_if_empty(axes, x, y)
     named = [name for name in table.members("entropy").index if high[name]]
     _intervals(axes, frame.loc[named], "top1_change", "entropy_abs_delta", "entropy")
@@ -79,7 +80,7 @@ def figure_2a(table: NeuronTable) -> Figure:
     _dots(axes, x[chosen], y[chosen], "entropy", hollow=not frame["is_entropy_neuron"].any())
     log_axes(axes, y=frame["logit_var"])
     axes.set_xlabel("‖w_out‖", parse_math=False)
-    axes.set_ylabel("LogitVar" + _edge(frame["logit_var"], "lower"))
+    axes.set_ylabel("LogitVar" + edge(frame["logit_var"], "lower"))
     if x.nunique() > 1:
         top.hist(x.dropna(), bins=50, color=NORMAL)
     if y.nunique() > 1:
@@ -89,12 +90,6 @@ def figure_2a(table: NeuronTable) -> Figure:
     say_if_empty(axes, x, y)
     label_points(figure, axes, x, y, chosen, ENTROPY)
     return figure
-
-
-@styled
-def figure_2c(table: NeuronTable) -> Figure:
-    """Total effect on the loss beside the effect with the norm frozen, for entropy neurons and for others."""
-    return _frozen_boxes(table, "entropy")
 
 
 @styled
@@ -222,17 +217,11 @@ def figure_3b(table: NeuronTable) -> Figure:
     guide(axes, y=table.rules.least_share("frequency", table.frame))
     for cut in table.rules.least_changes(table.frame):
         guide(axes, x=cut)
-    axes.set_xlabel(f"mean |change of {KL}|, nats" + _edge(kl, "left"))
+    axes.set_xlabel(f"mean |change of {KL}|, nats" + edge(kl, "left"))
     axes.set_ylabel("freq_mediated" + floored(frame["freq_mediated"]), parse_math=False)
     say_if_empty(axes, x, y)
     label_points(figure, axes, x, y, chosen, FREQUENCY)
     return figure
-
-
-@styled
-def figure_3c(table: NeuronTable) -> Figure:
-    """Total effect on the loss beside the effect with the frequency frozen, for frequency neurons and for others."""
-    return _frozen_boxes(table, "frequency")
 
 
 @styled
@@ -269,43 +258,10 @@ FIGURES = {
     "figure_3a": figure_3a,
     "figure_3b": figure_3b,
     "figure_3c": figure_3c,
+    "figure_2c_means": figure_2c_means,
+    "figure_3c_means": figure_3c_means,
     "figure_nulls": figure_nulls,
 }
-
-
-def _frozen_boxes(table: NeuronTable, kind: Kind) -> Figure:
-    figure, (axes,) = canvas(title(table), f"Loss, {FROZEN[kind][1]}", shown(table, kind, mark="shown")[1])
-    four = boxes(table, kind)
-    places = (0, 1, 3, 4)
-    values = on_log_axis(pd.concat([column for _, _, column in four], keys=places))
-    strong, weak = (0.75, 0.3) if table.frame[f"is_{kind}_neuron"].any() else (0.3, 0.1)
-    faces = [(COLOUR[kind], strong), (COLOUR[kind], weak), (NORMAL, 0.75), (NORMAL, 0.3)]
-    jitter = np.random.default_rng(0)
-    for place, face in zip(places, faces, strict=True):
-        column = values[values.index.get_level_values(0) == place].to_numpy()
-        axes.boxplot(
-            column,
-            positions=[place],
-            widths=0.7,
-            showfliers=False,
-            patch_artist=True,
-            boxprops={"facecolor": face, "edgecolor": INK},
-            medianprops={"color": INK},
-            manage_ticks=False,
-        )
-        axes.scatter(
-            place + jitter.uniform(-0.18, 0.18, len(column)), column, s=8, color=INK, alpha=0.6, linewidth=0, zorder=3
-        )
-    if not len(values):
-        say(axes, "no neuron's effect can be compared")
-    measured = pd.concat([column for _, _, column in four])
-    log_axes(axes, y=measured)
-    axes.set_xticks(places, [effect.replace(" ", "\n") for _, effect, _ in four])
-    for middle, group in ((0.5, four[0][0]), (3.5, four[2][0])):
-        axes.text(middle, -0.16, group, transform=axes.get_xaxis_transform(), ha="center", va="top")
-    axes.set_xlim(-0.7, 4.7)
-    axes.set_ylabel("mean |change of loss|, nats" + _edge(measured, "lower"))
-    return figure
 
 
 def _nulls(axes: Axes, table: NeuronTable, x: str, y: str) -> None:
@@ -331,7 +287,3 @@ def _dots(axes: Axes, x: pd.Series, y: pd.Series, kind: Kind | None = None, holl
     else:
         face, edge, width = ("none", COLOUR[kind], 1.2) if hollow else (COLOUR[kind], "white", 0.5)
         axes.scatter(x, y, s=22, facecolor=face, edgecolor=edge, linewidth=width, marker=MARKER[kind], zorder=3)
-
-
-def _edge(values: pd.Series, edge: str) -> str:
-    return f"\n(zeros drawn at the {edge} edge)" if (values <= 0).any() and (values > 0).any() else ""

@@ -40,8 +40,9 @@ CAPTIONS = {
     ),
     "figure_2c": (
         "Figure 2c. Effect on the loss with the norm frozen",
-        "Where the second box lies far below the first, the neurons act through the final norm's scale, and not "
-        "through what they write to the logits.",
+        "How much ablating a neuron changes the loss at single positions (half of them lie in the box, 90% within the "
+        "whiskers). Where the second box lies far below the first, the neuron acts through the final norm's scale, and "
+        "not through what it writes to the logits.",
     ),
     "figure_2d": (
         "Figure 2d. Null space of the unembedding",
@@ -66,8 +67,8 @@ CAPTIONS = {
     ),
     "figure_3c": (
         "Figure 3c. Effect on the loss with the frequency direction frozen",
-        "Where the second box lies far below the first, the neurons act by shifting probability between common and "
-        "rare tokens.",
+        "As Figure 2c. Where the second box lies far below the first, the neuron acts by shifting probability between "
+        "common and rare tokens.",
     ),
     "figure_nulls": (
         "Neurons and nulls",

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from jaxconf.report.plot_style import DASHED, HOVER, colour_bar, dressed, log_axis, place, say
-from jaxconf.report.shown import COLOUR, SHARE, boxes, drawn, exceeded, floored
+from jaxconf.report.shown import COLOUR, FROZEN, SHARE, boxes, drawn, exceeded, floored, token_boxes
 from jaxconf.report.style import ENTROPY, HUES, NORMAL, QUIET, floor_of, on_log_axis
 from jaxconf.results.columns import MAIN_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
@@ -30,12 +30,12 @@ def plots(table: NeuronTable) -> dict[str, go.Figure]:
     return {
         "figure_1": _figure_1(table),
         "figure_2a": _figure_2a(table),
-        "figure_2c": _boxes(table, "entropy"),
+        "figure_2c": _token_boxes(table, "entropy"),
         "figure_2d": _figure_2d(table),
         "figure_2e": _figure_2e(table),
         "figure_3a": _figure_3a(table),
         "figure_3b": _figure_3b(table),
-        "figure_3c": _boxes(table, "frequency"),
+        "figure_3c": _token_boxes(table, "frequency"),
         "figure_nulls": _figure_nulls(table),
     }
 
@@ -237,6 +237,32 @@ def _intervals(rows: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
             up, down = rows[f"{column}_hi"] - rows[column], rows[column] - rows[f"{column}_lo"]
             bars[axis] = {"array": up.clip(lower=0), "arrayminus": down.clip(lower=0), "thickness": 1, "width": 0}
     return bars
+
+
+def _token_boxes(table: NeuronTable, kind: Kind) -> go.Figure:
+    """The means of neurons instead, if the table has no effects at single positions."""
+    groups = token_boxes(table, kind)
+    if not groups:
+        return _boxes(table, kind)
+    figure = dressed(go.Figure())
+    every = pd.concat([values for _, *pair in groups for values in pair])
+    least = on_log_axis(every).min()
+    for effect, (at, fill) in {"total": (0, "rgba(143,163,191,0.45)"), FROZEN[kind][1]: (1, "rgba(0,0,0,0)")}.items():
+        ends = [pair[at].clip(lower=least).quantile([0.05, 0.25, 0.5, 0.75, 0.95]) for _, *pair in groups]
+        names = ("lowerfence", "q1", "median", "q3", "upperfence")
+        box = go.Box(
+            x=[name for name, *_ in groups],
+            **dict(zip(names, np.transpose(ends).tolist(), strict=True)),
+            name=effect,
+            line={"color": COLOUR[kind], "width": 1.5},
+            fillcolor=fill,
+            offsetgroup=effect,
+        )
+        figure.add_trace(box)
+    figure.update_layout(boxmode="group")
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(title="|change of loss|, nats", **log_axis(every))
+    return figure
 
 
 def _boxes(table: NeuronTable, kind: Kind) -> go.Figure:

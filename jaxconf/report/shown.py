@@ -18,6 +18,7 @@ FROZEN: dict[Kind, tuple[str, str]] = {
     "frequency": ("loss_abs_delta_freq_frozen", "frequency frozen"),
 }
 SHARE: dict[Kind, str] = {"entropy": "ln_mediated", "frequency": "freq_mediated"}
+MOST_BOXED = 6  # neurons of a kind whose effects at single positions are shown
 MOST_POINTS = 4000  # of a scatter plot; a browser draws so many points smoothly, and a wide layer has more neurons
 
 
@@ -57,6 +58,36 @@ def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
         for group, names in ((first, chosen), (counted(len(rest), "random other"), rest))
         for effect, source in (("total", "loss_abs_delta"), (frozen, column))
     ]
+
+
+def boxed(table: NeuronTable, kind: Kind) -> tuple[list[str], list[str]]:
+    """The neurons whose effects at single positions are shown, and as many others to compare them with."""
+    chosen = shown(table, kind)[0][:MOST_BOXED]
+    return chosen, others(table, kind, chosen)
+
+
+def token_boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, pd.Series, pd.Series]]:
+    """The pairs of boxes of single positions: (name, total, frozen), |change of loss| in nats.
+
+    A pair for each neuron of `boxed`, and one for all of the others together. Empty if the table has no such effects.
+    """
+    if table.token_changes.empty:
+        return []
+    of_neuron = dict(list(table.token_changes.groupby("neuron")))
+    chosen, rest = boxed(table, kind)
+    groups = {name: [name] for name in chosen} | {counted(len(rest), "random other"): rest}
+    frozen = FROZEN[kind][0]
+    found = []
+    for name, members in groups.items():
+        if rows := [of_neuron[member] for member in members if member in of_neuron]:
+            every = pd.concat(rows)
+            found.append((name, every["loss_abs_delta"], every[frozen]))
+    return found
+
+
+def edge(values: pd.Series, where: str) -> str:
+    """What the label of a logarithmic axis adds if some of its values are drawn at its edge."""
+    return f"\n(zeros drawn at the {where} edge)" if (values <= 0).any() and (values > 0).any() else ""
 
 
 def drawn(table: NeuronTable) -> list[str]:

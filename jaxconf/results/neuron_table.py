@@ -19,7 +19,7 @@ from jaxconf.results.columns import BY_RULE_COLUMNS, EVIDENCE_COLUMNS, MAIN_COLU
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
-from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, staging
+from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, TOKEN_CHANGES, staging
 from jaxconf.results.words import count_of
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
@@ -37,14 +37,16 @@ LATER = (
 class NeuronTable:
     """The result of one analysis.
 
-    frame: a row per neuron, with at least the columns COLUMNS (float, but layer and neuron int, is_… bool); those in
-    INTERVAL_COLUMNS may also have `_lo` and `_hi`. facts: how the result was made, JSON-able. singular_values [D]:
-    float, descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]: float,
-    the cosines of the chosen neurons' write directions with the left singular vectors, in the order of the singular
-    values. cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with POSITION_COLUMNS
-    (loss, entropy and kl_freq in nats). nulls: a row per null with `layer`, `neuron` (whose activations it has),
-    `w_norm`, `rho`, the effects and the mediated shares. Raises InputError if a column of COLUMNS is missing or if
-    there are no rows.
+    frame: a row per neuron, with at least the columns COLUMNS (float, but layer and neuron int, is_… bool); those
+    in INTERVAL_COLUMNS may also have `_lo` and `_hi`. facts: how the result was made, JSON-able. singular_values
+    [D]: float, descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]:
+    float, the cosines of the chosen neurons' write directions with the left singular vectors, in the order of the
+    singular values. cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with
+    POSITION_COLUMNS (loss, entropy and kl_freq in nats). nulls: a row per null with `layer`, `neuron` (whose
+    activations it has), `w_norm`, `rho`, the effects and the mediated shares. token_changes: |change of loss| at
+    single positions, a row per position and neuron that figures 2c and 3c show, with `neuron` (its name),
+    `loss_abs_delta`, `loss_abs_delta_ln_frozen` and `loss_abs_delta_freq_frozen`, in nats. Raises InputError if a
+    column of COLUMNS is missing or if there are no rows.
     """
 
     frame: pd.DataFrame
@@ -54,6 +56,7 @@ class NeuronTable:
     cosine_neurons: list[str]
     positions: pd.DataFrame
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    token_changes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.frame]
@@ -220,13 +223,14 @@ class NeuronTable:
         return plain(summary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the table into `folder`: neurons, positions and nulls as .parquet, spectrum.npz and summary.json.
+        """Writes the table into `folder`: its frames as .parquet, spectrum.npz and summary.json.
 
         If that fails, none of these files is written.
         """
         with staging(Path(folder), NEURONS) as there:
             self.positions.to_parquet(there / POSITIONS, index=False)
             self.nulls.to_parquet(there / NULLS, index=False)
+            self.token_changes.to_parquet(there / TOKEN_CHANGES, index=False)
             names = np.array(self.cosine_neurons, dtype=str)
             arrays = {"singular_values": self.singular_values, "cosines": self.cosines, "cosine_neurons": names}
             np.savez(there / SPECTRUM, allow_pickle=False, **arrays)
@@ -254,5 +258,8 @@ class NeuronTable:
         frame = neurons.to_pandas()
         # What the version which wrote the table did not know was not measured.
         frame = frame.assign(**{name: np.nan for name in LATER if name not in frame})
-        nulls = pd.read_parquet(file) if (file := path.with_name(NULLS)).is_file() else pd.DataFrame()
-        return cls(frame, facts, singular_values, cosines, names, positions, nulls)
+        nulls, changes = (
+            pd.read_parquet(file) if (file := path.with_name(name)).is_file() else pd.DataFrame()
+            for name in (NULLS, TOKEN_CHANGES)
+        )
+        return cls(frame, facts, singular_values, cosines, names, positions, nulls, changes)

@@ -13,6 +13,7 @@ from jaxconf.runtime.hosts import first, told, told_json
 NEURONS = "neurons.parquet"  # a folder with this file is the run folder of an analysis
 POSITIONS = "positions.parquet"
 NULLS = "nulls.parquet"
+TOKEN_CHANGES = "token_changes.parquet"
 SPECTRUM = "spectrum.npz"
 SUMMARY = "summary.json"
 SETS = "sets.parquet"  # the table of `jaxconf.ablate_sets`, if that was asked for

@@ -23,10 +23,11 @@ def test_every_figure_is_drawn_whatever_the_table(name):
 def test_every_figure_is_saved_as_a_picture(tmp_path):
     paths = save_figures(FIGURES, planted_table(), tmp_path)
     assert [path.name for path in paths] == [
-        f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c", "nulls")
+        f"figure_{name}.png"
+        for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c", "2c_means", "3c_means", "nulls")
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    assert len(list(tmp_path.iterdir())) == 9
+    assert len(list(tmp_path.iterdir())) == 11
 
 
 def test_a_model_name_is_no_formula():

@@ -50,4 +50,4 @@ def test_a_table_without_nulls_says_so():
     table = planted_table()
     table.nulls = pd.DataFrame()
     assert "there were no nulls" in FIGURES["figure_nulls"](table).get_suptitle()
-    assert [trace.name for trace in plots(table)["figure_2e"].data][0] == "neurons"
+    assert plots(table)["figure_2e"].data[0].name == "neurons"

@@ -89,12 +89,14 @@ def test_round_trip_keeps_everything(tmp_path):
     table = planted_table()
     table.facts["data"] = "Ünïcode “text”"
     table.frame.loc[0, "ln_mediated"] = np.nan
+    table.token_changes = pd.DataFrame({"neuron": ["3.5", "3.5"], "loss_abs_delta": [0.5, 0.25]})
     table.save(tmp_path)
     for source in (tmp_path, str(tmp_path / "neurons.parquet")):
         back = NeuronTable.load(source)
         pd.testing.assert_frame_equal(back.frame, table.frame)
         pd.testing.assert_frame_equal(back.positions, table.positions)
         pd.testing.assert_frame_equal(back.nulls, table.nulls)
+        pd.testing.assert_frame_equal(back.token_changes, table.token_changes)
         assert back.facts == table.facts
         assert back.cosine_neurons == table.cosine_neurons
         np.testing.assert_array_equal(back.singular_values, table.singular_values)
@@ -105,6 +107,7 @@ def test_round_trip_keeps_everything(tmp_path):
         "positions.parquet",
         "spectrum.npz",
         "summary.json",
+        "token_changes.parquet",
     ]
 
 
