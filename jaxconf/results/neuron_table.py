@@ -19,10 +19,9 @@ from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, staging
-from jaxconf.results.words import count_of
+from jaxconf.results.words import count_of, counts_doubts
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
-SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
 MOST_NAMED = 8  # neurons that a sentence names
 LATER = (
     *EFFECTS, "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p", "ln_mediated_q", "freq_mediated_p",
@@ -108,12 +107,7 @@ class NeuronTable:
         return [self._verdict("entropy"), self._verdict("frequency"), *self._doubts()]
 
     def _doubts(self) -> list[str]:
-        doubts, cosine, documents = [], self.facts.get("counts_cosine"), self.facts.get("documents")
-        if cosine is not None and cosine < SURE:
-            doubts.append(
-                f"The token-frequency direction is uncertain: it is from {self.facts['counts_tokens']:,} tokens, "
-                f"and the directions of two halves of them have a cosine of {cosine:.2f}; give --counts of more text."
-            )
+        doubts, documents = counts_doubts(self.facts), self.facts.get("documents")
         if documents is not None and documents < FEWEST:
             doubts.append(
                 f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "

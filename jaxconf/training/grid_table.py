@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.report.style import ENTROPY, NORMAL, grid_of, styled
+from jaxconf.results.words import COUNT_FACTS
 from jaxconf.training.config import TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.run import RECORD
@@ -50,9 +51,12 @@ def tabulate(out: Path) -> pd.DataFrame:
         if not finished(folder):
             raise InputError(f"{out} is not finished: {name} is still to be trained; go on with --resume")
         result = json.loads((folder / RECORD).read_text("utf-8"))["result"]
-        found = result if "diverged_at" in result else outcome(Emergence.load(folder), result)
+        track = None if "diverged_at" in result else Emergence.load(folder)
+        found = (
+            result if track is None else outcome(track, result) | {name: track.facts.get(name) for name in COUNT_FACTS}
+        )
         rows.append({"model": name, **{key: getattr(config, key) for key in vary}, "seed": config.seed, **found})
-    table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, "diverged_at"])
+    table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, *COUNT_FACTS, "diverged_at"])
     with replacing(out / TABLE) as path:
         table.to_parquet(path)
     with replacing(out / FIGURE) as path:

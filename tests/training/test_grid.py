@@ -17,6 +17,7 @@ from refusals import check_error
 from safetensors.numpy import load_file
 from tiny_training import NO_TRACK, TEXT, TINY, text
 
+from jaxconf.results.words import COUNT_FACTS
 from jaxconf.training import emergence
 from jaxconf.training.config import PER_MODEL, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
@@ -137,7 +138,7 @@ def test_models_are_trained_together_unless_their_shapes_differ():
 def test_the_table_has_a_row_for_each_model_with_its_own_numbers(whole):
     out, table = whole
     pd.testing.assert_frame_equal(pd.read_parquet(out / "study.parquet"), table)
-    assert list(table) == ["model", "weight_decay", "width", "seed", *OUTCOMES, "diverged_at"]
+    assert list(table) == ["model", "weight_decay", "width", "seed", *OUTCOMES, *COUNT_FACTS, "diverged_at"]
     assert {path.name for path in (out / "models").iterdir()} == set(table["model"])
     settings = table[["weight_decay", "width", "seed"]].itertuples(index=False, name=None)
     assert sorted(settings) == sorted((0.9, d, s) for d in (16, 24) for s in (0, 1))
@@ -164,6 +165,8 @@ def test_the_table_has_a_row_for_each_model_with_its_own_numbers(whole):
             "diverged_at": np.nan,
         }
         assert set(expected) == {*OUTCOMES, "diverged_at"}
+        facts = Emergence.load(folder).facts
+        assert [row[name] for name in COUNT_FACTS] == [facts[name] for name in COUNT_FACTS]
         np.testing.assert_allclose([row[name] for name in expected], list(expected.values()), rtol=1e-12)
     assert table["held_out_loss"].nunique() == len(table)
 
@@ -328,6 +331,7 @@ def test_a_grid_that_is_stopped_is_resumed_where_it_was(whole, tmp_path):
     check_error(lambda: tabulate(out), "not finished", second[0], "--resume")
     check_error(lambda: run(out), "holds a run already", "--resume")
     check_error(lambda: grid(BASE, VARY, SEEDS, lambda: iter(TEXT[1:]), out, track=TRACK, resume=True), "other text")
+    check_error(lambda: run(out, counts=np.ones(BASE.vocab_size, int), resume=True), "other token counts")
     before = times(out, first)
     assert len(before) == 7 * len(first)
 
