@@ -21,6 +21,7 @@ from jaxconf.runtime.progress import Progress
 
 WINDOW = 256  # tokens of a window, unless the model's context is shorter
 FIRST = f"its first {COUNTED:,} characters at most"  # of a text whose tokens are counted
+TOKENS = ("token", "target", "top", "top_ablated", "top_ablated_ln_frozen")  # columns that hold ids of tokens
 
 Model = LanguageModel | str | Path
 """A model, or a name that `jaxconf.load` takes."""
@@ -179,9 +180,9 @@ def checked_counts(counts: np.ndarray, vocab_size: int) -> np.ndarray:
 
 
 def in_words(lm: LanguageModel, positions: pd.DataFrame) -> pd.DataFrame:
-    """The table with its columns `token` and `target` as text, if the model has a tokenizer."""
+    """The table with its columns of tokens (TOKENS) as text, if the model has a tokenizer."""
     if not lm.has_tokenizer:
         return positions
-    ids = set(positions["token"]) | set(positions["target"])
-    words = {token: lm.tokenizer.token(token) for token in ids}
-    return positions.assign(token=positions["token"].map(words), target=positions["target"].map(words))
+    columns = positions[[name for name in TOKENS if name in positions]]
+    words = {token: lm.tokenizer.token(token) for token in np.unique(columns)}
+    return positions.assign(**{name: column.map(words) for name, column in columns.items()})
