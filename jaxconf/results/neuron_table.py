@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, staging
-from jaxconf.results.words import count_of, counts_doubts
+from jaxconf.results.words import count_of, counts_doubts, interval_doubts
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
 MOST_NAMED = 8  # neurons that a sentence names
@@ -104,16 +103,8 @@ class NeuronTable:
 
     def verdict(self) -> list[str]:
         """What was found, in words: a sentence on each kind of neuron, and one on each doubt about what it rests on."""
-        return [self._verdict("entropy"), self._verdict("frequency"), *self._doubts()]
-
-    def _doubts(self) -> list[str]:
-        doubts, documents = counts_doubts(self.facts), self.facts.get("documents")
-        if documents is not None and documents < FEWEST:
-            doubts.append(
-                f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "
-                f"they rest on {self.facts['units']} {self.facts['resampled']}; analyse more or shorter documents."
-            )
-        return doubts
+        doubts = counts_doubts(self.facts) + interval_doubts(self.facts)
+        return [self._verdict("entropy"), self._verdict("frequency"), *doubts]
 
     def _verdict(self, kind: Kind) -> str:
         found = list(self.members(kind).index)

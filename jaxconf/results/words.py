@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.results.columns import SET_COLUMNS
 
@@ -61,6 +62,20 @@ def counts_doubts(facts: Mapping[str, Any]) -> list[str]:
     return [
         f"The token-frequency direction is uncertain: it is from {int(facts['counts_tokens']):,} tokens, and the "
         f"directions of two halves of them have a cosine of {cosine:.2f}; give --counts of more text."
+    ]
+
+
+def interval_doubts(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence that warns if the documents are too few for intervals over them, by the facts about what was drawn.
+
+    No sentence if they suffice, or if an older version did not write these facts.
+    """
+    documents = facts.get("documents")
+    if documents is None or documents >= FEWEST:
+        return []
+    return [
+        f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "
+        f"they rest on {facts['units']} {facts['resampled']}; analyse more or shorter documents."
     ]
 
 
