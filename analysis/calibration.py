@@ -1,6 +1,7 @@
 """How far a model's confidence is from its accuracy.
 
-Letters: p position, s window, t position in it, v vocabulary, r resample. Losses and entropies are in nats.
+Letters: p position, v vocabulary, u unit that is drawn again, such as a document, r resample. Losses and entropies are
+in nats.
 Source: Guo et al. 2017 (arXiv 1706.04599), section 3.
 """
 
@@ -41,27 +42,25 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def window_sums(of: Predicted, kept: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Sums over each window's kept positions, float64, from the predictions `of` [s t] and `kept`, bool [s t].
+def unit_sums(of: Predicted, units: np.ndarray, count: int, bins: int = BINS) -> dict[str, np.ndarray]:
+    """Sums over the positions of each of `count` units, float64, from the predictions `of` [p] and `units`, int [p].
 
-    "loss", "entropy", "brier" and "correct" are [s]. "bin_count", "bin_confidence" and "bin_correct" are the sums in
-    each bin of confidence, [s bins].
+    "loss", "entropy", "brier" and "correct" are [u]. "bin_count", "bin_confidence" and "bin_correct" are the sums in
+    each bin of confidence, [u bins].
     """
     values = {name: np.asarray(x, np.float64) for name, x in of._asdict().items()}
     confidence, correct = values["confidence"], values["correct"]
-    sums = {name: np.where(kept, values[name], 0).sum(1) for name in ("loss", "entropy", "brier", "correct")}
-    place = np.arange(len(kept))[:, None] * bins + _bin_of(confidence, bins)
+    sums = {name: np.bincount(units, values[name], count) for name in ("loss", "entropy", "brier", "correct")}
+    place = units * bins + _bin_of(confidence, bins)
     for name, x in {"count": np.ones_like(confidence), "confidence": confidence, "correct": correct}.items():
-        sums[f"bin_{name}"] = np.bincount(place[kept], weights=x[kept], minlength=len(kept) * bins).reshape(
-            len(kept), bins
-        )
+        sums[f"bin_{name}"] = np.bincount(place, x, count * bins).reshape(count, bins)
     return sums
 
 
 def calibration(sums: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean "loss", "entropy", "brier" and "accuracy", and "ece", [r] each, of windows weighted by `weights` [r s].
+    """Mean "loss", "entropy", "brier" and "accuracy", and "ece", [r] each, of units weighted by `weights` [r u].
 
-    `sums`: from `window_sums`.
+    `sums`: from `unit_sums`.
     """
     weights = np.asarray(weights, np.float64)
     count = weights @ sums["bin_count"].sum(1)
@@ -74,7 +73,7 @@ def calibration(sums: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str
 
 
 class Calibrated(NamedTuple):
-    """A measure of a model and its difference from that of another model, with 95% bootstrap intervals over windows."""
+    """A measure of a model and its difference from that of another model, with 95% bootstrap intervals over units."""
 
     value: float
     value_lo: float
@@ -87,9 +86,9 @@ class Calibrated(NamedTuple):
 def calibration_change(
     sums: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], resampled: np.ndarray
 ) -> dict[str, Calibrated]:
-    """Each measure of `calibration` for a model, and its change from a base model on the same windows.
+    """Each measure of `calibration` for a model, and its change from a base model on the same positions.
 
-    `sums`, `base`: `window_sums` of the two. `resampled` [r s]: how often each resample takes each window, the same for
+    `sums`, `base`: `unit_sums` of the two. `resampled` [r u]: how often each resample takes each unit, the same for
     both; if there are no resamples, the intervals are NaN.
     """
     once = np.ones((1, resampled.shape[1]))
@@ -113,7 +112,7 @@ def calibration_change(
 def reliability(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """For each bin, [bins]: the "count" of its positions, int, and their mean "confidence" and "accuracy".
 
-    `sums`: from `window_sums`.
+    `sums`: from `unit_sums`.
     """
     count, confidence, correct = (sums[f"bin_{name}"].sum(0) for name in ("count", "confidence", "correct"))
     filled = np.maximum(count, 1)

@@ -115,30 +115,78 @@ def rerun(
     ablates, bool [c n]. `resid`, `target`: those from which `unablated` made `before`; `resid` enters the first of
     these layers.
     """
-    scale = f"{final_norm_name(config)}.hook_scale"
 
     def one(masks: Mapping[int, jax.Array], null: NullRows | None) -> Changes:
-        def after(scales: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            edits: dict[str, Edit] = {site: Replace(kept) for site, kept in scales.items()}
-            for layer, value in values.items():
-                edits[f"blocks.{layer}.mlp.hook_post"] = Ablate(masks[layer], value)
-                if null is not None:
-                    frozen_scale = scales.get(f"blocks.{layer}.ln2_post.hook_scale")
-                    edits[f"blocks.{layer}.hook_resid_post"] = _null_edit(
-                        config, null, masks[layer], value, frozen_scale
-                    )
-            output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
-            assert output.logits is not None
-            return output.logits, output.captured[scale]
-
-        (te, scale_te), (ln, _) = after({}), after(before.scales)
-        fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-        total, norm_frozen, freq_frozen = (prediction(z, frequency, target) for z in (te, ln, fr))
-        scales = before.scales[scale][..., 0], scale_te[..., 0]
-        return changes(before.prediction, total, norm_frozen, freq_frozen, scales, config.d_model)
+        of, scales = _ablated(config, params, frequency, resid, target, before, values, masks, null)
+        return changes(before.prediction, *of, scales, config.d_model)
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None)))(dict(sets), nulls)
+
+
+compiled_rerun = jax.jit(rerun, static_argnames="config")
+
+
+class Ablated(NamedTuple):
+    """The predictions of ablated models."""
+
+    total: Prediction
+    norm_frozen: Prediction
+    freq_frozen: Prediction
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def compiled_predictions(
+    config: DecoderConfig,
+    params: Params,
+    frequency: Frequency,
+    resid: jax.Array,
+    target: jax.Array,
+    before: Unablated,
+    values: Mapping[int, jax.Array],
+    sets: Mapping[int, jax.Array],
+) -> Ablated:
+    """The predictions when each neuron set is ablated, [c s t], whose changes `rerun` gives for the same arguments."""
+
+    def one(masks: Mapping[int, jax.Array]) -> Ablated:
+        return _ablated(config, params, frequency, resid, target, before, values, masks, None)[0]
+
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)(dict(sets))
+
+
+def _ablated(
+    config: DecoderConfig,
+    params: Params,
+    frequency: Frequency,
+    resid: jax.Array,
+    target: jax.Array,
+    before: Unablated,
+    values: Mapping[int, jax.Array],
+    masks: Mapping[int, jax.Array],
+    null: NullRows | None,
+) -> tuple[Ablated, tuple[jax.Array, jax.Array]]:
+    """The predictions [s t] with one set ablated, and the final norm's scale before and after.
+
+    `masks`: layer → the neurons of the set, bool [n]. Other arguments as for `rerun`.
+    """
+    scale = f"{final_norm_name(config)}.hook_scale"
+
+    def after(scales: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        edits: dict[str, Edit] = {site: Replace(kept) for site, kept in scales.items()}
+        for layer, value in values.items():
+            edits[f"blocks.{layer}.mlp.hook_post"] = Ablate(masks[layer], value)
+            if null is not None:
+                frozen_scale = scales.get(f"blocks.{layer}.ln2_post.hook_scale")
+                edits[f"blocks.{layer}.hook_resid_post"] = _null_edit(config, null, masks[layer], value, frozen_scale)
+        output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
+        assert output.logits is not None
+        return output.logits, output.captured[scale]
+
+    (te, scale_te), (ln, _) = after({}), after(before.scales)
+    fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
+    scales = before.scales[scale][..., 0], scale_te[..., 0]
+    return Ablated(*(prediction(z, frequency, target) for z in (te, ln, fr))), scales
 
 
 def _null_edit(
@@ -157,9 +205,6 @@ def _null_edit(
         moved = norm_scale(config, centre(config, m + delta * rows[neuron]))
         delta = delta / (moved if frozen_scale is None else frozen_scale)
     return Add(delta * null.instead)
-
-
-compiled_rerun = jax.jit(rerun, static_argnames="config")
 
 
 def _above(config: DecoderConfig, site: str, layer: int, frozen: Frozen) -> bool:

@@ -18,7 +18,7 @@ from jaxconf.models.files import replacing
 from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.grid import grid
-from jaxconf.training.grid_table import OUTCOMES, half_interval
+from jaxconf.training.grid_table import OUTCOMES
 from jaxconf.training.run import train
 
 # Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
@@ -95,13 +95,8 @@ def report(step: int, measured: dict[str, float]) -> None:
 
 
 def cell(values: pd.Series) -> str:
-    """The mean over seeds ± half of its 95% interval, and how many seeds have no value, if any."""
-    known = values.dropna().to_numpy(float)
-    if not len(known):
-        return "–"
-    missing = f" ({len(values) - len(known)} of {len(values)} none)" if len(known) < len(values) else ""
-    interval = f" ± {half_interval(known):.2g}" if len(known) > 1 else ""
-    return f"{known.mean():.4g}{interval}{missing}"
+    """The value of each seed, or a dash."""
+    return ", ".join("–" if pd.isna(value) else f"{value:.4g}" for value in values)
 
 
 def rows(table: pd.DataFrame, vary: list[str]) -> list[str]:
@@ -163,8 +158,7 @@ def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergenc
         "Written by `scripts/emergence_study.py`. [emergence.md](emergence.md) says what the numbers mean.",
         "",
         f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} "
-        "seeds each. A cell is the mean over seeds ± half of its 95% interval (Student's t), at the last step. A dash "
-        "(–) means that no seed has a value.",
+        "seeds each. A cell has the value of each seed at the last step. A dash (–) means that a seed has no value.",
         "",
         *head,
     ]

@@ -10,8 +10,8 @@ candidates are compared (docs/induction.md). The exit code is 0 if all neurons a
 error that the user can correct.
 
 Source of the names: Stolfo et al. 2024 (arXiv 2406.16254) and its released data. The paper takes the token frequencies
-of OpenWebText for GPT-2 and of the Pile for Pythia; here they are those of --data. Weights are held in float32, as
-`jaxconf analyze` holds them.
+of OpenWebText for GPT-2 and of the Pile for Pythia; here they are those of --counts, or else of --data. Weights are
+held in float32, as `jaxconf analyze` holds them.
 """
 
 import dataclasses
@@ -74,6 +74,8 @@ class Reproduce:
     """text, as for `jaxconf analyze`"""
     out: Path
     """the run folder"""
+    counts: Path | None = None
+    """token counts, as for `jaxconf analyze`"""
     model: str | None = None
     """a folder in Hugging Face layout, or a hub id, with this model's weights; by default the one that the paper
     measured
@@ -210,7 +212,8 @@ def main(command: Reproduce) -> None:
         sys.exit(2)
     options = {"--data": command.data, "--out": command.out, "--k": named.k, "--revision": command.revision}
     given = [str(word) for pair in options.items() if pair[1] is not None for word in pair]
-    cli.main(["analyze", source, *given, *["--force"] * command.force])
+    counts = ["--counts", str(command.counts)] if command.counts else []
+    cli.main(["analyze", source, *given, *counts, *["--force"] * command.force])
     table, console = NeuronTable.load(command.out), Console()
     rows = compared(table, named)
     entropy_rule, frequency_rule, *_ = table.rules.describe()

@@ -25,6 +25,13 @@ Text = Annotated[
         help='the text to read: a file, a folder, hf://datasets/OWNER/NAME or "stdlib", as for `jaxconf analyze`'
     ),
 ]
+Counts = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="token counts as .npy (see `jaxconf unigram`); "
+        "by default those of the first 40 million characters of --data"
+    ),
+]
 Quiet = Annotated[
     bool,
     tyro.conf.arg(

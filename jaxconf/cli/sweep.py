@@ -149,10 +149,10 @@ class SweepReport:
         from rich.console import Console
 
         from jaxconf.sweeps.definition import defined
-        from jaxconf.sweeps.page import sweep_report
+        from jaxconf.sweeps.page import doubts, sweep_report
 
         console = Console()
         joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
         if missing := cells - joined["cell"].nunique():
             say(console, f"{missing} of {cells} cells are not finished, and are left out.")
-        say(console, f"Report: {self.folder / 'sweep.html'}")
+        say(console, *doubts(joined), f"Report: {self.folder / 'sweep.html'}")

@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Quiet, Text, say, speaking
-from jaxconf.cli.train import grid_sentence
+from jaxconf.cli.common import Counts, Quiet, Text, say, speaking
+from jaxconf.cli.train import grid_sentences
 from jaxconf.runtime.hosts import Hosts
 
 
@@ -33,6 +33,7 @@ class Track:
     data: Text = "stdlib"
     tokens: int = 4096
     """how many tokens to measure the effects on"""
+    counts: Counts = None
     k: int | None = None
     """size of the unembedding's effective null space;
     by default that of Stolfo et al. for a model of theirs, or else 1% of the width"""
@@ -59,6 +60,7 @@ class Track:
                 out=self.out,
                 data=self.data,
                 tokens=self.tokens,
+                counts=self.counts,
                 k=self.k,
                 mesh=read_mesh(self.mesh) if self.mesh else None,
                 force=self.force,
@@ -66,7 +68,7 @@ class Track:
             )
         source = Path(self.source)
         if isinstance(found, pd.DataFrame):
-            say(console, grid_sentence(len(found), source))
+            say(console, *grid_sentences(found, source))
             return
         measured = self.out or Path("runs") / source.name
         folder = measured if self.revisions is not None else source if source.is_dir() else source.parent

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
@@ -13,6 +13,9 @@ from jaxconf.cli.common import Quiet, Text, say, speaking
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import Hosts, part
 from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Train:
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """the values of one of the config options below as NAME=VALUE,VALUE, such as weight_decay=0,0.1;
     may be given again for another name"""
+    counts: Path | None = None
+    """token counts as .npy (see `jaxconf unigram`), for the measurements of token frequency;
+    by default those of the training part of --data"""
     seeds: int = 1
     """how many models to train of each combination, with the seeds from --seed on"""
     resume: bool = False
@@ -67,6 +73,7 @@ class Train:
             options: dict[str, Any] = {
                 "tokenizer": self.tokenizer,
                 "track": self.track,
+                "counts": self.counts,
                 "checkpoint_every": self.checkpoint_every,
                 "resume": self.resume,
                 "force": self.force,
@@ -88,7 +95,7 @@ class Train:
                 part()
                 sys.exit(128 + stopped.signum)
         if vary or self.seeds != 1:
-            say(console, grid_sentence(len(table), self.out))
+            say(console, *grid_sentences(table, self.out))
             return
         say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
         if self.track.points:
@@ -96,8 +103,16 @@ class Train:
             say(console, f"{share}; jaxconf track {self.out} draws what was measured")
 
 
-def grid_sentence(models: int, out: Path) -> str:
-    return f"{models} models; figure: {out / 'study.png'}, table: {out / 'study.parquet'}"
+def grid_sentences(table: "pd.DataFrame", out: Path) -> list[str]:
+    """Where the results of a grid are, and a warning if a token-frequency direction is uncertain.
+
+    `table`: as `jaxconf.grid` returns it.
+    """
+    from jaxconf.results.words import counts_doubts
+
+    where = f"{len(table)} models; figure: {out / 'study.png'}, table: {out / 'study.parquet'}"
+    least = table["counts_cosine"].astype(float).fillna(1.0).idxmin()
+    return [where, *counts_doubts(table.loc[least].to_dict())]
 
 
 def preset(arguments: list[str]) -> tuple[TrainConfig, list[str]]:

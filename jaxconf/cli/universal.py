@@ -1,13 +1,12 @@
 """`jaxconf universal`."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Quiet, Text, job, say_result
+from jaxconf.cli.common import Counts, Quiet, Text, job, say_result
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
@@ -25,8 +24,7 @@ class Universal:
     tokens: int = 65536
     """how many tokens to correlate activations over, in windows of 256
     (or of the shortest context, if that is shorter)"""
-    counts: Path | None = None
-    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
+    counts: Counts = None
     effects: int = 4096
     """how many tokens to measure the effects of ablation on, in the last layer of each model;
     entropy and frequency neurons are found by these effects; 0 leaves them out"""

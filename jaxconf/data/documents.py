@@ -11,6 +11,7 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from huggingface_hub import (
     snapshot_download,
 )
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
+from huggingface_hub.hf_api import ResolvedRevision
 
 from jaxconf.models.errors import InputError, first_line, listed
 from jaxconf.models.hub import hub_errors
@@ -82,8 +84,19 @@ def _standard_library() -> Iterator[str]:
     return texts()
 
 
-def _hub_files(source: str) -> Iterator[Path]:
-    """The files of a hub dataset: they are listed by this call, and each is downloaded when the iterator reaches it."""
+class HubPlace(NamedTuple):
+    """A hub dataset at one commit, whose content never changes, and the file or folder of it that is read."""
+
+    dataset: str
+    revision: ResolvedRevision  # as text it is the revision that was asked for; `resolved` is the commit
+    path: str
+
+
+def hub_place(source: str) -> HubPlace:
+    """What the source `hf://datasets/OWNER/NAME[@REVISION][/PATH]` names at present.
+
+    Raises InputError for any other text, and for a dataset that the hub does not have.
+    """
     try:
         uri = parse_hf_uri(source)
     except HfUriError as error:
@@ -96,26 +109,32 @@ def _hub_files(source: str) -> Iterator[Path]:
 
     with hub_errors("dataset", uri.id, uri.revision):
         revision = resolve_revision(uri.id, repo_type="dataset", revision=uri.revision)
+    return HubPlace(uri.id, revision, uri.path_in_repo)
+
+
+def _hub_files(source: str) -> Iterator[Path]:
+    """The files of a hub dataset: they are listed by this call, and each is downloaded when the iterator reaches it."""
+    dataset, revision, path = hub_place(source)
+    with hub_errors("dataset", dataset, revision):
         try:
-            tree = get_cached_repo_tree(uri.id, repo_type="dataset", revision=revision)
+            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=revision)
         except CachedRepoTreeNotFoundError:
             # Downloading a snapshot, here of one small file, also caches the list of files. An offline run needs it.
-            snapshot_download(uri.id, repo_type="dataset", revision=revision, allow_patterns=".gitattributes")
-            tree = get_cached_repo_tree(uri.id, repo_type="dataset", revision=revision)
+            snapshot_download(dataset, repo_type="dataset", revision=revision, allow_patterns=".gitattributes")
+            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=revision)
 
-    path = uri.path_in_repo
     known = [file.path for file in tree if _is_known(file.path)]
     names = sorted(name for name in known if not path or f"{name}/".startswith(f"{path}/"))
     if not names:
         raise InputError(
-            f"the dataset {uri.id} has no file of a known kind ({KINDS}){f' at {path}' if path else ''}; give another "
+            f"the dataset {dataset} has no file of a known kind ({KINDS}){f' at {path}' if path else ''}; give another "
             "path, or the revision refs/convert/parquet if the hub made one"
         )
 
     def files() -> Iterator[Path]:
         for name in names:
-            with hub_errors("dataset", uri.id, uri.revision):
-                file = hf_hub_download(uri.id, name, repo_type="dataset", revision=revision)
+            with hub_errors("dataset", dataset, revision):
+                file = hf_hub_download(dataset, name, repo_type="dataset", revision=revision)
             yield Path(file)
 
     return files()

@@ -1,14 +1,21 @@
 """How often each token occurs in a text. Letters: V tokens of the model's vocabulary."""
 
+import contextlib
+import hashlib
+import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from jaxconf.data.documents import documents, hub_place
 from jaxconf.data.windows import Piece, batches_of_pieces
 from jaxconf.models.errors import InputError, first_line
+from jaxconf.models.files import replacing
 from jaxconf.models.tokenizer import Tokenizer
-from jaxconf.runtime.hosts import shared_work
+from jaxconf.runtime.hosts import first, shared_work, told
+from jaxconf.runtime.version import __version__
 
 COUNTED = 40_000_000  # where no token counts are given, they are counted over this many characters of the text
 
@@ -38,6 +45,52 @@ def count_tokens(
         if progress:
             progress(total)
     return counts
+
+
+def counts_of_source(
+    source: str, tokenizer: Tokenizer, vocab_size: int, progress: Callable[[int], None] | None = None
+) -> np.ndarray:
+    """`count_tokens` of the first COUNTED characters of a source, which is named as for `jaxconf.documents`.
+
+    The counts of a hub dataset are kept in the user's cache folder, so they are made once for each tokenizer and
+    commit. Those of other sources are not, because local files may change.
+    """
+    file = _kept_file(source, tokenizer, vocab_size) if source.startswith("hf://") else None
+    if file and (kept := _kept_counts(file, vocab_size)) is not None:
+        return kept
+    counts = count_tokens(first_documents(documents(source), COUNTED), tokenizer, vocab_size, progress)
+    if file and first():
+        with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk, costs only time
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as path, path.open("wb") as out:
+                np.savez(out, allow_pickle=False, counts=counts)
+    return counts
+
+
+def _kept_file(source: str, tokenizer: Tokenizer, vocab_size: int) -> Path:
+    """Where the counts of a hub dataset are kept. The name is a hash of everything that they depend on."""
+    place = hub_place(source)
+    made_of = (tokenizer.to_json(), vocab_size, place.dataset, place.revision.resolved, place.path)
+    name = hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "jaxconf" / "counts" / f"{name}.npz"
+
+
+def _kept_counts(file: Path, vocab_size: int) -> np.ndarray | None:
+    """The counts that a file keeps, int64 [V]; None if there is no such file, or if it is spoilt."""
+
+    def content() -> bytes:
+        with contextlib.suppress(OSError):
+            return file.read_bytes()
+        return b""
+
+    found = told(content)
+    try:
+        with np.load(io.BytesIO(found), allow_pickle=False) as saved:
+            counts = saved["counts"]  # its checksum is compared
+    except Exception:  # what a spoilt archive raises has no common type
+        return None
+    return counts if counts.shape == (vocab_size,) and counts.dtype == np.int64 else None
 
 
 def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iterator[str]:

@@ -5,7 +5,6 @@ Letters: s window, t position, m chosen neuron, D singular value, v vocabulary.
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -183,7 +182,6 @@ def _table(
         "bootstrap": how.bootstrap_draws,
         **work.unit_facts(),
         **{name: fact for name, fact in own_facts.items() if name.startswith("counts")},
-        "counts_sha256": hashlib.sha256(work.counts.astype("<i8").tobytes()).hexdigest(),
         "null_spaces": _null_spaces(config, values),
         "knee": dict(zip(("k", "ratio"), knee(values.values), strict=True)),
         "rho_chance_of_one": chance_rho(how.k, len(values.values), config.d_mlp)[1],

@@ -1,5 +1,6 @@
 """The inputs of a measurement: models, and the text that they run on. Letters: s window, t position, v vocabulary."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pandas as pd
 
 from jaxconf.analysis.frequency import split_half_cosine
 from jaxconf.data.documents import documents
-from jaxconf.data.token_counts import COUNTED, count_tokens, first_documents, read_counts
+from jaxconf.data.token_counts import COUNTED, counts_of_source, read_counts
 from jaxconf.data.windows import Windows, kept_positions, windows
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_tokens
@@ -19,6 +20,8 @@ from jaxconf.models.language_model import LanguageModel, find, read_config
 from jaxconf.runtime.progress import Progress
 
 WINDOW = 256  # tokens of a window, unless the model's context is shorter
+FIRST = f"its first {COUNTED:,} characters at most"  # of a text whose tokens are counted
+TOKENS = ("token", "target", "top", "top_ablated", "top_ablated_ln_frozen")  # columns that hold ids of tokens
 
 Model = LanguageModel | str | Path
 """A model, or a name that `jaxconf.load` takes."""
@@ -94,26 +97,40 @@ def text_of(
 def counts_of(
     lm: LanguageModel, data: str, counts: np.ndarray | str | Path | None, progress: Progress
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Token counts, int [v], for the arguments of `text_of`; and the facts about them, JSON-able.
+    """Token counts, int [v], for the arguments of `text_of`; and the facts about them, as `counts_facts`."""
+    if counts is not None:
+        return given_counts(counts, lm.config.vocab_size)
+    if not lm.has_tokenizer:
+        raise InputError("the model has no tokenizer to count the tokens of a text with; give counts")
+    progress("token counts", 0, 0)
+    found = counts_of_source(data, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))
+    return found, counts_facts(found, f"{data}, {FIRST}")
 
-    These say where the counts are from, and how far the token frequencies that they give can be trusted.
+
+def given_counts(counts: np.ndarray | str | Path, vocab_size: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Token counts that a user gives, as an array int [v] or as a file; and the facts about them, as `counts_facts`.
+
+    Raises InputError for counts that do not fit the vocabulary.
     """
     if isinstance(counts, str | Path):
-        found, origin = read_counts(counts, lm.config.vocab_size), str(counts)
-    elif counts is not None:
-        found, origin = checked_counts(lm.config, counts), "given"
+        found, origin = read_counts(counts, vocab_size), str(counts)
     else:
-        if not lm.has_tokenizer:
-            raise InputError("the model has no tokenizer to count the tokens of a text with; give counts")
-        progress("token counts", 0, 0)
-        first = first_documents(documents(data))
-        found = count_tokens(first, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))
-        origin = f"{data}, its first {COUNTED:,} characters at most"
-    return found, {
+        found, origin = checked_counts(counts, vocab_size), "given"
+    return found, counts_facts(found, origin)
+
+
+def counts_facts(counts: np.ndarray, origin: str) -> dict[str, Any]:
+    """The facts about token counts, int [v], JSON-able.
+
+    They say where the counts are from, and how far the token-frequency direction that they give can be trusted.
+    """
+    return {
         "counts": origin,
-        "counts_tokens": int(found.sum()),
-        "counts_types": int(np.count_nonzero(found)),
-        "counts_cosine": split_half_cosine(found),
+        "counts_tokens": int(counts.sum()),
+        "counts_types": int(np.count_nonzero(counts)),
+        "counts_smoothing": "add-one",
+        "counts_cosine": split_half_cosine(counts),
+        "counts_sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
     }
 
 
@@ -152,20 +169,20 @@ def with_target(tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return kept
 
 
-def checked_counts(config: DecoderConfig, counts: np.ndarray) -> np.ndarray:
+def checked_counts(counts: np.ndarray, vocab_size: int) -> np.ndarray:
     """The token counts as an array. Raises InputError unless there is one for each token of the vocabulary."""
     counts = np.asarray(counts)
-    if counts.shape != (config.vocab_size,):
+    if counts.shape != (vocab_size,):
         raise InputError(
-            f"counts have shape {list(counts.shape)}; give one count for each of the model's {config.vocab_size} tokens"
+            f"counts have shape {list(counts.shape)}; give one count for each of the model's {vocab_size} tokens"
         )
     return counts
 
 
 def in_words(lm: LanguageModel, positions: pd.DataFrame) -> pd.DataFrame:
-    """The table with its columns `token` and `target` as text, if the model has a tokenizer."""
+    """The table with its columns of tokens (TOKENS) as text, if the model has a tokenizer."""
     if not lm.has_tokenizer:
         return positions
-    ids = set(positions["token"]) | set(positions["target"])
-    words = {token: lm.tokenizer.token(token) for token in ids}
-    return positions.assign(token=positions["token"].map(words), target=positions["target"].map(words))
+    columns = positions[[name for name in TOKENS if name in positions]]
+    words = {token: lm.tokenizer.token(token) for token in np.unique(columns)}
+    return positions.assign(**{name: column.map(words) for name, column in columns.items()})

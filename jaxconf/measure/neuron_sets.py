@@ -199,8 +199,8 @@ def per_token(
 ) -> pd.DataFrame:
     """What ablating each of these neurons alone does at every kept position.
 
-    Columns as in `jaxconf.measure.reruns.token_effects`, with `token` and `target` as text where the model has a
-    tokenizer. Arguments and errors as in `ablate_sets`.
+    Columns as in `jaxconf.measure.reruns.token_effects`, with tokens as text where the model has a tokenizer. Arguments
+    and errors as in `ablate_sets`.
     """
     check_runnable(lm.params)
     work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress)

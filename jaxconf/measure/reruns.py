@@ -17,8 +17,17 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED, effects_of
 from jaxconf.analysis.neuron_sets import one_by_one
 from jaxconf.analysis.nulls import Nulls
-from jaxconf.analysis.rerun import Frozen, NullRows, compiled_entry, compiled_mlp_output, compiled_rerun
+from jaxconf.analysis.rerun import (
+    Ablated,
+    Frozen,
+    NullRows,
+    compiled_entry,
+    compiled_mlp_output,
+    compiled_predictions,
+    compiled_rerun,
+)
 from jaxconf.analysis.unembedding import Readout
+from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.measure.work import Part, Work
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
@@ -108,8 +117,10 @@ def token_effects(
 
     Columns: `neuron` ("layer.index"), `window`, `position`, `token`, `target` (the next token) and `activation`; in
     nats, of the unablated model and with the neuron ablated, `loss`, `loss_ablated`, `loss_ablated_ln_frozen` (with the
-    norm frozen too), `entropy` and `entropy_ablated`; and `reciprocal_rank` and `reciprocal_rank_ablated` of the
-    target. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
+    norm frozen too), `loss_ablated_freq_frozen` (with the frequency frozen instead), `entropy`, `entropy_ablated`,
+    `kl_freq` and `kl_freq_ablated` (D_KL(P_freq ‖ P_model)); `reciprocal_rank`, `reciprocal_rank_ablated` and
+    `reciprocal_rank_ablated_ln_frozen` of the target; and the most likely token, `top`, `top_ablated` and
+    `top_ablated_ln_frozen`. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
     config, params, (S, T) = work.lm.config, work.lm.params, work.tokens.shape
     rows = []
@@ -120,30 +131,41 @@ def token_effects(
         target = np.roll(batch, -1, 1)
         resid, h, before = compiled_entry(config, (layer,), params, work.freq, batch, target, frozen)
         values = {layer: ablation.ablated(h[layer])}
-        was = before.prediction
-        loss, entropy, reciprocal, own = (
-            x[0, position] for x in fetched((was.loss, was.entropy, 1 / was.rank, h[layer]))
-        )
+        unablated, own = jax.tree.map(lambda x, at=position: x[0, at], fetched((before.prediction, h[layer])))
         for some, real in batches_in_memory(len(neurons), bytes_of_a_set(config, T), work.memory):
             masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}
-            change = fetched(compiled_rerun(config, params, work.freq, resid, target, before, values, masks))
-            for at, neuron in enumerate(np.asarray(neurons)[some[real]]):
-                moved = {name: value[at, 0, position] for name, value in change._asdict().items()}
-                columns = {
+            found = fetched(compiled_predictions(config, params, work.freq, resid, target, before, values, masks))
+            for index, neuron in enumerate(np.asarray(neurons)[some[real]]):
+                ablated = jax.tree.map(lambda x, index=index, at=position: x[index, 0, at], found)
+                place = {
                     "neuron": f"{layer}.{neuron}",
                     "window": window,
                     "position": position,
                     "token": batch[0, position],
                     "target": target[0, position],
                     "activation": own[:, neuron],
-                    "loss": loss,
-                    "loss_ablated": loss + moved["loss"],
-                    "loss_ablated_ln_frozen": loss + moved["loss_ln_frozen"],
-                    "entropy": entropy,
-                    "entropy_ablated": entropy + moved["entropy"],
-                    "reciprocal_rank": reciprocal,
-                    "reciprocal_rank_ablated": reciprocal + moved["reciprocal_rank"],
                 }
-                rows.append(pd.DataFrame(columns))
+                rows.append(pd.DataFrame({**place, **_columns_of_tokens(unablated, ablated)}))
         work.progress(f"tokens of layer {layer}", (window + 1) * T, S * T)
     return pd.concat(rows, ignore_index=True)
+
+
+def _columns_of_tokens(unablated: Prediction, ablated: Ablated) -> dict[str, Any]:
+    """The columns of `token_effects` that follow from the predictions at some positions."""
+    total, norm_frozen = ablated.total, ablated.norm_frozen
+    return {
+        "loss": unablated.loss,
+        "loss_ablated": total.loss,
+        "loss_ablated_ln_frozen": norm_frozen.loss,
+        "loss_ablated_freq_frozen": ablated.freq_frozen.loss,
+        "entropy": unablated.entropy,
+        "entropy_ablated": total.entropy,
+        "kl_freq": unablated.kl_freq,
+        "kl_freq_ablated": total.kl_freq,
+        "reciprocal_rank": 1 / unablated.rank,
+        "reciprocal_rank_ablated": 1 / total.rank,
+        "reciprocal_rank_ablated_ln_frozen": 1 / norm_frozen.rank,
+        "top": unablated.top,
+        "top_ablated": total.top,
+        "top_ablated_ln_frozen": norm_frozen.top,
+    }

@@ -30,7 +30,7 @@ def weight_statistics(
     """
     config = lm.config
     k = null_space_size(config, k)
-    freq = frequency(np.zeros(config.vocab_size) if counts is None else checked_counts(config, counts))
+    freq = frequency(np.zeros(config.vocab_size) if counts is None else checked_counts(counts, config.vocab_size))
     values = spectrum(config, lm.params, convention)
     columns = weight_columns(config, lm.params, readout(config, lm.params, convention), freq, values, k)
     if counts is None:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES, PUBLISHED, RHO_AT
 from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import BY_RULE_COLUMNS, EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
@@ -20,10 +19,9 @@ from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, TOKEN_CHANGES, staging
-from jaxconf.results.words import count_of
+from jaxconf.results.words import count_of, counts_doubts, interval_doubts
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
-SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
 MOST_NAMED = 8  # neurons that a sentence names
 LATER = (
     *EFFECTS, *GATES, *RHO_AT, PUBLISHED, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p",
@@ -110,7 +108,8 @@ class NeuronTable:
 
     def verdict(self) -> list[str]:
         """What was found, in words: a sentence on each kind of neuron, and one on each doubt about what it rests on."""
-        return [self._verdict("entropy"), *self._of_named(), self._verdict("frequency"), *self._doubts()]
+        doubts = counts_doubts(self.facts) + interval_doubts(self.facts)
+        return [self._verdict("entropy"), *self._of_named(), self._verdict("frequency"), *doubts]
 
     def by_rule(self) -> pd.DataFrame:
         """The entropy neurons of every rule: a row, as `to_pandas`, for each neuron that some rule names.
@@ -158,20 +157,6 @@ class NeuronTable:
                 else f"The entropy neurons depend on the size of the null space ({each})."
             )
         return sentences
-
-    def _doubts(self) -> list[str]:
-        doubts, cosine, documents = [], self.facts.get("counts_cosine"), self.facts.get("documents")
-        if cosine is not None and cosine < SURE:
-            doubts.append(
-                f"The token-frequency direction is uncertain: it is from {self.facts['counts_tokens']:,} tokens, "
-                f"and the directions of two halves of them have a cosine of {cosine:.2f}; give --counts of more text."
-            )
-        if documents is not None and documents < FEWEST:
-            doubts.append(
-                f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "
-                f"they rest on {self.facts['units']} {self.facts['resampled']}; analyse more or shorter documents."
-            )
-        return doubts
 
     def _verdict(self, kind: Kind) -> str:
         found = list(self.members(kind).index)

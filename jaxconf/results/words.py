@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.results.columns import SET_COLUMNS
 
@@ -25,9 +26,13 @@ ADAPTIVE = (
 )
 COUNTS = (
     ("{}", "counts"),
-    ("{} tokens of {} types, each counted once more", "counts_tokens", "counts_types"),
+    ("{} tokens of {} types", "counts_tokens", "counts_types"),
+    ("{} smoothing", "counts_smoothing"),
     ("the directions from two halves have a cosine of {:.3f}", "counts_cosine"),
 )
+COUNT_FACTS = ("counts_tokens", "counts_types", "counts_cosine")
+"""The facts that say how far a token-frequency direction can be trusted, as columns of a table over models."""
+SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
 TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
 
 
@@ -51,6 +56,34 @@ def counted(count: int, noun: str) -> str:
 def count_of(count: int, kind: str) -> str:
     """How many neurons of a kind there are, for example "2 entropy neurons"."""
     return counted(count, f"{kind} neuron")
+
+
+def counts_doubts(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence that warns if a token-frequency direction cannot be relied on, by the facts about its counts.
+
+    No sentence if it can, or if an older version did not write these facts.
+    """
+    cosine = facts.get("counts_cosine")
+    if cosine is None or not cosine < SURE:
+        return []
+    return [
+        f"The token-frequency direction is uncertain: it is from {int(facts['counts_tokens']):,} tokens, and the "
+        f"directions of two halves of them have a cosine of {cosine:.2f}; give --counts of more text."
+    ]
+
+
+def interval_doubts(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence that warns if the documents are too few for intervals over them, by the facts about what was drawn.
+
+    No sentence if they suffice, or if an older version did not write these facts.
+    """
+    documents = facts.get("documents")
+    if documents is None or documents >= FEWEST:
+        return []
+    return [
+        f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "
+        f"they rest on {facts['units']} {facts['resampled']}; analyse more or shorter documents."
+    ]
 
 
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from jaxconf.models.errors import InputError
-from jaxconf.report.markup import head, picture, row, table, text
+from jaxconf.models.errors import InputError, listed
+from jaxconf.report.markup import head, paragraphs, picture, row, table, text
 from jaxconf.report.picture_page import picture_page
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import staging
-from jaxconf.results.words import number
+from jaxconf.results.words import COUNT_FACTS, counts_doubts, number
 from jaxconf.sweeps.definition import AXES, CELLS, defined, finished
 
 OF_CELLS = tuple(AXES.values())
@@ -26,7 +26,11 @@ SHOWN = {
     "largest rho": "",
     "chance": "the 99% quantile of the largest rho among as many random directions",
     "largest ln_mediated": "among neurons with rho above chance",
+    "tokens counted": "for the token-frequency direction, with add-one smoothing",
+    "types seen": "tokens of the vocabulary that occur among those counted",
+    "split-half cosine": "of the token-frequency directions from two halves of the counted tokens",
 }
+MOST_NAMED = 6  # cells that a sentence names
 FIGURES = {"figure_2a": "Norm and LogitVar (Figure 7)", "figure_3b": "Token frequency (Figure 8)"}
 
 
@@ -34,8 +38,9 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
     """Join the finished cells of a sweep: write sweep.parquet and sweep.html into its folder, and return the table.
 
     The table has a row for each neuron of each finished cell, with the cell's name (`cell`), its `model`, `revision`,
-    `data` and `ablation`, and the columns of its neuron table. Raises InputError if the folder holds no sweep, or if no
-    cell is finished.
+    `data` and `ablation`, how many tokens were counted for its token-frequency direction, how many types occurred and
+    the split-half cosine (COUNT_FACTS), and the columns of its neuron table. Raises InputError if the folder holds no
+    sweep, or if no cell is finished.
     """
     folder = Path(folder)
     sweep = defined(folder)
@@ -47,22 +52,32 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
     for name, neurons in tables.items():
         # The facts of a run have the commit, but the page and the table show the name of the revision.
         neurons.facts |= {"revision": sweep.cells[name].get("revision")}
-        facts = {key: neurons.facts.get(key) for key in OF_CELLS if key != "layer"}
+        facts = {key: neurons.facts.get(key) for key in (*OF_CELLS, *COUNT_FACTS) if key != "layer"}
         frames.append(pd.DataFrame({"cell": name, **facts}, index=neurons.frame.index).join(neurons.frame))
     joined = pd.concat(frames, ignore_index=True)
     with staging(folder, "sweep.parquet") as there:
         joined.to_parquet(there / "sweep.parquet", index=False)
-        (there / "sweep.html").write_text(_page(folder, tables, len(sweep.cells)), encoding="utf-8")
+        (there / "sweep.html").write_text(_page(folder, tables, len(sweep.cells), doubts(joined)), encoding="utf-8")
     return joined
 
 
-def _page(folder: Path, tables: Mapping[str, NeuronTable], cells: int) -> str:
+def doubts(joined: pd.DataFrame) -> list[str]:
+    """A sentence for each uncertain token-frequency direction, which names the cells. `joined`: from `sweep_report`."""
+    cells: dict[str, list[str]] = {}
+    for of_cell in joined.drop_duplicates("cell").to_dict("records"):
+        for doubt in counts_doubts(of_cell):
+            cells.setdefault(doubt, []).append(of_cell["cell"])
+    return [f"{listed(names, MOST_NAMED)}: {doubt}" for doubt, names in cells.items()]
+
+
+def _page(folder: Path, tables: Mapping[str, NeuronTable], cells: int, doubts: list[str]) -> str:
     hints = dict.fromkeys(OF_CELLS, "") | SHOWN
     return picture_page(
         files(__package__) / "page.html",
         "sweep",
         folder.resolve().name,
         f"A sweep, {len(tables)} of {cells} cells",
+        doubts=paragraphs(doubts),
         table=table((head(name, hint) for name, hint in hints.items()), (_row(*item) for item in tables.items())),
         figures="".join(_cards(name, neurons, folder / CELLS / name) for name, neurons in tables.items()),
     )
@@ -80,10 +95,12 @@ def _row(name: str, neurons: NeuronTable) -> str:
         "largest rho": frame["rho"].max(),
         "chance": frame["rho_chance"].iloc[0],
         "largest ln_mediated": above["ln_mediated"].max(),
+        "tokens counted": facts.get("counts_tokens"),
+        "types seen": facts.get("counts_types"),
+        "split-half cosine": facts.get("counts_cosine"),
     }
-    return row(
-        [*(text(_words(facts.get(key))) for key in OF_CELLS), *(text(number(values[key])) for key in SHOWN)], id=name
-    )
+    shown = [f"{x:,}" if isinstance(x, int) else number(x) for x in (values[key] for key in SHOWN)]
+    return row([*(text(_words(facts.get(key))) for key in OF_CELLS), *map(text, shown)], id=name)
 
 
 def _cards(name: str, neurons: NeuronTable, folder: Path) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxconf.analysis.emergence import first_steps
 from jaxconf.models.errors import listed
 from jaxconf.results.rules import Rules, rules_from
-from jaxconf.results.words import count_of, number
+from jaxconf.results.words import count_of, counts_doubts, facts_in_words, number
 from jaxconf.training.emergence import Emergence
 
 
@@ -75,7 +75,12 @@ def order_met(first: pd.DataFrame) -> dict[str, int]:
 
 
 def summary_lines(e: Emergence) -> list[str]:
-    """The findings, one sentence each."""
+    """The findings, one sentence each, and then the token counts and whether the direction from them is uncertain."""
+    counts = dict(facts_in_words(e.facts)).get("Token counts")
+    return [*_findings(e), *([f"Token counts: {counts}."] if counts else []), *counts_doubts(e.facts)]
+
+
+def _findings(e: Emergence) -> list[str]:
     steps, effects, above, mediated = e.steps["step"], with_effects(e), above_chance(e), over_steps(e, "ln_mediated")
     ever = above.any(axis=1)
     since = f"the first rose above it at step {ever.idxmax():,}" if ever.any() else "none was above it at any step"

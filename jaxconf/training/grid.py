@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxconf.data.corpus import Corpus, Documents, documents_of, read_corpus
@@ -22,7 +23,7 @@ from jaxconf.runtime.progress import Progress
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.grid_table import GRID, MODELS, TABLE, finished, tabulate
 from jaxconf.training.records import record_to_resume, write_record
-from jaxconf.training.run import CHECKPOINTS, RECORD, check, full_disk, mesh_for, train_group
+from jaxconf.training.run import CHECKPOINTS, RECORD, check, counts_digest, full_disk, mesh_for, train_group
 from jaxconf.training.trainer import Report
 from jaxconf.training.vary import check_varied, groups_of_one_shape, models_of_grid
 
@@ -35,6 +36,7 @@ def grid(
     out: str | Path,
     *,
     track: TrackConfig | None = None,
+    counts: np.ndarray | str | Path | None = None,
     tokenizer: str | Path | None = None,
     checkpoint_every: int = 250,
     resume: bool = False,
@@ -50,12 +52,14 @@ def grid(
     that was stopped continues.
 
     Returns the table that is written to `out`/study.parquet. It has a row for each model, with the values that were
-    varied, the seed, and the columns of `jaxconf.training.grid_table.OUTCOMES` at the last tracked step. If a model has
-    diverged, these columns are NaN and `diverged_at` is the step. `out`/study.png shows the table. Raises what
-    `jaxconf.train` raises, except that a model that diverges does not stop the grid.
+    varied, the seed, the columns of `jaxconf.training.grid_table.OUTCOMES` at the last tracked step, and how many
+    tokens were counted for the token-frequency direction, how many types occurred, and its split-half cosine. If a
+    model has diverged, these columns are NaN and `diverged_at` is the step. `out`/study.png shows the table. Raises
+    what `jaxconf.train` raises, except that a model that diverges does not stop the grid.
     """
     track = track or TrackConfig()
     _check(base, vary, seeds, track, checkpoint_every, mesh)
+    digests = {_text_of(config): counts_digest(counts, config) for config in models_of_grid(base, vary, seeds).values()}
     record: dict[str, Any] = {
         "config": dataclasses.asdict(base),
         "track": dataclasses.asdict(track),
@@ -65,6 +69,8 @@ def grid(
     }
     with only_first_writes(Path(out)) as out, writable(out):
         saved, trained = told_json(lambda: _saved_grid(out, record, resume, force))
+        if saved and saved.get("counts_sha256", dict.fromkeys(digests)) != digests:
+            raise InputError(f"{out} holds a grid with other token counts; give the same --counts, or another --out")
         # The models' names and the checkpoints' folders depend on the order of `vary` when the grid was begun.
         models = models_of_grid(base, (saved or record)["vary"], seeds)
         groups = groups_of_one_shape(models)
@@ -77,14 +83,15 @@ def grid(
         with full_disk(out):
             if not saved:
                 _clear(out)
-                write_record(out / GRID, {**record, "text_sha256": texts})
+                write_record(out / GRID, {**record, "text_sha256": texts, "counts_sha256": digests})
             for index in left:
                 of_group = {out / MODELS / name: models[name] for name in groups[index]}
                 configs = list(of_group.values())
                 progress(f"training {len(configs)} models at once, shape {index + 1} of {len(groups)}", 0, 0)
                 corpus, checkpoints = corpora[_text_of(configs[0])], out / CHECKPOINTS / str(index)
+                placed_on = mesh_for(configs, mesh)
                 results = train_group(
-                    of_group, corpus, track, checkpoints, checkpoint_every, mesh_for(configs, mesh), progress, report
+                    of_group, corpus, track, counts, checkpoints, checkpoint_every, placed_on, progress, report
                 )
                 for (folder, config), result in zip(of_group.items(), results, strict=True):
                     write_record(folder / RECORD, {"config": dataclasses.asdict(config), "result": result})

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.special
 from matplotlib.figure import Figure
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.report.style import ENTROPY, NORMAL, grid_of, styled
+from jaxconf.results.words import COUNT_FACTS
 from jaxconf.training.config import TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.run import RECORD
@@ -50,9 +50,12 @@ def tabulate(out: Path) -> pd.DataFrame:
         if not finished(folder):
             raise InputError(f"{out} is not finished: {name} is still to be trained; go on with --resume")
         result = json.loads((folder / RECORD).read_text("utf-8"))["result"]
-        found = result if "diverged_at" in result else outcome(Emergence.load(folder), result)
+        track = None if "diverged_at" in result else Emergence.load(folder)
+        found = (
+            result if track is None else outcome(track, result) | {name: track.facts.get(name) for name in COUNT_FACTS}
+        )
         rows.append({"model": name, **{key: getattr(config, key) for key in vary}, "seed": config.seed, **found})
-    table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, "diverged_at"])
+    table = pd.DataFrame(rows).reindex(columns=["model", *vary, "seed", *OUTCOMES, *COUNT_FACTS, "diverged_at"])
     with replacing(out / TABLE) as path:
         table.to_parquet(path)
     with replacing(out / FIGURE) as path:
@@ -99,31 +102,23 @@ def outcome(e: Emergence, result: Mapping[str, Any]) -> dict[str, float]:
 
 @styled
 def grid_figure(table: pd.DataFrame, vary: list[str]) -> Figure:
-    """A panel for each outcome, with a point for each model, and beside the points their mean and its 95% interval."""
+    """A panel for each outcome, with a point for each model, and beside the points their median over seeds."""
     settings = table[vary].astype(str).agg("\n".join, axis=1) if vary else pd.Series("", index=table.index)
     labels = list(dict.fromkeys(settings))
     rows, columns = grid_of(len(OUTCOMES), 3)
     figure = Figure(figsize=(max(9.0, 1.0 + 0.55 * len(labels) * columns), 2.6 * rows), layout="constrained")
     title = ", ".join(vary) or "seeds"
-    figure.suptitle(f"{len(table)} models by {title}; bars: 95% interval of the mean over seeds", fontsize="medium")
+    figure.suptitle(f"{len(table)} models by {title}; points: each seed; dashes: median", fontsize="medium")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (name, meaning) in zip(panels, OUTCOMES.items(), strict=False):
         for place, label in enumerate(labels):
             values = table.loc[settings == label, name].dropna().to_numpy(float)
             axes.plot(np.full(len(values), place - 0.12), values, "o", color=NORMAL, markersize=3.5, alpha=0.7)
             if len(values):
-                mean, half = values.mean(), half_interval(values)
-                axes.errorbar(place + 0.12, mean, half, fmt="s", color=ENTROPY, markersize=4, capsize=3)
+                axes.plot(place + 0.12, np.median(values), "_", color=ENTROPY, markersize=12, markeredgewidth=2)
         if table[name].isna().all():
             axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center")
         axes.set_title(meaning, fontsize="small", loc="left")
         axes.set_xticks(range(len(labels)), labels, fontsize="x-small")
         axes.set_xlim(-0.6, len(labels) - 0.4)
     return figure
-
-
-def half_interval(values: np.ndarray) -> float:
-    """Half the width of the 95% interval of the mean of independent values, by Student's t; 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    return float(scipy.special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / len(values) ** 0.5)

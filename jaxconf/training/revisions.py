@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,10 +20,10 @@ from jax.sharding import Mesh
 from jaxconf.analysis.selection import Shape
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Documents, documents_of
-from jaxconf.data.token_counts import count_tokens, first_documents
+from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
-from jaxconf.measure.inputs import check_amounts
+from jaxconf.measure.inputs import FIRST, check_amounts, counts_facts, given_counts
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -47,6 +47,7 @@ def track_revisions(
     *,
     effects: bool = False,
     tokens: int = 4096,
+    counts: np.ndarray | str | Path | None = None,
     k: int | None = None,
     mesh: tuple[int, int] | None = None,
     delete: bool = False,
@@ -91,13 +92,14 @@ def track_revisions(
                 continue
             with _downloaded(model, revision, delete) as folder:
                 config = config_from_hf(read_config(folder))
-                text = text or _read_text(folder, config, documents, tokens if effects else None)
-                found = {**asked, **_facts(config, k, text[1])}
+                text = text or _read_text(folder, config, data, counts, tokens if effects else None)
+                of_counts = text.counts_facts
+                found = {**asked, **_facts(config, k, text.windows), "counts_sha256": of_counts["counts_sha256"]}
                 _check_same(out, facts, found)
-                row = _measure(folder, placement(config, mesh), *text, found["k"])
+                row = _measure(folder, placement(config, mesh), text, found["k"])
                 if force and not facts:
                     (out / FILE).unlink(missing_ok=True)  # only now, when a new row is there to replace it
-                facts = found
+                facts = {**found, **of_counts}
                 versions = {"jaxconf": __version__, "jax": jax.__version__}
                 append(out, {"step": step, "revision": revision, **row}, {**facts, "versions": versions})
         progress("revisions", len(steps), len(steps))
@@ -156,7 +158,7 @@ def _check_same(out: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -
         if saved and saved.get(name) != value:
             what = f"{name} is {saved.get(name)!r} there and {value!r} here"
             if name.endswith("sha256"):
-                what = "its text is not the same"
+                what = f"its {'token counts are' if name == 'counts_sha256' else 'text is'} not the same"
             raise InputError(
                 f"{out} holds another track: {what}; give the same options, another --out, or --force to replace it"
             )
@@ -228,16 +230,36 @@ def _delete(folder: Path, before: set[Path]) -> None:
             file.blob_path.unlink(missing_ok=True)
 
 
-def _read_text(
-    folder: Path, config: DecoderConfig, documents: Documents, tokens: int | None
-) -> tuple[np.ndarray, Windows | None]:
-    """Token counts, int64 [v], and windows of `tokens` tokens in all, or None if `tokens` is None.
+class _Text(NamedTuple):
+    """The text that all revisions are measured on."""
 
-    The text is split by the tokenizer in a model's folder.
+    counts: np.ndarray  # int64 [v]
+    counts_facts: dict[str, Any]
+    windows: Windows | None  # None if only the weights are measured
+
+
+def _read_text(
+    folder: Path,
+    config: DecoderConfig,
+    data: str | Documents,
+    counts: np.ndarray | str | Path | None,
+    tokens: int | None,
+) -> _Text:
+    """The text, split by the tokenizer in a model's folder, with windows of `tokens` tokens in all if that is given.
+
+    `counts`: the given token counts; by default the text's tokens are counted.
     """
-    tokenizer = Tokenizer.from_folder(folder)
-    counts = count_tokens(first_documents(documents()), tokenizer, config.vocab_size)
-    return counts, None if tokens is None else windows(documents(), tokenizer, tokens, min(256, config.n_positions))
+    tokenizer, size, documents = Tokenizer.from_folder(folder), config.vocab_size, documents_of(data)
+    if counts is not None:
+        found, facts = given_counts(counts, size)
+    elif isinstance(data, str):
+        found = counts_of_source(data, tokenizer, size)
+        facts = counts_facts(found, f"{data}, {FIRST}")
+    else:
+        found = count_tokens(first_documents(documents()), tokenizer, size)
+        facts = counts_facts(found, f"the text, {FIRST}")
+    length = min(256, config.n_positions)
+    return _Text(found, facts, None if tokens is None else windows(documents(), tokenizer, tokens, length))
 
 
 def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[str, Any]:
@@ -246,16 +268,17 @@ def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[s
     return facts if text is None else {**facts, "data_sha256": digest(text.tokens), "tokens": int(text.tokens.size)}
 
 
-def _measure(folder: Path, mesh: Mesh, counts: np.ndarray, text: Windows | None, k: int) -> dict[str, Any]:
+def _measure(folder: Path, mesh: Mesh, text: _Text, k: int) -> dict[str, Any]:
     """The values of a revision's row, without its name and step.
 
     This is a function of its own so that the weights are freed when it returns.
     """
-    lm = load(folder, dtype=None, mesh=mesh, layers="last") if text is None else load(folder, mesh=mesh)
-    if text is None:
-        return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, counts, k)}
-    kept = kept_positions(text.tokens, lm.special_ids)
+    if text.windows is None:
+        lm = load(folder, dtype=None, mesh=mesh, layers="last")
+        return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, text.counts, k)}
+    lm = load(folder, mesh=mesh)
+    kept = kept_positions(text.windows.tokens, lm.special_ids)
     return {
-        **measure_predictions(lm.config, lm.params, text.tokens, kept),
-        **measure_effects(lm, text, kept, counts, k),
+        **measure_predictions(lm.config, lm.params, text.windows.tokens, kept),
+        **measure_effects(lm, text.windows, kept, text.counts, k),
     }

@@ -13,10 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus, Documents, documents_of, read_corpus, write_tokenizer
+from jaxconf.measure.inputs import given_counts
 from jaxconf.models.errors import InputError, first_line
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import only_first_writes, told_json
@@ -40,6 +42,7 @@ def train(
     *,
     tokenizer: str | Path | None = None,
     track: TrackConfig | None = None,
+    counts: np.ndarray | str | Path | None = None,
     checkpoint_every: int = 250,
     resume: bool = False,
     force: bool = False,
@@ -51,7 +54,9 @@ def train(
 
     `data`: the text, as a source that `jaxconf.documents` takes, or as a function that returns the documents; it is
     called once for each pass over the text. `tokenizer`: a folder or hub id; by default a byte-level BPE is trained on
-    the text. `track`: what is measured and when. `checkpoint_every`: steps between checkpoints.
+    the text. `track`: what is measured and when. `counts`: the token counts behind the token-frequency direction, int
+    [v] or a file of them; by default those of the training part of the text. `checkpoint_every`: steps between
+    checkpoints.
 
     `resume`: continue an interrupted run from its newest good checkpoint. On the same kind of device its losses are
     then the same to the bit as those of a run that was never interrupted. A finished run stays as it is. If `out` holds
@@ -73,8 +78,12 @@ def train(
         "track": dataclasses.asdict(track),
         "tokenizer": tokenizer and str(tokenizer),
     }
+    of_counts = counts_digest(counts, config)
     with only_first_writes(Path(out)) as out, writable(out):
         saved = told_json(lambda: _saved_run(out, record, resume, force))
+        record["counts_sha256"] = of_counts
+        if saved and saved.get("counts_sha256") != record["counts_sha256"]:
+            raise InputError(f"{out} holds a run with other token counts; give the same --counts, or another --out")
         if saved and "result" in saved:
             return saved["result"]
         corpus = read_corpus(config.vocab_size, config.context, documents_of(data), tokenizer, progress)
@@ -87,7 +96,7 @@ def train(
             write_record(out / RECORD, record)
             checkpoints = out / CHECKPOINTS
             [result] = train_group(
-                {out: config}, corpus, track, checkpoints, checkpoint_every, placed_on, progress, report
+                {out: config}, corpus, track, counts, checkpoints, checkpoint_every, placed_on, progress, report
             )
             if "diverged_at" in result:
                 raise InputError(
@@ -133,6 +142,7 @@ def train_group(
     models: Mapping[Path, TrainConfig],
     corpus: Corpus,
     track: TrackConfig,
+    counts: np.ndarray | str | Path | None,
     checkpoint_folder: Path,
     checkpoint_every: int,
     mesh: Mesh,
@@ -148,7 +158,7 @@ def train_group(
     if mesh.size > 1:
         progress(f"training on a mesh of data={mesh.shape['data']}, model={mesh.shape['model']}", 0, 0)
     trackers = [
-        Tracker(folder, hf_config(config, corpus.begin, corpus.end), config, track, corpus)
+        Tracker(folder, hf_config(config, corpus.begin, corpus.end), config, track, corpus, counts)
         for folder, config in models.items()
     ]
     for folder in models:
@@ -180,6 +190,14 @@ def train_group(
 def mesh_for(configs: Sequence[TrainConfig], sizes: tuple[int, int] | None) -> Mesh:
     """The mesh for models that are trained side by side; see `jaxconf.runtime.placement.training_placement`."""
     return training_placement(decoder_config(configs[0]), len(configs), configs[0].batch, sizes)
+
+
+def counts_digest(counts: np.ndarray | str | Path | None, config: TrainConfig) -> str | None:
+    """The SHA-256 of the token counts that `jaxconf.train` is given, in hexadecimal digits; None if it is given none.
+
+    Raises InputError for counts that do not fit the vocabulary.
+    """
+    return None if counts is None else given_counts(counts, config.vocab_size)[1]["counts_sha256"]
 
 
 def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> None:

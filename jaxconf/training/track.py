@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from jaxconf.data.corpus import Documents
@@ -24,6 +25,7 @@ def track(
     out: str | Path | None = None,
     data: str | Documents = "stdlib",
     tokens: int = 4096,
+    counts: np.ndarray | str | Path | None = None,
     k: int | None = None,
     mesh: tuple[int, int] | None = None,
     force: bool = False,
@@ -44,10 +46,10 @@ def track(
     later revisions may be added to it. `force` replaces the track in `out`.
 
     `data`: the text, as a source that `jaxconf.documents` takes, or as a function that returns the documents at each
-    call; its first 40 million characters give the token counts. `k`: size of the effective null space, by default 1% of
-    the width. `mesh`: the sizes of the axes `data` and `model`, by default those of
-    `jaxconf.runtime.placement.placement`. `delete`: once a revision is measured or has failed, delete from the hub's
-    cache the files that were downloaded for it. `progress`: called with the number of revisions done and in all.
+    call. `counts`: as for `jaxconf.analyze`. `k`: size of the effective null space, by default 1% of the width. `mesh`:
+    the sizes of the axes `data` and `model`, by default those of `jaxconf.runtime.placement.placement`. `delete`: once
+    a revision is measured or has failed, delete from the hub's cache the files that were downloaded for it. `progress`:
+    called with the number of revisions done and in all.
 
     Raises InputError for a source that is no track, grid or hub model, and as
     `jaxconf.training.revisions.track_revisions` does.
@@ -62,6 +64,7 @@ def track(
             folder,
             effects=effects,
             tokens=tokens,
+            counts=counts,
             k=k,
             mesh=mesh,
             delete=delete,

@@ -14,6 +14,7 @@ from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.facts import shape_facts
+from jaxconf.measure.inputs import counts_facts, given_counts
 from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -44,15 +45,23 @@ def effect_steps(steps: int, track: TrackConfig) -> frozenset[int]:
 class Tracker:
     """Measures one model at each step at which it is called, and adds the step to the emergence.parquet in `folder`.
 
-    A model whose loss or predictions are not finite has diverged; nothing is added for it. `seconds`: the time that all
-    calls have taken so far.
+    A model whose loss or predictions are not finite has diverged; nothing is added for it. `counts`: as for
+    `jaxconf.train`. `seconds`: the time that all calls have taken so far.
     """
 
-    def __init__(self, folder: Path, hf: Mapping[str, Any], config: TrainConfig, track: TrackConfig, corpus: Corpus):
+    def __init__(
+        self,
+        folder: Path,
+        hf: Mapping[str, Any],
+        config: TrainConfig,
+        track: TrackConfig,
+        corpus: Corpus,
+        counts: np.ndarray | str | Path | None = None,
+    ):
         self.seconds = 0.0
         self._folder, self._hf, self._decoder = folder, hf, config_from_hf(hf)
         self._windows = corpus.held_out_windows(track.tokens, config.context)
-        self._counts = corpus.counts(config.vocab_size)
+        self._counts, about_counts = _counts(corpus, config.vocab_size, counts)
         self._k = null_space_size(self._decoder, track.k)
         self._with_effects = effect_steps(config.steps, track)
         self._facts = {
@@ -62,6 +71,7 @@ class Tracker:
             "recipe": dataclasses.asdict(config),
             "data_sha256": digest(self._windows),
             "tokens": int(self._windows.size),
+            **about_counts,
             "rules": dataclasses.asdict(Rules()),
             "versions": {"jaxconf": __version__, "jax": jax.__version__},
         }
@@ -85,3 +95,13 @@ class Tracker:
             row = {"step": step, "train_loss": train_loss, **predictions, **neurons}
             emergence.append(self._folder, row, self._facts)
         self.seconds += time.perf_counter() - begun
+
+
+def _counts(
+    corpus: Corpus, vocab_size: int, given: np.ndarray | str | Path | None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The given token counts, or else those of the training text, int64 [v]; and the facts about them."""
+    if given is not None:
+        return given_counts(given, vocab_size)
+    counts = corpus.counts(vocab_size)
+    return counts, counts_facts(counts, "the training text")

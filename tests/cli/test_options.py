@@ -16,6 +16,7 @@ from jaxconf.cli.main import COMMANDS
 from jaxconf.measure.last_layer import Engine
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.memory import read_size
+from jaxconf.sweeps.definition import KNOWN
 
 CALLED: dict[str, Callable[..., Any]] = {
     "analyze": jaxconf.analyze,
@@ -25,6 +26,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     "copying": jaxconf.copying,
     "unigram": jaxconf.unigram,
     "sweep": jaxconf.sweep,
+    "track": jaxconf.track,
 }
 
 
@@ -40,6 +42,13 @@ def test_a_command_and_its_function_have_the_same_defaults(name: str) -> None:
     assert len(shared) >= 3
     different = {option for option in shared if parameters[option].default != options[option]}
     assert {option for option in different if parameters[option].default is not inspect.Parameter.empty} == set()
+
+
+def test_what_depends_on_the_frequency_direction_takes_counts() -> None:
+    """The others measure nothing that depends on it; the option of a sweep is in its file."""
+    taking = {name for name, command in COMMANDS.items() if "counts" in options_of(command)}
+    assert taking == {"analyze", "universal", "track", "train"}
+    assert "counts" in KNOWN
 
 
 def test_choices_are_those_of_the_functions() -> None:

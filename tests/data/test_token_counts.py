@@ -1,16 +1,20 @@
-"""Token counts: of a text, and read from a file."""
+"""Token counts: of a text, kept for a hub dataset, and read from a file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from byte_tokenizer import byte_tokenizer
+from hub import hub
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
-from jaxconf.data import windows
-from jaxconf.data.token_counts import count_tokens, read_counts
+from jaxconf.data import token_counts, windows
+from jaxconf.data.corpus import train_tokenizer
+from jaxconf.data.token_counts import count_tokens, counts_of_source, read_counts
+from jaxconf.models.tokenizer import Tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared material is not here")
@@ -36,6 +40,100 @@ def test_counts_of_a_foreign_tokenizer() -> None:
     highest = int(byte_tokenizer().encode("z")[0])
     assert count_tokens(["z"], byte_tokenizer(), highest + 1).tolist() == [0] * highest + [1]
     refused(lambda: count_tokens(["z"], byte_tokenizer(), highest), f"id {highest}", f"vocabulary of {highest}")
+
+
+TEXT = "hf://datasets/owner/text"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Iterator[Path]:
+    """The file of a hub dataset of one text."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "a.txt").write_text("one text, two texts")
+    with hub({"datasets/owner/text": {"main": folder}}, tmp_path / "hub"):
+        yield folder / "a.txt"
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are turned into tokens from now on."""
+    texts: list[str] = []
+    encode = Tokenizer.encode_batch
+
+    def noted(self: Tokenizer, batch: list[str]) -> list[np.ndarray]:
+        texts.extend(batch)
+        return encode(self, batch)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", noted)
+    return texts
+
+
+def counted(text: str, tokenizer: Tokenizer | None = None) -> np.ndarray:
+    ids = (tokenizer or byte_tokenizer()).encode(text)
+    return np.bincount(ids, minlength=300)
+
+
+def kept_files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "hub-of-jaxconf" / "jaxconf" / "counts").iterdir())
+
+
+def test_a_hub_dataset_is_counted_once(dataset: Path, encoded: list[str], tmp_path: Path) -> None:
+    tokenizer, expected = byte_tokenizer(), counted(dataset.read_text())
+    encoded.clear()
+    assert np.array_equal(counts_of_source(TEXT, tokenizer, 300), expected)
+    assert encoded == [dataset.read_text()]
+    again = counts_of_source(TEXT, byte_tokenizer(), 300)
+    assert len(encoded) == 1 + 1  # a new tokenizer encodes "\n", and nothing else was encoded
+    assert np.array_equal(again, expected)
+    assert again.dtype == np.int64
+    assert len(kept_files(tmp_path)) == 1
+
+
+def test_local_text_is_counted_each_time(dataset: Path, tmp_path: Path) -> None:
+    for text in ("one", "another"):
+        dataset.write_text(text)
+        assert np.array_equal(counts_of_source(str(dataset), byte_tokenizer(), 300), counted(text))
+    assert not (tmp_path / "hub-of-jaxconf").exists()
+
+
+def test_kept_counts_are_of_the_commit_the_path_the_tokenizer_and_the_amount(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = dataset.read_text()
+    assert np.array_equal(counts_of_source(TEXT, byte_tokenizer(), 300), counted(text))
+    assert len(counts_of_source(TEXT, byte_tokenizer(), 310)) == 310
+    trained = Tokenizer(train_tokenizer(iter([text] * 9), 270), None, [])
+    assert np.array_equal(counts_of_source(TEXT, trained, 300), counted(text, trained))
+    assert not np.array_equal(counted(text, trained), counted(text))
+    (dataset.parent / "b.txt").write_text("more")  # a push: main is now another commit
+    assert np.array_equal(counts_of_source(TEXT, byte_tokenizer(), 300), counted(text) + counted("more"))
+    assert np.array_equal(counts_of_source(f"{TEXT}/b.txt", byte_tokenizer(), 300), counted("more"))
+    monkeypatch.setattr(token_counts, "COUNTED", 3)
+    assert np.array_equal(counts_of_source(TEXT, byte_tokenizer(), 300), counted("one"))
+    assert len(kept_files(tmp_path)) == 6
+
+
+def test_a_spoilt_file_of_counts_is_made_anew(dataset: Path, tmp_path: Path) -> None:
+    tokenizer, expected = byte_tokenizer(), counted(dataset.read_text())
+    counts_of_source(TEXT, tokenizer, 300)
+    [file] = kept_files(tmp_path)
+    good = file.read_bytes()
+    at = good.index(expected[expected > 0][:1].astype("<i8").tobytes())
+    flipped = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+    np.save(tmp_path / "other.npy", expected)
+    np.savez(tmp_path / "short.npz", counts=expected[:-1])
+    others = [(tmp_path / name).read_bytes() for name in ("other.npy", "short.npz")]
+    for spoilt in (flipped, good[:-20], b"", b"not an archive", *others):
+        file.write_bytes(spoilt)
+        assert np.array_equal(counts_of_source(TEXT, tokenizer, 300), expected)
+        with np.load(file) as saved:
+            assert np.array_equal(saved["counts"], expected)
+
+
+def test_counts_that_cannot_be_kept_are_still_made(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "hub-of-jaxconf").write_text("a file in the folder's place")
+    assert np.array_equal(counts_of_source(TEXT, byte_tokenizer(), 300), counted(dataset.read_text()))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16, ">i8"])

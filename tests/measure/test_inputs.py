@@ -1,6 +1,7 @@
 """What a measurement is given: windows or how many tokens of a text, token counts, a model or its name."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -81,7 +82,9 @@ def test_counts_are_those_of_the_text_that_is_read_or_the_given_ones(
         "counts": f"{text}, its first 40,000,000 characters at most",
         "counts_tokens": counted.sum(),
         "counts_types": np.count_nonzero(counted),
+        "counts_smoothing": "add-one",
         "counts_cosine": split_half_cosine(counted),
+        "counts_sha256": hashlib.sha256(counted.tobytes()).hexdigest(),
     }
 
     np.save(tmp_path / "counts.npy", 2 * counted)

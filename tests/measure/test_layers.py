@@ -4,11 +4,13 @@ import functools
 import itertools
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from ablated_activations import ABLATIONS, by_definition
-from edited_runs import rerun
+from edited_runs import metrics, rerun
+from hub_models import TEXT, build
 from parameters import marked
 from random_models import HF, analysed, counts_for, random_model, windows_for
 from refusals import check_error
@@ -16,16 +18,18 @@ from refusals import check_error
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.neuron_sets import one_by_one, random_sets
+from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import at_layer, readout
-from jaxconf.data.windows import kept_positions
+from jaxconf.data.windows import kept_positions, windows
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.inputs import Text, windows_of
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, read_sets
 from jaxconf.measure.reruns import rerun_parts
 from jaxconf.measure.work import work_on
-from jaxconf.models.decoder import site_shapes
+from jaxconf.models.decoder import final_norm_name, site_shapes
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.models.sites import Replace
 from jaxconf.results.neuron_table import NeuronTable
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -221,6 +225,65 @@ def test_token_by_token_the_means_are_those_of_the_table(memory: int) -> None:
         }
         for column, value in means.items():
             assert value == pytest.approx(frame.loc[name, column], abs=2e-5), column
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "frozen"), [("rms", 0, "all"), ("rms", 1, "final"), ("parallel", 1, "final")]
+)
+def test_every_number_of_a_token_is_that_of_the_edited_model(kind: str, layer: int, frozen: Frozen) -> None:
+    lm, tokens, kept, counts = model(kind)
+    found = per_token(lm, tokens, [(layer, 5), (layer, 2)], counts=counts, frozen=frozen)
+    kept, target = kept[:, :-1], tokens[:, 1:]
+    site = f"blocks.{layer}.mlp.hook_post"
+    above = ["blocks.1.ln1", "blocks.1.ln2"] if frozen == "all" else []
+    norms = [f"{name}.hook_scale" for name in (*above, final_norm_name(lm.config))]
+    before = lm.apply(tokens, capture=[site, *norms])
+    scales = {norm: Replace(before.captured[norm]) for norm in norms}
+    f = (counts + 1) / (counts + 1).sum()
+    u = np.log(f) - np.log(f).mean()
+    u /= np.linalg.norm(u)
+
+    def measured_of(logits: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: x[kept] for name, x in metrics(np.asarray(logits, np.float64)[:, :-1], target, f).items()}
+
+    as_it_is = np.asarray(before.logits, np.float64)
+    for n in (5, 2):
+        h = np.array(before.captured[site])
+        h[..., n] = h[..., n].mean(dtype=np.float64)
+        edit = {site: Replace(jnp.asarray(h))}
+        te = np.asarray(lm.apply(tokens, edits=edit).logits, np.float64)
+        base, total = measured_of(as_it_is), measured_of(te)
+        norm_frozen = measured_of(lm.apply(tokens, edits=edit | scales).logits)
+        freq_frozen = measured_of(te + ((as_it_is - te) @ u)[..., None] * u)
+        assert np.abs(total["loss"] - norm_frozen["loss"]).max() > 1e-4
+        assert np.abs(total["loss"] - freq_frozen["loss"]).max() > 1e-4
+        expected = {
+            **{"loss": base["loss"], "loss_ablated": total["loss"], "loss_ablated_ln_frozen": norm_frozen["loss"]},
+            **{"loss_ablated_freq_frozen": freq_frozen["loss"], "kl_freq": base["kl"], "kl_freq_ablated": total["kl"]},
+            **{"entropy": base["entropy"], "entropy_ablated": total["entropy"]},
+            **{"reciprocal_rank": base["rr"], "reciprocal_rank_ablated": total["rr"]},
+            **{"reciprocal_rank_ablated_ln_frozen": norm_frozen["rr"], "top": base["top"]},
+            **{"top_ablated": total["top"], "top_ablated_ln_frozen": norm_frozen["top"]},
+        }
+        rows = found[found["neuron"] == f"{layer}.{n}"]
+        assert set(found) == {"neuron", "window", "position", "token", "target", "activation", *expected}
+        for column, values in expected.items():
+            np.testing.assert_allclose(rows[column], values, atol=1e-5, rtol=0, err_msg=column)
+
+
+def test_tokens_are_in_words_where_there_is_a_tokenizer(tmp_path: Path) -> None:
+    lm = load(build(tmp_path / "model", 0))
+    tokens = windows(iter(TEXT), lm.tokenizer, 80, 40).tokens
+    counts = counts_for(lm)
+    found = per_token(lm, tokens, [(0, 1)], counts=counts)
+    ids = np.asarray(lm.apply(tokens).logits).argmax(-1)[found["window"], found["position"]]
+    assert found["top"].tolist() == [lm.tokenizer.token(i) for i in ids]
+    assert found["target"].tolist() == [
+        lm.tokenizer.token(tokens[w, p + 1]) for w, p in found[["window", "position"]].to_numpy()
+    ]
+    assert all(
+        isinstance(word, str) for name in ("token", "top_ablated", "top_ablated_ln_frozen") for word in found[name]
+    )
 
 
 def test_sets_are_read_from_words_and_files(tmp_path: Path) -> None:

@@ -88,18 +88,21 @@ def verdicts(said: str) -> dict[str, str]:
 
 
 @pytest.mark.command
-def test_named_neurons_that_are_planted_agree(server, tmp_path, capsys, monkeypatch):
+def test_named_neurons_that_are_planted_agree(server, folders, tmp_path, capsys, monkeypatch):
     named = dataclasses.replace(
         PAPER[NAME], layer=0, entropy=tuple(PLANTED_ENTROPY), frequency=tuple(PLANTED_FREQUENCY), k=2
     )
     monkeypatch.setitem(PAPER, NAME, named)
-    assert run(NAME, "--data", DATA, "--out", tmp_path / "run") == 0
+    counts = count_tokens(documents(str(folders["data"])), Tokenizer.from_folder(folders["model"]), 280)
+    np.save(tmp_path / "counts.npy", counts)
+    assert run(NAME, "--data", DATA, "--counts", tmp_path / "counts.npy", "--out", tmp_path / "run") == 0
     said = capsys.readouterr().out
     assert verdicts(said) == {f"0.{n}": "agrees" for n in PLANTED_ENTROPY + PLANTED_FREQUENCY}
     assert "6 of 6 neurons that the paper names agree." in said
     assert "2 of 2 are among the layer's 10 largest rho" in said
     facts = NeuronTable.load(tmp_path / "run").facts
     assert (facts["model"], facts["k"], facts["data"]) == (named.model, 2, DATA)
+    assert (facts["counts"], facts["counts_tokens"]) == (str(tmp_path / "counts.npy"), counts.sum())
 
 
 @pytest.mark.slow

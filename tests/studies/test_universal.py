@@ -27,6 +27,7 @@ from jaxconf.analysis.correlation import block_layers
 from jaxconf.analysis.moments import activations
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.cli import main
+from jaxconf.data.token_counts import count_tokens
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load
@@ -188,6 +189,17 @@ def test_means_over_the_other_models_make_a_neuron_universal() -> None:
 
 
 @pytest.mark.command
+def test_an_uncertain_frequency_direction_is_told() -> None:
+    def told(cosine: float) -> list[str]:
+        facts = of_seeds().facts | {"counts_tokens": 4096, "counts_cosine": cosine}
+        found = sentences(dataclasses.replace(of_seeds(), facts=facts))
+        return [sentence for sentence in found if "uncertain" in sentence]
+
+    assert told(0.9) == []
+    [sentence] = told(0.42)
+    assert all(part in sentence for part in ("4,096 tokens", "0.42"))
+
+
 def test_every_figure_is_drawn(drawn_truly: None) -> None:
     for draw in FIGURES.values():
         draw(of_seeds()).draw_without_rendering()
@@ -442,6 +454,8 @@ def test_the_command_writes_its_page(
     stated = json.loads((out / "universal.json").read_text())
     assert stated["models"] == [str(folder) for folder in folders[:2]]
     assert all(sentence in said for sentence in stated["verdict"])
+    counted = count_tokens([text.read_text()], load(folders[0]).tokenizer, stated["vocab_size"])
+    assert (stated["counts_tokens"], stated["counts_types"]) == (counted.sum(), np.count_nonzero(counted))
     neurons = pd.read_parquet(out / "universal_neurons.parquet")
     assert len(neurons) == 2 * 96
     assert ("ln_mediated" in neurons) == bool(effects)

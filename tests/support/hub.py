@@ -5,7 +5,7 @@ download.
         jaxconf.load(folder)
         assert server.requests == []
 
-Inside the block this process, and processes it starts, know no other hub, an empty cache and no token.
+Inside the block this process, and processes it starts, know no other hub, empty caches and no token.
 """
 
 import hashlib
@@ -65,6 +65,7 @@ def point_at(endpoint: str, cache: Path) -> Iterator[None]:
         # The library reads its environment once, at import; the variables are for processes that the test starts.
         patch.setenv("HF_ENDPOINT", endpoint)
         patch.setenv("HF_HUB_CACHE", str(cache))
+        patch.setenv("XDG_CACHE_HOME", str(cache.with_name(f"{cache.name}-of-jaxconf")))
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         patch.setenv("NO_PROXY", "127.0.0.1")
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from commands import SCRIPTS, refusal, script
@@ -21,9 +22,11 @@ from sweeps import RECORDED, cells, copied, worker, write
 
 from jaxconf.cli import main
 from jaxconf.models.errors import InputError
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.words import COUNT_FACTS
 from jaxconf.sweeps import queue as module
 from jaxconf.sweeps.definition import Sweep, define, defined, read_sweep
-from jaxconf.sweeps.page import sweep_report
+from jaxconf.sweeps.page import doubts, sweep_report
 from jaxconf.sweeps.queue import statuses, work
 from jaxconf.sweeps.run import sweep_status
 
@@ -253,12 +256,14 @@ def test_scripts_are_sound() -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny model, a text and a sweep's file."""
+    """A folder with a tiny model, a text, counts of few tokens, and a sweep's file."""
     folder = tmp_path_factory.mktemp("small")
     build(folder / "model", 0)
     (folder / "text.txt").write_text("".join(TEXT))
     lists = f"models = ['{folder / 'model'}']\ndata = ['{folder / 'text.txt'}']\nablations = ['mean', 'zero']\n"
-    (folder / "few.toml").write_text(f"{lists}[options]\ntokens = 256\nbootstrap_draws = 20\n")
+    np.save(folder / "counts.npy", np.arange(262) % 5)
+    counts = f"counts = '{folder / 'counts.npy'}'"
+    (folder / "few.toml").write_text(f"{lists}[options]\ntokens = 256\nbootstrap_draws = 20\n{counts}\n")
     return folder
 
 
@@ -273,14 +278,20 @@ def test_a_sweep_and_its_report(
     main(["sweep", str(small / "few.toml"), "--out", str(out), "--status"])
     assert "2 finished, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
     main(["sweep", "report", str(out)])
-    assert str(out / "sweep.html") in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert str(out / "sweep.html") in said
+    assert "direction is uncertain" in said
     joined = pd.read_parquet(out / "sweep.parquet")
     assert list(joined.groupby(["cell", "ablation"]).size()) == [56, 56]
     for name in defined(out).cells:
         single = pd.read_parquet(out / "cells" / name / "neurons.parquet")
         own = joined[joined["cell"] == name].reset_index(drop=True)
         pd.testing.assert_frame_equal(own[list(single)], single.reset_index(drop=True))
+        facts = NeuronTable.load(out / "cells" / name).facts
+        assert (own[list(COUNT_FACTS)] == [facts[column] for column in COUNT_FACTS]).all(axis=None)
     page = (out / "sweep.html").read_text()
+    assert page.count("direction is uncertain") == 1  # both cells have the same counts
+    assert page.count(f"<td>{(np.arange(262) % 5).sum():,}</td>") == 2
     assert page.count("<tr id=") == 2
     assert page.count("data:image/png") == 4
 
@@ -293,6 +304,16 @@ def test_a_sweep_and_its_report(
         (few, ["--out", str(tmp_path / "third"), "--status"], "no sweep of"),
     ):
         assert words in refusal(capsys, "sweep", write(tmp_path, text), *arguments)
+
+
+def test_cells_with_an_uncertain_frequency_direction_are_named() -> None:
+    columns = {"counts_tokens": [10, 10, 20, 99, None], "counts_cosine": [0.5, 0.5, 0.899, 0.9, None]}
+    joined = pd.DataFrame({"cell": list("abcde"), **columns}).loc[[0, 0, 1, 2, 2, 3, 4]]
+    first, second = doubts(joined)
+    assert first.startswith("a, b: ")
+    assert all(part in first for part in ("10 tokens", "0.50"))
+    assert second.startswith("c: ")
+    assert "20 tokens" in second
 
 
 def test_a_sweep_of_the_version_before_is_read(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from refusals import check_error
 from tiny_training import TINY, text
 
 import jaxconf
+from jaxconf.cli.train import grid_sentences
 from jaxconf.training import checkpoints
 from jaxconf.training.config import TrackConfig
 from jaxconf.training.emergence import FILE, Emergence
@@ -77,11 +78,14 @@ def test_a_grid_is_compared_and_resumed(earlier):
     before = pd.read_parquet(folder / "study.parquet")
     assert before["weight_decay"].tolist() == [0.1, 0.5]
     (folder / "study.parquet").unlink()
-    pd.testing.assert_frame_equal(jaxconf.track(folder), before, check_exact=True)
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "study.parquet"), before, check_exact=True)
+    again = jaxconf.track(folder)
+    pd.testing.assert_frame_equal(again[list(before)], before, check_exact=True)
+    assert again.drop(columns=list(before)).isna().all(axis=None)  # what that version did not state
+    assert len(grid_sentences(again, folder)) == 1
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "study.parquet"), again, check_exact=True)
     assert (folder / "study.png").is_file()
     base, vary = dataclasses.replace(SMALL, steps=3), {"weight_decay": [0.1, 0.5]}
-    pd.testing.assert_frame_equal(grid(base, vary, 1, unread, folder, track=TRACK, resume=True), before)
+    pd.testing.assert_frame_equal(grid(base, vary, 1, unread, folder, track=TRACK, resume=True), again)
     check_error(lambda: grid(base, vary, 2, unread, folder, track=TRACK, resume=True), "seeds is 1 there and 2 here")
 
 

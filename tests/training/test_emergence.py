@@ -1,5 +1,6 @@
 """What is measured over a training run: the file, when neurons meet a criterion, calibration, figures and summary."""
 
+import dataclasses
 import itertools
 
 import matplotlib.pyplot as plt
@@ -394,6 +395,19 @@ def test_the_summary_is_as_short_as_what_was_measured(tmp_path):
         "Measured steps: 5, the last 1,000; with effects: 0.",
         "Neurons with rho above chance at the end: 0 of 6; none was above it at any step.",
     ]
+
+
+def test_the_summary_states_the_token_counts_and_doubts_too_few(planted):
+    about = {"counts": "a.npy", "counts_tokens": 4096, "counts_types": 99, "counts_smoothing": "add-one"}
+
+    def lines(cosine: float) -> list[str]:
+        facts = planted.facts | about | {"counts_cosine": cosine}
+        return summary_lines(dataclasses.replace(planted, facts=facts))
+
+    stated, doubt = lines(0.42)[6:]
+    assert all(part in stated for part in ("a.npy", "4,096 tokens of 99 types", "add-one smoothing", "0.420"))
+    assert all(part in doubt for part in ("uncertain", "4,096 tokens", "0.42"))
+    assert len(lines(0.9)) == 7
 
 
 @each_track

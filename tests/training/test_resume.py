@@ -184,6 +184,10 @@ def test_only_the_same_run_is_resumed(tmp_path):
     check_error(lambda: train(TINY, lambda: iter(TEXT[1:]), out, **again), "other text")
     three = TrackConfig(points=3)
     check_error(lambda: train(TINY, text, out, track=three, resume=True), "points is 0 there and 3 here")
+    ones = np.ones(TINY.vocab_size, int)
+    check_error(lambda: train(TINY, text, out, counts=ones, **again), "other token counts", "--counts")
+    check_error(lambda: train(TINY, text, tmp_path / "new", counts=ones[1:]), "give one count for each")
+    assert not (tmp_path / "new").exists()
     check_error(lambda: train(TINY, text, out), "--resume to go on with it", "--force to replace it")
     found = train(TINY, text, out, **again)
     assert train(TINY, text, out, **again) == found  # finished: nothing more to do

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from refusals import check_error
 from tiny_training import TINY
 
+from jaxconf.analysis.frequency import split_half_cosine
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
@@ -221,6 +222,21 @@ def test_a_track_says_what_was_measured_and_how(tracked, corpus):
     windows = corpus.held_out_windows(TRACK.tokens, CONFIG.context)
     assert (facts["data_sha256"], facts["tokens"]) == (digest(windows), windows.size)
     assert facts["rules"] == dataclasses.asdict(Rules())
+    counts = corpus.counts(CONFIG.vocab_size)
+    assert (facts["counts"], facts["counts_tokens"]) == ("the training text", counts.sum())
+    assert (facts["counts_types"], facts["counts_cosine"]) == (np.count_nonzero(counts), split_half_cosine(counts))
+
+
+def test_a_track_has_the_frequency_direction_of_the_given_counts(corpus, tmp_path):
+    counts, lm = np.arange(CONFIG.vocab_size)[::-1].copy(), model(0)
+    np.save(tmp_path / "counts.npy", counts)
+    track = dataclasses.replace(TRACK, effects_every=0)
+    Tracker(tmp_path, hf_config(CONFIG), CONFIG, track, corpus, tmp_path / "counts.npy")(0, lm.params, math.nan)
+    e = Emergence.load(tmp_path)
+    np.testing.assert_array_equal(
+        e.neurons["cos_freq"], measure_weights(lm.config, lm.params, counts, TRACK.k)["cos_freq"]
+    )
+    assert e.facts["counts"] == str(tmp_path / "counts.npy")
 
 
 def test_k_is_one_percent_of_the_width_by_default(corpus, tmp_path):

@@ -1,16 +1,18 @@
 """Calibration of the compared models on the same positions.
 
-Letters: s window, t position in it, r resample.
+Letters: s window, t position in it, u unit that is drawn again, r resample.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.calibration import BINS, Calibrated, calibration_change, reliability, window_sums
+from jaxconf.analysis.calibration import BINS, Calibrated, calibration_change, reliability, unit_sums
 from jaxconf.analysis.predictions import next_token_predictions
+from jaxconf.measure.work import Work
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
@@ -18,36 +20,34 @@ from jaxconf.runtime.memory import bytes_of_a_set, fitting
 from jaxconf.runtime.progress import Progress
 
 Sums = Mapping[str, np.ndarray]
-"""`window_sums` of a model's predictions."""
+"""`unit_sums` of a model's predictions."""
 
 
-def prediction_sums(
-    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, memory: int, progress: Progress
-) -> dict[str, np.ndarray]:
-    """`window_sums` of a model's predictions in all windows, int [s t].
+def prediction_sums(lm: LanguageModel, work: Work, progress: Progress) -> Sums:
+    """`unit_sums` of a model's predictions at the kept positions of `work`, whose model need not be `lm`."""
+    tokens, count = work.tokens, len(work.unit_counts)
 
-    Only the positions `kept`, bool [s t], count, and never the last position of a window.
-    """
-
-    def within(memory: int) -> dict[str, np.ndarray]:
-        parts = []
+    def within(memory: int) -> Sums:
+        totals: Any = None
         each = bytes_of_a_set(lm.config, tokens.shape[1])
         progress("predictions", 0, tokens.size)
         for rows, real in batches_in_memory(len(tokens), each, memory, lm.mesh.shape["data"]):
             of = fetched(next_token_predictions(lm.config, lm.params, lm.over_data(tokens[rows])))
-            sums = window_sums(of, kept[rows, :-1])
-            parts.append({name: x[real] for name, x in sums.items()})
+            where = work.kept[rows, :-1] & real[:, None]
+            sums = unit_sums(jax.tree.map(lambda x, where=where: x[where], of), work.units[rows, :-1][where], count)
+            totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
             progress("predictions", (rows[real][-1] + 1) * tokens.shape[1], tokens.size)
-        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        found: Sums = totals
+        return found
 
-    return fitting(within, memory, progress)
+    return fitting(within, work.memory, progress)
 
 
 def calibration_table(predictions: Mapping[str, Sums], resampled: np.ndarray) -> pd.DataFrame:
     """The table `Comparison.calibration`.
 
-    `predictions`: name of a model → its sums, the base model's first. `resampled`: the windows of each resample of the
-    bootstrap, int [r s].
+    `predictions`: name of a model → its sums, the base model's first. `resampled`: how often each resample of the
+    bootstrap takes each unit, [r u].
     """
     base = next(iter(predictions.values()), {})
     rows = [

@@ -160,8 +160,8 @@ def comparison_matching(found: "Comparison") -> Figure:
 def comparison_calibration(found: "Comparison") -> Figure:
     """Loss, entropy and calibration of each model on the same positions, and its accuracy by confidence."""
     note = (
-        f"on the same {found.facts['positions']:,} positions; bars: 95% intervals over windows; last panel: accuracy "
-        "by confidence"
+        f"on the same {found.facts['positions']:,} positions; bars: 95% intervals over {found.facts['resampled']}; "
+        "last panel: accuracy by confidence"
     )
     figure, (*panels, last) = _panels(found, "Calibration", note, len(MEASURES) + 1)
     models = list(dict.fromkeys(found.calibration["model"]))

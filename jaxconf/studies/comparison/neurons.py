@@ -53,6 +53,11 @@ class Measuring:
         return self.windows.tokens
 
 
+def counts_of_none(lm: LanguageModel) -> np.ndarray:
+    """Token counts that are the same for all tokens, int64 [v]: nothing that is compared depends on token frequency."""
+    return np.ones(lm.config.vocab_size, np.int64)
+
+
 def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress: Progress) -> pd.DataFrame:
     """The columns of `Comparison.neurons` that need one model only. Effects are NaN unless `run`.
 
@@ -63,7 +68,7 @@ def statistics(lm: LanguageModel, name: str, run: bool, how: Measuring, progress
             lm,
             how.windows,
             kept=how.kept,
-            counts=np.ones(lm.config.vocab_size, np.int64),  # nothing that is compared depends on them
+            counts=counts_of_none(lm),
             k=how.k,
             bootstrap_draws=how.bootstrap_draws,
             seed=how.seed,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxconf.report.style import short
-from jaxconf.results.words import number
+from jaxconf.results.words import interval_doubts, number
 
 if TYPE_CHECKING:
     from jaxconf.studies.comparison.study import Comparison
@@ -24,7 +24,8 @@ LIMITS = (
 
 def paragraphs(found: "Comparison") -> list[str]:
     """A paragraph for each tuned model, and then what the numbers do not show."""
-    return [" ".join(_of_model(found, tuned)) for tuned in found.facts["tuned"]] + [LIMITS]
+    of_models = [" ".join(_of_model(found, tuned)) for tuned in found.facts["tuned"]]
+    return [*of_models, *([] if found.calibration.empty else interval_doubts(found.facts)), LIMITS]
 
 
 def _of_model(found: "Comparison", tuned: str) -> list[str]:
@@ -115,4 +116,6 @@ def _calibration(found: "Comparison", tuned: str) -> str:
         f"(by {number(row['change_lo'])} to {number(row['change_hi'])})"
         for name, row in calibrated.iterrows()
     ]
-    return f"On the same {found.facts['positions']:,} positions, with 95% intervals of the change: {', '.join(moved)}."
+    facts = found.facts
+    over = f" over {facts['units']} {facts['resampled']}" if "units" in facts else ""
+    return f"On the same {facts['positions']:,} positions, with 95% intervals of the change{over}: {', '.join(moved)}."

@@ -15,10 +15,11 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.nulls import LEAST
 from jaxconf.analysis.overlap import chance_cosine
 from jaxconf.analysis.unembedding import readout
-from jaxconf.data.windows import Windows, digest, kept_positions
+from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.analyze import check_options
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import Model, check_amounts, windows_of, with_target
+from jaxconf.measure.inputs import Model, Text, check_amounts, windows_of
+from jaxconf.measure.work import Work, work_on
 from jaxconf.models import language_model
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
@@ -28,7 +29,7 @@ from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
-from jaxconf.studies.comparison.calibration import calibration_table, prediction_sums, reliability_table
+from jaxconf.studies.comparison.calibration import Sums, calibration_table, prediction_sums, reliability_table
 from jaxconf.studies.comparison.figures import figures_of
 from jaxconf.studies.comparison.models import Chosen, choose, same_tokens
 from jaxconf.studies.comparison.neurons import (
@@ -39,6 +40,7 @@ from jaxconf.studies.comparison.neurons import (
     WEIGHTS,
     Differences,
     Measuring,
+    counts_of_none,
     differences,
     statistics,
 )
@@ -60,7 +62,8 @@ class Comparison:
     changes: a row per tuned model and `measure` of the base model's candidates, with the columns of
     `jaxconf.analysis.overlap.Change`; the random sets have as many neurons with a large norm.
     calibration: a row per model and `measure` (loss, entropy, brier, accuracy, ece) on the same positions, with the
-    columns of `jaxconf.analysis.calibration.Calibrated`; the `change` is from the base model.
+    columns of `jaxconf.analysis.calibration.Calibrated`; the `change` is from the base model. Intervals are over
+    documents, or blocks of windows where documents are few, as the facts `units` and `resampled` say.
     reliability: a row per model and bin of confidence with its `count` of positions, mean `confidence` and `accuracy`.
     """
 
@@ -126,17 +129,17 @@ def compare(
     progress("reading the text", 0, 0)
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
-    kept = with_target(windows.tokens, kept_positions(windows.tokens, lm.special_ids))
-    how = Measuring(windows, kept, k, bootstrap_draws, seed, memory, resume_folder)
-    job = _Job(lm, own.name, how, load, progress)
+    work = work_on(lm, Text(windows, counts_of_none(lm), {}), None, memory, progress)
+    how = Measuring(windows, work.kept, k, bootstrap_draws, seed, memory, resume_folder)
+    job = _Job(lm, own.name, how, work, load, progress)
     found = [job.beside_base(other, index) for index, other in enumerate(others)]
     names, predictions = [other.name for other in others], job.predictions
     weights_only = [name for name in names if name not in predictions]
     stated = facts_of(
         lm,
-        _facts(own.config, how),
+        {**_facts(own.config, how), **work.unit_facts()},
         timing,
-        int(kept.sum()) * own.config.d_mlp * len(predictions),
+        int(work.kept.sum()) * own.config.d_mlp * len(predictions),
         ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
         named={"base": own.name, "tuned": names, "weights_only": weights_only},
     )
@@ -147,7 +150,7 @@ def compare(
         every.astype({"match": "Int64", "is_entropy_neuron": "boolean"}),
         pd.concat(overlaps, ignore_index=True),
         pd.concat(changes, ignore_index=True),
-        calibration_table(predictions, resamples(kept.sum(1), bootstrap_draws, seed)),
+        calibration_table(predictions, resamples(work.unit_counts, bootstrap_draws, seed)),
         reliability_table(predictions),
     )
 
@@ -173,10 +176,16 @@ class _Job:
     """Measures the models of a comparison. Each measurement of the base model is made when it is first needed."""
 
     def __init__(
-        self, base: LanguageModel, name: str, how: Measuring, load: Callable[[str], LanguageModel], progress: Progress
+        self,
+        base: LanguageModel,
+        name: str,
+        how: Measuring,
+        work: Work,
+        load: Callable[[str], LanguageModel],
+        progress: Progress,
     ) -> None:
-        self.base, self.name, self.how, self.load, self.progress = base, name, how, load, progress
-        self.predictions: dict[str, dict[str, np.ndarray]] = {}  # of the models that were run, the base model's first
+        self.base, self.name, self.how, self.work, self.load, self.progress = base, name, how, work, load, progress
+        self.predictions: dict[str, Sums] = {}  # of the models that were run, the base model's first
         self._writes = fetched(readout(base.config, base.params).w_out)
         self._of_base: dict[bool, pd.DataFrame] = {}
 
@@ -205,8 +214,7 @@ class _Job:
         return found
 
     def _predict(self, lm: LanguageModel, name: str) -> None:
-        how = self.how
-        self.predictions[name] = prediction_sums(lm, how.tokens, how.kept, how.memory, self._named(name))
+        self.predictions[name] = prediction_sums(lm, self.work, self._named(name))
 
     def _named(self, name: str) -> Progress:
         return lambda what, done, total: self.progress(f"{name}: {what}", done, total)

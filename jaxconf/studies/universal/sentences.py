@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.words import number
+from jaxconf.results.words import counts_doubts, number
 
 if TYPE_CHECKING:
     from jaxconf.studies.universal.study import Universality
@@ -45,7 +45,8 @@ def sentences(found: "Universality") -> list[str]:
     for family, row in apart.iterrows():
         more = "more" if row["share"] > row["share_of_others"] else "less"
         said.append(f"{_words(str(family)).capitalize()} are universal {more} often than others: {_shares(row)}.")
-    return [*said, *(_recurrence(families, family) for family in OF_INTEREST), LIMITS]
+    recurrence = (_recurrence(families, family) for family in OF_INTEREST)
+    return [*said, *recurrence, *counts_doubts(found.facts), LIMITS]
 
 
 def of_first(found: "Universality") -> pd.DataFrame:
