@@ -26,7 +26,8 @@ class Universal:
     """how many tokens to correlate activations over, in windows of 256
     (or of the shortest context, if that is shorter)"""
     counts: Path | None = None
-    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
+    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data;
+    a model's tokens beyond those of its tokenizer may be left out, and count as 0 (any tokens, without a tokenizer)"""
     effects: int = 4096
     """how many tokens to measure the effects of ablation on, in the last layer of each model;
     entropy and frequency neurons are found by these effects; 0 leaves them out"""

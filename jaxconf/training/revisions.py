@@ -22,7 +22,7 @@ from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.token_counts import count_tokens, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
-from jaxconf.measure.inputs import check_amounts
+from jaxconf.measure.inputs import check_amounts, window_length
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -232,7 +232,9 @@ def _read_text(
     """
     tokenizer = Tokenizer.from_folder(folder)
     counts = count_tokens(first_documents(documents()), tokenizer, config.vocab_size)
-    return counts, None if tokens is None else windows(documents(), tokenizer, tokens, min(256, config.n_positions))
+    if tokens is None:
+        return counts, None
+    return counts, windows(documents(), tokenizer, tokens, window_length(tokens, config))
 
 
 def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[str, Any]:
