@@ -295,6 +295,19 @@ def test_the_command_leaves_tables_figures_and_a_page(
     assert "--force" in refusal(capsys, *arguments)
 
 
+def test_objects_that_begin_with_the_same_token_are_counted(knowledge: Path, found: Copying) -> None:
+    tokenizer = load(knowledge / "model").tokenizer
+    own = found.statements["own"].loc[found.prompts["statement"]]
+    pairs = zip(found.prompts["context"], own, strict=True)
+    alike = sum(tokenizer.encode(f" {one}")[0] == tokenizer.encode(f" {other}")[0] for one, other in pairs)
+    assert 0 < alike < len(own)
+    assert any(sentence.startswith(f"In {alike} prompts both objects begin") for sentence in sentences(found))
+    no_first = found.prompts.assign(log_p_first_CK=-9.0)
+    assert not any(
+        "both objects begin" in sentence for sentence in sentences(dataclasses.replace(found, prompts=no_first))
+    )
+
+
 def test_little_that_can_be_said_is_said(found: Copying) -> None:
     assert not any("answers are neither" in sentence or "next to nothing" in sentence for sentence in sentences(found))
     neither = dataclasses.replace(

@@ -29,6 +29,7 @@ def sentences(found: "Copying") -> list[str]:
 
 def _of_answers(found: "Copying", counts: pd.Series) -> list[str]:
     facts, prompts, shares = found.facts, found.prompts, counts / len(found.prompts)
+    alike = int(np.isclose(prompts["log_p_first_CK"], prompts["log_p_first_PK"], rtol=0, atol=1e-5).sum())
     said = [
         f"{facts['statements_asked']:,} statements were asked; {facts['statements']:,} of them can be contradicted, "
         f"and the model knows {found.statements['knows'].sum():,} of these. There are {len(prompts):,} prompts whose "
@@ -45,6 +46,10 @@ def _of_answers(found: "Copying", counts: pd.Series) -> list[str]:
     if rare:
         said.append(
             f"The model repeats {' and '.join(rare)}, so these statements say next to nothing about when it copies."
+        )
+    if alike:
+        said.append(
+            f"In {_prompts(alike)} both objects begin with the same token, so first tokens do not tell them apart."
         )
     return said
 
