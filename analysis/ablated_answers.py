@@ -103,18 +103,19 @@ def judged(
     sets: Ablations,
     given: jax.Array,
     lengths: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """The log-probability of each given answer, [c p j], and the entropy of the prediction at the prompt's end, [c p].
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The log-probabilities of each given answer and of its first token, [c p j], and the entropy of the latter's
+    prediction, [c p].
 
-    Both are in nats. `along`: from `begin`. `given`: int [p j a], of which the first `lengths` [p j] tokens count.
+    All are in nats. `along`: from `begin`. `given`: int [p j a], of which the first `lengths` [p j] tokens count.
     """
     counted = jnp.arange(given.shape[2]) < lengths[..., None]
 
-    def one(of_set: Ablations) -> tuple[jax.Array, jax.Array]:
+    def one(of_set: Ablations) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits = set_logits(config, read.readout, read.writes, along, of_set)
         lp = jax.nn.log_softmax(logits).reshape(*given.shape, -1)
         own = jnp.take_along_axis(lp, given[..., None], -1)[..., 0]
         first = lp[:, 0, 0]
-        return jnp.where(counted, own, 0).sum(-1), -jnp.sum(jnp.exp(first) * first, -1)
+        return jnp.where(counted, own, 0).sum(-1), own[..., 0], -jnp.sum(jnp.exp(first) * first, -1)
 
     return jax.lax.map(one, sets, batch_size=at_once)

@@ -22,14 +22,15 @@ from jaxconf.models.softcap import capped
 
 
 class Ablations(NamedTuple):
-    """Sets of neurons of the last layer, all of one size, and the values that their activations are set to.
+    """Sets of neurons of the last layer, and the values that their activations are set to.
 
-    Without the axis c, it is one such set.
+    k is the size of the largest set; smaller sets are filled up with neurons that stay as they are. Without the axis c,
+    it is one such set.
     """
 
     members: Any  # int [c k]
     values: Any  # float32 [c k]
-    ablated: Any  # bool [c]: false for the unablated model
+    ablated: Any  # bool [c k]: false for neurons that stay as they are: all of them in the unablated model
 
 
 class Writes(NamedTuple):

@@ -17,6 +17,7 @@ MEASURES = (
     *(f"share_{name}" for name in CLASSES),
     "entropy_change",
     *(f"log_p_{name}_change" for name in CLASSES),
+    *(f"log_p_first_{name}_change" for name in CLASSES[:2]),
 )
 """The measures of each neuron set."""
 
@@ -65,11 +66,14 @@ def means_by_transition(before: np.ndarray, after: np.ndarray, values: np.ndarra
         return np.stack(sums) / transition_tables(before, after)
 
 
-def measures_of_sets(tables: np.ndarray, entropy: np.ndarray, log_p: np.ndarray) -> dict[str, np.ndarray]:
+def measures_of_sets(
+    tables: np.ndarray, entropy: np.ndarray, log_p: np.ndarray, log_p_first: np.ndarray
+) -> dict[str, np.ndarray]:
     """MEASURES of each set, float64 [c] each.
 
-    `tables`: transition tables, int [c 3 3]. `entropy` [c p] and `log_p` [c p 3]: the changes of the entropy and of the
-    log-probabilities of the classes, in nats.
+    `tables`: transition tables, int [c 3 3]. The changes, in nats, of the entropy: `entropy` [c p]; of the
+    log-probabilities of the classes: `log_p` [c p 3]; of those of the first tokens of the objects of CK and PK:
+    `log_p_first` [c p 2].
     """
     shares = tables.sum(1) / tables.sum((1, 2))[:, None]
     columns = [
@@ -78,6 +82,7 @@ def measures_of_sets(tables: np.ndarray, entropy: np.ndarray, log_p: np.ndarray)
         *shares.T,
         entropy.mean(1, dtype=np.float64),
         *log_p.mean(1, dtype=np.float64).T,
+        *log_p_first.mean(1, dtype=np.float64).T,
     ]
     return dict(zip(MEASURES, columns, strict=True))
 

@@ -70,7 +70,7 @@ def drawn_sets(lm: LanguageModel, prompts: list[np.ndarray], bench: Bench) -> Ab
     ablation = Ablation(bench.ablation)
     text = np.stack([row[:shortest] for row in prompts])
     to = ablation.level(activation_statistics(lm, text, last, MEMORY, quiet, ordered=ablation.ordered))[members]
-    return Ablations(members, to.astype(np.float32), np.ones(len(members), bool))
+    return Ablations(members, to.astype(np.float32), np.ones(members.shape, bool))
 
 
 def quiet(what: str, done: int, total: int) -> None:

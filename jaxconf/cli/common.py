@@ -29,7 +29,8 @@ Counts = Annotated[
     Path | None,
     tyro.conf.arg(
         help="token counts as .npy (see `jaxconf unigram`); "
-        "by default those of the first 40 million characters of --data"
+        "by default those of the first 40 million characters of --data; a model's tokens beyond those of its "
+        "tokenizer may be left out, and count as 0 (any tokens, without a tokenizer)"
     ),
 ]
 Quiet = Annotated[

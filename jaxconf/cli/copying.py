@@ -28,6 +28,10 @@ class Copying:
     by default the ten with the highest rho"""
     controls: int = 100
     """how many random sets of as many neurons to compare with"""
+    as_published: bool = False
+    """also ablate the neurons that the paper's rule selects: the ten with the lowest LogitVar among those with a rho
+    of 0.4 or more, at the paper's --k: 40 for GPT-2 Small, 48 for Phi-1.5 and Pythia 1.4B, 96 for Mistral 7B v0.1 and
+    Llama-3 8B, and 3/128 of the width for other models"""
     text: Annotated[
         str,
         tyro.conf.arg(
@@ -68,6 +72,7 @@ class Copying:
                 neurons=neurons,
                 controls=self.controls,
                 k=how.k,
+                as_published=self.as_published,
                 seed=how.seed,
                 memory=memory,
                 facts={"model": model},

@@ -102,10 +102,12 @@ def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iter
             return
 
 
-def read_counts(path: str | Path, vocab_size: int) -> np.ndarray:
+def read_counts(path: str | Path, vocab_size: int, least: int = 0) -> np.ndarray:
     """Token counts from a .npy file (one-dimensional, integers >= 0), int64 [V]; tokens beyond its end count as 0.
 
-    Raises InputError if the file is anything else, or counts a token whose id is not below `vocab_size`.
+    `least`: how many counts the file must have at least, which is how many tokens the tokenizer has; a model's
+    vocabulary may be larger, for padding. Raises InputError if the file is anything else, or counts a token whose id is
+    not below `vocab_size`.
     """
     try:
         counts = np.load(path, allow_pickle=False)
@@ -124,5 +126,10 @@ def read_counts(path: str | Path, vocab_size: int) -> np.ndarray:
         raise InputError(
             f"the file {path} counts the token {vocab_size + beyond[0]}, outside the vocabulary of {vocab_size}; give "
             "counts made with the model's own tokenizer"
+        )
+    if len(counts) < min(least, vocab_size):
+        raise InputError(
+            f"the file {path} has {len(counts):,} counts, fewer than the {least:,} tokens of the model's tokenizer; "
+            "give one count for each token, as `jaxconf unigram` does"
         )
     return np.pad(counts[:vocab_size].astype(np.int64), (0, max(0, vocab_size - len(counts))))

@@ -29,12 +29,13 @@ SETS = 128  # sets whose continuations are generated together
 class Answers(NamedTuple):
     tokens: np.ndarray  # int32 [c p n]: the greedy continuation
     log_p: np.ndarray  # float32 [c p j]: log-probability of each given answer, summed over its tokens, in nats
+    log_p_first: np.ndarray  # float32 [c p j]: log-probability of the first token of each given answer, in nats
     entropy: np.ndarray  # float32 [c p]: of the prediction of the first new token, in nats
 
 
 def unablated() -> Ablations:
     """A single set that ablates nothing: the model as it is."""
-    return Ablations(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32), np.zeros(1, bool))
+    return Ablations(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32), np.zeros((1, 1), bool))
 
 
 def ablated_answers(
@@ -66,9 +67,8 @@ def ablated_answers(
     job = _Job(lm, reading(config, readout(config, lm.params), neurons), n_new, memory)
     slots = tokens.shape[1] + max(n_new, longest)
     size = _prompts_at_once(lm, slots, n_answers * longest, min(C, SETS), P, memory)
-    found = Answers(
-        np.zeros((C, P, n_new), np.int32), np.zeros((C, P, n_answers), np.float32), np.zeros((C, P), np.float32)
-    )
+    whole, first = np.zeros((2, C, P, n_answers), np.float32)
+    found = Answers(np.zeros((C, P, n_new), np.int32), whole, first, np.zeros((C, P), np.float32))
     each = n_new + n_answers * longest
     progress(what, 0, C * P * each)
     for rows, real in batches(P, size):
@@ -77,11 +77,9 @@ def ablated_answers(
         for some, real_sets in batches(C, min(C, SETS)):
             of_some = Ablations(*(x[some] for x in sets))
             new = job.continued(cache, ends, of_some, size)
-            log_p, entropy = fetched(
-                judged(config, job.sets_at_once(here[2].size), job.read, along, of_some, *here[2:])
-            )
+            rest = fetched(judged(config, job.sets_at_once(here[2].size), job.read, along, of_some, *here[2:]))
             place = np.ix_(some[real_sets], rows[real])
-            for of_all, of_batch in zip(found, (new, log_p, entropy), strict=True):
+            for of_all, of_batch in zip(found, (new, *rest), strict=True):
                 of_all[place] = of_batch[: real_sets.sum(), : real.sum()]
             done = rows[0] * C + (some[-1] + 1) * real.sum()
             progress(what, int(done) * each, C * P * each)

@@ -17,6 +17,8 @@ from jaxconf.models.decoder import check_tokens
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel, find, read_config
+from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.models.tokenizer_files import has_tokenizer
 from jaxconf.runtime.progress import Progress
 
 WINDOW = 256  # tokens of a window, unless the model's context is shorter
@@ -44,18 +46,33 @@ def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel,
 
     Each window of a plain array, int [s t], counts as a document.
 
-    Text is encoded with the tokenizer of `lm`, in windows of 256 tokens, or of the shortest context of `lm` and the
-    `others` if that is less. `data`: as for `jaxconf.documents`. Raises InputError for a number below 1, and as
-    `jaxconf.documents` and `jaxconf.windows` do.
+    Text is encoded with the tokenizer of `lm`. `data`: as for `jaxconf.documents`. Raises InputError as
+    `window_length`, `jaxconf.documents` and `jaxconf.windows` do.
     """
     if isinstance(tokens, Windows):
         return tokens
-    check_amounts(1, tokens=tokens)
     if not isinstance(tokens, int):
         tokens = np.asarray(tokens, np.int32)
         return Windows(tokens, np.indices(tokens.shape, np.int32)[0])
-    length = min(WINDOW, *(config.n_positions for config in (lm.config, *others)))
+    length = window_length(tokens, lm.config, *others)
     return windows(documents(data), lm.tokenizer, tokens, length)
+
+
+def window_length(tokens: int, *configs: DecoderConfig) -> int:
+    """The length of the windows that text is read in: 256 tokens, or the shortest context if that is less.
+
+    Raises InputError if so many `tokens` do not fill one window.
+    """
+    check_amounts(1, tokens=tokens)
+    length = min(WINDOW, *(config.n_positions for config in configs))
+    if tokens < length:
+        raise InputError(f"tokens is {tokens}, but one window has {length}; give at least {length}")
+    return length
+
+
+def tokens_counted(folder: Path) -> int:
+    """How many tokens the tokenizer in a model's folder has, each of which token counts must have; 0 without one."""
+    return Tokenizer.from_folder(folder).vocab_size if has_tokenizer(folder) else 0
 
 
 def check_amounts(least: int, **amounts: np.ndarray | Windows | int) -> None:
@@ -99,7 +116,7 @@ def counts_of(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Token counts, int [v], for the arguments of `text_of`; and the facts about them, as `counts_facts`."""
     if counts is not None:
-        return given_counts(counts, lm.config.vocab_size)
+        return given_counts(counts, lm.config.vocab_size, tokens_counted(lm.folder))
     if not lm.has_tokenizer:
         raise InputError("the model has no tokenizer to count the tokens of a text with; give counts")
     progress("token counts", 0, 0)
@@ -107,13 +124,15 @@ def counts_of(
     return found, counts_facts(found, f"{data}, {FIRST}")
 
 
-def given_counts(counts: np.ndarray | str | Path, vocab_size: int) -> tuple[np.ndarray, dict[str, Any]]:
+def given_counts(
+    counts: np.ndarray | str | Path, vocab_size: int, least: int = 0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Token counts that a user gives, as an array int [v] or as a file; and the facts about them, as `counts_facts`.
 
-    Raises InputError for counts that do not fit the vocabulary.
+    `least`: as for `read_counts`. Raises InputError for counts that do not fit the vocabulary.
     """
     if isinstance(counts, str | Path):
-        found, origin = read_counts(counts, vocab_size), str(counts)
+        found, origin = read_counts(counts, vocab_size, least), str(counts)
     else:
         found, origin = checked_counts(counts, vocab_size), "given"
     return found, counts_facts(found, origin)

@@ -70,9 +70,10 @@ class _Analysis:
     """text: a .txt, .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of these, hf://datasets/OWNER/NAME,
     or "stdlib", Python's standard library"""
     tokens: int = 16384
-    """how many tokens to analyse, in windows of 256 (or of the model's context, if that is shorter)"""
+    """how many tokens to analyse, in windows of 256 (or of the model's context, if that is shorter); at least one"""
     counts: Path | None = None
-    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data"""
+    """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data;
+    a model's tokens beyond those of its tokenizer may be left out, and count as 0 (any tokens, without a tokenizer)"""
     ablation: Kind = "mean"
     """what a neuron's activation is set to: its mean, median, mode or minimum over the text,
     three standard deviations above or below its mean, zero, a fixed value, a multiple of itself (scale),

@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.kinds import VALUED
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.inputs import Text, config_of, text_of
+from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.language_model import LanguageModel, find
 from jaxconf.report.run import save_run
 from jaxconf.report.shown import boxed
 from jaxconf.results.neuron_table import NeuronTable
@@ -67,7 +66,8 @@ def run(
         check(config, options, parsed)
         documents(options.data)
         if options.counts:
-            read_counts(options.counts, config.vocab_size)
+            folder, _ = find(options.model, options.revision, weights=False)
+            read_counts(options.counts, config.vocab_size, tokens_counted(folder))
         lm = load_placed(options.model, options.revision, options.mesh, say)
         text = text_of(lm, options.tokens, options.data, options.counts, progress)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
@@ -115,8 +115,7 @@ def parse(options: AnalyzeOptions) -> Parsed:
         read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.max_q, options.min_change),
-        # A sweep gives all of its ablations the same value, which may be meant for some of them only.
-        Ablation(options.ablation, options.ablation_value if options.ablation in VALUED else None),
+        Ablation(options.ablation, options.ablation_value),
     )
 
 
@@ -125,6 +124,7 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
 
     Raises InputError for options that a model of this shape does not fit.
     """
+    window_length(options.tokens, config)
     layers, _, tolerance = check_options(
         config,
         options.layer,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from jaxconf.analysis.kinds import VALUED
 from jaxconf.measure.options import AnalyzeOptions, Output
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.results.run_folder import writable
@@ -53,6 +54,11 @@ def read_sweep(file: Path) -> Sweep:
     fixed = given.pop("options", {})
     _check_lists(file, given)
     _check_options(file, fixed)
+    if "ablation_value" in fixed and not any(_takes_value({"ablation": kind}) for kind in given.get("ablations", ())):
+        raise InputError(
+            f"options of {file} sets ablation_value, which only {', '.join(VALUED)} take; give one of them in "
+            "ablations, or leave the value out"
+        )
     cells = {}
     for place, values in enumerate(itertools.product(*given.values())):
         chosen = dict(zip((AXES[name] for name in given), values, strict=True))
@@ -132,9 +138,15 @@ def _name(place: int, chosen: Mapping[str, Any]) -> str:
     return f"{place:04d}-{slug}"
 
 
+def _takes_value(cell: Mapping[str, Any]) -> bool:
+    return cell.get("ablation") in VALUED
+
+
 def options_of(cell: Mapping[str, Any], folder: Path) -> AnalyzeOptions:
     """The options of `jaxconf analyze` that write the run of a cell into the folder."""
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in cell.items()}
+    if not _takes_value(cell):
+        given.pop("ablation_value", None)  # it is meant for other cells
     if "counts" in given:
         given["counts"] = Path(given["counts"])
     return AnalyzeOptions(**given, out=folder, force=True)

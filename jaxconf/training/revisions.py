@@ -23,7 +23,7 @@ from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
-from jaxconf.measure.inputs import FIRST, check_amounts, counts_facts, given_counts
+from jaxconf.measure.inputs import FIRST, check_amounts, counts_facts, given_counts, tokens_counted, window_length
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
@@ -251,15 +251,16 @@ def _read_text(
     """
     tokenizer, size, documents = Tokenizer.from_folder(folder), config.vocab_size, documents_of(data)
     if counts is not None:
-        found, facts = given_counts(counts, size)
+        found, facts = given_counts(counts, size, tokens_counted(folder))
     elif isinstance(data, str):
         found = counts_of_source(data, tokenizer, size)
         facts = counts_facts(found, f"{data}, {FIRST}")
     else:
         found = count_tokens(first_documents(documents()), tokenizer, size)
         facts = counts_facts(found, f"the text, {FIRST}")
-    length = min(256, config.n_positions)
-    return _Text(found, facts, None if tokens is None else windows(documents(), tokenizer, tokens, length))
+    if tokens is None:
+        return _Text(found, facts, None)
+    return _Text(found, facts, windows(documents(), tokenizer, tokens, window_length(tokens, config)))
 
 
 def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[str, Any]:

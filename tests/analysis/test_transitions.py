@@ -76,8 +76,8 @@ def test_what_is_left_of_one_is_never_less_than_can_be_told() -> None:
 def test_measures_are_means_and_shares_of_each_set() -> None:
     rng = np.random.default_rng(0)
     before, after = rng.integers(0, 3, 20), rng.integers(0, 3, (4, 20))
-    entropy, log_p = rng.standard_normal((4, 20)), rng.standard_normal((4, 20, 3))
-    found = measures_of_sets(transition_tables(before, after), entropy, log_p)
+    entropy, log_p, first = (rng.standard_normal(shape) for shape in ((4, 20), (4, 20, 3), (4, 20, 2)))
+    found = measures_of_sets(transition_tables(before, after), entropy, log_p, first)
     assert tuple(found) == MEASURES
     for c in range(4):
         assert found["transition_score"][c] == pytest.approx(np.mean(before != after[c]))
@@ -87,3 +87,5 @@ def test_measures_are_means_and_shares_of_each_set() -> None:
             assert found[f"conversion_{name}"][c] == pytest.approx(np.mean(after[c][own] != i))
             assert found[f"share_{name}"][c] == pytest.approx(np.mean(after[c] == i))
             assert found[f"log_p_{name}_change"][c] == pytest.approx(log_p[c, :, i].mean())
+        for i, name in enumerate(("CK", "PK")):
+            assert found[f"log_p_first_{name}_change"][c] == pytest.approx(first[c, :, i].mean())

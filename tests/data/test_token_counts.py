@@ -146,6 +146,14 @@ def test_read_counts(tmp_path: Path, dtype: str) -> None:
     refused(lambda: read_counts(tmp_path / "counts.npy", 2), "counts.npy counts the token 2", "vocabulary of 2")
 
 
+def test_counts_that_lack_tokens_of_the_tokenizer(tmp_path: Path) -> None:
+    path = tmp_path / "counts.npy"
+    np.save(path, np.array([3, 0, 1]))
+    assert read_counts(path, 5, least=3).tolist() == [3, 0, 1, 0, 0]  # the vocabulary is padded
+    assert read_counts(path, 3, least=4).tolist() == [3, 0, 1]  # the tokenizer has a token that the model lacks
+    refused(lambda: read_counts(path, 5, least=4), "counts.npy has 3 counts, fewer than the 4 tokens")
+
+
 @pytest.mark.parametrize(
     ("array", "says"),
     [

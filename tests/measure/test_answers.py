@@ -31,17 +31,15 @@ C, NEW = 7, 6
 
 
 def case(kind: str) -> tuple[LanguageModel, list[np.ndarray], list[list[np.ndarray]], Ablations]:
-    """A model, prompts, two answers to each, and sets of which the first ablates nothing."""
+    """A model, prompts, two answers to each, and sets of several sizes, of which the first ablates nothing."""
     lm, rng = random_model(kind), np.random.default_rng(0)
     prompts = [rng.integers(1, lm.config.vocab_size, length) for length in (5, 9, 7)]
     answers = [[rng.integers(1, lm.config.vocab_size, 3), rng.integers(1, lm.config.vocab_size, 2)] for _ in prompts]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(C)])
-    return (
-        lm,
-        prompts,
-        answers,
-        Ablations(members, 2 * rng.standard_normal(members.shape).astype(np.float32), np.arange(C) > 0),
-    )
+    sizes = np.array([0, 6, 6, 3, 6, 1, 6])
+    members[5] = members[5, 0]  # a set of one neuron, filled up with that neuron
+    values = 2 * rng.standard_normal(members.shape).astype(np.float32)
+    return lm, prompts, answers, Ablations(members, values, np.arange(6) < sizes[:, None])
 
 
 @pytest.mark.parametrize(
@@ -53,13 +51,15 @@ def test_sets_answer_together_as_each_does_alone(kind: str, monkeypatch: pytest.
     found = ablated_answers(lm, prompts, answers, sets, NEW, MEMORY, quiet, "")
     assert len(np.unique(found.tokens.reshape(-1, NEW), axis=0)) > len(prompts)
     for c in range(C):
-        edits = ablation(lm, sets.members[c], sets.values[c]) if c else ablation(lm, np.array([], int), np.array([]))
+        edits = ablation(lm, sets.members[c][sets.ablated[c]], sets.values[c][sets.ablated[c]])
         tokens, entropy = alone(lm, prompts, edits, NEW, 16)
         np.testing.assert_array_equal(found.tokens[c], tokens)
         np.testing.assert_allclose(found.entropy[c], entropy, atol=1e-5)
         for j in range(2):
             expected = log_p_alone(lm, prompts, [of_prompt[j] for of_prompt in answers], edits, 16)
             np.testing.assert_allclose(found.log_p[c, :, j], expected, atol=2e-5)
+            expected = log_p_alone(lm, prompts, [of_prompt[j][:1] for of_prompt in answers], edits, 16)
+            np.testing.assert_allclose(found.log_p_first[c, :, j], expected, atol=2e-5)
 
 
 def test_what_sets_share_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +74,13 @@ def test_what_sets_share_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     advance = together.advance
     monkeypatch.setattr(together, "advance", counted)
     monkeypatch.setattr(together, "SETS", 4)
-    same = ablated_answers(lm, prompts, answers, sets._replace(ablated=np.zeros(C, bool)), NEW, MEMORY, quiet, "")
+    same = ablated_answers(lm, prompts, answers, sets._replace(ablated=np.zeros((C, 6), bool)), NEW, MEMORY, quiet, "")
     assert texts == [3] * 2 * (NEW - 1)  # of two chunks
     assert (same.tokens == same.tokens[0]).all()
     texts.clear()
-    one = sets._replace(values=np.full(sets.values.shape, 99, np.float32), ablated=np.arange(C) == 3)
+    one = sets._replace(
+        values=np.full(sets.values.shape, 99, np.float32), ablated=np.tile(np.arange(C)[:, None] == 3, 6)
+    )
     other = ablated_answers(lm, prompts, answers, one, NEW, MEMORY, quiet, "")
     assert texts[NEW - 2] == 12  # up to four of each prompt is the next size that is compiled
     assert texts[NEW - 1 :] == [3] * (NEW - 1)
@@ -93,7 +95,9 @@ def test_meshes_give_the_same_answers(kind: str, mesh: tuple[int, int]) -> None:
     prompts = [rng.integers(1, lm.config.vocab_size, length) for length in (5, 9, 7, 6, 5)]
     answers = [[prompt[:2]] for prompt in prompts]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(5)])
-    sets = Ablations(members, rng.standard_normal(members.shape).astype(np.float32), np.arange(5) > 0)
+    sets = Ablations(
+        members, rng.standard_normal(members.shape).astype(np.float32), np.tile(np.arange(5)[:, None] > 0, 6)
+    )
     one, other = (
         ablated_answers(model, prompts, answers, sets, 4, 10**5, quiet, "") for model in (lm, on_mesh(lm, *mesh))
     )
@@ -108,7 +112,9 @@ def test_no_logits_are_gathered(mesh: tuple[int, int], monkeypatch: pytest.Monke
     V = lm.config.vocab_size
     prompts = [rng.integers(1, V, 5) for _ in range(16)]
     members = np.array([rng.choice(lm.config.d_mlp, 6, replace=False) for _ in range(3)])
-    sets = Ablations(members, rng.standard_normal(members.shape).astype(np.float32), np.arange(3) > 0)
+    sets = Ablations(
+        members, rng.standard_normal(members.shape).astype(np.float32), np.tile(np.arange(3)[:, None] > 0, 6)
+    )
     found: dict[str, int] = {}
 
     def measured(name: str) -> Callable[..., Any]:

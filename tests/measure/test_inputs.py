@@ -17,7 +17,7 @@ from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.data.windows import windows
 from jaxconf.measure.analyze import analyze
-from jaxconf.measure.inputs import check_amounts, loaded, text_of, windows_of
+from jaxconf.measure.inputs import check_amounts, loaded, text_of, window_length, windows_of
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 
 
@@ -54,6 +54,10 @@ def test_windows_are_taken_as_they_are(lm: LanguageModel) -> None:
 
 def test_numbers_that_are_too_small_are_refused(lm: LanguageModel) -> None:
     assert refused(lambda: windows_of(0, "stdlib", lm)) == "tokens is 0; give at least 1"
+    short = dataclasses.replace(lm.config, n_positions=40)
+    said = refused(lambda: windows_of(39, "stdlib", lm, short))
+    assert said == "tokens is 39, but one window has 40; give at least 40"
+    assert window_length(40, lm.config, short) == 40
     assert refused(lambda: check_amounts(0, effects=3, seed=-1)) == "seed is -1; give at least 0"
     check_amounts(1, tokens=np.zeros((0, 4), int), sequences=1)
 
@@ -91,6 +95,8 @@ def test_counts_are_those_of_the_text_that_is_read_or_the_given_ones(
     of_file = text_of(lm, 600, text, tmp_path / "counts.npy", quiet)
     np.testing.assert_array_equal(of_file.counts, 2 * counted)
     assert of_file.facts["counts"] == str(tmp_path / "counts.npy")
+    np.save(tmp_path / "counts.npy", counted[: lm.tokenizer.vocab_size - 1])
+    refused(lambda: text_of(lm, 600, text, tmp_path / "counts.npy", quiet), "fewer than the", "jaxconf unigram")
     given = text_of(lm, 600, text, counted, quiet)
     np.testing.assert_array_equal(given.counts, counted)
     assert given.facts["counts"] == "given"
@@ -103,9 +109,12 @@ def test_tokens_of_given_windows_are_counted_in_the_text_and_not_in_the_windows(
     assert found.facts["counts"].startswith(text)
 
 
-def test_without_a_tokenizer_counts_are_asked_for() -> None:
+def test_without_a_tokenizer_counts_are_asked_for_and_padded(tmp_path: Path) -> None:
     lm = random_model("rms")
     assert "no tokenizer" in refused(lambda: text_of(lm, np.ones((2, 6), int), "stdlib", None, quiet), "give counts")
+    np.save(tmp_path / "counts.npy", [5, 3])
+    padded = text_of(lm, np.ones((2, 6), int), "stdlib", tmp_path / "counts.npy", quiet).counts
+    np.testing.assert_array_equal(padded, [5, 3] + [0] * (lm.config.vocab_size - 2))
 
 
 def test_an_analysis_of_so_many_tokens_is_that_of_their_windows_and_counts(text: str, tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     check_error(lambda: run(options), "exists already")
 
 
+def test_counts_of_another_tokenizer_are_found_before_the_weights_are_loaded(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_placed", None)
+    np.save(tmp_path / "counts.npy", np.ones(100, int))
+    model = str(build(tmp_path / "model", 0))
+    options = AnalyzeOptions(model, data=text, tokens=80, out=tmp_path / "run", counts=tmp_path / "counts.npy")
+    check_error(lambda: run(options), "counts.npy has 100 counts, fewer than the 262 tokens")
+
+
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
@@ -60,6 +70,8 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
         ({"tokens": 0}, "--tokens is 0"),
         ({"memory": "much"}, "--memory is 'much'"),
         ({"ablation": "fixed"}, "--ablation-value"),
+        ({"ablation_value": 0.5}, "ablation mean has the value 0.5, but takes none; leave it out"),
+        ({"tokens": 10}, "tokens is 10, but one window has 256; give at least 256"),
         ({"max_q": 2.0}, "max_q is 2"),
         ({"nulls": 7}, "nulls is 7"),
         ({"model": "no such model"}, "no such model"),

@@ -341,9 +341,9 @@ def test_a_tuned_model_is_let_go_before_the_next_is_loaded(models: dict[str, Pat
         return one
 
     without = dataclasses.replace(lm, folder=Path())  # no tokenizer: weights are enough here
-    names = [str(models[name]) for name in ("tuned", "other", "tuned")]
+    names = [str(models[name]) for name in ("tuned", "other", "shuffled")]
     found = compare(without, names, tokens, bootstrap_draws=0, load=remembered)
-    assert found.facts["tuned"] == [*names[:2], f"{names[0]} (2)"]
+    assert found.facts["tuned"] == names
     assert len(seen) == 3
 
 
@@ -420,6 +420,11 @@ def test_a_model_of_another_shape_is_refused_before_it_is_loaded(
     assert "2 layers of 600 neurons at width 128" in said
     assert "no folder" in refusal(capsys, "compare", models["base"], tmp_path / "nowhere", *arguments)
     assert "at least one" in refusal(capsys, "compare", models["base"], *arguments)
+    again = models["tuned"].parent / "base" / ".." / "base"
+    assert "named more than once" in refusal(capsys, "compare", models["base"], again, *arguments)
+    assert "named more than once" in refusal(capsys, "compare", models["base"], *[models["tuned"]] * 2, *arguments)
+    assert "the model bundled" in refusal(capsys, "compare", "bundled", jaxconf.BUNDLED, *arguments)
+    assert "the model a/b" in refusal(capsys, "compare", "a/b", "a/b", *arguments)
     assert "tokens is 0" in refusal(capsys, "compare", models["base"], models["tuned"], *arguments, "--tokens", 0)
     assert not (tmp_path / "run").exists()
 

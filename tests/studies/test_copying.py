@@ -20,12 +20,14 @@ from refusals import check_error
 from tiny_knowledge import RECORDED, make_knowledge
 
 from jaxconf.analysis.activations import BINS
+from jaxconf.analysis.selection import scaled_k
 from jaxconf.analysis.transitions import CLASSES, MEASURES
 from jaxconf.data.documents import documents
 from jaxconf.data.statements import COLUMNS, objects_of, own_object, read_statements
 from jaxconf.data.windows import windows
 from jaxconf.models.language_model import load
 from jaxconf.studies.copying.figures import FIGURES
+from jaxconf.studies.copying.neurons import published_size, selections
 from jaxconf.studies.copying.prompts import NEW_TOKENS
 from jaxconf.studies.copying.sentences import sentences
 from jaxconf.studies.copying.study import Copying, copying
@@ -33,7 +35,8 @@ from jaxconf.studies.copying.transitions import ABLATIONS
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
-CONTROLS = 3
+CONTROLS = 2
+K = 13  # leaves four neurons to the published rule, so that its sets are smaller than the others
 LENGTH = 32  # of the texts that are decoded one set at a time
 # A model that has learnt facts and to be contradicted.
 
@@ -47,7 +50,7 @@ def knowledge() -> Path:
 def copying_of(knowledge: Path) -> Copying:
     lm = load(knowledge / "model")
     text = windows(documents(str(knowledge / "text.jsonl")), lm.tokenizer, 640, 32).tokens
-    return copying(lm, knowledge / "statements.csv", tokens=text, controls=CONTROLS)
+    return copying(lm, knowledge / "statements.csv", tokens=text, controls=CONTROLS, k=K, as_published=True)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +78,10 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
     tokenizer, last = lm.tokenizer, lm.config.n_layers - 1
     own = found.statements["own"].loc[found.prompts["statement"]].tolist()
     contexts = found.prompts["context"].tolist()
+    assert found.selections == ["chosen", "published"]
     prompts = [np.array([tokenizer.bos_id, *tokenizer.encode(prompt)]) for prompt in found.prompts["prompt"]]
     answers = [tokenizer.encode(f" {context}") for context in contexts]
+    firsts = [tokenizer.encode(f" {one}")[:1] for one in own]
     text = windows(documents(str(knowledge / "text.jsonl")), tokenizer, 640, 32).tokens
     site = f"blocks.{last}.mlp.hook_post"
     h = np.asarray(lm.apply(text, capture=[site]).captured[site]).reshape(-1, lm.config.d_mlp)
@@ -91,15 +96,18 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
     assert found.prompts["class"].tolist() == before
     assert found.prompts["continuation"].tolist() == texts
     np.testing.assert_allclose(found.prompts["entropy"], entropy, atol=1e-5)
+    for name, given in (("CK", [ids[:1] for ids in answers]), ("PK", firsts)):
+        expected = log_p_alone(lm, prompts, given, {}, LENGTH)
+        np.testing.assert_allclose(found.prompts[f"log_p_first_{name}"], expected, atol=1e-4)
     changed = 0
     for row in found.sets.to_dict("records"):
         members = np.array([int(name.split(".")[1]) for name in row["members"].split(",")])
         edits = ablation(lm, members, usual[row["ablation"]][members])
         after, texts, entropy_after = answered(edits)
         table = pd.crosstab(pd.Categorical(before, CLASSES), pd.Categorical(after, CLASSES), dropna=False)
-        rows = found.transitions[
-            (found.transitions["ablation"] == row["ablation"]) & (found.transitions["set"] == row["set"])
-        ]
+        of_selection = found.of(row["selection"])
+        rows = of_selection.transitions
+        rows = rows[(rows["ablation"] == row["ablation"]) & (rows["set"] == row["set"])]
         counts = rows.pivot(index="before", columns="after", values="count").loc[list(CLASSES), list(CLASSES)]
         np.testing.assert_array_equal(counts, table)
         moved = np.mean([one != other for one, other in zip(before, after, strict=True)])
@@ -110,10 +118,15 @@ def test_tables_equal_decoding_one_set_at_a_time(knowledge: Path, found: Copying
         assert row["entropy_change"] == pytest.approx((entropy_after - entropy).mean(), abs=1e-5)
         changed += moved > 0
         if row["kind"] == "set":
-            told = found.answers[found.answers["ablation"] == row["ablation"]]
+            told = of_selection.answers[of_selection.answers["ablation"] == row["ablation"]]
             assert told["continuation"].tolist() == texts
             assert told["class"].tolist() == after
             np.testing.assert_allclose(told["log_p_CK"], log_p_alone(lm, prompts, answers, edits, LENGTH), atol=1e-4)
+            np.testing.assert_allclose(
+                told["log_p_first_PK"], log_p_alone(lm, prompts, firsts, edits, LENGTH), atol=1e-4
+            )
+            change = (told["log_p_first_PK"].to_numpy() - found.prompts["log_p_first_PK"].to_numpy()).mean()
+            assert row["log_p_first_PK_change"] == pytest.approx(change, abs=1e-5)
     assert changed > len(found.sets) / 2
 
 
@@ -158,19 +171,64 @@ def test_prompts_contradict_with_what_the_model_finds_least_likely(knowledge: Pa
 
 
 def test_random_sets_are_others_of_the_last_layer(found: Copying) -> None:
-    chosen = set(found.facts["chosen"])
-    rho = found.neurons.set_index("neuron")["rho"]
-    assert rho.is_monotonic_decreasing
-    for row in found.sets[found.sets["kind"] == "random"].to_dict("records"):
-        members = set(row["members"].split(","))
-        assert len(members) == len(chosen) == 10
-        assert not members & chosen
-        assert {name.split(".")[0] for name in members} == {"0"}
+    for selection, size in (("chosen", 10), ("published", 4)):
+        own = set(found.facts[selection])
+        sets = found.of(selection).sets
+        for row in sets[sets["kind"] == "random"].to_dict("records"):
+            members = set(row["members"].split(","))
+            assert len(members) == len(own) == size
+            assert not members & own
+            assert {name.split(".")[0] for name in members} == {"0"}
+
+
+def test_each_selection_follows_its_rule(knowledge: Path, found: Copying) -> None:
+    lm = load(knowledge / "model")
+    w, W_U = lm.params["blocks"]["mlp"]["w_out"][0], lm.params["embed"]["tokens"].T  # they are tied
+    w, W_U = np.asarray(w, np.float64), np.asarray(W_U, np.float64)
+    scale = np.asarray(lm.params["ln_final"]["scale"], np.float64)
+    W_U = scale[:, None] * W_U
+    W_U -= W_U.mean(0)
+    W_U -= W_U.mean(1, keepdims=True)
+    w -= w.mean(1, keepdims=True)
+    U = np.linalg.svd(W_U)[0][:, -1 - K : -1]  # without the all-ones direction, whose singular value is 0
+    lengths = np.linalg.norm(w, axis=1)
+    rho = np.linalg.norm(w @ U, axis=1) / lengths
+    logit_var = np.var(w @ W_U / lengths[:, None] / np.linalg.norm(W_U, axis=0), axis=1, ddof=1)
+    highest = sorted(range(len(w)), key=lambda n: -rho[n])[:10]
+    lowest = sorted((n for n in range(len(w)) if rho[n] >= 0.4), key=lambda n: logit_var[n])[:10]
+    for selection, expected in (("chosen", highest), ("published", lowest)):
+        table = found.of(selection).neurons
+        assert table["neuron"].tolist() == found.facts[selection] == [f"0.{n}" for n in expected]
+        np.testing.assert_allclose(table["rho"], rho[expected], rtol=1e-5)
+        np.testing.assert_allclose(table["logit_var"], logit_var[expected], rtol=1e-4)
+        np.testing.assert_allclose(table["w_norm"], lengths[expected], rtol=1e-5)
+
+
+def test_the_published_rule_takes_the_papers_k() -> None:
+    config = random_model("layer").config
+    assert published_size(config, 5) == (5, "as given")
+    assert published_size(config, None)[0] == scaled_k(config.d_model)
+    gpt2 = {"model_type": "gpt2", "n_layers": 12, "d_model": 768, "d_mlp": 3072, "vocab_size": 50257}
+    size, why = published_size(dataclasses.replace(config, **gpt2), None)
+    assert (size, "a model of this shape" in why) == (40, True)
+    assert published_size(dataclasses.replace(config, **gpt2), 7)[0] == 7
+
+
+def test_the_chosen_are_the_same_beside_the_published(knowledge: Path) -> None:
+    lm = load(knowledge / "model")
+    [alone] = selections(lm, None, CONTROLS, K, False, 0)
+    beside, published = selections(lm, None, CONTROLS, K, True, 0)
+    assert beside.sets == alone.sets
+    assert published.sets[0].listed != beside.sets[0].listed
+    named, _ = selections(lm, [(0, 3)], CONTROLS, K, True, 0)
+    assert named.neurons == [(0, 3)]
+    check_error(lambda: selections(lm, None, CONTROLS, None, True, 0), "rho(1)", "larger k")
 
 
 def test_quantiles_place_the_set_among_the_random_ones(found: Copying) -> None:
+    rows = dict(iter(found.sets.set_index("kind").groupby(["selection", "ablation"])))
     for row in found.quantiles.to_dict("records"):
-        of_value = found.sets[found.sets["ablation"] == row["ablation"]].set_index("kind")[row["measure"]]
+        of_value = rows[row["selection"], row["ablation"]][row["measure"]]
         random = of_value["random"].to_numpy()
         if np.isnan(random).any():
             assert np.isnan(row["quantile"])
@@ -202,7 +260,20 @@ def test_the_command_leaves_tables_figures_and_a_page(
         "--out",
         out,
     )
-    run(*arguments, "--statements", 5, "--controls", CONTROLS, "--neurons", ",".join(names), "--tokens", 640)
+    run(
+        *arguments,
+        "--statements",
+        5,
+        "--controls",
+        CONTROLS,
+        "--neurons",
+        ",".join(names),
+        "--tokens",
+        640,
+        "--k",
+        K,
+        "--as-published",
+    )
     written = {file.name for file in out.iterdir()}
     tables = [field.name for field in dataclasses.fields(Copying) if field.name != "facts"]
     figures = ["transitions", "conversions", "scores", "entropy", "log_ratios"]
@@ -212,6 +283,8 @@ def test_the_command_leaves_tables_figures_and_a_page(
     }
     record = json.loads((out / "copying.json").read_text())
     assert record["chosen"] == names
+    assert record["published"] == found.facts["published"]
+    assert set(pd.read_parquet(out / "copying_sets.parquet")["selection"]) == {"chosen", "published"}
     assert record["statements_asked"] == 5
     page, said = (out / "copying.html").read_text(), capsys.readouterr().out
     assert "$" not in re.sub(r"<script>.*?</script>|data:[^\"]*", "", page, flags=re.DOTALL)
@@ -222,12 +295,27 @@ def test_the_command_leaves_tables_figures_and_a_page(
     assert "--force" in refusal(capsys, *arguments)
 
 
+def test_objects_that_begin_with_the_same_token_are_counted(knowledge: Path, found: Copying) -> None:
+    tokenizer = load(knowledge / "model").tokenizer
+    own = found.statements["own"].loc[found.prompts["statement"]]
+    pairs = zip(found.prompts["context"], own, strict=True)
+    alike = sum(tokenizer.encode(f" {one}")[0] == tokenizer.encode(f" {other}")[0] for one, other in pairs)
+    assert 0 < alike < len(own)
+    assert any(sentence.startswith(f"In {alike} prompts both objects begin") for sentence in sentences(found))
+    no_first = found.prompts.assign(log_p_first_CK=-9.0)
+    assert not any(
+        "both objects begin" in sentence for sentence in sentences(dataclasses.replace(found, prompts=no_first))
+    )
+
+
 def test_little_that_can_be_said_is_said(found: Copying) -> None:
     assert not any("answers are neither" in sentence or "next to nothing" in sentence for sentence in sentences(found))
     neither = dataclasses.replace(
         found, prompts=found.prompts.assign(**{"class": ["PK"] + ["ND"] * (len(found.prompts) - 1)})
     )
     told = " ".join(sentences(neither))
+    assert "The published neurons are chosen by the lowest LogitVar" in told
+    assert f"k is {K}, as given. The paper's sets have 6 to 14 neurons, but only 4 have so high a rho." in told
     assert "Almost all answers are neither" in told
     assert "only 1 prompt can tell" in told
     assert (
@@ -240,6 +328,7 @@ def test_no_random_sets_are_said_and_drawn(found: Copying, drawn_truly: None) ->
     def chosen(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["kind"] == "set"]
 
+    found = found.of("chosen")
     only = dataclasses.replace(
         found,
         quantiles=found.quantiles.copy(),
@@ -284,6 +373,7 @@ def test_mistakes_of_the_command(knowledge: Path, tmp_path: Path, capsys: pytest
     )
     assert "no relation with two objects" in refusal(capsys, "copying", model, "--data", one_object(tmp_path), *out)
     assert "0.64" in refusal(capsys, "copying", model, *data, *out, "--neurons", "0.64")
+    assert "as_published" in refusal(capsys, "copying", model, *data, *out, "--as-published", "--tokens", 300)
     assert "such as 11.584" in refusal(capsys, "copying", model, *data, *out, "--neurons", "x")
     assert "statements is 0" in refusal(capsys, "copying", model, *data, *out, "--statements", 0)
     bare = tmp_path / "bare"

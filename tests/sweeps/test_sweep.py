@@ -20,12 +20,14 @@ from hub_models import TEXT, build
 from refusals import check_error
 from sweeps import RECORDED, cells, copied, worker, write
 
+from jaxconf.analysis.ablation import Ablation
 from jaxconf.cli import main
+from jaxconf.measure.run import parse
 from jaxconf.models.errors import InputError
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.words import COUNT_FACTS
 from jaxconf.sweeps import queue as module
-from jaxconf.sweeps.definition import Sweep, define, defined, read_sweep
+from jaxconf.sweeps.definition import Sweep, define, defined, options_of, read_sweep
 from jaxconf.sweeps.page import doubts, sweep_report
 from jaxconf.sweeps.queue import statuses, work
 from jaxconf.sweeps.run import sweep_status
@@ -39,6 +41,13 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
     assert len(cells) == 8
     assert next(iter(cells)) == "0000-b-step1-last"
     assert cells["0007-c-step2-3"] == {"tokens": 512, "tolerance": 1, "model": "c", "revision": "step2", "layer": 3}
+
+
+def test_the_value_of_all_ablations_goes_to_those_that_take_one(tmp_path: Path) -> None:
+    lists = 'models = ["a"]\nablations = ["mean", "fixed", "zero", "scale"]\n[options]\nablation_value = 2.0\n'
+    asked = read_sweep(write(tmp_path, lists)).cells.values()
+    ablations = [parse(options_of(cell, tmp_path)).ablation for cell in asked]
+    assert ablations == [Ablation(), Ablation("fixed", 2.0), Ablation("zero"), Ablation("scale", 2.0)]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +70,8 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
         ("models = ['a']\n[options]\nset = '11.584'", "'11.584'; give a list in which each entry is a string"),
         ("models = ['a']\n[options]\nseed = true", "seed of"),
         ("models = ['a']\noptions = 3", "[options]"),
+        ("models = ['a']\n[options]\nablation_value = 2.0", "ablation_value, which only fixed, scale, clip take"),
+        ("models = ['a']\nablations = ['zero']\n[options]\nablation_value = 2.0", "leave the value out"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(text: str, words: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxconf.measure.inputs import Model, config_of, loaded
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.language_model import LanguageModel, local_folder
 from jaxconf.runtime.progress import Progress
 
 
@@ -31,12 +31,14 @@ class Chosen(NamedTuple):
 def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
     """The models that are compared, the base model first. Only configs are read, because loading can take minutes.
 
-    Raises InputError if there is no tuned model, for a tuned model of another shape, and for a name of no model.
+    Raises InputError if there is no tuned model, for a model that is named twice, for a tuned model of another shape,
+    and for a name of no model.
     """
     if not tuned:
         raise InputError(
             "no model to compare with is given; give at least one that was trained further from the base model"
         )
+    _check_named_once([str(model) for model in (base, *tuned) if not isinstance(model, LanguageModel)])
     chosen = [Chosen(name, config_of(model), model) for name, model in _with_names([base, *tuned])]
     for other in chosen[1:]:
         _check_same_shape(chosen[0].config, other.config, other.name)
@@ -70,6 +72,15 @@ def _with_names(models: Sequence[Model]) -> Iterator[tuple[str, Model]]:
         name = next(name for name in itertools.chain([own], numbered) if name not in taken)
         taken.add(name)
         yield name, model
+
+
+def _check_named_once(names: Sequence[str]) -> None:
+    """Raises InputError for two names of one local folder, and for a hub id that is given twice."""
+    folders = [(local_folder(name), name) for name in names]
+    places = [folder.resolve() if folder.is_dir() else name for folder, name in folders]
+    for place, name in zip(places, names, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"the model {name} is named more than once; give different models to compare")
 
 
 def _check_same_shape(base: DecoderConfig, tuned: DecoderConfig, name: str) -> None:

@@ -6,7 +6,7 @@ Tighidet et al. 2025 (arXiv 2509.10663).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.copying.figures import FIGURES
-from jaxconf.studies.copying.neurons import Chosen, check_chosen, choose, table_of_neurons
+from jaxconf.studies.copying.neurons import CHOSEN, Selection, check_chosen, selections, table_of_neurons
 from jaxconf.studies.copying.page import page
 from jaxconf.studies.copying.prompts import (
     NEW_TOKENS,
@@ -38,7 +38,7 @@ from jaxconf.studies.copying.prompts import (
     usable_statements,
 )
 from jaxconf.studies.copying.sentences import sentences
-from jaxconf.studies.copying.transitions import outcomes, table_of_quantiles, tables_of_sets, values_of
+from jaxconf.studies.copying.transitions import ABLATIONS, outcomes, table_of_quantiles, tables_of_sets, values_of
 
 
 @dataclasses.dataclass
@@ -52,15 +52,20 @@ class Copying:
     statement's object), `entropy`.
     prompts: a row per prompt. `statement` (the index of its row above), `context` (the counterfactual object),
     `log_p_query` (the log-probability per token of that object after the query alone), `prompt`; and the answer of the
-    unablated model: `continuation`, `class`, `entropy`, `log_p_CK`, `log_p_PK`, `log_p_ND`.
-    answers: a row per ablation value and prompt. The same columns for the answer with the chosen set ablated.
-    neurons: a row per chosen neuron. `rho`, `w_norm`, and for each ablation value what its activation is set to.
+    unablated model: `continuation`, `class`, `entropy`, `log_p_CK`, `log_p_PK`, `log_p_ND` (of whole objects, and of
+    what is left), `log_p_first_CK`, `log_p_first_PK` (of their first tokens).
+    The other tables have a column `selection`: "chosen" for the neurons that were named or have the highest ρ, and with
+    `as_published` also "published".
+    answers: a row per ablation value, selection and prompt. The columns of `prompts`, for the answer with the
+    selection's set ablated.
+    neurons: a row per selection and neuron. `k`, `rho`, `logit_var`, `w_norm`, and for each ablation value what its
+    activation is set to.
     transitions: a row per ablation value, neuron set, and pair of classes, `before` and `after`. The `count` of prompts
     and their mean `entropy_change`.
     sets: a row per ablation value and neuron set, its `kind` "set" or "random". The measures of
     `jaxconf.analysis.transitions.MEASURES`.
-    quantiles: a row per ablation value and measure. The chosen set's `value`, `random_mean`, the `quantile` of the
-    value among the random sets, and its interval `quantile_lo` to `quantile_hi`.
+    quantiles: a row per ablation value, selection and measure. The `value` of the selection's set, `random_mean`, the
+    `quantile` of the value among the selection's random sets, and its interval `quantile_lo` to `quantile_hi`.
     """
 
     facts: dict[str, Any]
@@ -71,6 +76,18 @@ class Copying:
     transitions: pd.DataFrame
     sets: pd.DataFrame
     quantiles: pd.DataFrame
+
+    @property
+    def selections(self) -> list[str]:
+        """The names of the selections."""
+        return list(self.neurons["selection"].unique())
+
+    def of(self, selection: str) -> "Copying":
+        """The same result with the rows of one selection only."""
+        tables = ("answers", "neurons", "transitions", "sets", "quantiles")
+        frames = {name: getattr(self, name) for name in tables}
+        rows = {name: frame[frame["selection"] == selection] for name, frame in frames.items()}
+        return dataclasses.replace(self, **rows)
 
     def save(self, folder: str | Path) -> Path:
         """Write copying.html, its figures, the tables and the facts into the folder, which is created if needed.
@@ -90,6 +107,7 @@ def copying(
     neurons: Neurons | None = None,
     controls: int = 100,
     k: int | None = None,
+    as_published: bool = False,
     seed: int = 0,
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
@@ -101,12 +119,14 @@ def copying(
     with `seed` among those of relations with two objects or more. `tokens`: the text from whose activations the
     ablation values come: windows, int [s t], or how many tokens of `text`. `neurons`: (layer, index) of the chosen set,
     all in the last layer, by default the ten with the highest ρ. `controls`: how many random sets of as many other
-    neurons there are. `k`: size of the null space, for ρ. `memory`: bytes for the texts that are processed together.
-    `facts`: are added to those of the result.
+    neurons there are. `k`: size of the null space, for ρ. `as_published`: whether neurons that are chosen as in the
+    paper are measured too, the ten with the lowest LogitVar among those with a ρ of 0.4 or more, at the paper's k for a
+    model of this shape (40, 48 or 96), or 3/128 of the width for others, unless `k` is given. `memory`: bytes for the
+    texts that are processed together. `facts`: are added to those of the result.
 
     Source: Tighidet et al. 2025 (arXiv 2509.10663). Raises InputError for a model without a tokenizer, neurons of other
-    layers or that it does not have, prompts that do not fit it, statements that no prompt can be made of, and as
-    `jaxconf.read_statements` and `jaxconf.documents` do.
+    layers or that it does not have, no neuron that the paper's rule allows, prompts that do not fit it, statements that
+    no prompt can be made of, and as `jaxconf.read_statements` and `jaxconf.documents` do.
     """
     check_amounts(1, statements=statements, tokens=tokens)
     check_amounts(0, seed=seed)
@@ -114,24 +134,24 @@ def copying(
     check_runnable(lm.params)
     asked = Asked(lm, lm.tokenizer, memory, progress)
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
-    k = null_space_size(lm.config, k)
+    null_space_size(lm.config, k)
     progress("reading the text", 0, 0)
     windows = windows_of(tokens, text, lm).tokens
     timing = Timing()
-    chosen = choose(lm, neurons, controls, k, seed)
+    chosen = selections(lm, neurons, controls, k, as_published, seed)
     drawn = own_objects(asked, drawn_statements(given, statements, seed), objects_of(given))
     prompts = contradicting_prompts(asked, drawn, objects_of(given))
     values = values_of(asked, windows)
-    found = outcomes(asked, prompts, chosen.sets, values)
-    answers, transitions, sets = tables_of_sets(prompts, found, chosen.sets)
-    tokens_and_neurons = len(prompts) * NEW_TOKENS * (len(found.log_p) - 1) * len(chosen.neurons)
+    found = outcomes(asked, prompts, chosen, values)
+    answers, transitions, sets = tables_of_sets(prompts, found, chosen)
+    ablated = len(ABLATIONS) * sum(len(own.sets) * len(own.neurons) for own in chosen)
     from_names = ({} if data is given else {"data": str(data)}) | ({"text": text} if isinstance(tokens, int) else {})
     return Copying(
         facts=facts_of(
             lm,
             {**_facts(given, drawn, prompts, chosen, windows), "seed": seed},
             timing,
-            tokens_and_neurons,
+            len(prompts) * NEW_TOKENS * ablated,
             {**from_names, **(facts or {})},
         ),
         statements=drawn[drawn.index.isin(prompts["statement"])],
@@ -148,7 +168,7 @@ def _facts(
     given: pd.DataFrame,
     drawn: pd.DataFrame,
     prompts: pd.DataFrame,
-    chosen: Chosen,
+    chosen: Sequence[Selection],
     windows: np.ndarray,
 ) -> dict[str, Any]:
     return {
@@ -158,12 +178,20 @@ def _facts(
         "statements": prompts["statement"].nunique(),
         "prompts": len(prompts),
         "new_tokens": NEW_TOKENS,
-        "chosen": [neuron_name(*pair) for pair in chosen.neurons],
-        "chosen_by": chosen.by,
-        "controls": len(chosen.sets) - 1,
-        "w_norm": float(chosen.w_norm[chosen.indices].mean()),
-        "w_norm_layer": float(chosen.w_norm.mean()),
+        "controls": len(chosen[0].sets) - 1,
+        "w_norm_layer": float(chosen[0].w_norm.mean()),
         "text_tokens": int(windows.size),
         "text_sha256": digest(windows),
-        "k": chosen.k,
+        **{name: value for own in chosen for name, value in _facts_of_selection(own).items()},
+    }
+
+
+def _facts_of_selection(own: Selection) -> dict[str, Any]:
+    prefix = "" if own.name == CHOSEN else f"{own.name}_"
+    return {
+        own.name: [neuron_name(*pair) for pair in own.neurons],
+        f"{own.name}_by": own.by,
+        f"{prefix}w_norm": float(own.w_norm[own.indices].mean()),
+        f"{prefix}k": own.k,
+        f"{prefix}k_from": own.k_from,
     }

@@ -1,4 +1,4 @@
-"""How the classes of the answers change if neuron sets are ablated, and how the chosen set ranks among random sets.
+"""How the classes of the answers change if neuron sets are ablated, and how a selection ranks among random sets.
 
 Letters: p prompt, c combination of a neuron set and an ablation value, s window, t position. Source: Tighidet et al.
 2025 (arXiv 2509.10663).
@@ -24,8 +24,8 @@ from jaxconf.analysis.transitions import (
 )
 from jaxconf.data.statements import answer_class
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.named_sets import NamedSet
 from jaxconf.runtime.memory import fitting
+from jaxconf.studies.copying.neurons import Selection
 from jaxconf.studies.copying.prompts import NEW_TOKENS, Asked
 
 ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
@@ -39,12 +39,15 @@ class Outcomes(NamedTuple):
     classes: np.ndarray  # int64 [c p]: indices into CLASSES
     entropy: np.ndarray  # float32 [c p]: of the prediction of the first new token, in nats
     log_p: np.ndarray  # float64 [c p 3]: of the classes, in nats
+    log_p_first: np.ndarray  # float32 [c p 2]: of the first tokens of the objects of CK and PK, in nats
 
     def table(self, c: int) -> pd.DataFrame:
         """A row per prompt."""
         classes = np.array(CLASSES)[self.classes[c]]
         columns = {"continuation": self.texts[c], "class": classes, "entropy": self.entropy[c]}
-        return pd.DataFrame({**columns, **{f"log_p_{name}": self.log_p[c, :, i] for i, name in enumerate(CLASSES)}})
+        columns |= {f"log_p_{name}": self.log_p[c, :, i] for i, name in enumerate(CLASSES)}
+        columns |= {f"log_p_first_{name}": self.log_p_first[c, :, i] for i, name in enumerate(CLASSES[:2])}
+        return pd.DataFrame(columns)
 
 
 def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
@@ -61,21 +64,25 @@ def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({kind: Ablation(kind).level(found) for kind in ABLATIONS})
 
 
-def ablations_of(sets: Sequence[NamedSet], values: pd.DataFrame) -> Ablations:
+def ablations_of(found: Sequence[Selection], values: pd.DataFrame) -> Ablations:
     """No ablation (c = 0), and then that of every set for each of ABLATIONS. `values`: from `values_of`."""
-    indices = np.array([[n for _, n in one.members] for one in sets])
-    to = [values[name].to_numpy()[indices] for name in ABLATIONS]
+    sets = [[n for _, n in one.members] for own in found for one in own.sets]
+    sizes = np.array([[len(indices)] for indices in sets])
+    largest = int(sizes.max())
+    members = np.array([np.pad(indices, (0, largest - len(indices)), mode="edge") for indices in sets])
+    to = [values[name].to_numpy()[members] for name in ABLATIONS]
+    ablated = np.arange(largest) < sizes
     return Ablations(
-        np.concatenate([indices[:1], *[indices] * len(ABLATIONS)]),
-        np.concatenate([np.zeros(indices[:1].shape), *to]).astype(np.float32),
-        np.arange(1 + len(ABLATIONS) * len(sets)) > 0,
+        np.concatenate([members[:1], *[members] * len(ABLATIONS)]),
+        np.concatenate([np.zeros(members[:1].shape), *to]).astype(np.float32),
+        np.concatenate([np.zeros_like(ablated[:1]), *[ablated] * len(ABLATIONS)]),
     )
 
 
-def outcomes(asked: Asked, prompts: pd.DataFrame, sets: Sequence[NamedSet], values: pd.DataFrame) -> Outcomes:
+def outcomes(asked: Asked, prompts: pd.DataFrame, found: Sequence[Selection], values: pd.DataFrame) -> Outcomes:
     """The answers to the prompts. `prompts`: from `contradicting_prompts`. `values`: from `values_of`."""
     given = prompts[["context", "own"]].to_numpy()
-    ablations = ablations_of(sets, values)
+    ablations = ablations_of(found, values)
     answers = asked.answers(prompts["prompt"].tolist(), given, ablations, NEW_TOKENS, "answers of every set")
     tokens = answers.tokens
     texts, classes = np.empty(tokens.shape[:2], object), np.zeros(tokens.shape[:2], np.int64)
@@ -84,25 +91,32 @@ def outcomes(asked: Asked, prompts: pd.DataFrame, sets: Sequence[NamedSet], valu
         said = [asked.text(ids) for ids in different]
         texts[:, p] = np.array(said, object)[at]
         classes[:, p] = np.array([answer_class(one, context, own) for one in said])[at]
-    return Outcomes(texts, classes, answers.entropy, three_classes(answers.log_p))
+    return Outcomes(texts, classes, answers.entropy, three_classes(answers.log_p), answers.log_p_first)
 
 
 def tables_of_sets(
-    prompts: pd.DataFrame, found: Outcomes, sets: Sequence[NamedSet]
+    prompts: pd.DataFrame, outcomes: Outcomes, found: Sequence[Selection]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """`Copying.answers`, `Copying.transitions` and `Copying.sets`."""
-    place = {"set": [one.name for one in sets], "kind": [one.kind for one in sets]}
+    selections, sets = zip(*((own.name, one) for own in found for one in own.sets), strict=True)
+    place = {
+        "selection": list(selections),
+        "set": [one.name for one in sets],
+        "kind": [one.kind for one in sets],
+    }
     listed = [one.listed for one in sets]
     answers, transitions, measures = [], [], []
     for i, name in enumerate(ABLATIONS):
         part = slice(1 + i * len(sets), 1 + (i + 1) * len(sets))
-        entropy, log_p = (x[part] - x[0] for x in (found.entropy, found.log_p))
-        before, after = found.classes[0], found.classes[part]
+        changes = [x[part] - x[0] for x in (outcomes.entropy, outcomes.log_p, outcomes.log_p_first)]
+        before, after = outcomes.classes[0], outcomes.classes[part]
         tables = transition_tables(before, after)
-        of_pairs = means_by_transition(before, after, entropy)
-        of_sets = measures_of_sets(tables, entropy, log_p)
-        chosen = prompts[["statement", "context"]].assign(ablation=name)
-        answers.append(pd.concat([chosen, found.table(part.start)], axis=1))
+        of_pairs = means_by_transition(before, after, changes[0])
+        of_sets = measures_of_sets(tables, *changes)
+        for c, (selection, one) in enumerate(zip(selections, sets, strict=True), part.start):
+            if one.kind == "set":
+                asked = prompts[["statement", "context"]].assign(selection=selection, ablation=name)
+                answers.append(pd.concat([asked, outcomes.table(c)], axis=1))
         transitions.append(_table_of_transitions(tables, of_pairs, {"ablation": name, **place}))
         measures.append(pd.DataFrame({"ablation": name, **place, "members": listed, **of_sets}))
     return tuple(pd.concat(frames, ignore_index=True) for frames in (answers, transitions, measures))
@@ -118,11 +132,12 @@ def _table_of_transitions(tables: np.ndarray, entropy: np.ndarray, place: dict[s
 def table_of_quantiles(sets: pd.DataFrame) -> pd.DataFrame:
     """`Copying.quantiles`, from `Copying.sets`."""
     rows = []
-    for ablation, of_value in sets.groupby("ablation", sort=False):
+    for (selection, ablation), of_value in sets.groupby(["selection", "ablation"], sort=False):
         random = of_value[of_value["kind"] == "random"]
         for measure in MEASURES:
             own = float(of_value[measure].iloc[0])
             quantile, low, high = quantile_among(own, random[measure].to_numpy())
-            place = {"ablation": ablation, "measure": measure, "value": own, "random_mean": random[measure].mean()}
-            rows.append({**place, "quantile": quantile, "quantile_lo": low, "quantile_hi": high})
+            place = {"selection": selection, "ablation": ablation, "measure": measure}
+            values = {"value": own, "random_mean": random[measure].mean()}
+            rows.append({**place, **values, "quantile": quantile, "quantile_lo": low, "quantile_hi": high})
     return pd.DataFrame(rows)
