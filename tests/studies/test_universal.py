@@ -437,7 +437,9 @@ def test_the_command_writes_its_page(
     said = capsys.readouterr().out.replace("\n", "")
     assert str(out / "universal.html") in said
     names = {file.name for file in out.iterdir()}
-    tables = {f"universal_{name}.parquet" for name in ("neurons", "matches", "layers", "families", "vocabulary")}
+    names_of_tables = [field.name for field in dataclasses.fields(Universality) if field.name != "facts"]
+    assert names_of_tables[5:] == ["explanations", "attention", "composition"]
+    tables = {f"universal_{name}.parquet" for name in names_of_tables}
     assert names == tables | {f"{name}.png" for name in FIGURES} | {"universal.json", "universal.html"}
     stated = json.loads((out / "universal.json").read_text())
     assert stated["models"] == [str(folder) for folder in folders[:2]]
@@ -445,6 +447,8 @@ def test_the_command_writes_its_page(
     neurons = pd.read_parquet(out / "universal_neurons.parquet")
     assert len(neurons) == 2 * 96
     assert ("ln_mediated" in neurons) == bool(effects)
+    assert (neurons["explained_by"].notna() == (neurons["model"] == 0)).all()
+    assert (neurons["r2_alphabet"].notna() == (neurons["model"] == 0)).all()
     # On eight devices, all layers at once; the same on one, in blocks.
     lms = [load(folder) for folder in folders[:2]]
     alone = universal(lms, 504, data=str(text), effects=0, memory=MEMORY)
@@ -454,6 +458,7 @@ def test_the_command_writes_its_page(
     assert ("entropy" in set(pd.read_parquet(out / "universal_families.parquet")["family"])) == bool(effects)
     page = (out / "universal.html").read_text()
     assert all(words in page for words in ("Gurnee et al., 2024", "suppression", "data:image/png", str(folders[1])))
+    assert all(words in page for words in ("were set to 0", "A feature of the text explains", "previous_token", " → "))
     before = (out / "universal.html").read_bytes()
     assert "--force" in refusal(capsys, *arguments)
     assert (out / "universal.html").read_bytes() == before
