@@ -265,6 +265,15 @@ def test_moments_of_activations_are_those_of_numpy() -> None:
             np.testing.assert_allclose(of_model[name], values.ravel(), rtol=2e-3, atol=1e-4, err_msg=name)
 
 
+def test_what_a_neuron_reads_and_writes_has_a_cosine() -> None:
+    lm, found = first(), of_seeds().neurons
+    mlp, gain = lm.params["blocks"]["mlp"], np.asarray(lm.params["blocks"]["ln2"]["scale"])
+    read = np.moveaxis(np.asarray(mlp["w_in"]) * gain[..., None], 1, 2)
+    a, b = (x - x.mean(-1, keepdims=True) for x in (read, np.asarray(mlp["w_out"])))
+    expected = (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9)
+    np.testing.assert_allclose(found[found["model"] == 0]["in_out_cosine"], expected.ravel(), atol=1e-5)
+
+
 def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
     """And ablating it does what its sign says."""
     tokens, kept = windows()
