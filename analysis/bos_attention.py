@@ -1,6 +1,8 @@
-"""Directions in the residual stream that make a head attend to the first position, as inactive heads do.
+"""Directions in the residual stream that make a head attend to the first position, as inactive heads do; and how the
+ablation of a neuron changes that attention.
 
-Letters: b window, t and q position, l layer, n neuron, h head, d width. Source: Gurnee et al. 2024 (arXiv 2401.12181),
+Letters: b window, t and q position, l layer, j layer above the ablated neurons, n neuron, k ablated neuron, h head,
+d width, p position of any window. Source: Gurnee et al. 2024 (arXiv 2401.12181),
 section 5. They rate a neuron with the write w for a head by w·W_Q·k, where k is the key of BOS. This is the change of
 one attention score before the softmax. The directions of this module also take into account the norm before the
 queries, rotated, capped or biased scores, and the keys of the other positions.
@@ -13,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconf.analysis.rerun import entering
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
-from jaxconf.models.sites import Edit, Replace
+from jaxconf.models.sites import Ablate, Edit, Replace
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -63,3 +66,54 @@ def most_moved_head(writes: np.ndarray, directions: np.ndarray) -> MovedHead:
     change = moved[np.arange(len(writes)), head]
     length = np.linalg.norm(writes, axis=1) * np.linalg.norm(directions, axis=1)[head]
     return MovedHead(head, change, change / np.where(length > 0, length, np.nan))
+
+
+class AblatedAttention(NamedTuple):
+    """The attention to position 0 of the heads in the layers above some neurons, at each later position; float32."""
+
+    activation: jax.Array  # k b q: of each neuron
+    before: jax.Array  # b q j h: in the unablated model
+    after: jax.Array  # k b q j h: with each neuron ablated by itself
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def ablated_attention(
+    config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int
+) -> AblatedAttention:
+    """The attention to position 0 when each of the `neurons` of a layer, int [k], is set to 0; for tokens [b t].
+
+    A neuron is ablated at every position but 0, so that the keys and values of position 0 stay as they are. The layers
+    above are run again, and everything there reacts. In the paper only the queries of one head react.
+    """
+    resid, h = entering(config, params, tokens, [layer])
+    later = (jnp.arange(tokens.shape[1]) > 0)[:, None]
+    patterns = [f"blocks.{above}.attn.hook_pattern" for above in range(layer + 1, config.n_layers)]
+
+    def attention(ablated: jax.Array) -> jax.Array:
+        edits = {f"blocks.{layer}.mlp.hook_post": Ablate(later & ablated, jnp.float32(0))}
+        captured = forward(
+            config, params, resid, edits, patterns, start_at_layer=layer, stop_at_layer=config.n_layers
+        ).captured
+        return jnp.stack([captured[site][:, :, 1:, 0].astype(jnp.float32) for site in patterns], 1)  # b j h q
+
+    ablated = jnp.arange(config.d_mlp) == jnp.append(neurons, -1)[:, None]  # the last row ablates none
+    found = jnp.moveaxis(jax.lax.map(attention, ablated), -1, 2)
+    activation = jnp.moveaxis(h[layer][:, 1:, neurons].astype(jnp.float32), -1, 0)
+    return AblatedAttention(activation, found[-1], found[:-1])
+
+
+class AttentionChange(NamedTuple):
+    """How the ablation of a neuron changes the attention of each head to position 0; float64 [j h]."""
+
+    attention: np.ndarray  # the mean in the unablated model
+    change: np.ndarray  # of this mean
+    size: np.ndarray  # the mean size of the change
+    slope: np.ndarray  # least squares through the origin: the attention lost by the ablation, for an activation of 1
+
+
+def attention_change(activation: np.ndarray, before: np.ndarray, after: np.ndarray) -> AttentionChange:
+    """The change by ablating one neuron, from its activation [p] and the attention [p j h] before and after."""
+    h, before = activation.astype(np.float64), before.astype(np.float64)
+    change = after - before
+    slope = -np.einsum("p,pjh->jh", h, change) / max(h @ h, np.finfo(float).tiny)
+    return AttentionChange(before.mean(0), change.mean(0), np.abs(change).mean(0), slope)

@@ -124,9 +124,7 @@ def counts_of(
     return found, counts_facts(found, f"{data}, {FIRST}")
 
 
-def given_counts(
-    counts: np.ndarray | str | Path, vocab_size: int, least: int = 0
-) -> tuple[np.ndarray, dict[str, Any]]:
+def given_counts(counts: np.ndarray | str | Path, vocab_size: int, least: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
     """Token counts that a user gives, as an array int [v] or as a file; and the facts about them, as `counts_facts`.
 
     `least`: as for `read_counts`. Raises InputError for counts that do not fit the vocabulary.

@@ -1,4 +1,4 @@
-"""Directions that make heads attend to BOS: against adding vectors to the stream.
+"""Directions that make heads attend to BOS: against adding vectors to the stream. Ablations: against the edited model.
 
 Letters: l layer, n neuron, h head, d width.
 """
@@ -10,8 +10,8 @@ import pytest
 from parameters import marked
 from random_models import random_model
 
-from jaxconf.analysis.bos_attention import bos_directions, most_moved_head
-from jaxconf.models.sites import Add
+from jaxconf.analysis.bos_attention import ablated_attention, attention_change, bos_directions, most_moved_head
+from jaxconf.models.sites import Ablate, Add
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -59,3 +59,39 @@ def test_the_head_that_is_moved_most_is_that_of_trying_each() -> None:
             cosine = moved[head] / np.linalg.norm(w) / np.linalg.norm(directions[head])
             assert found.cosine[n] == pytest.approx(cosine)
     assert np.isnan(found.cosine[3])
+
+
+def test_ablated_attention_is_that_of_the_edited_model() -> None:
+    lm = random_model("gemma2")
+    L, N = lm.config.n_layers, lm.config.d_mlp
+    tokens = np.random.default_rng(2).integers(1, lm.config.vocab_size, (2, 24))
+    neurons = np.array([3, 7])
+    found = ablated_attention(lm.config, lm.params, tokens, neurons, 0)
+    site, patterns = "blocks.0.mlp.hook_post", [f"blocks.{j}.attn.hook_pattern" for j in range(1, L)]
+    chex.assert_shape(found.after, (2, 2, 23, L - 1, lm.config.n_heads))
+
+    def attention(edits: dict[str, Ablate]) -> np.ndarray:
+        captured = lm.apply(tokens, edits=edits, capture=patterns).captured
+        return np.stack([np.asarray(captured[pattern])[:, :, 1:, 0] for pattern in patterns], 1).transpose(0, 3, 1, 2)
+
+    h = np.asarray(lm.apply(tokens, capture=[site]).captured[site])
+    np.testing.assert_allclose(found.activation, np.moveaxis(h[:, 1:, neurons], -1, 0), atol=1e-6)
+    np.testing.assert_allclose(found.before, attention({}), atol=1e-6)
+    for k, neuron in enumerate(neurons):
+        mask = (np.arange(N) == neuron) & (np.arange(24) > 0)[:, None]
+        after = attention({site: Ablate(jnp.asarray(mask), jnp.float32(0))})
+        np.testing.assert_allclose(found.after[k], after, atol=1e-6)
+        assert np.abs(after - np.asarray(found.before)).max() > 1e-4
+
+
+def test_the_change_of_attention_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(3)
+    h, before, after = rng.standard_normal(50), rng.random((50, 2, 3)), rng.random((50, 2, 3))
+    found = attention_change(h, before, after)
+    for j, head in np.ndindex(2, 3):
+        lost = before[:, j, head] - after[:, j, head]
+        assert found.attention[j, head] == pytest.approx(before[:, j, head].mean())
+        assert found.change[j, head] == pytest.approx(-lost.mean())
+        assert found.size[j, head] == pytest.approx(np.abs(lost).mean())
+        assert found.slope[j, head] == pytest.approx(np.linalg.lstsq(h[:, None], lost)[0][0])
+    assert (attention_change(np.zeros(50), before, before).slope == 0).all()

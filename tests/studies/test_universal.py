@@ -277,6 +277,15 @@ def test_moments_of_activations_are_those_of_numpy() -> None:
             np.testing.assert_allclose(of_model[name], values.ravel(), rtol=2e-3, atol=1e-4, err_msg=name)
 
 
+def test_what_a_neuron_reads_and_writes_has_a_cosine() -> None:
+    lm, found = first(), of_seeds().neurons
+    mlp, gain = lm.params["blocks"]["mlp"], np.asarray(lm.params["blocks"]["ln2"]["scale"])
+    read = np.moveaxis(np.asarray(mlp["w_in"]) * gain[..., None], 1, 2)
+    a, b = (x - x.mean(-1, keepdims=True) for x in (read, np.asarray(mlp["w_out"])))
+    expected = (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9)
+    np.testing.assert_allclose(found[found["model"] == 0]["in_out_cosine"], expected.ravel(), atol=1e-5)
+
+
 def test_a_neuron_that_calls_a_head_to_bos_is_found() -> None:
     """And ablating it does what its sign says."""
     tokens, kept = windows()
@@ -449,7 +458,9 @@ def test_the_command_writes_its_page(
     said = capsys.readouterr().out.replace("\n", "")
     assert str(out / "universal.html") in said
     names = {file.name for file in out.iterdir()}
-    tables = {f"universal_{name}.parquet" for name in ("neurons", "matches", "layers", "families", "vocabulary")}
+    names_of_tables = [field.name for field in dataclasses.fields(Universality) if field.name != "facts"]
+    assert names_of_tables[5:] == ["explanations", "attention", "composition"]
+    tables = {f"universal_{name}.parquet" for name in names_of_tables}
     assert names == tables | {f"{name}.png" for name in FIGURES} | {"universal.json", "universal.html"}
     stated = json.loads((out / "universal.json").read_text())
     assert stated["models"] == [str(folder) for folder in folders[:2]]
@@ -459,6 +470,8 @@ def test_the_command_writes_its_page(
     neurons = pd.read_parquet(out / "universal_neurons.parquet")
     assert len(neurons) == 2 * 96
     assert ("ln_mediated" in neurons) == bool(effects)
+    assert (neurons["explained_by"].notna() == (neurons["model"] == 0)).all()
+    assert (neurons["r2_alphabet"].notna() == (neurons["model"] == 0)).all()
     # On eight devices, all layers at once; the same on one, in blocks.
     lms = [load(folder) for folder in folders[:2]]
     alone = universal(lms, 504, data=str(text), effects=0, memory=MEMORY)
@@ -468,6 +481,7 @@ def test_the_command_writes_its_page(
     assert ("entropy" in set(pd.read_parquet(out / "universal_families.parquet")["family"])) == bool(effects)
     page = (out / "universal.html").read_text()
     assert all(words in page for words in ("Gurnee et al., 2024", "suppression", "data:image/png", str(folders[1])))
+    assert all(words in page for words in ("were set to 0", "A feature of the text explains", "previous_token", " → "))
     before = (out / "universal.html").read_bytes()
     assert "--force" in refusal(capsys, *arguments)
     assert (out / "universal.html").read_bytes() == before

@@ -22,7 +22,7 @@ class FamilyRules:
 
     min_excess: least excess correlation of a universal neuron. min_position_r2: least share of the activation's
     variance that lies between positions. min_bos_change: least change (0 to 1) of a head's mean attention to BOS if the
-    activation rises by a standard deviation.
+    activation rises by a standard deviation. min_explained: least held-out R² of the feature that explains a neuron.
 
     Raises InputError if min_excess is not from -1 to 1.
     """
@@ -30,6 +30,7 @@ class FamilyRules:
     min_excess: float = 0.5
     min_position_r2: float = 0.5
     min_bos_change: float = 0.01
+    min_explained: float = 0.2
 
     def __post_init__(self) -> None:
         if not -1 <= self.min_excess <= 1:

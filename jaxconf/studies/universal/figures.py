@@ -24,6 +24,8 @@ from jaxconf.report.style import (
     say_if_empty,
     styled,
 )
+from jaxconf.studies.universal.attention import CANDIDATES, judged_heads
+from jaxconf.studies.universal.explanations import FEATURES
 from jaxconf.studies.universal.families import EXAMPLES
 from jaxconf.studies.universal.sentences import of_first
 
@@ -47,6 +49,7 @@ PROPERTIES = (
     "vocab_kurtosis",
     "rho",
     "cos_freq",
+    "in_out_cosine",
     "activation_mean",
     "activation_std",
     "activation_skew",
@@ -210,6 +213,80 @@ def universal_vocabulary(found: "Universality") -> Figure:
     return figure
 
 
+@styled
+def universal_explanations(found: "Universality") -> Figure:
+    """How many neurons each feature of the text explains, and how much it explains of universal neurons and others."""
+    note = (
+        f"left: share of neurons of which the feature explains most, and at least {found.facts['min_explained']:g}\n"
+        "red: universal neurons; grey: others; right: quartiles, and whiskers from 5% to 95%"
+    )
+    figure, (left, right) = _panels(found, "What explains activations", note, (9.4, 4), columns=2)
+    table = found.explanations
+    y = np.arange(len(table))
+    first = of_first(found)
+    for aside, column, some, colour in (
+        (-0.2, "share_of_universal", first["is_universal"], ENTROPY),
+        (0.2, "share_of_others", ~first["is_universal"], NORMAL),
+    ):
+        left.barh(y + aside, table[column], height=0.36, color=colour)
+        r2 = [first.loc[some, f"r2_{name}"].dropna().to_numpy() for name in FEATURES]
+        at: dict[str, Any] = {"positions": y[:-1] + aside, "widths": 0.3, "orientation": "horizontal"}
+        at |= {f"{part}props": {"color": colour} for part in ("box", "whisker", "cap", "median")}
+        right.boxplot(r2, showfliers=False, whis=(5, 95), **at)
+    left.set_yticks(y, [f"{row['feature']} ({row['neurons']:,})" for row in table.to_dict("records")], parse_math=False)
+    right.set_yticks(y[:-1], [""] * (len(y) - 1))
+    guide(right, x=found.facts["min_explained"])
+    for axes in (left, right):
+        axes.set_ylim(len(y) - 0.5, -0.5)
+    left.set_xlabel("share of the neurons")
+    right.set_xlabel("share of the variance that is explained (held-out R²)")
+    return figure
+
+
+@styled
+def universal_attention(found: "Universality") -> Figure:
+    """The change of a head's attention to BOS by a neuron: by the gradient, and by ablation."""
+    note = (
+        f"red: the {CANDIDATES} neurons of each layer with the largest change by the gradient;\n"
+        "grey: random neurons; for an activation of a standard deviation more"
+    )
+    figure, (axes,) = _panels(found, "Attention to BOS by ablation", note, (5.6, 4.4))
+    rows = {kind: judged_heads(found.attention, kind) for kind in ("random", "candidate")}
+    if all(of.empty for of in rows.values()):
+        say(axes, "no neuron was ablated")
+    else:
+        for kind, colour in (("random", NORMAL), ("candidate", ENTROPY)):
+            axes.scatter(rows[kind]["bos_change"], rows[kind]["bos_change_ablated"], s=14, color=colour, linewidths=0)
+        axes.axline((0, 0), slope=1, color=QUIET, linewidth=0.6)
+        guide(axes, x=0, y=0, width=0.5, line=":")
+    axes.set_xlabel("change by the gradient")
+    axes.set_ylabel("change by ablation")
+    return figure
+
+
+@styled
+def universal_composition(found: "Universality") -> Figure:
+    """The strongest composition of each neuron, as a multiple of its chance level."""
+    note = "red: universal neurons; grey: others; dashed: the chance level of the largest of as many cosines"
+    figure, panels = _panels(found, "Composition with other neurons", note, (9, 3.6), columns=2)
+    table = found.composition.assign(times=found.composition["cosine"].abs() / found.composition["chance"])
+    for axes, side, label in zip(
+        panels, ("in", "out"), ("an earlier neuron writes", "a later neuron reads"), strict=True
+    ):
+        rows = table[table["side"] == side]
+        if rows.empty:
+            say(axes, "the model has one layer")
+        universal = rows["is_universal"].astype(bool)
+        for some, colour in ((~universal, NORMAL), (universal, ENTROPY)):
+            if some.any():
+                axes.ecdf(rows["times"][some], color=colour, linewidth=1.3)
+        guide(axes, x=1)
+        verb = "reads" if side == "in" else "writes"
+        axes.set_xlabel(f"largest |cosine| of what the neuron {verb}\nand {label}, over its chance level")
+    panels[0].set_ylabel("share of the neurons below")
+    return figure
+
+
 FIGURES: dict[str, Callable[["Universality"], Figure]] = {
     "universal_layers": universal_layers,
     "universal_excess": universal_excess,
@@ -218,6 +295,9 @@ FIGURES: dict[str, Callable[["Universality"], Figure]] = {
     "universal_properties": universal_properties,
     "universal_depth": universal_depth,
     "universal_vocabulary": universal_vocabulary,
+    "universal_explanations": universal_explanations,
+    "universal_attention": universal_attention,
+    "universal_composition": universal_composition,
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.bos_attention import bos_directions, most_moved_head
+from jaxconf.analysis.composition import cosines_of_pairs, reads
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.moments import Moments, activation_statistics, moments
 from jaxconf.analysis.unembedding import Readout, at_layer, readout, spectrum
@@ -63,10 +64,12 @@ def _described(
     for layer in range(config.n_layers):
         here = at_layer(config, lm.params, seen, "paper", layer)
         columns = weight_columns(config, lm.params, here, freq, values, k, layer)
+        own = np.arange(config.d_mlp)
+        columns["in_out_cosine"] = fetched(cosines_of_pairs(here.w_out, reads(config, lm.params, layer), own, own))
         columns |= {f"{name}_chance": np.full(config.d_mlp, largest) for name, largest in drawn.items()}
         columns |= {name: x[layer] for name, x in activity.items()}
         columns |= _bos_columns(here, directions, columns["activation_std"], layer, len(values.values))
-        frames.append(pd.DataFrame({"layer": layer, "neuron": np.arange(config.d_mlp), **columns}))
+        frames.append(pd.DataFrame({"layer": layer, "neuron": own, **columns}))
         progress("weights", layer + 1, config.n_layers)
     return pd.concat(frames, ignore_index=True), activity["activation_mean"]
 

@@ -9,6 +9,8 @@ import pandas as pd
 
 from jaxconf.report.markup import entries, facts, frame_table, paragraphs, pictures
 from jaxconf.report.picture_page import picture_page
+from jaxconf.studies.universal.attention import judged_heads
+from jaxconf.studies.universal.explanations import FEATURES
 from jaxconf.studies.universal.families import FamilyRules
 from jaxconf.studies.universal.sentences import of_first, sentences
 
@@ -30,6 +32,7 @@ MEASURES = (
     "position_r2",
     "bos_change",
 )
+ATTENTION = ("bos_change", "bos_change_ablated", "chance", "attention", "attention_change", "is_confirmed")
 BROAD = ("universal_moments", "universal_vocabulary")
 
 CAPTIONS = {
@@ -68,6 +71,20 @@ CAPTIONS = {
         "and that of a partition neuron is wide. That of a null-space neuron may be wide too, because cosines do not "
         "show how little its write changes the logits.",
     ),
+    "universal_explanations": (
+        "What explains activations",
+        "Each feature of the text predicts the activation at positions that it was not fitted to. In brackets is the "
+        "number of the neurons that the feature explains best.",
+    ),
+    "universal_attention": (
+        "Attention to BOS by ablation",
+        "On the solid line the gradient says exactly what the ablation does.",
+    ),
+    "universal_composition": (
+        "Composition with other neurons",
+        "Right of the dashed line a neuron and one of another layer are more aligned than any of as many random "
+        "directions.",
+    ),
 }
 
 
@@ -87,9 +104,33 @@ def page(found: "Universality", images: Sequence[Path]) -> str:
         families=frame_table(found.families, "family", [column for column in found.families if column != "family"]),
         rules=entries(rules.describe().items()),
         neurons=frame_table(first.nlargest(SHOWN, "excess"), "name", MEASURES),
+        explanations=frame_table(found.explanations, "feature", list(found.explanations)[1:]),
+        features=entries(FEATURES.items()),
+        attention=frame_table(*_attention(found)),
+        composition=frame_table(*_composition(found)),
         models=frame_table(_models(found), "model", ["neurons", "correlation", "baseline", "excess"]),
         facts=facts(found.facts),
     )
+
+
+def _attention(found: "Universality") -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    """The ablated candidates with the heads that their gradients name: table, heads of its rows, columns."""
+    rows = judged_heads(found.attention, "candidate")
+    rows = rows.assign(is_confirmed=rows["confirmed"].astype(bool))
+    names = rows["layer"].astype(str) + "." + rows["neuron"].astype(str) + " on " + rows["head"]
+    largest = rows.assign(pair=names).sort_values("bos_change_ablated", key=abs, ascending=False).head(SHOWN)
+    return largest, "pair", ATTENTION
+
+
+def _composition(found: "Universality") -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    """The strongest pairs in which a universal neuron writes or reads: table, heads of its rows, columns."""
+    rows = found.composition[found.composition["is_universal"].astype(bool)]
+    own = rows["layer"].astype(str) + "." + rows["neuron"].astype(str)
+    partner = rows["partner_layer"].astype(str) + "." + rows["partner_neuron"].astype(str)
+    writes = rows["side"] == "out"
+    pair = own.where(writes, partner) + " → " + partner.where(writes, own)
+    strongest = rows.assign(pair=pair).sort_values("cosine", key=abs, ascending=False).drop_duplicates("pair")
+    return strongest.head(SHOWN), "pair", ("cosine", "random", "chance")
 
 
 def _models(found: "Universality") -> pd.DataFrame:

@@ -25,6 +25,9 @@ from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
+from jaxconf.studies.universal.attention import attention_table
+from jaxconf.studies.universal.composition import composition_table
+from jaxconf.studies.universal.explanations import explained, explained_by, explanations_table
 from jaxconf.studies.universal.families import FamilyRules, examples, families_table
 from jaxconf.studies.universal.figures import FIGURES
 from jaxconf.studies.universal.matches import Activity, CountedText, match_table
@@ -39,7 +42,8 @@ class Universality:
 
     neurons: a row per neuron of every model, with `model`, `layer`, `neuron` and
 
-    * the weight statistics of `jaxconf.weight_statistics`; and `vocab_kurtosis_chance`, `logit_var_chance` and
+    * the weight statistics of `jaxconf.weight_statistics`; `in_out_cosine`, the cosine of what the neuron reads and
+      what it writes; and `vocab_kurtosis_chance`, `logit_var_chance` and
       `cos_freq_chance`, the largest size of these among as many random directions as a layer has neurons;
     * `activation_mean`, `_std`, `_skew`, `_kurtosis`, and `position_r2`, the share of the activation's variance that
       lies between positions;
@@ -50,7 +54,9 @@ class Universality:
     * if the effects were measured, those of `jaxconf.analyze` in the last layer;
     * a column is_…_neuron for each family;
     * for the first model, as means over the other models: `correlation` with the best match; `baseline`, the largest
-      correlation with their rotated layers; `excess`, the difference; and `is_universal`.
+      correlation with their rotated layers; `excess`, the difference; and `is_universal`;
+    * for the first model also, for each feature of the text, such as `unigram`, the share r2_… of the activation's
+      variance that the feature explains at held-out positions; and `explained_by`, the feature that explains most.
 
     matches: the best five matches of each neuron of the first model in each other `model`, by `rank` from 0, with
     `match_layer`, `match_neuron`, `correlation`, the neuron's `baseline` there, and `excess`; a constant neuron has no
@@ -63,6 +69,21 @@ class Universality:
     is of the family.
     vocabulary: for each family of EXAMPLES, the cosines of the write direction of its neuron with the largest excess
     with each token's unembedding: `family`, `neuron`, `token` (id), `cosine`, and `word` for the extreme tokens.
+    explanations: a row per `feature` of the text, and one for "none", with the `neurons` of the first model that it
+    explains, how many of them are `universal`, `share_of_universal` and `share_of_others`, their shares among the
+    universal neurons and among the others, `p` of Fisher's exact test, and the medians `r2_of_universal` and
+    `r2_of_others`.
+    attention: neurons of the first model that were set to 0, four candidates of each layer but the last (`kind`), which
+    have the largest `bos_change`, and as many random neurons. There is a row for each `head` above: `is_bos_head`, if
+    it is the neuron's `bos_head`, and then `bos_change`; its mean `attention` to BOS, the `attention_change` by the
+    ablation, and the mean size of that change over positions; `bos_change_ablated`, the attention that the ablation
+    takes if the activation is a standard deviation more; `chance`, the largest size of it among the layer's random
+    neurons; and `confirmed`.
+    composition: for each neuron of the first model, on each `side` ("in": what it reads, "out": what it writes), the
+    neuron of the layers below or above with the `cosine` of the largest size: `partner_layer`, `partner_neuron`. Beside
+    it `random`, the 99% quantile of the size of the cosine among random pairs of the same two layers, `chance`, the 99%
+    quantile of the largest size among as many random directions as there are neurons in the layers of that side, and
+    `is_universal`.
     """
 
     facts: dict[str, Any]
@@ -71,6 +92,9 @@ class Universality:
     layers: pd.DataFrame
     families: pd.DataFrame
     vocabulary: pd.DataFrame
+    explanations: pd.DataFrame
+    attention: pd.DataFrame
+    composition: pd.DataFrame
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables, the facts, the figures and the page into the folder, and give the path of the page."""
@@ -133,7 +157,7 @@ def universal(
         frames.append(rules.apply(frame).assign(model=index))
         activities.append(Activity(lm, means))
     matches = _matches(activities, text, seed, memory, progress)
-    first = _with_matches(frames[0], matches, rules)
+    first = _with_explanations(_with_matches(frames[0], matches, rules), activities[0], text, rules, memory, progress)
     neurons = pd.concat([first, *frames[1:]], ignore_index=True)
     neurons["is_universal"] = neurons["is_universal"].astype("boolean")
     by_layer = first.groupby("layer")["is_universal"].agg(neurons="size", universal="sum", share="mean")
@@ -144,17 +168,16 @@ def universal(
             timing,
             int(text.counted.sum()) * len(first),
             ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
-            named={
-                "model": models[0].name,
-                "models": [lm.name for lm in models],
-                "revisions": [lm.revision for lm in models],
-            },
+            named=_names(models),
         ),
         neurons=neurons[["model", *neurons.columns.drop("model")]],
         matches=matches,
         layers=by_layer.reset_index(),
         families=families_table(neurons, matches),
         vocabulary=examples(models[0], first),
+        explanations=explanations_table(first),
+        attention=attention_table(models[0], text.tokens, first, rules, seed, progress),
+        composition=composition_table(models[0], first, seed, progress),
     )
 
 
@@ -213,6 +236,23 @@ def _with_matches(frame: pd.DataFrame, matches: pd.DataFrame, rules: FamilyRules
     best = matches[matches["rank"] == 0].groupby(["layer", "neuron"])[["correlation", "baseline", "excess"]].mean()
     joined = frame.join(best, on=["layer", "neuron"])
     return joined.assign(is_universal=joined["excess"] >= rules.min_excess)
+
+
+def _with_explanations(
+    frame: pd.DataFrame, first: Activity, text: CountedText, rules: FamilyRules, memory: int, progress: Progress
+) -> pd.DataFrame:
+    """The first model's neurons, with how much each feature of the text explains."""
+    columns = explained(first, text, memory, progress)
+    columns["explained_by"] = explained_by(columns, rules.min_explained)
+    return frame.assign(**{name: x.ravel() for name, x in columns.items()})
+
+
+def _names(models: Sequence[LanguageModel]) -> dict[str, Any]:
+    return {
+        "model": models[0].name,
+        "models": [lm.name for lm in models],
+        "revisions": [lm.revision for lm in models],
+    }
 
 
 def _facts(
