@@ -152,7 +152,7 @@ def induction_heads(found: "Induction") -> Figure:
         scores = found.heads.pivot(index="layer", columns="head", values=name)
         image = axes.imshow(scores, cmap="Reds", vmin=0, vmax=highest, aspect="auto", origin="lower")
         marked = found.heads[found.heads[mark]]
-        axes.scatter(marked["head"], marked["layer"], s=30, marker="s", facecolors="none", edgecolors=INK, linewidths=1)
+        axes.scatter(marked["head"], marked["layer"], s=40, marker="s", facecolors="none", edgecolors=HUES[0])
         axes.set_xlabel("head")
         axes.set_ylabel("layer")
         for axis, count in ((axes.xaxis, scores.shape[1]), (axes.yaxis, scores.shape[0])):
