@@ -186,7 +186,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     for name, module in parts.items():
         refused_once(module, name)
     little = by_name(lm, tokens[:, 1 : L + 1], windows, 2 * MEMORY)
-    # Ablations are clipped and full, heads are scored on text and on random tokens, scaling is on text and on the repeat.
+    # Ablations are clipped and full, heads are scored on text and on random tokens, and scaling has two texts.
     twice = ("mean_ablation", "scores_of_heads", "scaling")
     assert tried == [name for name in parts for _ in range(1 + (name in twice))]
     for field in dataclasses.fields(Induction):
