@@ -112,3 +112,8 @@ def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """1 − part/whole; NaN where the whole is at most NOISE, since it may then be rounding alone."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole > NOISE, 1 - part / whole, np.nan)
+
+
+def ratio(change: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """after/before, from the change after − before; NaN where `before` is at most NOISE."""
+    return share(-change, before)

@@ -213,7 +213,12 @@ def _run_blocks(
         stack, stacked_past = jax.tree.map(lambda w, run=run: w[run[0] : run[-1] + 1], (blocks, past))
         stacked_edits = jax.tree.map(lambda *leaf: jnp.stack(leaf), *[edits_of[i] for i in run])
         xs = (jnp.arange(run[0], run[-1] + 1), stack, stacked_edits, stacked_past)
-        resid, (values, new_past) = jax.lax.scan(body, resid, xs, unroll=min(UNROLL, len(run)))
+        if len(run) == 1 and edits_of[run[0]]:
+            # If edits are mapped by vmap, a scan maps the stream from its start, not only behind the edited site.
+            resid, found = body(resid, jax.tree.map(lambda x: x[0], xs))
+            values, new_past = jax.tree.map(lambda x: x[None], found)
+        else:
+            resid, (values, new_past) = jax.lax.scan(body, resid, xs, unroll=min(UNROLL, len(run)))
         captured |= {f"blocks.{i}.{name}": value[j] for name, value in values.items() for j, i in enumerate(run)}
         kept.append(new_past)
     past = jax.tree.map(lambda *runs: jnp.concatenate(runs), *kept) if kept else past

@@ -33,13 +33,20 @@ def beside_random(chosen: Members, drawn: Sequence[Members]) -> list[NamedSet]:
 
 
 def table_of_sets(
-    sets: Sequence[NamedSet], sums: Mapping[str, np.ndarray], count: int, draws: int, seed: int
+    sets: Sequence[NamedSet],
+    changes: Mapping[str, np.ndarray],
+    before: Mapping[str, np.ndarray],
+    count: int,
+    draws: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """A row per set, with the mean of each metric over the counted positions, and a bootstrap interval over sequences.
+    """A row per set, with the mean change and the ratio of each metric, and bootstrap intervals over sequences.
 
-    `sums`: metric → its sum over each sequence's counted positions, [b c]. `count`: how many positions of each sequence
-    are counted. `draws`: bootstrap resamples. The columns are `set`, `kind`, `members`, `size`, one with the name of
-    each metric, and two more that end in `_lo` and `_hi` for its interval.
+    `changes`: metric → its change, summed over each sequence's counted positions, [b c]. `before`: metric → what is
+    changed, summed likewise, [b 1]. `count`: how many positions of each sequence are counted. `draws`: bootstrap
+    resamples. The columns are `set`, `kind`, `members` and `size`, and for each metric one with its name for the mean
+    change and one that ends in `_ratio` for the mean after the change over the mean before it (NaN where the latter is
+    0); each has two more that end in `_lo` and `_hi` for its interval.
     """
     columns: dict[str, Any] = {
         "set": [one.name for one in sets],
@@ -47,5 +54,11 @@ def table_of_sets(
         "members": [one.listed for one in sets],
         "size": [len(one.members) for one in sets],
     }
-    counts = np.full(len(next(iter(sums.values()))), count)
-    return pd.DataFrame(columns | columns_of(bootstrap([(np.arange(len(counts)), sums)], counts, {}, draws, seed)))
+    counts = np.full(len(next(iter(changes.values()))), count)
+    sums = dict(changes)
+    for name, change in changes.items():  # after/before is 1 − (before − after)/before, a share
+        sums |= {f"{name}_fall": -change, f"{name}_before": before[name]}
+    shares = {f"{name}_ratio": (f"{name}_fall", f"{name}_before") for name in changes}
+    found = bootstrap([(np.arange(len(counts)), sums)], counts, shares, draws, seed)
+    wanted = [column for name in changes for column in (name, f"{name}_ratio")]
+    return pd.DataFrame(columns | columns_of({column: found[column] for column in wanted}))

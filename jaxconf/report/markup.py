@@ -99,9 +99,13 @@ def measured(record: Mapping[Any, Any], column: str, intervals: bool = True) -> 
 
 
 def frame_table(frame: pd.DataFrame, first: str, columns: Sequence[str]) -> str:
-    """A table of the numbers in `columns`, with their intervals (`_lo`, `_hi`); the column `first` heads its rows."""
+    """A table of `columns`, numbers with their intervals (`_lo`, `_hi`); the column `first` heads its rows."""
+
+    def cell(record: Mapping[Any, Any], column: str) -> str:
+        return text(record[column]) if isinstance(record[column], str) else measured(record, column)
+
     records = frame.to_dict("records")
-    rows = (row([row_head(record[first]), *(measured(record, column) for column in columns)]) for record in records)
+    rows = (row([row_head(record[first]), *(cell(record, column) for column in columns)]) for record in records)
     return table([head(first), *map(head, columns)], rows)
 
 

@@ -6,7 +6,7 @@ Letters: s window, t position, n neuron.
 import numpy as np
 import pytest
 
-from jaxconf.analysis.intervals import FEWEST, bootstrap, columns_of, share, signs, units_of
+from jaxconf.analysis.intervals import FEWEST, bootstrap, columns_of, ratio, share, signs, units_of
 
 
 def whole(sums):
@@ -160,3 +160,8 @@ def test_shares_are_drawn_over_documents_too():
 def test_the_sign_of_an_interval_is_0_where_it_includes_0_or_is_not_known():
     low, high = np.array([1.0, -2, -1, np.nan, 0]), np.array([2.0, -1, 1, np.nan, 1])
     assert signs(low, high).tolist() == [1, -1, 0, 0, 0]
+
+
+def test_a_ratio_is_after_over_before():
+    before, after = np.array([[2.0, 0.5], [1.0, 0.0]]), np.array([[3.0, 0.1], [1.0, 1.0]])
+    np.testing.assert_allclose(ratio(after - before, before), [[1.5, 0.2], [1.0, np.nan]])

@@ -171,10 +171,12 @@ def test_induction_writes_its_page_beside_the_other(model, text, tmp_path, capsy
     assert "0.3, 0.5 (chosen by name)" in said
     page = (out / "induction.html").read_text()
     assert all(words in page for words in ("Natural induction", "change only the temperature", "0.3", "data:image/png"))
+    assert "The paper drops windows with a BOS or EOS inside" in said
     assert not set(page.split('"')) & {"http:", "https:"}
     stated = json.loads((out / "induction.json").read_text())
     assert stated["heads"] == ["0.1"]
     assert stated["length"] == 8
+    assert stated["windows_dropped"] <= stated["windows_with_repeats"]
     tables = {file.stem for file in out.glob("induction_*.parquet")}
     assert {"induction_sets", "induction_doses", "induction_head_sets", "induction_natural_pairs"} <= tables
     assert "--force" in refusal(capsys, "induction", model, "--data", text, *small, "--out", out)

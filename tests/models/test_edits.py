@@ -16,8 +16,9 @@ import pytest
 from decoder_runs import ONE_EACH, TOKENS, run, whole
 from flax import struct
 from parameters import marked
+from plans import array, config_of
 
-from jaxconf.models.decoder import Params, forward
+from jaxconf.models.decoder import Params, abstract_params, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.sites import Ablate, Add, Replace, Scale
 
@@ -225,3 +226,21 @@ def test_too_long_a_sequence(name: str) -> None:
     with pytest.raises(InputError, match=rf"{config.n_positions + 1} tokens .* {config.n_positions} positions"):
         forward(config, params, np.zeros((1, config.n_positions + 1), np.int32))
     jax.eval_shape(functools.partial(forward, config), params, np.zeros((1, config.n_positions), np.int32))
+
+
+def test_vmap_over_edits_repeats_only_what_follows_the_edited_site() -> None:
+    """By XLA's count: running with more edits of the last layer's activations takes no more attention."""
+    config = config_of("gpt_neox")
+
+    def operations(count: int) -> float:
+        def run(params: Params, tokens: jax.Array, values: jax.Array) -> jax.Array | None:
+            edits = {"blocks.2.mlp.hook_post": Replace(values)}
+            return forward(config, params, tokens, edits=edits).logits
+
+        mapped = jax.jit(jax.vmap(run, in_axes=(None, None, 0)))
+        arrays = array(1, 64, dtype=jnp.int32), array(count, 1, 64, config.d_mlp)
+        counted: Any = mapped.lower(abstract_params(config), *arrays).compile().cost_analysis()
+        return counted["flops"]
+
+    behind = 2 * 64 * config.d_model * (config.d_mlp + config.vocab_size)
+    assert operations(9) - operations(1) < 1.1 * 8 * behind

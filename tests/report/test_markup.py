@@ -47,6 +47,13 @@ def test_facts_read_as_words():
     assert [part.partition("</dd>")[0] for part in found.split("<dd>")[1:]] == words
 
 
+def test_a_frame_has_cells_of_text_and_of_numbers():
+    frame = pd.DataFrame({"set": ["a"], "ablation": ["<clip>"], "x": [0.5], "x_lo": [0.25], "x_hi": [1.0]})
+    html = frame_table(frame, "set", ["ablation", "x"])
+    assert '<th scope="row">a</th><td>&lt;clip&gt;</td><td data-value="0.5">0.5' in html
+    assert "0.25 to 1" in html
+
+
 def test_a_table_is_made_of_heads_and_rows():
     html = table([head("a"), head("b", "hint")], [row([row_head(1), text("x")], id="first")], class_="texts")
     assert html == (

@@ -15,6 +15,7 @@ import optax
 import pandas as pd
 import pytest
 from random_models import random_model, with_repeats
+from repeated_runs import MEMORY, L, by_name, in_nats, of_random_model
 from scipy.special import log_softmax
 
 from jaxconf.analysis.induction import halves, head_scores, predictions, repeated
@@ -24,26 +25,18 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Ablate, Replace
-from jaxconf.studies.induction import clip_ablation, heads, scaling, study
+from jaxconf.studies.induction import heads, mean_ablation, scaling, study
 from jaxconf.studies.induction.figures import figures_of
+from jaxconf.studies.induction.heads import table_of_scores
+from jaxconf.studies.induction.sentences import sentences
+from jaxconf.studies.induction.setting import Setting, Texts
 from jaxconf.studies.induction.study import Induction, induction
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-L = 10
-
 
 def model_of(hf: dict[str, Any], params: Any) -> LanguageModel:
     return LanguageModel(config_from_hf(hf), params, "made", None, Path(), {"bos_token_id": 0, "eos_token_id": 0})
-
-
-def figures(logits: np.ndarray, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """Entropy [b t] and loss [b t], whose last position has none, in float64."""
-    lp = np.asarray(logits, np.float64)
-    lp = lp - np.logaddexp.reduce(lp, axis=-1, keepdims=True)
-    loss = np.full(tokens.shape, np.nan)
-    loss[:, :-1] = -np.take_along_axis(lp[:, :-1], tokens[:, 1:, None], -1)[..., 0]
-    return {"entropy": -(np.exp(lp) * lp).sum(-1), "loss": loss}
 
 
 HF_HAND = {
@@ -159,35 +152,10 @@ def test_learnt_heads_are_found_and_needed() -> None:
     assert (scores.loc[0] < 0.2).all()
     means = found.positions[found.positions["copy"] > 0].groupby("copy")["loss"].mean()
     assert means[2] < means[1] - 1
+    assert (found.heads["is_above_threshold"] == (found.heads["layer"] == 1)).all()
     sets = found.head_sets.set_index("set")
     assert sets.loc["top 4", "loss_lo"] > 2
     assert sets.loc[[f"0.{head}" for head in range(4)], "loss"].median() < 0.5
-
-
-MEMORY = 3 * 10**5
-
-
-@functools.cache
-def of_random_model() -> tuple[LanguageModel, np.ndarray, np.ndarray, Induction]:
-    lm = random_model("layer")
-    text = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, L))
-    windows = np.random.default_rng(4).integers(1, lm.config.vocab_size, (3, 24))
-    return lm, repeated(text, 0), windows, by_name(lm, text, windows)
-
-
-def by_name(lm: LanguageModel, text: np.ndarray, windows: np.ndarray, memory: int = MEMORY) -> Induction:
-    last = lm.config.n_layers - 1
-    named: dict[str, Any] = {"neurons": [(last, 2), (0, 5), (last, 7)], "heads": [(0, 1), (last, 0)]}
-    return induction(
-        lm,
-        windows,
-        sequences=text,
-        natural=with_repeats(lm.config.vocab_size),
-        controls=3,
-        bootstrap_draws=20,
-        memory=memory,
-        **named,
-    )
 
 
 @pytest.mark.slow
@@ -209,7 +177,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     monkeypatch.setattr("jaxconf.runtime.memory.LEAST", 1)
     parts = {
         "observe": study,
-        "clip_ablation": clip_ablation,
+        "mean_ablation": mean_ablation,
         "scores_of_heads": study,
         "at_bos": heads,
         "scaling": scaling,
@@ -218,14 +186,15 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     for name, module in parts.items():
         refused_once(module, name)
     little = by_name(lm, tokens[:, 1 : L + 1], windows, 2 * MEMORY)
-    once = list(parts)
-    assert tried == [*once[:5], "scaling", *once[5:]]  # on text and on the repeat
+    # Ablations are clipped and full, heads are scored on text and on random tokens, and scaling has two texts.
+    twice = ("mean_ablation", "scores_of_heads", "scaling")
+    assert tried == [name for name in parts for _ in range(1 + (name in twice))]
     for field in dataclasses.fields(Induction):
         if field.name not in ("facts", "natural"):
             pd.testing.assert_frame_equal(getattr(little, field.name), getattr(found, field.name))
 
 
-def test_clip_ablation_equals_running_the_edited_model() -> None:
+def test_clip_and_full_ablation_equal_running_the_edited_model() -> None:
     lm, tokens, _, found = of_random_model()
     first, second = halves(L)
     repeat = predictions(L)[1]
@@ -233,7 +202,7 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
     sites = [f"blocks.{i}.mlp.hook_post" for i in range(lm.config.n_layers)]
     plain = lm.apply(tokens, capture=[*sites, scale])
     h = {site: np.array(plain.captured[site]) for site in sites}
-    before = figures(plain.logits, tokens)
+    before = in_nats(plain.logits, tokens)
     np.testing.assert_allclose(found.positions["entropy"], before["entropy"].mean(0), atol=1e-5)
     np.testing.assert_allclose(found.positions["loss"], before["loss"].mean(0), atol=1e-5)
     np.testing.assert_allclose(found.positions["scale"], np.asarray(plain.captured[scale]).mean((0, 2)), rtol=1e-5)
@@ -244,7 +213,8 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
         for layer, n in members:
             own = h[sites[layer]][:, :, n]
             mean, later = own[:, first].mean(), own[:, second].mean()
-            edited[sites[layer]][:, :, n] = np.minimum(own, mean) if later > mean else np.maximum(own, mean)
+            clip = np.minimum(own, mean) if later > mean else np.maximum(own, mean)
+            edited[sites[layer]][:, :, n] = clip if row["ablation"] == "clip" else mean
             assert neurons["activation_first"][layer, n] == pytest.approx(mean, abs=1e-6)
             assert neurons["weighted_change"][layer, n] == pytest.approx(
                 (later - mean) * neurons["w_norm"][layer, n], abs=1e-5
@@ -254,15 +224,22 @@ def test_clip_ablation_equals_running_the_edited_model() -> None:
             own = np.isin(np.arange(lm.config.d_mlp), [n for at, n in members if at == layer])
             masked[site] = Ablate(jnp.asarray(own), jnp.asarray(edited[site]))
         for suffix, edits in (("", masked), ("_ln_frozen", {**masked, scale: Replace(plain.captured[scale])})):
-            after = figures(lm.apply(tokens, edits=edits).logits, tokens)
-            curve = found.ablations[found.ablations["set"] == row["set"]]
+            after = in_nats(lm.apply(tokens, edits=edits).logits, tokens)
+            curve = found.ablations.set_index(["set", "ablation"]).loc[(row["set"], row["ablation"])]
             for name in ("entropy", "loss"):
                 difference = after[name] - before[name]
                 np.testing.assert_allclose(
                     curve[name + suffix], difference.mean(0), atol=1e-4, err_msg=f"{row['set']} {name}{suffix}"
                 )
                 assert row[name + suffix] == pytest.approx(difference[:, repeat].mean(), abs=1e-4)
-    assert found.sets["loss"].abs().max() > 1e-3
+                ratio = after[name].mean(0) / before[name].mean(0)
+                np.testing.assert_allclose(curve[f"{name}{suffix}_ratio"], ratio, atol=1e-4)
+                ratio = after[name][:, repeat].mean() / before[name][:, repeat].mean()
+                assert row[f"{name}{suffix}_ratio"] == pytest.approx(ratio, abs=1e-4)
+    assert found.sets.groupby("ablation")["loss"].agg(lambda loss: loss.abs().max()).gt(1e-3).all()
+    by_ablation = found.sets.groupby("ablation")["kind"].value_counts().to_dict()
+    own = {("clip", "neuron"): 3, ("clip", "set"): 1, ("clip", "random"): 3, ("full", "set"): 1, ("full", "random"): 3}
+    assert by_ablation == own
 
 
 def test_bos_ablation_and_scores_equal_whole_patterns() -> None:
@@ -270,7 +247,7 @@ def test_bos_ablation_and_scores_equal_whole_patterns() -> None:
     repeat = predictions(L)[1]
     names = [f"blocks.{i}.attn.hook_pattern" for i in range(lm.config.n_layers)]
     plain = lm.apply(tokens, capture=names)
-    before = figures(plain.logits, tokens)
+    before = in_nats(plain.logits, tokens)
     scores = found.heads.set_index(["layer", "head"])["score"]
     for layer, name in enumerate(names):
         pattern = np.asarray(plain.captured[name])
@@ -289,15 +266,76 @@ def test_bos_ablation_and_scores_equal_whole_patterns() -> None:
             edits[names[layer]] = Ablate(jnp.asarray(mask), jnp.asarray(np.arange(tokens.shape[1]) == 0, jnp.float32))
         sites = [f"blocks.{i}.mlp.hook_post" for i in range(lm.config.n_layers)]
         output = lm.apply(tokens, edits=edits, capture=sites)
-        after = figures(output.logits, tokens)
+        after = in_nats(output.logits, tokens)
         for name in ("entropy", "loss"):
             assert row[name] == pytest.approx((after[name] - before[name])[:, repeat].mean(), abs=1e-4)
+            ratio = after[name][:, repeat].mean() / before[name][:, repeat].mean()
+            assert row[f"{name}_ratio"] == pytest.approx(ratio, abs=1e-4)
         own = found.head_activations[found.head_activations["heads"] == row["set"]].set_index("neuron")
         for neuron, values in own.iterrows():
             layer, n = map(int, str(neuron).split("."))
             expected = np.asarray(output.captured[sites[layer]])[:, repeat, n].mean()
             assert values["activation_ablated"] == pytest.approx(expected, abs=1e-5)
     assert found.head_sets["loss"].abs().max() > 1e-3
+
+
+def test_heads_are_scored_on_random_tokens_too() -> None:
+    lm, tokens, windows, found = of_random_model()
+    texts = Texts(tokens, windows, np.ones(windows.shape, bool), None, {})
+    drawn = Setting(lm, texts, 0, 0, MEMORY, lambda what, done, total: None).random
+    assert drawn.shape == tokens.shape
+    assert (drawn[:, 0] == 0).all()
+    assert (drawn[:, 1:] != 0).all()
+    assert (drawn[:, 1 : L + 1] == drawn[:, L + 1 :]).all()
+    assert (drawn[:, 1:] != tokens[:, 1:]).mean() > 0.9
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(lm.config.n_layers)]
+    captured = lm.apply(drawn, capture=names).captured
+    scores = found.heads.set_index(["layer", "head"])["score_random"]
+    for layer, name in enumerate(names):
+        pattern = np.asarray(captured[name])
+        for head in range(lm.config.n_heads):
+            looked = [pattern[:, head, q, q - L + 1].mean() for q in range(L + 1, 2 * L + 1)]
+            assert scores[layer, head] == pytest.approx(np.mean(looked), abs=1e-6)
+
+
+def test_each_rule_names_its_heads() -> None:
+    on_text = np.array([[0.1, 0.9, 0.3, 0.0], [0.2, 0.8, 0.0, 0.1]])  # two are a quarter
+    on_random = np.array([[0.69, 0.71, 0.0, 0.0], [0.0, 0.2, 0.95, 0.7]])
+    table = table_of_scores(on_text, on_random).set_index(["layer", "head"])
+    assert table.index[table["is_highest"]].tolist() == [(0, 1), (1, 1)]
+    assert table.index[table["is_above_threshold"]].tolist() == [(0, 1), (1, 2)]
+    assert (table["score"][1, 1], table["score_random"][1, 2]) == (0.8, 0.95)
+    found = dataclasses.replace(of_random_model()[-1], heads=table.reset_index())
+    assert "on random tokens, where 1.2, 0.1 have a score above its threshold of 0.7" in " ".join(sentences(found))
+    none = dataclasses.replace(found, heads=table.assign(is_above_threshold=False).reset_index())
+    assert "where no head has a score above" in " ".join(sentences(none))
+
+
+def test_sentences_tell_both_ablations_with_their_ratios() -> None:
+    *_, found = of_random_model()
+    before = found.positions["entropy"][predictions(L)[1]].mean()
+    said = sentences(found)
+    for ablation, begins in (
+        ("clip", "Clip ablation of the 3 chosen"),
+        ("full", "The paper clips single neurons only"),
+    ):
+        row = found.sets[(found.sets["ablation"] == ablation) & (found.sets["kind"] == "set")].iloc[0]
+        (own,) = [sentence for sentence in said if sentence.startswith(begins)]
+        assert f"by {row['entropy']:.3g} nats" in own
+        assert f"ratio {1 + row['entropy'] / before:.3f}" in own
+
+
+def test_sentences_say_that_the_papers_protocol_leaves_no_window() -> None:
+    *_, found = of_random_model()
+    natural = found.natural
+    assert natural is not None
+    assert (
+        "drops windows with a BOS or EOS inside: 0 of 15 with such tokens. In 15 of the others" in sentences(found)[-1]
+    )
+    ours = natural.sets[natural.sets["protocol"] == "ours"]
+    alone = dataclasses.replace(natural, sets=ours, counts={**natural.counts, "windows_dropped": 15})
+    said = sentences(dataclasses.replace(found, natural=alone))[-1]
+    assert said == "The paper drops windows with a BOS or EOS inside: 15 of 15 with such tokens. None is left."
 
 
 @jax.jit
@@ -357,21 +395,22 @@ def test_natural_pairs_are_looked_at_where_they_are() -> None:
     assert pairs["repeats"].tolist() == [bool(windows[s, 26] == windows[s, 10]) for s in range(0, 30, 2)]
     site = "blocks.1.mlp.hook_post"
     output = lm.apply(windows[::2], capture=[site])
-    of = figures(output.logits, windows[::2])
+    of = in_nats(output.logits, windows[::2])
     np.testing.assert_allclose(pairs["entropy_second"], of["entropy"][:, 25], atol=1e-5)
     np.testing.assert_allclose(pairs["loss_first"], of["loss"][:, 9], atol=1e-5)
     top = np.asarray(output.logits).argmax(-1)[:, 25]
     np.testing.assert_array_equal(pairs["induced"], top == windows[::2, 10])
     h = np.asarray(output.captured[site])
-    own = found.natural.activations.set_index(["neuron", "offset"])
-    for offset in range(-5, 1):
+    own = found.natural.activations.set_index(["protocol", "neuron", "offset"]).loc["ours"]
+    for offset in range(-5, 2):
         assert own["activation_first"]["1.7", offset] == pytest.approx(h[:, 9 + offset, 7].mean(), abs=1e-6)
         assert own["activation_second"]["1.7", offset] == pytest.approx(h[:, 25 + offset, 7].mean(), abs=1e-6)
     mean, later = h[:, 4:10, 7].mean(), h[:, 20:26, 7].mean()
     edited = h.copy()
     edited[:, :, 7] = np.minimum(h[:, :, 7], mean) if later > mean else np.maximum(h[:, :, 7], mean)
-    after = figures(lm.apply(windows[::2], edits={site: Replace(jnp.asarray(edited))}).logits, windows[::2])
-    row = found.natural.sets.set_index("set").loc["1.7"]
+    after = in_nats(lm.apply(windows[::2], edits={site: Replace(jnp.asarray(edited))}).logits, windows[::2])
+    row = found.natural.sets.set_index(["protocol", "set"]).loc[("ours", "1.7")]
+    assert row["ablation"] == "clip"
     assert row["loss"] == pytest.approx((after["loss"] - of["loss"])[:, 25].mean(), abs=1e-4)
     assert row["entropy"] == pytest.approx((after["entropy"] - of["entropy"])[:, 25].mean(), abs=1e-4)
 
@@ -421,7 +460,7 @@ def test_every_figure_is_drawn() -> None:
 def test_random_controls_are_others_of_the_same_layers() -> None:
     *_, found = of_random_model()
     chosen = set(found.facts["chosen"])
-    for row in found.sets[found.sets["kind"] == "random"].to_dict("records"):
+    for row in found.sets[found.sets["kind"] == "random"].to_dict("records"):  # clipped and fully ablated
         members = row["members"].split(",")
         assert not chosen & set(members)
         assert pd.Series([name.split(".")[0] for name in members]).value_counts().to_dict() == {"1": 2, "0": 1}

@@ -1,8 +1,9 @@
 """Figures of what a model does when a sequence repeats. Chosen neurons are red or coloured, random sets are grey."""
 
-from collections.abc import Callable
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Sequence
+from itertools import chain, product, repeat
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxconf.analysis.induction import predictions
+from jaxconf.analysis.intervals import NOISE
 from jaxconf.report.style import ENTROPY, HUES, INK, NORMAL, canvas, guide, label_points, model_name, say, styled
+from jaxconf.studies.induction.heads import THRESHOLD
 
 if TYPE_CHECKING:
     from jaxconf.studies.induction.study import Induction
@@ -19,6 +23,10 @@ RED_GREY = "red: the chosen set; grey: random sets"
 SMOOTH = 9  # positions that noisy lines are averaged over
 SMOOTHED = f"\nrunning means over {SMOOTH} positions of a copy"
 MOST_LABELLED = 30  # the most heads or layers along an axis that are all labelled
+PROTOCOLS = {
+    "ours": "Ours: clipped to the means over the first A",
+    "paper": "The paper's: set to means of other text",
+}
 SCALED = {  # column of `Induction.doses` → its label in the figure of scaling
     "ece": "ECE",
     "brier": "Brier score",
@@ -104,49 +112,52 @@ def induction_change(found: "Induction") -> Figure:
 
 @styled
 def induction_ablations(found: "Induction") -> Figure:
-    """The effects of clip ablation of the chosen set by position, beside random sets (Figure 5b)."""
-    note = "red: the chosen set (dotted: norm frozen); grey: random sets of this size; other colours: single neurons"
-    figure, panels = canvas(model_name(found.facts), "Clip mean-ablation", note + SMOOTHED, 2, 1, (7, 5), sharex=True)
-    sets = {kind: list(rows.groupby("set", sort=False)) for kind, rows in found.ablations.groupby("kind")}
-    for axes, name in zip(panels, ("entropy", "loss"), strict=True):
-
-        def draw(rows: pd.DataFrame, column: str, axes: Axes = axes, **style: Any) -> None:
-            axes.plot(rows["position"], _smooth(rows[column], found), **style)
-
-        for _, rows in sets.get("random", []):
-            draw(rows, name, color=NORMAL, linewidth=0.6, alpha=0.5)
-        for (_, rows), colour in zip(sets.get("neuron", []), chain(HUES, repeat(NORMAL)), strict=False):
-            draw(rows, name, color=colour, linewidth=0.7, alpha=0.8)
-        for _, rows in sets["set"]:
-            draw(rows, name, color=ENTROPY, linewidth=1.5)
-            draw(rows, f"{name}_ln_frozen", color=ENTROPY, linewidth=1.1, linestyle=":")
-        _thin_line(axes, y=0)
+    """The effects of clip and full ablation by position, beside random sets, as changes and as ratios (Figure 5b)."""
+    note = (
+        "red: the chosen set, clipped (dotted: norm frozen) and, as in the paper, fully ablated (dashed); grey: random "
+        "sets of this size, clipped\nother colours: single neurons, clipped; left: changes, right: ratios of after to "
+        f"before{SMOOTHED}"
+    )
+    figure, panels = canvas(model_name(found.facts), "Mean ablation", note, 2, 2, (11, 5), sharex=True)
+    for axes, (name, end) in zip(panels, product(("entropy", "loss"), ("", "_ratio")), strict=True):
+        draw = functools.partial(_ablation_lines, axes, found)
+        draw(name + end, "clip", "random", linewidth=0.6, alpha=0.5)
+        draw(name + end, "clip", "neuron", HUES, linewidth=0.7, alpha=0.8)
+        draw(name + end, "clip", "set", [ENTROPY], linewidth=1.5)
+        draw(f"{name}_ln_frozen{end}", "clip", "set", [ENTROPY], linewidth=1.1, linestyle=":")
+        draw(name + end, "full", "set", [ENTROPY], linewidth=1.1, linestyle="--")
+        _thin_line(axes, y=1 if end else 0)
         _repeat_line(axes, found)
-        axes.set_ylabel(f"change of {name}, nats")
-    panels[-1].set_xlabel("position")
+        axes.set_ylabel(f"{name}, after / before" if end else f"change of {name}, nats")
+    for axes in panels[-2:]:
+        axes.set_xlabel("position")
     return figure
 
 
 @styled
 def induction_heads(found: "Induction") -> Figure:
-    """Every head's induction score, and how the loss on the repeat changes if heads attend to BOS alone."""
-    figure, (left, right) = canvas(
+    """Every head's induction scores, and how the loss on the repeat changes if heads attend to BOS alone."""
+    figure, (left, middle, right) = canvas(
         model_name(found.facts),
         "Induction heads",
-        "right: change over the repeat if heads attend to BOS alone; red: the chosen heads, grey: random heads",
+        "left: scores on the sequences; squares: the highest; middle: scores on random tokens, as in the paper; "
+        f"squares: above its threshold of {THRESHOLD}\nright: change over the repeat if heads attend to BOS alone; "
+        "red: the chosen heads, grey: random heads",
         1,
-        2,
-        (8.4, 3.8),
+        3,
+        (11.4, 3.8),
     )
-    scores = found.heads.pivot(index="layer", columns="head", values="score")
-    image = left.imshow(
-        scores, cmap="Reds", vmin=0, vmax=max(1e-3, float(scores.to_numpy().max())), aspect="auto", origin="lower"
-    )
-    figure.colorbar(image, ax=left, label="induction score")
-    left.set_xlabel("head")
-    left.set_ylabel("layer")
-    for axis, count in ((left.xaxis, scores.shape[1]), (left.yaxis, scores.shape[0])):
-        axis.set_ticks(np.arange(0, count, 1 if count <= MOST_LABELLED else count // MOST_LABELLED + 1))
+    highest = max(1e-3, float(found.heads[["score", "score_random"]].to_numpy().max()))
+    for axes, name, mark in ((left, "score", "is_highest"), (middle, "score_random", "is_above_threshold")):
+        scores = found.heads.pivot(index="layer", columns="head", values=name)
+        image = axes.imshow(scores, cmap="Reds", vmin=0, vmax=highest, aspect="auto", origin="lower")
+        marked = found.heads[found.heads[mark]]
+        axes.scatter(marked["head"], marked["layer"], s=40, marker="s", facecolors="none", edgecolors=HUES[0])
+        axes.set_xlabel("head")
+        axes.set_ylabel("layer")
+        for axis, count in ((axes.xaxis, scores.shape[1]), (axes.yaxis, scores.shape[0])):
+            axis.set_ticks(np.arange(0, count, 1 if count <= MOST_LABELLED else count // MOST_LABELLED + 1))
+    figure.colorbar(image, ax=middle, label="induction score")
     for loss in found.head_sets.loc[found.head_sets["kind"] == "random", "loss"]:
         right.axvline(loss, color=NORMAL, linewidth=0.8, alpha=0.6)
     own = found.head_sets[found.head_sets["kind"] != "random"].iloc[::-1]
@@ -156,6 +167,7 @@ def induction_heads(found: "Induction") -> Figure:
     right.set_yticks(y, own["set"])
     _thin_line(right, x=0)
     right.set_xlabel("change of the loss on the repeat, nats")
+    _ratio_scale(right, "x", float(found.positions.loc[predictions(found.facts["length"])[1], "loss"].mean()))
     return figure
 
 
@@ -221,34 +233,46 @@ def induction_temperature(found: "Induction") -> Figure:
 
 @styled
 def induction_natural(found: "Induction") -> Figure:
-    """Activations on the six tokens of natural induction both times, and clip ablation's effects the second time."""
+    """Activations on the tokens of natural induction both times, and the ablations' effects, by each protocol."""
     natural = found.natural
     assert natural is not None
+    protocols = natural.sets["protocol"].unique()
     note = (
-        "left: chosen neurons in colours, solid the second time, dotted the first; grey: a random set the second time\n"
-        "right: clip mean-ablation, the second time; red: the chosen set, black: single neurons, grey: random sets"
+        "left: chosen neurons in colours, solid the second time, dotted the first; grey: a random set the second time; "
+        "at 1 are B and X\nright: ablation, the second time; red: the chosen set, black: single neurons, grey: random "
+        "sets"
     )
-    figure, (left, right) = canvas(
-        model_name(found.facts), f"Natural induction, {len(natural.pairs):,} windows", note, 1, 2, (9.4, 3.8)
-    )
-    lines = natural.activations.groupby(["kind", "neuron"], sort=False)
+    size = 9.4, 0.6 + 3.4 * len(protocols)
+    figure, panels = canvas(model_name(found.facts), "Natural induction", note, len(protocols), 2, size)
+    for row, protocol in enumerate(protocols):
+        left, right = panels[2 * row : 2 * row + 2]
+        pairs = natural.pairs[natural.pairs[f"is_{protocol}"]]
+        _natural_activations(left, natural.activations[natural.activations["protocol"] == protocol])
+        left.set_title(f"{PROTOCOLS[protocol]}, {len(pairs):,} windows", fontsize=9, loc="left")
+        right.xaxis.set_major_locator(MaxNLocator(5))
+        sets = natural.sets[natural.sets["protocol"] == protocol]
+        for kind, colour, area in (("random", NORMAL, 14), ("neuron", INK, 14), ("set", ENTROPY, 40)):
+            rows = sets[sets["kind"] == kind]
+            right.scatter(rows["entropy"], rows["loss"], color=colour, s=area, linewidths=0)
+        _thin_line(right, x=0, y=0)
+        right.set_xlabel("change of entropy, nats")
+        right.set_ylabel("change of loss, nats")
+        _ratio_scale(right, "x", float(pairs["entropy_second"].mean()))
+        _ratio_scale(right, "y", float(pairs["loss_second"].mean()))
+    return figure
+
+
+def _natural_activations(axes: Axes, activations: pd.DataFrame) -> None:
+    lines = activations.groupby(["kind", "neuron"], sort=False)
     for _, rows in [item for item in lines if item[0][0] == "random"]:
-        left.plot(rows["offset"], rows["activation_second"], color=NORMAL, linewidth=0.6, alpha=0.7)
+        axes.plot(rows["offset"], rows["activation_second"], color=NORMAL, linewidth=0.6, alpha=0.7)
     chosen = [item for item in lines if item[0][0] == "chosen"]
     for ((_, name), rows), colour in zip(chosen, HUES, strict=False):  # as many as can be told apart
-        left.plot(rows["offset"], rows["activation_second"], color=colour, linewidth=1.4, label=name)
-        left.plot(rows["offset"], rows["activation_first"], color=colour, linewidth=1.2, linestyle=":")
-    left.set_xlabel("tokens from the end of the repeated six")
-    left.set_ylabel("mean activation")
-    left.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    right.xaxis.set_major_locator(MaxNLocator(5))
-    for kind, colour, size in (("random", NORMAL, 14), ("neuron", INK, 14), ("set", ENTROPY, 40)):
-        rows = natural.sets[natural.sets["kind"] == kind]
-        right.scatter(rows["entropy"], rows["loss"], color=colour, s=size, linewidths=0)
-    _thin_line(right, x=0, y=0)
-    right.set_xlabel("change of entropy, nats")
-    right.set_ylabel("change of loss, nats")
-    return figure
+        axes.plot(rows["offset"], rows["activation_second"], color=colour, linewidth=1.4, label=name)
+        axes.plot(rows["offset"], rows["activation_first"], color=colour, linewidth=1.2, linestyle=":")
+    axes.set_xlabel("tokens from the end of the repeated six")
+    axes.set_ylabel("mean activation")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def figures_of(found: "Induction") -> dict[str, Callable[["Induction"], Figure]]:
@@ -275,6 +299,15 @@ def _smooth(values: pd.Series, found: "Induction") -> pd.Series:
     return smooth.droplevel(0)
 
 
+def _ablation_lines(
+    axes: Axes, found: "Induction", column: str, ablation: str, kind: str, colours: Sequence[str] = (), **style: Any
+) -> None:
+    """A line by position for each set of this kind; those beyond the `colours` are grey."""
+    rows = found.ablations[(found.ablations["ablation"] == ablation) & (found.ablations["kind"] == kind)]
+    for (_, of_set), colour in zip(rows.groupby("set", sort=False), chain(colours, repeat(NORMAL)), strict=False):
+        axes.plot(of_set["position"], _smooth(of_set[column], found), color=colour, **style)
+
+
 def _repeat_line(axes: Axes, found: "Induction") -> None:
     guide(axes, x=found.facts["length"] + 1, width=0.8)
 
@@ -298,3 +331,16 @@ def _scaling_lines(axes: Axes, found: "Induction", data: str, name: str, line: s
     axes.set_xticks(range(len(factors)), [f"{factor:g}" for factor in factors])
     if not np.isfinite(doses[name]).any():
         say(axes, "nothing changed")
+
+
+def _ratio_scale(axes: Axes, axis: Literal["x", "y"], before: float) -> None:
+    """A second scale for changes of a mean that was `before`: the ratio of after to before."""
+    if not before > NOISE:
+        return
+    of_change = (lambda change: 1 + change / before), (lambda ratio: (ratio - 1) * before)
+    if axis == "x":
+        second = axes.secondary_xaxis("top", functions=of_change)
+        second.xaxis.set_major_locator(MaxNLocator(5))
+        second.set_xlabel("after / before")
+    else:
+        axes.secondary_yaxis("right", functions=of_change).set_ylabel("after / before")

@@ -5,6 +5,7 @@ Letters: b sequence, t position, l layer, h head, n neuron, c set of heads. Sour
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from jaxconf.runtime.progress import Progress
 from jaxconf.studies.induction.setting import Setting
 
 MOST_HEADS = 4
+THRESHOLD = 0.7  # the paper's: its induction heads have a higher score on random tokens
 
 
 def check_heads(config: DecoderConfig, heads: Members) -> None:
@@ -31,10 +33,20 @@ def check_heads(config: DecoderConfig, heads: Members) -> None:
     check_once("head", heads, "the list of heads")
 
 
-def table_of_scores(scores: np.ndarray) -> pd.DataFrame:
-    """The table `Induction.heads`, from the scores [l h]."""
-    layer, head = np.indices(scores.shape)
-    return pd.DataFrame({"layer": layer.ravel(), "head": head.ravel(), "score": scores.ravel()})
+def table_of_scores(scores: np.ndarray, on_random: np.ndarray) -> pd.DataFrame:
+    """The table `Induction.heads`, from the scores on the study's sequences and on random tokens, [l h] each."""
+    layer, head = (index.ravel() for index in np.indices(scores.shape))
+    highest = highest_scores(scores)
+    return pd.DataFrame(
+        {
+            "layer": layer,
+            "head": head,
+            "score": scores.ravel(),
+            "is_highest": [pair in highest for pair in zip(layer.tolist(), head.tolist(), strict=True)],
+            "score_random": on_random.ravel(),
+            "is_above_threshold": on_random.ravel() > THRESHOLD,
+        }
+    )
 
 
 def highest_scores(scores: np.ndarray) -> list[tuple[int, int]]:
@@ -64,7 +76,7 @@ def tables_at_bos(
     the unablated model.
     """
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
-    sums, activations = setting.fitted(at_bos, tokens, [one.members for one in sets], chosen, repeat)
+    found: AtBos = setting.fitted(at_bos, tokens, [one.members for one in sets], chosen, repeat)
     before = [means.activations[layer][repeat, n].mean() for layer, n in chosen]
     of_neurons = pd.DataFrame(
         {
@@ -72,10 +84,11 @@ def tables_at_bos(
             "kind": np.repeat([one.kind for one in sets], len(chosen)),
             "neuron": [neuron_name(*pair) for pair in chosen] * len(sets),
             "activation": np.tile(before, len(sets)),
-            "activation_ablated": activations.ravel(),
+            "activation_ablated": found.activations.ravel(),
         }
     )
-    return table_of_sets(sets, sums, int(repeat.sum()), setting.bootstrap_draws, setting.seed), of_neurons
+    draws = setting.bootstrap_draws, setting.seed
+    return table_of_sets(sets, found.changes, found.before, int(repeat.sum()), *draws), of_neurons
 
 
 def scores_of_heads(lm: LanguageModel, tokens: np.ndarray, memory: int, progress: Progress) -> np.ndarray:
@@ -90,6 +103,17 @@ def scores_of_heads(lm: LanguageModel, tokens: np.ndarray, memory: int, progress
     return total / len(tokens)
 
 
+class AtBos(NamedTuple):
+    """What changes if the heads of each set attend to BOS alone; float64.
+
+    Entropy and loss are in nats, summed over the positions of each sequence that count.
+    """
+
+    changes: dict[str, np.ndarray]  # "entropy" and "loss" → b c
+    before: dict[str, np.ndarray]  # the same of the unablated model, b 1
+    activations: np.ndarray  # c chosen: the mean activation of every chosen neuron over these positions
+
+
 def at_bos(
     lm: LanguageModel,
     tokens: np.ndarray,
@@ -98,17 +122,16 @@ def at_bos(
     repeat: np.ndarray,
     memory: int,
     progress: Progress,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The changes on tokens, int32 [b t], if the heads of each set attend to BOS alone.
+) -> AtBos:
+    """What changes on tokens, int32 [b t], if the heads of each set attend to BOS alone.
 
-    Returns the changes of "entropy" and "loss" in nats, summed over the positions `repeat`, bool [t]: float64 [b c].
-    Also returns the mean activation of every chosen neuron over these positions: float64 [c chosen].
+    `repeat`: the positions that count, bool [t].
     """
     config, layers = lm.config, tuple(sorted({layer for layer, _ in chosen}))
     masks = np.zeros((1 + len(sets), config.n_layers, config.n_heads), bool)  # the first set has no head
     for row, members in enumerate(sets, 1):
         masks[row, *np.transpose(members)] = True
-    sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}
+    sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}  # b 1+c each
     activations = np.zeros((len(sets), len(chosen)))
     D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
     progress("heads that attend to BOS", 0, tokens.size)
@@ -122,7 +145,10 @@ def at_bos(
             parts.append((entropy.astype(np.float64), loss.astype(np.float64), np.stack(own, -1)))
         entropy, loss, of_neurons = joined(parts, len(masks))
         for name, x in (("entropy", entropy), ("loss", loss)):
-            sums[name].append((x[1:] - x[:1])[:, real][:, :, repeat].sum(-1).T)
+            sums[name].append(x[:, real][:, :, repeat].sum(-1).T)
         activations += of_neurons[1:]
         progress("heads that attend to BOS", (rows[-1] + 1) * tokens.shape[1], tokens.size)
-    return {name: np.concatenate(x) for name, x in sums.items()}, activations / len(tokens)
+    of_sequences = {name: np.concatenate(x) for name, x in sums.items()}
+    before = {name: x[:, :1] for name, x in of_sequences.items()}
+    changes = {name: x[:, 1:] - before[name] for name, x in of_sequences.items()}
+    return AtBos(changes, before, activations / len(tokens))

@@ -55,6 +55,13 @@ class Setting:
     memory: int  # bytes
     progress: Progress
 
+    @property
+    def random(self) -> np.ndarray:
+        """Repeated random tokens, on which the paper scores heads: int32, with the shape of `texts.repeated`."""
+        tokens, rng = self.texts.repeated, np.random.default_rng([self.seed, 2])
+        drawn = random_tokens(self.lm, len(tokens), self.texts.length, rng)
+        return repeated(drawn.astype(np.int32), int(tokens[0, 0]))
+
     def fitted(self, measure: Callable[..., Any], *of: Any) -> Any:
         """`measure(lm, *of, memory, progress)`, called again with half of `memory` if the device has too little."""
         return fitting(lambda memory: measure(self.lm, *of, memory, self.progress), self.memory, self.progress)
@@ -111,11 +118,16 @@ def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, ra
     Raises InputError if the text has too few pieces, and as `jaxconf.documents` and `jaxconf.windows` do.
     """
     if random:
-        text_ids = sorted(set(range(min(lm.config.vocab_size, lm.tokenizer.vocab_size))) - lm.special_ids)
-        return np.random.default_rng(seed).choice(text_ids, (sequences, length))
+        return random_tokens(lm, sequences, length, np.random.default_rng(seed))
     pieces = windows(documents(data), lm.tokenizer, sequences * (length + 1), length + 1).tokens
     if (most := len(pieces)) < sequences:
         raise InputError(
             f"the text gives {most} sequences of {length} tokens; give more text, or at most {most} sequences"
         )
     return pieces[:, 1:]  # without BOS
+
+
+def random_tokens(lm: LanguageModel, sequences: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Tokens drawn uniformly from all that are neither special nor beyond the tokenizer's vocabulary, int [b L]."""
+    end = min(lm.config.vocab_size, lm.tokenizer.vocab_size) if lm.has_tokenizer else lm.config.vocab_size
+    return rng.choice(sorted(set(range(end)) - lm.special_ids), (sequences, length))

@@ -25,7 +25,6 @@ from jaxconf.report.run import save_study
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
-from jaxconf.studies.induction.clip_ablation import tables_of_clip_ablation
 from jaxconf.studies.induction.figures import figures_of
 from jaxconf.studies.induction.heads import (
     check_heads,
@@ -35,7 +34,8 @@ from jaxconf.studies.induction.heads import (
     table_of_scores,
     tables_at_bos,
 )
-from jaxconf.studies.induction.natural import Natural, natural_induction, natural_places
+from jaxconf.studies.induction.mean_ablation import tables_of_ablations
+from jaxconf.studies.induction.natural import Natural, Places, natural_induction, natural_places
 from jaxconf.studies.induction.neurons import Chosen, NullSpace, choose, null_space, rho_of_last_layer, table_of_neurons
 from jaxconf.studies.induction.page import page
 from jaxconf.studies.induction.repeated_text import clips_of, observe, table_of_activations, table_of_positions
@@ -55,13 +55,16 @@ class Induction:
     difference times w_norm (Figure 11).
     activations: a row per position of every chosen neuron and of the neurons of one random set. `kind` ("chosen" or
     "random") and the mean `activation` over sequences (Figure 5a).
-    ablations: a row per neuron set and position. The changes of `entropy` and `loss` by clip ablation, as means over
-    sequences; with `_ln_frozen`, the changes while the final norm's scale is frozen (Figure 5b).
-    sets: a row per neuron set, its `kind` "neuron", "set" or "random". The means of the same changes over the repeat,
-    with `_lo` and `_hi` from a bootstrap over sequences.
-    heads: a row per head, with its induction `score`.
+    ablations: a row per `ablation`, neuron set and position. `ablation` is "clip", or "full" for sets of several
+    neurons (the paper clips only single neurons). The changes of `entropy` and `loss`, as means over sequences; with
+    `_ln_frozen`, the changes while the final norm's scale is frozen; with `_ratio`, the mean after the ablation over
+    the mean before it (Figure 5b).
+    sets: a row per `ablation` and neuron set, its `kind` "neuron", "set" or "random". The means of the same changes
+    over the repeat and their ratios, with `_lo` and `_hi` from a bootstrap over sequences.
+    heads: a row per head. Its induction `score`, and `is_highest` if the score is one of the four highest, but at most
+    a quarter of all. As in the paper: `score_random`, on random tokens, and `is_above_threshold` if it is above 0.7.
     head_sets: a row per set of heads that attends to BOS alone, its `kind` "single", "cumulative" or "random". The
-    mean changes of `entropy` and `loss` over the repeat, with their intervals.
+    mean changes of `entropy` and `loss` over the repeat and their ratios, with their intervals.
     head_activations: a row per set of heads and chosen neuron. The mean activation over the repeat, `activation` in the
     unablated model, and `activation_ablated` if the heads attend to BOS alone (Figure 5c).
     doses: a row per `data` ("text" or "repeat"), `factor` on the activations, and neuron set. `loss`, `entropy`, `ece`,
@@ -147,13 +150,13 @@ def induction(
 
 
 def _measured(
-    setting: Setting, space: NullSpace, chosen: Chosen, heads: Members | None, places: np.ndarray | None
+    setting: Setting, space: NullSpace, chosen: Chosen, heads: Members | None, places: Places | None
 ) -> Induction:
     """The result with all tables, and without facts."""
     lm, tokens = setting.lm, setting.texts.repeated
     means = setting.fitted(observe, tokens, tuple(sorted(chosen.layers | {lm.config.n_layers - 1})))
-    ablations, sets = tables_of_clip_ablation(setting, chosen.sets, clips_of(means))
-    scores = setting.fitted(scores_of_heads, tokens)
+    ablations, sets = tables_of_ablations(setting, chosen.sets, clips_of(means))
+    scores, on_random = (setting.fitted(scores_of_heads, of) for of in (tokens, setting.random))
     of_heads = sets_of_heads(lm.config, heads or highest_scores(scores), len(chosen.random), setting.seed)
     head_sets, head_activations = tables_at_bos(setting, of_heads, chosen.neurons, means)
     doses = table_of_scaling(setting, chosen.compared)
@@ -164,7 +167,7 @@ def _measured(
         activations=table_of_activations(means, chosen.shown),
         ablations=ablations,
         sets=sets,
-        heads=table_of_scores(scores),
+        heads=table_of_scores(scores, on_random),
         head_sets=head_sets,
         head_activations=head_activations,
         doses=doses,
@@ -172,9 +175,9 @@ def _measured(
     )
 
 
-def _natural(setting: Setting, chosen: Chosen, places: np.ndarray) -> Natural:
-    draws = setting.bootstrap_draws, setting.seed
-    return setting.fitted(natural_induction, setting.texts.searched, places, chosen.sets, chosen.shown, *draws)
+def _natural(setting: Setting, chosen: Chosen, places: Places) -> Natural:
+    texts, draws = setting.texts, (setting.bootstrap_draws, setting.seed)
+    return setting.fitted(natural_induction, texts.searched, places, texts.windows, chosen.sets, chosen.shown, *draws)
 
 
 def _facts(setting: Setting, found: Induction, chosen: Chosen, chosen_by: str, k: int) -> dict[str, Any]:
@@ -191,4 +194,5 @@ def _facts(setting: Setting, found: Induction, chosen: Chosen, chosen_by: str, k
         "k": k,
         "seed": setting.seed,
         "bootstrap": setting.bootstrap_draws,
+        **(found.natural.counts if found.natural else {}),
     }

@@ -1,0 +1,141 @@
+"""Mean ablation of neuron sets, clipped and full: its effects by position and over the repeat.
+
+Letters: b sequence, t position, n neuron, c neuron set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5: there
+only single neurons are clipped, and sets are fully ablated.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.intervals import ratio
+from jaxconf.analysis.mean_ablation import MeanAblation, summed
+from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
+from jaxconf.measure.named_sets import NamedSet, table_of_sets
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched
+from jaxconf.runtime.batching import batches_in_memory, joined
+from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.progress import Progress
+from jaxconf.studies.induction.setting import Setting
+
+EFFECTS = {  # effect → what of the unablated model it changes
+    "entropy": "entropy",
+    "entropy_ln_frozen": "entropy",
+    "loss": "loss",
+    "loss_ln_frozen": "loss",
+}
+
+
+class Means(NamedTuple):
+    """Of each of EFFECTS; nats, float64."""
+
+    by_position: dict[str, np.ndarray]  # c t: means over sequences
+    sums: dict[str, np.ndarray]  # b c: over the counted positions of each sequence
+
+
+class Ablated(NamedTuple):
+    """What an ablation of neuron sets changes, and what is changed."""
+
+    changes: Means
+    before: Means  # of the unablated model; their axis c has length 1
+
+
+def tables_of_ablations(
+    setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, MeanAblation]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables `Induction.ablations` and `Induction.sets`. `clips`: of each layer that a set has neurons of.
+
+    Every set is clipped. Those of several neurons are also set to the same means at every position, as in the paper.
+    """
+    full = {layer: MeanAblation(clip.mean) for layer, clip in clips.items()}
+    several = [one for one in sets if len(one.members) > 1]
+    tables = [_tables(setting, "clip", sets, clips), *([_tables(setting, "full", several, full)] if several else [])]
+    by_position, of_sets = (pd.concat(frames, ignore_index=True) for frames in zip(*tables, strict=True))
+    return by_position, of_sets
+
+
+def _tables(
+    setting: Setting, name: str, sets: Sequence[NamedSet], ablations: Mapping[int, MeanAblation]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of one ablation, whose name the column `ablation` has."""
+    tokens, repeat = setting.texts.repeated, setting.texts.repeat
+    found: Ablated = setting.fitted(mean_ablation, tokens, sets, ablations, np.broadcast_to(repeat, tokens.shape))
+    T = tokens.shape[1]
+    columns = {
+        "set": np.repeat([one.name for one in sets], T),
+        "kind": np.repeat([one.kind for one in sets], T),
+        "ablation": name,
+        "position": np.tile(np.arange(T), len(sets)),
+    }
+    for effect, change in found.changes.by_position.items():
+        columns[effect] = change.ravel()
+        columns[f"{effect}_ratio"] = ratio(change, found.before.by_position[effect]).ravel()
+    of_sets = table_of_ablation(sets, name, found, int(repeat.sum()), setting.bootstrap_draws, setting.seed)
+    return pd.DataFrame(columns), of_sets
+
+
+def table_of_ablation(
+    sets: Sequence[NamedSet], name: str, found: Ablated, count: int, draws: int, seed: int
+) -> pd.DataFrame:
+    """A row per set, with the changes and the ratios of the EFFECTS and their intervals over sequences.
+
+    `name`: of the ablation. `count`: how many positions of each sequence are counted.
+    """
+    table = table_of_sets(sets, found.changes.sums, found.before.sums, count, draws, seed)
+    table.insert(2, "ablation", name)
+    return table
+
+
+def mean_ablation(
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    sets: Sequence[NamedSet],
+    ablations: Mapping[int, MeanAblation],
+    counted: np.ndarray,
+    memory: int,
+    progress: Progress,
+) -> Ablated:
+    """The effects of the ablation of each set on tokens, int32 [b t].
+
+    `ablations`: of each layer that a set has neurons of. `counted`: the positions that the sums are over, bool [b t].
+    In `by_position` what concerns the loss is NaN at the last position, because no token follows it.
+    """
+    config, masks = lm.config, masks_of(lm.config, [one.members for one in sets])
+    layers, freq = tuple(masks), frequency(np.zeros(config.vocab_size))
+    parts: dict[str, list[Means]] = {"changes": [], "before": []}
+    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    progress("mean ablation", 0, tokens.size)
+    for rows, real in batches_in_memory(len(tokens), each, memory, D):
+        batch, target = lm.over_data(tokens[rows]), lm.over_data(np.roll(tokens[rows], -1, 1))
+        resid, h, before = compiled_entry(config, layers, lm.params, freq, batch, target)
+        values = {layer: ablations[layer].ablated(h[layer]) for layer in layers}
+        found = []
+        for some, _ in batches_in_memory(len(sets), each * len(rows) // D, memory):
+            chosen = {layer: mask[some] for layer, mask in masks.items()}
+            found.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
+        changes, unablated = joined(found, len(sets)), fetched(before.prediction)
+        parts["changes"].append(_summed({name: getattr(changes, name) for name in EFFECTS}, real, counted[rows]))
+        own = {name: getattr(unablated, of)[None] for name, of in EFFECTS.items()}
+        parts["before"].append(_summed(own, real, counted[rows]))
+        progress("mean ablation", (rows[-1] + 1) * tokens.shape[1], tokens.size)
+    return Ablated(**{name: _means(of_batches, len(tokens)) for name, of_batches in parts.items()})
+
+
+def _summed(of: Mapping[str, np.ndarray], real: np.ndarray, counted: np.ndarray) -> Means:
+    """The sums over a batch, also in `by_position`. `of`: each of EFFECTS, [c b t]."""
+    sums = {name: summed(values, real, counted) for name, values in of.items()}
+    return Means(*({name: both[i] for name, both in sums.items()} for i in range(2)))
+
+
+def _means(batches: Sequence[Means], count: int) -> Means:
+    """The means over all `count` sequences, from the sums over each batch."""
+    by_position = {name: np.sum([of.by_position[name] for of in batches], axis=0) / count for name in EFFECTS}
+    for name, of in EFFECTS.items():
+        if of == "loss":
+            by_position[name][:, -1] = np.nan
+    return Means(by_position, {name: np.concatenate([of.sums[name] for of in batches]) for name in EFFECTS})
