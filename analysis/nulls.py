@@ -16,6 +16,7 @@ from jaxconf.models.errors import InputError
 
 LEAST = 200  # nulls: fewer say little of the tail
 TAIL = 0.25  # the share of the nulls, the largest, that the tail is fitted to
+LEAST_P = 1e-9  # a tail that is fitted to so few nulls is not followed further
 COUNTED = 10  # p-values are counted where at least so many nulls reach the value, and else taken from the fitted tail
 
 
@@ -78,7 +79,7 @@ def tail_p_values(values: np.ndarray, nulls: np.ndarray) -> np.ndarray:
     Counting alone gives no p below 1/(1 + m), which no neuron of a large layer survives when p is corrected for the
     number of neurons. So the largest quarter of the nulls is taken to have a generalised Pareto tail (Knijnenburg et
     al. 2009, Bioinformatics 25), fitted by probability-weighted moments (Hosking and Wallis 1987). A tail that falls
-    faster than an exponential is taken to be exponential, which makes p larger.
+    faster than an exponential is taken to be exponential, which makes p larger. No p is below LEAST_P.
     """
     counted = p_values(values, nulls)
     nulls = np.sort(nulls[~np.isnan(nulls)])
@@ -96,7 +97,7 @@ def tail_p_values(values: np.ndarray, nulls: np.ndarray) -> np.ndarray:
     scale = first * (1 - shape)  # the tail's mean stays that of the nulls
     over = np.maximum(values - threshold, 0) / scale
     log_survival = -over if shape == 0 else -np.log1p(shape * over) / shape
-    return np.where(above < COUNTED, np.minimum(counted, TAIL * np.exp(log_survival)), counted)
+    return np.where(above < COUNTED, np.minimum(counted, np.maximum(LEAST_P, TAIL * np.exp(log_survival))), counted)
 
 
 def q_values(p: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ class Work:
     def _unit(self) -> str:
         if self.block == 0:
             return "documents"
-        return "windows" if self.block == 1 else f"blocks of up to {self.block} windows of a document"
+        return "windows or parts of one" if self.block == 1 else f"blocks of up to {self.block} windows of a document"
 
     def positions(self, windows: np.ndarray, found: dict[str, np.ndarray]) -> pd.DataFrame:
         """A row for each kept position of the windows with these indices, with UNABLATED as `found` there."""

@@ -73,7 +73,7 @@ CAPTIONS = {
     "figure_nulls": (
         "Neurons and nulls",
         "How many neurons, and how many nulls, reach a mediated share. The curve of the nulls shows what chance gives: "
-        "a neuron right of its end writes like no null.",
+        "a neuron right of its end writes like no null. Very low shares are drawn at the left edge.",
     ),
 }
 
@@ -173,7 +173,7 @@ def _by_rule(found: NeuronTable) -> str:
         )
         for name, record in rows.head(MOST_ROWS).to_dict("index").items()
     ]
-    return f"<dl>{texts}</dl>{table(heads, lines)}"
+    return f'<dl style="margin-bottom: 12px">{texts}</dl>{table(heads, lines)}'
 
 
 def _neurons(frame: pd.DataFrame, columns: Sequence[str], intervals: bool, **attributes: str) -> str:

@@ -204,7 +204,7 @@ def _figure_nulls(table: NeuronTable) -> go.Figure:
             hover = f"{label}: a share of %{{y:.3g}} reaches %{{x:.3f}}<extra></extra>"
             lines = go.Scatter(x=across, y=up, mode="lines", line=line, name=label, hovertemplate=hover)
             figure.add_trace(lines.update(showlegend=label != "nulls" or at == 1), row=1, col=at)
-        figure.update_xaxes(title=column + floored(table.frame[column]), row=1, col=at)
+        figure.update_xaxes(title=column, row=1, col=at)
     if len(figure.data):
         figure.update_yaxes(type="log")
     else:

@@ -15,6 +15,7 @@ from random_models import random_model
 
 from jaxconf.analysis.nulls import (
     COUNTED,
+    LEAST_P,
     draw_nulls,
     p_values,
     q_values,
@@ -99,6 +100,7 @@ def test_where_nulls_abound_they_are_counted() -> None:
     beyond = np.linspace(nulls.max(), nulls.max() + 5, 20)
     assert (np.diff(tail_p_values(beyond, nulls)) < 0).all()
     assert tail_p_values(beyond[-1:], nulls)[0] < 1e-5
+    assert tail_p_values(np.array([1e9]), nulls)[0] == LEAST_P
     equal = np.full(400, 0.3)
     np.testing.assert_array_equal(tail_p_values(np.array([0.2, 0.3, 0.4]), equal), [1, 1, 1 / 401])
 
