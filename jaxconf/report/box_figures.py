@@ -44,7 +44,7 @@ def _token_boxes(table: NeuronTable, kind: Kind) -> Figure:
     groups = token_boxes(table, kind)
     if not groups:
         return _mean_boxes(table, kind)
-    note = shown(table, kind, mark="shown")[1] + "; in each pair the total effect (left), and " + FROZEN[kind][1]
+    note = f"{shown(table, kind, mark='shown')[1]}\nin each pair: total effect (left), {FROZEN[kind][1]} (right)"
     figure, (axes,) = canvas(title(table), "Loss at single positions", note, size=(6, 4))
     every = pd.concat([values for _, *pair in groups for values in pair])
     least = on_log_axis(every).min()

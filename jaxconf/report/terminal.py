@@ -74,7 +74,8 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
 
 
 def _print_rules(table: NeuronTable, console: Console) -> None:
-    rows, rules = table.by_rule(), [rule.name for rule in entropy_rules(table.rules, table.frame)]
+    rows, every = table.by_rule(), entropy_rules(table.rules, table.frame)
+    rules = [rule.name for rule in every]
     console.print()
     if rows.empty:
         console.print(f"No neuron is an entropy neuron by any of the rules {', '.join(rules)}.", highlight=False)
@@ -91,6 +92,8 @@ def _print_rules(table: NeuronTable, console: Console) -> None:
         grid.add_row(str(neuron), *marks, *values)
     console.print(grid)
     _print_more(rows, console)
+    for rule in every[1:]:
+        console.print(Text(f"{rule.name}: {rule.text}", style="dim"))
 
 
 def _grid(title: str) -> Table:

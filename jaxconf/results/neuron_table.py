@@ -203,6 +203,7 @@ class NeuronTable:
             "top_abs_cos_freq": rows(frame.loc[frame["cos_freq"].abs().nlargest(10).index]),
         }
         if self.facts.get("null_spaces"):  # tables of earlier versions have no other rules
+            summary["entropy_rules"] = {rule.name: rule.text for rule in entropy_rules(self.rules, self.frame)}
             summary["entropy_neurons_by_rule"] = self.by_rule().reset_index().to_dict("records")
             summary["entropy_neurons_by_size"] = self.by_size()
         return plain(summary)
