@@ -125,7 +125,7 @@ def token_effects(
     config, params, (S, T) = work.lm.config, work.lm.params, work.tokens.shape
     rows = []
     work.progress(f"tokens of layer {layer}", 0, S * T)
-    for window in range(S):
+    for window in np.flatnonzero(work.kept.any(1)):
         position = np.nonzero(work.kept[window])[0]
         batch = work.tokens[[window]]
         target = np.roll(batch, -1, 1)
@@ -146,7 +146,7 @@ def token_effects(
                     "activation": own[:, neuron],
                 }
                 rows.append(pd.DataFrame({**place, **_columns_of_tokens(unablated, ablated)}))
-        work.progress(f"tokens of layer {layer}", (window + 1) * T, S * T)
+        work.progress(f"tokens of layer {layer}", (int(window) + 1) * T, S * T)
     return pd.concat(rows, ignore_index=True)
 
 

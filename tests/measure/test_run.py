@@ -43,7 +43,11 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(table.frame, parts.frame)
     pd.testing.assert_frame_equal(table.frame, NeuronTable.load(out).frame)
     assert (table.facts["model"], table.facts["data"]) == (model, text)
-    assert list(dict.fromkeys(stages))[-3:] == ["effects", "correlations", "figures and report"]
+    assert list(dict.fromkeys(stages))[-4:] == ["effects", "correlations", "tokens of layer 1", "figures and report"]
+    means = table.token_changes.groupby("neuron").mean()
+    assert len(means) >= 12  # the nearest to each rule, and others
+    for column in means:
+        np.testing.assert_allclose(means[column], table.to_pandas().loc[means.index, column], atol=1e-5)
     check_error(lambda: run(options), "exists already")
 
 
