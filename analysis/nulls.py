@@ -54,7 +54,7 @@ def draw_nulls(config: DecoderConfig, w_out: np.ndarray, count: int, seed: int) 
 def with_nulls(readout: Readout, nulls: Nulls) -> Readout:
     """The readout with the nulls behind its neurons.
 
-    A norm behind the MLP sees a null as the neuron whose activations it has.
+    The scale of a norm behind the MLP changes as for the neuron whose activations a null has.
     """
     return dataclasses.replace(
         readout,

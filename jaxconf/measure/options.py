@@ -102,14 +102,15 @@ class _Analysis:
     tolerance: float = 1e-4
     """the largest error of the adaptive engine at any position, in nats"""
     nulls: int = 200
-    """random write directions, measured beside the neurons as a baseline for the mediated shares; 0 for none"""
+    """random write directions, measured beside the neurons as a baseline for the mediated shares:
+    at least 200, or 0 for none, without which no neuron meets a rule"""
     min_ln_mediated: float = 0.3
     """entropy neurons: the least share of their effect on the loss that passes through the norm's scale
     (the lower end of its interval)"""
     max_q: float = 0.01
     """both kinds: the largest false discovery rate of the mediated share"""
     min_change: float = 0.01
-    """the least mean change, in nats: of the entropy (entropy neurons),
+    """the least mean |change|, in nats: of the entropy (entropy neurons),
     or of D_KL(P_freq || P_model) (frequency neurons)"""
 
 

@@ -35,14 +35,14 @@ CAPTIONS = {
     ),
     "figure_2a": (
         "Figure 2a. Norm and LogitVar",
-        "Entropy neurons are expected at the lower right: a large output norm that writes almost nothing to any "
-        "token's logit.",
+        "Entropy neurons are expected at the lower right: their output weights are large, but change the logits of all "
+        "tokens almost equally.",
     ),
     "figure_2c": (
         "Figure 2c. Effect on the loss with the norm frozen",
-        "How much ablating a neuron changes the loss at single positions (half of them lie in the box, 90% within the "
-        "whiskers). Where the second box lies far below the first, the neuron acts through the final norm's scale, and "
-        "not through what it writes to the logits.",
+        "How much ablation changes the loss at single positions (half of them lie in the box, 90% in the whiskers), "
+        "for up to six neurons that meet the rule or come nearest to it, and for as many others together. Where the "
+        "second box, with the norm frozen, lies far below the first, the neuron acts through the norm's scale.",
     ),
     "figure_2d": (
         "Figure 2d. Null space of the unembedding",
@@ -52,7 +52,8 @@ CAPTIONS = {
     "figure_2e": (
         "Figure 2e. Null space and mediation",
         "An entropy neuron lies right of the chance level, and with its whole interval above the least mediated share "
-        "of the rule (dashed lines). Bright points change the entropy most, crosses are nulls.",
+        "of the rule (dashed lines); the rule also asks for a small ln_mediated_q. Bright points change the entropy "
+        "most, crosses are nulls.",
     ),
     "figure_3a": (
         "Figure 3a. Entropy and token frequency",
@@ -61,9 +62,9 @@ CAPTIONS = {
     ),
     "figure_3b": (
         "Figure 3b. Token-frequency neurons",
-        "Frequency neurons lie at the upper right, with their whole interval beyond the share that 1% of the nulls "
-        "reach (dashed lines), and so far beyond it that chance among so many neurons does not explain it "
-        "(freq_mediated_q). They move the output towards the token frequencies or away from them.",
+        "Frequency neurons lie right of the least change (vertical line), and with their interval above the share "
+        "that 1% of the nulls reach (horizontal line); the rule also asks for a small freq_mediated_q. They move the "
+        "output towards the token frequencies or away from them.",
     ),
     "figure_3c": (
         "Figure 3c. Effect on the loss with the frequency direction frozen",
@@ -72,8 +73,9 @@ CAPTIONS = {
     ),
     "figure_nulls": (
         "Neurons and nulls",
-        "How many neurons, and how many nulls, reach a mediated share. The curve of the nulls shows what chance gives: "
-        "a neuron right of its end writes like no null. Very low shares are drawn at the left edge.",
+        "How many neurons, and how many nulls, reach a mediated share. A neuron right of the nulls' curve has a larger "
+        "share than every null. Among thousands of neurons some lie there by chance, so the rules ask for a small q. "
+        "Very low shares are drawn at the left edge.",
     ),
 }
 

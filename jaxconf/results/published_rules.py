@@ -1,4 +1,4 @@
-"""Rules by which papers name entropy neurons, beside the rule `default` of `jaxconf.results.rules`.
+"""Rules by which papers name entropy neurons, beside that of `jaxconf.results.rules`, which tables call `default`.
 
 Letters: N neurons.
 """
@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 def entropy_rules(rules: Rules, frame: pd.DataFrame) -> list[Rule]:
     """The entropy neurons of a table by every rule, `default` first. `frame`: as `NeuronTable.frame`.
 
-    A neuron never meets a rule that asks for what was not measured.
+    A rule names no neuron if what it asks for was not measured (`gates` below the last layer).
     """
     named: list[tuple[str, str, Callable[[pd.DataFrame], np.ndarray]]] = [
         (
@@ -47,7 +47,7 @@ def entropy_rules(rules: Rules, frame: pd.DataFrame) -> list[Rule]:
         (
             "candidates",
             f"The {COUNT} neurons of the layer with the lowest LogitVar among those with rho of at least {LEAST_RHO:g} "
-            "(Tighidet et al. 2025).",
+            "(Tighidet et al. 2025, whose k is larger).",
             _candidates,
         ),
     ]

@@ -1,4 +1,4 @@
-"""When a neuron counts as an entropy neuron or as a token-frequency neuron: the rule `default`.
+"""When a neuron counts as an entropy neuron or as a token-frequency neuron: the project's own rules.
 
 Letters: N neurons.
 """
@@ -20,10 +20,10 @@ KINDS: tuple[Kind, Kind] = ("entropy", "frequency")
 class Rules:
     """The thresholds of the entropy rule and of the frequency rule.
 
-    min_ln_mediated: the least lower end of the interval of an entropy neuron's ln_mediated. max_q: the largest false
-    discovery rate of a neuron's mediated share. min_change: the least mean |change| that ablating the neuron makes, in
-    nats: of the entropy for an entropy neuron, of D_KL(P_freq ‖ P_model) for a frequency neuron. Raises InputError for
-    a max_q that is not above 0 and at most 1.
+    min_ln_mediated: the lower end of the interval of an entropy neuron's ln_mediated must be at least this. max_q: the
+    largest false discovery rate of a neuron's mediated share. min_change: the least mean |change| that ablating the
+    neuron makes, in nats: of the entropy for an entropy neuron, of D_KL(P_freq ‖ P_model) for a frequency neuron.
+    Raises InputError for a max_q that is not above 0 and at most 1.
     """
 
     min_ln_mediated: float = 0.3
@@ -38,10 +38,10 @@ class Rules:
         """The rules in words, a sentence each."""
         return [
             "An entropy neuron has rho above the chance level (the 99% quantile of the largest rho among as many "
-            f"random directions), an interval of ln_mediated from {self.min_ln_mediated:g} upwards, ln_mediated_q of "
-            f"at most {self.max_q:g}, and entropy_abs_delta of at least {self.min_change:g} nats.",
-            "A frequency neuron has an interval of freq_mediated above freq_mediated_chance (the 99% quantile of its "
-            f"nulls), freq_mediated_q of at most {self.max_q:g}, and kl_freq_abs_delta of at least "
+            f"random directions), an interval of ln_mediated whose lower end is at least {self.min_ln_mediated:g}, "
+            f"ln_mediated_q of at most {self.max_q:g}, and entropy_abs_delta of at least {self.min_change:g} nats.",
+            "A frequency neuron has an interval of freq_mediated whose lower end is above freq_mediated_chance (the "
+            f"99% quantile of the nulls), freq_mediated_q of at most {self.max_q:g}, and kl_freq_abs_delta of at least "
             f"{self.min_change:g} nats.",
             "A neuron whose ablation changes the loss by no more than 1e-6 nats on average has no mediated share, and "
             "meets neither rule; nor does any neuron without an interval or without nulls.",

@@ -81,8 +81,8 @@ def interval_doubts(facts: Mapping[str, Any]) -> list[str]:
     if documents is None or documents >= FEWEST:
         return []
     return [
-        f"The intervals are too narrow: the text has {documents} of the {FEWEST} documents that they need, so "
-        f"they rest on {facts['units']} {facts['resampled']}; analyse more or shorter documents."
+        f"The intervals are likely too narrow: the text has {counted(documents, 'document')}, and at least {FEWEST} "
+        f"are needed. Instead, {facts['units']} {facts['resampled']} were drawn again; analyse more or shorter documents."
     ]
 
 

@@ -80,7 +80,7 @@ def test_doubts_are_told_with_the_verdict():
     table.facts |= {"counts_cosine": 0.42, "counts_tokens": 4096, "documents": 3, "units": 21, "resampled": "windows"}
     frequency, intervals = table.verdict()[2:]
     assert all(part in frequency for part in ("4,096 tokens", "0.42", "--counts"))
-    assert all(part in intervals for part in ("3 of the 20 documents", "21 windows"))
+    assert all(part in intervals for part in ("3 documents, and at least 20", "21 windows"))
     table.facts |= {"counts_cosine": 0.9, "documents": 20}
     assert len(table.verdict()) == 2
 

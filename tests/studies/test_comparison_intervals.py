@@ -46,4 +46,4 @@ def test_whole_documents_are_drawn_again_for_both_models(models: list[LanguageMo
 def test_too_few_documents_are_told(models: list[LanguageModel]) -> None:
     found = jaxconf.compare(models[0], models[1:], windows_for(models[0]), bootstrap_draws=DRAWS)
     assert (found.facts["documents"], found.facts["resampled"]) == (3, "windows or parts of one")
-    assert any("3 of the 20 documents" in sentence for sentence in paragraphs(found))
+    assert any("3 documents, and at least 20" in sentence for sentence in paragraphs(found))
