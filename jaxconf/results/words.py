@@ -82,7 +82,8 @@ def interval_doubts(facts: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"The intervals are likely too narrow: the text has {counted(documents, 'document')}, and at least {FEWEST} "
-        f"are needed. Instead, {facts['units']} {facts['resampled']} were drawn again; analyse more or shorter documents."
+        f"are needed. Instead, {facts['units']} {facts['resampled']} were drawn again; analyse more or shorter "
+        "documents."
     ]
 
 
