@@ -37,7 +37,7 @@ class Metric:
 RHO_AT = {"rho_at_0.5%": 0.005, "rho_at_1%": 0.01, "rho_at_2%": 0.02, "rho_at_5%": 0.05}
 """Column of rho at another size of the null space → that size as a share of the width."""
 
-PUBLISHED = "rho_at_published"
+PUBLISHED, TIGHIDET = "rho_at_published", "rho_at_tighidet"
 
 METRICS = (
     Metric("layer", "", "index", "index of the neuron's layer, counted from 0"),
@@ -75,7 +75,14 @@ METRICS = (
         PUBLISHED,
         "as rho, with the k of Stolfo et al.",
         "share",
-        "rho at the k that Stolfo et al. use for a model of this shape, if they do",
+        "rho at the k that Stolfo et al. use for a model of this shape, if they do (for GPT-2 Small 11: their 12 "
+        "includes the all-ones direction, which is left out here)",
+    ),
+    Metric(
+        TIGHIDET,
+        "as rho, with the k of Tighidet et al., or else 3/128 of d",
+        "share",
+        "rho at the k that Tighidet et al. use for a model of this shape, or else at their share of the width",
     ),
     Metric(
         "rho_p",

@@ -13,8 +13,8 @@ import numpy as np
 import scipy.special
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxconf.analysis.metrics import PUBLISHED, RHO_AT
-from jaxconf.analysis.selection import Shape, published_k
+from jaxconf.analysis.metrics import PUBLISHED, RHO_AT, TIGHIDET
+from jaxconf.analysis.selection import Shape, published_k, scaled_k
 from jaxconf.analysis.unembedding import Readout, Spectrum
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
@@ -79,8 +79,12 @@ def share_of_width(d_model: int, share: float) -> int:
 
 
 def null_spaces(config: DecoderConfig) -> dict[str, int]:
-    """Column of RHO_AT → its k. A model that Stolfo et al. do not have has no `rho_at_published`."""
+    """Column of rho at another size of the null space → its k.
+
+    A model that Stolfo et al. do not have has no `rho_at_published`.
+    """
     sizes = {name: share_of_width(config.d_model, share) for name, share in RHO_AT.items()}
+    sizes[TIGHIDET] = published_k(config, "tighidet") or scaled_k(config.d_model)
     published = published_k(config, "stolfo")
     return sizes if published is None else {**sizes, PUBLISHED: published}
 

@@ -72,8 +72,8 @@ def _kept_file(source: str, tokenizer: Tokenizer, vocab_size: int) -> Path:
     place = hub_place(source)
     made_of = (tokenizer.to_json(), vocab_size, place.dataset, place.revision.resolved, place.path)
     name = hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "jaxconf" / "counts" / f"{name}.npz"
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser raises where a user has no home
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "jaxconf" / "counts" / f"{name}.npz"
 
 
 def _kept_counts(file: Path, vocab_size: int) -> np.ndarray | None:

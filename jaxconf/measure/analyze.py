@@ -163,7 +163,7 @@ def _table(
     frame = rules.apply(pd.concat([of.frame for of in found], ignore_index=True))
     positions = in_words(lm, pd.concat([part.positions for part in found[0].parts], ignore_index=True))
     audits = [part.audit for of in found for part in of.parts if part.audit]
-    pairs = int(work.kept.sum()) * (config.d_mlp + how.nulls)
+    kept, rows, gated = int(work.kept.sum()), config.d_mlp + how.nulls, int(frame["gate_norm_delta"].notna().sum())
     own = {
         "layer": own_facts["layer"],
         "frozen_norms": how.frozen,
@@ -171,11 +171,11 @@ def _table(
         "data_sha256": digest(work.tokens),
         "windows": len(work.tokens),
         "tokens": int(work.tokens.size),
-        "positions": int(work.kept.sum()),
+        "positions": kept,
         "convention": how.convention,
         "convention_notes": convention_notes(config) if how.convention == "paper" else [],
         **ablation_facts(how.ablation),
-        **engine_facts(how.tolerance, audits, lm.mesh.size, pairs),
+        **engine_facts(how.tolerance, audits, lm.mesh.size, kept * (rows + gated)),
         "k": how.k,
         "seed": how.seed,
         "nulls": how.nulls,
@@ -192,7 +192,7 @@ def _table(
     }
     return NeuronTable(
         frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]],
-        facts_of(lm, own, timing, pairs * len(how.layers), given),
+        facts_of(lm, own, timing, kept * (len(how.layers) * rows + gated), given),
         values.values,
         *_shown_cosines(lm, seen, values, how.convention, frame),
         positions,

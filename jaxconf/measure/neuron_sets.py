@@ -203,13 +203,17 @@ def per_token(
     and errors as in `ablate_sets`.
     """
     check_runnable(lm.params)
-    work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress)
+    text = text_of(lm, tokens, data, counts, progress)
     chosen = check_set(lm.config, neurons, 0, "the list of neurons")
-    frames = []
-    for layer, statistics in _statistics(work, ablation, chosen).items():
-        own = [index for of, index in chosen if of == layer]
-        frames.append(token_effects(work, layer, own, ablation.of_layer(statistics), frozen))
-    return in_words(lm, pd.concat(frames, ignore_index=True))
+
+    def measured(memory: int) -> pd.DataFrame:
+        work, frames = work_on(lm, text, kept, memory, progress), []
+        for layer, statistics in _statistics(work, ablation, chosen).items():
+            own = [index for of, index in chosen if of == layer]
+            frames.append(token_effects(work, layer, own, ablation.of_layer(statistics), frozen))
+        return pd.concat(frames, ignore_index=True)
+
+    return in_words(lm, fitting(measured, memory, progress))
 
 
 def _statistics(work: Work, ablation: Ablation, neurons: Neurons) -> dict[int, ActivationStatistics]:

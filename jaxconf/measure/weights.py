@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.frequency import Frequency, frequency
-from jaxconf.analysis.metrics import PUBLISHED, RHO_AT
+from jaxconf.analysis.metrics import PUBLISHED, RHO_AT, TIGHIDET
 from jaxconf.analysis.nulls import rho_p_values, robust_z
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, null_space_size, null_spaces, rho, vocabulary_statistics, weight_cost
@@ -46,7 +46,7 @@ def weight_columns(
     columns["rho"] = rho(fetched(seen.w_out), values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
     sizes = null_spaces(config)
-    for name in (*RHO_AT, PUBLISHED):
+    for name in (*RHO_AT, PUBLISHED, TIGHIDET):
         of_size = rho(fetched(seen.w_out), values, sizes[name]) if name in sizes else np.full(config.d_mlp, np.nan)
         columns[name] = of_size
     columns["rho_p"] = rho_p_values(columns["rho"], k, len(values.values))

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxconf.report.shown import COLOUR, FROZEN, boxes, edge, shown, title, token_boxes
+from jaxconf.report.shown import COLOUR, FROZEN, MOST_BOXED, boxes, edge, shown, title, token_boxes
 from jaxconf.report.style import INK, NORMAL, canvas, log_axes, on_log_axis, say, styled
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Kind
@@ -44,18 +44,20 @@ def _token_boxes(table: NeuronTable, kind: Kind) -> Figure:
     groups = token_boxes(table, kind)
     if not groups:
         return _mean_boxes(table, kind)
-    note = f"{shown(table, kind, mark='shown')[1]}\nin each pair: total effect (left), {FROZEN[kind][1]} (right)"
+    every, first = shown(table, kind, mark="shown")
+    first += f", the first {MOST_BOXED} shown" if len(every) > MOST_BOXED else ""
+    note = f"{first}\nin each pair: total effect (left), {FROZEN[kind][1]} (right)"
     figure, (axes,) = canvas(title(table), "Loss at single positions", note, size=(6, 4))
-    every = pd.concat([values for _, *pair in groups for values in pair])
-    least = on_log_axis(every).min()
+    measured = pd.concat([values for _, *pair in groups for values in pair])
+    least = on_log_axis(measured).min()
     strength = 0.75 if table.frame[f"is_{kind}_neuron"].any() else 0.3
     for at, (name, *pair) in enumerate(groups):
         colour = COLOUR[kind] if name != groups[-1][0] else NORMAL
         for side, (values, alpha) in enumerate(zip(pair, (strength, strength / 3), strict=True)):
             _box(axes, values.clip(lower=least).to_numpy(float), at + 0.4 * side - 0.2, 0.34, (colour, alpha))
-    log_axes(axes, y=every)
+    log_axes(axes, y=measured)
     axes.set_xticks(range(len(groups)), [name.replace(" ", "\n") for name, *_ in groups], fontsize=8)
-    axes.set_ylabel("|change of loss|, nats" + edge(every, "lower"))
+    axes.set_ylabel("|change of loss|, nats" + edge(measured, "lower"))
     return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from jaxconf.report.box_figures import figure_2c, figure_2c_means, figure_3c, figure_3c_means
-from jaxconf.report.shown import COLOUR, SHARE, crosses, edge, exceeded, floored, shown, title
+from jaxconf.report.shown import COLOUR, SHARE, crosses, edge, exceeded, floored, interval, shown, title
 from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
@@ -138,7 +138,7 @@ def figure_2e(table: NeuronTable) -> Figure:
     figure, (axes,) = canvas(title(table), "Null space", note + crosses(table))
     x, y = frame["rho"], frame["ln_mediated"].clip(lower=floor_of(frame["ln_mediated"]))
     _nulls(axes, table, "rho", "ln_mediated")
-    _intervals(axes, frame.loc[chosen], "rho", "ln_mediated", "entropy")
+    _intervals(axes, frame.loc[chosen], "rho", "ln_mediated", "entropy", floor_of(frame["ln_mediated"]))
     size = frame["entropy_abs_delta"]
     order = size.fillna(-1).argsort().to_numpy()
     positive = size[size > 0]
@@ -209,7 +209,8 @@ def figure_3b(table: NeuronTable) -> Figure:
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
     _nulls(axes, table, "kl_freq_abs_delta", "freq_mediated")
-    _intervals(axes, frame.loc[chosen], "kl_freq_abs_delta", "freq_mediated", "frequency")
+    of_chosen, floor = frame.loc[chosen], floor_of(frame["freq_mediated"])
+    _intervals(axes, of_chosen, "kl_freq_abs_delta", "freq_mediated", "frequency", floor)
     _dots(axes, x, y)
     _dots(axes, x[chosen], y[chosen], "frequency", hollow=not frame["is_frequency_neuron"].any())
     _dots(axes, x[entropy], y[entropy], "entropy")
@@ -234,7 +235,7 @@ def figure_nulls(table: NeuronTable) -> Figure:
         floor = floor_of(table.frame[column])
         for values, colour in ((table.nulls.get(column), QUIET), (table.frame[column], COLOUR[kind])):
             if values is not None:
-                axes.step(*exceeded(values.clip(lower=floor)), where="post", color=colour, linewidth=1.3)
+                axes.step(*exceeded(values.clip(lower=floor)), where="pre", color=colour, linewidth=1.3)
         chosen = shown(table, kind)[0]
         of_chosen = table.to_pandas().loc[chosen, column].clip(lower=floor)
         heights = [(table.frame[column] >= value).mean() for value in of_chosen]
@@ -271,14 +272,14 @@ def _nulls(axes: Axes, table: NeuronTable, x: str, y: str) -> None:
         axes.scatter(across, up, s=14, color=QUIET, alpha=0.5, linewidth=0.7, marker="x", zorder=0)
 
 
-def _intervals(axes: Axes, rows: pd.DataFrame, x: str, y: str, kind: Kind) -> None:
-    """The intervals of some neurons, where their columns have one."""
-    bars = {}
-    for axis, column in (("xerr", x), ("yerr", y)):
-        if f"{column}_lo" in rows:
-            ends = rows[column] - rows[f"{column}_lo"], rows[f"{column}_hi"] - rows[column]
-            bars[axis] = np.clip(ends, 0, None)
-    axes.errorbar(rows[x], rows[y], **bars, fmt="none", ecolor=COLOUR[kind], elinewidth=0.8, zorder=2)
+def _intervals(axes: Axes, rows: pd.DataFrame, x: str, y: str, kind: Kind, floor: float = -np.inf) -> None:
+    """The intervals of some neurons, where their columns have one, down to the floor of mediated shares."""
+    bars, at = {}, {}
+    for axis, column in (("x", x), ("y", y)):
+        low, at[axis], high = interval(rows, column, floor)
+        if low is not None and high is not None:
+            bars[f"{axis}err"] = np.clip([at[axis] - low, high - at[axis]], 0, None)
+    axes.errorbar(at["x"], at["y"], **bars, fmt="none", ecolor=COLOUR[kind], elinewidth=0.8, zorder=2)
 
 
 def _dots(axes: Axes, x: pd.Series, y: pd.Series, kind: Kind | None = None, hollow: bool = False) -> None:

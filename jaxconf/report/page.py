@@ -79,6 +79,11 @@ CAPTIONS = {
     ),
 }
 
+MEANS_CAPTION = (
+    "Mean |change of loss| of neurons that meet the rule or come nearest to it, and of as many others. Where the "
+    "second box lies far below the first, the neurons act through what is frozen in it."
+)
+
 TOKEN_CAPTION = (
     "Each point is a position. It lies above the line if ablating the neuron raises the loss. Dark points on the right "
     "are tokens that the model ranked low. If these lie high, the neuron reduces the loss of wrong predictions."
@@ -105,7 +110,7 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         verdict=paragraphs(found.verdict()),
         facts=entries(facts_in_words(found.facts)),
         rules="".join(f"<li>{escape(rule)}</li>" for rule in found.rules.describe()),
-        figures="".join(_card(name, *caption) for name, caption in CAPTIONS.items()),
+        figures="".join(_card(name, *caption) for name, caption in _captions(found).items()),
         points=_points(found),
         correlation=f"The correlation of entropy and divergence (Figure 3a) is {number(found.correlation())}.",
         sets="" if sets is None else _sets(sets),
@@ -120,6 +125,13 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
     with replacing(folder / "report.html") as path:
         path.write_text(html, encoding="utf-8")
     return folder / "report.html"
+
+
+def _captions(found: NeuronTable) -> dict[str, tuple[str, str]]:
+    """Figure → its heading and its caption. Without effects at single positions, boxes show the means of neurons."""
+    if not found.token_changes.empty:
+        return CAPTIONS
+    return CAPTIONS | {name: (CAPTIONS[name][0], MEANS_CAPTION) for name in ("figure_2c", "figure_3c")}
 
 
 def _card(name: str, heading: str, how: str) -> str:
@@ -156,6 +168,8 @@ def _named(found: NeuronTable, kind: Kind) -> str:
 
 def _by_rule(found: NeuronTable) -> str:
     """The rules for entropy neurons, and a table of the neurons that each names."""
+    if not found.has_rules:
+        return "<p>The analysis is of an earlier version, which did not measure what these rules ask for.</p>"
     rules, rows = entropy_rules(found.rules, found.frame), found.by_rule()
     texts = entries((rule.name, rule.text) for rule in rules)
     if rows.empty:

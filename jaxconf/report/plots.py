@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from jaxconf.report.plot_style import DASHED, HOVER, colour_bar, dressed, log_axis, place, say
-from jaxconf.report.shown import COLOUR, FROZEN, SHARE, boxes, drawn, exceeded, floored, token_boxes
+from jaxconf.report.shown import COLOUR, FROZEN, SHARE, boxes, drawn, exceeded, floored, interval, token_boxes
 from jaxconf.report.style import ENTROPY, HUES, NORMAL, QUIET, floor_of, on_log_axis
 from jaxconf.results.columns import MAIN_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
@@ -200,7 +200,7 @@ def _figure_nulls(table: NeuronTable) -> go.Figure:
             if values is None or values.isna().all():
                 continue
             across, up = exceeded(values.clip(lower=floor))
-            line = {"shape": "hv", "color": colour, "width": 1.5}
+            line = {"shape": "vh", "color": colour, "width": 1.5}
             hover = f"{label}: a share of %{{y:.3g}} reaches %{{x:.3f}}<extra></extra>"
             lines = go.Scatter(x=across, y=up, mode="lines", line=line, name=label, hovertemplate=hover)
             figure.add_trace(lines.update(showlegend=label != "nulls" or at == 1), row=1, col=at)
@@ -229,13 +229,14 @@ def _add_nulls(figure: go.Figure, table: NeuronTable, x: str, y: str) -> None:
     figure.data = (figure.data[-1], *figure.data[:-1])
 
 
-def _intervals(rows: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
-    """The error bars of some neurons' points, where their columns have an interval."""
+def _intervals(rows: pd.DataFrame, x: str, y: str, floor: float = -np.inf) -> dict[str, Any]:
+    """The error bars of some neurons' points, where their columns have an interval, down to the floor of shares."""
     bars = {}
     for axis, column in (("error_x", x), ("error_y", y)):
-        if f"{column}_lo" in rows:
-            up, down = rows[f"{column}_hi"] - rows[column], rows[column] - rows[f"{column}_lo"]
-            bars[axis] = {"array": up.clip(lower=0), "arrayminus": down.clip(lower=0), "thickness": 1, "width": 0}
+        low, at, high = interval(rows, column, floor)
+        if low is not None and high is not None:
+            up, down = (high - at).clip(lower=0), (at - low).clip(lower=0)
+            bars[axis] = {"array": up, "arrayminus": down, "thickness": 1, "width": 0}
     return bars
 
 
@@ -316,7 +317,7 @@ def _scatter(
             names = found or near
             points = _points(table, x[names], y[names], label, kind, hollow=not found)
             if columns is not None and kind == kinds[0]:
-                points.update(_intervals(table.to_pandas().loc[names], *columns))
+                points.update(_intervals(table.to_pandas().loc[names], *columns, floor_of(table.frame[columns[1]])))
             figure.add_trace(points)
     return figure
 

@@ -122,6 +122,16 @@ def exceeded(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return known, 1 - np.arange(len(known)) / max(1, len(known))
 
 
+def interval(rows: pd.DataFrame, column: str, floor: float) -> tuple[pd.Series | None, pd.Series, pd.Series | None]:
+    """The lower end, the value and the upper end of a column, none below the floor if it is a mediated share.
+
+    The ends are None if the column has no interval.
+    """
+    least = floor if column in SHARE.values() else -np.inf
+    ends = [rows[name].clip(lower=least) if name in rows else None for name in (f"{column}_lo", f"{column}_hi")]
+    return ends[0], rows[column].clip(lower=least), ends[1]
+
+
 def _sample(table: NeuronTable, names: pd.Index, count: int) -> list[str]:
     """`count` random names, in their order; the analysis' seed draws them."""
     drawn = np.random.default_rng(table.facts.get("seed", 0)).choice(len(names), count, replace=False)

@@ -74,6 +74,8 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
 
 
 def _print_rules(table: NeuronTable, console: Console) -> None:
+    if not table.has_rules:
+        return
     rows, every = table.by_rule(), entropy_rules(table.rules, table.frame)
     rules = [rule.name for rule in every]
     console.print()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES, PUBLISHED, RHO_AT
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES, PUBLISHED, RHO_AT, TIGHIDET
 from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import BY_RULE_COLUMNS, EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
 from jaxconf.results.files import plain, read_parquet, write_parquet
@@ -24,8 +24,8 @@ from jaxconf.results.words import count_of, counts_doubts, interval_doubts
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
 MOST_NAMED = 8  # neurons that a sentence names
 LATER = (
-    *EFFECTS, *GATES, *RHO_AT, PUBLISHED, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr", "ln_mediated_p",
-    "ln_mediated_q", "freq_mediated_p", "freq_mediated_q", "freq_mediated_chance", "entropy_mediated",
+    *EFFECTS, *GATES, *RHO_AT, PUBLISHED, TIGHIDET, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr",
+    "ln_mediated_p", "ln_mediated_q", "freq_mediated_p", "freq_mediated_q", "freq_mediated_chance", "entropy_mediated",
     "confidence_sign",
 )  # fmt: skip
 """Columns that tables of earlier versions may lack."""
@@ -82,6 +82,11 @@ class NeuronTable:
         """The analysed layers in words: "layer 11", or "layers 10, 11"."""
         layers = sorted(set(self.frame["layer"]))
         return f"layer{'s' * (len(layers) > 1)} {', '.join(str(layer) for layer in layers)}"
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the other rules can be applied; tables of earlier versions lack what they ask for."""
+        return "null_spaces" in self.facts
 
     def members(self, kind: Kind) -> pd.DataFrame:
         """The rows (as `to_pandas`) of the neurons that meet a rule, in descending order of rho or kl_freq_abs_delta.
@@ -202,7 +207,7 @@ class NeuronTable:
             "top_ln_mediated": rows(frame.nlargest(10, "ln_mediated")),
             "top_abs_cos_freq": rows(frame.loc[frame["cos_freq"].abs().nlargest(10).index]),
         }
-        if self.facts.get("null_spaces"):  # tables of earlier versions have no other rules
+        if self.has_rules:
             summary["entropy_rules"] = {rule.name: rule.text for rule in entropy_rules(self.rules, self.frame)}
             summary["entropy_neurons_by_rule"] = self.by_rule().reset_index().to_dict("records")
             summary["entropy_neurons_by_size"] = self.by_size()

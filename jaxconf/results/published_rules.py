@@ -46,8 +46,8 @@ def entropy_rules(rules: Rules, frame: pd.DataFrame) -> list[Rule]:
         ),
         (
             "candidates",
-            f"The {COUNT} neurons of the layer with the lowest LogitVar among those with rho of at least {LEAST_RHO:g} "
-            "(Tighidet et al. 2025, whose k is larger).",
+            f"The {COUNT} neurons of the layer with the lowest LogitVar among those with rho_at_tighidet of at "
+            f"least {LEAST_RHO:g} (Tighidet et al. 2025).",
             _candidates,
         ),
     ]
@@ -77,5 +77,5 @@ def _gates(rows: pd.DataFrame) -> np.ndarray:
 
 def _candidates(rows: pd.DataFrame) -> np.ndarray:
     named = np.zeros(len(rows), bool)
-    named[candidates(rows["logit_var"].to_numpy(), rows["rho"].to_numpy())] = True
+    named[candidates(rows["logit_var"].to_numpy(), rows["rho_at_tighidet"].to_numpy())] = True
     return named

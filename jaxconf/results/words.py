@@ -105,7 +105,7 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     knee = ""
     if (found := facts.get("knee")) is not None:
         knee = f"; the steepest fall of the smaller half of them is by a factor of {number(found['ratio'])}, above the "
-        knee += counted(found["k"], "smallest value").replace("1 smallest", "smallest")
+        knee += "smallest value" if found["k"] == 1 else counted(found["k"], "smallest value")
     words = [
         ("Model", joined(("{}", "model"), ("revision {}", "revision"))),
         ("Shape", joined(*SHAPE)),

@@ -46,10 +46,10 @@ def track(
     later revisions may be added to it. `force` replaces the track in `out`.
 
     `data`: the text, as a source that `jaxconf.documents` takes, or as a function that returns the documents at each
-    call. `counts`: as for `jaxconf.analyze`. `k`: size of the effective null space, by default 1% of the width. `mesh`:
-    the sizes of the axes `data` and `model`, by default those of `jaxconf.runtime.placement.placement`. `delete`: once
-    a revision is measured or has failed, delete from the hub's cache the files that were downloaded for it. `progress`:
-    called with the number of revisions done and in all.
+    call. `counts`: as for `jaxconf.analyze`. `k`: size of the effective null space, by default as in `jaxconf.analyze`.
+    `mesh`: the sizes of the axes `data` and `model`, by default those of `jaxconf.runtime.placement.placement`.
+    `delete`: once a revision is measured or has failed, delete from the hub's cache the files that were downloaded for
+    it. `progress`: called with the number of revisions done and in all.
 
     Raises InputError for a source that is no track, grid or hub model, and as
     `jaxconf.training.revisions.track_revisions` does.

@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 
 from jaxconf.analysis import unembedding
 from jaxconf.analysis.frequency import frequency
-from jaxconf.analysis.metrics import PUBLISHED, RHO_AT
+from jaxconf.analysis.metrics import PUBLISHED, RHO_AT, TIGHIDET
 from jaxconf.analysis.selection import Shape
 from jaxconf.analysis.unembedding import Spectrum, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import (
@@ -272,7 +272,7 @@ def test_default_k():
     small = Shape("gpt2", 12, 768, 3072, 50257)
     assert null_space_size(small) == 11  # the paper's 12 count the direction that LayerNorm ignores
     assert null_space_size(small, 8) == 8
-    assert null_spaces(small) == dict(zip([*RHO_AT, PUBLISHED], [4, 8, 15, 38, 11], strict=True))
+    assert null_spaces(small) == dict(zip([*RHO_AT, TIGHIDET, PUBLISHED], [4, 8, 15, 38, 40, 11], strict=True))
     assert PUBLISHED not in null_spaces(config)
 
 

@@ -26,6 +26,7 @@ ANALYSIS = [
     "report.html",
     "spectrum.npz",
     "summary.json",
+    "token_changes.parquet",
     "windows.npy",
     "figure_1.png",
 ]

@@ -43,7 +43,7 @@ def test_gates_asks_for_all_three() -> None:
 
 
 def test_candidates_are_the_lowest_logit_var_of_large_rho() -> None:
-    table = planted(rho=[0.4, 0.39, *[0.9] * 12], logit_var=[5, 0, *range(14, 2, -1)])
+    table = planted(rho_at_tighidet=[0.4, 0.39, *[0.9] * 12], logit_var=[5, 0, *range(14, 2, -1)])
     assert named(table, "candidates") == sorted([0, *range(5, 14)])
 
 

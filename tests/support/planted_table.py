@@ -24,6 +24,7 @@ def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -
         frame.loc[[5, 17], ["rho", "ln_mediated", "w_norm"]] = [[0.8, 0.6, 5.0], [0.7, 0.5, 4.0]]
         frame.loc[[5, 17], "ln_mediated_q"] = frame.loc[8, "freq_mediated_q"] = 1e-4
         frame.loc[8, ["freq_mediated", "kl_freq_abs_delta"]] = [0.4, 0.3]
+    frame["rho_at_tighidet"] = frame["rho"]
     for column in INTERVAL_COLUMNS:
         frame[f"{column}_lo"], frame[f"{column}_hi"] = 0.9 * frame[column], 1.1 * frame[column]
     entropy = random.uniform(0, 5, positions)
@@ -39,6 +40,7 @@ def planted_table(neurons: int = 60, plant: bool = True, positions: int = 300) -
         "loss": 2.5,
         "entropy": 2.25,
         "rules": asdict(Rules()),
+        "null_spaces": {},
     }
     facts |= {
         "tokens": 1280,

@@ -49,7 +49,7 @@ def selections(
 ) -> list[Selection]:
     """The `neurons`, by default those with the highest ρ; then those of the published rule, if `as_published`.
 
-    Each has `controls` random sets. `k`: size of the null space, for ρ; by default 1% of the width, and for the
+    Each has `controls` random sets. `k`: size of the null space, for ρ; by default as in `jaxconf.analyze`, and for the
     published rule that of the paper. Raises InputError as `check_chosen` does, for a bad `k`, and if no neuron meets
     the published rule.
     """

@@ -26,41 +26,49 @@ def composition_table(lm: LanguageModel, frame: pd.DataFrame, seed: int, progres
     L, N = config.n_layers, config.d_mlp
     pairs = list(itertools.combinations(range(L), 2))
     rng = np.random.default_rng(seed)
-    found = []
+    best: dict[tuple[int, str], pd.DataFrame] = {}
     progress("composition", 0, len(pairs))
     for done, (low, high) in enumerate(pairs):
         writes = at_layer(config, lm.params, seen, "paper", low).w_out
         read = reads(config, lm.params, high)
         some = cosines_of_pairs(writes, read, *rng.integers(0, N, (2, RANDOM_PAIRS)))
         random = float(np.quantile(np.abs(fetched(some)), QUANTILE))
-        found.append(_rows(fetched(strongest(writes, read)), low, high).assign(random=random))
+        for side, rows in _rows(fetched(strongest(writes, read)), low, high).items():
+            key = (int(rows["layer"].iloc[0]), side)
+            best[key] = _stronger(best.get(key), rows.assign(random=random))
         progress("composition", done + 1, len(pairs))
-    if not found:
+    if not best:
         return pd.DataFrame(columns=COLUMNS)
-    every = pd.concat(found, ignore_index=True)
-    best = every.loc[every.groupby(["layer", "neuron", "side"])["cosine"].apply(lambda x: x.abs().idxmax())]
+    every = pd.concat([rows.assign(side=side) for (_, side), rows in best.items()])
+    every = every.sort_values(["layer", "neuron", "side"])
     dimensions = config.d_model - (config.norm == "layer")
-    partners = np.where(best["side"] == "in", best["layer"], L - 1 - best["layer"]) * N
+    partners = np.where(every["side"] == "in", every["layer"], L - 1 - every["layer"]) * N
     levels = {count: chance_rho(1, dimensions, count, QUANTILE)[0] for count in np.unique(partners).tolist()}
-    best = best.assign(chance=[levels[count] for count in partners.tolist()])
-    return best.merge(frame[["layer", "neuron", "is_universal"]], on=["layer", "neuron"])[COLUMNS]
+    every = every.assign(chance=[levels[count] for count in partners.tolist()])
+    return every.merge(frame[["layer", "neuron", "is_universal"]], on=["layer", "neuron"])[COLUMNS]
 
 
-def _rows(pair: Strongest, low: int, high: int) -> pd.DataFrame:
-    """The strongest partners of the neurons of two layers in the other of these layers."""
+def _stronger(best: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
+    """For each neuron, the row with the larger |cosine|; of equal ones that of `best`."""
+    if best is None:
+        return rows
+    better = (rows["cosine"].abs() > best["cosine"].abs()).to_numpy()
+    return pd.DataFrame({name: np.where(better, rows[name], best[name]) for name in rows})
+
+
+def _rows(pair: Strongest, low: int, high: int) -> dict[str, pd.DataFrame]:
+    """Side → the strongest partners of the neurons of two layers in the other of these layers."""
     out = {
         "layer": low,
-        "side": "out",
         "partner_layer": high,
         "partner_neuron": pair.reader,
         "cosine": pair.write_cosine,
     }
     into = {
         "layer": high,
-        "side": "in",
         "partner_layer": low,
         "partner_neuron": pair.writer,
         "cosine": pair.read_cosine,
     }
-    frames = [pd.DataFrame({"neuron": np.arange(len(of["cosine"])), **of}) for of in (out, into)]  # type: ignore[arg-type]
-    return pd.concat(frames, ignore_index=True)
+    neurons = np.arange(len(pair.write_cosine))
+    return {side: pd.DataFrame({"neuron": neurons, **of}) for side, of in (("out", out), ("in", into))}
