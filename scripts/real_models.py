@@ -162,7 +162,9 @@ def halves(first: NeuronTable, second: NeuronTable) -> list[str]:
         both = [name for name in of_first if name in of_second]
         apart = ([name for name in of if name not in both] for of in (of_first, of_second))
         lines.append([rule, *(listed(names, MOST) if names else "none" for names in (both, *apart))])
-    return markdown(["rule", "in both halves", "only in the first", "only in the second"], lines)
+    apart = [line[0] for line in lines if line[2:] != ["none", "none"]]
+    said = f"Not the same in both halves: {', '.join(apart)}." if apart else "Every rule names the same in both halves."
+    return [said, "", *markdown(["rule", "in both halves", "only in the first", "only in the second"], lines)]
 
 
 def named(table: NeuronTable) -> list[tuple[str, list[str]]]:
@@ -215,7 +217,6 @@ def page(tables: list[NeuronTable], parts: list[NeuronTable], cost: dict[str, An
             "",
             f"{HALVED.model} on the first and on the second half of the windows of {HALVED.text}. The intervals of a "
             "half are wider, so fewer neurons can meet a rule that asks for one.",
-            "",
             *halves(*parts),
             "",
             "## What the nulls cost",

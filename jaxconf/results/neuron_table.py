@@ -151,7 +151,7 @@ class NeuronTable:
             if (names := list(members.index[members["confidence_sign"] == sign]))
         ]
         if does:
-            sentences.append(f"As the model uses them, {' and '.join(does)}.")
+            sentences.append(f"As the model uses {'it' if len(members) == 1 else 'them'}, {' and '.join(does)}.")
         if any(found.values()):
             same = len(set(map(tuple, found.values()))) == 1
             sizes = ", ".join(map(str, found))
