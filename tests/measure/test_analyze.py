@@ -360,7 +360,8 @@ def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     facts = adaptive.facts
     assert (exact.facts["engine"], facts["engine"], facts["tolerance"]) == ("exact", "adaptive", 1e-5)
     assert 0 < facts["largest_bound"] <= 1e-5
-    assert facts["pairs"] == facts["positions"] * lm.config.d_mlp
+    gated = adaptive.frame["gate_norm_delta"].notna().sum()
+    assert facts["pairs"] == facts["positions"] * (lm.config.d_mlp + gated)
     assert 0 < facts["pairs_redone"] < facts["pairs"]
     assert 0 < facts["audit_error"] < 2e-5
     assert analysed(lm, tokens, bootstrap_draws=0).facts["engine"] == "exact"

@@ -17,7 +17,7 @@ from refusals import check_error
 from tiny_training import TINY
 
 from jaxconf.analysis.frequency import split_half_cosine
-from jaxconf.analysis.metrics import COLUMNS, EFFECTS
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, PUBLISHED, RHO_AT, TIGHIDET
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.analyze import analyze
@@ -36,7 +36,7 @@ CONFIG = dataclasses.replace(TINY, layers=2, steps=10)
 TRACK = TrackConfig(points=4, effects_every=2, tokens=100, k=2)
 WEIGHTS = (
     *("w_norm", "logit_var", "rho", "rho_p", "rho_z", "cos_freq", "vocab_skew", "vocab_kurtosis"),
-    "weight_cost",
+    *("weight_cost", "null_proxy", *RHO_AT, PUBLISHED, TIGHIDET),
 )
 
 
