@@ -18,6 +18,7 @@ from refusals import check_error
 
 import jaxconf
 from jaxconf.models.language_model import LanguageModel
+from jaxconf.results.files import read_parquet, write_parquet
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training import revisions
 from jaxconf.training.emergence import FILE, Emergence
@@ -247,6 +248,7 @@ OTHER: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "tokens": ({"tokens": 90}, ("tokens_asked is 80 there and 90 here",)),
     "k": ({"k": 3}, ("k is 1 there and 3 here",)),
     "text": ({"data": lambda: iter([*TEXT, "more"])}, ("its text is not the same",)),
+    "counts": ({"counts": np.ones(262, int)}, ("its token counts are not the same",)),
 }
 
 
@@ -267,6 +269,14 @@ def test_another_track_in_the_folder(measured, server, tmp_path, name):
     check_error(lambda: track(tmp_path, "step0,step20", **asked), str(tmp_path), "--force", *parts)
     assert server.requests == []
     assert (tmp_path / FILE).read_bytes() == measured.read_bytes()
+
+
+def test_a_track_that_does_not_say_what_was_counted_goes_on(measured, server, tmp_path):
+    table, facts = read_parquet(measured, "track", "")
+    del facts["counts_sha256"]
+    write_parquet(table, facts, tmp_path / FILE)
+    e = track(tmp_path, "step0,step20", effects=True)
+    assert e.steps["revision"].tolist() == ["step0", "step20"]
 
 
 def test_another_track_is_replaced_by_force(measured, server, tmp_path):
