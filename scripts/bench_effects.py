@@ -155,6 +155,7 @@ def naive(
         jnp.abs(entropy - entropy0),
         jnp.abs(entropy_ln - entropy0),
         (scale(config, moved) / scale(config, x) - 1)[:, 0],
+        config.d_model**0.5 * (scale(config, moved) - scale(config, x))[:, 0],
         kl - kl0,
         jnp.abs(kl - kl0),
         (top != top0).astype(jnp.float32),

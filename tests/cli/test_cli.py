@@ -21,6 +21,7 @@ from spoilt_models import MISTAKES
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.cli.main import COMMANDS
 from jaxconf.data.windows import kept_positions
+from jaxconf.report.figures import FIGURES
 from jaxconf.results.neuron_table import NeuronTable
 
 pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")]
@@ -85,12 +86,13 @@ def copy(model, tmp_path) -> Path:
 def test_analyze_writes_a_whole_run(analysed, model, text):
     out, said, progress = analysed
     names = {file.name for file in out.iterdir()}
-    figures = {f"figure_{name}.png" for name in ("1", "2a", "2c", "2d", "2e", "3a", "3b", "3c")}
+    figures = {f"{name}.png" for name in FIGURES}
     arrays = {"windows.npy", "kept.npy", "spectrum.npz"}
     assert names == figures | arrays | {
         "neurons.parquet",
         "nulls.parquet",
         "positions.parquet",
+        "token_changes.parquet",
         "summary.json",
         "report.html",
     }
@@ -112,7 +114,9 @@ def test_analyze_writes_a_whole_run(analysed, model, text):
     assert "nats" in said
     begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 640"]
     stages = [line for line in progress.splitlines() if "so far" not in line]
-    assert stages == [*begun, "effects: 0 of 640", "correlations: 0 of 640", "figures and report"]
+    of_gates, of_boxes = "activations of 1 neuron: 0 of 640", ["activations: 0 of 640", "tokens of layer 1: 0 of 640"]
+    effects = [of_gates, "effects: 0 of 640", "correlations: 0 of 640"]
+    assert stages == [*begun, *effects, *of_boxes, "figures and report"]
 
 
 def test_a_run_is_drawn_again_and_replaced_by_force_alone(analysed, model, text, tmp_path, capsys):

@@ -48,7 +48,8 @@ def track(out: Path, names: str, **options) -> Emergence:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    return pq.read_table(out / FILE).to_pylist()
+    """Equal where they have NaN too, since those are strings here."""
+    return [{name: str(value) for name, value in row.items()} for row in pq.read_table(out / FILE).to_pylist()]
 
 
 def weights_asked(server: Hub) -> int:
