@@ -204,7 +204,7 @@ def figure_3b(table: NeuronTable) -> Figure:
     figure, (axes,) = canvas(
         title(table),
         "Token frequency",
-        note + f"; red: {count_of(len(entropy), 'entropy')}" * bool(entropy) + crosses(table),
+        note + f"\nred: {count_of(len(entropy), 'entropy')}" * bool(entropy) + crosses(table),
     )
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
