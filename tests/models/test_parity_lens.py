@@ -185,6 +185,10 @@ def test_induction(lens: Callable[[str], tuple[Any, Any]]) -> None:
         activation[..., neuron] = was.clamp(max=mean) if later > mean else was.clamp(min=mean)
         return activation
 
+    def full(activation: Any, hook: Any, neuron: int, was: Any) -> Any:
+        activation[..., neuron] = was[:, first].mean()
+        return activation
+
     def look_at_bos(pattern: Any, hook: Any, head: int) -> Any:
         pattern = pattern.clone()
         pattern[:, head] = 0
@@ -195,12 +199,18 @@ def test_induction(lens: Callable[[str], tuple[Any, Any]]) -> None:
         logits, cache = bridge.run_with_cache(tokens)
         before = figures(logits)
         frozen = ("ln_final.hook_scale", lambda activation, hook: cache["ln_final.hook_scale"])
-        sets = found.sets.set_index("set")
-        clips = []
+        sets = found.sets.set_index(["set", "ablation"])
+        clips, fulls = [], []
         for layer, neuron in chosen:
             site = f"blocks.{layer}.mlp.hook_post"
-            clips.append((site, functools.partial(clip, neuron=neuron, was=cache[site][..., neuron].clone())))
-        for name, hooks in ((f"{chosen[0][0]}.3", clips[:1]), ("0.5", clips[1:]), ("the set", clips)):
+            for hooks, ablated in ((clips, clip), (fulls, full)):
+                hooks.append((site, functools.partial(ablated, neuron=neuron, was=cache[site][..., neuron].clone())))
+        for name, hooks in (
+            ((f"{chosen[0][0]}.3", "clip"), clips[:1]),
+            (("0.5", "clip"), clips[1:]),
+            (("the set", "clip"), clips),
+            (("the set", "full"), fulls),
+        ):
             for suffix, more in (("", []), ("_ln_frozen", [frozen])):
                 after = figures(bridge.run_with_hooks(tokens, fwd_hooks=[*hooks, *more]))
                 for metric in before:
