@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxconf.analysis.unembedding import unit
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, layer_norm
 from jaxconf.models.norms import centre, gain
@@ -40,8 +41,8 @@ def reads(config: DecoderConfig, params: Params, layer: int) -> jax.Array:
 @jax.jit
 def strongest(writes: jax.Array, reads: jax.Array) -> Strongest:
     """The strongest pairs of write directions [n d] and read directions [m d]. A direction of 0 has the cosine 0."""
-    read = _unit(reads)
-    blocks = jnp.pad(_unit(writes), ((0, -len(writes) % BLOCK), (0, 0))).reshape(-1, BLOCK, writes.shape[1])
+    read, _ = unit(reads)
+    blocks = jnp.pad(unit(writes)[0], ((0, -len(writes) % BLOCK), (0, 0))).reshape(-1, BLOCK, writes.shape[1])
 
     def of_block(write: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
         with jax.default_matmul_precision("highest"):
@@ -57,12 +58,7 @@ def strongest(writes: jax.Array, reads: jax.Array) -> Strongest:
 @jax.jit
 def cosines_of_pairs(writes: jax.Array, reads: jax.Array, writers: jax.Array, readers: jax.Array) -> jax.Array:
     """The cosines, float32 [p], of the pairs of `writers`, int [p], with `readers`, int [p]."""
-    return jnp.sum(_unit(writes[writers]) * _unit(reads[readers]), -1)
-
-
-def _unit(directions: jax.Array) -> jax.Array:
-    length = jnp.linalg.norm(directions, axis=-1, keepdims=True)
-    return directions / jnp.where(length > 0, length, 1)
+    return jnp.sum(unit(writes[writers])[0] * unit(reads[readers])[0], -1)
 
 
 def _largest(cosine: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:

@@ -32,7 +32,7 @@ from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
-from jaxconf.analysis.unembedding import Readout
+from jaxconf.analysis.unembedding import Readout, unit
 from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
@@ -236,12 +236,6 @@ def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
     return (delta != 0) & (jnp.linalg.norm(readout.w_out, axis=1) > 0)
 
 
-def _unit(w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """w [n d] scaled to length 1 (rows of 0 stay 0), and the lengths [n]."""
-    length = jnp.linalg.norm(w, axis=1)
-    return w / jnp.where(length > 0, length, 1)[:, None], length
-
-
 def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:
     """1/σ of a stream with the component `along` in some direction; the rest has the squared length `across`."""
     return 1 / jnp.sqrt((jnp.maximum(across, 0) + along**2) / config.d_model + config.norm_eps)
@@ -257,17 +251,17 @@ def _moved(
     post: PostNorm | None,
 ) -> Moved:
     """`Moved` for the ablation of each neuron; x [r d] is centred."""
-    unit, length = _unit(readout.w_out)
-    x_along = x @ unit.T  # r n
+    direction, length = unit(readout.w_out)
+    x_along = x @ direction.T  # r n
     across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
     if post is None:
         return Moved(A, None, None, delta, inv, _inverse_scale(config, across, x_along + delta * length))
-    raw, raw_length = _unit(centre(config, readout.w_mlp))
+    raw, raw_length = unit(centre(config, readout.w_mlp))
     m = post.normalized * post.scale
     along = m @ raw.T  # r n
     inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
     p, beta, write = centre(config, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
-    p_along = p @ unit.T
+    p_along = p @ direction.T
     xp, pp = jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
     across = across + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
     inv_te = _inverse_scale(config, across, x_along + beta * p_along + write * length)

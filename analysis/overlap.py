@@ -13,6 +13,8 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 
+from jaxconf.analysis.unembedding import unit
+
 BLOCK = 1024  # neurons whose cosines with all others are on the device at once
 
 
@@ -166,11 +168,7 @@ def cosine_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _cosines(first: jax.Array, second: jax.Array) -> jax.Array:
-    def unit(w: jax.Array) -> jax.Array:
-        length = jnp.linalg.norm(w, axis=1, keepdims=True)
-        return jnp.where(length > 0, w / length, 0)
-
-    return jnp.matmul(unit(first), unit(second).T, precision="highest")
+    return jnp.matmul(unit(first)[0], unit(second)[0].T, precision="highest")
 
 
 def one_to_one(cosines: np.ndarray) -> np.ndarray:

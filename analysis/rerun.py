@@ -71,6 +71,15 @@ def unablated(
         return Unablated(output.logits, prediction(output.logits, frequency, target), output.captured)
 
 
+class Ablated(NamedTuple):
+    """The predictions of an ablated model, and the final norm's scale in it where that may move."""
+
+    total: Prediction
+    norm_frozen: Prediction
+    freq_frozen: Prediction
+    scale: jax.Array
+
+
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
 def compiled_mlp_output(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> jax.Array:
     """What enters the norm behind the MLP of a layer, centred for LayerNorm, float32 [s t d]."""
@@ -98,7 +107,7 @@ def compiled_entry(
     return resid, h, unablated(config, params, frequency, resid, target, layers[0], frozen)
 
 
-def rerun(
+def predictions(
     config: DecoderConfig,
     params: Params,
     frequency: Frequency,
@@ -108,85 +117,55 @@ def rerun(
     values: Mapping[int, jax.Array],
     sets: Mapping[int, jax.Array],
     nulls: NullRows | None = None,
-) -> Changes:
-    """The changes when each neuron set is ablated, [c s t]; nats. `nulls`: if the sets, each a neuron, have nulls.
+) -> Ablated:
+    """The predictions when each neuron set is ablated, [c s t]. `nulls`: if the sets, each a neuron, have nulls.
 
     `values`: layer → the activations of its ablated neurons, [s t n]. `sets`: layer → which of its neurons each set
     ablates, bool [c n]. `resid`, `target`: those from which `unablated` made `before`; `resid` enters the first of
     these layers.
     """
+    scale = f"{final_norm_name(config)}.hook_scale"
 
-    def one(masks: Mapping[int, jax.Array], null: NullRows | None) -> Changes:
-        of, scales = _ablated(config, params, frequency, resid, target, before, values, masks, null)
-        return changes(before.prediction, *of, scales, config.d_model)
+    def one(masks: Mapping[int, jax.Array], null: NullRows | None) -> Ablated:
+        def after(scales: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            edits: dict[str, Edit] = {site: Replace(kept) for site, kept in scales.items()}
+            for layer, value in values.items():
+                edits[f"blocks.{layer}.mlp.hook_post"] = Ablate(masks[layer], value)
+                if null is not None:
+                    frozen_scale = scales.get(f"blocks.{layer}.ln2_post.hook_scale")
+                    of_null = _null_edit(config, null, masks[layer], value, frozen_scale)
+                    edits[f"blocks.{layer}.hook_resid_post"] = of_null
+            output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
+            assert output.logits is not None
+            return output.logits, output.captured[scale][..., 0]
+
+        (te, scale_te), (ln, _) = after({}), after(before.scales)
+        fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
+        total, norm_frozen, freq_frozen = (prediction(z, frequency, target) for z in (te, ln, fr))
+        return Ablated(total, norm_frozen, freq_frozen, scale_te)
 
     with jax.default_matmul_precision("highest"):
         return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None)))(dict(sets), nulls)
 
 
+def rerun(
+    config: DecoderConfig,
+    params: Params,
+    frequency: Frequency,
+    resid: jax.Array,
+    target: jax.Array,
+    before: Unablated,
+    *of_sets: Any,
+) -> Changes:
+    """The changes when each neuron set is ablated, [c s t]; nats. The arguments are those of `predictions`."""
+    found = predictions(config, params, frequency, resid, target, before, *of_sets)
+    was = before.scales[f"{final_norm_name(config)}.hook_scale"][..., 0]
+    three = found.total, found.norm_frozen, found.freq_frozen
+    return changes(before.prediction, *three, (was, found.scale), config.d_model)
+
+
 compiled_rerun = jax.jit(rerun, static_argnames="config")
-
-
-class Ablated(NamedTuple):
-    """The predictions of ablated models."""
-
-    total: Prediction
-    norm_frozen: Prediction
-    freq_frozen: Prediction
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def compiled_predictions(
-    config: DecoderConfig,
-    params: Params,
-    frequency: Frequency,
-    resid: jax.Array,
-    target: jax.Array,
-    before: Unablated,
-    values: Mapping[int, jax.Array],
-    sets: Mapping[int, jax.Array],
-) -> Ablated:
-    """The predictions when each neuron set is ablated, [c s t], whose changes `rerun` gives for the same arguments."""
-
-    def one(masks: Mapping[int, jax.Array]) -> Ablated:
-        return _ablated(config, params, frequency, resid, target, before, values, masks, None)[0]
-
-    with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(dict(sets))
-
-
-def _ablated(
-    config: DecoderConfig,
-    params: Params,
-    frequency: Frequency,
-    resid: jax.Array,
-    target: jax.Array,
-    before: Unablated,
-    values: Mapping[int, jax.Array],
-    masks: Mapping[int, jax.Array],
-    null: NullRows | None,
-) -> tuple[Ablated, tuple[jax.Array, jax.Array]]:
-    """The predictions [s t] with one set ablated, and the final norm's scale before and after.
-
-    `masks`: layer → the neurons of the set, bool [n]. Other arguments as for `rerun`.
-    """
-    scale = f"{final_norm_name(config)}.hook_scale"
-
-    def after(scales: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        edits: dict[str, Edit] = {site: Replace(kept) for site, kept in scales.items()}
-        for layer, value in values.items():
-            edits[f"blocks.{layer}.mlp.hook_post"] = Ablate(masks[layer], value)
-            if null is not None:
-                frozen_scale = scales.get(f"blocks.{layer}.ln2_post.hook_scale")
-                edits[f"blocks.{layer}.hook_resid_post"] = _null_edit(config, null, masks[layer], value, frozen_scale)
-        output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
-        assert output.logits is not None
-        return output.logits, output.captured[scale]
-
-    (te, scale_te), (ln, _) = after({}), after(before.scales)
-    fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-    scales = before.scales[scale][..., 0], scale_te[..., 0]
-    return Ablated(*(prediction(z, frequency, target) for z in (te, ln, fr))), scales
+compiled_predictions = jax.jit(predictions, static_argnames="config")
 
 
 def _null_edit(

@@ -82,6 +82,12 @@ def _writes(
     return centre(config, w_mlp * write_gain), w_mlp, write_gain
 
 
+def unit(w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Directions w [n d] scaled to length 1 (rows of 0 stay 0), and their lengths [n]."""
+    length = jnp.linalg.norm(w, axis=1)
+    return w / jnp.where(length > 0, length, 1)[:, None], length
+
+
 def convention_notes(config: DecoderConfig) -> list[str]:
     """What is special about the paper's convention for this model, and why: a sentence each."""
     notes = []

@@ -19,7 +19,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.results.words import counted
-from jaxconf.runtime.batching import batches
+from jaxconf.runtime.batching import Batch, batches
 from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 
@@ -29,6 +29,12 @@ BYTES_OF_AN_ACTIVATION = 12  # on the host: float32 as kept, as fetched, and as 
 def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
     """How many windows of `length` tokens a device runs together, in a quarter of `memory` bytes."""
     return max(1, memory // 4 // bytes_of_a_window(config, length))
+
+
+def _groups(lm: LanguageModel, tokens: np.ndarray, memory: int) -> Iterator[Batch]:
+    """The windows `tokens`, int [s t], in groups that the devices run together."""
+    (S, T), D = tokens.shape, lm.mesh.shape["data"]
+    return batches(S, D * min(windows_at_once(lm.config, T, memory), -(-S // D)))
 
 
 def activation_correlations(
@@ -46,11 +52,11 @@ def activation_correlations(
     `tokens`: int [s t]. `mean`: of the activations, [n], from which deviations are summed. `kept`: bool [s t].
     `values`: float32 [k s t]. A correlation is NaN where the activation or the value is constant.
     """
-    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
+    config, T = lm.config, tokens.shape[1]
     centred = np.where(kept, values - values[:, kept].mean(1)[:, None, None], 0).astype(np.float32)
     progress("correlations", 0, tokens.size)
     sums: list[np.ndarray] = []
-    for rows, real in batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))):
+    for rows, real in _groups(lm, tokens, memory):
         counted = lm.over_data((kept[rows] & real[:, None]).astype(np.float32))
         some = lm.over_data(np.moveaxis(centred[:, rows] * real[:, None], 0, -1))
         found = fetched(
@@ -73,10 +79,10 @@ def activation_statistics(
 
     `ordered`: whether to include the median and the mode, which need all activations of a neuron at once.
     """
-    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
+    config, T = lm.config, tokens.shape[1]
     found: Moments | None = None
     progress("activations", 0, tokens.size)
-    for rows, real in batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))):
+    for rows, real in _groups(lm, tokens, memory):
         arrays = fetched(moments_of_a_layer(config, lm.params, lm.over_data(tokens[rows]), real, layer))
         more = Moments(int(real.sum()) * T, *(x.astype(np.float64) for x in arrays))
         found = more if found is None else merged(found, more)
@@ -98,15 +104,14 @@ def activations_of_each(
     The host holds as many neurons' activations as fit into `memory` bytes, and the model runs over the text once for
     each such block of neurons.
     """
-    config, (S, T), D = lm.config, tokens.shape, lm.mesh.shape["data"]
     size = min(len(neurons), max(1, memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
     stage = f"activations of {counted(len(neurons), 'neuron')}"
     progress(stage, 0, tokens.size)
     for some, real_neurons in batches(len(neurons), size):
-        h = np.empty((size, S, T), np.float32)
-        for rows, real in batches(S, D * min(windows_at_once(config, T, memory), -(-S // D))):
+        h = np.empty((size, *tokens.shape), np.float32)
+        for rows, real in _groups(lm, tokens, memory):
             batch = lm.over_data(tokens[rows])
-            found = fetched(activations_of_neurons(config, lm.params, batch, neurons[some], layer))
+            found = fetched(activations_of_neurons(lm.config, lm.params, batch, neurons[some], layer))
             h[:, rows[real]] = np.moveaxis(found[real], -1, 0)
         yield from h[real_neurons]
         progress(stage, (int(some[-1]) + 1) * tokens.size // len(neurons), tokens.size)

@@ -77,23 +77,26 @@ def engine_facts(
 
 
 def group_of_a_device(
-    config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool, nulls: int = 0
+    config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool, further: int = 0
 ) -> tuple[int, int]:
-    """How many of its `count` windows a device runs together, and at how many positions it ablates neurons together."""
-    rows = rows_at_once(config, memory, adaptive, nulls)
+    """How many of its `count` windows a device runs together, and at how many positions it ablates neurons together.
+
+    `further`: how many rows are ablated beside the neurons, such as nulls.
+    """
+    rows = rows_at_once(config, memory, adaptive, further)
     return min(windows_at_once(config, length, memory), max(1, rows // length), count), rows
 
 
-def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, nulls: int = 0) -> int:
+def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: int = 0) -> int:
     """At how many positions a device ablates every neuron together, in three quarters of `memory` bytes."""
-    fixed = bytes_of_rows(config, 0, adaptive, nulls)
-    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive, nulls) - fixed)
+    fixed = bytes_of_rows(config, 0, adaptive, further)
+    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed)
     return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
 
 
-def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, nulls: int = 0) -> int:
+def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int = 0) -> int:
     """Bytes for ablating every neuron at `rows` positions; the factors are those of XLA's memory plans, rounded up."""
-    neurons = config.d_mlp + nulls
+    neurons = config.d_mlp + further
     fixed = 4 * neurons * config.d_model + (16 * entries_held(config.vocab_size, neurons) if adaptive else 0)
     return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * neurons)
 
@@ -104,14 +107,14 @@ def last_layer_parts(
     """The effects of each row of `readout` in the last layer, EFFECTS [p n], one group of windows after the other.
 
     `readout`: in the paper's convention. `ablations`: each with the neurons whose changes of activation the next rows
-    have. `tolerance`: that of the adaptive engine, in
-    nats; None for the exact engine. `seed`: draws the pairs at which the two engines are compared.
+    have. `tolerance`: that of the adaptive engine, in nats; None for the exact engine. `seed`: draws the pairs at which
+    the two engines are compared.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
-    more = len(readout.w_out) - work.lm.config.d_mlp
-    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, more)
+    further = len(readout.w_out) - work.lm.config.d_mlp
+    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, further)
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
-    groups = [(group, real, _units(work, group[real])) for group, real in batches(S, windows * D)]
+    groups = [(group, real, work.units_in(group[real])) for group, real in batches(S, windows * D)]
     units = max(len(of_group) for *_, of_group in groups)
     stream = _Stream(work, readout, ablations, tolerance, seed, windows, min(rows, most), most, units)
     work.progress("effects", 0, S * T)
@@ -121,11 +124,6 @@ def last_layer_parts(
         sums = {name: found[name] for name in EFFECTS}
         yield Part(of_group, sums, work.positions(group[real], found), audit)
         work.progress("effects", int(group[real][-1] + 1) * T, S * T)
-
-
-def _units(work: Work, windows: np.ndarray) -> np.ndarray:
-    """The units that have kept positions in the windows with these indices, int [p], ascending."""
-    return np.unique(work.units[windows][work.kept[windows]])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,7 @@ def rerun_parts(
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         mask = work.kept[rows] & real[:, None]
-        units = np.unique(work.units[rows][mask])
+        units = work.units_in(rows[real])
         member = (work.units[rows] == units[:, None, None]) & mask  # p s t
 
         @functools.cache

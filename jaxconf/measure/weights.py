@@ -43,12 +43,11 @@ def weight_columns(
 ) -> dict[str, np.ndarray]:
     """The weight statistics of a layer, whose readout is `seen`: column of `jaxconf.analysis.metrics` → values [n]."""
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
-    columns["rho"] = rho(fetched(seen.w_out), values, k)
+    w_out, sizes = fetched(seen.w_out), null_spaces(config)
+    columns["rho"] = rho(w_out, values, k)
     columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
-    sizes = null_spaces(config)
     for name in (*RHO_AT, PUBLISHED, TIGHIDET):
-        of_size = rho(fetched(seen.w_out), values, sizes[name]) if name in sizes else np.full(config.d_mlp, np.nan)
-        columns[name] = of_size
+        columns[name] = rho(w_out, values, sizes[name]) if name in sizes else np.full(config.d_mlp, np.nan)
     columns["rho_p"] = rho_p_values(columns["rho"], k, len(values.values))
     columns["rho_z"] = robust_z(columns["rho"])
     columns["weight_cost"] = fetched(weight_cost(config, params, layer))

@@ -62,6 +62,10 @@ class Work:
         """How many kept positions each unit has, int [u]."""
         return np.bincount(self.units[self.kept], minlength=self.units.max() + 1)
 
+    def units_in(self, windows: np.ndarray) -> np.ndarray:
+        """The units that have kept positions in the windows with these indices, int [p], ascending."""
+        return np.unique(self.units[windows][self.kept[windows]])
+
     def part(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """A part of the measurement: read from the folder if it has one by this name, or else made by `compute`."""
         return resumed(self.folder / f"{name}.npz" if self.folder else None, compute)
