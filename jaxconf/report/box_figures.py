@@ -16,34 +16,14 @@ from jaxconf.results.rules import Kind
 
 
 @styled
-def figure_2c(table: NeuronTable) -> Figure:
-    """|Change of loss| at single positions, total and with the norm frozen, for each entropy neuron and for others."""
-    return _token_boxes(table, "entropy")
+def token_figure(table: NeuronTable, kind: Kind) -> Figure:
+    """|Change of loss| at single positions, total and frozen (FROZEN), for each neuron of a kind and for others.
 
-
-@styled
-def figure_3c(table: NeuronTable) -> Figure:
-    """As figure 2c, with the frequency frozen, for frequency neurons."""
-    return _token_boxes(table, "frequency")
-
-
-@styled
-def figure_2c_means(table: NeuronTable) -> Figure:
-    """Mean |change of loss|, total and with the norm frozen, of entropy neurons and of others."""
-    return _mean_boxes(table, "entropy")
-
-
-@styled
-def figure_3c_means(table: NeuronTable) -> Figure:
-    """As figure 2c_means, with the frequency frozen, for frequency neurons."""
-    return _mean_boxes(table, "frequency")
-
-
-def _token_boxes(table: NeuronTable, kind: Kind) -> Figure:
-    """The means of neurons instead, if the table has no effects at single positions."""
+    The means of neurons instead, if the table has no effects at single positions.
+    """
     groups = token_boxes(table, kind)
     if not groups:
-        return _mean_boxes(table, kind)
+        return mean_figure(table, kind)
     every, first = shown(table, kind, mark="shown")
     first += f", the first {MOST_BOXED} shown" if len(every) > MOST_BOXED else ""
     note = f"{first}\nin each pair: total effect (left), {FROZEN[kind][1]} (right)"
@@ -76,7 +56,9 @@ def _box(axes: Axes, values: np.ndarray, place: float, width: float, face: tuple
     )
 
 
-def _mean_boxes(table: NeuronTable, kind: Kind) -> Figure:
+@styled
+def mean_figure(table: NeuronTable, kind: Kind) -> Figure:
+    """Mean |change of loss|, total and frozen (FROZEN), of the neurons of a kind and of others."""
     figure, (axes,) = canvas(title(table), f"Loss, {FROZEN[kind][1]}", shown(table, kind, mark="shown")[1])
     four = boxes(table, kind)
     places = (0, 1, 3, 4)

@@ -4,6 +4,8 @@ Each takes a NeuronTable and returns a matplotlib Figure; a figure that has noth
 needed.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -14,7 +16,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from jaxconf.report.box_figures import figure_2c, figure_2c_means, figure_3c, figure_3c_means
+from jaxconf.report.box_figures import mean_figure, token_figure
 from jaxconf.report.shown import COLOUR, SHARE, crosses, edge, exceeded, floored, interval, shown, title
 from jaxconf.report.style import (
     ENTROPY,
@@ -60,7 +62,7 @@ def figure_1(table: NeuronTable) -> Figure:
     axes.set_ylabel("mean |change of entropy|, nats" + edge(frame["entropy_abs_delta"], "lower"))
     say_if_empty(axes, x, y)
     named = [name for name in table.members("entropy").index if high[name]]
-    _intervals(axes, frame.loc[named], "top1_change", "entropy_abs_delta", "entropy")
+    _intervals(axes, table, named, "top1_change", "entropy_abs_delta", "entropy")
     label_points(figure, axes, x, y, named, ENTROPY)
     return figure
 
@@ -138,7 +140,7 @@ def figure_2e(table: NeuronTable) -> Figure:
     figure, (axes,) = canvas(title(table), "Null space", note + crosses(table))
     x, y = frame["rho"], frame["ln_mediated"].clip(lower=floor_of(frame["ln_mediated"]))
     _nulls(axes, table, "rho", "ln_mediated")
-    _intervals(axes, frame.loc[chosen], "rho", "ln_mediated", "entropy", floor_of(frame["ln_mediated"]))
+    _intervals(axes, table, chosen, "rho", "ln_mediated", "entropy")
     size = frame["entropy_abs_delta"]
     order = size.fillna(-1).argsort().to_numpy()
     positive = size[size > 0]
@@ -209,8 +211,7 @@ def figure_3b(table: NeuronTable) -> Figure:
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))
     _nulls(axes, table, "kl_freq_abs_delta", "freq_mediated")
-    of_chosen, floor = frame.loc[chosen], floor_of(frame["freq_mediated"])
-    _intervals(axes, of_chosen, "kl_freq_abs_delta", "freq_mediated", "frequency", floor)
+    _intervals(axes, table, chosen, "kl_freq_abs_delta", "freq_mediated", "frequency")
     _dots(axes, x, y)
     _dots(axes, x[chosen], y[chosen], "frequency", hollow=not frame["is_frequency_neuron"].any())
     _dots(axes, x[entropy], y[entropy], "entropy")
@@ -250,17 +251,17 @@ def figure_nulls(table: NeuronTable) -> Figure:
     return figure
 
 
-FIGURES = {
+FIGURES: dict[str, Callable[[NeuronTable], Figure]] = {
     "figure_1": figure_1,
     "figure_2a": figure_2a,
-    "figure_2c": figure_2c,
+    "figure_2c": partial(token_figure, kind="entropy"),
     "figure_2d": figure_2d,
     "figure_2e": figure_2e,
     "figure_3a": figure_3a,
     "figure_3b": figure_3b,
-    "figure_3c": figure_3c,
-    "figure_2c_means": figure_2c_means,
-    "figure_3c_means": figure_3c_means,
+    "figure_3c": partial(token_figure, kind="frequency"),
+    "figure_2c_means": partial(mean_figure, kind="entropy"),
+    "figure_3c_means": partial(mean_figure, kind="frequency"),
     "figure_nulls": figure_nulls,
 }
 
@@ -272,11 +273,11 @@ def _nulls(axes: Axes, table: NeuronTable, x: str, y: str) -> None:
         axes.scatter(across, up, s=14, color=QUIET, alpha=0.5, linewidth=0.7, marker="x", zorder=0)
 
 
-def _intervals(axes: Axes, rows: pd.DataFrame, x: str, y: str, kind: Kind, floor: float = -np.inf) -> None:
-    """The intervals of some neurons, where their columns have one, down to the floor of mediated shares."""
+def _intervals(axes: Axes, table: NeuronTable, names: list[str], x: str, y: str, kind: Kind) -> None:
+    """The intervals of some neurons, where their columns have one."""
     bars, at = {}, {}
     for axis, column in (("x", x), ("y", y)):
-        low, at[axis], high = interval(rows, column, floor)
+        low, at[axis], high = interval(table, names, column)
         if low is not None and high is not None:
             bars[f"{axis}err"] = np.clip([at[axis] - low, high - at[axis]], 0, None)
     axes.errorbar(at["x"], at["y"], **bars, fmt="none", ecolor=COLOUR[kind], elinewidth=0.8, zorder=2)

@@ -59,7 +59,7 @@ def _figure_1(table: NeuronTable) -> go.Figure:
         figure.update_traces(name=f"neurons (none has ln_mediated ≥ {least:g})")
     else:
         of_high = _points(table, x[high], y[high], f"ln_mediated ≥ {least:g}", "entropy")
-        figure.add_trace(of_high.update(_intervals(frame.loc[high], "top1_change", "entropy_abs_delta")))
+        figure.add_trace(of_high.update(_intervals(table, list(high), "top1_change", "entropy_abs_delta")))
     figure.update_xaxes(title="share of positions with a new top token", **log_axis(frame["top1_change"]))
     figure.update_yaxes(title="mean |change of entropy|, nats", **log_axis(frame["entropy_abs_delta"]))
     return figure
@@ -229,11 +229,11 @@ def _add_nulls(figure: go.Figure, table: NeuronTable, x: str, y: str) -> None:
     figure.data = (figure.data[-1], *figure.data[:-1])
 
 
-def _intervals(rows: pd.DataFrame, x: str, y: str, floor: float = -np.inf) -> dict[str, Any]:
-    """The error bars of some neurons' points, where their columns have an interval, down to the floor of shares."""
+def _intervals(table: NeuronTable, names: list[str], x: str, y: str) -> dict[str, Any]:
+    """The error bars of some neurons' points, where their columns have an interval."""
     bars = {}
     for axis, column in (("error_x", x), ("error_y", y)):
-        low, at, high = interval(rows, column, floor)
+        low, at, high = interval(table, names, column)
         if low is not None and high is not None:
             up, down = (high - at).clip(lower=0), (at - low).clip(lower=0)
             bars[axis] = {"array": up, "arrayminus": down, "thickness": 1, "width": 0}
@@ -317,7 +317,7 @@ def _scatter(
             names = found or near
             points = _points(table, x[names], y[names], label, kind, hollow=not found)
             if columns is not None and kind == kinds[0]:
-                points.update(_intervals(table.to_pandas().loc[names], *columns, floor_of(table.frame[columns[1]])))
+                points.update(_intervals(table, names, *columns))
             figure.add_trace(points)
     return figure
 

@@ -122,12 +122,13 @@ def exceeded(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return known, 1 - np.arange(len(known)) / max(1, len(known))
 
 
-def interval(rows: pd.DataFrame, column: str, floor: float) -> tuple[pd.Series | None, pd.Series, pd.Series | None]:
-    """The lower end, the value and the upper end of a column, none below the floor if it is a mediated share.
+def interval(table: NeuronTable, names: list[str], column: str) -> tuple[pd.Series | None, pd.Series, pd.Series | None]:
+    """The lower end, the value and the upper end of a column for some neurons; the ends are None if it has none.
 
-    The ends are None if the column has no interval.
+    Those of a mediated share are not below its floor.
     """
-    least = floor if column in SHARE.values() else -np.inf
+    rows = table.to_pandas().loc[names]
+    least = floor_of(table.frame[column]) if column in SHARE.values() else -np.inf
     ends = [rows[name].clip(lower=least) if name in rows else None for name in (f"{column}_lo", f"{column}_hi")]
     return ends[0], rows[column].clip(lower=least), ends[1]
 
