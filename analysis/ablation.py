@@ -95,8 +95,8 @@ class LayerAblation:
 
     form: Form = struct.field(pytree_node=False)
     level: jax.Array  # float32 n
-    # The factor of "scale"; for "clip", positive from above, negative from below; for "high", float32 [n], the
-    # activation beyond which a neuron is clipped from above.
+    # The factor of "scale"; for "clip", positive from above, negative from below, a number or [n]; for "high", float32
+    # [n], the activation beyond which a neuron is clipped from above.
     value: jax.Array | float
 
     def ablated(self, h: jax.Array) -> jax.Array:

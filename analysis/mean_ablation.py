@@ -3,26 +3,21 @@
 Letters: b window, t position, n neuron, c neuron set. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconf.analysis.ablation import clipped
+from jaxconf.analysis.ablation import LayerAblation
 
 
-class MeanAblation(NamedTuple):
-    """How the neurons of a layer are ablated."""
+def set_to(mean: np.ndarray | jax.Array) -> LayerAblation:
+    """Sets the activations of a layer to `mean` [n]."""
+    return LayerAblation("level", jnp.asarray(mean, jnp.float32), 1.0)
 
-    mean: Any  # n: the value that activations are set to
-    # bool n: true where only activations above the mean are set to it, false where only those below it are. None: all.
-    rises: Any = None
 
-    def ablated(self, h: jax.Array) -> jax.Array:
-        """The activations [… n] that replace `h` [… n]; float32 if `h` is."""
-        mean = jnp.asarray(self.mean, h.dtype)
-        return jnp.broadcast_to(mean, h.shape) if self.rises is None else clipped(h, mean, jnp.asarray(self.rises))
+def clipped_at(mean: np.ndarray | jax.Array, rises: np.ndarray | jax.Array) -> LayerAblation:
+    """Clips the activations of a layer at `mean` [n]: those above it where `rises`, bool [n], and else those below."""
+    return LayerAblation("clip", jnp.asarray(mean, jnp.float32), jnp.where(rises, 1.0, -1.0))
 
 
 def summed(change: np.ndarray, real: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,14 @@ Letters: b window, t position, n neuron, c neuron set.
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconf.analysis.mean_ablation import MeanAblation, summed
+from jaxconf.analysis.mean_ablation import clipped_at, set_to, summed
 
 
 def test_activations_are_set_to_means_everywhere_or_beyond_them() -> None:
     rng = np.random.default_rng(0)
     h, mean, rises = rng.standard_normal((4, 5, 3)).astype(np.float32), rng.standard_normal(3), [True, False, True]
-    full = MeanAblation(mean).ablated(jnp.asarray(h))
-    clip = MeanAblation(mean, np.array(rises)).ablated(jnp.asarray(h))
+    full = set_to(mean).ablated(jnp.asarray(h))
+    clip = clipped_at(mean, np.array(rises)).ablated(jnp.asarray(h))
     assert full.shape == clip.shape == h.shape
     assert full.dtype == clip.dtype == jnp.float32
     for n in range(3):

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import ratio
-from jaxconf.analysis.mean_ablation import MeanAblation, summed
+from jaxconf.analysis.mean_ablation import set_to, summed
 from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
@@ -46,13 +47,13 @@ class Ablated(NamedTuple):
 
 
 def tables_of_ablations(
-    setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, MeanAblation]
+    setting: Setting, sets: Sequence[NamedSet], clips: Mapping[int, LayerAblation]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables `Induction.ablations` and `Induction.sets`. `clips`: of each layer that a set has neurons of.
 
     Every set is clipped. Those of several neurons are also set to the same means at every position, as in the paper.
     """
-    full = {layer: MeanAblation(clip.mean) for layer, clip in clips.items()}
+    full = {layer: set_to(clip.level) for layer, clip in clips.items()}
     several = [one for one in sets if len(one.members) > 1]
     tables = [_tables(setting, "clip", sets, clips), *([_tables(setting, "full", several, full)] if several else [])]
     by_position, of_sets = (pd.concat(frames, ignore_index=True) for frames in zip(*tables, strict=True))
@@ -60,7 +61,7 @@ def tables_of_ablations(
 
 
 def _tables(
-    setting: Setting, name: str, sets: Sequence[NamedSet], ablations: Mapping[int, MeanAblation]
+    setting: Setting, name: str, sets: Sequence[NamedSet], ablations: Mapping[int, LayerAblation]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of one ablation, whose name the column `ablation` has."""
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
@@ -95,7 +96,7 @@ def mean_ablation(
     lm: LanguageModel,
     tokens: np.ndarray,
     sets: Sequence[NamedSet],
-    ablations: Mapping[int, MeanAblation],
+    ablations: Mapping[int, LayerAblation],
     counted: np.ndarray,
     memory: int,
     progress: Progress,

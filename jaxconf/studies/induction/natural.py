@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.mean_ablation import MeanAblation
+from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.mean_ablation import clipped_at, set_to
 from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.observation import activation_sites, observed
 from jaxconf.analysis.whole_logits import Prediction
@@ -141,17 +142,17 @@ def natural_induction(
     )
 
 
-def _clips(activations: dict[int, np.ndarray]) -> dict[int, MeanAblation]:
+def _clips(activations: dict[int, np.ndarray]) -> dict[int, LayerAblation]:
     """Ours: activations, [2 m offset n], are clipped at their means over the first A."""
     of_A = {layer: x[:, :, OFFSETS <= 0].mean((1, 2)) for layer, x in activations.items()}  # 2 n
-    return {layer: MeanAblation(at_first, at_second > at_first) for layer, (at_first, at_second) in of_A.items()}
+    return {layer: clipped_at(at_first, at_second > at_first) for layer, (at_first, at_second) in of_A.items()}
 
 
 def _of_other_text(
     lm: LanguageModel, other: np.ndarray, layers: Iterable[int], memory: int, progress: Progress
-) -> dict[int, MeanAblation]:
+) -> dict[int, LayerAblation]:
     """The paper's: activations are set to their means over all tokens of the `other` text, int32 [s t]."""
-    return {layer: MeanAblation(activation_statistics(lm, other, layer, memory, progress).mean) for layer in layers}
+    return {layer: set_to(activation_statistics(lm, other, layer, memory, progress).mean) for layer in layers}
 
 
 def _observed(

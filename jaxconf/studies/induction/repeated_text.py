@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.induction import halves
-from jaxconf.analysis.mean_ablation import MeanAblation
+from jaxconf.analysis.mean_ablation import clipped_at
 from jaxconf.analysis.observation import Totals, observed_totals
 from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.language_model import LanguageModel
@@ -42,7 +43,7 @@ def observe(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memo
     return means
 
 
-def clips_of(means: Totals) -> dict[int, MeanAblation]:
+def clips_of(means: Totals) -> dict[int, LayerAblation]:
     """Layer → how its neurons are clipped.
 
     A neuron is clipped at its mean over the first copy, on the side where its mean over the second copy lies.
@@ -51,7 +52,7 @@ def clips_of(means: Totals) -> dict[int, MeanAblation]:
     found = {}
     for layer, h in means.activations.items():
         at_first = h[first].mean(0)
-        found[layer] = MeanAblation(at_first, h[second].mean(0) > at_first)
+        found[layer] = clipped_at(at_first, h[second].mean(0) > at_first)
     return found
 
 
