@@ -28,6 +28,7 @@ from jaxconf.measure.gates import Gates, gate_columns, gates_of
 from jaxconf.measure.inputs import check_amounts, in_words, text_of
 from jaxconf.measure.last_layer import Ablations, Engine, chosen_tolerance, engine_facts, last_layer_parts, streams
 from jaxconf.measure.reruns import neuron_parts
+from jaxconf.measure.token_changes import token_changes
 from jaxconf.measure.weights import weight_columns
 from jaxconf.measure.work import Part, Work, work_on
 from jaxconf.models.config import DecoderConfig
@@ -60,6 +61,7 @@ def analyze(
     tolerance: float = 1e-4,
     k: int | None = None,
     nulls: int = LEAST,
+    token_changes: int = 0,
     bootstrap_draws: int = 1000,
     seed: int = 0,
     memory: int = MEMORY,
@@ -83,12 +85,13 @@ def analyze(
     position, apart from rounding; "auto" is adaptive for large vocabularies. `k`: size of the effective null space
     (by default that of Stolfo et al. for a model of theirs, or else 1% of the width). `nulls`: how many random
     write directions are measured beside the neurons, with the same activations and norms, as a baseline for the
-    mediated shares; 0 for none, without which no neuron is named. `bootstrap_draws`: resamples of the documents
-    behind each interval. `memory`: bytes of a device that a batch may take, beside the weights and the folded
-    unembedding; half as many are tried whenever a device runs out of memory. `rules`: when a neuron counts as an
-    entropy or frequency neuron. `facts`: further facts for the result. `resume_folder`: a folder for finished
-    windows, from which the same call resumes after an interruption. `progress`: called with the stage, the tokens
-    done and the tokens in all.
+    mediated shares; 0 for none, without which no neuron is named. `token_changes`: at about how many positions the
+    changes of the loss are kept one by one, for the neurons that Figures 2c and 3c show; 0 for none.
+    `bootstrap_draws`: resamples of the documents behind each interval. `memory`: bytes of a device that a batch may
+    take, beside the weights and the folded unembedding; half as many are tried whenever a device runs out of
+    memory. `rules`: when a neuron counts as an entropy or frequency neuron. `facts`: further facts for the result.
+    `resume_folder`: a folder for finished windows, from which the same call resumes after an interruption.
+    `progress`: called with the stage, the tokens done and the tokens in all.
 
     Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4.
     Raises InputError for options and tokens that the model does not have, for shapes that do not match, and if no
@@ -99,7 +102,7 @@ def analyze(
     layers, k, adaptive = check_options(lm.config, layer, k, engine, tolerance, nulls, bootstrap_draws, seed)
     text = text_of(lm, tokens, data, counts, progress)
     work = work_on(lm, text, kept, memory, progress, resume_folder)
-    how = _How(layers, ablation, convention, frozen, adaptive, k, nulls, bootstrap_draws, seed)
+    how = _How(layers, ablation, convention, frozen, adaptive, k, nulls, token_changes, bootstrap_draws, seed)
     return _table(
         work, how, rules or Rules(), {"layer": layers if layer == "all" else layers[0], **text.facts}, facts, timing
     )
@@ -147,6 +150,7 @@ class _How(NamedTuple):
     tolerance: float | None  # of the adaptive engine, or None for the exact engine
     k: int
     nulls: int
+    token_changes: int
     bootstrap_draws: int
     seed: int
 
@@ -190,7 +194,7 @@ def _table(
         "entropy": float(positions["entropy"].mean()),
         "dtype": ", ".join(sorted({str(w.dtype) for w in jax.tree.leaves(lm.params)})),
     }
-    return NeuronTable(
+    table = NeuronTable(
         frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]],
         facts_of(lm, own, timing, kept * (len(how.layers) * rows + gated), given),
         values.values,
@@ -198,6 +202,15 @@ def _table(
         positions,
         pd.concat([of.nulls for of in found], ignore_index=True),
     )
+    if how.token_changes:
+        ablations = {number: of.ablation for number, of in zip(how.layers, found, strict=True)}
+
+        def changes(memory: int) -> pd.DataFrame:
+            of_memory = dataclasses.replace(work, memory=memory)
+            return token_changes(of_memory, table, ablations, how.frozen, how.token_changes)
+
+        table.token_changes = fitting(changes, work.memory, work.progress)
+    return table
 
 
 def _null_spaces(config: DecoderConfig, values: Spectrum) -> dict[str, dict[str, float]]:
@@ -212,6 +225,7 @@ class _Layer(NamedTuple):
     frame: pd.DataFrame  # the layer's rows of the neuron table, without the columns that the rules add
     nulls: pd.DataFrame  # as `NeuronTable.nulls`
     parts: list[Part]  # without their sums, which are large
+    ablation: LayerAblation
 
 
 def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectrum, number: int, memory: int) -> _Layer:
@@ -257,7 +271,7 @@ def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectru
     columns["freq_mediated_chance"] = np.full(config.d_mlp, chance)
     null_columns["rho"] = rho(nulls.directions, values, how.k)
     place = {"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp)}
-    return _Layer(pd.DataFrame({**place, **columns}), pd.DataFrame({"layer": number, **null_columns}), notes)
+    return _Layer(pd.DataFrame({**place, **columns}), pd.DataFrame({"layer": number, **null_columns}), notes, ablation)
 
 
 def _null_columns(nulls: Nulls, effects: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -20,16 +20,15 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel, find
 from jaxconf.report.run import save_run
-from jaxconf.report.shown import boxed
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.rules import KINDS, Rules
+from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import PER_TOKEN, SETS, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
 from jaxconf.runtime.progress import Progress
 
-BOXED_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
+SHOWN_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
 RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 
 
@@ -75,33 +74,6 @@ def run(
         save_run(table, text.windows.tokens, kept, out, extra)
         shutil.rmtree(out / RESUME)
     return table
-
-
-def _boxed(table: NeuronTable) -> list[tuple[int, int]]:
-    """The neurons whose effects at single positions figures 2c and 3c show."""
-    names = {name for kind in KINDS for names in boxed(table, kind) for name in names}
-    return sorted((int(layer), int(neuron)) for layer, neuron in (name.split(".") for name in names))
-
-
-def _some(kept: np.ndarray) -> np.ndarray:
-    """The kept positions of some of the windows, evenly chosen, at least BOXED_POSITIONS of them if there are."""
-    counts = kept.sum(1)
-    windows = min(len(kept), -(-BOXED_POSITIONS * len(kept) // max(1, int(counts.sum()))))
-    chosen = np.zeros_like(kept)
-    rows = np.linspace(0, len(kept) - 1, windows).round().astype(int)
-    chosen[rows] = kept[rows]
-    return chosen if chosen.any() else kept
-
-
-def _token_changes(effects: pd.DataFrame) -> pd.DataFrame:
-    """`NeuronTable.token_changes` from the table of `jaxconf.per_token`."""
-    ablated = {
-        "loss_abs_delta": "loss_ablated",
-        "loss_abs_delta_ln_frozen": "loss_ablated_ln_frozen",
-        "loss_abs_delta_freq_frozen": "loss_ablated_freq_frozen",
-    }
-    changes = {name: (effects[column] - effects["loss"]).abs() for name, column in ablated.items()}
-    return pd.DataFrame({"neuron": effects["neuron"], **changes})
 
 
 def parse(options: AnalyzeOptions) -> Parsed:
@@ -177,13 +149,12 @@ def _measured(
         tolerance=options.tolerance,
         k=options.k,
         nulls=options.nulls,
+        token_changes=SHOWN_POSITIONS,
         rules=parsed.rules,
         facts={"model": options.model, **text.facts},
         **how,
         **resampling,
     )
-    if neurons := _boxed(table):
-        table.token_changes = _token_changes(per_token(lm, text.windows, neurons, **how | {"kept": _some(kept)}))
     extra = {}
     if parsed.sets:
         extra[SETS] = ablate_sets(lm, text.windows, parsed.sets, controls=options.controls, **how, **resampling)

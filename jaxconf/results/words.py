@@ -116,7 +116,7 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Weights", " ".join(convention).strip()),
         ("Ablation", told("{}", "ablation") + (f" ({number(value)})" if value is not None else "")),
         ("Engine", joined(("{}", "engine"), *ADAPTIVE)),
-        ("Null space", joined(("k = {}, the number of smallest singular values", "k")) + knee),
+        ("Null space", told("k = {}, the number of smallest singular values", "k") + knee),
         ("Token counts", joined(*COUNTS)),
         ("Nulls", told("{} random directions in each layer", "nulls")),
         ("Intervals", joined(("{} bootstrap samples", "bootstrap"), ("of {} {}", "units", "resampled"))),

@@ -114,9 +114,8 @@ def test_analyze_writes_a_whole_run(analysed, model, text):
     assert "nats" in said
     begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 640"]
     stages = [line for line in progress.splitlines() if "so far" not in line]
-    of_gates, of_boxes = "activations of 1 neuron: 0 of 640", ["activations: 0 of 640", "tokens of layer 0: 0 of 640"]
-    effects = [of_gates, "effects: 0 of 640", "correlations: 0 of 640"]
-    assert stages == [*begun, *effects, *of_boxes, "figures and report"]
+    effects = ["activations of 1 neuron: 0 of 640", "effects: 0 of 640", "correlations: 0 of 640"]
+    assert stages == [*begun, *effects, "tokens of layer 0: 0 of 640", "figures and report"]
 
 
 def test_a_run_is_drawn_again_and_replaced_by_force_alone(analysed, model, text, tmp_path, capsys):

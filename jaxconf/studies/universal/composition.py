@@ -33,13 +33,12 @@ def composition_table(lm: LanguageModel, frame: pd.DataFrame, seed: int, progres
         read = reads(config, lm.params, high)
         some = cosines_of_pairs(writes, read, *rng.integers(0, N, (2, RANDOM_PAIRS)))
         random = float(np.quantile(np.abs(fetched(some)), QUANTILE))
-        for side, rows in _rows(fetched(strongest(writes, read)), low, high).items():
-            key = (int(rows["layer"].iloc[0]), side)
-            best[key] = _stronger(best.get(key), rows.assign(random=random))
+        for of, rows in _rows(fetched(strongest(writes, read)), low, high).items():
+            best[of] = _stronger(best.get(of), rows.assign(random=random))
         progress("composition", done + 1, len(pairs))
     if not best:
         return pd.DataFrame(columns=COLUMNS)
-    every = pd.concat([rows.assign(side=side) for (_, side), rows in best.items()])
+    every = pd.concat([rows.assign(layer=layer, side=side) for (layer, side), rows in best.items()])
     every = every.sort_values(["layer", "neuron", "side"])
     dimensions = config.d_model - (config.norm == "layer")
     partners = np.where(every["side"] == "in", every["layer"], L - 1 - every["layer"]) * N
@@ -56,19 +55,9 @@ def _stronger(best: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: np.where(better, rows[name], best[name]) for name in rows})
 
 
-def _rows(pair: Strongest, low: int, high: int) -> dict[str, pd.DataFrame]:
-    """Side → the strongest partners of the neurons of two layers in the other of these layers."""
-    out = {
-        "layer": low,
-        "partner_layer": high,
-        "partner_neuron": pair.reader,
-        "cosine": pair.write_cosine,
-    }
-    into = {
-        "layer": high,
-        "partner_layer": low,
-        "partner_neuron": pair.writer,
-        "cosine": pair.read_cosine,
-    }
+def _rows(pair: Strongest, low: int, high: int) -> dict[tuple[int, str], pd.DataFrame]:
+    """Layer and side → the strongest partners of its neurons in the other of two layers."""
+    out = {"partner_layer": high, "partner_neuron": pair.reader, "cosine": pair.write_cosine}
+    into = {"partner_layer": low, "partner_neuron": pair.writer, "cosine": pair.read_cosine}
     neurons = np.arange(len(pair.write_cosine))
-    return {side: pd.DataFrame({"neuron": neurons, **of}) for side, of in (("out", out), ("in", into))}
+    return {of: pd.DataFrame({"neuron": neurons, **rows}) for of, rows in (((low, "out"), out), ((high, "in"), into))}
