@@ -21,7 +21,7 @@ import tyro
 
 import jaxconf
 from jaxconf import cli
-from jaxconf.data.corpus import documents_of, read_corpus, write_tokenizer
+from jaxconf.data.corpus import read_corpus, write_tokenizer
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.decoder import forward
 from jaxconf.models.families import leaves
@@ -53,7 +53,7 @@ def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
     Weight decay is 0.1 on matrices, as in the recipe.
     """
     config = TrainConfig(vocab_size=lm.config.vocab_size, context=lm.config.n_positions)
-    corpus = read_corpus(config.vocab_size, config.context, documents_of(job.data), lm.folder)
+    corpus = read_corpus(config.vocab_size, config.context, job.data, lm.folder)
     matrices = nest((leaf.path, leaf.init in ("normal", "residual")) for leaf in leaves(lm.config))
     warmup, end = job.steps // 50 + 1, 0.1 * job.learning_rate
     rate = optax.warmup_cosine_decay_schedule(0.0, job.learning_rate, warmup, job.steps + 1, end)

@@ -16,6 +16,7 @@ import tokenizers
 
 from jaxconf.data.documents import documents
 from jaxconf.data.windows import encode
+from jaxconf.data.worlds import world_of
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find
@@ -93,19 +94,25 @@ class Corpus:
 def read_corpus(
     vocab_size: int,
     context: int,
-    documents: Documents,
+    data: str | Documents,
     tokenizer: str | Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Corpus:
     """Encode the documents, and hold out the end of the text.
 
-    `vocab_size`: the size of the model's vocabulary. `context`: the length of the sequences. `tokenizer`: a folder or
-    hub id; by default a byte-level BPE tokenizer is trained on the documents, which are then read twice. Raises
-    InputError if the tokenizer has more tokens than `vocab_size`, or if the text is too short to train a tokenizer of
-    `vocab_size` tokens or to hold out one sequence.
+    `vocab_size`: the size of the model's vocabulary. `context`: the length of the sequences. `data`: as for
+    `documents_of`. `tokenizer`: a folder or hub id; by default that of the world if `data` names one, which takes no
+    other, and else a byte-level BPE tokenizer that is trained on the documents, which are then read twice. Raises
+    InputError if the tokenizer has more tokens than `vocab_size` or is not that of the world, or if the text is too
+    short to train a tokenizer of `vocab_size` tokens or to hold out one sequence.
     """
+    documents, world = documents_of(data), world_of(data) if isinstance(data, str) else None
     with tempfile.TemporaryDirectory() as temporary:
-        if tokenizer is None:
+        if tokenizer is None and world:
+            folder = Path(temporary)
+            for name, content in world.tokenizer_files.items():
+                (folder / name).write_text(content, "utf-8")
+        elif tokenizer is None:
             progress("training the tokenizer", 0, 0)
             folder = Path(temporary)
             _save_tokenizer(documents(), vocab_size, context, folder)

@@ -25,6 +25,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 from huggingface_hub.hf_api import ResolvedRevision
 
+from jaxconf.data.worlds import world_of
 from jaxconf.models.errors import InputError, first_line, listed
 from jaxconf.models.hub import hub_errors
 
@@ -37,13 +38,16 @@ def documents(source: str) -> Iterator[str]:
 
     `source` is a .txt file (one document), a .jsonl, .jsonl.gz or .jsonl.zst file (an object with a string "text" on
     each line), a .parquet file (a column "text"), a folder (all such files below it, in the order of their paths),
-    `stdlib` (the modules of Python's standard library, in a fixed pseudo-random order) or
-    `hf://datasets/OWNER/NAME[@REVISION][/PATH]` (each file is downloaded when the iterator reaches it).
+    `stdlib` (the modules of Python's standard library, in a fixed pseudo-random order),
+    `hf://datasets/OWNER/NAME[@REVISION][/PATH]` (each file is downloaded when the iterator reaches it), or synthetic
+    text, such as `noise` or `noise:words=64,levels=4` (see `jaxconf.data.worlds`).
 
     Raises InputError: immediately if there is no such source, during iteration if a file cannot be fetched or read.
     """
     if source == "stdlib":
         return _standard_library()
+    if world := world_of(source):
+        return world.documents()
     if source.startswith("hf://"):
         return chain.from_iterable(map(_read, _hub_files(source)))
 

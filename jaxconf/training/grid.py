@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxconf.data.corpus import Corpus, Documents, documents_of, read_corpus
+from jaxconf.data.corpus import Corpus, Documents, read_corpus
 from jaxconf.models.errors import InputError
 from jaxconf.results.run_folder import writable
 from jaxconf.runtime.hosts import only_first_writes, told, told_json
@@ -76,7 +76,7 @@ def grid(
         groups = groups_of_one_shape(models)
         left = [index for index, names in enumerate(groups) if not set(names) <= set(trained)]
         first = [models[groups[index][0]] for index in left]
-        corpora = _read_corpora(first, documents_of(data), tokenizer, progress)
+        corpora = _read_corpora(first, data, tokenizer, progress)
         texts = {text: corpus.digest() for text, corpus in corpora.items()}
         if saved and any(saved["text_sha256"].get(text) != digest for text, digest in texts.items()):
             raise InputError(f"{out} holds a grid on other text; give the same --data, or another --out")
@@ -139,13 +139,13 @@ def _clear(out: Path) -> None:
 
 
 def _read_corpora(
-    configs: Sequence[TrainConfig], documents: Documents, tokenizer: str | Path | None, progress: Progress
+    configs: Sequence[TrainConfig], data: str | Documents, tokenizer: str | Path | None, progress: Progress
 ) -> dict[str, Corpus]:
     """`_text_of` a config → the corpus that models with such a config are trained on."""
     corpora: dict[str, Corpus] = {}
     for config in configs:
         if (kind := _text_of(config)) not in corpora:
-            corpora[kind] = read_corpus(config.vocab_size, config.context, documents, tokenizer, progress)
+            corpora[kind] = read_corpus(config.vocab_size, config.context, data, tokenizer, progress)
     return corpora
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxconf.analysis.weights import null_space_size
-from jaxconf.data.corpus import Corpus, Documents, documents_of, read_corpus, write_tokenizer
+from jaxconf.data.corpus import Corpus, Documents, read_corpus, write_tokenizer
 from jaxconf.measure.inputs import given_counts
 from jaxconf.models.errors import InputError, first_line
 from jaxconf.results.run_folder import writable
@@ -86,7 +86,7 @@ def train(
             raise InputError(f"{out} holds a run with other token counts; give the same --counts, or another --out")
         if saved and "result" in saved:
             return saved["result"]
-        corpus = read_corpus(config.vocab_size, config.context, documents_of(data), tokenizer, progress)
+        corpus = read_corpus(config.vocab_size, config.context, data, tokenizer, progress)
         record["text_sha256"] = corpus.digest()
         if saved and saved["text_sha256"] != record["text_sha256"]:
             raise InputError(f"{out} holds a run on other text; give the same --data, or another --out")

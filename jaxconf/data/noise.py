@@ -1,0 +1,201 @@
+"""The noise world: a Markov chain whose steps fail with a known probability.
+
+After the word c, the next word is drawn from row c of a table with probability 1 − ε, and otherwise from the background
+(SCIENCE of the project: the noise world). Letters: S window, t position, V token, W word, L level, P place: how many
+words of the stretch have been.
+"""
+
+import dataclasses
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from jaxconf.data.worlds import END, Optimum, World
+from jaxconf.models.errors import InputError
+
+UNKNOWN, NONE = -1, -2  # the last word if it lies before the window, and if the document has just begun
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(World):
+    """A chain of words: each word is followed by one that a table gives, but for the noise.
+
+    A document is a number of stretches. A separator stands before each stretch, and the chain goes on behind it; an
+    END follows the last stretch, and then another chain begins. With `restart` false there is one chain that never
+    ends, without separators, and the tokenizer has neither BOS nor EOS.
+    """
+
+    chain: Literal["permutation", "bigram"] = "permutation"
+    """the table: a permutation of the words, or rows of random probabilities"""
+    sharpness: float = 3.0
+    """of the rows of a bigram table: the standard deviation of their logits"""
+    restart: bool = True
+    """whether documents end, and stretches have separators"""
+
+    name: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.sharpness < 100:
+            raise InputError(f"sharpness is {self.sharpness} in {self.source!r}; give a number from 0 to below 100")
+        if not self.restart and self.signal == "marker" and self.levels > 1:
+            raise InputError(
+                f"{self.source!r} has no separators, so no marker can tell the level; add levels=1 or signal=inferred"
+            )
+
+    @property
+    def separators(self) -> list[str]:
+        return super().separators if self.restart else []
+
+    @property
+    def tokens(self) -> list[str]:
+        return [name for name in super().tokens if self.restart or name != END]
+
+    @property
+    def table(self) -> np.ndarray:
+        """The probabilities of the next word after each word without noise, float64 [W W]."""
+        rng = np.random.default_rng([self.world, self.words])
+        if self.chain == "permutation":
+            return np.eye(self.words)[rng.permutation(self.words)]
+        weights = np.exp(self.sharpness * rng.standard_normal((self.words, self.words)))
+        return weights / weights.sum(1, keepdims=True)
+
+    def documents(self) -> Iterator[str]:
+        """The documents of the text. Without `restart` each is the next piece of the one chain."""
+        names, separators, noise, last, words = self.tokens, self.separators, self.noise, NONE, 0
+        rows = [row.tolist() for row in self.table.cumsum(1)]
+        background = self.background.cumsum()
+        for number in itertools.count():
+            rng = np.random.default_rng([self.seed, number])
+            if self.restart:
+                last, stretches = NONE, int(rng.geometric(1 / self.document))
+            else:
+                stretches = self.document
+            levels = rng.integers(len(noise), size=stretches)
+            shape = (stretches, self.stretch)
+            noisy = rng.random(shape) < noise[levels, None]
+            draws = np.minimum(np.searchsorted(background, rng.random(shape), side="right"), self.words - 1)
+            uniform, text = rng.random(shape).tolist(), []
+            for level, *of_stretch in zip(levels.tolist(), noisy.tolist(), draws.tolist(), uniform, strict=True):
+                if separators:
+                    text.append(separators[level % len(separators)])
+                for fails, drawn, u in zip(*of_stretch, strict=True):
+                    last = drawn if fails or last == NONE else min(bisect_right(rows[last], u), self.words - 1)
+                    text.append(names[last])
+            yield " ".join(text)
+            words += stretches * self.stretch
+            if words >= self.size:
+                return
+
+    def optimum(self, tokens: np.ndarray) -> Optimum:
+        """The best prediction in windows int [S t] of the text, which may begin at any place of it.
+
+        Source: forward filtering (Rabiner 1989, section III.A) of level and place.
+        """
+        return _Filter(self).optimum(tokens)
+
+
+class _Filter:
+    """What is known of level and place in windows, from their tokens so far."""
+
+    def __init__(self, world: Noise):
+        L, P = len(world.noise), world.stretch + 1
+        self.world, self.noise, self.table, self.background = world, world.noise, world.table, world.background
+        self.ends = 1 / world.document if world.restart else 0.0  # how often a document ends behind a stretch
+        self.end = world.tokens.index(END) if world.restart else None
+        self.unseen = self._unseen()
+        # At a random place of the text all levels and places are equally likely, and less often a document has ended.
+        self.start, self.ended = np.full((L, P), 1 / (L * (P + self.ends))), self.ends / (P + self.ends)
+        if not world.restart:
+            self.start = np.full((L, P), 1 / (L * (P - 1))) * (np.arange(P) < P - 1)
+
+    def _unseen(self) -> np.ndarray:
+        """The probabilities of the next word at each place if no word before it has been seen, float64 [L P-1 W]."""
+        last = self.background  # the distribution of the last word of a stretch, over all levels
+        for _ in range(1000):
+            words = self._next(last) * (1 - self.ends) + self.background * self.ends
+            places = [words]
+            for _ in range(self.world.stretch - 1):
+                words = (1 - self.noise[:, None]) * (words @ self.table) + self.noise[:, None] * self.background
+                places.append(words)
+            before, last = last, words.mean(0)
+            if abs(last - before).max() < 1e-15:
+                break
+        return np.stack(places, 1)
+
+    def _next(self, words: np.ndarray) -> np.ndarray:
+        """The probabilities of the next word for each level, float64 [… L W], behind a distribution over words [… W]."""
+        kept = (words @ self.table)[..., None, :]
+        return (1 - self.noise[:, None]) * kept + self.noise[:, None] * self.background
+
+    def optimum(self, tokens: np.ndarray) -> Optimum:
+        """As `Noise.optimum`."""
+        S, T = tokens.shape
+        self.belief = np.broadcast_to(self.start, (S, *self.start.shape)).copy()
+        self.after_end = np.full(S, self.ended)
+        self.last = np.full(S, UNKNOWN)
+        probabilities = np.zeros((S, T, len(self.world.tokens)))
+        noise, words = np.zeros((2, S, T))
+        for t in range(T):
+            if t or self.end is None:
+                self._observe(tokens[:, t], t)
+            else:  # an END that begins a window says nothing
+                self._observe(np.where(tokens[:, t] == self.end, -1, tokens[:, t]), t)
+            probabilities[:, t], noise[:, t], words[:, t] = self._predicted()
+        with np.errstate(divide="ignore"):
+            return Optimum(np.log(probabilities), noise, words)
+
+    def _rows(self) -> np.ndarray:
+        """The probabilities of the next word for each level and place, float64 [S L P-1 W] or [S L 1 W]."""
+        kept = np.where((self.last >= 0)[:, None], self.table[self.last], self.background)[:, None]
+        noise = self.noise[:, None]
+        known = ((1 - noise) * kept + noise * self.background)[:, :, None]
+        unknown = self.last == UNKNOWN
+        return np.where(unknown[:, None, None, None], self.unseen, known) if unknown.any() else known
+
+    def _predicted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The probabilities of the next token [S V], the mean noise of the next word [S], the share of words [S]."""
+        W, separators = self.world.words, len(self.world.separators)
+        going, over = self.belief[:, :, :-1], self.belief[:, :, -1].sum(1)
+        found = np.zeros((len(going), len(self.world.tokens)))
+        rows, weights = self._rows(), going.sum(2, keepdims=True)
+        found[:, :W] = np.einsum("slp,slpw->sw", going if rows.shape[2] > 1 else weights, rows)
+        if separators:
+            found[:, W : W + separators] = ((over * (1 - self.ends) + self.after_end) / separators)[:, None]
+            found[:, self.end] = over * self.ends
+        total = going.sum((1, 2))
+        with np.errstate(invalid="ignore"):
+            noise = np.where(total > 0, np.einsum("sl,l->s", weights[..., 0], self.noise) / total, np.nan)
+        return found, noise, total
+
+    def _observe(self, tokens: np.ndarray, t: int) -> None:
+        """Take one more token of each window into account; -1 is one that says nothing."""
+        W = self.world.words
+        word, ends = (tokens >= 0) & (tokens < W), tokens == self.end
+        separator = (tokens >= W) & ~ends
+        rows = self._rows()
+        of_word = np.take_along_axis(rows, np.where(word, tokens, 0)[:, None, None, None], 3)[..., 0]
+        moved = np.zeros_like(self.belief)
+        moved[:, :, 1:] = self.belief[:, :, :-1] * of_word
+        if not self.world.restart:  # the next stretch begins at once
+            moved[:, :, 0], moved[:, :, -1] = moved[:, :, -1].mean(1, keepdims=True), 0
+        begun = np.zeros_like(self.belief)
+        level = np.where(separator, tokens - W, 0)
+        several = len(self.world.separators) > 1
+        begun[:, :, 0] = np.eye(len(self.noise))[level] if several else 1 / len(self.noise)
+        likely = np.where(word, moved.sum((1, 2)), np.where(ends, self.belief[:, :, -1].sum(1), 1))
+        likely = np.where(separator, self.belief[:, :, -1].sum(1) + self.after_end, likely)
+        if (likely <= 0).any() or (tokens >= len(self.world.tokens)).any():
+            wrong = int(np.argmax((likely <= 0) | (tokens >= len(self.world.tokens))))
+            raise InputError(
+                f"token {t} of window {wrong} cannot stand there in a text of {self.world.source!r}; "
+                "give windows of its own text"
+            )
+        shape = (slice(None), None, None)
+        self.belief = np.where(word[shape], moved / np.where(word, likely, 1)[shape], self.belief)
+        self.belief = np.where(separator[shape], begun, np.where(ends[shape], 0, self.belief))
+        self.after_end = np.where(word | separator, 0.0, np.where(ends, 1.0, self.after_end))
+        self.last = np.where(word, tokens, np.where(ends, NONE, self.last))

@@ -1,0 +1,186 @@
+"""Worlds: sources of synthetic text in which the best possible prediction of every token is known.
+
+A source is named like `noise` or `noise:words=64,signal=inferred`: a world, and the parameters that are not the default
+ones. Letters: S window, t position, V token, L level.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
+
+import numpy as np
+import tokenizers
+
+from jaxconf.models.errors import InputError, nearest
+
+END = "<|endoftext|>"
+SOURCE = "jaxconf_source"  # the key of tokenizer_config.json that names the source that a tokenizer is of
+OF_TEXT = ("seed", "size")  # the parameters that choose a text of the world; the others choose the world
+Signal = Literal["marker", "inferred", "none"]
+
+
+class Optimum(NamedTuple):
+    """The best prediction that can be made in each window from its tokens up to each position."""
+
+    log_probs: np.ndarray  # float64 [S t V]: the log-probabilities of the next token, in nats
+    noise: np.ndarray  # float64 [S t]: the mean of the noise ε of the next word, NaN where no word can be next
+    words: np.ndarray  # float64 [S t]: the probability that the next token is a word
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What all worlds have: words, and stretches of them, each with a level of noise ε of its own.
+
+    With probability ε the next word is drawn from the background, a distribution over all words. Otherwise it is the
+    word that the world's structure gives. `signal` says how ε can be told: a "marker" before each stretch names its
+    level; it is "inferred" from the stretch so far; or "none": each word draws a level of its own, so that nothing
+    tells it, and the best prediction takes the mean.
+    """
+
+    words: int = 256
+    """how many words there are"""
+    levels: int = 8
+    """how many levels of noise there are, evenly spaced from `least` to `most`; 1 is their mean"""
+    least: float = 0.05
+    """the smallest ε"""
+    most: float = 0.95
+    """the largest ε"""
+    stretch: int = 15
+    """words in a stretch"""
+    zipf: float = 1.0
+    """the background probability of word r is proportional to (r + 1)**-zipf; 0 is uniform"""
+    signal: Signal = "marker"
+    """how ε can be told"""
+    document: int = 16
+    """mean number of stretches in a document"""
+    world: int = 0
+    """the seed of the world's structure"""
+    seed: int = 0
+    """the seed of the text"""
+    size: int = 2_000_000
+    """how many words the text has at least"""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "words": 2,
+            "levels": 1,
+            "stretch": 1,
+            "document": 1,
+            "world": 0,
+            "seed": 0,
+            "size": 1,
+        }.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)} in {self.source!r}; give at least {least}")
+        if self.levels > self.words:
+            raise InputError(
+                f"{self.source!r} has {self.levels} levels and {self.words} words; give at most as many levels as words"
+            )
+        if not 0 <= self.least <= self.most <= 1:
+            raise InputError(
+                f"the noise goes from {self.least} to {self.most} in {self.source!r}; give 0 <= least <= most <= 1"
+            )
+        if not 0 <= self.zipf < 10:
+            raise InputError(f"zipf is {self.zipf} in {self.source!r}; give a number from 0 to below 10")
+
+    @property
+    def source(self) -> str:
+        """The name of the source, which `world_of` reads, with the parameters that are not the default ones."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+        return self.name + ":" * bool(given) + ",".join(f"{name}={_written(value)}" for name, value in given.items())
+
+    @property
+    def noise(self) -> np.ndarray:
+        """The ε that can be told apart, float64 [L], ascending: one for each level, or their mean for `signal` "none"."""
+        every = np.linspace(self.least, self.most, self.levels) if self.levels > 1 else np.array([self._mean])
+        return np.array([self._mean]) if self.signal == "none" else every
+
+    @property
+    def _mean(self) -> float:
+        return (self.least + self.most) / 2
+
+    @property
+    def background(self) -> np.ndarray:
+        """The background distribution over the words, float64 [words]."""
+        weights = np.arange(1, self.words + 1, dtype=np.float64) ** -self.zipf
+        return weights / weights.sum()
+
+    @property
+    def separators(self) -> list[str]:
+        """The tokens that begin stretches, by their names: of each level, or one that tells nothing."""
+        return [f"e{level}" for level in range(len(self.noise))] if self.signal == "marker" else ["e"]
+
+    @property
+    def tokens(self) -> list[str]:
+        """All tokens by their names, in the order of their ids: the words, the separators, the end of a document."""
+        return [*(f"w{word}" for word in range(self.words)), *self.separators, END]
+
+    @property
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name → content of the files of the world's tokenizer, which makes each word one token."""
+        vocabulary = {name: index for index, name in enumerate(self.tokens)}
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary))
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+        special = {"bos_token": END, "eos_token": END} if END in vocabulary else {}
+        own = dataclasses.replace(self, **{name: getattr(type(self), name) for name in OF_TEXT})
+        config = {**special, "tokenizer_class": "PreTrainedTokenizerFast", SOURCE: own.source}
+        if special:
+            tokenizer.add_special_tokens([END])
+        return {"tokenizer.json": tokenizer.to_str(), "tokenizer_config.json": json.dumps(config, indent=1) + "\n"}
+
+    def documents(self) -> Iterator[str]:
+        """The documents of the text; the same for the same parameters."""
+        raise NotImplementedError
+
+    def optimum(self, tokens: np.ndarray) -> Optimum:
+        """The best prediction in windows int [S t] of the text, which may begin at any place of it."""
+        raise NotImplementedError
+
+
+def world_of(source: str) -> World | None:
+    """The world that a source names, or None if it names none.
+
+    Raises InputError for a parameter that the world does not have, and for a value that it cannot have.
+    """
+    from jaxconf.data.noise import Noise
+
+    kind = {world.name: world for world in (Noise,)}.get(source.partition(":")[0])
+    return None if kind is None else kind(**_parameters(kind, source))
+
+
+def _parameters(kind: type[World], source: str) -> dict[str, Any]:
+    """The parameters that a source NAME:PARAMETER=VALUE,PARAMETER=VALUE gives."""
+    types, found = get_type_hints(kind), {}
+    names = [field.name for field in dataclasses.fields(kind)]
+    for part in filter(None, source.partition(":")[2].split(",")):
+        name, equals, text = part.partition("=")
+        if name not in names:
+            raise InputError(
+                f"{source!r} has the parameter {name!r}, which {kind.name} does not have; the nearest is "
+                f"{nearest(name, names)!r}, and all are {', '.join(names)}"
+            )
+        if name in found or not equals:
+            problem = "twice" if name in found else "without a value"
+            raise InputError(f"{source!r} has {name} {problem}; give NAME=VALUE once for each parameter")
+        found[name] = _value(types[name], text, f"{name} is {text!r} in {source!r}")
+    return found
+
+
+def _value(kind: Any, text: str, problem: str) -> Any:
+    """The value of type `kind` that a text names."""
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            raise InputError(f"{problem}; give {'a whole number' if kind is int else 'a number'}") from None
+    options: Any = {"true": True, "false": False} if kind is bool else {name: name for name in get_args(kind)}
+    if text not in options:
+        raise InputError(f"{problem}; give {' or '.join(options)}")
+    return options[text]
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
