@@ -108,6 +108,14 @@ class World:
         weights = np.arange(1, self.words + 1, dtype=np.float64) ** -self.zipf
         return weights / weights.sum()
 
+    def log_temperature(self, noise: np.ndarray) -> np.ndarray:
+        """The best log-temperature at noise ε, float64 of the same shape; -inf at 0.
+
+        Its inverse temperature is the log-ratio of the probabilities of the word that the structure gives and of a word
+        of the mean background probability, log((1 − ε) W/ε + 1).
+        """
+        return -np.log(np.log1p((1 - noise) * self.words / noise))
+
     @property
     def separators(self) -> list[str]:
         """The tokens that begin stretches, by their names: of each level, or one that tells nothing."""
