@@ -16,7 +16,7 @@ import tokenizers
 
 from jaxconf.data.documents import documents
 from jaxconf.data.windows import encode
-from jaxconf.data.worlds import world_of
+from jaxconf.data.worlds import World, world_of
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find
@@ -44,7 +44,7 @@ class Corpus:
 
     `train` and `held_out`: token ids, int32, one axis. `begin`: the id of the token that begins each sequence, or None.
     `end`: the id of the token that ends each document, or None. `tokenizer_files`: name → content of the tokenizer's
-    files, which the folder of the trained model gets too.
+    files, which the folder of the trained model gets too. `world`: the one that the text is of, or None.
     """
 
     train: np.ndarray
@@ -52,6 +52,7 @@ class Corpus:
     begin: int | None
     end: int | None
     tokenizer_files: Mapping[str, str]
+    world: World | None = None
 
     def batch(self, seed: int, step: int, batch: int, context: int) -> np.ndarray:
         """The sequences of one training step, int32 [b t+1], with t = `context`.
@@ -139,7 +140,7 @@ def read_corpus(
             f"the text gives {len(text)} tokens, and the {HELD_OUT:.0%} of them that are held out do not fill a "
             f"sequence of {context} tokens; give more text"
         )
-    return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files)
+    return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files, world)
 
 
 def write_tokenizer(corpus: Corpus, folder: Path) -> None:

@@ -127,7 +127,7 @@ class _Filter:
         return np.stack(places, 1)
 
     def _next(self, words: np.ndarray) -> np.ndarray:
-        """The probabilities of the next word for each level, float64 [… L W], behind a distribution over words [… W]."""
+        """The probabilities of the next word for each level, [… L W], behind words that have the distribution [… W]."""
         kept = (words @ self.table)[..., None, :]
         return (1 - self.noise[:, None]) * kept + self.noise[:, None] * self.background
 

@@ -94,7 +94,7 @@ class World:
 
     @property
     def noise(self) -> np.ndarray:
-        """The ε that can be told apart, float64 [L], ascending: one for each level, or their mean for `signal` "none"."""
+        """The ε that can be told apart, float64 [L], ascending: of each level, or their mean for `signal` "none"."""
         every = np.linspace(self.least, self.most, self.levels) if self.levels > 1 else np.array([self._mean])
         return np.array([self._mean]) if self.signal == "none" else every
 

@@ -1,12 +1,13 @@
 """A model's confidence beside the best possible one, in text whose best predictions are known.
 
-Letters: s window, t position, p kept position, n neuron, v vocabulary, L level. Losses, entropies and divergences are in
-nats.
+Letters: s window, t position, p kept position, n neuron, v vocabulary, L level. Losses, entropies and divergences are
+in nats.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -42,11 +43,11 @@ class Beside(NamedTuple):
     sets: a row for each set, each thing that is done to it (UNABLATED, and HOW) and each level of noise, with `set`,
     `kind` ("none", "set" or "random"), `neurons`, `size`, `how`, `level` (0 to L-1, or -1 for all positions together),
     `noise` (the level's ε), `positions`, the means of `loss`, `best_loss`, `excess_loss` (their difference), `entropy`,
-    `best_entropy`, `kl` (D_KL(best || model)), and `ece` and `accuracy` (0 to 1). A position counts to the level that is
-    nearest to the mean of ε given the window so far, and only to all together if a word is unlikely to be next.
+    `best_entropy`, `kl` (D_KL(best || model)), and `ece` and `accuracy` (0 to 1). A position counts to the level that
+    is nearest to the mean of ε given the window so far, and only to all together if a word is unlikely to be next.
 
-    neurons: a row for each neuron of the layer, with `layer`, `neuron`, `temperature_r2` (the squared correlation of its
-    activation with the best log-temperature) and `level_0` …: its mean activation at each level.
+    neurons: a row for each neuron of the layer, with `layer`, `neuron`, `temperature_r2` (the squared correlation of
+    its activation with the best log-temperature) and `level_0` …: its mean activation at each level.
     """
 
     sets: pd.DataFrame
@@ -144,11 +145,11 @@ def _best(world: World, tokens: np.ndarray, kept: np.ndarray, vocab_size: int) -
 
 def _at(of: Distance, kept: np.ndarray) -> Distance:
     """The distances […, s t] at the kept positions, […, p]."""
-    return Distance(*(fetched(x)[..., kept] for x in of))
+    return jax.tree.map(lambda x: fetched(x)[..., kept], of)
 
 
 def _joined(parts: Sequence[Distance]) -> Distance:
-    return Distance(*(np.concatenate(x, -1) for x in zip(*parts, strict=True)))
+    return jax.tree.map(lambda *x: np.concatenate(x, -1), *parts)
 
 
 def _rows(world: World, at: _Positions, one: NamedSet, how: str, of: Distance) -> list[dict[str, Any]]:
@@ -176,7 +177,7 @@ def _rows(world: World, at: _Positions, one: NamedSet, how: str, of: Distance) -
                 "entropy": mean["entropy"],
                 "best_entropy": float(at.entropy[here].mean()),
                 "kl": mean["kl"],
-                "ece": expected_calibration_error(of.confidence[here], of.correct[here]),
+                "ece": expected_calibration_error(np.asarray(of.confidence)[here], np.asarray(of.correct)[here]),
                 "accuracy": mean["correct"],
             }
         )

@@ -5,7 +5,7 @@ nats.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
 from jaxconf.results.files import read_parquet, write_parquet
 
 FILE = "emergence.parquet"
+OPTIMUM = "optimum.parquet"
 
 STEP_COLUMNS: dict[str, str] = {
     "step": "optimiser steps that the model had been trained for",
@@ -39,13 +41,15 @@ class Emergence:
     `steps`: a row for each measured step, with the STEP_COLUMNS that apply. `neurons`: a row for each step and neuron,
     with columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured, the columns of
     effects are NaN and those of rules are False. `singular_values`: float64 [S D], largest first. `facts`: model,
-    recipe, data, k, rules and versions.
+    recipe, data, k, rules and versions. `optimum`: the predictions beside the best possible ones, if these are known:
+    `step`, and the columns of `jaxconf.measure.optimum.Beside.sets`; otherwise no rows.
     """
 
     steps: pd.DataFrame
     neurons: pd.DataFrame
     singular_values: np.ndarray
     facts: dict[str, Any]
+    optimum: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def load(cls, source: str | Path) -> "Emergence":
@@ -67,7 +71,9 @@ class Emergence:
         lists = [name for name in rows[0] if name not in (*scalars, "singular_values")]
         steps = pd.DataFrame({name: [row[name] for row in rows] for name in scalars})
         neurons = pd.concat([_neurons(row, lists) for row in rows], ignore_index=True)
-        return cls(steps, neurons, np.array([row["singular_values"] for row in rows]), facts)
+        beside = path.parent / OPTIMUM
+        optimum = pd.read_parquet(beside) if beside.is_file() else pd.DataFrame()
+        return cls(steps, neurons, np.array([row["singular_values"] for row in rows]), facts, optimum)
 
 
 def _neurons(row: Mapping[str, Any], lists: list[str]) -> pd.DataFrame:
@@ -90,6 +96,19 @@ def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> No
         kept = old.filter(pc.less(old["step"], row["step"])).replace_schema_metadata(None)
         new = pa.concat_tables([kept, new], promote_options="default")  # an older version measured fewer columns
     write_parquet(new, facts, path)  # the whole file is written: a Parquet file cannot be appended to
+
+
+def append_optimum(folder: Path, step: int, rows: pd.DataFrame) -> None:
+    """Add the rows of one measured step to the optimum.parquet of a folder, in place of those of it and later steps.
+
+    `rows`: with the columns of `jaxconf.measure.optimum.Beside.sets`.
+    """
+    path, new = folder / OPTIMUM, rows.assign(step=step)
+    if path.is_file():
+        old = pd.read_parquet(path)
+        new = pd.concat([old[old["step"] < step], new], ignore_index=True)
+    with replacing(path) as temporary:
+        new.to_parquet(temporary, index=False)
 
 
 def _row(row: Mapping[str, Any]) -> pa.Table:

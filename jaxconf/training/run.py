@@ -120,7 +120,7 @@ def _saved_run(out: Path, record: dict[str, Any], resume: bool, force: bool) -> 
 def _clear(out: Path) -> None:
     """Delete the files of an earlier run."""
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    for name in (emergence.FILE, "losses.npy", "config.json", "model.safetensors", RECORD):
+    for name in (emergence.FILE, emergence.OPTIMUM, "losses.npy", "config.json", "model.safetensors", RECORD):
         (out / name).unlink(missing_ok=True)
 
 

@@ -10,20 +10,24 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus
 from jaxconf.data.windows import digest, kept_positions
 from jaxconf.measure.facts import shape_facts
-from jaxconf.measure.inputs import counts_facts, given_counts
+from jaxconf.measure.inputs import counts_facts, given_counts, with_target
+from jaxconf.measure.optimum import Beside, beside_optimum
 from jaxconf.models.decoder import Params
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.results.rules import Rules
+from jaxconf.results.rules import KINDS, Rules
 from jaxconf.runtime.version import __version__
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.measurements import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
+
+CONTROLS = 20  # random sets beside each set of named neurons
 
 
 def tracked_steps(steps: int, track: TrackConfig) -> list[int]:
@@ -60,7 +64,7 @@ class Tracker:
     ):
         self.seconds = 0.0
         self._folder, self._hf, self._decoder = folder, hf, config_from_hf(hf)
-        self._windows = corpus.held_out_windows(track.tokens, config.context)
+        self._windows, self._world = corpus.held_out_windows(track.tokens, config.context), corpus.world
         self._counts, about_counts = _counts(corpus, config.vocab_size, counts)
         self._k = null_space_size(self._decoder, track.k)
         self._with_effects = effect_steps(config.steps, track)
@@ -92,9 +96,23 @@ class Tracker:
             else:
                 weights = measure_weights(self._decoder, params, self._counts, self._k)
                 neurons = {**dict.fromkeys(NEURON_COLUMNS), **weights}
+            if self._world:
+                beside = self._beside(lm, kept, neurons)
+                emergence.append_optimum(self._folder, step, beside.sets)
+                neurons["temperature_r2"] = beside.neurons["temperature_r2"].to_numpy()
             row = {"step": step, "train_loss": train_loss, **predictions, **neurons}
             emergence.append(self._folder, row, self._facts)
         self.seconds += time.perf_counter() - begun
+
+    def _beside(self, lm: LanguageModel, kept: np.ndarray, neurons: Mapping[str, Any]) -> Beside:
+        """The model beside the optimum, and with the named neurons ablated, if the effects were measured."""
+        assert self._world
+        layer, sets = lm.config.n_layers - 1, dict[str, Neurons]()
+        for kind in KINDS:
+            named = neurons[f"is_{kind}_neuron"]
+            sets[kind] = [] if named is None else [(layer, int(n)) for n in np.flatnonzero(named)]
+        positions = with_target(self._windows, kept)
+        return beside_optimum(lm, self._windows, positions, self._world, sets, layer, controls=CONTROLS)
 
 
 def _counts(
