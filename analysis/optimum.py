@@ -34,7 +34,8 @@ def distance(lp: jax.Array, best: jax.Array, target: jax.Array) -> Distance:
     P, P_best = jnp.exp(lp), jnp.exp(best)
     kl = jnp.sum(jnp.where(P_best > 0, P_best * (best - lp), 0.0), -1)
     of_target = jnp.take_along_axis(lp, target[..., None], -1)[..., 0]
-    return Distance(-of_target, -jnp.sum(P * lp, -1), kl, P.max(-1), lp.argmax(-1) == target)
+    entropy = -jnp.sum(jnp.where(P > 0, P * lp, 0.0), -1)
+    return Distance(-of_target, entropy, kl, P.max(-1), lp.argmax(-1) == target)
 
 
 class Entered(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 import tyro
 
 from jaxconf.cli.sweep import Sweep
-from jaxconf.cli.train import Train, preset
+from jaxconf.cli.train import preset
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
 from jaxconf.runtime.version import __version__
@@ -80,7 +80,6 @@ def parsed(arguments: list[str]) -> Any:
         raise InputError(
             f"there is no option {arguments[0]!r} before a command; give a command first (jaxconf --help lists them)"
         )
-    config, arguments = preset(arguments)
     count = 2 if arguments[:2] == ["sweep", "report"] else 1
     name, rest = "-".join(arguments[:count]), arguments[count:]
     if name not in COMMANDS:
@@ -88,8 +87,8 @@ def parsed(arguments: list[str]) -> Any:
         raise InputError(f"there is no command {name!r}; the nearest is {close!r}, and jaxconf --help lists all")
     prog = f"jaxconf {' '.join(arguments[:count])}"
     given: dict[str, Any] = {"args": rest, "prog": prog, "return_unknown_args": True}
-    if name == "train":  # tyro.MISSING makes --out required, although the preset is given as a default
-        given["default"] = Train(out=tyro.MISSING, config=config)
+    if name == "train":
+        given["default"], given["args"] = preset(rest)
     command, unknown = tyro.cli(COMMANDS[name], **given)
     if unknown:
         raise InputError(_unknown(prog, unknown, COMMANDS[name]))

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes as Group
 from jaxconf.cli.common import Quiet, Text, say, speaking
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import Hosts, part
-from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
+from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 class Train:
     """Train small decoders from scratch, measure their neurons on the way, and save them in Hugging Face layout.
 
-    A preset may follow the word train and sets the defaults: tiny (those that this help shows without a preset),
-    small (10 million parameters) or gpt2-small-shape. With --vary or --seeds, a grid is trained: a model for each
-    combination of values and seeds, side by side where their shapes allow it.
+    A preset may follow the word train and sets the defaults: noise (synthetic text in which the best confidence is
+    known; its defaults are those that this help shows without a preset), or for Python's standard library tiny, small
+    (10 million parameters) or gpt2-small-shape. With --vary or --seeds, a grid is trained: a model for each combination
+    of values and seeds, side by side where their shapes allow it.
     """
 
     out: Path
     """the run folder to write"""
-    data: Text = "stdlib"
+    data: Text
     tokenizer: str | None = None
-    """a folder or hub id with a tokenizer; by default a byte-level BPE is trained on the text"""
+    """a folder or hub id with a tokenizer; by default that of the synthetic text, and for other text a byte-level BPE
+    that is trained on it"""
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """the values of one of the config options below as NAME=VALUE,VALUE, such as weight_decay=0,0.1;
     may be given again for another name"""
@@ -99,8 +101,12 @@ class Train:
             return
         say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
         if self.track.points:
+            from jaxconf.training.emergence import Emergence
+            from jaxconf.training.findings import summary_lines
+
             share = f"Measuring took {result['tracking_share']:.0%} of the time"
-            say(console, f"{share}; jaxconf track {self.out} draws what was measured")
+            say(console, f"{share}; jaxconf track {self.out} draws what was measured:")
+            say(console, *summary_lines(Emergence.load(self.out)))
 
 
 def grid_sentences(table: "pd.DataFrame", out: Path) -> list[str]:
@@ -115,19 +121,17 @@ def grid_sentences(table: "pd.DataFrame", out: Path) -> list[str]:
     return [where, *counts_doubts(table.loc[least].to_dict())]
 
 
-def preset(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
-    """The config of the preset that arguments of train name, and the arguments without the name of the preset.
+def preset(arguments: list[str]) -> tuple[Train, list[str]]:
+    """The defaults of `jaxconf train`, and its arguments without the name of the preset that they may begin with.
 
-    Without a preset, and for other commands: the default config, and the arguments as they are. Raises InputError for
-    an unknown preset.
+    Raises InputError for an unknown preset.
     """
-    if arguments[:1] != ["train"] or len(arguments) < 2 or arguments[1].startswith("-"):
-        return TrainConfig(), arguments
-    name = arguments[1]
+    given = bool(arguments) and not arguments[0].startswith("-")
+    name = arguments[0] if given else next(iter(PRESETS))
     if name not in PRESETS:
         known = f"the nearest is {nearest(name, PRESETS)!r}, and all are {', '.join(PRESETS)}"
         raise InputError(f"there is no preset {name!r}; {known}")
-    return PRESETS[name], ["train", *arguments[2:]]
+    return Train(Path("runs") / name, PRESET_DATA.get(name, "stdlib"), config=PRESETS[name]), arguments[given:]
 
 
 def _a_device_for_each_core() -> None:

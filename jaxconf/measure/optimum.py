@@ -43,8 +43,9 @@ class Beside(NamedTuple):
     sets: a row for each set, each thing that is done to it (UNABLATED, and HOW) and each level of noise, with `set`,
     `kind` ("none", "set" or "random"), `neurons`, `size`, `how`, `level` (0 to L-1, or -1 for all positions together),
     `noise` (the level's ε), `positions`, the means of `loss`, `best_loss`, `excess_loss` (their difference), `entropy`,
-    `best_entropy`, `kl` (D_KL(best || model)), and `ece` and `accuracy` (0 to 1). A position counts to the level that
-    is nearest to the mean of ε given the window so far, and only to all together if a word is unlikely to be next.
+    `best_entropy`, `entropy_error` (the |difference| of the two), `kl` (D_KL(best || model)), and `ece` and `accuracy`
+    (0 to 1). A position counts to the level that is nearest to the mean of ε given the window so far, and only to all
+    together if a word is unlikely to be next.
 
     neurons: a row for each neuron of the layer, with `layer`, `neuron`, `temperature_r2` (the squared correlation of
     its activation with the best log-temperature) and `level_0` …: its mean activation at each level.
@@ -52,6 +53,28 @@ class Beside(NamedTuple):
 
     sets: pd.DataFrame
     neurons: pd.DataFrame
+
+
+def moved_away(sets: pd.DataFrame) -> pd.DataFrame:
+    """How much further each ablated set moves the entropy from the best one than random sets do.
+
+    `sets`: as `Beside.sets`, of one model. A row for each set that is no random one, each thing that is done to it and
+    each level, with `set`, `how`, `level`, `noise`, `error_change` (the change of `entropy_error`, nats) and
+    `above_random` (the share of its random sets that change it by less, NaN without random sets).
+    """
+    before = sets[sets["how"] == UNABLATED].set_index("level")["entropy_error"]
+    changed = sets[sets["how"] != UNABLATED].assign(
+        change=lambda rows: rows["entropy_error"] - rows["level"].map(before)
+    )
+    rows = []
+    for (name, how, level), part in changed.groupby(["set", "how", "level"], sort=False):
+        random, [own] = part.loc[part["kind"] == "random", "change"], part.loc[part["kind"] == "set", "change"]
+        above = float((random < own).mean()) if len(random) else np.nan
+        noise = part["noise"].iloc[0]
+        rows.append(
+            {"set": name, "how": how, "level": level, "noise": noise, "error_change": own, "above_random": above}
+        )
+    return pd.DataFrame(rows, columns=["set", "how", "level", "noise", "error_change", "above_random"])
 
 
 class _Positions(NamedTuple):
@@ -176,6 +199,7 @@ def _rows(world: World, at: _Positions, one: NamedSet, how: str, of: Distance) -
                 "excess_loss": mean["loss"] - best_loss,
                 "entropy": mean["entropy"],
                 "best_entropy": float(at.entropy[here].mean()),
+                "entropy_error": float(abs(np.asarray(of.entropy)[here] - at.entropy[here]).mean()),
                 "kl": mean["kl"],
                 "ece": expected_calibration_error(np.asarray(of.confidence)[here], np.asarray(of.correct)[here]),
                 "accuracy": mean["correct"],

@@ -91,7 +91,19 @@ class TrainConfig:
 # The settings that may differ between models that one program trains side by side: no array's shape depends on them.
 PER_MODEL = ("learning_rate", "weight_decay", "clip", "dropout", "z_loss", "label_smoothing", "seed")
 
+PRESET_DATA = {"noise": "noise"}  # the text of a preset, which is Python's standard library for the others
+
 PRESETS: dict[str, TrainConfig] = {
+    "noise": TrainConfig(
+        width=128,
+        heads=4,
+        neurons=512,
+        vocab_size=265,
+        context=64,
+        steps=1000,
+        batch=64,
+        learning_rate=3e-3,
+    ),
     "tiny": TrainConfig(),
     "small": TrainConfig(
         layers=6,
