@@ -47,7 +47,8 @@ class Analyze(AnalyzeOptions):
 
         from jaxconf.measure.run import run
         from jaxconf.report.terminal import print_sets, print_summary
-        from jaxconf.results.run_folder import SETS
+        from jaxconf.results.optimum import optimum_sentences
+        from jaxconf.results.run_folder import OPTIMUM, SETS
         from jaxconf.runtime.hosts import first
 
         with speaking("tokens", self.quiet) as (console, progress):
@@ -56,6 +57,8 @@ class Analyze(AnalyzeOptions):
             return
         out = self.folder(self.model)
         print_summary(table, console)
+        if (out / OPTIMUM).is_file():
+            say(console, "", *optimum_sentences(pd.read_parquet(out / OPTIMUM)))
         if self.set:
             print_sets(pd.read_parquet(out / SETS), console)
         say(console, f"\nReport: {out / 'report.html'}")

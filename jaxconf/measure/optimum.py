@@ -20,18 +20,14 @@ from jaxconf.measure.activations import activation_statistics, windows_at_once
 from jaxconf.measure.named_sets import NamedSet
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, DOUBLED, UNABLATED
 from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 
-SETS = "optimum.parquet"
-NEURONS = "optimum_neurons.parquet"
-UNABLATED = "unablated"
-MEAN_FROZEN = "mean, norm frozen"
-DOUBLED = "doubled"
 HOW: dict[str, tuple[Ablation, bool]] = {
-    "mean": (MEAN, False),
-    MEAN_FROZEN: (MEAN, True),
+    ABLATED: (MEAN, False),
+    ABLATED_FROZEN: (MEAN, True),
     DOUBLED: (Ablation("scale", 2.0), False),
 }
 """What is done to a set → the ablation, and whether the final norm keeps its scale."""
@@ -53,28 +49,6 @@ class Beside(NamedTuple):
 
     sets: pd.DataFrame
     neurons: pd.DataFrame
-
-
-def moved_away(sets: pd.DataFrame) -> pd.DataFrame:
-    """How much further each ablated set moves the entropy from the best one than random sets do.
-
-    `sets`: as `Beside.sets`, of one model. A row for each set that is no random one, each thing that is done to it and
-    each level, with `set`, `how`, `level`, `noise`, `error_change` (the change of `entropy_error`, nats) and
-    `above_random` (the share of its random sets that change it by less, NaN without random sets).
-    """
-    before = sets[sets["how"] == UNABLATED].set_index("level")["entropy_error"]
-    changed = sets[sets["how"] != UNABLATED].assign(
-        change=lambda rows: rows["entropy_error"] - rows["level"].map(before)
-    )
-    rows = []
-    for (name, how, level), part in changed.groupby(["set", "how", "level"], sort=False):
-        random, [own] = part.loc[part["kind"] == "random", "change"], part.loc[part["kind"] == "set", "change"]
-        above = float((random < own).mean()) if len(random) else np.nan
-        noise = part["noise"].iloc[0]
-        rows.append(
-            {"set": name, "how": how, "level": level, "noise": noise, "error_change": own, "above_random": above}
-        )
-    return pd.DataFrame(rows, columns=["set", "how", "level", "noise", "error_change", "above_random"])
 
 
 class _Positions(NamedTuple):

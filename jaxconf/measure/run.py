@@ -12,23 +12,26 @@ from jaxconf.analysis.ablation import Ablation
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
+from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length
+from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
+from jaxconf.measure.optimum import beside_optimum
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel, find
 from jaxconf.report.run import save_run
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.rules import Rules
-from jaxconf.results.run_folder import PER_TOKEN, SETS, claim, traced
+from jaxconf.results.rules import KINDS, Rules
+from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
 from jaxconf.runtime.progress import Progress
 
 SHOWN_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
+CONTROLS = 100  # random sets beside each set of named neurons, where the best possible predictions are known
 RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 
 
@@ -155,9 +158,20 @@ def _measured(
         **how,
         **resampling,
     )
-    extra = {}
+    extra: dict[str, pd.DataFrame] = {}
+    if world := world_of(text.facts["data"]):
+        named = {kind: _pairs(table.members(kind)) for kind in KINDS}
+        layer, counted = int(table.frame["layer"].max()), with_target(text.windows.tokens, kept)
+        given = {"controls": CONTROLS, "seed": options.seed, "memory": parsed.memory, "progress": progress}
+        beside = beside_optimum(lm, text.windows.tokens, counted, world, named, layer, **given)
+        extra |= {OPTIMUM: beside.sets, OPTIMUM_NEURONS: beside.neurons}
     if parsed.sets:
         extra[SETS] = ablate_sets(lm, text.windows, parsed.sets, controls=options.controls, **how, **resampling)
     if parsed.single:
         extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
     return table, kept, extra
+
+
+def _pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:
+    """The layer and index of each neuron that a row is of."""
+    return [(int(layer), int(neuron)) for layer, neuron in zip(rows["layer"], rows["neuron"], strict=True)]

@@ -20,9 +20,10 @@ from jaxconf.report.plots import hover_texts, plots
 from jaxconf.report.shown import MOST_POINTS, drawn, title
 from jaxconf.results.columns import BY_RULE_COLUMNS, NAMED_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.optimum import UNABLATED, optimum_sentences
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import KINDS, Kind
-from jaxconf.results.run_folder import PER_TOKEN, SETS
+from jaxconf.results.run_folder import OPTIMUM, PER_TOKEN, SETS
 from jaxconf.results.words import counted, facts_in_words, number, sets_in_words, sign
 
 MOST_ROWS = 200
@@ -114,6 +115,7 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         points=_points(found),
         correlation=f"The correlation of entropy and divergence (Figure 3a) is {number(found.correlation())}.",
         sets="" if sets is None else _sets(sets),
+        optimum=_optimum(folder / OPTIMUM),
         tokens="" if effects is None else _tokens(effects, list(single)),
         named="".join(_named(found, kind) for kind in KINDS),
         by_rule=_by_rule(found),
@@ -211,6 +213,27 @@ def _sets(effects: pd.DataFrame) -> str:
         f'<h2 id="sets">Sets of neurons</h2><div class="box">{"".join(tables)}<p class="note">An effect of a set is '
         "notable if it lies beyond those of nearly all random sets of as many neurons of the same layers. Losses, "
         "entropies and divergences are in nats.</p></div>"
+    )
+
+
+def _optimum(file: Path) -> str:
+    """The section on the best possible predictions, if the folder has their file."""
+    if not file.is_file():
+        return ""
+    sets = pd.read_parquet(file)
+    own = sets[sets["how"] == UNABLATED]
+    names = ("loss", "excess_loss", "entropy", "best_entropy", "kl", "ece", "accuracy")
+    rows = (
+        row(
+            [row_head("all" if record["level"] < 0 else number(record["noise"])), *(measured(record, x) for x in names)]
+        )
+        for record in own.to_dict("records")
+    )
+    return (
+        f'<h2 id="optimum">Beside the best possible predictions</h2><div class="box">'
+        f"{paragraphs(optimum_sentences(sets))}{table(map(head, ('noise ε', *names)), rows)}"
+        '<p class="note">The model without any ablation, by the noise of the text. The best possible predictions are '
+        "known, since the text is synthetic. Losses, entropies and divergences are in nats.</p></div>"
     )
 
 

@@ -17,6 +17,8 @@ TOKEN_CHANGES = "token_changes.parquet"
 SPECTRUM = "spectrum.npz"
 SUMMARY = "summary.json"
 SETS = "sets.parquet"  # the table of `jaxconf.ablate_sets`, if that was asked for
+OPTIMUM = "optimum.parquet"  # the table of `jaxconf.measure.optimum`, if the best possible predictions are known
+OPTIMUM_NEURONS = "optimum_neurons.parquet"  # and that of the neurons
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
 
 

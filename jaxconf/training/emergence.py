@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.results.files import read_parquet, write_parquet
+from jaxconf.results.run_folder import OPTIMUM
 
 FILE = "emergence.parquet"
-OPTIMUM = "optimum.parquet"
 
 STEP_COLUMNS: dict[str, str] = {
     "step": "optimiser steps that the model had been trained for",

@@ -20,7 +20,7 @@ from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Corpus, Documents, read_corpus, write_tokenizer
 from jaxconf.measure.inputs import given_counts
 from jaxconf.models.errors import InputError, first_line
-from jaxconf.results.run_folder import writable
+from jaxconf.results.run_folder import OPTIMUM, writable
 from jaxconf.runtime.hosts import only_first_writes, told_json
 from jaxconf.runtime.placement import training_placement
 from jaxconf.runtime.progress import Progress
@@ -120,7 +120,7 @@ def _saved_run(out: Path, record: dict[str, Any], resume: bool, force: bool) -> 
 def _clear(out: Path) -> None:
     """Delete the files of an earlier run."""
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    for name in (emergence.FILE, emergence.OPTIMUM, "losses.npy", "config.json", "model.safetensors", RECORD):
+    for name in (emergence.FILE, OPTIMUM, "losses.npy", "config.json", "model.safetensors", RECORD):
         (out / name).unlink(missing_ok=True)
 
 

@@ -15,11 +15,12 @@ from jaxconf.analysis.optimum import distance
 from jaxconf.data.windows import kept_positions, windows
 from jaxconf.data.worlds import World, world_of
 from jaxconf.measure import optimum
-from jaxconf.measure.optimum import DOUBLED, MEAN_FROZEN, UNABLATED, Beside, beside_optimum, moved_away
+from jaxconf.measure.optimum import Beside, beside_optimum
 from jaxconf.models.decoder import final_norm_name
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
 from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, DOUBLED, UNABLATED, moved_away
 
 SOURCE = "noise:words=20,levels=3,stretch=6,size=4000"
 
@@ -61,7 +62,7 @@ def test_a_perfect_predictor_is_no_worse_than_the_optimum(tmp_path):
     assert abs(np.asarray(of.entropy) - positions.entropy).max() <= 1e-9
 
 
-@pytest.mark.parametrize("how", [UNABLATED, "mean", MEAN_FROZEN, DOUBLED])
+@pytest.mark.parametrize("how", [UNABLATED, ABLATED, ABLATED_FROZEN, DOUBLED])
 def test_distances_are_those_of_the_edited_model(found, how):
     lm, world, tokens, kept, beside = found
     site, scale = "blocks.1.mlp.hook_post", f"{final_norm_name(lm.config)}.hook_scale"
@@ -69,7 +70,7 @@ def test_distances_are_those_of_the_edited_model(found, how):
     h = np.array(before.captured[site])
     members = [] if how == UNABLATED else [3, 40]
     h[..., members] = 2 * h[..., members] if how == DOUBLED else h[..., members].mean((0, 1))
-    edits = {site: Replace(h)} | ({scale: Replace(before.captured[scale])} if how == MEAN_FROZEN else {})
+    edits = {site: Replace(h)} | ({scale: Replace(before.captured[scale])} if how == ABLATED_FROZEN else {})
     lp = np.asarray(jax.nn.log_softmax(lm.apply(tokens, edits=edits).logits), np.float64)[kept]
     best = world.optimum(tokens)
     p, q = np.exp(lp), np.exp(best.log_probs[kept])
@@ -140,12 +141,12 @@ def test_a_neuron_that_follows_the_best_temperature_is_found(found):
 def test_how_far_a_set_moves_the_entropy_is_judged_by_random_sets():
     errors = {"no set": [0.1], "set": [0.5], "random": [0.2, 0.3, 0.7, 0.1]}
     rows = [
-        {"set": "own", "kind": "none" if kind == "no set" else kind, "how": UNABLATED if kind == "no set" else "mean",
+        {"set": "own", "kind": "none" if kind == "no set" else kind, "how": UNABLATED if kind == "no set" else ABLATED,
          "level": 0, "noise": 0.5, "entropy_error": error}
         for kind, some in errors.items() for error in some
     ]  # fmt: skip
     assert moved_away(pd.DataFrame(rows)).to_dict("records") == [
-        {"set": "own", "how": "mean", "level": 0, "noise": 0.5, "error_change": 0.4, "above_random": 0.75}
+        {"set": "own", "how": ABLATED, "level": 0, "noise": 0.5, "error_change": 0.4, "above_random": 0.75}
     ]
 
 
