@@ -160,9 +160,14 @@ def _measured(
     )
     extra: dict[str, pd.DataFrame] = {}
     if world := world_of(text.facts["data"]):
-        named = {kind: _pairs(table.members(kind)) for kind in KINDS}
+        named = {str(kind): _pairs(table.members(kind)) for kind in KINDS}
         layer, counted = int(table.frame["layer"].max()), with_target(text.windows.tokens, kept)
-        given = {"controls": CONTROLS, "seed": options.seed, "memory": parsed.memory, "progress": progress}
+        given: dict[str, Any] = {
+            "controls": CONTROLS,
+            "seed": options.seed,
+            "memory": parsed.memory,
+            "progress": progress,
+        }
         beside = beside_optimum(lm, text.windows.tokens, counted, world, named, layer, **given)
         extra |= {OPTIMUM: beside.sets, OPTIMUM_NEURONS: beside.neurons}
     if parsed.sets:

@@ -223,11 +223,10 @@ def _optimum(file: Path) -> str:
     sets = pd.read_parquet(file)
     own = sets[sets["how"] == UNABLATED]
     names = ("loss", "excess_loss", "entropy", "best_entropy", "kl", "ece", "accuracy")
+    levels = ["all" if level < 0 else number(noise) for level, noise in zip(own["level"], own["noise"], strict=True)]
     rows = (
-        row(
-            [row_head("all" if record["level"] < 0 else number(record["noise"])), *(measured(record, x) for x in names)]
-        )
-        for record in own.to_dict("records")
+        row([row_head(level), *(measured(record, name) for name in names)])
+        for level, record in zip(levels, own.to_dict("records"), strict=True)
     )
     return (
         f'<h2 id="optimum">Beside the best possible predictions</h2><div class="box">'

@@ -24,7 +24,8 @@ def save_run(
     """Writes the run folder of an analysis, or nothing if that fails.
 
     It holds windows.npy (int32 [s t]), kept.npy (bool [s t]), the neuron table, the `extra` tables (file name → table:
-    SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), the figures and the report. A failure leaves an older run folder as it was.
+    SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), the figures and the report. A failure leaves an older run folder as it
+    was.
     """
     with staging(folder, NEURONS, *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), "figure_4*.png") as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))

@@ -45,8 +45,8 @@ def optimum_sentences(sets: pd.DataFrame) -> list[str]:
     [whole] = sets[(sets["how"] == UNABLATED) & (sets["level"] < 0)].to_dict("records")
     return [
         f"The best possible predictions have a loss of {number(whole['best_loss'])} nats and an entropy of "
-        f"{number(whole['best_entropy'])}; the model's loss is {number(whole['excess_loss'])} nats above, its entropy is "
-        f"{number(whole['entropy'])}.",
+        f"{number(whole['best_entropy'])}; the model's loss is {number(whole['excess_loss'])} nats above, its entropy "
+        f"is {number(whole['entropy'])}.",
         *_of_sets(sets),
     ]
 
@@ -58,8 +58,9 @@ def _of_sets(sets: pd.DataFrame) -> Iterator[str]:
     for (name, how), rows in levels.groupby(["set", "how"], sort=False):
         [whole] = moved.loc[(moved["set"] == name) & (moved["how"] == how) & (moved["level"] < 0), "error_change"]
         away, beyond = (rows["error_change"] > 0).sum(), (rows["above_random"] > SURPASSED).sum()
+        members = counted(int(sizes[name]), f"{name} neuron")
         yield (
-            f"{WORDS[how]}, the {counted(int(sizes[name]), f'{name} neuron')} move the entropy away from the best one at "
-            f"{away} of {counted(len(rows), 'level')} of noise, and further than {SURPASSED:.0%} of random sets at {beyond} "
-            f"(mean |difference| {whole:+.3g} nats)."
+            f"{WORDS[how]}, the {members} move the entropy away from the best one at {away} of "
+            f"{counted(len(rows), 'level')} of noise, and further than {SURPASSED:.0%} of random sets do at {beyond} "
+            f"(change of the mean |difference|: {whole:+.3g} nats)."
         )
