@@ -1,192 +1,310 @@
-"""The study in docs/emergence.md: what makes confidence neurons emerge in tiny models.
+"""The study in docs/emergence.md: what makes confidence neurons emerge in a world whose best predictions are known.
 
-python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 2]
+python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 8] [--only norm,tied]
 
-Trains the tiny preset with one thing changed at a time, and two models of larger steps, on Python's standard library,
-and writes the tables of docs/emergence_study.md. Each grid's figure lies in its folder. If it is stopped, the same
-command goes on where it was. It takes about three and a half hours on one CPU core.
+Trains the recipe of `jaxconf train` and, one factor at a time, what differs from it, and writes
+docs/emergence_study.md. QUESTIONS holds every hypothesis with the direction that was expected, as it was written before
+the study was run. If it is stopped, the same command goes on where it was.
 """
 
 import dataclasses
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 import tyro
+from scipy import stats
 
+from jaxconf.data.worlds import World, world_of
+from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.training.config import PRESETS, TrackConfig, TrainConfig
+from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, UNABLATED, moved_away
+from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.grid import grid
-from jaxconf.training.grid_table import OUTCOMES
-from jaxconf.training.run import train
+from jaxconf.training.grid_table import MODELS
+from jaxconf.training.records import read_result
 
-# Many small steps rather than few large ones: what weight decay does takes steps, not tokens.
-BASE = dataclasses.replace(PRESETS["tiny"], context=128, batch=4, steps=8000, learning_rate=4e-3)
-TRACK = TrackConfig(points=40, effects_every=8, tokens=2048)
-
-# One grid each: what it asks, the recipe that it starts from, and what it varies.
-QUESTIONS: dict[str, tuple[TrainConfig, dict[str, list[Any]]]] = {
-    "weight_decay": (BASE, {"weight_decay": [0.0, 0.1, 1.0]}),
-    "dropout": (BASE, {"dropout": [0.1]}),
-    "tied": (BASE, {"tied": [False]}),
-    "z_loss": (BASE, {"z_loss": [1e-3]}),
-    "norm": (dataclasses.replace(BASE, neurons=256), {"model_type": ["stablelm", "llama"]}),
-    "width": (BASE, {"width": [48]}),
-    "vocab_size": (BASE, {"vocab_size": [1024]}),
-}
-
-# Single models, followed step by step: heading, recipe, what is tracked.
-FOLLOWED = {
-    "larger_steps": (
-        "Larger steps",
-        dataclasses.replace(PRESETS["tiny"], layers=3, width=64, heads=2, neurons=256, steps=4000, learning_rate=4e-3),
-        TrackConfig(points=40, effects_every=2, tokens=8192, k=2),
-    ),
-    "spare_width": (
-        "A stream wider than the vocabulary needs",
-        dataclasses.replace(
-            PRESETS["tiny"],
-            width=128,
-            heads=4,
-            neurons=512,
-            vocab_size=260,
-            steps=20_000,
-            batch=8,
-            learning_rate=3e-3,
-        ),
-        TrackConfig(points=60, effects_every=3, tokens=8192),
-    ),
-}
-
-SHOWN = (
-    "model_type",
-    "layers",
-    "width",
-    "heads",
-    "neurons",
-    "vocab_size",
-    "context",
-    "tied",
-    "steps",
-    "batch",
-    "learning_rate",
-    "weight_decay",
-)
-STEP_HEAD = (
-    "step",
-    "held-out loss",
-    "mean entropy",
-    "neurons with rho above chance",
-    "largest rho",
-    "neuron above chance with the largest ln_mediated",
-    "its rho",
-    "its ln_mediated",
-    "its entropy_delta, nats",
-    "entropy neurons by the rule",
-)
+BASE = PRESETS["noise"]
+TRACK = TrackConfig(points=10, effects_every=2)
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
+Expected = Literal["some", "none", "more", "fewer", "same"]
+SAID: dict[Expected, str] = {
+    "some": "at least half of the seeds have entropy neurons",
+    "none": "no seed has an entropy neuron",
+    "more": "more entropy neurons than the base",
+    "fewer": "fewer entropy neurons than the base",
+    "same": "as many entropy neurons as the base",
+}
 
 
-def report(step: int, measured: dict[str, float]) -> None:
-    if step % 1000 == 0:
-        rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
-        print(f"  step {step}: {measured['loss']:.3f} nats per token, {rate}", flush=True)
+class Cell(NamedTuple):
+    """One setting: what differs from the base, and what was expected of it."""
+
+    label: str
+    expected: Expected
+    config: dict[str, Any] = {}
+    world: dict[str, Any] = {}
 
 
-def cell(values: pd.Series) -> str:
-    """The value of each seed, or a dash."""
-    return ", ".join("–" if pd.isna(value) else f"{value:.4g}" for value in values)
+class Question(NamedTuple):
+    """A factor, why it might matter, and its cells beside the base."""
+
+    name: str
+    why: str
+    cells: list[Cell]
 
 
-def rows(table: pd.DataFrame, vary: list[str]) -> list[str]:
-    found = []
-    for key, part in table.groupby(vary, sort=False):
-        name = ", ".join(f"{name} = {value}" for name, value in zip(vary, key, strict=True))
-        found.append(f"| {name} | " + " | ".join(cell(part[column]) for column in OUTCOMES) + " |")
-    return found
+def _attribute(text: str) -> dict[str, Any]:
+    return {"model_type": "opt", "attributes": (text,)}
 
 
-def described(config: TrainConfig) -> str:
-    names = [field.name for field in dataclasses.fields(config) if field.name in SHOWN]
-    return ", ".join(f"{name} {getattr(config, name)}" for name in names)
+QUESTIONS = [
+    Question("base", "The world and recipe of `jaxconf train`.", [Cell("base", "some")]),
+    Question(
+        "range",
+        "What these neurons are for is uncertainty that varies and can be told. With one ε for all there is nothing to do.",
+        [
+            Cell("one chain that never ends, one ε", "none", {}, {"levels": 1, "restart": False}),
+            Cell("one ε", "none", {}, {"levels": 1}),
+            Cell("ε from 0.35 to 0.65", "fewer", {}, {"least": 0.35, "most": 0.65}),
+        ],
+    ),
+    Question(
+        "signal",
+        "ε must be told by the text: by a marker, or from the stretch so far. If nothing tells it, one confidence is best.",
+        [Cell("inferred", "some", {}, {"signal": "inferred"}), Cell("none", "none", {}, {"signal": "none"})],
+    ),
+    Question(
+        "background",
+        "With Zipf's background the best guess at high ε is the unigram distribution, so that frequency neurons share "
+        "the work.",
+        [Cell("Zipf", "fewer", {}, {"zipf": 1.0})],
+    ),
+    Question(
+        "norm",
+        "An entropy neuron acts through the final norm's scale; without that norm there can be none.",
+        [
+            Cell("LayerNorm (opt)", "some", {"model_type": "opt"}),
+            Cell("no final norm (opt)", "none", _attribute("_remove_final_layer_norm=true")),
+            Cell("RMSNorm, gated (llama)", "some", {"model_type": "llama"}),
+            Cell("LayerNorm, gated (stablelm)", "some", {"model_type": "stablelm"}),
+        ],
+    ),
+    Question(
+        "tied", "An unembedding of its own can leave a null space free.", [Cell("untied", "more", {"tied": False})]
+    ),
+    Question(
+        "weight_decay",
+        "Weight decay shrinks the directions of the unembedding that no word needs.",
+        [Cell("0", "fewer", {"weight_decay": 0.0}), Cell("1", "more", {"weight_decay": 1.0})],
+    ),
+    Question("dropout", "Paper: GPT-2 has dropout, Pythia none, and both have them.", [Cell("0.1", "same", {"dropout": 0.1})]),
+    Question(
+        "z_loss",
+        "z-loss holds the logits' size, which is what the scale sets.",
+        [Cell("1e-3", "fewer", {"z_loss": 1e-3})],
+    ),
+    Question(
+        "words",
+        "A null direction needs room: the stream against the vocabulary (d/V).",
+        [
+            Cell(f"{words} words", expected, {}, {"words": words})
+            for words, expected in ((32, "more"), (64, "more"), (256, "fewer"), (512, "fewer"))
+        ],
+    ),
+    Question(
+        "layers",
+        "The last MLP suffices once attention has fetched the marker.",
+        [Cell(str(n), "same", {"layers": n}) for n in (1, 3, 4)],
+    ),
+    Question(
+        "neurons",
+        "Many neurons can share the work, so that none does 0.01 nats of it.",
+        [Cell(str(n), expected, {"neurons": n}) for n, expected in ((32, "fewer"), (512, "fewer"))],
+    ),
+    Question(
+        "heads",
+        "Attention fetches the marker; one head is enough for that.",
+        [Cell("1", "same", {"heads": 1}), Cell("4", "same", {"heads": 4})],
+    ),
+    Question(
+        "pairs",
+        "Two factors together: the controls with Zipf's background, where confidence is the unigram's share.",
+        [
+            Cell("Zipf, one ε", "none", {}, {"zipf": 1.0, "levels": 1}),
+            Cell("Zipf, inferred", "fewer", {}, {"zipf": 1.0, "signal": "inferred"}),
+        ],
+    ),
+]
 
 
-def step_rows(e: Emergence, since: int = 300) -> list[str]:
-    """A row for each step at which effects were measured, from the first one after `since` on."""
-    lines = []
-    for measured in e.steps[e.steps["step"] >= since].to_dict("records"):
-        neurons = e.neurons[e.neurons["step"] == measured["step"]]
-        if neurons["ln_mediated"].isna().all():
+def settings(cell: Cell) -> tuple[TrainConfig, World]:
+    """The recipe and the world of a cell, with a vocabulary of the world's size."""
+    base = world_of(PRESET_DATA["noise"])
+    assert base
+    world = dataclasses.replace(base, **cell.world)
+    return dataclasses.replace(BASE, **{"vocab_size": len(world.tokens), **cell.config}), world
+
+
+def outcomes(folder: Path) -> pd.DataFrame:
+    """A row for each model of a grid: its outcomes at the last step, NaN where it has none."""
+    rows = []
+    for model in sorted(folder.glob(f"{MODELS}/*")):
+        result = read_result(model)
+        if "diverged_at" in result:
+            rows.append({"entropy": np.nan})
             continue
-        above = neurons[neurons["rho"] > measured["rho_chance"]]
-        best = [
-            f"{r.neuron} | {r.rho:.2f} | {r.ln_mediated:.3f} | {r.entropy_delta:+.4f}"
-            for r in above.nlargest(1, "ln_mediated").itertuples()
-        ]
-        row = [
-            f"{measured['step']} | {measured['loss']:.3f} | {measured['entropy']:.3f}",
-            f"{len(above)} | {neurons['rho'].max():.2f}",
-            best[0] if best else "– | – | – | –",
-            f"{neurons['is_entropy_neuron'].sum()}",
-        ]
-        lines.append(f"| {' | '.join(row)} |")
-    return lines
+        e = Emergence.load(model)
+        last = e.neurons[e.neurons["step"] == e.steps["step"].iloc[-1]]
+        named = e.neurons[e.neurons["is_entropy_neuron"]]
+        whole = e.optimum[(e.optimum["step"] == e.steps["step"].iloc[-1]) & (e.optimum["level"] < 0)]
+        [own] = whole[whole["how"] == UNABLATED].to_dict("records")
+        rows.append(
+            {
+                "entropy": int(last["is_entropy_neuron"].sum()),
+                "frequency": int(last["is_frequency_neuron"].sum()),
+                "ever": named["step"].nunique() > 0,
+                "first": named["step"].min(),
+                "above_chance": int((last["rho"] > e.steps["rho_chance"].iloc[-1]).sum()),
+                "largest_rho": last["rho"].max(),
+                "largest_mediated": last["ln_mediated"].max(),
+                "excess_loss": own["excess_loss"],
+                "entropy_error": own["entropy_error"],
+                "through_norm": through_norm(e),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def followed(heading: str, config: TrainConfig, e: Emergence) -> list[str]:
-    chance = e.steps["rho_chance"].iloc[0]
-    return [
-        "",
-        f"## {heading}",
-        "",
-        f"One seed of {described(config)}: steps of {config.batch * config.context:,} tokens. With k = {e.facts['k']} "
-        f"the chance level of rho, the 99% quantile of the largest of {e.facts['n_neurons']} random directions, is "
-        f"{chance:.3f}.",
-        "",
-        "| " + " | ".join(STEP_HEAD) + " |",
-        "|---" * len(STEP_HEAD) + "|",
-        *step_rows(e),
+def through_norm(e: Emergence) -> float:
+    """The share of what the entropy set does to the entropies of the levels that passes the norm; NaN without a set.
+
+    It is 1 − the sum over levels of |change with the norm frozen| over that of |change|, at the last step.
+    """
+    last = e.optimum[(e.optimum["step"] == e.steps["step"].iloc[-1]) & (e.optimum["level"] >= 0)]
+    own = last[(last["set"] == "entropy") & (last["kind"] == "set")]
+    if own.empty:
+        return float("nan")
+    before = last[last["how"] == UNABLATED].set_index("level")["entropy"]
+    change = {how: (rows.set_index("level")["entropy"] - before).abs().sum() for how, rows in own.groupby("how")}
+    return 1 - change[ABLATED_FROZEN] / change[ABLATED]
+
+
+def held(cell: Cell, found: pd.DataFrame, base: pd.DataFrame) -> str:
+    """Whether what was expected is so: yes, no, or that the seeds do not tell."""
+    with_some, seeds = int((found["entropy"] > 0).sum()), len(found)
+    if cell.expected in ("some", "none"):
+        return "yes" if (with_some == 0 if cell.expected == "none" else 2 * with_some >= seeds) else "no"
+    side = {"more": "greater", "fewer": "less", "same": "two-sided"}[cell.expected]
+    p = stats.mannwhitneyu(found["entropy"], base["entropy"], alternative=side).pvalue
+    opposite = stats.mannwhitneyu(base["entropy"], found["entropy"], alternative=side).pvalue
+    if cell.expected == "same":
+        return f"{'no' if p < 0.05 else 'not contradicted'} (p = {p:.2g})"
+    return f"{'yes' if p < 0.05 else 'no, the opposite' if opposite < 0.05 else 'not shown'} (p = {p:.2g})"
+
+
+def line(cell: Cell, found: pd.DataFrame, base: pd.DataFrame) -> str:
+    """A row of the table of outcomes."""
+    some, seeds = int((found["entropy"] > 0).sum()), len(found)
+    interval = stats.binomtest(some, seeds).proportion_ci(method="exact")
+
+    def each(name: str, digits: str = ".2f") -> str:
+        return ", ".join("–" if pd.isna(value) else f"{value:{digits}}" for value in found[name])
+
+    cells = [
+        cell.label,
+        f"{some} of {seeds} ({interval.low:.2f}–{interval.high:.2f})",
+        f"{int(found['ever'].sum())}",
+        each("entropy", ".0f"),
+        each("frequency", ".0f"),
+        each("first", ".0f"),
+        f"{found['above_chance'].median():.0f}",
+        each("through_norm"),
+        f"{found['excess_loss'].median():.3f}",
+        f"{SAID[cell.expected]}: **{held(cell, found, base)}**",
     ]
+    return "| " + " | ".join(cells) + " |"
 
 
-def page(tables: dict[str, pd.DataFrame], seeds: int, tracks: dict[str, Emergence]) -> str:
-    head = ["| models | " + " | ".join(OUTCOMES.values()) + " |", "|---" * (len(OUTCOMES) + 1) + "|"]
+HEAD = (
+    "setting",
+    "seeds with entropy neurons (95% interval)",
+    "seeds that had some at any measured step",
+    "entropy neurons of each seed",
+    "frequency neurons of each seed",
+    "first step with one",
+    "neurons with rho above chance, median",
+    "share of the set's effect on entropy that passes the norm",
+    "loss above the optimum, nats, median",
+    "expected, and whether it is so",
+)
+
+
+def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> str:
+    config, world = settings(Cell("base", "some"))
+    shown = ("model_type", "layers", "width", "heads", "neurons", "vocab_size", "context", "tied", "steps", "batch",
+             "learning_rate", "weight_decay")  # fmt: skip
+    recipe = ", ".join(f"{name} {getattr(config, name)}" for name in shown)
     lines = [
-        "# Measurements of tiny models while they learn",
+        "# What makes confidence neurons emerge: every setting and seed",
         "",
         "Written by `scripts/emergence_study.py`. [emergence.md](emergence.md) says what the numbers mean.",
         "",
-        f"The base recipe, on Python's standard library: {described(BASE)}. One thing is changed at a time; {seeds} "
-        "seeds each. A cell has the value of each seed at the last step. A dash (–) means that a seed has no value.",
-        "",
-        *head,
+        f"The base is `--data {world.source}` with {recipe}. Each other setting differs from it as its row says; {seeds} "
+        "seeds each, listed in their order. Neurons are named by the rule `default` on 4,096 held-out tokens at the last "
+        "step. Comparisons with the base are Mann–Whitney tests of the seeds' numbers of entropy neurons, one-sided but "
+        "for “as many”, without a correction for their number. A dash (–) means that a seed has no value.",
     ]
-    for name, (_, vary) in QUESTIONS.items():
-        if name in tables:
-            lines += rows(tables[name], list(vary))
-    for name, e in tracks.items():
-        heading, config, _ = FOLLOWED[name]
-        lines += followed(heading, config, e)
+    base = found["base"]["base"]
+    for question in QUESTIONS:
+        if question.name not in found:
+            continue
+        lines += ["", f"## {question.name}", "", question.why, "", "| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+        lines += [
+            line(cell, found[question.name][cell.label], base)
+            for cell in question.cells
+            if cell.label in found[question.name]
+        ]
     return "\n".join([*lines, ""])
 
 
-def main(out: Path = Path("runs/emergence_study"), seeds: int = 2) -> None:
-    def write() -> None:
-        with replacing(PAGE) as path:
-            path.write_text(page(tables, seeds, tracks))
+def job(folder: Path) -> pd.DataFrame:
+    """How far the entropy set of each model of a grid moves the entropy from the best one, beside random sets."""
+    frames = []
+    for model in sorted(folder.glob(f"{MODELS}/*")):
+        e = Emergence.load(model)
+        frames.append(moved_away(e.optimum[e.optimum["step"] == e.steps["step"].iloc[-1]]).assign(model=model.name))
+    return pd.concat(frames, ignore_index=True)
 
-    tracks: dict[str, Emergence] = {}
-    tables: dict[str, pd.DataFrame] = {}
-    for name, (base, vary) in QUESTIONS.items():
-        print(f"{name}: {vary}", flush=True)
-        tables[name] = grid(base, vary, seeds, "stdlib", out / name, track=TRACK, resume=True, report=report)
-        write()
-    for name, (heading, config, track) in FOLLOWED.items():
-        print(heading, flush=True)
-        train(config, "stdlib", out / name, track=track, resume=True, report=report)
-        tracks[name] = Emergence.load(out / name)
-        write()
+
+def report(step: int, measured: dict[str, float]) -> None:
+    if step % 200 == 0:
+        print(f"  step {step}: {measured['loss']:.3f} nats per token, {measured['tokens_per_second']:,.0f} tokens/s", flush=True)
+
+
+def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "") -> None:
+    names = [question.name for question in QUESTIONS]
+    wanted = set(only.split(",")) if only else set(names)
+    if unknown := wanted - set(names):
+        raise InputError(f"there is no question {unknown.pop()!r}; give some of {', '.join(names)}")
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for question in QUESTIONS:
+        for number, cell in enumerate(question.cells):
+            folder = out / question.name / str(number)
+            config, world = settings(cell)
+            if question.name in wanted:
+                print(f"{question.name}: {cell.label}", flush=True)
+                grid(config, {}, seeds, world.source, folder, track=TRACK, resume=True, report=report)
+            if (folder / "study.parquet").is_file():
+                found.setdefault(question.name, {})[cell.label] = outcomes(folder)
+                if "base" in found:
+                    with replacing(PAGE) as path:
+                        path.write_text(page(found, seeds))
+    moved = job(out / "base" / "0")
+    print(json.dumps(moved.groupby(["set", "how", "level"])[["error_change", "above_random"]].mean().round(4).reset_index().to_dict("records")))
 
 
 if __name__ == "__main__":
