@@ -89,13 +89,12 @@ class _Filter:
         self.levels = np.full((S, len(self.noise)), 1 / len(self.noise))
         probabilities, noise, words = np.zeros((S, T, V)), np.zeros((S, T)), np.zeros((S, T))
         nothing = np.full(S, -1)
+        self.world.check_ids(tokens)
         expected, original = self._predicted(nothing)[0], nothing
         for t in range(T):
             token = tokens[:, t]
-            known = (token >= 0) & (token < V)
-            likely = np.take_along_axis(expected, np.where(known, token, 0)[:, None], 1)[:, 0]
             silent = (token == self.end) & (t == 0)
-            self.world.check_likely(np.where(silent, 1, known * likely), t)
+            self.world.check_likely(np.where(silent, 1, expected[np.arange(S), token]), t)
             self._observe(np.where(silent, -1, token), original)
             # A copy lies a stretch and a separator behind its original.
             original = tokens[:, t - P] if t >= P else nothing

@@ -135,7 +135,7 @@ class _Filter:
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """As `Noise.optimum`."""
         S, T = tokens.shape
-        self.world.check_likely(np.where((tokens < 0).any(1), 0, 1), int((tokens < 0).any(0).argmax()))
+        self.world.check_ids(tokens)
         self.belief = np.broadcast_to(self.start, (S, *self.start.shape)).copy()
         self.after_end = np.full(S, self.ended)
         self.last = np.full(S, UNKNOWN)
@@ -190,7 +190,7 @@ class _Filter:
         begun[:, :, 0] = np.eye(len(self.noise))[level] if several else 1 / len(self.noise)
         likely = np.where(word, moved.sum((1, 2)), np.where(ends, self.belief[:, :, -1].sum(1), 1))
         likely = np.where(separator, self.belief[:, :, -1].sum(1) + self.after_end, likely)
-        self.world.check_likely(np.where(tokens < len(self.world.tokens), likely, 0), t)
+        self.world.check_likely(likely, t)
         shape = (slice(None), None, None)
         self.belief = np.where(word[shape], moved / np.where(word, likely, 1)[shape], self.belief)
         self.belief = np.where(separator[shape], begun, np.where(ends[shape], 0, self.belief))

@@ -5,6 +5,7 @@ ones. Letters: S window, t position, V token, L level.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
@@ -101,7 +102,7 @@ class World:
     def _mean(self) -> float:
         return (self.least + self.most) / 2
 
-    @property
+    @functools.cached_property
     def background(self) -> np.ndarray:
         """The background distribution over the words, float64 [words]."""
         weights = np.arange(1, self.words + 1, dtype=np.float64) ** -self.zipf
@@ -142,8 +143,18 @@ class World:
 
     def drawn(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Words from the background, int of the shape."""
-        found = np.searchsorted(self.background.cumsum(), rng.random(shape), side="right")
-        return np.minimum(found, self.words - 1)
+        found = np.searchsorted(self._cumulative, rng.random(shape), side="right")
+        return np.minimum(found, self.words - 1)  # rounding may leave the sum of the background below 1
+
+    @functools.cached_property
+    def _cumulative(self) -> np.ndarray:
+        return self.background.cumsum()
+
+    def check_ids(self, tokens: np.ndarray) -> None:
+        """Raises InputError unless all tokens, int [S t], are ids of the world's tokens."""
+        known = (tokens >= 0) & (tokens < len(self.tokens))
+        t = int((~known).any(0).argmax())
+        self.check_likely(known[:, t], t)
 
     def check_likely(self, likely: np.ndarray, t: int) -> None:
         """Raises InputError unless `likely`, the probability of token t of each window [S], is above 0 in each."""
