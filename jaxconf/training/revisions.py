@@ -62,8 +62,7 @@ def track_revisions(
     `out` holds a track of other options or other text, or a track that ends after a revision that is still to be
     measured. Rows that were measured before an error stay in the file.
     """
-    out = Path(out)
-    steps = steps_of(revisions)
+    out, steps = Path(out), steps_of(revisions)
     if delete and jax.process_count() > 1:
         raise InputError(
             "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "

@@ -1,8 +1,10 @@
 """Text of worlds as token ids, and counts of what follows each context in it, which know nothing of filtering."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from hub_models import build
 from scipy import stats
 
 from jaxconf.data.windows import encode
@@ -22,6 +24,12 @@ def tokenizer_of(of: World, folder) -> Tokenizer:
     for name, content in of.tokenizer_files.items():
         (folder / name).write_text(content, "utf-8")
     return Tokenizer.from_folder(folder)
+
+
+def model_of(source: str, folder: Path, seed: int = 0) -> Path:
+    """A random model with the tokenizer of a world, in Hugging Face layout."""
+    tokenizer_of(world(source), build(folder, seed))
+    return folder
 
 
 def ids_of(of: World, folder) -> np.ndarray:
