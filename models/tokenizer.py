@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.tokenizer_files import NAMES, content, read_json, read_tokenizer
 
 
@@ -57,8 +57,16 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, int32 [T] each, without special tokens; uses all cores."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        """The ids of each text, int32 [T] each, without special tokens; uses all cores.
+
+        Raises InputError for text that the tokenizer has no tokens for.
+        """
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(
+                f"the tokenizer cannot encode the text ({first_line(error)}); give text that it was made for"
+            ) from error
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

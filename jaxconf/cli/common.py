@@ -25,6 +25,13 @@ Text = Annotated[
         help='the text to read: a file, a folder, hf://datasets/OWNER/NAME or "stdlib", as for `jaxconf analyze`'
     ),
 ]
+OwnText = Annotated[
+    str,
+    tyro.conf.arg(
+        help='the text to read, as for `jaxconf analyze`: "own" is what the model was trained on if its folder says '
+        "so, and else stdlib"
+    ),
+]
 Counts = Annotated[
     Path | None,
     tyro.conf.arg(

@@ -38,7 +38,7 @@ class Copying:
             help="the text whose activations give the values that ablated neurons are set to;\n"
             "it is named as for --data of `jaxconf analyze`"
         ),
-    ] = "stdlib"
+    ] = "own"
     tokens: int = 16384
     """how many tokens of --text to read"""
     output: Group[Output] = dataclasses.field(default_factory=Output)

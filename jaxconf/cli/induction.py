@@ -4,7 +4,7 @@ import dataclasses
 
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import ModelSource, Quiet, Text, job, say_result
+from jaxconf.cli.common import ModelSource, OwnText, Quiet, job, say_result
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
@@ -16,7 +16,7 @@ class Induction:
     """
 
     source: Group[ModelSource] = dataclasses.field(default_factory=ModelSource)
-    data: Text = "stdlib"
+    data: OwnText = "own"
     sequences: int = 64
     """how many sequences to build, each of which is BOS, a piece of text, and the same piece again"""
     length: int = 100

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Counts, Quiet, Text, say, speaking
+from jaxconf.cli.common import Counts, OwnText, Quiet, say, speaking
 from jaxconf.cli.train import grid_sentences
 from jaxconf.runtime.hosts import Hosts
 
@@ -30,7 +30,7 @@ class Track:
     """delete each revision that was downloaded for this command once it is measured"""
     out: Path | None = None
     """the folder for the measurements and figures; runs/MODEL by default"""
-    data: Text = "stdlib"
+    data: OwnText = "own"
     tokens: int = 4096
     """how many tokens to measure the effects on"""
     counts: Counts = None

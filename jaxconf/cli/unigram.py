@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from jaxconf.cli.common import Model, Quiet, Text, say, speaking
+from jaxconf.cli.common import Model, OwnText, Quiet, say, speaking
 from jaxconf.measure.options import Source
 
 
@@ -17,7 +17,7 @@ class Unigram:
     """the .npy file to write"""
     revision: str | None = Source.revision
     """the branch, tag or commit on the hub"""
-    data: Text = "stdlib"
+    data: OwnText = "own"
     force: bool = False
     """replace the file if it exists"""
     quiet: Quiet = False

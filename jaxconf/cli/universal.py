@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Counts, Quiet, Text, job, say_result
+from jaxconf.cli.common import Counts, OwnText, Quiet, job, say_result
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
@@ -20,7 +20,7 @@ class Universal:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL MODEL [MODEL ...]")] = ()
     """two models or more with the same tokenizer: folders, such as those in models/ of a grid, hub ids, or "bundled";
     the neurons of the first are matched with those of the others"""
-    data: Text = "stdlib"
+    data: OwnText = "own"
     tokens: int = 65536
     """how many tokens to correlate activations over, in windows of 256
     (or of the shortest context, if that is shorter)"""

@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 
 from jaxconf.data.documents import documents
+from jaxconf.data.own_text import source_for
 from jaxconf.data.windows import encode
 from jaxconf.data.worlds import World, world_of
 from jaxconf.models.errors import InputError
@@ -107,7 +108,7 @@ def read_corpus(
     InputError if the tokenizer has more tokens than `vocab_size` or is not that of the world, or if the text is too
     short to train a tokenizer of `vocab_size` tokens or to hold out one sequence.
     """
-    documents, world = documents_of(data), world_of(data) if isinstance(data, str) else None
+    world = world_of(data) if isinstance(data, str) else None
     with tempfile.TemporaryDirectory() as temporary:
         if tokenizer is None and world:
             folder = Path(temporary)
@@ -116,9 +117,10 @@ def read_corpus(
         elif tokenizer is None:
             progress("training the tokenizer", 0, 0)
             folder = Path(temporary)
-            _save_tokenizer(documents(), vocab_size, context, folder)
+            _save_tokenizer(documents_of(data)(), vocab_size, context, folder)
         else:
             folder, _ = find(tokenizer, weights=False, what="tokenizer")
+            data = source_for(data, folder) if isinstance(data, str) else data
         encoder = Tokenizer.from_folder(folder)
         present = [name for name in ("tokenizer.json", *NAMES) if (folder / name).is_file()]
         files = {name: (folder / name).read_text("utf-8") for name in present}
@@ -130,7 +132,7 @@ def read_corpus(
         raise InputError(f"the tokenizer has {size} tokens and vocab_size is {vocab_size}; give --vocab-size {size}")
     parts = []
     progress("encoding the text", 0, 0)
-    for ids in encode(documents(), encoder):
+    for ids in encode(documents_of(data)(), encoder):
         parts.append(ids)
         progress("encoding the text", sum(map(len, parts)), 0)
     text = np.concatenate(parts) if parts else np.array([], np.int32)

@@ -25,6 +25,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 from huggingface_hub.hf_api import ResolvedRevision
 
+from jaxconf.data.own_text import OWN
 from jaxconf.data.worlds import world_of
 from jaxconf.models.errors import InputError, first_line, listed
 from jaxconf.models.hub import hub_errors
@@ -43,7 +44,10 @@ def documents(source: str) -> Iterator[str]:
     text, such as `noise` or `noise:words=64,levels=4` (see `jaxconf.data.worlds`).
 
     Raises InputError: immediately if there is no such source, during iteration if a file cannot be fetched or read.
+    "own", a model's own text, is no source without a model.
     """
+    if source == OWN:
+        raise InputError('the text "own" is that which a model was trained on, and no model is given; name a source')
     if source == "stdlib":
         return _standard_library()
     if world := world_of(source):

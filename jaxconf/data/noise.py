@@ -34,11 +34,14 @@ class Noise(World):
     """of the rows of a bigram table: the standard deviation of their logits"""
     restart: bool = True
     """whether documents end, and stretches have separators"""
+    world: int = 0
+    """the seed of the table"""
 
     name: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_least(world=0)
         if not 0 <= self.sharpness < 100:
             raise InputError(f"sharpness is {self.sharpness} in {self.source!r}; give a number from 0 to below 100")
         if not self.restart and self.signal == "marker" and self.levels > 1:
@@ -67,7 +70,6 @@ class Noise(World):
         """The documents of the text. Without `restart` each is the next piece of the one chain."""
         names, separators, noise, last, words = self.tokens, self.separators, self.noise, NONE, 0
         rows = [row.tolist() for row in self.table.cumsum(1)]
-        background = self.background.cumsum()
         for number in itertools.count():
             rng = np.random.default_rng([self.seed, number])
             if self.restart:
@@ -77,9 +79,8 @@ class Noise(World):
             levels = rng.integers(len(noise), size=stretches)
             shape = (stretches, self.stretch)
             noisy = rng.random(shape) < noise[levels, None]
-            draws = np.minimum(np.searchsorted(background, rng.random(shape), side="right"), self.words - 1)
-            uniform, text = rng.random(shape).tolist(), []
-            for level, *of_stretch in zip(levels.tolist(), noisy.tolist(), draws.tolist(), uniform, strict=True):
+            draws, uniform, text = self.drawn(rng, shape).tolist(), rng.random(shape).tolist(), []
+            for level, *of_stretch in zip(levels.tolist(), noisy.tolist(), draws, uniform, strict=True):
                 if separators:
                     text.append(separators[level % len(separators)])
                 for fails, drawn, u in zip(*of_stretch, strict=True):
@@ -91,7 +92,7 @@ class Noise(World):
                 return
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
-        """The best prediction in windows int [S t] of the text, which may begin at any place of it.
+        """As `World.optimum`.
 
         Source: forward filtering (Rabiner 1989, section III.A) of level and place.
         """
@@ -127,13 +128,14 @@ class _Filter:
         return np.stack(places, 1)
 
     def _next(self, words: np.ndarray) -> np.ndarray:
-        """The probabilities of the next word for each level, [… L W], behind words that have the distribution [… W]."""
+        """The probabilities of the next word for each level, float64 [… L W], behind a distribution of words [… W]."""
         kept = (words @ self.table)[..., None, :]
         return (1 - self.noise[:, None]) * kept + self.noise[:, None] * self.background
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """As `Noise.optimum`."""
         S, T = tokens.shape
+        self.world.check_ids(tokens)
         self.belief = np.broadcast_to(self.start, (S, *self.start.shape)).copy()
         self.after_end = np.full(S, self.ended)
         self.last = np.full(S, UNKNOWN)
@@ -188,12 +190,7 @@ class _Filter:
         begun[:, :, 0] = np.eye(len(self.noise))[level] if several else 1 / len(self.noise)
         likely = np.where(word, moved.sum((1, 2)), np.where(ends, self.belief[:, :, -1].sum(1), 1))
         likely = np.where(separator, self.belief[:, :, -1].sum(1) + self.after_end, likely)
-        if (likely <= 0).any() or (tokens >= len(self.world.tokens)).any():
-            wrong = int(np.argmax((likely <= 0) | (tokens >= len(self.world.tokens))))
-            raise InputError(
-                f"token {t} of window {wrong} cannot stand there in a text of {self.world.source!r}; "
-                "give windows of its own text"
-            )
+        self.world.check_likely(likely, t)
         shape = (slice(None), None, None)
         self.belief = np.where(word[shape], moved / np.where(word, likely, 1)[shape], self.belief)
         self.belief = np.where(separator[shape], begun, np.where(ends[shape], 0, self.belief))

@@ -5,6 +5,7 @@ ones. Letters: S window, t position, V token, L level.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
@@ -24,7 +25,8 @@ class Optimum(NamedTuple):
     """The best prediction that can be made in each window from its tokens up to each position."""
 
     log_probs: np.ndarray  # float64 [S t V]: the log-probabilities of the next token, in nats
-    noise: np.ndarray  # float64 [S t]: the mean of the noise ε of the next word, NaN where no word can be next
+    noise: np.ndarray  # float64 [S t]: the mean of the noise ε of the next word, NaN where no word can be next; 1 where
+    # the background is all that can be said of the word
     words: np.ndarray  # float64 [S t]: the probability that the next token is a word
 
 
@@ -53,9 +55,7 @@ class World:
     signal: Signal = "marker"
     """how ε can be told"""
     document: int = 16
-    """mean number of stretches in a document"""
-    world: int = 0
-    """the seed of the world's structure"""
+    """mean number of stretches in a document, or of pairs of them in the copies world"""
     seed: int = 0
     """the seed of the text"""
     size: int = 2_000_000
@@ -64,17 +64,7 @@ class World:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "words": 2,
-            "levels": 1,
-            "stretch": 1,
-            "document": 1,
-            "world": 0,
-            "seed": 0,
-            "size": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)} in {self.source!r}; give at least {least}")
+        self._check_least(words=2, levels=1, stretch=1, document=1, seed=0, size=1)
         if self.levels > self.words:
             raise InputError(
                 f"{self.source!r} has {self.levels} levels and {self.words} words; give at most as many levels as words"
@@ -86,6 +76,11 @@ class World:
         if not 0 <= self.zipf < 10:
             raise InputError(f"zipf is {self.zipf} in {self.source!r}; give a number from 0 to below 10")
 
+    def _check_least(self, **least: int) -> None:
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(f"{name} is {getattr(self, name)} in {self.source!r}; give at least {value}")
+
     @property
     def source(self) -> str:
         """The name of the source, which `world_of` reads, with the parameters that are not the default ones."""
@@ -93,8 +88,13 @@ class World:
         return self.name + ":" * bool(given) + ",".join(f"{name}={_written(value)}" for name, value in given.items())
 
     @property
+    def structure(self) -> str:
+        """The name of the source without the parameters OF_TEXT: what all texts of the world share."""
+        return dataclasses.replace(self, **{name: getattr(type(self), name) for name in OF_TEXT}).source
+
+    @property
     def noise(self) -> np.ndarray:
-        """The ε that can be told apart, float64 [L], ascending: of each level, or their mean for `signal` "none"."""
+        """The ε that can be told apart, float64 [L], ascending: one a level, or their mean if `signal` is "none"."""
         every = np.linspace(self.least, self.most, self.levels) if self.levels > 1 else np.array([self._mean])
         return np.array([self._mean]) if self.signal == "none" else every
 
@@ -102,7 +102,7 @@ class World:
     def _mean(self) -> float:
         return (self.least + self.most) / 2
 
-    @property
+    @functools.cached_property
     def background(self) -> np.ndarray:
         """The background distribution over the words, float64 [words]."""
         weights = np.arange(1, self.words + 1, dtype=np.float64) ** -self.zipf
@@ -133,8 +133,7 @@ class World:
         tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary))
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
         special = {"bos_token": END, "eos_token": END} if END in vocabulary else {}
-        own = dataclasses.replace(self, **{name: getattr(type(self), name) for name in OF_TEXT})
-        config = {**special, "tokenizer_class": "PreTrainedTokenizerFast", SOURCE: own.source}
+        config = {**special, "tokenizer_class": "PreTrainedTokenizerFast", SOURCE: self.structure}
         if special:
             tokenizer.add_special_tokens([END])
         return {"tokenizer.json": tokenizer.to_str(), "tokenizer_config.json": json.dumps(config, indent=1) + "\n"}
@@ -144,8 +143,34 @@ class World:
         raise NotImplementedError
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
-        """The best prediction in windows int [S t] of the text, which may begin at any place of it."""
+        """The best prediction in windows int [S t] of the text, which may begin at any place of it.
+
+        An END at the beginning of a window says nothing. Raises InputError for tokens that the text cannot have there.
+        """
         raise NotImplementedError
+
+    def drawn(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Words from the background, int of the shape."""
+        found = np.searchsorted(self._cumulative, rng.random(shape), side="right")
+        return np.minimum(found, self.words - 1)  # rounding may leave the sum of the background below 1
+
+    @functools.cached_property
+    def _cumulative(self) -> np.ndarray:
+        return self.background.cumsum()
+
+    def check_ids(self, tokens: np.ndarray) -> None:
+        """Raises InputError unless all tokens, int [S t], are ids of the world's tokens."""
+        known = (tokens >= 0) & (tokens < len(self.tokens))
+        t = int((~known).any(0).argmax())
+        self.check_likely(known[:, t], t)
+
+    def check_likely(self, likely: np.ndarray, t: int) -> None:
+        """Raises InputError unless `likely`, the probability of token t of each window [S], is above 0 in each."""
+        if (likely <= 0).any():
+            raise InputError(
+                f"token {t} of window {np.argmax(likely <= 0)} cannot stand there in a text of {self.source!r}; "
+                "give windows of its own text"
+            )
 
 
 def world_of(source: str) -> World | None:
@@ -153,9 +178,10 @@ def world_of(source: str) -> World | None:
 
     Raises InputError for a parameter that the world does not have, and for a value that it cannot have.
     """
+    from jaxconf.data.copies import Copies
     from jaxconf.data.noise import Noise
 
-    kind = {world.name: world for world in (Noise,)}.get(source.partition(":")[0])
+    kind = {world.name: world for world in (Noise, Copies)}.get(source.partition(":")[0])
     return None if kind is None else kind(**_parameters(kind, source))
 
 
@@ -191,4 +217,6 @@ def _value(kind: Any, text: str, problem: str) -> Any:
 
 
 def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")
+    return str(value).lower() if isinstance(value, bool) else str(value)

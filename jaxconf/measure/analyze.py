@@ -21,6 +21,7 @@ from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_valu
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, knee, null_space_size, null_spaces, rho
+from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.activations import activation_correlations, activation_statistics
 from jaxconf.measure.facts import ablation_facts, facts_of
@@ -50,7 +51,7 @@ def analyze(
     lm: LanguageModel,
     tokens: np.ndarray | Windows | int = 16384,
     *,
-    data: str = "stdlib",
+    data: str = OWN,
     kept: np.ndarray | None = None,
     counts: np.ndarray | str | Path | None = None,
     ablation: Ablation = MEAN,
@@ -73,10 +74,12 @@ def analyze(
     """Weight statistics and ablation effects of every neuron of a layer, with bootstrap intervals over documents.
 
     `tokens`: windows, as `jaxconf.windows` gives them or a plain int [s t], each window of which counts as a
-    document; or how many tokens to read of the text `data` (as for `jaxconf.documents`). `kept`: bool [s t], the
-    positions at which the prediction of the next token is measured, by default those of `jaxconf.kept_positions`,
-    as in the paper; the last position of a window never counts. `counts`: token counts, int [v], or a file of them;
-    by default those of the first 40 million characters of `data`. `ablation`: what an activation is set to.
+    document; or how many tokens to read of the text `data`. `data`: as for `jaxconf.documents`, or "own", which is
+    what the model was trained on if its folder says so, and else stdlib; synthetic text is read by models that were
+    trained on it, and they read no other. `kept`: bool [s t], the positions at which the prediction of the next token
+    is measured, by default those of `jaxconf.kept_positions`, as in the paper; the last position of a window never
+    counts. `counts`: token counts, int [v], or a file of them; by default those of the first 40 million characters of
+    `data`. `ablation`: what an activation is set to.
     `convention` of the weight statistics: "paper" (weights folded and centred) or "raw". `layer`: a number from 0,
     "last" or "all"; for a neuron below the last layer, the layers above it are run again, which takes far longer.
     `frozen`: the norms that keep their scale in the effects with the norm frozen: the "final" one, or "all" above

@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxconf.analysis.frequency import split_half_cosine
 from jaxconf.data.documents import documents
+from jaxconf.data.own_text import source_for
 from jaxconf.data.token_counts import COUNTED, counts_of_source, read_counts
 from jaxconf.data.windows import Windows, kept_positions, windows
 from jaxconf.models.config import DecoderConfig
@@ -46,8 +47,8 @@ def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel,
 
     Each window of a plain array, int [s t], counts as a document.
 
-    Text is encoded with the tokenizer of `lm`. `data`: as for `jaxconf.documents`. Raises InputError as
-    `window_length`, `jaxconf.documents` and `jaxconf.windows` do.
+    Text is encoded with the tokenizer of `lm`. `data`: as for `jaxconf.data.own_text.source_for`. Raises InputError as
+    that function, `window_length`, `jaxconf.documents` and `jaxconf.windows` do.
     """
     if isinstance(tokens, Windows):
         return tokens
@@ -55,7 +56,7 @@ def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel,
         tokens = np.asarray(tokens, np.int32)
         return Windows(tokens, np.indices(tokens.shape, np.int32)[0])
     length = window_length(tokens, lm.config, *others)
-    return windows(documents(data), lm.tokenizer, tokens, length)
+    return windows(documents(source_for(data, lm.folder)), lm.tokenizer, tokens, length)
 
 
 def window_length(tokens: int, *configs: DecoderConfig) -> int:
@@ -104,6 +105,8 @@ def text_of(
     if there are no counts and no tokenizer to count with.
     """
     is_read = isinstance(tokens, int)
+    if is_read or counts is None:
+        data = source_for(data, lm.folder)
     if is_read:
         progress("reading the text", 0, 0)
     read = windows_of(tokens, data, lm)
@@ -120,6 +123,7 @@ def counts_of(
     if not lm.has_tokenizer:
         raise InputError("the model has no tokenizer to count the tokens of a text with; give counts")
     progress("token counts", 0, 0)
+    data = source_for(data, lm.folder)
     found = counts_of_source(data, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))
     return found, counts_facts(found, f"{data}, {FIRST}")
 

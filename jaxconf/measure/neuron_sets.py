@@ -17,6 +17,7 @@ from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.neuron_sets import Neurons, masks_of, random_sets
 from jaxconf.analysis.rerun import Frozen
+from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.inputs import in_words, text_of
@@ -141,7 +142,7 @@ def ablate_sets(
     sets: Sequence[Neurons],
     *,
     controls: int = 20,
-    data: str = "stdlib",
+    data: str = OWN,
     kept: np.ndarray | None = None,
     counts: np.ndarray | str | Path | None = None,
     ablation: Ablation = MEAN,
@@ -189,7 +190,7 @@ def per_token(
     tokens: np.ndarray | Windows | int,
     neurons: Neurons,
     *,
-    data: str = "stdlib",
+    data: str = OWN,
     kept: np.ndarray | None = None,
     counts: np.ndarray | str | Path | None = None,
     ablation: Ablation = MEAN,

@@ -66,9 +66,10 @@ class Resampling(Measuring):
 class _Analysis:
     """What `jaxconf analyze` alone takes."""
 
-    data: str = "stdlib"
+    data: str = "own"
     """text: a .txt, .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of these, hf://datasets/OWNER/NAME,
-    or "stdlib", Python's standard library"""
+    "stdlib", Python's standard library, synthetic text, such as noise or copies:words=64,
+    or "own", what the model was trained on if its folder says so (as for synthetic text), and else stdlib"""
     tokens: int = 16384
     """how many tokens to analyse, in windows of 256 (or of the model's context, if that is shorter); at least one"""
     counts: Path | None = None

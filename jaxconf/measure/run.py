@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.data.documents import documents
+from jaxconf.data.own_text import source_for
 from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
@@ -66,9 +67,9 @@ def run(
         # Mistakes are found before the weights are loaded, which can take minutes.
         config = config_of(options.model, options.revision)
         check(config, options, parsed)
-        documents(options.data)
+        folder, _ = find(options.model, options.revision, weights=False)
+        documents(source_for(options.data, folder))
         if options.counts:
-            folder, _ = find(options.model, options.revision, weights=False)
             read_counts(options.counts, config.vocab_size, tokens_counted(folder))
         lm = load_placed(options.model, options.revision, options.mesh, say)
         text = text_of(lm, options.tokens, options.data, options.counts, progress)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxconf.data.documents import documents
+from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
@@ -19,14 +20,14 @@ def unigram(
     out: str | Path,
     *,
     revision: str | None = None,
-    data: str = "stdlib",
+    data: str = OWN,
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> np.ndarray:
     """Count the tokens of a corpus with a model's tokenizer, save the counts as the .npy file `out`, and return them.
 
     The counts are int64 [v], one for each id of the vocabulary.
-    `model` and `revision`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.documents`. `force`:
+    `model` and `revision`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.analyze`. `force`:
     replace the file `out`. Raises InputError for a file that exists or cannot be written, and for a model or a text
     that cannot be read.
     """
@@ -36,7 +37,8 @@ def unigram(
         tokenizer = Tokenizer.from_folder(folder)
         vocab_size = config_from_hf(read_config(folder)).vocab_size
         progress("token counts", 0, 0)
-        counts = count_tokens(documents(data), tokenizer, vocab_size, lambda done: progress("token counts", done, 0))
+        text = documents(source_for(data, folder))
+        counts = count_tokens(text, tokenizer, vocab_size, lambda done: progress("token counts", done, 0))
         with replacing(out) as path, path.open("wb") as file:
             np.save(file, counts)
     return counts

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxconf.analysis.kinds import VALUED
+from jaxconf.data.own_text import OWN
+from jaxconf.data.worlds import world_of
 from jaxconf.measure.options import AnalyzeOptions, Output
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.results.run_folder import writable
@@ -62,7 +64,7 @@ def read_sweep(file: Path) -> Sweep:
     cells = {}
     for place, values in enumerate(itertools.product(*given.values())):
         chosen = dict(zip((AXES[name] for name in given), values, strict=True))
-        local = {name: _anywhere(value) if name in ("model", "data") else value for name, value in chosen.items()}
+        local = {name: _anywhere(name, value) for name, value in chosen.items()}
         cells[_name(place, chosen)] = {**fixed, **local}
     return Sweep(cells)
 
@@ -125,10 +127,16 @@ def _expected(hint: Any) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a string")
 
 
-def _anywhere(path: str) -> str:
-    """The absolute path of a local file or folder, so that it holds in any working directory; other text unchanged."""
-    local = path not in ("bundled", "stdlib") and Path(path).expanduser().exists()
-    return str(Path(path).expanduser().resolve()) if local else path
+def _anywhere(name: str, value: Any) -> Any:
+    """The value of an option; of local models and texts the absolute path, so that it holds in any working directory.
+
+    Raises InputError for synthetic text with wrong parameters.
+    """
+    keywords = {"model": ("bundled",), "data": ("stdlib", OWN)}
+    if name not in keywords or value in keywords[name] or (name == "data" and world_of(value)):
+        return value
+    path = Path(value).expanduser()
+    return str(path.resolve()) if path.exists() else value
 
 
 def _name(place: int, chosen: Mapping[str, Any]) -> str:

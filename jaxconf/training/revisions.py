@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxconf.analysis.selection import Shape
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Documents, documents_of
+from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
 from jaxconf.measure.facts import shape_facts
@@ -61,8 +62,7 @@ def track_revisions(
     `out` holds a track of other options or other text, or a track that ends after a revision that is still to be
     measured. Rows that were measured before an error stay in the file.
     """
-    out, documents = Path(out), documents_of(data)
-    steps = steps_of(revisions)
+    out, steps = Path(out), steps_of(revisions)
     if delete and jax.process_count() > 1:
         raise InputError(
             "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "
@@ -73,11 +73,12 @@ def track_revisions(
         raise InputError(f"{model} is a local folder, which has no revisions to measure; give the hub id of a model")
     with writable(out):
         progress("reading the text", 0, 0)
+        data = _own_text(model, next(iter(steps)), delete) if data == OWN else data
         asked = {
             "model": model,
             "effects": effects,
             "tokens_asked": tokens if effects else None,
-            "text_sha256": _text_digest(documents()),
+            "text_sha256": _text_digest(documents_of(data)()),
         }
         facts: dict[str, Any] = {}
         measured: dict[str, int] = {}
@@ -184,17 +185,23 @@ def _check_order(out: Path, measured: Mapping[str, int], steps: Mapping[str, int
             )
 
 
+def _own_text(model: str, revision: str, delete: bool) -> str:
+    """The source of the text that a revision was trained on, for which its weights are not downloaded."""
+    with _downloaded(model, revision, delete, weights=False) as folder:
+        return source_for(OWN, folder)
+
+
 @contextmanager
-def _downloaded(model: str, revision: str, delete: bool) -> Iterator[Path]:
-    """The folder of a revision in the hub's cache.
+def _downloaded(model: str, revision: str, delete: bool, weights: bool = True) -> Iterator[Path]:
+    """The folder of a revision in the hub's cache, whose weights may be left out.
 
     With `delete`, the files that were downloaded for it are deleted when the block ends.
     """
     if not delete:
-        yield find(model, revision)[0]
+        yield find(model, revision, weights)[0]
         return
     before = {file.file_path for repo in _cached() for cached in repo.revisions for file in cached.files}
-    folder, _ = find(model, revision)
+    folder, _ = find(model, revision, weights)
     try:
         yield folder
     finally:
@@ -239,7 +246,7 @@ class _Text(NamedTuple):
     """The text that all revisions are measured on."""
 
     counts: np.ndarray  # int64 [v]
-    counts_facts: dict[str, Any]
+    counts_facts: dict[str, Any]  # with the name of the text as `data`, if it has one
     windows: Windows | None  # None if only the weights are measured
 
 
@@ -254,6 +261,7 @@ def _read_text(
 
     `counts`: the given token counts; by default the text's tokens are counted.
     """
+    data = source_for(data, folder) if isinstance(data, str) else data
     tokenizer, size, documents = Tokenizer.from_folder(folder), config.vocab_size, documents_of(data)
     if counts is not None:
         found, facts = given_counts(counts, size, tokens_counted(folder))
@@ -263,6 +271,7 @@ def _read_text(
     else:
         found = count_tokens(first_documents(documents()), tokenizer, size)
         facts = counts_facts(found, f"the text, {FIRST}")
+    facts |= {"data": data} if isinstance(data, str) else {}
     if tokens is None:
         return _Text(found, facts, None)
     return _Text(found, facts, windows(documents(), tokenizer, tokens, window_length(tokens, config)))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.data.corpus import Documents
+from jaxconf.data.own_text import OWN
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import alone, only_first_writes
 from jaxconf.runtime.progress import Progress
@@ -23,7 +24,7 @@ def track(
     effects: bool = False,
     delete: bool = False,
     out: str | Path | None = None,
-    data: str | Documents = "stdlib",
+    data: str | Documents = OWN,
     tokens: int = 4096,
     counts: np.ndarray | str | Path | None = None,
     k: int | None = None,
@@ -45,7 +46,7 @@ def track(
     go to the folder `out`, by default runs/MODEL. The same call again continues after the revisions that `out` holds;
     later revisions may be added to it. `force` replaces the track in `out`.
 
-    `data`: the text, as a source that `jaxconf.documents` takes, or as a function that returns the documents at each
+    `data`: the text, as a source that `jaxconf.analyze` takes, or as a function that returns the documents at each
     call. `counts`: as for `jaxconf.analyze`. `k`: size of the effective null space, by default as in `jaxconf.analyze`.
     `mesh`: the sizes of the axes `data` and `model`, by default those of `jaxconf.runtime.placement.placement`.
     `delete`: once a revision is measured or has failed, delete from the hub's cache the files that were downloaded for

@@ -169,6 +169,10 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
     refused(lambda: read(path), "a.parquet cannot be read")
 
 
+def test_a_models_own_text_needs_a_model() -> None:
+    refused(lambda: documents.documents("own"), 'the text "own"', "no model is given")
+
+
 def test_errors_of_a_source_come_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes.md").write_text("")
     for source, says in [

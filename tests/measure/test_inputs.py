@@ -11,13 +11,14 @@ import pytest
 from hub_models import build
 from random_models import random_model
 from refusals import refused
+from world_text import model_of
 
 from jaxconf.analysis.frequency import split_half_cosine
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.data.windows import windows
 from jaxconf.measure.analyze import analyze
-from jaxconf.measure.inputs import check_amounts, loaded, text_of, window_length, windows_of
+from jaxconf.measure.inputs import check_amounts, counts_of, loaded, text_of, window_length, windows_of
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 
 
@@ -107,6 +108,32 @@ def test_tokens_of_given_windows_are_counted_in_the_text_and_not_in_the_windows(
     np.testing.assert_array_equal(found.counts, count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size))
     assert found.facts["data"] == "tokens"
     assert found.facts["counts"].startswith(text)
+
+
+def test_the_default_text_is_the_models_own_and_is_named_in_the_facts(lm: LanguageModel, tmp_path: Path) -> None:
+    of_world = load(model_of("copies:words=16,levels=2,size=2000", tmp_path / "model"))
+    found = text_of(of_world, 400, "own", None, quiet)
+    source = "copies:words=16,levels=2"
+    assert found.facts["data"] == source
+    assert found.facts["counts"].startswith(f"{source}, its first")
+    assert found.counts[18:].sum() > 0  # the separators of copies
+    for ours, theirs in zip(found.windows, windows(documents(source), of_world.tokenizer, 400, 40), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    other = text_of(of_world, 400, f"{source},seed=3", None, quiet)
+    assert other.facts["data"] == f"{source},seed=3"
+    assert (other.windows.tokens != found.windows.tokens).any()
+    assert text_of(lm, 512, "own", None, quiet).facts["data"] == "stdlib"
+
+
+def test_a_text_that_is_read_is_one_that_the_model_can_read(lm: LanguageModel, tmp_path: Path) -> None:
+    of_world, counts = load(model_of("noise:words=16", tmp_path / "model")), np.ones(262, int)
+    advice = "the text is 'stdlib'; give --data noise:words=16"
+    refused(lambda: windows_of(400, "stdlib", of_world), "was trained on 'noise:words=16'", advice)
+    refused(lambda: counts_of(of_world, "stdlib", None, quiet), advice)
+    refused(lambda: text_of(of_world, np.ones((2, 6), int), "stdlib", None, quiet), advice)
+    assert text_of(of_world, np.ones((2, 6), int), "stdlib", counts, quiet).facts["data"] == "tokens"  # no text is read
+    refused(lambda: windows_of(512, "noise", lm), "the text 'noise' has a tokenizer of its own")
+    refused(lambda: of_world.tokenizer.encode("w0 hello"), "the tokenizer cannot encode the text")
 
 
 def test_without_a_tokenizer_counts_are_asked_for_and_padded(tmp_path: Path) -> None:

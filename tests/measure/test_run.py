@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hub_models import build
 from refusals import check_error
+from world_text import model_of
 
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import count_tokens
@@ -61,6 +62,15 @@ def test_counts_of_another_tokenizer_are_found_before_the_weights_are_loaded(
     check_error(lambda: run(options), "counts.npy has 100 counts, fewer than the 262 tokens")
 
 
+def test_text_of_another_world_is_found_before_the_weights_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_placed", None)
+    model = str(model_of("noise", tmp_path / "model"))
+    options = AnalyzeOptions(model, data="stdlib", tokens=80, out=tmp_path / "run")
+    check_error(lambda: run(options), "was trained on 'noise'", "the text is 'stdlib'; give --data noise")
+
+
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
@@ -70,6 +80,8 @@ def test_counts_of_another_tokenizer_are_found_before_the_weights_are_loaded(
         ({"set": ("seven",)}, "--set is 'seven'"),
         ({"per_token": "1.1,1.1"}, "neuron 1.1 is named more than once in --per-token"),
         ({"data": "nowhere.txt"}, "nowhere.txt"),
+        ({"data": "noise"}, "the text 'noise' has a tokenizer of its own"),
+        ({"data": "noise:wrods=2"}, "the nearest is 'words'"),
         ({"counts": Path("nowhere.npy")}, "nowhere.npy"),
         ({"tokens": 0}, "--tokens is 0"),
         ({"memory": "much"}, "--memory is 'much'"),

@@ -43,6 +43,16 @@ def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
     assert cells["0007-c-step2-3"] == {"tokens": 512, "tolerance": 1, "model": "c", "revision": "step2", "layer": 3}
 
 
+def test_local_models_and_texts_are_named_for_any_working_directory(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("noise", "own", "stdlib", "bundled", "text.txt"):
+        (tmp_path / name).mkdir()
+    lists = 'models = ["noise", "bundled", "a/b"]\ndata = ["noise", "own", "stdlib", "text.txt", "noise:seed=1"]\n'
+    cells = read_sweep(write(tmp_path, lists)).cells.values()
+    assert {cell["model"] for cell in cells} == {str(tmp_path / "noise"), "bundled", "a/b"}
+    assert {cell["data"] for cell in cells} == {"noise", "own", "stdlib", str(tmp_path / "text.txt"), "noise:seed=1"}
+
+
 def test_the_value_of_all_ablations_goes_to_those_that_take_one(tmp_path: Path) -> None:
     lists = 'models = ["a"]\nablations = ["mean", "fixed", "zero", "scale"]\n[options]\nablation_value = 2.0\n'
     asked = read_sweep(write(tmp_path, lists)).cells.values()
@@ -60,6 +70,7 @@ def test_the_value_of_all_ablations_goes_to_those_that_take_one(tmp_path: Path) 
         ("models = ['a', 'a']", "each value once"),
         ("models = 'a'", "give a list, such as models = ['a']"),
         ("models = [1]", "the model 1"),
+        ("models = ['a']\ndata = ['noise:wrods=3']", "the nearest is 'words'"),
         ("models = ['a']\nablations = ['medium']", "'medium'"),
         ("models = ['a']\nlayers = [true]", "the layer True"),
         ("models = ['a']\nlayers = ['first']", "'first'; give a whole number or 'last' or 'all'"),

@@ -15,6 +15,7 @@ from hub_models import HF, NAME, TEXT, build, text
 from huggingface_hub import constants, snapshot_download
 from parameters import marked
 from refusals import check_error
+from world_text import model_of
 
 import jaxconf
 from jaxconf.models.language_model import LanguageModel
@@ -312,6 +313,23 @@ def test_a_revision_of_another_shape(server, models, tmp_path):
     out = tmp_path / "out"
     check_error(lambda: track(out, "step0,step50"), "d_model is 24 there and 32 here")
     assert [row["revision"] for row in rows(out)] == ["step0"]
+
+
+def test_the_default_text_is_that_of_the_world_that_the_revisions_name(tmp_path: Path) -> None:
+    source = "noise:words=16,levels=2"
+    models = {f"step{step}": model_of(source, tmp_path / str(step), step) for step in (0, 20)}
+    with hub({f"models/{NAME}": models}, tmp_path / "cache"):
+        e = track(tmp_path / "out", "step0,step20", data="own", delete=True, effects=True)
+        assert e.facts["data"] == source
+        assert e.facts["counts"].startswith(f"{source}, its first")
+        assert cached() == []
+        assert rows(tmp_path / "out") == rows_of_named(tmp_path / "named", source)
+        check_error(lambda: track(tmp_path / "other", "step0", data="stdlib"), "trained on", f"give --data {source}")
+
+
+def rows_of_named(out: Path, source: str) -> list[dict[str, Any]]:
+    track(out, "step0,step20", data=source, effects=True)
+    return rows(out)
 
 
 def test_refusals(server, models, tmp_path):

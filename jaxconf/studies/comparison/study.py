@@ -15,6 +15,7 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.nulls import LEAST
 from jaxconf.analysis.overlap import chance_cosine
 from jaxconf.analysis.unembedding import readout
+from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.analyze import check_options
 from jaxconf.measure.facts import facts_of
@@ -96,7 +97,7 @@ def compare(
     tuned: Sequence[Model],
     tokens: np.ndarray | Windows | int = 16384,
     *,
-    data: str = "stdlib",
+    data: str = OWN,
     k: int | None = None,
     bootstrap_draws: int = 1000,
     seed: int = 0,
@@ -127,6 +128,7 @@ def compare(
     lm = own.loaded(load, progress)
     check_runnable(lm.params)
     progress("reading the text", 0, 0)
+    data = source_for(data, lm.folder) if isinstance(tokens, int) else data
     windows = windows_of(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
     work = work_on(lm, Text(windows, counts_of_none(lm), {}), None, memory, progress)

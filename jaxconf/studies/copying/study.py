@@ -15,6 +15,7 @@ import pandas as pd
 
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
+from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
@@ -102,7 +103,7 @@ def copying(
     data: str | Path | pd.DataFrame,
     *,
     statements: int = 100,
-    text: str = "stdlib",
+    text: str = OWN,
     tokens: np.ndarray | int = 16384,
     neurons: Neurons | None = None,
     controls: int = 100,
@@ -136,6 +137,7 @@ def copying(
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
     null_space_size(lm.config, k)
     progress("reading the text", 0, 0)
+    text = source_for(text, lm.folder, "--text") if isinstance(tokens, int) else text
     windows = windows_of(tokens, text, lm).tokens
     timing = Timing()
     chosen = selections(lm, neurons, controls, k, as_published, seed)

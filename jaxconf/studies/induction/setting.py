@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxconf.analysis.induction import predictions, repeated
 from jaxconf.data.documents import documents
+from jaxconf.data.own_text import source_for
 from jaxconf.data.windows import kept_positions, windows
 from jaxconf.measure.inputs import windows_of, with_target
 from jaxconf.models.errors import InputError
@@ -96,7 +97,7 @@ def read_texts(
     """The texts for the arguments of `jaxconf.induction`, which has the same names; raises InputError as it does."""
     facts = {}
     if isinstance(tokens, int) or isinstance(sequences, int) or natural is True:
-        facts["data"] = data
+        facts["data"] = data = source_for(data, lm.folder)
     if isinstance(sequences, int):
         facts["repeated"] = "random tokens" if random else "text"
         sequences = text_to_repeat(lm, sequences, data, length, random, seed)
@@ -119,7 +120,7 @@ def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, ra
     """
     if random:
         return random_tokens(lm, sequences, length, np.random.default_rng(seed))
-    pieces = windows(documents(data), lm.tokenizer, sequences * (length + 1), length + 1).tokens
+    pieces = windows(documents(source_for(data, lm.folder)), lm.tokenizer, sequences * (length + 1), length + 1).tokens
     if (most := len(pieces)) < sequences:
         raise InputError(
             f"the text gives {most} sequences of {length} tokens; give more text, or at most {most} sequences"

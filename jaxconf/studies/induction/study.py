@@ -14,6 +14,7 @@ import pandas as pd
 
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
+from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts
@@ -97,7 +98,7 @@ def induction(
     lm: LanguageModel,
     tokens: np.ndarray | int = 4096,
     *,
-    data: str = "stdlib",
+    data: str = OWN,
     sequences: np.ndarray | int = 64,
     length: int = 100,
     random: bool = False,

@@ -14,6 +14,7 @@ import pandas as pd
 
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.weights import null_space_size
+from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest, kept_positions
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import Model, check_amounts, counts_of, loaded, prepared, windows_of
@@ -114,7 +115,7 @@ def universal(
     lms: Sequence[Model],
     tokens: np.ndarray | Windows | int = 65536,
     *,
-    data: str = "stdlib",
+    data: str = OWN,
     kept: np.ndarray | None = None,
     counts: np.ndarray | str | Path | None = None,
     effects: int = 4096,
@@ -147,6 +148,7 @@ def universal(
     check_amounts(0, effects=effects, seed=seed)
     models = _loaded(lms, load, progress)
     progress("reading the text", 0, 0)
+    data = source_for(data, models[0].folder) if isinstance(tokens, int) else data
     windows = windows_of(tokens, data, models[0], *(lm.config for lm in models[1:]))
     found, counts_facts = counts_of(models[0], data, counts, progress)
     timing = Timing()
