@@ -101,7 +101,9 @@ QUESTIONS = [
         "Weight decay shrinks the directions of the unembedding that no word needs.",
         [Cell("0", "fewer", {"weight_decay": 0.0}), Cell("1", "more", {"weight_decay": 1.0})],
     ),
-    Question("dropout", "Paper: GPT-2 has dropout, Pythia none, and both have them.", [Cell("0.1", "same", {"dropout": 0.1})]),
+    Question(
+        "dropout", "Paper: GPT-2 has dropout, Pythia none, and both have them.", [Cell("0.1", "same", {"dropout": 0.1})]
+    ),
     Question(
         "z_loss",
         "z-loss holds the logits' size, which is what the scale sets.",
@@ -262,7 +264,15 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> str:
     for question in QUESTIONS:
         if question.name not in found:
             continue
-        lines += ["", f"## {question.name}", "", question.why, "", "| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+        lines += [
+            "",
+            f"## {question.name}",
+            "",
+            question.why,
+            "",
+            "| " + " | ".join(HEAD) + " |",
+            "|---" * len(HEAD) + "|",
+        ]
         lines += [
             line(cell, found[question.name][cell.label], base)
             for cell in question.cells
@@ -282,7 +292,10 @@ def job(folder: Path) -> pd.DataFrame:
 
 def report(step: int, measured: dict[str, float]) -> None:
     if step % 200 == 0:
-        print(f"  step {step}: {measured['loss']:.3f} nats per token, {measured['tokens_per_second']:,.0f} tokens/s", flush=True)
+        print(
+            f"  step {step}: {measured['loss']:.3f} nats per token, {measured['tokens_per_second']:,.0f} tokens/s",
+            flush=True,
+        )
 
 
 def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "") -> None:
@@ -304,7 +317,15 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
                     with replacing(PAGE) as path:
                         path.write_text(page(found, seeds))
     moved = job(out / "base" / "0")
-    print(json.dumps(moved.groupby(["set", "how", "level"])[["error_change", "above_random"]].mean().round(4).reset_index().to_dict("records")))
+    print(
+        json.dumps(
+            moved.groupby(["set", "how", "level"])[["error_change", "above_random"]]
+            .mean()
+            .round(4)
+            .reset_index()
+            .to_dict("records")
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The noise world: a Markov chain whose steps fail with a known probability.
 
 After the word c, the next word is drawn from row c of a table with probability 1 − ε, and otherwise from the background
-(SCIENCE of the project: the noise world). Letters: S window, t position, V token, W word, L level, P place: how many
-words of the stretch have been.
+(SCIENCE of the project: the noise world). Letters: S window, t position, V token, W word, L level, P place in a
+stretch.
 """
 
 import dataclasses
@@ -34,6 +34,8 @@ class Noise(World):
     """of the rows of a bigram table: the standard deviation of their logits"""
     restart: bool = True
     """whether documents end, and stretches have separators"""
+    lengths: Literal["random", "fixed"] = "random"
+    """whether a stretch has `stretch` words on average, and may end behind each of them, or always has so many"""
     world: int = 0
     """the seed of the table"""
 
@@ -77,17 +79,20 @@ class Noise(World):
             else:
                 stretches = self.document
             levels = rng.integers(len(noise), size=stretches)
-            shape = (stretches, self.stretch)
-            noisy = rng.random(shape) < noise[levels, None]
-            draws, uniform, text = self.drawn(rng, shape).tolist(), rng.random(shape).tolist(), []
-            for level, *of_stretch in zip(levels.tolist(), noisy.tolist(), draws, uniform, strict=True):
+            random = rng.geometric(1 / self.stretch, stretches)
+            lengths = random if self.lengths == "random" else np.full(stretches, self.stretch)
+            count = int(lengths.sum())
+            noisy = rng.random(count) < noise[np.repeat(levels, lengths)]
+            of_words = zip(noisy.tolist(), self.drawn(rng, (count,)).tolist(), rng.random(count).tolist(), strict=True)
+            text = []
+            for level, length in zip(levels.tolist(), lengths.tolist(), strict=True):
                 if separators:
                     text.append(separators[level % len(separators)])
-                for fails, drawn, u in zip(*of_stretch, strict=True):
+                for fails, drawn, u in itertools.islice(of_words, length):
                     last = drawn if fails or last == NONE else min(bisect_right(rows[last], u), self.words - 1)
                     text.append(names[last])
             yield " ".join(text)
-            words += stretches * self.stretch
+            words += count
             if words >= self.size:
                 return
 
@@ -99,33 +104,51 @@ class Noise(World):
         return _Filter(self).optimum(tokens)
 
 
+def _step(world: Noise) -> np.ndarray:
+    """The probabilities of the place behind a word, float64 [P-1 P], by the word's own place.
+
+    Places are how many words the stretch has had, or, for random lengths, whether it has had one. The last place is the
+    end of the stretch.
+    """
+    if world.lengths == "random" and world.stretch > 1:  # stretches of one word on average all have one
+        return np.array([[0, 1 - 1 / world.stretch, 1 / world.stretch]] * 2)
+    return np.eye(world.stretch, world.stretch + 1, 1)
+
+
 class _Filter:
     """What is known of level and place in windows, from their tokens so far."""
 
     def __init__(self, world: Noise):
-        L, P = len(world.noise), world.stretch + 1
+        L = len(world.noise)
         self.world, self.noise, self.table, self.background = world, world.noise, world.table, world.background
         self.ends = 1 / world.document if world.restart else 0.0  # how often a document ends behind a stretch
         self.end = world.tokens.index(END) if world.restart else None
+        self.step = _step(world)
+        going = self.step[:, :-1]
+        # How often a stretch has each place, on average; behind the last word of each its end, and of some an END.
+        self.visits = np.linalg.solve(np.eye(len(going)) - going.T, np.eye(len(going))[0])
+        weights = np.append(self.visits, 1.0 if world.restart else 0.0)
+        total = weights.sum() + self.ends
+        self.start, self.ended = np.tile(weights / (L * total), (L, 1)), self.ends / total
         self.unseen = self._unseen()
-        # At a random place of the text all levels and places are equally likely, and less often a document has ended.
-        self.start, self.ended = np.full((L, P), 1 / (L * (P + self.ends))), self.ends / (P + self.ends)
-        if not world.restart:
-            self.start = np.full((L, P), 1 / (L * (P - 1))) * (np.arange(P) < P - 1)
 
     def _unseen(self) -> np.ndarray:
         """The probabilities of the next word at each place if no word before it has been seen, float64 [L P-1 W]."""
-        last = self.background  # the distribution of the last word of a stretch, over all levels
+        L, G = len(self.noise), len(self.visits)
+        words = np.broadcast_to(self.background, (L, G, self.world.words))
+        # Which place the word before a place was at, and how many of the last words of stretches were at each place.
+        before = self.visits[:, None] * self.step[:, :-1] / self.visits
+        at_end = self.visits * self.step[:, -1]
+        noise = self.noise[:, None, None]
         for _ in range(1000):
-            words = self._next(last) * (1 - self.ends) + self.background * self.ends
-            places = [words]
-            for _ in range(self.world.stretch - 1):
-                words = (1 - self.noise[:, None]) * (words @ self.table) + self.noise[:, None] * self.background
-                places.append(words)
-            before, last = last, words.mean(0)
-            if abs(last - before).max() < 1e-15:
+            last = np.einsum("lgw,g->w", words, at_end) / L
+            first = self._next(last) * (1 - self.ends) + self.background * self.ends
+            moved = (1 - noise) * (np.einsum("lgw,gp->lpw", words, before) @ self.table) + noise * self.background
+            moved[:, 0] = first
+            change, words = abs(moved - words).max(), moved
+            if change < 1e-15:
                 break
-        return np.stack(places, 1)
+        return words
 
     def _next(self, words: np.ndarray) -> np.ndarray:
         """The probabilities of the next word for each level, float64 [… L W], behind a distribution of words [… W]."""
@@ -180,8 +203,7 @@ class _Filter:
         separator = (tokens >= W) & ~ends
         rows = self._rows()
         of_word = np.take_along_axis(rows, np.where(word, tokens, 0)[:, None, None, None], 3)[..., 0]
-        moved = np.zeros_like(self.belief)
-        moved[:, :, 1:] = self.belief[:, :, :-1] * of_word
+        moved = (self.belief[:, :, :-1] * of_word) @ self.step
         if not self.world.restart:  # the next stretch begins at once
             moved[:, :, 0], moved[:, :, -1] = moved[:, :, -1].mean(1, keepdims=True), 0
         begun = np.zeros_like(self.belief)

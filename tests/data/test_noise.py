@@ -60,7 +60,7 @@ def test_a_permutation_with_a_uniform_background_has_one_entropy_everywhere() ->
 
 @CHAINS
 def test_behind_a_marker_the_best_prediction_is_the_row_with_its_noise(chain: str) -> None:
-    of = world(f"noise:words=10,levels=3,stretch=4,document=5,chain={chain}")
+    of = world(f"noise:words=10,levels=3,stretch=4,document=5,lengths=fixed,chain={chain}")
     end, table, b = len(of.tokens) - 1, of.table, of.background
     for level, e in enumerate(of.noise):
         likely = [int(table[0].argmax())]
@@ -82,7 +82,7 @@ def test_behind_a_marker_the_best_prediction_is_the_row_with_its_noise(chain: st
 
 
 def test_an_inferred_level_follows_bayes() -> None:
-    of = world("noise:words=6,levels=3,stretch=5,signal=inferred,zipf=0")
+    of = world("noise:words=6,levels=3,stretch=5,lengths=fixed,signal=inferred,zipf=0")
     last, end = 0, len(of.tokens) - 1
     right = int(of.table[last].argmax())
     wrong = (right + 1) % 6
@@ -91,3 +91,15 @@ def test_an_inferred_level_follows_bayes() -> None:
         best = of.optimum(np.array([[end, 6, 1, 2, 3, 4, last, 6, word]]))
         assert best.noise[0, 7] == pytest.approx(of.noise.mean())
         assert best.noise[0, 8] == pytest.approx((likely * of.noise).sum() / likely.sum())
+
+
+def test_a_stretch_of_random_length_may_end_behind_each_word() -> None:
+    of = world("noise:words=10,levels=3,stretch=4,document=5")
+    end, table, b = len(of.tokens) - 1, of.table, of.background
+    last = int(table[0].argmax())
+    p = np.exp(of.optimum(np.array([[end, 11, 0, last]])).log_probs[0])
+    for t, word in ((2, 0), (3, last)):
+        e = of.noise[1]
+        np.testing.assert_allclose(p[t, :10], 0.75 * ((1 - e) * table[word] + e * b), rtol=1e-14)
+        np.testing.assert_allclose(p[t, 10:], [0.25 * 0.8 / 3] * 3 + [0.25 * 0.2], rtol=1e-14)
+    assert (p[1, 10:] == 0).all()  # no stretch is empty

@@ -21,7 +21,10 @@ from jaxconf.data.worlds import END, SOURCE, world_of
 
 COUNTED = {
     "noise:words=3,levels=2,stretch=3,least=0.2,most=0.9": (8, 2 * 10**5),
-    "noise:words=3,levels=2,stretch=2,least=0.2,most=0.9,signal=inferred,zipf=0,chain=bigram": (8, 2 * 10**5),
+    "noise:words=3,levels=2,stretch=2,least=0.2,most=0.9,signal=inferred,zipf=0,chain=bigram,lengths=fixed": (
+        8,
+        2 * 10**5,
+    ),
     "noise:words=4,levels=2,stretch=3,least=0.2,most=0.9,signal=inferred,restart=false": (6, 10**6),
     "copies:words=3,levels=2,stretch=2,least=0.1,most=0.8": (8, 2 * 10**5),
     "copies:words=3,levels=2,stretch=3,least=0.1,most=0.8,signal=inferred,zipf=0": (9, 10**6),
@@ -92,6 +95,7 @@ def sources(draw) -> str:
     }
     if kind == "noise":
         chain = draw(st.sampled_from(["permutation", "bigram"]))
+        given |= {"lengths": draw(st.sampled_from(["random", "fixed"]))}
         given |= {"chain": chain, "restart": str(restart).lower(), "world": draw(st.integers(0, 9))}
     return f"{kind}:" + ",".join(f"{name}={value}" for name, value in given.items())
 
@@ -220,7 +224,7 @@ def test_a_wrong_source_is_refused(source: str) -> None:
 
 @BOTH
 def test_tokens_that_cannot_stand_in_the_text_are_refused(name: str) -> None:
-    of = world(f"{name}:words=4,levels=2,stretch=2")
+    of = world(f"{name}:words=4,levels=2,stretch=2" + ",lengths=fixed" * (name == "noise"))
     end, begin, follows = len(of.tokens) - 1, 4, 4 if name == "noise" else 5
     windows = np.array([[end, begin, 0, 1, follows, 0], [end, begin, 0, 1, follows, 0]])
     of.optimum(windows)
