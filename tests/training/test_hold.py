@@ -48,7 +48,7 @@ def hyper_of(config):
 
 
 def without(params):
-    """The parameters with the output weights of the neurons of DEEP times 0, which stops all gradients through those."""
+    """The parameters with the output weights of the neurons of DEEP times 0, which stops the gradients through them."""
     mlp = params["blocks"]["mlp"]
     return {**params, "blocks": {**params["blocks"], "mlp": {**mlp, "w_out": mlp["w_out"] * KEPT}}}
 
