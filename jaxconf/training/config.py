@@ -4,7 +4,9 @@ They have a module of their own, so that the command line can show them without 
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from jaxconf.models.errors import InputError
 
@@ -55,6 +57,11 @@ class TrainConfig:
     """the dtype of the forward and backward pass; parameters, optimiser state and loss are always float32"""
     seed: int = 0
     """the seed of the initial weights, of the order of the data and of dropout"""
+    hold: str = ""
+    """neurons that are held at zero while the model is trained, as LAYER.NEURON,LAYER.NEURON such as 1.17,1.203; others
+    must then take their place; their output weights are zero in the model that is measured and saved"""
+    hold_from: Annotated[int, tyro.conf.arg(name="from")] = 1
+    """the first step, counted from 1, that is trained with the neurons of --hold at zero"""
 
     def shared(self) -> "TrainConfig":
         """This config with the settings of PER_MODEL at their defaults.
@@ -86,6 +93,10 @@ class TrainConfig:
                 f"a batch of {self.batch} does not divide into microbatches of {self.microbatch}; "
                 "choose numbers that do"
             )
+        if not 1 <= self.hold_from <= self.steps:
+            raise InputError(f"hold_from (--from) is {self.hold_from}; give one of the steps, from 1 to {self.steps}")
+        if self.hold_from > 1 and not self.hold:
+            raise InputError(f"hold_from (--from) is {self.hold_from}, but no neurons are held; name them with --hold")
 
 
 # The settings that may differ between models that one program trains side by side: no array's shape depends on them.

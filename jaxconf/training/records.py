@@ -6,6 +6,10 @@ from typing import Any
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
+from jaxconf.training.config import TrainConfig
+
+# Settings that records of earlier versions lack → the value with which those versions trained.
+_LATER = {name: getattr(TrainConfig, name) for name in ("hold", "hold_from")}
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -34,6 +38,7 @@ def record_to_resume(path: Path, record: dict[str, Any], resume: bool, force: bo
         )
     try:
         saved, asked = json.loads(path.read_text("utf-8")), json.loads(json.dumps(record))
+        saved["config"] = {**_LATER, **saved["config"]}
         unlike = [line for part in asked for line in _differences(part, saved[part], asked[part])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged, so the run cannot be resumed; give --force to replace it") from error

@@ -26,6 +26,7 @@ from jaxconf.runtime.placement import training_placement
 from jaxconf.runtime.progress import Progress
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
+from jaxconf.training.hold import held_neurons
 from jaxconf.training.model_config import decoder_config, hf_config
 from jaxconf.training.records import record_to_resume, write_record
 from jaxconf.training.tracker import Tracker, tracked_steps
@@ -206,4 +207,6 @@ def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> Non
     track.check()
     if checkpoint_every < 1:
         raise InputError(f"checkpoint_every is {checkpoint_every}; give at least 1")
-    null_space_size(decoder_config(config), track.k)
+    decoder = decoder_config(config)
+    null_space_size(decoder, track.k)
+    held_neurons(config, decoder)

@@ -5,6 +5,7 @@ Letters: m model, b sequence, t position. If the size of the mesh's axis `data` 
 `model` splits the weights.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -79,13 +80,17 @@ def _shapes(decoder: DecoderConfig, m: int) -> State:
     return jax.eval_shape(functools.partial(_starts, decoder), hyperparameters([TrainConfig()] * m))
 
 
-def training_program(configs: Sequence[TrainConfig], decoder: DecoderConfig, mesh: Mesh) -> Program:
+def training_program(configs: Sequence[TrainConfig], decoder: DecoderConfig, mesh: Mesh, held: bool = False) -> Program:
     """The jitted training step of models [m] whose configs differ only in PER_MODEL.
 
     It maps (states, hyperparameters, tokens int32 [m b t+1], step) to the next states and the losses [m] (nats per
-    token). The states passed in are donated.
+    token). The states passed in are donated. `held`: whether the neurons of `hold` are at zero. Without it the program
+    is that of models that hold none.
     """
-    return _program(configs[0].shared(), decoder, extras_of(configs), mesh, len(configs))
+    # The program does not depend on the step from which it is used.
+    config = dataclasses.replace(configs[0].shared(), hold_from=TrainConfig.hold_from)
+    config = config if held else dataclasses.replace(config, hold=TrainConfig.hold)
+    return _program(config, decoder, extras_of(configs), mesh, len(configs))
 
 
 @functools.lru_cache(maxsize=8)  # so that nothing is compiled again if a process trains the same shapes again

@@ -19,6 +19,7 @@ from jaxconf.models.families import leaves
 from jaxconf.models.leaves import nest
 from jaxconf.models.sites import Dropout, Edit
 from jaxconf.training.config import PER_MODEL, TrainConfig
+from jaxconf.training.hold import held_neurons, hold
 
 EXTRAS = ("dropout", "z_loss", "label_smoothing")
 
@@ -108,9 +109,11 @@ def objective(
 ) -> tuple[jax.Array, jax.Array]:
     """The objective that is minimised on tokens int32 [b t+1], and the cross-entropy loss (nats per token).
 
-    The cross-entropy loss leaves out label smoothing and z-loss. Dropout applies to both.
+    The cross-entropy loss leaves out label smoothing and z-loss. Dropout applies to both, and so does the hold: the
+    neurons of `config.hold` are at zero, whatever `config.hold_from` is.
     """
     edits = dropout(decoder, hyper.dropout, key) if "dropout" in extras else {}
+    edits |= hold(decoder, held_neurons(config, decoder))
     params = jax.tree.map(lambda w: w.astype(config.precision), params)
     logits: Any = forward(decoder, params, tokens[:, :-1], edits).logits
     log_z = jax.nn.logsumexp(logits, -1)

@@ -30,6 +30,7 @@ from jaxconf.runtime.hosts import largest
 from jaxconf.runtime.placement import training_placement
 from jaxconf.training import checkpoints
 from jaxconf.training.config import TrainConfig
+from jaxconf.training.hold import held_neurons, without_output
 from jaxconf.training.measurements import predictions_of
 from jaxconf.training.model_config import decoder_config, hf_config
 from jaxconf.training.side_by_side import params_of_one, splits, start_all, training_program
@@ -69,7 +70,10 @@ class Training:
         models, tokens = (NamedSharding(mesh, split) for split in splits(mesh, m))
         self._tokens_place = tokens
         self._hyper = jax.tree.map(lambda x: placed(x, models), hyperparameters(configs))
-        self._program = training_program(configs, self._decoder, mesh)
+        self._hold = held_neurons(first, self._decoder)
+        self._program, self._held_program = (
+            training_program(configs, self._decoder, mesh, held) for held in (False, True)
+        )
         self._state = start_all(self._decoder, mesh, self._hyper)
         self._unread: list[jax.Array] = []
 
@@ -88,7 +92,8 @@ class Training:
         self.step += 1
         batches = [self._corpus.batch(c.seed, self.step, c.batch, c.context) for c in self._configs]
         tokens = placed(np.stack(batches), self._tokens_place)
-        self._state, loss = self._program(self._state, self._hyper, tokens, self.step)
+        program = self._held_program if self._held() else self._program
+        self._state, loss = program(self._state, self._hyper, tokens, self.step)
         self._unread.append(loss)
         wait_on_cpus(self._mesh, loss)
 
@@ -108,8 +113,17 @@ class Training:
         return int(wrong[0]) + 1 if len(wrong) else None
 
     def params(self, index: int) -> Params:
-        """A model's parameters, placed as an analysis takes them."""
-        return params_of_one(self._decoder, self._mesh, self._state.params, index)
+        """A model's parameters, placed as an analysis takes them.
+
+        The output weights of neurons that the last step held at zero are zero, so that the model computes what was
+        trained.
+        """
+        params = params_of_one(self._decoder, self._mesh, self._state.params, index)
+        return without_output(params, self._held()) if self._held() else params
+
+    def _held(self) -> list[tuple[int, int]]:
+        """The layer and index of each neuron that the last step held at zero."""
+        return self._hold if self.step >= self._configs[0].hold_from else []
 
     def finish(self, index: int, folder: Path) -> dict[str, Any]:
         """Write a model and its losses to its folder, unless it has diverged. Returns the result."""

@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args, get_origin
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.training.config import TrainConfig
 
+NOT_VARIED = ("seed", "attributes", "hold", "hold_from")
 # The settings that may be varied → the type of their values.
 VARIED: dict[str, Any] = {
-    field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in ("seed", "attributes")
+    field.name: field.type for field in dataclasses.fields(TrainConfig) if field.name not in NOT_VARIED
 }
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from jaxconf.data.corpus import Corpus, read_corpus
+from jaxconf.models.language_model import LanguageModel
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.run import train
 
@@ -56,6 +58,14 @@ def options(config: TrainConfig = TINY, track: TrackConfig = TRACK) -> list[str]
 @functools.cache
 def corpus_of_text() -> Corpus:
     return read_corpus(TINY.vocab_size, TINY.context, text)
+
+
+def held_out_loss(lm: LanguageModel, corpus: Corpus) -> float:
+    """Nats per token on the held-out text, in float64 from the logits."""
+    windows = corpus.held_out_windows(10**9, TINY.context)
+    logits = np.asarray(lm.apply(windows[:, :-1]).logits, np.float64)
+    right = np.take_along_axis(logits, windows[:, 1:, None], -1)[..., 0]
+    return float((np.log(np.exp(logits).sum(-1)) - right).mean())
 
 
 class Trained(NamedTuple):

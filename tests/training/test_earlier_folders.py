@@ -22,7 +22,7 @@ from tiny_training import TINY, text
 import jaxconf
 from jaxconf.cli.train import grid_sentences
 from jaxconf.training import checkpoints
-from jaxconf.training.config import TrackConfig
+from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.emergence import FILE, Emergence
 from jaxconf.training.findings import summary_lines
 from jaxconf.training.grid import grid
@@ -66,7 +66,7 @@ def test_an_interrupted_run_is_resumed_to_the_losses_of_one_that_was_not(earlier
 def test_a_track_is_loaded_whole(earlier):
     e = Emergence.load(earlier / "run")
     rows = pq.read_table(earlier / "run" / FILE).to_pylist()
-    assert e.facts["recipe"] == dataclasses.asdict(SMALL) | {"attributes": []}
+    assert TrainConfig(**{**e.facts["recipe"], "attributes": tuple(e.facts["recipe"]["attributes"])}) == SMALL
     assert e.singular_values.tolist() == [row["singular_values"] for row in rows]
     for name in ("rho", "w_norm", "loss_abs_delta", "ln_mediated", "is_entropy_neuron"):
         assert e.neurons[name].tolist() == [value for row in rows for value in row[name]]

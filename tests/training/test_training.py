@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from meshes import MESHES, gathered
 from parameters import marked
-from tiny_training import NO_TRACK, TINY, corpus_of_text, text
+from tiny_training import NO_TRACK, TINY, corpus_of_text, held_out_loss, text
 
 from jaxconf.data.corpus import train_tokenizer
 from jaxconf.models.decoder import abstract_params, forward
@@ -34,14 +34,6 @@ run = jax.jit(forward, static_argnames=("config", "capture"))
 @pytest.fixture(scope="module")
 def corpus():
     return corpus_of_text()
-
-
-def held_out_loss(lm, corpus):
-    """In float64 from the logits."""
-    windows = corpus.held_out_windows(10**9, TINY.context)
-    logits = np.asarray(lm.apply(windows[:, :-1]).logits, np.float64)
-    right = np.take_along_axis(logits, windows[:, 1:, None], -1)[..., 0]
-    return (np.log(np.exp(logits).sum(-1)) - right).mean()
 
 
 def started(decoder):
