@@ -265,7 +265,7 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             block + "mlp.hook_post": seen.inputs[layer + names.mlp_out],
             block + "hook_mlp_out": seen.outputs[layer + (names.ln2_post or names.mlp_out)] * scale,
             block + "hook_resid_post": seen.inputs[names.ln_final]
-            if last and config.norm_place != "sum"
+            if last and config.norm_place != "sum" and config.final_norm
             else seen.hidden_states[i + 1],
         }
         if config.norm_place == "sum":
@@ -284,7 +284,10 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             )
         for norm in norms_of(config):
             add_norm(block + norm, layer + getattr(names, norm))
-    if config.norm_place != "sum":
+    if not config.final_norm:
+        stream = seen.hidden_states[-1]
+        sites |= {"ln_final.hook_scale": np.ones_like(stream[..., :1]), "ln_final.hook_normalized": stream}
+    elif config.norm_place != "sum":
         add_norm("ln_final", names.ln_final)
     return {
         site: value.reshape(1, *value.shape) if site.startswith("blocks") and value.ndim == 2 else value
@@ -351,7 +354,7 @@ def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypat
             normalized = np.asarray(out.captured[f"blocks.{i}.{norm}.hook_normalized"])
             theirs_out = seen.outputs[f"{names.layers}.{i}.{getattr(names, norm)}"].reshape(normalized.shape)
             np.testing.assert_allclose(norm_output(lm, f"blocks.{i}.{norm}", normalized), theirs_out, atol=1e-4)
-    if lm.config.norm_place != "sum":
+    if lm.config.norm_place != "sum" and lm.config.final_norm:
         normalized = np.asarray(out.captured["ln_final.hook_normalized"])
         np.testing.assert_allclose(norm_output(lm, "ln_final", normalized), seen.outputs[names.ln_final], atol=1e-4)
 
