@@ -36,8 +36,8 @@ class Readout:
     b_U: jax.Array  # v
     w_out: jax.Array  # n d, one write direction a row
     w_mlp: jax.Array  # n d, the output weights as stored
-    # [d] or a number: w_out is w_mlp · write_gain, centred if the final norm is LayerNorm. It is the factor on what is added to the
-    # stream, times the gain of a norm after the MLP.
+    # [d] or a number: w_out is w_mlp · write_gain, centred if the final norm is LayerNorm. It is the factor on what is
+    # added to the stream, times the gain of a norm after the MLP.
     write_gain: jax.Array | float
 
 
@@ -104,8 +104,8 @@ def convention_notes(config: DecoderConfig) -> list[str]:
         )
     if not config.final_norm:
         notes.append(
-            "There is no final norm, so nothing is folded into W_U, and W_U and the write directions keep their mean over "
-            "the width."
+            "There is no final norm, so nothing is folded into W_U, and W_U and the write directions keep their mean "
+            "over the width."
         )
     elif config.norm == "rms":
         notes.append("RMSNorm depends on the mean over the width, so W_U and the write directions keep that mean.")
@@ -135,8 +135,8 @@ def spectrum(config: DecoderConfig, params: Params, convention: Convention = "pa
     """Singular values and left singular vectors of the (folded) unembedding, in float64 throughout.
 
     The small singular values matter most. A Gram matrix in float32 would lose them; one in float64 keeps them down to
-    1e-7 of the largest. In the paper's convention, the all-ones direction is left out if the final norm is LayerNorm, so
-    that D = d − 1: the norm removes it, and its singular value is 0.
+    1e-7 of the largest. In the paper's convention, the all-ones direction is left out if the final norm is LayerNorm,
+    so that D = d − 1: the norm removes it, and its singular value is 0.
     """
     with jax.enable_x64(True):
         gram = fetched(_gram(config, params, convention))
