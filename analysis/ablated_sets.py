@@ -63,12 +63,12 @@ def writes(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Write
 def states(config: DecoderConfig, readout: Readout, neurons: jax.Array, last: LastLayer) -> States:
     """The states from the last layer's stream [… d] and activations [… n]. The leading axes become the axis r."""
     x, h, *post = (y.reshape(-1, y.shape[-1]) for y in jax.tree.leaves(last))
-    x, h = centre(config, x), h[:, neurons]
+    x, h = centre(config.final, x), h[:, neurons]
     with jax.default_matmul_precision("highest"):
         if not post:
             return States(x, h, x @ readout.W_U, None, None, None, None)
         normalized, scale = post
-        p = centre(config, normalized * readout.write_gain)
+        p = centre(config.final, normalized * readout.write_gain)
         return States(x, h, x @ readout.W_U, normalized * scale, scale, p, p @ readout.W_U)
 
 
@@ -91,5 +91,5 @@ def set_logits(
             inv = 1 / norm_scale(config, seen.m + delta @ written.w_mlp[members])
             beta, delta = seen.scale * inv - 1, delta * inv
             x, A = x + beta * seen.p, A + beta * seen.P
-        scale = norm_scale(config, x + delta @ written.w_out[members])
+        scale = norm_scale(config.final, x + delta @ written.w_out[members])
         return capped((A + delta @ written.M[members]) / scale + readout.b_U, config.logit_softcap)

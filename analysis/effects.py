@@ -8,6 +8,8 @@ so with A = centred(x)·W_U, M = w·W_U and δ the change of activation
     norm frozen      z = (A + δM)/σ + b     σ that of x
     frequency frozen z of the total effect, with its coordinate along u set back to the unablated one
 
+Without a final norm, x is not centred and σ' = σ = 1, so that the first two effects are one.
+
 The metrics need only a log-sum-exp of z, an expectation, two counts, and sums that are bilinear in A and M.
 
 A norm after the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ ⊙ (m + δw)/σ_m'. Before the ablation it
@@ -218,8 +220,8 @@ def _changes(
 ) -> tuple[Changes, Prediction, Certainty | None]:
     """The changes, the unablated predictions, and the adaptive engine's certainty; without a tolerance all is exact."""
     with jax.default_matmul_precision("highest"):
-        x = centre(config, x)
-        inv = 1 / norm_scale(config, x)  # r 1
+        x = centre(config.final, x)
+        inv = 1 / norm_scale(config.final, x)  # r 1
         A = x @ readout.W_U
         logits = capped(A * inv + readout.b_U, config.logit_softcap)
         found = prediction(logits, frequency, target)
@@ -238,6 +240,8 @@ def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
 
 def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:
     """1/σ of a stream with the component `along` in some direction; the rest has the squared length `across`."""
+    if config.norm == "none":
+        return jnp.ones_like(along)
     return 1 / jnp.sqrt((jnp.maximum(across, 0) + along**2) / config.d_model + config.norm_eps)
 
 
@@ -255,16 +259,16 @@ def _moved(
     x_along = x @ direction.T  # r n
     across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
     if post is None:
-        return Moved(A, None, None, delta, inv, _inverse_scale(config, across, x_along + delta * length))
+        return Moved(A, None, None, delta, inv, _inverse_scale(config.final, across, x_along + delta * length))
     raw, raw_length = unit(centre(config, readout.w_mlp))
     m = post.normalized * post.scale
     along = m @ raw.T  # r n
     inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
-    p, beta, write = centre(config, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
+    p, beta, write = centre(config.final, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
     p_along = p @ direction.T
     xp, pp = jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
     across = across + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
-    inv_te = _inverse_scale(config, across, x_along + beta * p_along + write * length)
+    inv_te = _inverse_scale(config.final, across, x_along + beta * p_along + write * length)
     return Moved(A, p @ readout.W_U, beta, write, inv, inv_te)
 
 

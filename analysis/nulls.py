@@ -1,6 +1,6 @@
 """Null baselines: rows with a random write direction, and what they say of a neuron's mediated shares.
 
-Letters: n neuron, m null, d model width, D directions that count (d, or d − 1 for LayerNorm).
+Letters: n neuron, m null, d model width, D directions that count (d, or d − 1 if the final norm is LayerNorm).
 """
 
 import dataclasses
@@ -37,15 +37,15 @@ def draw_nulls(config: DecoderConfig, w_out: np.ndarray, count: int, seed: int) 
     """`count` nulls of the neurons with the write directions `w_out` [n d].
 
     Neurons that write something are taken in turn, in a random order; if there are none, there are no nulls. The
-    directions are uniform on the sphere, in LayerNorm models on that of the directions without a mean, which the norm
-    does not ignore.
+    directions are uniform on the sphere, or where the final norm is LayerNorm on that of the directions without a mean,
+    which the norm does not ignore.
     """
     rng = np.random.default_rng(seed)
     lengths = np.linalg.norm(w_out.astype(np.float64), axis=1)
     writing = np.flatnonzero(lengths > 0)
     neurons = np.resize(rng.permutation(writing), count if len(writing) else 0)
     drawn = rng.standard_normal((len(neurons), w_out.shape[1]))
-    if config.norm == "layer":
+    if config.final.norm == "layer":
         drawn -= drawn.mean(1, keepdims=True)
     drawn *= (lengths[neurons] / np.linalg.norm(drawn, axis=1))[:, None]
     return Nulls(neurons, drawn.astype(np.float32))

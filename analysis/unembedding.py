@@ -28,15 +28,16 @@ class Readout:
     """The folded unembedding and the write directions of an MLP's neurons.
 
     In the paper's convention the logits are (centred x · W_U)/σ + b_U, up to a constant of each position and before a
-    soft cap; x is the stream that enters the final norm, and σ is that norm's scale.
+    soft cap; x is the stream that enters the final norm, and σ is that norm's scale. Without a final norm, x is not
+    centred and σ is 1.
     """
 
     W_U: jax.Array  # d v
     b_U: jax.Array  # v
     w_out: jax.Array  # n d, one write direction a row
     w_mlp: jax.Array  # n d, the output weights as stored
-    # [d] or a number: w_out is w_mlp · write_gain, centred for LayerNorm. It is the factor on what is added to the
-    # stream, times the gain of a norm after the MLP.
+    # [d] or a number: w_out is w_mlp · write_gain, centred if the final norm is LayerNorm. It is the factor on what is
+    # added to the stream, times the gain of a norm after the MLP.
     write_gain: jax.Array | float
 
 
@@ -46,8 +47,9 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
 
     "paper": the final norm's gain and bias and the factor on the logits are folded into W_U and b_U; the factor on what
     is added to the stream, and the gain of a norm after the MLP, are folded into the write directions. In LayerNorm
-    models, each column of W_U and each write direction loses its mean over d, which the norm ignores. W_U and b_U lose
-    their mean over the vocabulary, which the softmax ignores, unless logits are soft-capped. "raw": weights as stored.
+    models, each column of W_U and each write direction loses its mean over d, which the norm ignores; not so without a
+    final norm. W_U and b_U lose their mean over the vocabulary, which the softmax ignores, unless logits are
+    soft-capped. "raw": weights as stored.
     """
     W_U = unembedding(config, params).astype(jnp.float32)
     b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
@@ -55,7 +57,7 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
     if convention == "raw":
         return Readout(W_U, b_U, *writes)
     with jax.default_matmul_precision("highest"):
-        if config.norm_bias:
+        if config.final.norm_bias:
             b_U = b_U + final_norm(config, params)["bias"].astype(jnp.float32) @ W_U
     W_U, b_U = _folded(config, params, W_U), b_U * config.logit_scale
     if config.logit_softcap is None:
@@ -79,7 +81,7 @@ def _writes(
     write_gain: jax.Array | float = config.residual_scale
     if config.norm_place in ("post", "both"):
         write_gain = write_gain * gain(config, layer_norm(params, "ln2_post", layer))
-    return centre(config, w_mlp * write_gain), w_mlp, write_gain
+    return centre(config.final, w_mlp * write_gain), w_mlp, write_gain
 
 
 def unit(w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -100,9 +102,14 @@ def convention_notes(config: DecoderConfig) -> list[str]:
         notes.append(
             "A norm follows the MLP, so a write direction is the norm's gain times the neuron's output weights."
         )
-    if config.norm == "rms":
+    if not config.final_norm:
+        notes.append(
+            "There is no final norm, so nothing is folded into W_U, and W_U and the write directions keep their mean "
+            "over the width."
+        )
+    elif config.norm == "rms":
         notes.append("RMSNorm depends on the mean over the width, so W_U and the write directions keep that mean.")
-    if not config.norm_gain:
+    if config.final_norm and not config.norm_gain:
         notes.append("The final norm has no parameters, so nothing of it is folded into W_U.")
     if config.norm_place == "sum":
         notes.append("The last layer's second norm takes the final norm's place.")
@@ -113,8 +120,8 @@ def convention_notes(config: DecoderConfig) -> list[str]:
 
 def _folded(config: DecoderConfig, params: Params, columns: jax.Array) -> jax.Array:
     """Columns of W_U, or means of columns, [d …], folded; only the mean over the vocabulary is not subtracted."""
-    columns = columns * jnp.asarray(gain(config, final_norm(config, params)), columns.dtype)[..., None]
-    return centre(config, (columns * config.logit_scale).T).T
+    columns = columns * jnp.asarray(gain(config.final, final_norm(config, params)), columns.dtype)[..., None]
+    return centre(config.final, (columns * config.logit_scale).T).T
 
 
 class Spectrum(NamedTuple):
@@ -128,12 +135,12 @@ def spectrum(config: DecoderConfig, params: Params, convention: Convention = "pa
     """Singular values and left singular vectors of the (folded) unembedding, in float64 throughout.
 
     The small singular values matter most. A Gram matrix in float32 would lose them; one in float64 keeps them down to
-    1e-7 of the largest. In the paper's convention, the all-ones direction of a LayerNorm model is left out, so that
-    D = d − 1: the norm removes it, and its singular value is 0.
+    1e-7 of the largest. In the paper's convention, the all-ones direction is left out if the final norm is LayerNorm,
+    so that D = d − 1: the norm removes it, and its singular value is 0.
     """
     with jax.enable_x64(True):
         gram = fetched(_gram(config, params, convention))
-    hidden = convention == "paper" and config.norm == "layer"
+    hidden = convention == "paper" and config.final.norm == "layer"
     if hidden:
         basis = _complement_of_ones(config.d_model)
         gram = basis.T @ gram @ basis

@@ -28,13 +28,14 @@ class DecoderConfig:
     vocab_size: int
     n_positions: int  # the longest sequence that the model takes
 
-    norm: Literal["layer", "rms"]  # LayerNorm or RMSNorm
+    norm: Literal["layer", "rms", "none"]  # LayerNorm or RMSNorm; "none" only in `final`
     # Where a layer has norms: before attention and MLP ("pre"), after them ("post"), before and after them ("both"), or
     # on the residual stream after each addition ("sum"). With "sum" the last layer's ln2 is the final norm.
     norm_place: Literal["pre", "post", "both", "sum"] = "pre"
     norm_eps: float
     norm_gain: bool = True
     norm_bias: bool = False
+    final_norm: bool = True  # a norm stands before the unembedding
     gain_offset: float = 0.0  # the gain is this plus the parameter
 
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"]  # "gelu" is the exact form, with erf
@@ -72,6 +73,11 @@ class DecoderConfig:
     logit_softcap: float | None = None  # logits become cap·tanh(logit/cap)
     head_bias: bool = False  # the unembedding has a bias
     tied: bool  # the unembedding is the embedding, transposed
+
+    @property
+    def final(self) -> "DecoderConfig":
+        """This config as the final norm sees it: with the norm "none", which has no parameters, if there is none."""
+        return self if self.final_norm else dataclasses.replace(self, norm="none", norm_gain=False, norm_bias=False)
 
     def axis_sizes(self) -> dict[str, int]:
         """The size of each logical axis that a parameter can have."""

@@ -260,7 +260,9 @@ def _added(config: DecoderConfig, out: jax.Array) -> jax.Array:
 
 
 def _unembed(config: DecoderConfig, params: Params, resid: jax.Array, sites: Sites) -> jax.Array:
-    normed = resid if config.norm_place == "sum" else norm(config, params.get("ln_final", {}), resid, sites, "ln_final")
+    normed = resid
+    if config.norm_place != "sum":
+        normed = norm(config.final, params.get("ln_final", {}), resid, sites, "ln_final")
     if config.d_embed is not None:
         normed = product(normed, params["unembed"]["proj"])
     logits = jnp.einsum("btd,dv->btv", normed, _vocabulary(config, params), preferred_element_type=jnp.float32)

@@ -1,4 +1,7 @@
-"""LayerNorm and RMSNorm in float32. Letters: … leading axes, d model width."""
+"""LayerNorm and RMSNorm in float32, and the norm "none", which changes nothing.
+
+Letters: … leading axes, d model width.
+"""
 
 from typing import Any
 
@@ -10,12 +13,14 @@ from jaxconf.models.sites import Sites
 
 
 def centre(config: DecoderConfig, x: jax.Array) -> jax.Array:
-    """x [… d] minus its mean over d if the model uses LayerNorm; x itself if it uses RMSNorm."""
+    """x [… d] minus its mean over d if the model uses LayerNorm; x itself if it uses RMSNorm or no norm."""
     return x - x.mean(-1, keepdims=True) if config.norm == "layer" else x
 
 
 def norm_scale(config: DecoderConfig, centred: jax.Array) -> jax.Array:
-    """σ [… 1] = √(mean(x²) + eps) of a centred x [… d]."""
+    """σ [… 1] = √(mean(x²) + eps) of a centred x [… d]; 1 if there is no norm."""
+    if config.norm == "none":
+        return jnp.ones_like(centred[..., :1])
     return jnp.sqrt(jnp.mean(centred * centred, -1, keepdims=True) + config.norm_eps)
 
 

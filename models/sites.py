@@ -19,6 +19,8 @@ key/value head, k head width, m MLP neuron; `blocks.{i}.` precedes all but the e
 
 In a model that norms the stream after each addition (OPT-350m), `hook_resid_mid` is the input of ln1,
 `hook_resid_post` is the input of ln2, the next layer's `hook_resid_pre` is the output of ln2, and there is no ln_final.
+A model without a final norm has the sites of ln_final all the same: its scale is 1, and `hook_normalized` is the
+stream.
 
 Whatever is computed from a site uses its edited value: freezing `ln_final.hook_scale` changes the logits.
 """

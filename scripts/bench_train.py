@@ -46,7 +46,7 @@ class Bench:
 
     preset: Literal["tiny", "small"] = "tiny"
     """the recipe, in float32 on all sides"""
-    model_type: Literal["gpt2", "gpt_neox", "llama", "stablelm"] = "gpt_neox"
+    model_type: Literal["gpt2", "gpt_neox", "llama", "opt", "stablelm"] = "gpt_neox"
     steps: int = 2
     """training steps of each side in a round"""
     rounds: int = 5

@@ -15,9 +15,10 @@ from jaxconf.models.errors import InputError
 class TrainConfig:
     """A decoder and how to train it."""
 
-    model_type: Literal["gpt2", "gpt_neox", "llama", "stablelm"] = "gpt_neox"
-    """the family of models; gpt2 has learned positions, the others rotary ones; llama has RMSNorm, the others
-    LayerNorm; llama and stablelm have gated MLPs"""
+    model_type: Literal["gpt2", "gpt_neox", "llama", "opt", "stablelm"] = "gpt_neox"
+    """the family of models; gpt2 and opt have learned positions, the others rotary ones; llama has RMSNorm, the others
+    LayerNorm; llama and stablelm have gated MLPs; opt has no final norm with the attribute
+    _remove_final_layer_norm=true"""
     layers: int = 2
     width: int = 96
     heads: int = 3

@@ -12,6 +12,7 @@ ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel",
     "gpt_neox": "GPTNeoXForCausalLM",
     "llama": "LlamaForCausalLM",
+    "opt": "OPTForCausalLM",
     "stablelm": "StableLmForCausalLM",
 }
 
@@ -43,16 +44,22 @@ def hf_config(config: TrainConfig, begin: int | None = 0, end: int | None = 0) -
             "hidden_size": config.width,
             "num_hidden_layers": config.layers,
             "num_attention_heads": config.heads,
-            "intermediate_size": config.neurons,
+            "ffn_dim" if config.model_type == "opt" else "intermediate_size": config.neurons,
             "max_position_embeddings": config.context,
         }
-    special = {
+    families: dict[str, dict[str, Any]] = {
         "gpt2": {},
         "gpt_neox": {"rotary_pct": 1.0, "use_parallel_residual": False},
         "llama": {"num_key_value_heads": config.heads, "rms_norm_eps": 1e-5},
+        "opt": {
+            "word_embed_proj_dim": config.width,
+            "do_layer_norm_before": True,
+            "activation_function": "gelu",  # as in gpt_neox, so that the two compare
+            "pad_token_id": None,  # transformers does not train the embedding of the default, 1, which text can have
+        },
         "stablelm": {"num_key_value_heads": config.heads, "partial_rotary_factor": 1.0},
-    }[config.model_type]
-    return {**common, **shape, **special, **dict(map(_attribute, config.attributes))}
+    }
+    return {**common, **shape, **families[config.model_type], **dict(map(_attribute, config.attributes))}
 
 
 def decoder_config(config: TrainConfig) -> DecoderConfig:

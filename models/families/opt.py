@@ -1,5 +1,7 @@
 """OPT: GPT-2's block with ReLU; the 350m model norms the stream after each addition and has a narrower embedding."""
 
+from typing import Literal
+
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
@@ -10,11 +12,11 @@ OFFSET = 2  # the table of positions begins with two rows that no position of a 
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.expect("_remove_final_layer_norm", False)
     hf.ignore("dropout", "activation_dropout", "layerdrop", "init_std")
     d_model, n_heads = hf.take("hidden_size", 768), hf.take("num_attention_heads", 12)
     d_head = hf.split(d_model, n_heads)
     d_embed = hf.take("word_embed_proj_dim", d_model)
+    norm_place: Literal["pre", "sum"] = "pre" if hf.take("do_layer_norm_before", True) else "sum"
     bias, affine = hf.take("enable_bias", True), hf.take("layer_norm_elementwise_affine", True)
     return DecoderConfig(
         model_type="opt",
@@ -27,9 +29,11 @@ def config(hf: Attributes) -> DecoderConfig:
         vocab_size=hf.take("vocab_size", 50272),
         n_positions=hf.take("max_position_embeddings", 2048),
         norm="layer",
-        norm_place="pre" if hf.take("do_layer_norm_before", True) else "sum",
+        norm_place=norm_place,
         norm_gain=affine,
         norm_bias=affine,
+        # Where the stream is normed after each addition, no norm follows that could be removed.
+        final_norm=not hf.take("_remove_final_layer_norm", False) or norm_place == "sum",
         norm_eps=1e-5,
         activation=hf.activation("activation_function", "relu"),
         mlp_bias=bias,
@@ -63,6 +67,6 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         *rows.attention(config, layer + "self_attn.", "out_proj"),
         *rows.norm(config, "blocks/ln2", layer + "final_layer_norm"),
         *rows.mlp(config, w_in=layer + "fc1", w_out=layer + "fc2"),
-        *([] if config.norm_place == "sum" else rows.norm(config, "ln_final", "decoder.final_layer_norm")),
+        *([] if config.norm_place == "sum" else rows.norm(config.final, "ln_final", "decoder.final_layer_norm")),
         *rows.head(config),
     )

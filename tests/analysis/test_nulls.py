@@ -29,7 +29,7 @@ from jaxconf.analysis.unembedding import readout
 shares = npst.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1).map(lambda x: round(x, 1)))
 
 
-@pytest.mark.parametrize("kind", ["layer", "rms"])
+@pytest.mark.parametrize("kind", ["layer", "rms", "no norm"])
 def test_nulls_are_uniform_directions_of_the_neurons_lengths(kind: str) -> None:
     config = random_model(kind).config
     config, rng = dataclasses.replace(config, d_model=8), np.random.default_rng(0)

@@ -99,7 +99,7 @@ def test_readout_gives_the_models_own_log_probabilities(model):
     np.testing.assert_allclose(log_softmax(logits, -1), log_softmax(out.logits, -1), atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["gemma2", "olmo2", "opt-summed", "granite"])
+@pytest.mark.parametrize("name", ["gemma2", "olmo2", "opt-summed", "granite", "opt-no-final-norm"])
 def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilities(name):
     """Also what the last neurons write: where no norm follows, ablating all of them takes h·w_out from the stream."""
     config, params = cases.decoder(name)
@@ -128,7 +128,7 @@ def test_readout_of_other_norms_factors_and_caps_gives_the_models_own_probabilit
 def test_what_the_convention_leaves_out_is_said():
     said = {
         name: " ".join(convention_notes(cases.decoder(name)[0]))
-        for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed")
+        for name in ("gpt2", "gemma2", "gemma2-open", "olmo", "opt-summed", "opt-no-final-norm")
     }
     assert said["gpt2"] == ""
     assert "soft-capped" in said["gemma2"]
@@ -137,6 +137,20 @@ def test_what_the_convention_leaves_out_is_said():
     assert "no parameters" in said["olmo"]
     assert "takes the final norm's place" in said["opt-summed"]
     assert "projection" in said["opt-summed"]
+    assert "no final norm" in said["opt-no-final-norm"]
+    assert "no parameters" not in said["opt-no-final-norm"]
+
+
+def test_without_a_final_norm_the_mean_over_the_width_counts():
+    """The paper's convention then only centres W_U over the vocabulary, and no direction of the stream is hidden."""
+    config, params = cases.decoder("opt-no-final-norm")
+    seen, W = read_out(config, params), params["embed"]["tokens"].T
+    np.testing.assert_allclose(seen.W_U, W - W.mean(1, keepdims=True), atol=1e-6)
+    assert not np.any(seen.b_U)
+    np.testing.assert_array_equal(seen.w_out, params["blocks"]["mlp"]["w_out"][-1])
+    found = spectrum(config, params)
+    assert found.vectors.shape == (config.d_model, config.d_model)
+    np.testing.assert_allclose(found.values, np.linalg.svd(np.asarray(seen.W_U, np.float64))[1], rtol=1e-4)
 
 
 def test_readout_is_the_folding_of_the_definition_and_leaves_the_parameters_alone(model):

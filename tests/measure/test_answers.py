@@ -43,8 +43,8 @@ def case(kind: str) -> tuple[LanguageModel, list[np.ndarray], list[list[np.ndarr
 
 
 @pytest.mark.parametrize(
-    "kind", marked(["capped", "summed"], quick=["capped"])
-)  # a norm behind the MLP and soft caps; a norm of the sum. For others see below
+    "kind", marked(["capped", "summed", "no norm"], quick=["capped", "no norm"])
+)  # a norm behind the MLP and soft caps; a norm of the sum; no final norm. For others see below
 def test_sets_answer_together_as_each_does_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, answers, sets = case(kind)
     monkeypatch.setattr(together, "SETS", 4)  # two chunks, of which one is filled up

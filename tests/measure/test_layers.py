@@ -72,9 +72,9 @@ def measured(kind: str, layer: int) -> NeuronTable:
 @pytest.mark.parametrize(
     ("kind", "layer"),
     marked(
-        [("rms", 0), ("rms", 1), *itertools.product(["parallel", "capped", "summed"], range(3))],
+        [("rms", 0), ("rms", 1), ("no norm", 0), *itertools.product(["parallel", "capped", "summed"], range(3))],
         devices=[("rms", 0)],
-        quick=[("capped", 1)],  # the kind with the most between a neuron and the logits; for rms see below
+        quick=[("capped", 1), ("no norm", 0)],  # the most and the least before the logits; for rms see below
     ),
 )
 def test_effects_in_any_layer(kind: str, layer: int) -> None:

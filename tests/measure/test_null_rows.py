@@ -68,8 +68,8 @@ def by_definition(lm: LanguageModel, tokens: np.ndarray, layer: int, neuron: int
 @pytest.mark.parametrize(
     ("kind", "layer"),
     marked(
-        [("layer", 1), ("layer", 0), ("rms", 1), ("rms", 0), ("capped", 2), ("capped", 1)],
-        quick=[("layer", 1), ("rms", 0), ("capped", 1)],
+        [("layer", 1), ("layer", 0), ("rms", 1), ("rms", 0), ("capped", 2), ("capped", 1), ("no norm", 1)],
+        quick=[("layer", 1), ("rms", 0), ("capped", 1), ("no norm", 1)],
     ),
 )
 def test_a_null_is_its_neuron_with_another_direction(kind: str, layer: int) -> None:

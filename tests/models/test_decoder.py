@@ -17,18 +17,18 @@ import pytest
 import safetensors.numpy
 import scipy.special
 import scipy.stats
-from decoder_runs import TOKENS, compiled_run, read, run_all, whole, write
+from decoder_runs import TOKENS, compiled_run, read, run, run_all, whole, write
 from parameters import marked
 
 from jaxconf.models import sites
 from jaxconf.models.config import ACTIVATIONS, DecoderConfig, Rotary
 from jaxconf.models.decoder import abstract_params, forward, site_shapes
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import FAMILIES, leaves
+from jaxconf.models.families import FAMILIES, config_from_hf, leaves
 from jaxconf.models.language_model import load
 from jaxconf.models.mesh import make_mesh
 from jaxconf.models.mlp import mlp
-from jaxconf.models.sites import Sites
+from jaxconf.models.sites import Replace, Sites
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -101,6 +101,7 @@ def test_intermediates_of_a_trained_gpt2(shared: Path) -> None:
 
 def test_cases_cover_every_switch() -> None:
     configs = [cases.decoder(name)[0] for name in cases.CASES]
+    configs += [config.final for config in configs]
     rotaries = [c.rotary for c in configs if c.rotary]
     for kind, values in ((DecoderConfig, configs), (Rotary, rotaries)):
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}
@@ -163,6 +164,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "tied": ("gpt2", False),
     "norm_gain": ("gpt2", False),
     "norm_bias": ("gpt2", False),
+    "final_norm": ("opt-bare", False),
     "gain_offset": ("gemma", 0.0),
     "shared_norm": ("stablelm-parallel", False),
     "unrotated": ("smollm3", ()),
@@ -386,6 +388,9 @@ def test_sites_fit_together(name: str) -> None:
         for norm, stream in norms.items():
             centred = stream - stream.mean(-1, keepdims=True) if config.norm == "layer" else stream
             np.testing.assert_allclose(site[f"{norm}.hook_normalized"] * site[f"{norm}.hook_scale"], centred, atol=1e-5)
+    if not config.final_norm:
+        np.testing.assert_array_equal(captured["ln_final.hook_normalized"], site["hook_resid_post"])
+        np.testing.assert_array_equal(captured["ln_final.hook_scale"], 1)
     w_out = params["blocks"]["mlp"]["w_out"][-1]
     written = (
         np.einsum("btm,md->btd", site["mlp.hook_post"], w_out)
@@ -395,6 +400,18 @@ def test_sites_fit_together(name: str) -> None:
         np.testing.assert_allclose(site["ln2_post.hook_normalized"] * site["ln2_post.hook_scale"], written, atol=1e-5)
         written = site["ln2_post.hook_normalized"] * (config.gain_offset + params["blocks"]["ln2_post"]["scale"][-1])
     np.testing.assert_allclose(written * config.residual_scale, site["hook_mlp_out"], atol=1e-5)
+
+
+def test_without_a_final_norm_the_logits_are_the_stream_times_the_unembedding() -> None:
+    config, params = cases.decoder("opt-no-final-norm")
+    assert "ln_final" not in params
+    stream = whole("opt-no-final-norm").captured[f"blocks.{config.n_layers - 1}.hook_resid_post"]
+    logits = stream @ params["embed"]["tokens"].T
+    np.testing.assert_allclose(whole("opt-no-final-norm").logits, logits, atol=1e-4)
+    halved = run(config, params, TOKENS, edits={"ln_final.hook_scale": Replace(np.float32(2))}).logits
+    np.testing.assert_allclose(halved, logits / 2, atol=1e-4)
+    summed = cases.CASES["opt-summed"]  # whose last norm is within the last layer
+    assert config_from_hf(summed | {"_remove_final_layer_norm": True}) == config_from_hf(summed)
 
 
 def test_capturing_one_layer_keeps_only_that_layer() -> None:

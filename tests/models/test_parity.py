@@ -230,6 +230,7 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
     if config.learned_positions:
         sites["hook_pos_embed"] = seen.outputs[names.positions]
     rotations, scale = iter(seen.rotated), np.float32(config.residual_scale)
+    posts = [*seen.hidden_states[1:-1], seen.inputs.get(names.ln_final, seen.hidden_states[-1])]
 
     def add_norm(site: str, module: str) -> None:
         x = seen.inputs[module].astype(np.float64)
@@ -253,7 +254,6 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
                     passed = np.full_like(passed, np.nan)
                 sites[block + site] = np.concatenate([rotated, passed], -1)
         z = seen.inputs[layer + names.attn_out]
-        last = i == config.n_layers - 1
         mlp_in = seen.outputs[layer + names.mlp_in]
         sites |= {
             block + "hook_resid_pre": seen.hidden_states[i],
@@ -264,9 +264,7 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             block + "mlp.hook_pre": mlp_in[..., : config.d_mlp],
             block + "mlp.hook_post": seen.inputs[layer + names.mlp_out],
             block + "hook_mlp_out": seen.outputs[layer + (names.ln2_post or names.mlp_out)] * scale,
-            block + "hook_resid_post": seen.inputs[names.ln_final]
-            if last and config.norm_place != "sum"
-            else seen.hidden_states[i + 1],
+            block + "hook_resid_post": posts[i],
         }
         if config.norm_place == "sum":
             sites |= {
@@ -284,7 +282,9 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
             )
         for norm in norms_of(config):
             add_norm(block + norm, layer + getattr(names, norm))
-    if config.norm_place != "sum":
+    if not config.final_norm:
+        sites |= {"ln_final.hook_scale": np.ones_like(posts[-1][..., :1]), "ln_final.hook_normalized": posts[-1]}
+    elif config.norm_place != "sum":
         add_norm("ln_final", names.ln_final)
     return {
         site: value.reshape(1, *value.shape) if site.startswith("blocks") and value.ndim == 2 else value
@@ -351,7 +351,7 @@ def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypat
             normalized = np.asarray(out.captured[f"blocks.{i}.{norm}.hook_normalized"])
             theirs_out = seen.outputs[f"{names.layers}.{i}.{getattr(names, norm)}"].reshape(normalized.shape)
             np.testing.assert_allclose(norm_output(lm, f"blocks.{i}.{norm}", normalized), theirs_out, atol=1e-4)
-    if lm.config.norm_place != "sum":
+    if lm.config.norm_place != "sum" and lm.config.final_norm:
         normalized = np.asarray(out.captured["ln_final.hook_normalized"])
         np.testing.assert_allclose(norm_output(lm, "ln_final", normalized), seen.outputs[names.ln_final], atol=1e-4)
 

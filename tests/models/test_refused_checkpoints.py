@@ -106,7 +106,6 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
             {"apply_residual_connection_post_layernorm": True},
             ["'apply_residual_connection_post_layernorm'", "only False"],
         ),
-        ("opt", {"_remove_final_layer_norm": True}, ["'_remove_final_layer_norm'", "only False"]),
         ("gptj", {"rotary": False}, ["'rotary'", "only True"]),
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, ["attention_types", "each of 2 layers"]),
         ("falcon-grouped", {"parallel_attn": False}, ["parallel_attn", "no Falcon"]),

@@ -401,6 +401,7 @@ CASES: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 0.1,
     },
     "opt": _OPT,
+    "opt-no-final-norm": _OPT | {"_remove_final_layer_norm": True},
     "opt-summed": _OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 20, "num_hidden_layers": 3},
     "opt-bare": _OPT
     | {
@@ -410,7 +411,13 @@ CASES: dict[str, dict[str, Any]] = {
         "activation_function": "gelu",
         "word_embed_proj_dim": 40,
     },
-    "opt-summed-bare": _OPT | {"do_layer_norm_before": False, "layer_norm_elementwise_affine": False, "ffn_dim": 40},
+    "opt-summed-bare": _OPT
+    | {
+        "do_layer_norm_before": False,
+        "layer_norm_elementwise_affine": False,
+        "ffn_dim": 40,
+        "_remove_final_layer_norm": True,  # changes nothing here
+    },
     "bloom": {"model_type": "bloom", "vocab_size": 67, "hidden_size": 32, "n_layer": 2, "n_head": 4, "seq_length": 96},
     "bloom-six-heads": {
         "model_type": "bloom",

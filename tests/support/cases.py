@@ -38,7 +38,8 @@ REFERENCED = tuple(
                 "qwen2-window",
                 "phi3-long",
             ),
-            *("gemma3-capped", "opt-summed", "falcon-grouped", "falcon-alibi", "gpt2-unscaled", "gpt2-layer-scaled"),
+            *("gemma3-capped", "opt-no-final-norm", "opt-summed", "falcon-grouped", "falcon-alibi"),
+            *("gpt2-unscaled", "gpt2-layer-scaled"),
         ]
     )
 )

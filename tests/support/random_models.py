@@ -38,11 +38,17 @@ HF_LARGE = {  # more tokens than the adaptive engine's head
         "final_logit_softcapping": 8.0,
         "vocab_size": 1500,
     },
+    "large, no norm": {
+        **cases.CASES["opt-no-final-norm"],
+        "vocab_size": 1500,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    },
 }
 
 # What else can stand between a neuron and the logits: a norm behind the MLP and soft caps; a norm of the sum, and a
-# projection.
-OTHERS = {"capped": "gemma2", "summed": "opt-summed"}
+# projection; nothing.
+OTHERS = {"capped": "gemma2", "summed": "opt-summed", "no norm": "opt-no-final-norm"}
 
 
 def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageModel:

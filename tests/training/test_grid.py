@@ -92,7 +92,7 @@ def test_values_are_read_as_what_the_recipe_holds(given, expected):
         (["microbatch=none"], ("microbatch", "'none'", "a whole number")),
         (["dropout=high"], ("dropout", "'high'", "give a number")),
         (["tied=yes"], ("tied", "'yes'", "one of True, False")),
-        (["model_type=gpt3"], ("'gpt3'", "one of gpt2, gpt_neox, llama, stablelm")),
+        (["model_type=gpt3"], ("'gpt3'", "one of gpt2, gpt_neox, llama, opt, stablelm")),
     ],
 )
 def test_what_cannot_be_varied_is_refused(given, parts):

@@ -35,6 +35,7 @@ CASES: dict[str, TrainConfig] = {
         BASE, model_type="gpt2", tied=False, label_smoothing=0.1, z_loss=1e-2, batch=9, microbatch=3, weight_decay=0.5
     ),
     "llama": dataclasses.replace(BASE, model_type="llama", clip=0.2, schedule="constant", weight_decay=0.5),
+    "opt": dataclasses.replace(BASE, model_type="opt", attributes=("_remove_final_layer_norm=true",)),
 }
 
 
@@ -116,7 +117,8 @@ def test_the_steps_are_those_of_torch(name: str, tmp_path: Path) -> None:
         # Adam divides by the size of the gradient, so where that is next to nothing rounding shows in single weights.
         assert float(difference.max()) <= 1e-4, key
         assert float(difference.mean()) <= 1e-6, key
-        moved.append(float((value - start[key]).abs().mean()))
+        if not key.endswith("k_proj.bias"):  # it shifts all scores of a query alike, which the softmax ignores
+            moved.append(float((value - start[key]).abs().mean()))
         apart.append(float(difference.max()))
     assert min(moved) > 1e-3
     print(

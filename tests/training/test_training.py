@@ -20,7 +20,7 @@ from jaxconf.models.language_model import load
 from jaxconf.models.mesh import make_mesh
 from jaxconf.runtime.placement import bytes_of_weights
 from jaxconf.training.config import PRESETS
-from jaxconf.training.model_config import decoder_config, hf_config
+from jaxconf.training.model_config import ARCHITECTURES, decoder_config, hf_config
 from jaxconf.training.run import train
 from jaxconf.training.side_by_side import microbatch_size, start_all, state_shardings, training_program
 from jaxconf.training.step import Hyperparameters, dropout, hyperparameters, objective, optimizer, schedule, train_step
@@ -249,17 +249,23 @@ def test_presets_have_the_size_that_they_promise(preset, millions):
     assert sum(jax.tree.leaves(sizes)) == pytest.approx(millions * 1e6, rel=0.1)
 
 
+FAMILIES = [(name, ()) for name in ARCHITECTURES]
+NO_FINAL_NORM = ("opt", ("_remove_final_layer_norm=true",))
+
+
 @pytest.mark.parametrize(
-    "model_type",
-    marked(["gpt2", "llama", "stablelm", "gpt_neox"], devices=["llama"], quick=["llama"]),  # TINY is a gpt_neox
+    ("model_type", "attributes"),
+    # TINY is a gpt_neox.
+    marked([*FAMILIES, NO_FINAL_NORM], devices=[("llama", ())], quick=[("llama", ()), NO_FINAL_NORM]),
 )
-def test_every_family_trains(model_type, corpus, tmp_path):
-    config = dataclasses.replace(TINY, model_type=model_type, layers=2, steps=15, tied=False, attributes=())
+def test_every_family_trains(model_type, attributes, corpus, tmp_path):
+    config = dataclasses.replace(TINY, model_type=model_type, layers=2, steps=15, tied=False, attributes=attributes)
     [result] = train_models([config], corpus, [tmp_path / "model"], tmp_path / "checkpoints")
     losses = np.load(tmp_path / "model" / "losses.npy")
     assert losses[-1] < losses[0] - 1
     lm = load(tmp_path / "model")
     assert lm.config.model_type == model_type
+    assert lm.config.final_norm == ("ln_final" in lm.params) == (not attributes)
     assert held_out_loss(lm, corpus) == pytest.approx(result["held_out_loss"], rel=1e-5)
 
 

@@ -167,7 +167,7 @@ def _facts(config: DecoderConfig, how: Measuring) -> dict[str, Any]:
         "data_sha256": digest(how.tokens),
         "ablation": "mean",
         "k": how.k,
-        "chance_cosine": chance_cosine(config.d_model - (config.norm == "layer"), config.d_mlp),
+        "chance_cosine": chance_cosine(config.d_model - (config.final.norm == "layer"), config.d_mlp),
         "controls": CONTROLS,
         "bootstrap": how.bootstrap_draws,
         "seed": how.seed,

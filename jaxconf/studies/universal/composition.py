@@ -13,6 +13,7 @@ from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.analysis.weights import chance_rho
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.models.norms import centre
 from jaxconf.runtime.progress import Progress
 
 RANDOM_PAIRS = 4096  # of two layers
@@ -29,7 +30,8 @@ def composition_table(lm: LanguageModel, frame: pd.DataFrame, seed: int, progres
     best: dict[tuple[int, str], pd.DataFrame] = {}
     progress("composition", 0, len(pairs))
     for done, (low, high) in enumerate(pairs):
-        writes = at_layer(config, lm.params, seen, "paper", low).w_out
+        # Without a final norm they have a mean over d, which the norm before the reading MLP ignores like any other.
+        writes = centre(config, at_layer(config, lm.params, seen, "paper", low).w_out)
         read = reads(config, lm.params, high)
         some = cosines_of_pairs(writes, read, *rng.integers(0, N, (2, RANDOM_PAIRS)))
         random = float(np.quantile(np.abs(fetched(some)), QUANTILE))

@@ -65,7 +65,8 @@ def _described(
         here = at_layer(config, lm.params, seen, "paper", layer)
         columns = weight_columns(config, lm.params, here, freq, values, k, layer)
         own = np.arange(config.d_mlp)
-        columns["in_out_cosine"] = fetched(cosines_of_pairs(here.w_out, reads(config, lm.params, layer), own, own))
+        writes = centre(config, here.w_out)  # in a model without a final norm w_out has a mean over d
+        columns["in_out_cosine"] = fetched(cosines_of_pairs(writes, reads(config, lm.params, layer), own, own))
         columns |= {f"{name}_chance": np.full(config.d_mlp, largest) for name, largest in drawn.items()}
         columns |= {name: x[layer] for name, x in activity.items()}
         columns |= _bos_columns(here, directions, columns["activation_std"], layer, len(values.values))
@@ -130,7 +131,7 @@ def _bos_columns(here: Readout, directions: np.ndarray, std: np.ndarray, layer: 
 def _random_directions(lm: LanguageModel, seen: Readout, freq: Frequency, seed: int) -> dict[str, float]:
     """The largest size of each statistic among as many random write directions as a layer has neurons."""
     drawn = jax.random.normal(jax.random.key(seed), (lm.config.d_mlp, lm.config.d_model))
-    random = dataclasses.replace(seen, w_out=centre(lm.config, drawn))
+    random = dataclasses.replace(seen, w_out=centre(lm.config.final, drawn))
     found = fetched(vocabulary_statistics(lm.mesh, random, freq.u))
     return {name: float(np.abs(found[name]).max()) for name in ("vocab_kurtosis", "logit_var", "cos_freq")}
 
