@@ -25,7 +25,7 @@ from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConf
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.grid import grid
 from jaxconf.training.grid_table import MODELS
-from jaxconf.training.records import read_result
+from jaxconf.training.run import RECORD
 
 BASE = PRESETS["noise"]
 TRACK = TrackConfig(points=10, effects_every=2)
@@ -40,13 +40,14 @@ SAID: dict[Expected, str] = {
 }
 
 
-class Cell(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Cell:
     """One setting: what differs from the base, and what was expected of it."""
 
     label: str
     expected: Expected
-    config: dict[str, Any] = {}
-    world: dict[str, Any] = {}
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    world: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Question(NamedTuple):
@@ -65,7 +66,8 @@ QUESTIONS = [
     Question("base", "The world and recipe of `jaxconf train`.", [Cell("base", "some")]),
     Question(
         "range",
-        "What these neurons are for is uncertainty that varies and can be told. With one ε for all there is nothing to do.",
+        "What these neurons are for is uncertainty that varies and can be told. With one ε for all there is nothing to "
+        "do.",
         [
             Cell("one chain that never ends, one ε", "none", {}, {"levels": 1, "restart": False}),
             Cell("one ε", "none", {}, {"levels": 1}),
@@ -74,7 +76,8 @@ QUESTIONS = [
     ),
     Question(
         "signal",
-        "ε must be told by the text: by a marker, or from the stretch so far. If nothing tells it, one confidence is best.",
+        "ε must be told by the text: by a marker, or from the stretch so far. If nothing tells it, one confidence is "
+        "best.",
         [Cell("inferred", "some", {}, {"signal": "inferred"}), Cell("none", "none", {}, {"signal": "none"})],
     ),
     Question(
@@ -155,7 +158,7 @@ def outcomes(folder: Path) -> pd.DataFrame:
     """A row for each model of a grid: its outcomes at the last step, NaN where it has none."""
     rows = []
     for model in sorted(folder.glob(f"{MODELS}/*")):
-        result = read_result(model)
+        result = json.loads((model / RECORD).read_text("utf-8"))["result"]
         if "diverged_at" in result:
             rows.append({"entropy": np.nan})
             continue

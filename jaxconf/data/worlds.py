@@ -40,7 +40,7 @@ class World:
     tells it, and the best prediction takes the mean.
     """
 
-    words: int = 256
+    words: int = 128
     """how many words there are"""
     levels: int = 8
     """how many levels of noise there are, evenly spaced from `least` to `most`; 1 is their mean"""
@@ -50,7 +50,7 @@ class World:
     """the largest ε"""
     stretch: int = 15
     """words in a stretch"""
-    zipf: float = 1.0
+    zipf: float = 0.0
     """the background probability of word r is proportional to (r + 1)**-zipf; 0 is uniform"""
     signal: Signal = "marker"
     """how ε can be told"""

@@ -247,7 +247,7 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run").exists()
     assert "neurons.parquet" in refusal(capsys, "report", tmp_path)
     assert "held out do not fill" in refusal(
-        capsys, "train", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained"
+        capsys, "train", "tiny", "--data", short, "--vocab-size", 257, "--out", tmp_path / "trained"
     )
 
 
@@ -255,7 +255,7 @@ def test_train_and_track(trained, text, tmp_path, capsys):
     assert "Held-out loss" in trained.out
     assert "Measuring took" in trained.out
     out = Path(shutil.copytree(trained.folder, tmp_path / "run"))
-    assert "--resume" in refusal(capsys, "train", *SMALL, *TRACK, "--data", text, "--out", out)
+    assert "--resume" in refusal(capsys, "train", "tiny", *SMALL, *TRACK, "--data", text, "--out", out)
     for picture in out.glob("emergence_*.png"):
         picture.unlink()
     run("track", out)
@@ -268,7 +268,7 @@ def test_train_and_track(trained, text, tmp_path, capsys):
 def test_a_grid_from_the_command_line(text, tmp_path, capsys):
     out = tmp_path / "grid"
     varied = "--vary weight_decay=0,0.5 --vary z-loss=0,0.01 --seeds 2"
-    run("train", *SMALL, *TRACK, "--data", text, "--out", out, *varied.split())
+    run("train", "tiny", *SMALL, *TRACK, "--data", text, "--out", out, *varied.split())
     table = pd.read_parquet(out / "study.parquet")
     assert len(table) == 8
     assert set(zip(table["weight_decay"], table["z_loss"], strict=True)) == {(0, 0), (0, 0.01), (0.5, 0), (0.5, 0.01)}
@@ -281,29 +281,33 @@ def test_a_grid_from_the_command_line(text, tmp_path, capsys):
 
 def test_an_existing_tokenizer_is_used(model, text, tmp_path, capsys):
     out = tmp_path / "run"
-    run("train", *SMALL, "--track.points", 0, "--data", text, "--out", out, "--tokenizer", model)
+    run("train", "tiny", *SMALL, "--track.points", 0, "--data", text, "--out", out, "--tokenizer", model)
     assert (out / "tokenizer.json").read_text() == (model / "tokenizer.json").read_text()
     small = [*SMALL, "--vocab-size", 270]
-    assert "280" in refusal(capsys, "train", *small, "--data", text, "--out", tmp_path / "other", "--tokenizer", model)
+    assert "280" in refusal(
+        capsys, "train", "tiny", *small, "--data", text, "--out", tmp_path / "other", "--tokenizer", model
+    )
 
 
 def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
     out = ("--data", text, "--out", tmp_path / "run")
     assert "the nearest is 'tiny'" in refusal(capsys, "train", "tinny", *out)
-    assert "the nearest is 'weight_decay'" in refusal(capsys, "train", *out, "--vary", "weight_decoy=1,2")
-    said = refusal(capsys, "train", *out, "--width", 96, "--heads", 5)
+    assert "the nearest is 'weight_decay'" in refusal(capsys, "train", "tiny", *out, "--vary", "weight_decoy=1,2")
+    said = refusal(capsys, "train", "tiny", *out, "--width", 96, "--heads", 5)
     assert "96" in said
     assert "5 heads" in said
-    assert "seeds is 0" in refusal(capsys, "train", *out, "--seeds", 0)
-    assert "checkpoint_every is 0" in refusal(capsys, "train", *out, "--checkpoint-every", 0)
-    assert "k is 96" in refusal(capsys, "train", *out, "--track.k", 96)
-    assert "track.tokens is 0" in refusal(capsys, "train", *out, "--track.tokens", 0)
-    assert "holds a tokenizer" in refusal(capsys, "train", *out, "--tokenizer", tmp_path / "nowhere")
-    assert "axes, which are data and model" in refusal(capsys, "train", *out, "--mesh", "rows=2")
-    assert "a batch of 6 sequences cannot be split" in refusal(capsys, "train", *out, "--mesh", "data=4", "--batch", 6)
-    assert "JAX sees 8" in refusal(capsys, "train", *out, "--mesh", "data=16,model=1")
+    assert "seeds is 0" in refusal(capsys, "train", "tiny", *out, "--seeds", 0)
+    assert "checkpoint_every is 0" in refusal(capsys, "train", "tiny", *out, "--checkpoint-every", 0)
+    assert "k is 96" in refusal(capsys, "train", "tiny", *out, "--track.k", 96)
+    assert "track.tokens is 0" in refusal(capsys, "train", "tiny", *out, "--track.tokens", 0)
+    assert "holds a tokenizer" in refusal(capsys, "train", "tiny", *out, "--tokenizer", tmp_path / "nowhere")
+    assert "axes, which are data and model" in refusal(capsys, "train", "tiny", *out, "--mesh", "rows=2")
+    assert "a batch of 6 sequences cannot be split" in refusal(
+        capsys, "train", "tiny", *out, "--mesh", "data=4", "--batch", 6
+    )
+    assert "JAX sees 8" in refusal(capsys, "train", "tiny", *out, "--mesh", "data=16,model=1")
     assert "split evenly over data=4" in refusal(
-        capsys, "train", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
+        capsys, "train", "tiny", *out, "--mesh", "data=4", "--batch", 6, "--vary", "weight_decay=0,1"
     )
     assert not (tmp_path / "run").exists()
     assert "no folder" in refusal(capsys, "track", tmp_path / "nowhere")
@@ -318,9 +322,9 @@ def test_mistakes_in_training_and_tracking(model, text, tmp_path, capsys):
 
 def test_a_misspelt_option_names_the_nearest_of_its_command(capsys, tmp_path):
     for arguments, nearest in (
-        (["train", "--weigth-decay", "0", "--out", tmp_path / "run"], "the nearest is --weight-decay"),
+        (["train", "tiny", "--weigth-decay", "0", "--out", tmp_path / "run"], "the nearest is --weight-decay"),
         (
-            ["train", "--track.tokns=5", "--out", tmp_path / "run"],
+            ["train", "tiny", "--track.tokns=5", "--out", tmp_path / "run"],
             "no option --track.tokns; the nearest is --track.tok",
         ),
         (["analyze", "--token", "5"], "analyze has no option --token; the nearest is --tokens"),

@@ -160,7 +160,7 @@ TRAINING = [
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["data=2,model=1", "data=1,model=2"])
 def test_two_hosts_train_are_stopped_and_go_on(mesh: str, text: str, tmp_path: Path) -> None:
-    how = ["train", "--data", text, *TRAINING, "--steps", "300", "--checkpoint-every", "50", "--mesh", mesh]
+    how = ["train", "tiny", "--data", text, *TRAINING, "--steps", "300", "--checkpoint-every", "50", "--mesh", mesh]
     ended(launch(1, [*how, "--out", str(tmp_path / "alone")], devices=2), 0)
     out = tmp_path / "several"
     several = launch(2, [*how, "--out", str(out)])
@@ -177,7 +177,7 @@ def test_two_hosts_train_are_stopped_and_go_on(mesh: str, text: str, tmp_path: P
 
 @pytest.mark.slow
 def test_a_study_of_two_hosts(text: str, tmp_path: Path) -> None:
-    how = ["train", "--data", text, *TRAINING, "--steps", "20", "--vary", "weight_decay=0,0.3"]
+    how = ["train", "tiny", "--data", text, *TRAINING, "--steps", "20", "--vary", "weight_decay=0,0.3"]
     ended(launch(2, [*how, "--out", str(tmp_path / "several")]), 0)
     ended(launch(1, [*how, "--out", str(tmp_path / "alone")], devices=2), 0)
     ours, alone = (pd.read_parquet(tmp_path / name / "study.parquet") for name in ("several", "alone"))

@@ -191,7 +191,7 @@ def test_devices_that_split_the_weights_hold_the_same_neurons():
 @pytest.mark.command
 def test_the_command_and_all_models_of_a_grid_hold(held, tmp_path):
     given = ["--hold", HOLD, "--from", str(FROM), "--data", str(text_file(tmp_path)), "--out", str(tmp_path / "run")]
-    main(["train", *options(), *given])
+    main(["train", "tiny", *options(), *given])
     assert_same(tmp_path / "run", held.folder)
     base, out = dataclasses.replace(HELD, steps=12, hold_from=4), tmp_path / "grid"
     table = grid(base, {"dropout": [0.0, 0.1]}, 1, text, out, track=dataclasses.replace(TRACK, points=1))

@@ -33,7 +33,7 @@ def file(tmp_path_factory) -> Path:
 
 
 def command(file: Path, out: Path, *more: str) -> list[str]:
-    return ["train", *options(), "--checkpoint-every", "7", "--data", str(file), "--out", str(out), *more]
+    return ["train", "tiny", *options(), "--checkpoint-every", "7", "--data", str(file), "--out", str(out), *more]
 
 
 def interrupt(file: Path, out: Path, number: signal.Signals) -> subprocess.Popen:
