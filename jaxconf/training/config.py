@@ -107,14 +107,14 @@ PRESET_DATA = {"noise": "noise"}  # the text of a preset, which is Python's stan
 
 PRESETS: dict[str, TrainConfig] = {
     "noise": TrainConfig(
-        width=128,
-        heads=4,
-        neurons=512,
-        vocab_size=265,
+        width=64,
+        heads=2,
+        neurons=96,
+        vocab_size=137,
         context=64,
-        steps=1000,
-        batch=64,
-        learning_rate=3e-3,
+        steps=1200,
+        batch=16,
+        learning_rate=4e-3,
     ),
     "tiny": TrainConfig(),
     "small": TrainConfig(
