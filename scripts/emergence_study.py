@@ -252,9 +252,10 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> str:
         "Written by `scripts/emergence_study.py`. [emergence.md](emergence.md) says what the numbers mean.",
         "",
         f"The base is `--data {world.source}` with {recipe}. Each other setting differs from it as its row says; "
-        f"{seeds} seeds each, listed in their order. Neurons are named by the rule `default` on 4,096 held-out tokens at "
-        "the last step. Comparisons with the base are Mann–Whitney tests of the seeds' numbers of entropy neurons, "
-        "one-sided but for “as many”, without a correction for their number. A dash (–) means that a seed has no value.",
+        f"{seeds} seeds each, listed in their order. Neurons are named by the rule `default` on 4,096 held-out tokens "
+        "at the last step. Comparisons with the base are Mann–Whitney tests of the seeds' numbers of entropy neurons, "
+        "one-sided but for “as many”, without a correction for their number. A dash (–) means that a seed has no "
+        "value.",
     ]
     base = found["base"]["base"]
     for question in QUESTIONS:

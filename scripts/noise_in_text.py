@@ -2,8 +2,8 @@
 
 python scripts/noise_in_text.py [--out runs/noise_in_text] [--seeds 4] [--steps 2000]
 
-Trains models on Python's standard library with noise documents mixed in (0, 10 and 50% of the tokens), and on noise first
-and plain text afterwards, all with one tokenizer. Each is then analysed on plain text and on noise. Writes
+Trains models on Python's standard library with noise documents mixed in (0, 10 and 50% of the tokens), and on noise
+first and plain text afterwards, all with one tokenizer. Each is then analysed on plain text and on noise. Writes
 docs/noise_in_text.md. A model that is already there is not trained again.
 """
 
@@ -111,11 +111,11 @@ def page(table: pd.DataFrame, config: TrainConfig, tokens: int) -> str:
         "",
         f"Written by `scripts/noise_in_text.py`. Models of width {config.width}, {config.neurons} neurons, "
         f"{config.layers} layers and {config.vocab_size} tokens were trained for {config.steps:,} steps of "
-        f"{config.batch * config.context:,} tokens on Python's standard library, on it with documents of `{NOISE}` mixed "
-        "in, or on noise for the first half of the steps and on text alone for the second. All have one byte-level BPE, "
-        f"trained on both. Each model was analysed on {tokens:,} held-out tokens of plain text and of noise; neurons are "
-        "named by the rule `default`. A cell lists the seeds in their order; a dash means that no neuron has rho above "
-        "chance.",
+        f"{config.batch * config.context:,} tokens on Python's standard library, on it with documents of `{NOISE}` "
+        "mixed in, or on noise for the first half of the steps and on text alone for the second. All have one "
+        f"byte-level BPE, trained on both. Each model was analysed on {tokens:,} held-out tokens of plain text and of "
+        "noise; neurons are named by the rule `default`. A cell lists the seeds in their order; a dash means that no "
+        "neuron has rho above chance.",
         "",
         "| model | " + " | ".join(names) + " |",
         "|---" * (len(names) + 1) + "|",
