@@ -8,6 +8,7 @@ import pandas as pd
 
 from jaxconf.analysis.emergence import first_steps
 from jaxconf.models.errors import listed
+from jaxconf.results.optimum import optimum_sentences
 from jaxconf.results.rules import Rules, rules_from
 from jaxconf.results.words import count_of, counts_doubts, facts_in_words, number
 from jaxconf.training.emergence import Emergence
@@ -77,7 +78,9 @@ def order_met(first: pd.DataFrame) -> dict[str, int]:
 def summary_lines(e: Emergence) -> list[str]:
     """The findings, one sentence each, and then the token counts and whether the direction from them is uncertain."""
     counts = dict(facts_in_words(e.facts)).get("Token counts")
-    return [*_findings(e), *([f"Token counts: {counts}."] if counts else []), *counts_doubts(e.facts)]
+    last = e.optimum[e.optimum["step"] == e.optimum["step"].max()] if len(e.optimum) else e.optimum
+    beside = optimum_sentences(last) if len(last) else []
+    return [*_findings(e), *beside, *([f"Token counts: {counts}."] if counts else []), *counts_doubts(e.facts)]
 
 
 def _findings(e: Emergence) -> list[str]:
