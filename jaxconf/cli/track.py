@@ -48,7 +48,7 @@ class Track:
         import pandas as pd
 
         from jaxconf.runtime.placement import read_mesh
-        from jaxconf.training.findings import summary_lines
+        from jaxconf.training.summary import summary_lines
         from jaxconf.training.track import track
 
         with speaking("revisions", self.quiet) as (console, progress):

@@ -29,7 +29,7 @@ from jaxconf.training.figures import (
     emergence_spectrum,
     save_emergence_figures,
 )
-from jaxconf.training.findings import summary_lines
+from jaxconf.training.summary import summary_lines
 
 PANELS = [
     "loss, nats per token",
