@@ -25,7 +25,9 @@ from jaxconf.report.style import (
 )
 from jaxconf.results.words import count_of
 from jaxconf.training.emergence import Emergence
+from jaxconf.training.events_figure import emergence_events
 from jaxconf.training.findings import above_chance, first_met, order_met, over_steps, rules_of, with_effects
+from jaxconf.training.optimum_figures import OF_OPTIMUM
 from jaxconf.training.step_axes import NEVER, draw_lines, step_axis, where, zero_log
 
 
@@ -191,12 +193,16 @@ FIGURES = {
     "emergence_rho": emergence_rho,
     "emergence_first": emergence_first,
     "emergence_series": emergence_series,
+    "emergence_events": emergence_events,
 }
 
 
 def save_emergence_figures(e: Emergence, folder: str | Path) -> list[Path]:
-    """Write every figure as a PNG (`emergence_rho.png`, …) into `folder`, and return their paths."""
-    return save_figures(FIGURES, e, folder)
+    """Write every figure as a PNG (`emergence_rho.png`, …) into `folder`, and return their paths.
+
+    Those of OF_OPTIMUM are among them only if the best possible predictions are known.
+    """
+    return save_figures(FIGURES | (OF_OPTIMUM if len(e.optimum) else {}), e, folder)
 
 
 def _chosen(e: Emergence) -> tuple[list[str], str]:

@@ -8,7 +8,7 @@ from jaxconf.training.findings import above_chance, first_met, order_met, over_s
 
 
 def summary_lines(e: Emergence) -> list[str]:
-    """The findings, one sentence each; the events in order; the token counts, and whether the direction is uncertain."""
+    """The findings and the events in order, one sentence each, and then the token counts and whether to trust them."""
     counts = dict(facts_in_words(e.facts)).get("Token counts")
     return [*_findings(e), *event_lines(e), *([f"Token counts: {counts}."] if counts else []), *counts_doubts(e.facts)]
 
