@@ -39,7 +39,7 @@ def optimum_sets(sets: pd.DataFrame, model: str) -> Figure:
         for index, (_, one) in enumerate(of[of["kind"] == "random"].groupby("neurons")):
             _line(axes, one, NORMAL, label="" if index else "random sets", linewidth=0.6, alpha=0.7)
         _line(axes, of[of["kind"] == "set"], COLOURS.get(name, ENTROPY), label=f"{name} set", marker="o", markersize=4)
-        axes.set_title(f"{name} set: {how}", fontsize=9, loc="left")
+        axes.set_title(f"{name} set, {how.replace('mean', 'mean-ablated')}", fontsize=9, loc="left")
     for index, axes in enumerate(panels):
         _line(axes, whole, INK, label="unablated", marker=".", markersize=5, linewidth=1.2)
         if index >= len(panels) - shape[1]:
@@ -59,7 +59,7 @@ def _note(ablated: pd.DataFrame) -> str:
     if ablated.empty:
         return "a point for each level of noise\nno neuron was named, so nothing is ablated"
     own = ablated[ablated["kind"] == "set"].drop_duplicates("set")
-    random = ablated[ablated["kind"] == "random"].groupby("set")["neurons"].nunique()
+    random = ablated[ablated["kind"] == "random"].groupby(["set", "how", "level"]).size()
     told = [f"{count_of(row['size'], row['set'])}" for _, row in own.iterrows()]
     beside = f", beside {counted(int(random.max()), 'random set')} of as many" * bool(len(random))
     return f"a point for each level of noise\n{' and '.join(told)} ablated together{beside}"

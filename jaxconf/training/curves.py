@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-from jaxconf.report.style import ENTROPY, FREQUENCY, HUES, INK, floor_of
+from jaxconf.report.style import ENTROPY, FREQUENCY, HUES, floor_of
 from jaxconf.results.words import count_of
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.events import (
@@ -33,9 +32,9 @@ from jaxconf.training.findings import above_chance, over_steps, rules_of, with_e
 class Panel:
     """Curves over the steps that share a vertical axis.
 
-    `lines`: a row for each step that has a value, a column for each named line. `colours`: of the lines. `rest`: lines
-    of the other neurons, [S n], which are drawn grey, and have no name in the legend. `guide`: what an event asks for at
-    each step. `axis`: "linear", "log", or "count" for whole numbers, 0 among them, on a log axis.
+    `lines`: a row for each step that has a value, a column for each named line. `colours`: of the lines. `rest`: the
+    grey lines of the other neurons, [S n], which the legend does not name. `guide`: what an event asks for at each
+    step, [S]. `axis`: "linear", "log", or "count" for whole numbers, 0 among them, on a log axis.
     """
 
     lines: pd.DataFrame
@@ -50,9 +49,9 @@ class Panel:
 
 
 def level_colours(noise: np.ndarray) -> list[str]:
-    """A colour for each level [L], from dark to bright with ε; all are dark enough for a white page."""
-    span = np.ptp(noise) if len(noise) > 1 else 1.0
-    return [to_hex(colormaps["plasma"](0.85 * place)) for place in (noise - noise.min()) / (span or 1.0)]
+    """A colour for each level [L], from cold to warm with ε; all can be seen on light and on dark backgrounds."""
+    scale = LinearSegmentedColormap.from_list("levels", [HUES[0], HUES[2], HUES[5], HUES[1]])
+    return [to_hex(scale(place)) for place in (noise - noise.min()) / (np.ptp(noise) or 1.0)]
 
 
 def curves(e: Emergence) -> dict[str, Panel]:
@@ -65,14 +64,14 @@ def _of_predictions(e: Emergence) -> dict[str, Panel]:
     of = by_level(e)
     if of is None:
         accuracy = e.steps.set_index("step").get("accuracy", pd.Series(dtype=float))
-        return {"accuracy": Panel(accuracy.to_frame("all positions"), [INK])}
+        return {"accuracy": Panel(accuracy.to_frame("all positions"), [HUES[0]])}
     names = [f"ε = {noise:.3g}" for noise in of.noise]
     share = separation(of).to_frame("range")
     return {
         "accuracy by level of noise": Panel(
             of.accuracy.set_axis(names, axis=1), level_colours(of.noise), guide=_at_all(e, LEARNT * (1 - of.noise[0]))
         ),
-        "range of the entropy over the levels; best: 1": Panel(share, [INK], guide=_at_all(e, SEPARATED)),
+        "range of the entropy over the levels; best: 1": Panel(share, [HUES[0]], guide=_at_all(e, SEPARATED)),
     }
 
 
@@ -82,7 +81,9 @@ def _of_weights(e: Emergence) -> dict[str, Panel]:
     for kind in ("entropy", "frequency") if effects.any() else ():
         counts[f"{kind} rule"] = over_steps(e, f"is_{kind}_neuron").sum(axis=1).where(effects)
     return {
-        "smallest singular value / median": Panel(gap.to_frame("ratio"), [INK], guide=_at_all(e, OPEN * gap.iloc[0])),
+        "smallest singular value / median": Panel(
+            gap.to_frame("ratio"), [HUES[0]], guide=_at_all(e, OPEN * gap.iloc[0])
+        ),
         "number of neurons": Panel(pd.DataFrame(counts), [HUES[0], ENTROPY, FREQUENCY][: len(counts)], axis="count"),
     }
 
@@ -112,20 +113,19 @@ def _at_all(e: Emergence, value: float) -> pd.Series:
 
 
 def marks(e: Emergence) -> dict[float, str]:
-    """Step → the letters of the events that happened there; letters are given in the order of the events."""
+    """Step → the letters of the events that happened there, such as "b–d"; the events have letters in their order."""
     steps = in_order(events(e))["step"]
-    found: dict[float, str] = {}
-    for letter, step in zip("abcdefg", steps, strict=False):
-        found[step] = f"{found.get(step, '')} {letter}".strip()
-    return found
+    letters = pd.Series(list("abcdefg")[: len(steps)], steps.index)
+    ends = letters.groupby(steps).agg(["first", "last"])
+    return {step: first if first == last else f"{first}–{last}" for step, first, last in ends.itertuples()}
 
 
 def key(e: Emergence) -> list[str]:
-    """The events in order with the letters of `marks`, a line each."""
-    happened = in_order(events(e))
+    """The events in order, a line each, with the letters of `marks`."""
+    happened = in_order(events(e))["step"]
     return [
         f"{letter}  step {step:,.0f}: {WORDS[name]}"
-        for letter, (name, step) in zip("abcdefg", happened["step"].items(), strict=False)
+        for letter, (name, step) in zip("abcdefg", happened.items(), strict=False)
     ]
 
 

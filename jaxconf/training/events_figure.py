@@ -1,5 +1,7 @@
 """The figure of the events of a track. Letters: S measured step, n neuron."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,13 +34,14 @@ def emergence_events(e: Emergence) -> Figure:
             axes.set_xlabel("")
         for step, letters in found.items():
             axes.axvline(step, color=QUIET, linestyle=":", linewidth=0.9, zorder=0)
-            where_ = {"transform": axes.get_xaxis_transform(), "va": "bottom", "ha": "center"}
-            axes.text(step, 1.01, letters if top else "", fontsize=7, **where_)
+            if top:
+                place_of = axes.get_xaxis_transform()
+                axes.text(step, 1.01, letters, transform=place_of, fontsize=7, va="bottom", ha="center")
     return figure
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    how = {"linewidth": 1.3, "marker": ".", "markersize": 3.5}
+    how: dict[str, Any] = {"linewidth": 1.3, "marker": ".", "markersize": 3.5}
     for name in panel.rest.columns:
         axes.plot(panel.rest[name].dropna(), color=NORMAL, linewidth=0.4, alpha=0.4)
     for name, colour in zip(panel.lines.columns, panel.colours, strict=True):
