@@ -72,4 +72,4 @@ class Track:
             return
         measured = self.out or Path("runs") / source.name
         folder = measured if self.revisions is not None else source if source.is_dir() else source.parent
-        say(console, *summary_lines(found), f"\nFigures: {folder}/emergence_*.png")
+        say(console, *summary_lines(found), f"\nFigures: {folder}/emergence_*.png\nPage: {folder}/emergence.html")

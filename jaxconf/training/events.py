@@ -39,6 +39,23 @@ NEVER = {
     "frequency": "no neuron ever meets the frequency rule",
 }
 """Each event in words if it never happens."""
+DEFINITIONS = {
+    "chain": f"At the lowest level of noise, ε, the accuracy is at least {LEARNT:g} (1 − ε). A model that always "
+    "predicts the word that a permutation gives is right for the share 1 − ε of the words. With a table of "
+    "probabilities (chain=bigram) the best accuracy is lower, and the event may never happen. Accuracy says nothing of "
+    "confidence.",
+    "levels": "The model's entropy rises from each level of noise to the next, and its range over the levels is at "
+    f"least {SEPARATED:g} of that of the best entropies.",
+    "rho": "At least one neuron has rho above the chance level.",
+    "null_space": "The smallest singular value of the folded unembedding, as a share of the median one, is below "
+    f"{OPEN:g} of what it was at the first measured step. No fixed share would do, because that of a random matrix "
+    "depends on its shape.",
+    "mediation": "At least one neuron with rho above chance has ln_mediated of at least min_ln_mediated of the entropy "
+    "rule. Only steps with effects are judged.",
+    "entropy": "At least one neuron meets the entropy rule. Only steps with effects are judged.",
+    "frequency": "At least one neuron meets the frequency rule. Only steps with effects are judged.",
+}
+"""What each event asks for at a step."""
 
 
 class ByLevel(NamedTuple):
@@ -81,29 +98,11 @@ def spectrum_gap(e: Emergence) -> pd.Series:
 
 
 def events(e: Emergence) -> pd.DataFrame:
-    """When each event of WORDS first happened: a row for each, in the order of WORDS.
+    """When each event of WORDS first happened: a row for each. DEFINITIONS says what an event asks for.
 
     `step`: the first measured step at which it holds, NaN if it never does. `after`: the measured step before that one,
     at which it did not hold yet, so that it happened between the two; NaN if it holds from the first step on. `judged`:
-    at how many steps it could be judged, 0 if what it asks for was not measured. Only these are steps here. What an
-    event asks for:
-
-    chain: at the lowest level of noise, ε, the accuracy is at least 0.9 (1 − ε). The share of words that follow the
-    chain is 1 − ε, so a model that always predicts the word that a permutation gives has at least the accuracy 1 − ε.
-    With a table of probabilities (chain=bigram) no model may reach it. The accuracy says nothing of confidence.
-
-    levels: the entropy rises from each level to the next, and its range over the levels is at least half of that of the
-    best entropies.
-
-    rho: at least one neuron has rho above chance.
-
-    null_space: the smallest singular value of the folded unembedding, as a share of the median one, is below half of
-    what it was at the first measured step. A fixed share would not do: in a random matrix it depends on the shape.
-
-    mediation: at least one neuron with rho above chance has ln_mediated of at least the entropy rule's
-    `min_ln_mediated`. Judged at the steps with effects, as the next two are.
-
-    entropy, frequency: at least one neuron meets the rule.
+    at how many steps it could be judged, 0 if what it asks for was not measured. Only these are steps here.
     """
     of, gap, effects, above = by_level(e), spectrum_gap(e), with_effects(e), above_chance(e)
     never = pd.Series(False, e.steps["step"])

@@ -10,10 +10,16 @@ from jaxconf.training.findings import above_chance, first_met, order_met, over_s
 def summary_lines(e: Emergence) -> list[str]:
     """The findings and the events in order, one sentence each, and then the token counts and whether to trust them."""
     counts = dict(facts_in_words(e.facts)).get("Token counts")
-    return [*_findings(e), *event_lines(e), *([f"Token counts: {counts}."] if counts else []), *counts_doubts(e.facts)]
+    return [
+        *finding_lines(e),
+        *event_lines(e),
+        *([f"Token counts: {counts}."] if counts else []),
+        *counts_doubts(e.facts),
+    ]
 
 
-def _findings(e: Emergence) -> list[str]:
+def finding_lines(e: Emergence) -> list[str]:
+    """How many steps were measured and how many neurons met what, one sentence each."""
     steps, effects, above, mediated = e.steps["step"], with_effects(e), above_chance(e), over_steps(e, "ln_mediated")
     ever = above.any(axis=1)
     since = f"the first rose above it at step {ever.idxmax():,}" if ever.any() else "none was above it at any step"
