@@ -20,7 +20,7 @@ from jaxconf.training.events import (
     WORDS,
     by_level,
     events,
-    final_entropy_neurons,
+    followed_neurons,
     in_order,
     separation,
     spectrum_gap,
@@ -65,10 +65,10 @@ def _of_predictions(e: Emergence) -> dict[str, Panel]:
     if of is None:
         accuracy = e.steps.set_index("step").get("accuracy", pd.Series(dtype=float))
         return {"accuracy": Panel(accuracy.to_frame("all positions"), [HUES[0]])}
-    names = [f"ε = {noise:.3g}" for noise in of.noise]
+    names = [f"{noise:.3g}" for noise in of.noise]
     share = separation(of).to_frame("range")
     return {
-        "accuracy by level of noise": Panel(
+        "accuracy by level of noise ε": Panel(
             of.accuracy.set_axis(names, axis=1), level_colours(of.noise), guide=_at_all(e, LEARNT * (1 - of.noise[0]))
         ),
         "range of the entropy over the levels; best: 1": Panel(share, [HUES[0]], guide=_at_all(e, SEPARATED)),
@@ -89,7 +89,7 @@ def _of_weights(e: Emergence) -> dict[str, Panel]:
 
 
 def _of_neurons(e: Emergence) -> dict[str, Panel]:
-    chosen = final_entropy_neurons(e)
+    chosen, _ = followed_neurons(e)
     named = chosen[: len(HUES)]
     # Entropy neurons beyond the colours are red.
     colours = [*HUES[: len(named)], *[ENTROPY] * (len(chosen) - len(named))]
@@ -131,9 +131,12 @@ def key(e: Emergence) -> list[str]:
 
 def about_neurons(e: Emergence) -> str:
     """A note that says which neurons are in colour."""
-    chosen = final_entropy_neurons(e)
+    chosen, at_end = followed_neurons(e)
+    named = count_of(len(chosen), "entropy")
+    if at_end:
+        return f"in colour: {named} of the last step with effects; grey: all others"
     if chosen:
-        return f"in colour: {count_of(len(chosen), 'entropy')} of the last step with effects; grey: all others"
+        return f"no neuron meets the entropy rule at the last step with effects; in colour: {named} of earlier steps"
     if with_effects(e).any():
-        return "no neuron meets the entropy rule at the last step with effects, so all are grey"
+        return "no neuron ever meets the entropy rule, so all are grey"
     return "effects were not measured, so no neuron is named"

@@ -81,9 +81,10 @@ def _followed(e: Emergence) -> str:
         return ""
     effects = with_effects(e)
     shown = found[found["step"].isin(effects.index[effects])].dropna(axis=1, how="all")
+    columns = [name for name in shown if name not in ("neuron", "above_chance")]
     return (
         '<h2>What the entropy neurons were before</h2><div class="box">'
-        f"{frame_table(shown.assign(step=shown['step'].map('{:,}'.format)), 'neuron', list(shown.columns[1:]))}"
-        '<p class="note">The neurons that meet the entropy rule at the last step with effects, at each such step.</p>'
+        f"{frame_table(shown.assign(step=shown['step'].map('{:,}'.format)), 'neuron', columns)}"
+        '<p class="note">The neurons in colour, at each step with effects.</p>'
         "</div>"
     )

@@ -8,16 +8,16 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from jaxconf.report.plot_style import DASHED, dressed
-from jaxconf.report.style import ENTROPY, FREQUENCY, HUES, NORMAL, QUIET, floor_of
+from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL, QUIET, floor_of
 from jaxconf.results.words import number
 from jaxconf.training.curves import Panel, curves, marks
 from jaxconf.training.emergence import Emergence
-from jaxconf.training.events import final_entropy_neurons
+from jaxconf.training.events import followed_neurons
 from jaxconf.training.findings import over_steps, rules_of, with_effects
 
 HOVERED = ("rho", "ln_mediated", "entropy_abs_delta", "loss_abs_delta", "temperature_r2")
 MOST_GREY = 200  # lines of neurons in a panel that have no colour
-PANEL = 150  # pixels of height
+PANEL, GAP, TOP = 150, 52, 98  # heights in pixels: of a panel with the gap above it, of the gap, above all panels
 
 
 def moving(e: Emergence) -> go.Figure:
@@ -49,7 +49,7 @@ def moving(e: Emergence) -> go.Figure:
 
     figure = dressed(go.Figure())
     lines = "".join(f"<br>{column} %{{customdata[{index}]}}" for index, column in enumerate(values))
-    ring = np.isin(names, final_entropy_neurons(e))
+    ring = np.isin(names, followed_neurons(e)[0])
     style = {"opacity": 0.75, "line": {"color": ENTROPY, "width": np.where(ring, 1.5, 0).tolist()}}
     now, at = points(steps[-1]), chance[steps[-1]]
     neurons = go.Scatter(mode="markers", ids=names, text=names, showlegend=False, **now)
@@ -87,15 +87,15 @@ def _short(values: pd.Series | np.ndarray) -> list[float | None]:
 
 
 def _add_key(figure: go.Figure, ring: bool) -> None:
-    marks_of = {"neurons": {"color": NORMAL}, "entropy rule met": {"color": ENTROPY}}
-    marks_of["frequency rule met"] = {"color": FREQUENCY}
+    kinds: dict[str, dict[str, Any]] = {
+        "neurons": {"color": NORMAL},
+        "entropy rule met": {"color": ENTROPY},
+        "frequency rule met": {"color": FREQUENCY},
+    }
     if ring:
-        marks_of["entropy rule met at the last step"] = {
-            "color": "rgba(0,0,0,0)",
-            "line": {"color": ENTROPY, "width": 1.5},
-        }
-    for name, marker in marks_of.items():
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker | {"size": 9}))
+        kinds["entropy rule met at another step"] = {"color": ENTROPY, "symbol": "circle-open"}
+    for name, marker in kinds.items():
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"size": 9, **marker}))
 
 
 def places(e: Emergence) -> dict[int, float]:
@@ -108,14 +108,14 @@ def places(e: Emergence) -> dict[int, float]:
 
 def curve_height(e: Emergence) -> int:
     """The height of the figure `curve_plots`, in pixels."""
-    return 90 + PANEL * len(curves(e))
+    return TOP + 50 + PANEL * len(curves(e))
 
 
 def curve_plots(e: Emergence) -> go.Figure:
     """The panels of `curves`, one below the other, with a line at each event. The last shape marks the last step."""
     panels, place = curves(e), places(e)
     count = len(panels)
-    spacing = 38 / (PANEL * count) if count > 1 else 0
+    spacing = GAP / (PANEL * count) if count > 1 else 0
     figure = dressed(make_subplots(rows=count, cols=1, shared_xaxes=True, vertical_spacing=spacing))
     for row, (heading, panel) in enumerate(panels.items(), 1):
         _add_panel(figure, panel, row, place)
@@ -123,15 +123,20 @@ def curve_plots(e: Emergence) -> go.Figure:
         domain = {"xref": "x domain", "yref": f"y{row if row > 1 else ''} domain", "x": 0, "y": 1}
         title = {"xanchor": "left", "yanchor": "bottom", "align": "left", "showarrow": False, "font": {"size": 12}}
         figure.add_annotation(text=heading + names, **domain, **title)
-    for step, letters in marks(e).items():
+    for index, (step, letters) in enumerate(marks(e).items()):
         _across(figure, place[int(step)], {"color": QUIET, "dash": "dot", "width": 1})
-        top = {"xref": "x", "yref": "paper", "y": 1, "yshift": 20, "yanchor": "bottom", "showarrow": False}
-        figure.add_annotation(text=letters, x=place[int(step)], **top)
-    _across(figure, max(place.values()), {"color": HUES[1], "width": 2})
-    ticks = {step: at for step, at in place.items() if step == 0 or str(step).strip("0") in ("1", "2", "5")}
-    figure.update_xaxes(tickvals=list(ticks.values()), ticktext=[f"{step:,}" for step in ticks])
+        # Letters of steps that are near each other would overlap at one height.
+        top = {"xref": "x", "yref": "paper", "y": 1, "yshift": 32 + 14 * (index % 3), "yanchor": "bottom"}
+        figure.add_annotation(text=letters, x=place[int(step)], showarrow=False, **top)
+    _across(figure, max(place.values()), {"color": QUIET, "width": 3})
+    ticks = [
+        tick for tick in (10**power for power in range(15)) if min(filter(None, place), default=1) <= tick <= max(place)
+    ]
+    zero = [place[0]] if 0 in place else []
+    named = [*["0"] * len(zero), *(f"{tick:,}" for tick in ticks)]
+    figure.update_xaxes(tickvals=[*zero, *np.log10(ticks)], ticktext=named)
     figure.update_xaxes(title="training step", row=count, col=1)
-    figure.update_layout(showlegend=False, margin={"t": 64}, height=curve_height(e))
+    figure.update_layout(showlegend=False, margin={"t": TOP}, height=curve_height(e))
     return figure
 
 
@@ -171,4 +176,4 @@ def _coloured_names(panel: Panel) -> str:
     named = list(zip(panel.lines.columns, panel.colours, strict=True))[:8]
     more = " …" * (panel.lines.shape[1] > len(named))
     words = [f'<span style="color:{colour}">{name}</span>' for name, colour in named]
-    return "  " + "  ".join(words) + more
+    return f'<br><span style="font-size:10px">{"  ".join(words)}{more}</span>'

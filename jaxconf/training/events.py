@@ -152,24 +152,27 @@ def _not_before(after: float) -> str:
     return "as at the first step judged" if np.isnan(after) else f"not yet at step {after:,.0f}"
 
 
-def final_entropy_neurons(e: Emergence) -> list[str]:
-    """The names of the neurons that meet the entropy rule at the last step with effects, largest rho there first."""
-    effects = with_effects(e)
+def followed_neurons(e: Emergence) -> tuple[list[str], bool]:
+    """The names of the neurons to follow, largest final rho first, and whether they are entropy neurons at the end.
+
+    They are those that meet the entropy rule at the last step with effects or, if none does, those that ever met it.
+    """
+    met, effects = over_steps(e, "is_entropy_neuron"), with_effects(e)
     if not effects.any():
-        return []
-    last = effects.index[effects][-1]
-    named = over_steps(e, "is_entropy_neuron").loc[last]
-    return list(over_steps(e, "rho").loc[last, named[named].index].sort_values(ascending=False).index)
+        return [], False
+    last = met.loc[effects.index[effects][-1]]
+    named = last if last.any() else met.any()
+    return list(over_steps(e, "rho").iloc[-1][named].sort_values(ascending=False).index), bool(last.any())
 
 
 def followed(e: Emergence) -> pd.DataFrame:
-    """What `final_entropy_neurons` were at every step, before they met the rule and after.
+    """What `followed_neurons` were at every step, before they met the entropy rule and after.
 
     A row for each of these neurons and each measured step: `neuron` (its name), `step`, `rho`, `above_chance` (whether
     rho is), `ln_mediated`, `entropy_abs_delta` (nats), `temperature_r2` (0 to 1) and `is_entropy_neuron`. What was not
     measured at a step is NaN.
     """
-    names, above = final_entropy_neurons(e), above_chance(e)
+    (names, _), above = followed_neurons(e), above_chance(e)
     tables = {name: over_steps(e, name)[names] for name in FOLLOWED}
     tables |= {"above_chance": above[names], "is_entropy_neuron": over_steps(e, "is_entropy_neuron")[names]}
     order = ["rho", "above_chance", *FOLLOWED[1:], "is_entropy_neuron"]
