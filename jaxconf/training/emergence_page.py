@@ -11,7 +11,7 @@ from jaxconf.results.words import facts_in_words
 from jaxconf.training.curves import about_neurons
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.emergence_plots import MOST_GREY, curve_height, curve_plots, moving, places
-from jaxconf.training.events import DEFINITIONS, WORDS, event_lines, events, followed, in_order
+from jaxconf.training.events import DEFINITIONS, WORDS, event_lines, events, followed, followed_neurons, in_order
 from jaxconf.training.findings import with_effects
 from jaxconf.training.step_axes import where
 from jaxconf.training.summary import finding_lines
@@ -25,7 +25,7 @@ CAPTION = (
 CONTROLS = (
     '<div class="controls"><button id="play" type="button">Play</button><button id="pause" type="button">Pause</button>'
     '<input id="at" type="range" min="0" max="{last}" value="{last}" step="1" aria-label="Step">'
-    '<output id="told" for="at"></output></div><div id="neurons"></div>'
+    '<output id="told" for="at"></output></div><div class="key">{key}</div><div id="neurons"></div>'
 )
 
 
@@ -46,7 +46,7 @@ def write_emergence_page(e: Emergence, folder: str | Path) -> Path:
         {"steps": steps, "marker": f"shapes[{len(curves.layout.shapes) - 1}]"},
         title=escape(where(e)),
         findings=paragraphs(finding_lines(e)),
-        neurons=card("Null space and mediation", CONTROLS.format(last=len(steps) - 1), CAPTION)
+        neurons=card("Null space and mediation", _controls(e, len(steps)), CAPTION)
         if steps
         else '<p class="note">Effects were not measured, so there is no ln_mediated to show.</p>',
         events=_events(e),
@@ -59,6 +59,14 @@ def write_emergence_page(e: Emergence, folder: str | Path) -> Path:
     with replacing(folder / PAGE) as path:
         path.write_text(html, encoding="utf-8")
     return folder / PAGE
+
+
+def _controls(e: Emergence, steps: int) -> str:
+    kinds = {"": "neurons", "entropy": "entropy rule met", "frequency": "frequency rule met"}
+    if followed_neurons(e)[0]:
+        kinds["ring"] = "entropy rule met at another step"
+    key = "".join(f'<span class="{kind}">{words}</span>' for kind, words in kinds.items())
+    return CONTROLS.format(last=steps - 1, key=key)
 
 
 def _events(e: Emergence) -> str:

@@ -52,15 +52,15 @@ def moving(e: Emergence) -> go.Figure:
     ring = np.isin(names, followed_neurons(e)[0])
     style = {"opacity": 0.75, "line": {"color": ENTROPY, "width": np.where(ring, 1.5, 0).tolist()}}
     now, at = points(steps[-1]), chance[steps[-1]]
-    neurons = go.Scatter(mode="markers", ids=names, text=names, showlegend=False, **now)
+    neurons = go.Scatter(mode="markers", ids=names, text=names, **now)
     figure.add_trace(neurons.update(marker=style, hovertemplate=f"<b>%{{text}}</b>{lines}<extra></extra>"))
-    line = {"mode": "lines", "line": DASHED, "showlegend": False, "hoverinfo": "skip", "y": [low, high]}
+    line = {"mode": "lines", "line": DASHED, "hoverinfo": "skip", "y": [low, high]}
     figure.add_trace(go.Scatter(x=[at, at], **line))
     figure.frames = [
         go.Frame(name=str(step), data=[points(step), {"x": [chance[step]] * 2}], traces=[0, 1]) for step in steps
     ]
     figure.add_hline(rules_of(e).min_ln_mediated, line=DASHED)
-    _add_key(figure, bool(ring.any()))
+    figure.update_layout(showlegend=False, margin={"t": 24})
     below = f" (lower ones at {floor:g})" * bool((mediated < floor).any(axis=None))
     right = np.nanmax([*rho.max(), *chance[steps]])
     figure.update_xaxes(title="ρ, share of w<sub>out</sub> in the null space", range=[-0.02, 1.05 * right])
@@ -84,18 +84,6 @@ def _sizes(changes: pd.DataFrame) -> pd.DataFrame:
 def _short(values: pd.Series | np.ndarray) -> list[float | None]:
     """Four significant digits are as many as can be seen, and the page stays small."""
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
-
-
-def _add_key(figure: go.Figure, ring: bool) -> None:
-    kinds: dict[str, dict[str, Any]] = {
-        "neurons": {"color": NORMAL},
-        "entropy rule met": {"color": ENTROPY},
-        "frequency rule met": {"color": FREQUENCY},
-    }
-    if ring:
-        kinds["entropy rule met at another step"] = {"color": ENTROPY, "symbol": "circle-open"}
-    for name, marker in kinds.items():
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"size": 9, **marker}))
 
 
 def places(e: Emergence) -> dict[int, float]:
