@@ -48,7 +48,7 @@ class Track:
         import pandas as pd
 
         from jaxconf.runtime.placement import read_mesh
-        from jaxconf.training.findings import summary_lines
+        from jaxconf.training.summary import summary_lines
         from jaxconf.training.track import track
 
         with speaking("revisions", self.quiet) as (console, progress):
@@ -72,4 +72,4 @@ class Track:
             return
         measured = self.out or Path("runs") / source.name
         folder = measured if self.revisions is not None else source if source.is_dir() else source.parent
-        say(console, *summary_lines(found), f"\nFigures: {folder}/emergence_*.png")
+        say(console, *summary_lines(found), f"\nFigures: {folder}/emergence_*.png\nPage: {folder}/emergence.html")

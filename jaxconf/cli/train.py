@@ -102,7 +102,7 @@ class Train:
         say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
         if self.track.points:
             from jaxconf.training.emergence import Emergence
-            from jaxconf.training.findings import summary_lines
+            from jaxconf.training.summary import summary_lines
 
             share = f"Measuring took {result['tracking_share']:.0%} of the time"
             say(console, f"{share}; jaxconf track {self.out} draws what was measured:")

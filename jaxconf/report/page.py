@@ -1,19 +1,16 @@
 """The page of an analysis: one HTML file that holds everything that it needs and opens offline."""
 
-import json
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import plotly.io
-from plotly.offline import get_plotlyjs
 
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.models.files import replacing
-from jaxconf.report.markup import card, entries, head, measured, paragraphs, row, row_head, styled_page, table, text
+from jaxconf.report.interactive import interactive_page
+from jaxconf.report.markup import card, entries, head, measured, paragraphs, row, row_head, table, text
 from jaxconf.report.passages.markup import passages_section
 from jaxconf.report.passages.plots import token_plots
 from jaxconf.report.plots import hover_texts, plots
@@ -102,9 +99,10 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
     sets, effects = (pd.read_parquet(file) if (file := folder / name).is_file() else None for name in (SETS, PER_TOKEN))
     single = {} if effects is None else token_plots(effects, found.facts.get("seed", 0))
     every = plots(found) | {f"figure_4_{neuron}": figure for neuron, figure in single.items()}
-    figures = {name: json.loads(plotly.io.to_json(figure, validate=False)) for name, figure in every.items()}
-    html = styled_page(
+    html = interactive_page(
         files("jaxconf.report") / "page.html",
+        every,
+        {"hover": hover_texts(found)},
         title=escape(title(found)),
         model=escape(str(found.facts.get("model", "unnamed model"))),
         where=escape(found.where),
@@ -121,8 +119,6 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         by_rule=_by_rule(found),
         **_leaders(found),
         glossary=entries(COLUMNS.items()),
-        plotly=get_plotlyjs(),
-        data=_inert({"figures": figures, "hover": hover_texts(found)}),
     )
     with replacing(folder / "report.html") as path:
         path.write_text(html, encoding="utf-8")
@@ -249,9 +245,3 @@ def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
         f'<div class="figures">{cards}</div>'
         f'<div class="box stories">{passages_section(effects, neurons)}</div>'
     )
-
-
-def _inert(data: Any) -> str:
-    """JSON in which an HTML parser finds no markup."""
-    inert = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
-    return json.dumps(data, allow_nan=False).translate(inert)

@@ -11,8 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from jaxconf.report.figures import FIGURES
+from jaxconf.report.optimum_figures import optimum_sets
 from jaxconf.report.page import write_report
 from jaxconf.report.passages.figures import save_token_figures
+from jaxconf.report.shown import title
 from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import NEURONS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, staging
@@ -27,7 +29,7 @@ def save_run(
     SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), the figures and the report. A failure leaves an older run folder as it
     was.
     """
-    with staging(folder, NEURONS, *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), "figure_4*.png") as there:
+    with staging(folder, NEURONS, *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), "figure_4*.png", "figure_optimum.png") as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))
         np.save(there / "kept.npy", kept)
         table.save(there)
@@ -49,9 +51,16 @@ def draw(run: str | Path) -> NeuronTable:
 def _draw(table: NeuronTable, folder: Path) -> None:
     """Writes the figures and the report of an analysis, those of single tokens too if the folder has their table."""
     save_figures(FIGURES, table, folder)
+    if (folder / OPTIMUM).is_file():
+        save_figures({"figure_optimum": _optimum_figure}, (table, pd.read_parquet(folder / OPTIMUM)), folder)
     if (folder / PER_TOKEN).is_file():
         save_token_figures(table, pd.read_parquet(folder / PER_TOKEN), folder)
     write_report(table, folder)
+
+
+def _optimum_figure(of: tuple[NeuronTable, pd.DataFrame]) -> Figure:
+    table, sets = of
+    return optimum_sets(sets, title(table))
 
 
 def save_study(

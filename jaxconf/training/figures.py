@@ -1,13 +1,11 @@
 """Figures of how one model's neurons emerged over its training. Letters: S measured step, n neuron."""
 
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullLocator
 
 from jaxconf.report.style import (
     ENTROPY,
@@ -21,17 +19,16 @@ from jaxconf.report.style import (
     guide,
     label_points,
     log_axes,
-    model_name,
     save_figures,
     say,
     styled,
 )
 from jaxconf.results.words import count_of
 from jaxconf.training.emergence import Emergence
+from jaxconf.training.events_figure import emergence_events
 from jaxconf.training.findings import above_chance, first_met, order_met, over_steps, rules_of, with_effects
-
-# Neurons that never meet a criterion are drawn at this multiple of the last step.
-NEVER = 4
+from jaxconf.training.optimum_figures import OF_OPTIMUM
+from jaxconf.training.step_axes import NEVER, draw_lines, step_axis, where, zero_log
 
 
 @styled
@@ -39,12 +36,12 @@ def emergence_spectrum(e: Emergence) -> Figure:
     """Singular values of the folded unembedding over the steps; those of the effective null space are red."""
     k, count = e.facts["k"], e.singular_values.shape[1]
     note = f"red: the effective null space, the {k:,} smallest of {count:,} singular values"
-    figure, [axes] = canvas(_where(e), "Unembedding", note)
+    figure, [axes] = canvas(where(e), "Unembedding", note)
     values = np.where(e.singular_values > 0, e.singular_values, np.nan)
-    _lines(axes, e, values[:, : count - k], NORMAL, linewidth=0.5, alpha=0.5)
-    _lines(axes, e, values[:, count - k :], ENTROPY, linewidth=1.0)
+    draw_lines(axes, e, values[:, : count - k], NORMAL, linewidth=0.5, alpha=0.5)
+    draw_lines(axes, e, values[:, count - k :], ENTROPY, linewidth=1.0)
     log_axes(axes, y=pd.Series(values.ravel()))
-    _step_axis(axes, e)
+    step_axis(axes, e)
     axes.set_ylabel("singular value")
     return figure
 
@@ -54,16 +51,16 @@ def emergence_rho(e: Emergence) -> Figure:
     """The rho of every neuron over the steps, and the chance level of rho."""
     rho, met = over_steps(e, "rho"), over_steps(e, "is_entropy_neuron")
     chosen, note = _chosen(e)
-    figure, [axes] = canvas(_where(e), "Null space", note, size=(6, 4))
-    _lines(axes, e, rho, NORMAL, linewidth=0.5, alpha=0.4)
-    _lines(axes, e, e.steps["rho_chance"], INK, linewidth=1.2, linestyle="--", label="chance")
+    figure, [axes] = canvas(where(e), "Null space", note, size=(6, 4))
+    draw_lines(axes, e, rho, NORMAL, linewidth=0.5, alpha=0.4)
+    draw_lines(axes, e, e.steps["rho_chance"], INK, linewidth=1.2, linestyle="--", label="chance")
     for name, colour in zip(chosen, HUES, strict=False):
-        _lines(axes, e, rho[name], colour, linewidth=1.6, label=name)
+        draw_lines(axes, e, rho[name], colour, linewidth=1.6, label=name)
     if met.any(axis=None):
         when, which = np.nonzero(met)
         points = rho.index[when], rho.to_numpy()[when, which]
         axes.plot(*points, "o", color=ENTROPY, markersize=4, label="entropy rule met")
-    _step_axis(axes, e)
+    step_axis(axes, e)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("ρ, share of w_out in the null space", parse_math=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -86,14 +83,14 @@ def emergence_first(e: Emergence) -> Figure:
     ).format(**order)
     note = found if effects else "effects were not measured, so only ρ is judged"
     heading = "Which comes first: ρ above chance or a large ln_mediated"
-    figure, [axes, sums] = canvas(_where(e), heading, note, 1, 2, (9.5, 4.4), width_ratios=(5, 4))
+    figure, [axes, sums] = canvas(where(e), heading, note, 1, 2, (9.5, 4.4), width_ratios=(5, 4))
 
     never = NEVER * max(steps[-1], 1)
     points = first[["weights", "cause"]].dropna(how="all").fillna(never)
     entropy = list(first.index[first["entropy"].notna()])
     _bubbles(axes, points, entropy)
-    _zero_log(axes, "x", steps, "never")
-    _zero_log(axes, "y", steps, "never" if effects else "not\nmeasured")
+    zero_log(axes, "x", steps, "never")
+    zero_log(axes, "y", steps, "never" if effects else "not\nmeasured")
     for span in (axes.axvspan, axes.axhspan):
         span(never / 2, never * 2, color=NORMAL, alpha=0.15, linewidth=0, zorder=0)
     axes.set_xlabel("first step with ρ above chance")
@@ -122,8 +119,8 @@ def _sums(axes: Axes, e: Emergence, first: pd.DataFrame, steps: np.ndarray, caus
     for name, (words, colour) in drawn.items():
         label = f"{words}: {counts[name][-1]:,}"
         axes.plot(steps, counts[name], drawstyle="steps-post", marker=".", color=colour, label=label)
-    _zero_log(axes, "y", np.concatenate(list(counts.values())))
-    _step_axis(axes, e)
+    zero_log(axes, "y", np.concatenate(list(counts.values())))
+    step_axis(axes, e)
     axes.set_ylabel("neurons that have met the criterion so far")
     axes.legend(loc="upper left")
 
@@ -137,7 +134,7 @@ def emergence_series(e: Emergence) -> Figure:
     tables = _series(e)
     rows, columns = grid_of(len(tables), 4)
     size, note = (2.9 * columns, 0.5 + 2.4 * rows), f"measured steps: {len(e.steps):,}"
-    figure, panels = canvas(_where(e), "Training", note, rows, columns, size, count=len(tables))
+    figure, panels = canvas(where(e), "Training", note, rows, columns, size, count=len(tables))
     colours = {"training": NORMAL, "of all neurons": NORMAL, "of those above chance": HUES[0], "above chance": HUES[0]}
     colours |= {"entropy rule": ENTROPY, "frequency rule": FREQUENCY}
     for axes, (heading, lines) in zip(panels, tables.items(), strict=True):
@@ -154,9 +151,9 @@ def emergence_series(e: Emergence) -> Figure:
         elif heading.startswith("largest"):
             guide(axes, y=rules_of(e).min_ln_mediated)
         elif heading.startswith("of"):
-            _zero_log(axes, "y", lines.to_numpy())
+            zero_log(axes, "y", lines.to_numpy())
         axes.set_title(heading, fontsize=9, loc="left", parse_math=False)
-        _step_axis(axes, e)
+        step_axis(axes, e)
     return figure
 
 
@@ -196,16 +193,16 @@ FIGURES = {
     "emergence_rho": emergence_rho,
     "emergence_first": emergence_first,
     "emergence_series": emergence_series,
+    "emergence_events": emergence_events,
 }
 
 
 def save_emergence_figures(e: Emergence, folder: str | Path) -> list[Path]:
-    """Write every figure as a PNG (`emergence_rho.png`, …) into `folder`, and return their paths."""
-    return save_figures(FIGURES, e, folder)
+    """Write every figure as a PNG (`emergence_rho.png`, …) into `folder`, and return their paths.
 
-
-def _where(e: Emergence) -> str:
-    return f"{model_name(e.facts)}, layer {e.facts['layer']}"
+    Those of OF_OPTIMUM are among them only if the best possible predictions are known.
+    """
+    return save_figures(FIGURES | (OF_OPTIMUM if len(e.optimum) else {}), e, folder)
 
 
 def _chosen(e: Emergence) -> tuple[list[str], str]:
@@ -227,11 +224,6 @@ def _chosen(e: Emergence) -> tuple[list[str], str]:
     return list(last[best.index].sort_values(ascending=False).index), note
 
 
-def _lines(axes: Axes, e: Emergence, values: Any, colour: str, **style: Any) -> None:
-    # One measured step makes no line, so it gets a marker.
-    axes.plot(e.steps["step"], np.asarray(values), color=colour, marker="." if len(e.steps) == 1 else "", **style)
-
-
 def _bubbles(axes: Axes, points: pd.DataFrame, red: list[str]) -> None:
     """Draw a bubble at each place where there are neurons, with their number; it is red if one of them is in `red`."""
     for (x, y), there in points.groupby(["weights", "cause"]).groups.items():
@@ -239,28 +231,3 @@ def _bubbles(axes: Axes, points: pd.DataFrame, red: list[str]) -> None:
         axes.scatter(x, y, s=30 + 120 * np.log10(len(there)), color=colour, alpha=0.8, linewidth=0)
         if len(there) > 1:
             axes.text(x, y, f"{len(there):,}", fontsize=6.5, ha="center", va="center")
-
-
-def _step_axis(axes: Axes, e: Emergence) -> None:
-    _zero_log(axes, "x", e.steps["step"].to_numpy())
-    axes.set_xlabel("training step")
-
-
-def _zero_log(axes: Axes, along: Literal["x", "y"], values: np.ndarray, never: str = "") -> None:
-    """Make a log axis for whole numbers that also shows 0, and at its end the label `never`, if given.
-
-    The axis is linear from 0 to the least positive value.
-    """
-    positive = values[values > 0]
-    least, most = (positive.min(), positive.max()) if len(positive) else (1, 1)
-    low = -0.3 * least if (values <= 0).any() else least / 1.2
-    ticks = [place * 10**power for power in range(15) for place in (1, 2, 5) if least <= place * 10**power <= most]
-    # Only powers of ten are labelled if there are too many of these.
-    ticks = [tick for tick in ticks if len(ticks) <= 6 or str(tick).startswith("1")] or [least]
-    ticks = [0, *ticks] if low < 0 else ticks
-    axis = {"x": axes.xaxis, "y": axes.yaxis}[along]
-    getattr(axes, f"set_{along}scale")("symlog", linthresh=least, linscale=0.5)
-    axis.set_minor_locator(NullLocator())
-    labels = [EngFormatter(sep="")(tick) for tick in ticks]
-    axis.set_ticks([*ticks, NEVER * most] if never else ticks, [*labels, never] if never else labels)
-    getattr(axes, f"set_{along}lim")(low, most * (2 * NEVER if never else 1.2))

@@ -1,4 +1,4 @@
-"""The findings of a track: when each neuron first meets each criterion, and a summary in a few sentences.
+"""The findings of a track: what holds of each neuron at each step, and when each first meets each criterion.
 
 Letters: S measured step, n neuron.
 """
@@ -7,10 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.emergence import first_steps
-from jaxconf.models.errors import listed
-from jaxconf.results.optimum import optimum_sentences
 from jaxconf.results.rules import Rules, rules_from
-from jaxconf.results.words import count_of, counts_doubts, facts_in_words, number
 from jaxconf.training.emergence import Emergence
 
 
@@ -73,40 +70,3 @@ def order_met(first: pd.DataFrame) -> dict[str, int]:
         "cause_only": cause.notna() & weights.isna(),
     }
     return {name: int(met.sum()) for name, met in which.items()}
-
-
-def summary_lines(e: Emergence) -> list[str]:
-    """The findings, one sentence each, and then the token counts and whether the direction from them is uncertain."""
-    counts = dict(facts_in_words(e.facts)).get("Token counts")
-    last = e.optimum[e.optimum["step"] == e.optimum["step"].max()] if len(e.optimum) else e.optimum
-    beside = optimum_sentences(last) if len(last) else []
-    return [*_findings(e), *beside, *([f"Token counts: {counts}."] if counts else []), *counts_doubts(e.facts)]
-
-
-def _findings(e: Emergence) -> list[str]:
-    steps, effects, above, mediated = e.steps["step"], with_effects(e), above_chance(e), over_steps(e, "ln_mediated")
-    ever = above.any(axis=1)
-    since = f"the first rose above it at step {ever.idxmax():,}" if ever.any() else "none was above it at any step"
-    lines = [
-        f"Measured steps: {len(steps):,}, the last {steps.iloc[-1]:,}; with effects: {effects.sum():,}.",
-        f"Neurons with rho above chance at the end: {above.iloc[-1].sum():,} of {above.shape[1]:,}; {since}.",
-    ]
-    if not effects.any():
-        return lines
-    if mediated.notna().any(axis=None):
-        step, name = mediated.stack().idxmax()
-        largest, side = number(mediated.loc[step, name]), "is" if above.loc[step, name] else "is not"
-        lines.append(
-            f"Largest ln_mediated: {largest}, of neuron {name} at step {step:,}, whose rho {side} above chance there."
-        )
-    first, _ = first_met(e)
-    for kind in ("entropy", "frequency"):
-        when = first[kind].dropna().sort_values(kind="stable")
-        named = listed([f"{name} (step {step:,.0f})" for name, step in when.items()], 6)
-        colon = "; the first step of each: " * bool(named)
-        lines.append(f"{count_of(len(when), kind)} at one step or more{colon}{named}.")
-    sentence = "Neurons that met both criteria, rho above chance and ln_mediated ≥ {least:g}: {both:,}"
-    if (order := order_met(first))["both"]:
-        sentence += "; {weights:,} met the one for rho first, {cause:,} the one for ln_mediated, {same:,} both at once"
-    lines.append(sentence.format(least=rules_of(e).min_ln_mediated, **order) + ".")
-    return lines

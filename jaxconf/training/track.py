@@ -12,6 +12,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import alone, only_first_writes
 from jaxconf.runtime.progress import Progress
 from jaxconf.training.emergence import Emergence
+from jaxconf.training.emergence_page import write_emergence_page
 from jaxconf.training.figures import save_emergence_figures
 from jaxconf.training.grid_table import GRID, tabulate
 from jaxconf.training.revisions import track_revisions
@@ -32,11 +33,11 @@ def track(
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Emergence | pd.DataFrame:
-    """Draw the figures of a track and return the track. With `revisions`, a hub model is measured first.
+    """Draw the figures of a track and its page, and return the track. With `revisions`, a hub model is measured first.
 
-    Without `revisions`, `source` is the folder of a tracked training run or its emergence.parquet. The figures are
-    written beside that file. If `source` is the folder of a training grid, the grid's table and figure are written
-    again, and the table is returned. The other options are for `revisions` only.
+    Without `revisions`, `source` is the folder of a tracked training run or its emergence.parquet. The figures and the
+    page, emergence.html, are written beside that file. If `source` is the folder of a training grid, the grid's table
+    and figure are written again, and the table is returned. The other options are for `revisions` only.
 
     With `revisions` (branches, tags or commits), `source` is the hub id of a model. The revisions are measured in the
     order of their steps. The step of a revision is the number at the end of its name (step1000). If a name has none, or
@@ -72,7 +73,7 @@ def track(
             force=force,
             progress=progress,
         )
-        save_emergence_figures(found, folder)
+        _draw(found, folder)
     return found
 
 
@@ -85,5 +86,10 @@ def _tracked(source: Path) -> Emergence | pd.DataFrame:
     if not source.exists():
         raise InputError(f"there is no folder {source}; give that of a training run, or a hub id with --revisions")
     found = Emergence.load(source)
-    save_emergence_figures(found, source if source.is_dir() else source.parent)
+    _draw(found, source if source.is_dir() else source.parent)
     return found
+
+
+def _draw(e: Emergence, folder: Path) -> None:
+    save_emergence_figures(e, folder)
+    write_emergence_page(e, folder)

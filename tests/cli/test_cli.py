@@ -260,7 +260,8 @@ def test_train_and_track(trained, text, tmp_path, capsys):
         picture.unlink()
     run("track", out)
     drawn = {file.name for file in out.glob("emergence_*.png")}
-    assert drawn == {f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")}
+    assert drawn == {f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series", "events")}
+    assert (out / "emergence.html").is_file()
     assert "chance" in capsys.readouterr().out
 
 

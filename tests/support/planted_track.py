@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.results.rules import Rules
-from jaxconf.training.emergence import Emergence, append
+from jaxconf.training.emergence import Emergence, append, append_optimum
 
 FACTS = {"model": "some/model", "layer": 3, "k": 2, "rules": asdict(Rules())}
 STEPS, WITH_EFFECTS = [0, 1, 10, 100, 1000], [0, 10, 1000]
@@ -70,4 +71,40 @@ def planted_rows(
 def write(folder: Path, rows: Iterable[dict[str, Any]]) -> Emergence:
     for row in rows:
         append(folder, row, FACTS)
+    return Emergence.load(folder)
+
+
+NOISE, BEST_ENTROPY = [0.1, 0.5, 0.9], [1.0, 2.0, 3.0]
+# Steps in rows, levels in columns. At step 100 the range of the entropies is half of the best one; at step 10 it is
+# nearly so, but level 1 lies above level 2. The chain is learnt at step 10, where the accuracy is 0.9 of 1 - 0.1.
+ENTROPY = [[4, 4, 4], [4.0, 4.0, 4.0], [2.0, 3.5, 3.2], [2.0, 2.5, 3.0], [1.1, 2.0, 2.9]]
+ACCURACY = [0.0, 0.809, 0.81, 0.5, 0.9]
+
+
+def planted_optimum() -> pd.DataFrame:
+    """The rows of a track in a world with three levels of noise. At steps with effects neuron 3.1 is ablated too."""
+    rows = []
+    for index, step in enumerate(STEPS):
+        sets = [("no set", "none", "", "unablated", 0.0)]
+        for how in ("mean", "doubled") if step in WITH_EFFECTS else ():
+            sets.append(("entropy", "set", "3.1", how, 0.5))
+            sets += [("entropy", "random", f"3.{neuron}", how, 0.01 * neuron) for neuron in (2, 3, 4)]
+        for name, kind, neurons, how, more in sets:
+            shared = {"step": step, "set": name, "kind": kind, "neurons": neurons, "size": len(neurons[:1]), "how": how}
+            rows += [
+                shared
+                | {"level": level, "noise": noise, "best_entropy": best, "entropy": entropy + more}
+                | {"accuracy": ACCURACY[index] if level == 0 else 0.1}
+                for level, (noise, best, entropy) in enumerate(zip(NOISE, BEST_ENTROPY, ENTROPY[index], strict=True))
+            ]
+            whole = {"level": -1, "noise": np.nan, "best_entropy": 2.0, "entropy": 9.0, "accuracy": 0.95}
+            rows.append(shared | whole)
+    return pd.DataFrame(rows)
+
+
+def write_in_world(folder: Path, rows: Iterable[dict[str, Any]]) -> Emergence:
+    """A track with `planted_optimum` and with `temperature_r2`."""
+    write(folder, (row | {"temperature_r2": np.arange(6) / 10} for row in rows))
+    for step, of in planted_optimum().groupby("step"):
+        append_optimum(folder, int(step), of)
     return Emergence.load(folder)

@@ -24,10 +24,10 @@ from jaxconf.cli.train import grid_sentences
 from jaxconf.training import checkpoints
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.emergence import FILE, Emergence
-from jaxconf.training.findings import summary_lines
 from jaxconf.training.grid import grid
 from jaxconf.training.revisions import track_revisions
 from jaxconf.training.run import train
+from jaxconf.training.summary import summary_lines
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 

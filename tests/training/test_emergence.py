@@ -21,6 +21,7 @@ from jaxconf.analysis.emergence import first_steps
 from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
 from jaxconf.training import figures as emergence_figures
 from jaxconf.training.emergence import FILE, Emergence, append
+from jaxconf.training.events import event_lines
 from jaxconf.training.figures import (
     FIGURES,
     emergence_first,
@@ -29,7 +30,7 @@ from jaxconf.training.figures import (
     emergence_spectrum,
     save_emergence_figures,
 )
-from jaxconf.training.findings import summary_lines
+from jaxconf.training.summary import summary_lines
 
 PANELS = [
     "loss, nats per token",
@@ -197,7 +198,7 @@ def test_every_figure_is_made_whatever_was_measured(rows, tmp_path):
 @pytest.mark.command
 def test_every_figure_is_saved(planted, tmp_path):
     paths = save_emergence_figures(planted, tmp_path / "new" / "folder")
-    names = [f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series")]
+    names = [f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series", "events")]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
@@ -386,6 +387,7 @@ def test_the_summary_tells_what_was_planted(planted):
         "1 frequency neuron at one step or more; the first step of each: 3.3 (step 10).",
         "Neurons that met both criteria, rho above chance and ln_mediated ≥ 0.3: 3; 1 met the one for rho first, 1 the "
         "one for ln_mediated, 1 both at once.",
+        *event_lines(planted),
     ]
 
 
@@ -394,6 +396,8 @@ def test_the_summary_is_as_short_as_what_was_measured(tmp_path):
     assert summary_lines(e) == [
         "Measured steps: 5, the last 1,000; with effects: 0.",
         "Neurons with rho above chance at the end: 0 of 6; none was above it at any step.",
+        "No neuron ever has rho above chance.",
+        "The null space never opens.",
     ]
 
 
@@ -404,10 +408,10 @@ def test_the_summary_states_the_token_counts_and_doubts_too_few(planted):
         facts = planted.facts | about | {"counts_cosine": cosine}
         return summary_lines(dataclasses.replace(planted, facts=facts))
 
-    stated, doubt = lines(0.42)[6:]
+    *others, stated, doubt = lines(0.42)
     assert all(part in stated for part in ("a.npy", "4,096 tokens of 99 types", "add-one smoothing", "0.420"))
     assert all(part in doubt for part in ("uncertain", "4,096 tokens", "0.42"))
-    assert len(lines(0.9)) == 7
+    assert lines(0.9) == [*others, lines(0.9)[-1]]
 
 
 @each_track

@@ -14,7 +14,7 @@ from refusals import check_error
 import jaxconf
 from jaxconf.training.emergence import FILE
 from jaxconf.training.figures import FIGURES
-from jaxconf.training.findings import summary_lines
+from jaxconf.training.summary import summary_lines
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 

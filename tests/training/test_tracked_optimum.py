@@ -19,8 +19,8 @@ from jaxconf.results.optimum import UNABLATED, optimum_sentences
 from jaxconf.results.run_folder import OPTIMUM
 from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig
 from jaxconf.training.emergence import Emergence, append_optimum
-from jaxconf.training.findings import summary_lines
 from jaxconf.training.run import train
+from jaxconf.training.summary import summary_lines
 
 SOURCE = "noise:words=12,levels=3,stretch=5,size=6000"
 CONFIG = dataclasses.replace(TINY, layers=2, vocab_size=16, steps=12)
