@@ -29,7 +29,9 @@ def save_run(
     SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), the figures and the report. A failure leaves an older run folder as it
     was.
     """
-    with staging(folder, NEURONS, *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), "figure_4*.png", "figure_optimum.png") as there:
+    with staging(
+        folder, NEURONS, *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), "figure_4*.png", "figure_optimum.png"
+    ) as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))
         np.save(there / "kept.npy", kept)
         table.save(there)
