@@ -3,147 +3,39 @@
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 8] [--only norm,tied]
 
 Trains the recipe of `jaxconf train` and, one factor at a time, what differs from it, and writes
-docs/emergence_study.md. QUESTIONS holds every hypothesis with the direction that was expected, as it was written before
-the study was run. If it is stopped, the same command goes on where it was.
+docs/emergence_study.md. scripts/emergence_questions.py holds every hypothesis with the direction that was expected.
+If it is stopped, the same command goes on where it was.
 """
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tyro
+from emergence_questions import QUESTIONS, SAID, Cell
 from scipy import stats
 
 from jaxconf.data.worlds import World, world_of
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, UNABLATED, moved_away
+from jaxconf.report.style import save_figures
+from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, SURPASSED, UNABLATED, WORDS, moved_away
 from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
+from jaxconf.training.events_figure import emergence_events
 from jaxconf.training.grid import grid
 from jaxconf.training.grid_table import MODELS
-from jaxconf.training.run import RECORD
+from jaxconf.training.optimum_figures import emergence_optimum, emergence_optimum_sets
+from jaxconf.training.run import RECORD, train
+from jaxconf.training.summary import summary_lines
 
 BASE = PRESETS["noise"]
 TRACK = TrackConfig(points=2, effects_every=2)  # the effects at the last step, and at step 0 for comparison
+HOLD_FROM = 200
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
-Expected = Literal["some", "none", "more", "fewer", "same"]
-SAID: dict[Expected, str] = {
-    "some": "at least half of the seeds have entropy neurons",
-    "none": "no seed has an entropy neuron",
-    "more": "more entropy neurons than the base",
-    "fewer": "fewer entropy neurons than the base",
-    "same": "as many entropy neurons as the base",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One setting: what differs from the base, and what was expected of it."""
-
-    label: str
-    expected: Expected
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    world: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-class Question(NamedTuple):
-    """A factor, why it might matter, and its cells beside the base."""
-
-    name: str
-    why: str
-    cells: list[Cell]
-
-
-def _attribute(text: str) -> dict[str, Any]:
-    return {"model_type": "opt", "attributes": (text,)}
-
-
-QUESTIONS = [
-    Question("base", "The world and recipe of `jaxconf train`.", [Cell("base", "some")]),
-    Question(
-        "range",
-        "What these neurons are for is uncertainty that varies and can be told. With one ε for all there is nothing to "
-        "do.",
-        [
-            Cell("one chain that never ends, one ε", "none", {}, {"levels": 1, "restart": False}),
-            Cell("one ε", "none", {}, {"levels": 1}),
-            Cell("ε from 0.35 to 0.65", "fewer", {}, {"least": 0.35, "most": 0.65}),
-        ],
-    ),
-    Question(
-        "signal",
-        "ε must be told by the text: by a marker, or from the stretch so far. If nothing tells it, one confidence is "
-        "best.",
-        [Cell("inferred", "some", {}, {"signal": "inferred"}), Cell("none", "none", {}, {"signal": "none"})],
-    ),
-    Question(
-        "background",
-        "With Zipf's background the best guess at high ε is the unigram distribution, so that frequency neurons share "
-        "the work.",
-        [Cell("Zipf", "fewer", {}, {"zipf": 1.0})],
-    ),
-    Question(
-        "norm",
-        "An entropy neuron acts through the final norm's scale; without that norm there can be none.",
-        [
-            Cell("LayerNorm (opt)", "some", {"model_type": "opt"}),
-            Cell("no final norm (opt)", "none", _attribute("_remove_final_layer_norm=true")),
-            Cell("RMSNorm, gated (llama)", "some", {"model_type": "llama"}),
-            Cell("LayerNorm, gated (stablelm)", "some", {"model_type": "stablelm"}),
-        ],
-    ),
-    Question(
-        "tied", "An unembedding of its own can leave a null space free.", [Cell("untied", "more", {"tied": False})]
-    ),
-    Question(
-        "weight_decay",
-        "Weight decay shrinks the directions of the unembedding that no word needs.",
-        [Cell("0", "fewer", {"weight_decay": 0.0}), Cell("1", "more", {"weight_decay": 1.0})],
-    ),
-    Question(
-        "dropout", "Paper: GPT-2 has dropout, Pythia none, and both have them.", [Cell("0.1", "same", {"dropout": 0.1})]
-    ),
-    Question(
-        "z_loss",
-        "z-loss holds the logits' size, which is what the scale sets.",
-        [Cell("1e-3", "fewer", {"z_loss": 1e-3})],
-    ),
-    Question(
-        "words",
-        "A null direction needs room: the stream against the vocabulary (d/V).",
-        [
-            Cell(f"{words} words", expected, {}, {"words": words})
-            for words, expected in ((64, "more"), (256, "fewer"), (32, "more"), (512, "fewer"))
-        ],
-    ),
-    Question(
-        "layers",
-        "The last MLP suffices once attention has fetched the marker.",
-        [Cell(str(n), "same", {"layers": n}) for n in (1, 3, 4)],
-    ),
-    Question(
-        "neurons",
-        "Many neurons can share the work, so that none does 0.01 nats of it.",
-        [Cell(str(n), expected, {"neurons": n}) for n, expected in ((32, "fewer"), (384, "fewer"))],
-    ),
-    Question(
-        "heads",
-        "Attention fetches the marker; one head is enough for that.",
-        [Cell("1", "same", {"heads": 1}), Cell("4", "same", {"heads": 4})],
-    ),
-    Question(
-        "pairs",
-        "Two factors together: the controls with Zipf's background, where confidence is the unigram's share.",
-        [
-            Cell("Zipf, one ε", "none", {}, {"zipf": 1.0, "levels": 1}),
-            Cell("Zipf, inferred", "fewer", {}, {"zipf": 1.0, "signal": "inferred"}),
-        ],
-    ),
-]
 
 
 def settings(cell: Cell) -> tuple[TrainConfig, World]:
@@ -156,29 +48,25 @@ def settings(cell: Cell) -> tuple[TrainConfig, World]:
 
 def outcomes(folder: Path) -> pd.DataFrame:
     """A row for each model of a grid: its outcomes at the last step, NaN where it has none."""
-    rows = []
-    for model in sorted(folder.glob(f"{MODELS}/*")):
-        result = json.loads((model / RECORD).read_text("utf-8"))["result"]
-        if "diverged_at" in result:
-            rows.append({"entropy": np.nan})
-            continue
-        e = Emergence.load(model)
-        last = e.neurons[e.neurons["step"] == e.steps["step"].iloc[-1]]
-        whole = e.optimum[(e.optimum["step"] == e.steps["step"].iloc[-1]) & (e.optimum["level"] < 0)]
-        [own] = whole[whole["how"] == UNABLATED].to_dict("records")
-        rows.append(
-            {
-                "entropy": int(last["is_entropy_neuron"].sum()),
-                "frequency": int(last["is_frequency_neuron"].sum()),
-                "above_chance": int((last["rho"] > e.steps["rho_chance"].iloc[-1]).sum()),
-                "largest_rho": last["rho"].max(),
-                "largest_mediated": last["ln_mediated"].max(),
-                "excess_loss": own["excess_loss"],
-                "entropy_error": own["entropy_error"],
-                "through_norm": through_norm(e),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([outcomes_of(model) for model in sorted(folder.glob(f"{MODELS}/*"))])
+
+
+def outcomes_of(model: Path) -> dict[str, Any]:
+    """The outcomes of a model at its last step; without effects if it has diverged."""
+    if "diverged_at" in json.loads((model / RECORD).read_text("utf-8"))["result"]:
+        return {"entropy": np.nan}
+    e = Emergence.load(model)
+    last = e.neurons[e.neurons["step"] == e.steps["step"].iloc[-1]]
+    whole = e.optimum[(e.optimum["step"] == e.steps["step"].iloc[-1]) & (e.optimum["level"] < 0)]
+    [own] = whole[whole["how"] == UNABLATED].to_dict("records")
+    return {
+        "entropy": int(last["is_entropy_neuron"].sum()),
+        "frequency": int(last["is_frequency_neuron"].sum()),
+        "above_chance": int((last["rho"] > e.steps["rho_chance"].iloc[-1]).sum()),
+        "excess_loss": own["excess_loss"],
+        "through_norm": through_norm(e),
+        "named": last.loc[last["is_entropy_neuron"], "neuron"].tolist(),
+    }
 
 
 def through_norm(e: Emergence) -> float:
@@ -241,7 +129,7 @@ HEAD = (
 )
 
 
-def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> str:
+def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> list[str]:
     config, world = settings(Cell("base", "some"))
     shown = ("model_type", "layers", "width", "heads", "neurons", "vocab_size", "context", "tied", "steps", "batch",
              "learning_rate", "weight_decay")  # fmt: skip
@@ -275,16 +163,39 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> str:
             for cell in question.cells
             if cell.label in found[question.name]
         ]
-    return "\n".join([*lines, ""])
+    return lines
 
 
-def job(folder: Path) -> pd.DataFrame:
-    """How far the entropy set of each model of a grid moves the entropy from the best one, beside random sets."""
+def job_lines(folder: Path) -> list[str]:
+    """A table: how far ablating the entropy set of each model moves the entropy from the best one, by level."""
     frames = []
     for model in sorted(folder.glob(f"{MODELS}/*")):
         e = Emergence.load(model)
-        frames.append(moved_away(e.optimum[e.optimum["step"] == e.steps["step"].iloc[-1]]).assign(model=model.name))
-    return pd.concat(frames, ignore_index=True)
+        frames.append(moved_away(e.optimum[e.optimum["step"] == e.steps["step"].iloc[-1]]))
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows[(rows["set"] == "entropy") & (rows["level"] >= 0)]
+    lines = [
+        "",
+        "## What the entropy sets of the base do",
+        "",
+        "The entropy neurons of each seed are ablated together. The change of the mean |model's entropy − best "
+        "entropy| at each level (nats; positive: further from the best), the median over seeds; and in how many seeds "
+        "it is "
+        f"above {SURPASSED:.0%} of 20 random sets of as many neurons.",
+        "",
+        "| ε | " + " | ".join(f"{WORDS[how]} | seeds above" for how in WORDS) + " |",
+        "|---" * (1 + 2 * len(WORDS)) + "|",
+    ]
+    for noise, of_level in rows.groupby("noise"):
+        cells = []
+        for how in WORDS:
+            part = of_level[of_level["how"] == how]
+            cells += [
+                f"{part['error_change'].median():+.4f}",
+                f"{(part['above_random'] > SURPASSED).sum()} of {len(part)}",
+            ]
+        lines.append(f"| {noise:.2f} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def report(step: int, measured: dict[str, float]) -> None:
@@ -295,12 +206,67 @@ def report(step: int, measured: dict[str, float]) -> None:
         )
 
 
+def followed(out: Path) -> None:
+    """Train the base densely tracked, and draw the order of events into docs/figures."""
+    config, world = settings(Cell("base", "some"))
+    train(config, world.source, out, track=TrackConfig(points=60, effects_every=1), resume=True, report=report)
+    e = Emergence.load(out)
+    figures = {"events": emergence_events, "optimum": emergence_optimum, "optimum_sets": emergence_optimum_sets}
+    save_figures({f"emergence_{name}": draw for name, draw in figures.items()}, e, PAGE.parent / "figures")
+    print("\n".join(summary_lines(e)))
+
+
+def held_winners(base: Path, out: Path, seeds: int) -> list[str]:
+    """A table: what emerges if the neurons that were entropy neurons at the end are held at zero from HOLD_FROM on."""
+    config, world = settings(Cell("base", "some"))
+    rows = []
+    for seed in range(seeds):
+        e = Emergence.load(base / MODELS / f"seed={seed}")
+        last = e.neurons[e.neurons["step"] == e.steps["step"].iloc[-1]].set_index("neuron")
+        winners = [f"{config.layers - 1}.{n}" for n in last.index[last["is_entropy_neuron"]]]
+        if not winners:
+            continue
+        of_seed = dataclasses.replace(config, seed=seed, hold=",".join(winners), hold_from=HOLD_FROM)
+        train(of_seed, world.source, out / f"seed={seed}", track=TRACK, resume=True)
+        again = outcomes_of(out / f"seed={seed}")
+        ranks = (
+            e.neurons[e.neurons["step"] == e.steps["step"].iloc[-1]]
+            .set_index("neuron")["ln_mediated"]
+            .rank(ascending=False)
+        )
+        names = [int(name) for name in again["named"]]
+        rows.append(
+            f"| {seed} | {', '.join(winners)} | {', '.join(f'{config.layers - 1}.{n}' for n in names) or '–'} | "
+            f"{', '.join(f'{ranks[n]:.0f}' for n in names) or '–'} | {again['excess_loss']:.3f} |"
+        )
+        print(rows[-1], flush=True)
+    return [
+        "",
+        "## Winners held at zero",
+        "",
+        f"The base again, with the neurons that were entropy neurons at its end held at zero from step {HOLD_FROM} on "
+        "(`--hold … --from …`). Which neurons are entropy neurons instead, and what place they had in the base by "
+        "ln_mediated.",
+        "",
+        "| seed | held | entropy neurons instead | their places in the base | loss above the optimum, nats |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+
+
 def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "") -> None:
     names = [question.name for question in QUESTIONS]
-    wanted = set(only.split(",")) if only else set(names)
-    if unknown := wanted - set(names):
-        raise InputError(f"there is no question {unknown.pop()!r}; give some of {', '.join(names)}")
+    known = [*names, "hold", "events"]
+    wanted = set(only.split(",")) if only else set(known)
+    if unknown := wanted - set(known):
+        raise InputError(f"there is no question {unknown.pop()!r}; give some of {', '.join(known)}")
     found: dict[str, dict[str, pd.DataFrame]] = {}
+
+    def write(more: list[str]) -> None:
+        if "base" in found:
+            with replacing(PAGE) as path:
+                path.write_text("\n".join([*page(found, seeds), *more, ""]))
+
     for question in QUESTIONS:
         for number, cell in enumerate(question.cells):
             folder = out / question.name / str(number)
@@ -310,19 +276,14 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
                 grid(config, {}, seeds, world.source, folder, track=TRACK, resume=True, report=report)
             if (folder / "study.parquet").is_file():
                 found.setdefault(question.name, {})[cell.label] = outcomes(folder)
-                if "base" in found:
-                    with replacing(PAGE) as path:
-                        path.write_text(page(found, seeds))
-    moved = job(out / "base" / "0")
-    print(
-        json.dumps(
-            moved.groupby(["set", "how", "level"])[["error_change", "above_random"]]
-            .mean()
-            .round(4)
-            .reset_index()
-            .to_dict("records")
-        )
-    )
+                write([])
+    base = out / "base" / "0"
+    more = job_lines(base)
+    if "hold" in wanted or (out / "hold").is_dir():
+        more += held_winners(base, out / "hold", seeds)
+    write(more)
+    if "events" in wanted:
+        followed(out / "events")
 
 
 if __name__ == "__main__":

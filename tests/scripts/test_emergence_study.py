@@ -1,15 +1,61 @@
-"""The tables of the study of emergence."""
+"""The tables of the study of emergence, and how it judges what was expected."""
 
-import numpy as np
 import pandas as pd
-from emergence_study import rows
+import pytest
+from emergence_questions import QUESTIONS, Cell
+from emergence_study import held, line, settings, through_norm
 
-from jaxconf.training.grid_table import OUTCOMES
+from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, UNABLATED
+from jaxconf.training.config import TrackConfig
+from jaxconf.training.emergence import Emergence
+from jaxconf.training.run import check
+
+BASE = pd.DataFrame({"entropy": [3, 4, 5, 6, 3, 4, 5, 6]})
 
 
-def test_a_cell_has_the_value_of_every_seed():
-    values = {name: [2.5, 3.0625, np.nan, 1e-3 * place] for place, name in enumerate(OUTCOMES)}
-    table = pd.DataFrame({"weight_decay": [0.0, 0.0, 1.0, 1.0], **values})
-    first, second = rows(table, ["weight_decay"])
-    assert first == "| weight_decay = 0.0 |" + " 2.5, 3.062 |" * len(OUTCOMES)
-    assert second.startswith("| weight_decay = 1.0 | –, 0 | –, 0.001 |")
+def seeds(*entropy: int) -> pd.DataFrame:
+    return pd.DataFrame({"entropy": entropy})
+
+
+@pytest.mark.parametrize(
+    ("expected", "entropy", "said"),
+    [
+        ("some", (0, 0, 0, 0, 1, 1, 1, 1), "yes"),
+        ("some", (0, 0, 0, 0, 0, 1, 1, 1), "no"),
+        ("none", (0,) * 8, "yes"),
+        ("none", (0, 0, 0, 0, 0, 0, 0, 1), "no"),
+        ("more", (9,) * 8, "yes"),
+        ("more", (0,) * 8, "no, the opposite"),
+        ("more", (3, 4, 5, 6, 3, 4, 5, 6), "not shown"),
+        ("fewer", (0,) * 8, "yes"),
+        ("fewer", (9,) * 8, "no, the opposite"),
+        ("same", (3, 4, 5, 6, 3, 4, 5, 6), "not contradicted"),
+        ("same", (0,) * 8, "no"),
+    ],
+)
+def test_what_was_expected_is_judged_by_the_seeds(expected, entropy, said):
+    assert held(Cell("cell", expected), seeds(*entropy), BASE).partition(" (p = ")[0] == said
+
+
+def test_a_row_has_every_seed_and_the_exact_interval():
+    found = pd.DataFrame({"entropy": [0, 2], "frequency": [1, 0], "above_chance": [3, 5], "through_norm": [None, 0.5]})
+    cells = line(Cell("a cell", "none"), found.assign(excess_loss=[0.1, 0.3]), BASE).strip("| ").split(" | ")
+    assert cells[:7] == ["a cell", "1 of 2 (0.01–0.99)", "0, 2", "1, 0", "4", "–, 0.50", "0.200"]
+    assert cells[7].endswith("**no**")
+
+
+def test_the_share_that_passes_the_norm_is_what_vanishes_when_it_is_frozen():
+    rows = [(UNABLATED, "none", level, 1.0) for level in (0, 1)]
+    rows += [(ABLATED, "set", 0, 1.4), (ABLATED, "set", 1, 0.8), (ABLATED, "random", 0, 9.0)]
+    rows += [(ABLATED_FROZEN, "set", 0, 1.0), (ABLATED_FROZEN, "set", 1, 0.85)]
+    optimum = pd.DataFrame(rows, columns=["how", "kind", "level", "entropy"]).assign(step=7, set="entropy")
+    e = Emergence(pd.DataFrame({"step": [0, 7]}), pd.DataFrame(), None, {}, optimum)
+    assert through_norm(e) == pytest.approx(1 - 0.15 / 0.6)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_every_setting_can_be_trained(question):
+    for cell in question.cells:
+        config, world = settings(cell)
+        check(config, TrackConfig(), 250)
+        assert config.vocab_size == len(world.tokens)
