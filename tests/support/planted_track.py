@@ -87,7 +87,7 @@ def planted_optimum() -> pd.DataFrame:
     for index, step in enumerate(STEPS):
         sets = [("no set", "none", "", "unablated", 0.0)]
         for how in ("mean", "doubled") if step in WITH_EFFECTS else ():
-            sets.append(("entropy", "set", "3.1", how, 0.5))
+            sets.append(("entropy", "set", "3.1", how, 0.5 if how == "mean" else -0.5))
             sets += [("entropy", "random", f"3.{neuron}", how, 0.01 * neuron) for neuron in (2, 3, 4)]
         for name, kind, neurons, how, more in sets:
             shared = {"step": step, "set": name, "kind": kind, "neurons": neurons, "size": len(neurons[:1]), "how": how}

@@ -68,9 +68,9 @@ def test_the_sets_are_those_of_the_last_step_with_effects(planted):
     assert "1 entropy neuron ablated together, beside 3 random sets" in figure.get_suptitle()
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["entropy set, mean-ablated", "entropy set, doubled"]
     unablated = np.column_stack([BEST_ENTROPY, ENTROPY[-1]])
-    for axes in figure.axes:
+    for axes, change in zip(figure.axes, (0.5, -0.5), strict=True):
         np.testing.assert_allclose(lines_of_colour(axes, INK), [unablated])
-        np.testing.assert_allclose(lines_of_colour(axes, RED), [unablated + np.array([0, 0.5])])
+        np.testing.assert_allclose(lines_of_colour(axes, RED), [unablated + np.array([0, change])])
         np.testing.assert_allclose(
             lines_of_colour(axes, NORMAL), [unablated + np.array([0, more]) for more in (0.02, 0.03, 0.04)]
         )
