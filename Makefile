@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test commands slow parity check clean
 
 demo: $(VENV)/.installed
-	$(BIN)/jaxconf analyze bundled --data stdlib --out runs/demo --force
+	$(BIN)/jaxconf analyze bundled --out runs/demo --force
 
 # Files named test_parity import PyTorch, which takes seconds.
 test: $(VENV)/.test

@@ -18,6 +18,7 @@ from jaxconf.runtime.version import __version__ as __version__
 if TYPE_CHECKING:
     from jaxconf.analysis.ablation import Ablation as Ablation
     from jaxconf.data.documents import documents as documents
+    from jaxconf.data.own_text import source_for as source_for
     from jaxconf.data.statements import read_statements as read_statements
     from jaxconf.data.token_counts import count_tokens as count_tokens
     from jaxconf.data.token_counts import read_counts as read_counts

@@ -1,16 +1,23 @@
-"""Measure the bundled model on the standard library, and write docs/bundled_model.md from the results.
+"""Measure the bundled model, and write docs/bundled_model.md from the results.
 
-python scripts/describe_bundled.py
+    python scripts/describe_bundled.py
+
+A model of a world is measured on another text of that world, any other model on its own text.
 """
 
 import dataclasses
+import tempfile
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 import jaxconf
+from jaxconf.data.worlds import world_of
 from jaxconf.models.files import replacing
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.optimum import optimum_sentences
 from jaxconf.results.rules import Kind
+from jaxconf.results.run_folder import OPTIMUM
 from jaxconf.training.config import PRESETS
 
 # As in scripts/train_bundled.sh.
@@ -42,29 +49,26 @@ def rows(table: NeuronTable, kind: Kind) -> list[str]:
     ]
 
 
-def page(table: NeuronTable, config: Any, size: int) -> str:
-    facts, recipe = table.facts, RECIPE
+def page(table: NeuronTable, lm: jaxconf.LanguageModel, own: str, beside: list[str]) -> str:
+    """`own`: the text that the model was trained on. `beside`: sentences on the model beside the best predictions."""
+    facts, config, size = table.facts, lm.config, (jaxconf.BUNDLED / "model.safetensors").stat().st_size
     return "\n".join(
         [
             "# The bundled model",
             "",
-            "Written by `scripts/describe_bundled.py` from the model, its recipe and a run of `jaxconf.analyze`.",
+            "Written by `scripts/describe_bundled.py` from the model, its recipe and a run of `jaxconf analyze`.",
             "",
-            f"A `{config.model_type}` decoder with LayerNorm, serial blocks and tied embeddings: {config.n_layers} "
-            f"layers, width {config.d_model}, "
+            f"A `{config.model_type}` decoder: {config.n_layers} layers, width {config.d_model}, "
             f"{config.n_heads} heads, {config.d_mlp} neurons a layer, {config.vocab_size} tokens, context "
-            f"{config.n_positions}; {size:,} bytes of "
-            "float32 weights. It is the last model of [these measurements](emergence_study.md): "
-            "`scripts/train_bundled.sh` "
-            "trains it, on Python's own standard library with AdamW, weight "
-            f"decay {recipe.weight_decay} on matrices, a cosine schedule, {recipe.steps:,} steps of "
-            f"{recipe.batch * recipe.context:,} tokens. "
-            "The standard library comes with every Python, so no text has to be copied. It differs between versions "
-            "of Python, and so do the weights that the recipe gives and, slightly, the numbers below.",
+            f"{config.n_positions}; {size:,} bytes of float32 weights. `scripts/train_bundled.sh` trains it, on "
+            f"`{own}` with AdamW, weight decay {RECIPE.weight_decay} on matrices, {RECIPE.steps:,} steps of "
+            f"{RECIPE.batch * RECIPE.context:,} tokens.",
             "",
-            f"On {facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens "
-            f"({facts['positions']:,} kept positions; mostly text that it was trained on) the loss is "
-            f"{facts['loss']:.3f} nats per token and the entropy {facts['entropy']:.3f} nats.",
+            f"On `{facts['data']}` ({facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens, "
+            f"{facts['positions']:,} kept positions) the loss is {facts['loss']:.3f} nats per token and the entropy "
+            f"{facts['entropy']:.3f} nats.",
+            "",
+            *[f"* {sentence}" for sentence in beside],
             "",
             *table.verdict(),
             "",
@@ -88,12 +92,14 @@ def page(table: NeuronTable, config: Any, size: int) -> str:
 
 
 def main() -> None:
-    lm = jaxconf.load(jaxconf.BUNDLED)
-    tokens = jaxconf.windows(jaxconf.documents("stdlib"), lm.tokenizer, TOKENS, lm.config.n_positions)
-    counts = jaxconf.count_tokens(jaxconf.documents("stdlib"), lm.tokenizer, lm.config.vocab_size)
-    table = jaxconf.analyze(lm, tokens, counts=counts, facts={"model": "bundled", "data": "stdlib"})
+    own = jaxconf.source_for("own", jaxconf.BUNDLED)
+    world = world_of(own)
+    source = dataclasses.replace(world, seed=1).source if world else own
+    with tempfile.TemporaryDirectory() as folder:
+        table = jaxconf.run(jaxconf.AnalyzeOptions(data=source, tokens=TOKENS, out=Path(folder)))
+        beside = optimum_sentences(pd.read_parquet(Path(folder) / OPTIMUM)) if world else []
     with replacing(PAGE) as path:
-        path.write_text(page(table, lm.config, (jaxconf.BUNDLED / "model.safetensors").stat().st_size))
+        path.write_text(page(table, jaxconf.load(jaxconf.BUNDLED), own, beside))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hub_models import build
+from hub_models import HF, build
 from random_models import random_model
 from refusals import refused
 from world_text import model_of
@@ -19,12 +19,12 @@ from jaxconf.data.token_counts import count_tokens
 from jaxconf.data.windows import windows
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.inputs import check_amounts, counts_of, loaded, text_of, window_length, windows_of
-from jaxconf.models.language_model import BUNDLED, LanguageModel, load
+from jaxconf.models.language_model import LanguageModel, load
 
 
 @pytest.fixture(scope="module")
-def lm() -> LanguageModel:
-    return load(BUNDLED)
+def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return load(build(tmp_path_factory.mktemp("models") / "model", 0, HF | {"max_position_embeddings": 512}))
 
 
 @pytest.fixture

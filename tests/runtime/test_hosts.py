@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hub import hub
-from hub_models import NAME, build
+from hub_models import HF, NAME, build
 from meshes import agree as of_study
 from meshes import same
 from processes import ended, free_port, launch, runs_agree
@@ -79,7 +79,8 @@ def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text:
     ("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")]
 )
 def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: str, text: str, tmp_path: Path) -> None:
-    how = ["analyze", "--data", text, "--tokens", "512", "--layer", "all", *PICKED]
+    model = build(tmp_path / "model", 0, HF | {"hidden_size": 32, "num_attention_heads": 4})
+    how = ["analyze", str(model), "--data", text, "--tokens", "520", "--layer", "all", *PICKED]
     several = launch(count, [*how, "--out", str(tmp_path / "several"), "--mesh", mesh], devices)
     ended(several, 0)
     ended(launch(1, [*how, "--out", str(tmp_path / "alone")]), 0)
@@ -207,19 +208,15 @@ def test_two_hosts_track_revisions(effects: list[str], text: str, tmp_path: Path
 @pytest.mark.slow
 def test_two_hosts_are_one_worker_of_a_sweep(text: str, tmp_path: Path) -> None:
     definition = tmp_path / "sweep.toml"
-    lists = f'models = ["bundled", "{tmp_path / "nowhere"}"]\ndata = ["{text}"]\n'
-    definition.write_text(f"{lists}[options]\ntokens = 512\nbootstrap_draws = 0\n")
+    model = build(tmp_path / "small", 0)
+    lists = f'models = ["{model}", "{tmp_path / "nowhere"}"]\ndata = ["{text}"]\n'
+    definition.write_text(f"{lists}[options]\ntokens = 520\nbootstrap_draws = 0\n")
     workers = launch(2, ["sweep", str(definition), "--out", str(tmp_path / "sweep"), "--tries", "1"])
     assert all("1 of 2 cells failed" in said for said in ended(workers, 2))
     found = [folder.name for folder in (tmp_path / "sweep" / "cells").iterdir()]
-    assert [name[5:12] for name in found] == ["bundled"]
-    ended(
-        launch(
-            1,
-            ["analyze", "--data", text, "--tokens", "512", "--bootstrap-draws", "0", "--out", str(tmp_path / "alone")],
-        ),
-        0,
-    )
+    assert [name[5:10] for name in found] == ["small"]
+    how = ["analyze", str(model), "--data", text, "--tokens", "520", "--bootstrap-draws", "0"]
+    ended(launch(1, [*how, "--out", str(tmp_path / "alone")]), 0)
     runs_agree(tmp_path / "sweep" / "cells" / found[0], tmp_path / "alone")
 
 

@@ -25,7 +25,7 @@ from random_models import random_model
 from refusals import check_error, check_sentence
 
 import jaxconf
-from jaxconf.data.corpus import train_tokenizer
+from jaxconf.data.corpus import END, train_tokenizer
 from jaxconf.data.windows import kept_positions
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.language_model import LanguageModel, load
@@ -40,6 +40,11 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
 TEXT = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
 OTHER = [f"Once upon a time there were {i} little goats, and {i % 5} of them were hungry.\n" for i in range(400)]
+HF = {
+    **{"model_type": "gpt_neox", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},
+    **{"intermediate_size": 512, "vocab_size": 260, "max_position_embeddings": 64, "bos_token_id": 0},
+    **{"tie_word_embeddings": True, "rotary_pct": 1.0, "use_parallel_residual": False},
+}
 ORDER = np.random.default_rng(4).permutation(512)
 LAST = {"w_in": 1, "b_in": 0, "w_out": 0}  # axis of the neurons
 
@@ -57,32 +62,28 @@ def shuffled(params: Any, order: np.ndarray) -> Any:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models in Hugging Face layout, and text.
 
-    The bundled model with a shorter context; the same with shuffled neurons; one with perturbed weights and two neurons
-    in each other's place, as if trained further; one with another tokenizer of as many tokens; one of another shape.
+    A random model whose last neurons have norms of many sizes; the same with shuffled neurons; one with perturbed
+    weights and two neurons in each other's place, as if trained further; one with another tokenizer of as many tokens;
+    one of another shape.
     """
     root = tmp_path_factory.mktemp("models")
     (root / "text.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXT))
-    config = json.loads((jaxconf.BUNDLED / "config.json").read_text()) | {"max_position_embeddings": 64}
-    bundled, rng = load(jaxconf.BUNDLED), np.random.default_rng(0)
+    lm, rng = random_model("", hf=HF), np.random.default_rng(0)
+    base = jax.tree.map(np.array, lm.params)
+    base["blocks"]["mlp"]["w_out"][-1] *= np.exp(rng.normal(size=(512, 1)))
     swapped = np.arange(512)
     swapped[[5, 6]] = [6, 5]
-    noisy = jax.tree.map(lambda w: np.asarray(w * (1 + 0.2 * rng.standard_normal(w.shape)), np.float32), bundled.params)
-    kinds = {
-        "base": bundled.params,
-        "shuffled": shuffled(bundled.params, ORDER),
-        "tuned": shuffled(noisy, swapped),
-        "other": noisy,
-    }
+    noisy = jax.tree.map(lambda w: np.asarray(w * (1 + 0.1 * rng.standard_normal(w.shape)), np.float32), base)
+    kinds = {"base": base, "shuffled": shuffled(base, ORDER), "tuned": shuffled(noisy, swapped), "other": noisy}
     for name, params in kinds.items():
         folder = root / name
         folder.mkdir()
-        save_params(bundled.config, params, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(config))
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(jaxconf.BUNDLED / file, folder / file)
-    train_tokenizer(iter(OTHER), 260).save(str(root / "other" / "tokenizer.json"))
+        save_params(lm.config, params, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(HF))
+        train_tokenizer(iter(OTHER if name == "other" else TEXT), 260).save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": END, "eos_token": END}))
     shutil.copytree(root / "base", root / "wide")
-    (root / "wide" / "config.json").write_text(json.dumps(config | {"intermediate_size": 600}))
+    (root / "wide" / "config.json").write_text(json.dumps(HF | {"intermediate_size": 600}))
     return {path.name.removesuffix(".jsonl"): path for path in root.iterdir()}
 
 
@@ -317,7 +318,7 @@ def test_the_table_equals_what_is_computed_by_hand(models: dict[str, Path], comp
     assert found.facts["positions"] == kept_positions(tokens, {0}).sum()
     pairs = found.pairs("tuned")
     assert pairs["neuron_tuned"][[5, 6]].tolist() == [6, 5]
-    first, second = (int(np.flatnonzero(pairs[f"is_candidate_{side}"])[0]) for side in ("base", "tuned"))
+    first, second = (int(np.flatnonzero(pairs[f"is_candidate_{side}"])[i]) for side, i in (("base", 0), ("tuned", -1)))
     check_by_hand(models["base"], models["tuned"], "tuned", found, tokens, [first, second, 5])
     heavy = [pairs.nlargest(128, f"w_norm_{side}").nsmallest(10, f"logit_var_{side}") for side in ("base", "tuned")]
     common, union = set(heavy[0].index) & set(heavy[1].index), set(heavy[0].index) | set(heavy[1].index)
@@ -417,7 +418,7 @@ def test_a_model_of_another_shape_is_refused_before_it_is_loaded(
     """Its weights would not even fit its config.json."""
     arguments = ("--data", models["text"], "--out", tmp_path / "run")
     said = refusal(capsys, "compare", models["base"], models["wide"], models["tuned"], *arguments)
-    assert "2 layers of 600 neurons at width 128" in said
+    assert "2 layers of 600 neurons at width 64" in said
     assert "no folder" in refusal(capsys, "compare", models["base"], tmp_path / "nowhere", *arguments)
     assert "at least one" in refusal(capsys, "compare", models["base"], *arguments)
     again = models["tuned"].parent / "base" / ".." / "base"
@@ -468,20 +469,19 @@ def test_tokenizers_are_told_apart_by_what_they_give(models: dict[str, Path], tm
 
 
 @pytest.mark.slow
-def test_the_script_trains_the_bundled_model_on_and_compares(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_script_trains_a_model_further_and_compares(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import compare_bundled
+    import compare_tuned
 
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in OTHER))
     out = tmp_path / "run"
     few = ["--steps", "10", "--batch", "2", "--tokens", "512"]
-    monkeypatch.setattr(
-        "sys.argv", ["compare_bundled.py", "--data", str(tmp_path / "text.jsonl"), "--out", str(out), *few]
-    )
-    compare_bundled.main()
+    given = [str(models["base"]), "--data", str(tmp_path / "text.jsonl"), "--out", str(out), *few]
+    monkeypatch.setattr("sys.argv", ["compare_tuned.py", *given])
+    compare_tuned.main()
     losses = json.loads((out / "tuned" / "losses.json").read_text())
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
     assert (out / "comparison.html").is_file()
-    assert (out / "stdlib" / "comparison.html").is_file()
+    assert (out / "own" / "comparison.html").is_file()
     assert "512 of 512 neurons keep their index" in capsys.readouterr().out

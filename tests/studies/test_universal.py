@@ -6,7 +6,6 @@ Letters: s window, t position, l layer, n neuron, h head, d width.
 import dataclasses
 import functools
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from commands import refusal
+from hub_models import TEXT
 from meshes import on_mesh
 from parameters import marked
 from random_models import HF, counts_for, random_model
@@ -27,10 +27,11 @@ from jaxconf.analysis.correlation import block_layers
 from jaxconf.analysis.moments import activations
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.cli import main
+from jaxconf.data.corpus import END, train_tokenizer
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import BUNDLED, LanguageModel, load
+from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.models.sites import Add
 from jaxconf.studies.universal import neurons as of_neurons
 from jaxconf.studies.universal.families import FamilyRules, families_table
@@ -393,8 +394,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         lm = random_model("", seed, HERE)
         (folder / "config.json").write_text(json.dumps(HERE))
         save_params(lm.config, lm.params, folder / "model.safetensors")
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(BUNDLED / file, folder / file)
+        train_tokenizer(iter(TEXT), 260).save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": END, "eos_token": END}))
         found.append(folder)
     tokenizer = json.loads((found[2] / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]

@@ -1,10 +1,10 @@
-"""Train the bundled model for 500 more steps on other text, and compare the tuned model with the original one.
+"""Train a small model for 500 more steps on other text, and compare the tuned model with the original one.
 
-    python scripts/compare_bundled.py --data stories.jsonl --out runs/stories
+    python scripts/compare_tuned.py MODEL --data stories.jsonl --out runs/stories
 
 The folder --out gets the results of `jaxconf compare`, and in `tuned` the tuned model in Hugging Face layout. The
-models are compared on the same text, a part of which the tuned model was trained on. They are also compared on Python's
-standard library, on which the bundled model was trained; those results are in `stdlib`.
+models are compared on the same text, a part of which the tuned model was trained on. They are also compared on the
+original model's own text (stdlib, if its folder names none); those results are in `own`.
 """
 
 import dataclasses
@@ -21,27 +21,30 @@ import tyro
 
 import jaxconf
 from jaxconf import cli
+from jaxconf.cli.common import Model
 from jaxconf.data.corpus import read_corpus, write_tokenizer
+from jaxconf.data.own_text import OWN
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.decoder import forward
 from jaxconf.models.families import leaves
 from jaxconf.models.leaves import nest
-from jaxconf.training.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
-    """Train the bundled model further, and compare."""
+    """Train a model further, and compare."""
 
+    model: Model
+    """a folder in Hugging Face layout with a tokenizer, or "bundled", the small model that comes with jaxconf"""
     data: str
-    """text, as for `jaxconf analyze`"""
+    """text that the model can read, as for `jaxconf analyze`"""
     out: Path
     """the folder to write"""
     steps: int = 500
     batch: int = 8
-    """sequences of 256 tokens in a step, as in the recipe of the bundled model"""
+    """sequences in a step, each as long as the model's context"""
     learning_rate: float = 1e-3
-    """the highest learning rate, a third of that in the recipe; it falls to a tenth along a cosine"""
+    """the highest learning rate; it falls to a tenth along a cosine"""
     tokens: int = 16384
     """how many tokens of each text the models are compared on"""
     seed: int = 0
@@ -50,10 +53,9 @@ class Tune:
 def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
     """Write the tuned model to `folder`, and return the loss of each step, nats per token.
 
-    Weight decay is 0.1 on matrices, as in the recipe.
+    Weight decay is 0.1 on matrices.
     """
-    config = TrainConfig(vocab_size=lm.config.vocab_size, context=lm.config.n_positions)
-    corpus = read_corpus(config.vocab_size, config.context, job.data, lm.folder)
+    corpus = read_corpus(lm.config.vocab_size, lm.config.n_positions, job.data, lm.folder)
     matrices = nest((leaf.path, leaf.init in ("normal", "residual")) for leaf in leaves(lm.config))
     warmup, end = job.steps // 50 + 1, 0.1 * job.learning_rate
     rate = optax.warmup_cosine_decay_schedule(0.0, job.learning_rate, warmup, job.steps + 1, end)
@@ -73,7 +75,7 @@ def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
     params = jax.tree.map(np.array, lm.params)
     state, losses = optimizer.init(params), []
     for i in range(job.steps):
-        params, state, loss = step(params, state, corpus.batch(job.seed, i, job.batch, config.context))
+        params, state, loss = step(params, state, corpus.batch(job.seed, i, job.batch, lm.config.n_positions))
         losses.append(float(loss))
     folder.mkdir(parents=True, exist_ok=True)
     save_params(lm.config, params, folder / "model.safetensors")
@@ -85,13 +87,13 @@ def tune(lm: jaxconf.LanguageModel, job: Tune, folder: Path) -> list[float]:
 def main() -> None:
     job = tyro.cli(Tune)
     tuned = job.out / "tuned"
-    losses = tune(jaxconf.load(jaxconf.BUNDLED), job, tuned)
+    losses = tune(jaxconf.load(job.model), job, tuned)
     (tuned / "losses.json").write_text(json.dumps(losses))
     first, last = np.mean(losses[:10]), np.mean(losses[-50:])
     print(f"loss {first:.3f} nats per token in the first 10 of {job.steps} steps, {last:.3f} in the last 50")
     how = ("--tokens", str(job.tokens), "--seed", str(job.seed), "--force")
-    for data, out in ((job.data, job.out), ("stdlib", job.out / "stdlib")):
-        cli.main(["compare", "bundled", str(tuned), "--data", data, "--out", str(out), *how])
+    for data, out in ((job.data, job.out), (OWN, job.out / "own")):
+        cli.main(["compare", job.model, str(tuned), "--data", data, "--out", str(out), *how])
 
 
 if __name__ == "__main__":
