@@ -20,8 +20,8 @@ def source_for(source: str, folder: Path, option: str = "--data") -> str:
     own = read_json(folder / "tokenizer_config.json").get(SOURCE)
     if source == OWN:
         return own or "stdlib"
-    world = world_of(source)
-    if own == (world.structure if world else None):
+    world, trained = world_of(source), world_of(own) if own else None
+    if (world and world.structure) == (trained.structure if trained else own):
         return source
     if own:
         raise InputError(

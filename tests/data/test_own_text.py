@@ -27,6 +27,14 @@ def test_a_model_of_a_world_reads_every_text_of_it(folder: Path) -> None:
         assert source_for(source, folder) == source
 
 
+def test_a_folder_may_name_parameters_that_are_the_default_now(folder: Path) -> None:
+    config = folder / "tokenizer_config.json"
+    config.write_text(config.read_text().replace(WORLD, f"{WORLD},zipf=0"))
+    assert source_for("own", folder) == f"{WORLD},zipf=0"
+    for source in (f"{WORLD},zipf=0", WORLD, f"{WORLD},seed=3"):
+        assert source_for(source, folder) == source
+
+
 def test_a_model_of_a_world_reads_no_other_text(folder: Path) -> None:
     for source in ("noise", f"{WORLD},world=1", "copies:words=16,levels=2", "stdlib", "texts.jsonl"):
         refused(
