@@ -28,15 +28,16 @@ def emergence_events(e: Emergence) -> Figure:
         axes = axes_of[place]
         _draw(axes, panel)
         top = place < 2
-        axes.set_title(heading, fontsize=9, loc="left", parse_math=False, pad=14 if top else 6)
+        axes.set_title(heading, fontsize=9, loc="left", parse_math=False, pad=30 if top else 6)
         step_axis(axes, e)
         if place + 2 < count:
             axes.set_xlabel("")
-        for step, letters in found.items():
+        for index, (step, letters) in enumerate(found.items()):
             axes.axvline(step, color=QUIET, linestyle=":", linewidth=0.9, zorder=0)
             if top:
-                place_of = axes.get_xaxis_transform()
-                axes.text(step, 1.01, letters, transform=place_of, fontsize=7, va="bottom", ha="center")
+                # Letters of steps that are near each other would overlap at one height.
+                at: dict[str, Any] = {"xytext": (0, 2 + 8 * (index % 3)), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(letters, (step, 1), xycoords=axes.get_xaxis_transform(), fontsize=7, **at)
     return figure
 
 
