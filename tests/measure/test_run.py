@@ -80,23 +80,23 @@ def test_text_of_another_world_is_found_before_the_weights_are_loaded(
         ({"set": ("seven",)}, "--set is 'seven'"),
         ({"per_token": "1.1,1.1"}, "neuron 1.1 is named more than once in --per-token"),
         ({"data": "nowhere.txt"}, "nowhere.txt"),
-        ({"data": "noise"}, "the text 'noise' has a tokenizer of its own"),
+        ({"data": "noise:words=64"}, "the text is 'noise:words=64'; give --data noise"),
         ({"data": "noise:wrods=2"}, "the nearest is 'words'"),
         ({"counts": Path("nowhere.npy")}, "nowhere.npy"),
         ({"tokens": 0}, "--tokens is 0"),
         ({"memory": "much"}, "--memory is 'much'"),
         ({"ablation": "fixed"}, "--ablation-value"),
         ({"ablation_value": 0.5}, "ablation mean has the value 0.5, but takes none; leave it out"),
-        ({"tokens": 10}, "tokens is 10, but one window has 256; give at least 256"),
+        ({"tokens": 10}, "tokens is 10, but one window has 64; give at least 64"),
         ({"max_q": 2.0}, "max_q is 2"),
         ({"nulls": 7}, "nulls is 7"),
         ({"model": "no such model"}, "no such model"),
     ],
 )
 def test_mistakes_are_found_before_the_weights_are_loaded(
-    mistake: dict[str, Any], words: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mistake: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "load_placed", None)
-    options = AnalyzeOptions(data=text, tokens=512, out=tmp_path / "runs" / "run")
+    options = AnalyzeOptions(tokens=512, out=tmp_path / "runs" / "run")
     check_error(lambda: run(dataclasses.replace(options, **mistake)), words)
     assert not (tmp_path / "runs").exists()
