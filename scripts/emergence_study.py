@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import tyro
 from emergence_questions import QUESTIONS, SAID, Cell
+from PIL import Image
 from scipy import stats
 
 from jaxconf.data.worlds import World, world_of
@@ -212,7 +213,8 @@ def followed(out: Path) -> None:
     train(config, world.source, out, track=TrackConfig(points=60, effects_every=1), resume=True, report=report)
     e = Emergence.load(out)
     figures = {"events": emergence_events, "optimum": emergence_optimum, "optimum_sets": emergence_optimum_sets}
-    save_figures({f"emergence_{name}": draw for name, draw in figures.items()}, e, PAGE.parent / "figures")
+    for path in save_figures({f"emergence_{name}": draw for name, draw in figures.items()}, e, PAGE.parent / "figures"):
+        Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)  # a third of the bytes
     print("\n".join(summary_lines(e)))
 
 
