@@ -40,7 +40,7 @@ def test_it_predicts_its_text():
     assert loss(lp) < (loss(WORLD.optimum(tokens).log_probs[:, :-1]) + 0.2 if WORLD else 0.5 * np.log(lp.shape[-1]))
 
 
-@pytest.mark.command
+@pytest.mark.slow
 @pytest.mark.skipif(not WORLD, reason="the bundled model is of no world")
 @pytest.mark.usefixtures("drawn_quickly")
 def test_analyze_names_its_entropy_neurons(tmp_path: Path):
