@@ -14,7 +14,7 @@ UNABLATED = "unablated"
 ABLATED = "mean"
 ABLATED_FROZEN = "mean, norm frozen"
 DOUBLED = "doubled"
-WORDS = {ABLATED: "Mean-ablated", ABLATED_FROZEN: "Mean-ablated with the norm frozen", DOUBLED: "Doubled"}
+WORDS = {ABLATED: "mean-ablated", ABLATED_FROZEN: "mean-ablated and the norm frozen", DOUBLED: "doubled"}
 SURPASSED = 0.95  # a set does what random sets do not if it surpasses this share of them
 
 
@@ -60,7 +60,7 @@ def _of_sets(sets: pd.DataFrame) -> Iterator[str]:
         away, beyond = (rows["error_change"] > 0).sum(), (rows["above_random"] > SURPASSED).sum()
         members = counted(int(sizes[name]), f"{name} neuron")
         yield (
-            f"{WORDS[how]}, the {members} move the entropy away from the best one at {away} of "
-            f"{counted(len(rows), 'level')} of noise, and further than {SURPASSED:.0%} of random sets do at {beyond} "
+            f"With {members} {WORDS[how]}, the entropy moves away from the best one at {away} of "
+            f"{counted(len(rows), 'level')} of noise, and further than with {SURPASSED:.0%} of random sets at {beyond} "
             f"(change of the mean |difference|: {whole:+.3g} nats)."
         )

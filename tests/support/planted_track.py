@@ -99,7 +99,8 @@ def planted_optimum() -> pd.DataFrame:
             ]
             whole = {"level": -1, "noise": np.nan, "best_entropy": 2.0, "entropy": 9.0, "accuracy": 0.95}
             rows.append(shared | whole)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).assign(loss=2.5, best_loss=2.0, excess_loss=0.5)
+    return frame.assign(entropy_error=(frame["entropy"] - frame["best_entropy"]).abs())
 
 
 def write_in_world(folder: Path, rows: Iterable[dict[str, Any]]) -> Emergence:

@@ -112,7 +112,10 @@ def test_the_summary_tells_the_events_in_order(planted):
         "Step 100: the entropies separate the levels of noise (not yet at step 10).",
         "The null space never opens.",
     ]
-    assert [line for line in summary_lines(planted) if line in lines] == lines
+    said = summary_lines(planted)
+    assert [line for line in said if line in lines] == lines
+    assert any(line.startswith("The best possible predictions have a loss of 2 nats") for line in said)
+    assert any(line.startswith("With 1 entropy neuron mean-ablated, ") for line in said)
 
 
 def test_final_entropy_neurons_are_followed_by_identity(planted):
