@@ -22,7 +22,7 @@ Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 Text = Annotated[
     str,
     tyro.conf.arg(
-        help='the text to read: a file, a folder, hf://datasets/OWNER/NAME or "stdlib", as for `jaxconf analyze`'
+        help='the text to read: a file, a folder, hf://datasets/OWNER/NAME, "stdlib" or synthetic text such as "noise"'
     ),
 ]
 OwnText = Annotated[
