@@ -312,7 +312,7 @@ def norm_output(lm: LanguageModel, name: str, normalized: np.ndarray) -> np.ndar
 def test_logits_and_every_site(name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = find(name)
     lm, model = one_device(folder), torch_model(folder)
-    tokens = cases.prompt(lm.config.vocab_size)
+    tokens = cases.prompt(lm.config.vocab_size)[:, : lm.config.n_positions]
     seen = Recorder(model, tokens, monkeypatch)
     out = lm.apply(tokens, capture=list(site_shapes(lm.config)))
 
