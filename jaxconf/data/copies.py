@@ -4,7 +4,6 @@ Letters: S window, t position, V token, L level, P words of a stretch.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -32,21 +31,16 @@ class Copies(World):
     def separators(self) -> list[str]:
         return ["n", *super().separators]
 
-    def documents(self) -> Iterator[str]:
-        """The documents of the text."""
-        names, noise, markers, words = np.array(self.tokens), self.noise, len(self.separators) - 1, 0
-        for number in itertools.count():
-            rng = np.random.default_rng([self.seed, number])
+    def _texts(self, rngs: Iterator[np.random.Generator]) -> Iterator[tuple[str, int]]:
+        names, noise, markers = np.array(self.tokens), self.noise, len(self.separators) - 1
+        for rng in rngs:
             pairs = int(rng.geometric(1 / self.document))
             levels, shape = rng.integers(len(noise), size=pairs), (pairs, self.stretch)
             base, drawn = self.drawn(rng, shape), self.drawn(rng, shape)
             copy = np.where(rng.random(shape) < noise[levels, None], drawn, base)
             neutral = np.full(pairs, self.words)
             marker = neutral + 1 + levels % markers
-            yield " ".join(names[np.column_stack([neutral, base, marker, copy])].ravel())
-            words += 2 * pairs * self.stretch
-            if words >= self.size:
-                return
+            yield " ".join(names[np.column_stack([neutral, base, marker, copy])].ravel()), 2 * pairs * self.stretch
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """As `World.optimum`."""

@@ -1,8 +1,7 @@
 """The noise world: a Markov chain whose steps fail with a known probability.
 
 After the word c, the next word is drawn from row c of a table with probability 1 − ε, and otherwise from the background
-(SCIENCE of the project: the noise world). Letters: S window, t position, V token, W word, L level, P place in a
-stretch.
+(docs/worlds.md). Letters: S window, t position, V token, W word, L level, P place in a stretch.
 """
 
 import dataclasses
@@ -68,12 +67,11 @@ class Noise(World):
         weights = np.exp(self.sharpness * rng.standard_normal((self.words, self.words)))
         return weights / weights.sum(1, keepdims=True)
 
-    def documents(self) -> Iterator[str]:
-        """The documents of the text. Without `restart` each is the next piece of the one chain."""
-        names, separators, noise, last, words = self.tokens, self.separators, self.noise, NONE, 0
+    def _texts(self, rngs: Iterator[np.random.Generator]) -> Iterator[tuple[str, int]]:
+        """Without `restart` each document is the next piece of the one chain."""
+        names, separators, noise, last = self.tokens, self.separators, self.noise, NONE
         rows = [row.tolist() for row in self.table.cumsum(1)]
-        for number in itertools.count():
-            rng = np.random.default_rng([self.seed, number])
+        for rng in rngs:
             if self.restart:
                 last, stretches = NONE, int(rng.geometric(1 / self.document))
             else:
@@ -91,10 +89,7 @@ class Noise(World):
                 for fails, drawn, u in itertools.islice(of_words, length):
                     last = drawn if fails or last == NONE else min(bisect_right(rows[last], u), self.words - 1)
                     text.append(names[last])
-            yield " ".join(text)
-            words += count
-            if words >= self.size:
-                return
+            yield " ".join(text), count
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """As `World.optimum`.
@@ -139,21 +134,23 @@ class _Filter:
         # Which place the word before a place was at, and how many of the last words of stretches were at each place.
         before = self.visits[:, None] * self.step[:, :-1] / self.visits
         at_end = self.visits * self.step[:, -1]
-        noise = self.noise[:, None, None]
         for _ in range(1000):
             last = np.einsum("lgw,g->w", words, at_end) / L
-            first = self._next(last) * (1 - self.ends) + self.background * self.ends
-            moved = (1 - noise) * (np.einsum("lgw,gp->lpw", words, before) @ self.table) + noise * self.background
-            moved[:, 0] = first
+            moved = self._noisy(np.einsum("lgw,gp->lpw", words, before) @ self.table)
+            begun = self._noisy((last @ self.table)[None, None])[:, 0]
+            moved[:, 0] = begun * (1 - self.ends) + self.background * self.ends
             change, words = abs(moved - words).max(), moved
             if change < 1e-15:
                 break
         return words
 
-    def _next(self, words: np.ndarray) -> np.ndarray:
-        """The probabilities of the next word for each level, float64 [… L W], behind a distribution of words [… W]."""
-        kept = (words @ self.table)[..., None, :]
-        return (1 - self.noise[:, None]) * kept + self.noise[:, None] * self.background
+    def _noisy(self, kept: np.ndarray) -> np.ndarray:
+        """The probabilities of the next word with the noise of each level, [… L P W], from those without noise.
+
+        `kept`: the latter, [… L P W], or [… 1 P W] if they are the same at each level.
+        """
+        noise = self.noise[:, None, None]
+        return (1 - noise) * kept + noise * self.background
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """As `Noise.optimum`."""
@@ -164,29 +161,33 @@ class _Filter:
         self.last = np.full(S, UNKNOWN)
         probabilities = np.zeros((S, T, len(self.world.tokens)))
         noise, words = np.zeros((2, S, T))
+        rows = self._rows()
         for t in range(T):
             if t or self.end is None:
-                self._observe(tokens[:, t], t)
+                self._observe(tokens[:, t], rows, t)
             else:  # an END that begins a window says nothing
-                self._observe(np.where(tokens[:, t] == self.end, -1, tokens[:, t]), t)
-            probabilities[:, t], noise[:, t], words[:, t] = self._predicted()
+                self._observe(np.where(tokens[:, t] == self.end, -1, tokens[:, t]), rows, t)
+            rows = self._rows()
+            probabilities[:, t], noise[:, t], words[:, t] = self._predicted(rows)
         with np.errstate(divide="ignore"):
             return Optimum(np.log(probabilities), noise, words)
 
     def _rows(self) -> np.ndarray:
         """The probabilities of the next word for each level and place, float64 [S L P-1 W] or [S L 1 W]."""
-        kept = np.where((self.last >= 0)[:, None], self.table[self.last], self.background)[:, None]
-        noise = self.noise[:, None]
-        known = ((1 - noise) * kept + noise * self.background)[:, :, None]
+        kept = np.where((self.last >= 0)[:, None], self.table[self.last], self.background)
+        known = self._noisy(kept[:, None, None])
         unknown = self.last == UNKNOWN
         return np.where(unknown[:, None, None, None], self.unseen, known) if unknown.any() else known
 
-    def _predicted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The probabilities of the next token [S V], the mean noise of the next word [S], the share of words [S]."""
+    def _predicted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The probabilities of the next token [S V], the mean noise of the next word [S], the share of words [S].
+
+        `rows`: those of `_rows` now.
+        """
         W, separators = self.world.words, len(self.world.separators)
         going, over = self.belief[:, :, :-1], self.belief[:, :, -1].sum(1)
         found = np.zeros((len(going), len(self.world.tokens)))
-        rows, weights = self._rows(), going.sum(2, keepdims=True)
+        weights = going.sum(2, keepdims=True)
         found[:, :W] = np.einsum("slp,slpw->sw", going if rows.shape[2] > 1 else weights, rows)
         if separators:
             found[:, W : W + separators] = ((over * (1 - self.ends) + self.after_end) / separators)[:, None]
@@ -196,12 +197,14 @@ class _Filter:
             noise = np.where(total > 0, np.einsum("sl,l->s", weights[..., 0], self.noise) / total, np.nan)
         return found, noise, total
 
-    def _observe(self, tokens: np.ndarray, t: int) -> None:
-        """Take one more token of each window into account; -1 is one that says nothing."""
+    def _observe(self, tokens: np.ndarray, rows: np.ndarray, t: int) -> None:
+        """Take one more token of each window into account; -1 is one that says nothing.
+
+        `rows`: those of `_rows` before it.
+        """
         W = self.world.words
         word, ends = (tokens >= 0) & (tokens < W), tokens == self.end
         separator = (tokens >= W) & ~ends
-        rows = self._rows()
         of_word = np.take_along_axis(rows, np.where(word, tokens, 0)[:, None, None, None], 3)[..., 0]
         moved = (self.belief[:, :, :-1] * of_word) @ self.step
         if not self.world.restart:  # the next stretch begins at once

@@ -4,8 +4,10 @@ A source is named like `noise` or `noise:words=64,signal=inferred`: a world, and
 ones. Letters: S window, t position, V token, L level.
 """
 
+import abc
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
@@ -31,7 +33,7 @@ class Optimum(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class World(abc.ABC):
     """What all worlds have: words, and stretches of them, each with a level of noise ε of its own.
 
     With probability ε the next word is drawn from the background, a distribution over all words. Otherwise it is the
@@ -140,14 +142,23 @@ class World:
 
     def documents(self) -> Iterator[str]:
         """The documents of the text; the same for the same parameters."""
-        raise NotImplementedError
+        words = 0
+        for text, count in self._texts(np.random.default_rng([self.seed, number]) for number in itertools.count()):
+            yield text
+            words += count
+            if words >= self.size:
+                return
 
+    @abc.abstractmethod
+    def _texts(self, rngs: Iterator[np.random.Generator]) -> Iterator[tuple[str, int]]:
+        """Documents without end, each drawn with the next of `rngs`, and how many words each has."""
+
+    @abc.abstractmethod
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """The best prediction in windows int [S t] of the text, which may begin at any place of it.
 
         An END at the beginning of a window says nothing. Raises InputError for tokens that the text cannot have there.
         """
-        raise NotImplementedError
 
     def drawn(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Words from the background, int of the shape."""
