@@ -30,7 +30,8 @@ def predicted(lp: jax.Array, target: jax.Array) -> Predicted:
     P = jnp.exp(lp)
     own = jnp.take_along_axis(lp, target[..., None], -1)[..., 0]
     brier = jnp.sum(P * P, -1) - 2 * jnp.exp(own) + 1
-    return Predicted(-own, -jnp.sum(P * lp, -1), brier, P.max(-1), lp.argmax(-1) == target)
+    entropy = -jnp.sum(jnp.where(P > 0, P * lp, 0.0), -1)  # a token that is ruled out has the log-probability -inf
+    return Predicted(-own, entropy, brier, P.max(-1), lp.argmax(-1) == target)
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:

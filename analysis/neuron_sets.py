@@ -1,5 +1,6 @@
 """Sets of neurons: masks of them, and random sets to compare them with. Letters: c set, n neuron."""
 
+import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,11 @@ from jaxconf.models.config import DecoderConfig
 
 Neurons = Sequence[tuple[int, int]]
 """A neuron set: the layer and the index of each neuron."""
+
+
+def most_in_a_layer(neurons: Neurons) -> int:
+    """How many neurons a set that is not empty has of the layer of which it has most."""
+    return max(collections.Counter(layer for layer, _ in neurons).values())
 
 
 def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:

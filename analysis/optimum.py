@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.calibration import predicted
+from jaxconf.analysis.rerun import entering
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward
 from jaxconf.models.sites import Ablate, Edit, Replace
@@ -31,11 +33,9 @@ def distance(lp: jax.Array, best: jax.Array, target: jax.Array) -> Distance:
 
     `target`: the tokens that follow, int […]. A token that cannot follow has the best log-probability -inf.
     """
-    P, P_best = jnp.exp(lp), jnp.exp(best)
+    of, P_best = predicted(lp, target), jnp.exp(best)
     kl = jnp.sum(jnp.where(P_best > 0, P_best * (best - lp), 0.0), -1)
-    of_target = jnp.take_along_axis(lp, target[..., None], -1)[..., 0]
-    entropy = -jnp.sum(jnp.where(P > 0, P * lp, 0.0), -1)
-    return Distance(-of_target, entropy, kl, P.max(-1), lp.argmax(-1) == target)
+    return Distance(of.loss, of.entropy, kl, of.confidence, of.correct)
 
 
 class Entered(NamedTuple):
@@ -57,14 +57,12 @@ def entered(
     target: jax.Array,
 ) -> Entered:
     """What `distances` needs for every set. `tokens`, `target`: int [s t]. `best`: float32 [s t v]."""
-    first, scale = f"blocks.{layers[0]}.hook_resid_pre", f"{final_norm_name(config)}.hook_scale"
-    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
+    scale = f"{final_norm_name(config)}.hook_scale"
     with jax.default_matmul_precision("highest"):
-        found = forward(config, params, tokens, capture=[first, scale, *sites.values()])
+        resid, h = entering(config, params, tokens, layers)
+        found = forward(config, params, resid, start_at_layer=layers[0], capture=[scale])
     assert found.logits is not None
-    h = {layer: found.captured[site] for layer, site in sites.items()}
-    of = distance(jax.nn.log_softmax(found.logits), best, target)
-    return Entered(found.captured[first], h, found.captured[scale], of)
+    return Entered(resid, h, found.captured[scale], distance(jax.nn.log_softmax(found.logits), best, target))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "norm_frozen"))

@@ -15,7 +15,7 @@ from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
-from jaxconf.analysis.neuron_sets import Neurons, masks_of, random_sets
+from jaxconf.analysis.neuron_sets import Neurons, masks_of, most_in_a_layer, random_sets
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
@@ -121,7 +121,7 @@ def check_set(
     if not found:
         raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
     check_once("neuron", found, where)
-    most = max(sum(layer == other for layer, _ in found) for other, _ in found)
+    most = most_in_a_layer(found)
     if controls and 2 * most > config.d_mlp:
         raise InputError(
             f"a set takes {most} of a layer's {config.d_mlp} neurons, which leaves too few for random sets; "

@@ -161,7 +161,10 @@ def _measured(
     )
     extra: dict[str, pd.DataFrame] = {}
     if world := world_of(text.facts["data"]):
-        named = {str(kind): _pairs(table.members(kind)) for kind in KINDS}
+        members = {str(kind): table.members(kind)[["layer", "neuron"]] for kind in KINDS}
+        named = {
+            kind: [(layer, neuron) for layer, neuron in rows.to_numpy().tolist()] for kind, rows in members.items()
+        }
         layer, counted = int(table.frame["layer"].max()), with_target(text.windows.tokens, kept)
         given: dict[str, Any] = {
             "controls": CONTROLS,
@@ -176,8 +179,3 @@ def _measured(
     if parsed.single:
         extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
     return table, kept, extra
-
-
-def _pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:
-    """The layer and index of each neuron that a row is of."""
-    return [(int(layer), int(neuron)) for layer, neuron in zip(rows["layer"], rows["neuron"], strict=True)]
