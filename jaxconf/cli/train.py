@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes as Group
 
 from jaxconf.cli.common import Quiet, Text, say, speaking
 from jaxconf.models.errors import InputError, nearest
-from jaxconf.runtime.hosts import Hosts, part
+from jaxconf.runtime.hosts import Hosts, first, part
 from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Train:
             say(console, *grid_sentences(table, self.out))
             return
         say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
-        if self.track.points:
+        if self.track.points and first():
             from jaxconf.training.emergence import Emergence
             from jaxconf.training.summary import summary_lines
 
@@ -127,7 +127,7 @@ def preset(arguments: list[str]) -> tuple[Train, list[str]]:
     Raises InputError for an unknown preset.
     """
     given = bool(arguments) and not arguments[0].startswith("-")
-    name = arguments[0] if given else next(iter(PRESETS))
+    name = arguments[0] if given else "noise"
     if name not in PRESETS:
         known = f"the nearest is {nearest(name, PRESETS)!r}, and all are {', '.join(PRESETS)}"
         raise InputError(f"there is no preset {name!r}; {known}")
