@@ -242,6 +242,7 @@ def figure_nulls(table: NeuronTable) -> Figure:
         heights = [(table.frame[column] >= value).mean() for value in of_chosen]
         axes.scatter(of_chosen, heights, s=22, color=COLOUR[kind], marker=MARKER[kind], zorder=3, linewidth=0)
         axes.set_xlabel(column + floored(table.frame[column]), parse_math=False)
+        axes.locator_params(axis="x", nbins=5)  # more would overlap where shares are small
         if table.frame[column].notna().any():
             axes.set_yscale("log")
             label_points(figure, axes, of_chosen, pd.Series(heights, of_chosen.index), chosen, COLOUR[kind])
