@@ -128,6 +128,7 @@ def page(table: pd.DataFrame, config: TrainConfig, tokens: int) -> str:
 
 def main(out: Path = Path("runs/noise_in_text"), seeds: int = 4, steps: int = 2000, tokens: int = 8192) -> None:
     config = dataclasses.replace(BASE, steps=steps)
+    out = out / f"{steps} steps"  # so that no models of another number of steps are taken for these
     read = functools.partial(read_corpus, config.vocab_size, config.context)
     shared = out / "tokenizer"
     shared.mkdir(parents=True, exist_ok=True)
