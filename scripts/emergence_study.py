@@ -3,8 +3,8 @@
 python scripts/emergence_study.py [--out runs/emergence_study] [--seeds 8] [--only norm,tied]
 
 Trains the recipe of `jaxconf train` and, one factor at a time, what differs from it, and writes
-docs/emergence_study.md. scripts/emergence_questions.py holds every hypothesis with the direction that was expected.
-If it is stopped, the same command goes on where it was.
+docs/emergence_study.md and the table in docs/emergence.md. scripts/emergence_questions.py holds every hypothesis with
+the direction that was expected. If it is stopped, the same command goes on where it was.
 """
 
 import dataclasses
@@ -37,6 +37,7 @@ BASE = PRESETS["noise"]
 TRACK = TrackConfig(points=2, effects_every=2)  # the effects at the last step, and at step 0 for comparison
 HOLD_FROM = 200
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
+SUMMARY = PAGE.with_name("emergence.md"), "<!-- written by scripts/emergence_study.py -->", "<!-- until here -->"
 
 
 def settings(cell: Cell) -> tuple[TrainConfig, World]:
@@ -97,17 +98,22 @@ def held(cell: Cell, found: pd.DataFrame, base: pd.DataFrame) -> str:
     return f"{'yes' if p < 0.05 else 'no, the opposite' if opposite < 0.05 else 'not shown'} (p = {p:.2g})"
 
 
-def line(cell: Cell, found: pd.DataFrame, base: pd.DataFrame) -> str:
-    """A row of the table of outcomes."""
+def some_of(found: pd.DataFrame) -> str:
+    """How many of the seeds have entropy neurons, with the exact binomial interval."""
     some, seeds = int((found["entropy"] > 0).sum()), len(found)
     interval = stats.binomtest(some, seeds).proportion_ci(method="exact")
+    return f"{some} of {seeds} ({interval.low:.2f}–{interval.high:.2f})"
+
+
+def line(cell: Cell, found: pd.DataFrame, base: pd.DataFrame) -> str:
+    """A row of the table of outcomes."""
 
     def each(name: str, digits: str = ".2f") -> str:
         return ", ".join("–" if pd.isna(value) else f"{value:{digits}}" for value in found[name])
 
     cells = [
         cell.label,
-        f"{some} of {seeds} ({interval.low:.2f}–{interval.high:.2f})",
+        some_of(found),
         each("entropy", ".0f"),
         each("frequency", ".0f"),
         f"{found['above_chance'].median():.0f}",
@@ -165,6 +171,27 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> list[str]:
             if cell.label in found[question.name]
         ]
     return lines
+
+
+def summary(found: dict[str, dict[str, pd.DataFrame]]) -> list[str]:
+    """A table with a short row for each setting."""
+    lines = ["| setting | seeds with entropy neurons (95% interval) | expected |", "|---|---|---|"]
+    for question in QUESTIONS:
+        for cell in question.cells:
+            if cell.label in found.get(question.name, {}):
+                of_seeds = found[question.name][cell.label]
+                name = cell.label if cell.label == question.name else f"{question.name}: {cell.label}"
+                said = f"{SAID[cell.expected]}: {held(cell, of_seeds, found['base']['base'])}"
+                lines.append(f"| {name} | {some_of(of_seeds)} | {said} |")
+    return lines
+
+
+def rewritten(text: str, begin: str, end: str, lines: list[str]) -> str:
+    """The text with `lines` in place of what stands between the lines `begin` and `end`."""
+    before, _, rest = text.partition(f"{begin}\n")
+    _, found, after = rest.partition(end)
+    assert found, f"the text has no lines {begin} and {end}"
+    return "".join([before, begin, "\n\n", *(f"{line}\n" for line in lines), "\n", end, after])
 
 
 def job_lines(folder: Path) -> list[str]:
@@ -266,8 +293,14 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
 
     def write(more: list[str]) -> None:
         if "base" in found:
-            with replacing(PAGE) as path:
-                path.write_text("\n".join([*page(found, seeds), *more, ""]))
+            whole, begin, end = SUMMARY
+            texts = {
+                PAGE: "\n".join([*page(found, seeds), *more, ""]),
+                whole: rewritten(whole.read_text("utf-8"), begin, end, summary(found)),
+            }
+            for file, text in texts.items():
+                with replacing(file) as path:
+                    path.write_text(text, "utf-8")
 
     for question in QUESTIONS:
         for number, cell in enumerate(question.cells):

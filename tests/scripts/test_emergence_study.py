@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from emergence_questions import QUESTIONS, Cell
-from emergence_study import held, line, settings, through_norm
+from emergence_study import held, line, rewritten, settings, summary, through_norm
 
 from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, UNABLATED
 from jaxconf.training.config import TrackConfig
@@ -59,3 +59,21 @@ def test_every_setting_can_be_trained(question):
         config, world = settings(cell)
         check(config, TrackConfig(), 250)
         assert config.vocab_size == len(world.tokens)
+
+
+def test_a_table_in_a_page_is_written_anew_between_its_markers():
+    text = "before\n<!-- a -->\nold\n<!-- b -->\nafter\n"
+    anew = rewritten(text, "<!-- a -->", "<!-- b -->", ["| x |", "| y |"])
+    assert anew == "before\n<!-- a -->\n\n| x |\n| y |\n\n<!-- b -->\nafter\n"
+    assert rewritten(anew, "<!-- a -->", "<!-- b -->", ["| x |", "| y |"]) == anew
+    with pytest.raises(AssertionError, match="no lines"):
+        rewritten("without markers", "<!-- a -->", "<!-- b -->", [])
+
+
+def test_the_short_table_has_a_row_for_each_setting_that_was_run():
+    some, none = seeds(1, 0, 2, 3), seeds(0, 0, 0, 0)
+    shown = summary({"base": {"base": some}, "range": {"one ε": none}})
+    assert [row.split(" | ")[:2] for row in shown[2:]] == [
+        ["| base", "3 of 4 (0.19–0.99)"],
+        ["| range: one ε", "0 of 4 (0.00–0.60)"],
+    ]
