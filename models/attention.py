@@ -12,7 +12,7 @@ from flax import struct
 
 from jaxconf.models.config import NO_WINDOW, DecoderConfig
 from jaxconf.models.norms import centre, norm_scale
-from jaxconf.models.positions import alibi_slopes, rotate, turns
+from jaxconf.models.positions import alibi_slopes, grown, rotate, turns
 from jaxconf.models.products import product
 from jaxconf.models.sites import Sites
 from jaxconf.models.softcap import capped
@@ -64,6 +64,7 @@ def attention(
             turned = jnp.isin(layer, jnp.array(config.unrotated), invert=True)
             turned_q, turned_k = jnp.where(turned, turned_q, Q), jnp.where(turned, turned_k, K)
         Q, K = sites("attn.hook_rot_q", turned_q), sites("attn.hook_rot_k", turned_k)
+        Q = grown(config.rotary, Q, places.queries)
     if past is not None:
         K, V = (
             jax.lax.dynamic_update_slice_in_dim(old, new, places.begin, axis=1)

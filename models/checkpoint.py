@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
-from jaxconf.models.families import family, leaves, unembedding
+from jaxconf.models.families import family, leaves, prefixes, unembedding
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
@@ -45,7 +45,7 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, lay
     """
     tensors: dict[str, Tensor] = {}
     for full, tensor in read_tensors(folder).items():
-        name = full.removeprefix(family(config.model_type).PREFIX)
+        name = full.removeprefix(next(filter(full.startswith, prefixes(config)), ""))
         if name in tensors:
             raise InputError(
                 f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json"
@@ -240,7 +240,7 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
         array, names = fetched(array), leaf.names(config)
         for place, name in np.ndenumerate(names):
             tensors[name] = leaf.write(config, array[place], tensors.get(name))
-    prefix, head = family(config.model_type).PREFIX, unembedding(config).removesuffix("weight")
+    prefix, head = prefixes(config)[0], unembedding(config).removesuffix("weight")
     named = {
         name if name.startswith(head) else prefix + name: np.ascontiguousarray(tensor)
         for name, tensor in tensors.items()

@@ -38,7 +38,7 @@ class DecoderConfig:
     final_norm: bool = True  # a norm stands before the unembedding
     gain_offset: float = 0.0  # the gain is this plus the parameter
 
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"]  # "gelu" is the exact form, with erf
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]  # "gelu": exact, with erf; "relu2": squared
     gated: bool = False  # the MLP is act(gate)·in instead of act(in)
     parallel: bool = False  # attention and MLP both read the stream that enters the block
     shared_norm: bool = False  # in a parallel block, both read it through the same norm, ln1
@@ -49,6 +49,7 @@ class DecoderConfig:
     d_embed: int | None = None
     embed_norm: bool = False  # a norm follows the embedding
     learned_positions: bool = False  # a learned vector for each position is added to the embedding
+    sinusoidal_positions: bool = False  # so are sines and cosines of the position
     # A bias that grows with the source's position is added to the scores: after attn_scale ("exact"), or rounded to
     # bfloat16 and before attn_scale ("rounded").
     alibi: Literal["none", "exact", "rounded"] = "none"
@@ -97,12 +98,13 @@ class DecoderConfig:
 MOST_LAYERS = 10_000  # some settings become lists over layers, and a corrupt number of layers must not fill the memory
 NO_WINDOW = 2**30  # the entry in `windows` of a layer without a window, in a model whose other layers have one
 
-ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "silu"]] = {
+ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "relu2": "relu2",
     "silu": "silu",
     "swish": "silu",
 }
@@ -135,6 +137,7 @@ class Attributes:
 
     def __init__(self, values: Mapping[str, Any], within: str = "config.json"):
         self._values = {name: value for name, value in values.items() if name not in IRRELEVANT}
+        self.pad_token_id = values.get("pad_token_id")  # irrelevant in every family but one
         self._within = within
 
     def take(self, name: str, default: Any = ...) -> Any:
@@ -172,7 +175,7 @@ class Attributes:
             )
         return d_model // n_heads
 
-    def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "silu"]:
+    def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]:
         found = self.take(name, default)
         if found not in ACTIVATIONS:
             raise InputError(
@@ -191,8 +194,8 @@ class Attributes:
     ) -> dict[str, Any]:
         """The sizes of a decoder, from the names that Llama and most families use.
 
-        `head_dim`: the default of that attribute, where 0 stands for `d_model / n_heads`; None in families without the
-        attribute.
+        `head_dim`: the default of that attribute, where 0 stands for `d_model / n_heads`, as null in config.json does;
+        None in families without the attribute.
         """
         d_model, heads, layers = (
             self.take("hidden_size"),
@@ -201,7 +204,10 @@ class Attributes:
         )
         if layers > MOST_LAYERS:
             raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; correct it")
-        d_head = self.split(d_model, heads) if head_dim is None else self.take("head_dim", head_dim or d_model // heads)
+        if head_dim is None:
+            d_head = self.split(d_model, heads)
+        else:
+            d_head = self.take_or_null("head_dim", head_dim) or d_model // heads
         return {
             "n_layers": layers,
             "d_model": d_model,

@@ -23,6 +23,7 @@ from jaxconf.models.families import leaves
 from jaxconf.models.leaves import nest
 from jaxconf.models.mlp import mlp
 from jaxconf.models.norms import norm
+from jaxconf.models.positions import sinusoids
 from jaxconf.models.products import product
 from jaxconf.models.sites import Edit, Sites, check_name
 from jaxconf.models.softcap import capped
@@ -177,6 +178,9 @@ def _embed(config: DecoderConfig, params: Params, tokens: jax.Array, places: Pla
         resid = resid + sites(
             "hook_pos_embed", jnp.broadcast_to(embed["positions"][jnp.maximum(places.queries, 0)], resid.shape)
         )
+    if config.sinusoidal_positions:
+        waves = sinusoids(places.queries, config.d_model).astype(resid.dtype)
+        resid = resid + sites("hook_pos_embed", jnp.broadcast_to(waves, resid.shape))
     return resid
 
 

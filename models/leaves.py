@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
@@ -15,11 +16,15 @@ from jaxconf.models.config import DecoderConfig
 
 
 class Part(NamedTuple):
-    """The range [start, stop) of an axis of length `of` that several leaves share."""
+    """The range [start, stop) of an axis of length `of` that several leaves share.
+
+    `blocks`: the length of the view's axis "p", each entry of which has such an axis; 1 if the view has no "p".
+    """
 
     start: int
     stop: int
     of: int
+    blocks: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +95,14 @@ class Leaf:
     def _pattern(self, config: DecoderConfig) -> tuple[str, str, str, dict[str, int]]:
         """The view's left side (the tensor), its letters in that order, its right side, and the size of each letter."""
         left, right = (side.strip() for side in self.view.split("->"))
-        taken = self.part.stop - self.part.start if self.part else 1
-        sizes = {"a": self.part.of} if self.part else {}
+        taken = {"a": self.part.stop - self.part.start, "p": self.part.blocks} if self.part else {}
+        sizes = {"a": self.part.of, "p": self.part.blocks} if self.part else {}
         for group, size in zip(re.findall(r"\([^)]*\)|\w+", right), self.shape(config)[self.stacked :], strict=True):
-            for letter in re.findall(r"\w+", group):
-                if letter != "a":
-                    sizes[letter] = size // taken if "a" in group else size
+            letters = re.findall(r"\w+", group)
+            for letter in letters:
+                if letter not in taken:
+                    sizes[letter] = size // math.prod(taken.get(other, 1) for other in letters)
+        sizes = {letter: size for letter, size in sizes.items() if letter in right}
         return left, " ".join(re.findall(r"\w+", left)), right, sizes
 
     def _cut(self, flat: str, array: np.ndarray) -> np.ndarray:

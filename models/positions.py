@@ -1,8 +1,9 @@
-"""Positions: rotary embeddings and ALiBi.
+"""Positions: rotary embeddings, ALiBi and sinusoids.
 
-Letters: b batch, t position, h head, k head width, r rotated pairs. Sources: Su et al. 2021 (arXiv 2104.09864); Llama
-3.1's release for its frequencies; Peng et al. 2023 (arXiv 2309.00071) for YaRN; Ding et al. 2024 (arXiv 2402.13753) for
-LongRoPE; Press et al. 2021 (arXiv 2108.12409) for ALiBi.
+Letters: b batch, t position, d model width, h head, k head width, r rotated pairs. Sources: Su et al. 2021 (arXiv
+2104.09864); Llama 3.1's release for its frequencies; Peng et al. 2023 (arXiv 2309.00071) for YaRN; Ding et al. 2024
+(arXiv 2402.13753) for LongRoPE; Press et al. 2021 (arXiv 2108.12409) for ALiBi; Vaswani et al. 2017 (arXiv 1706.03762)
+for sinusoids.
 """
 
 import dataclasses
@@ -21,7 +22,9 @@ class Rotary:
     pairs: bool = False  # a pair is two neighbouring entries (GPT-J's layout), not two entries that are r apart
     magnitude: float = 1.0  # factor on the rotated entries (YaRN, LongRoPE)
     long: tuple[float, ...] = ()  # the frequencies for sequences longer than `original` (LongRoPE)
-    original: int = 0  # the length, in positions, up to which `frequencies` hold (LongRoPE)
+    original: int = 0  # the length, in positions, up to which `frequencies` hold (LongRoPE), or before queries grow
+    # The query at position p is multiplied by 1 + growth·log(1 + ⌊p/original⌋) (Llama 4, Ministral 3).
+    growth: float = 0.0
 
 
 def geometric(dim: int, base: float) -> np.ndarray:
@@ -85,6 +88,26 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array, pairs: bool) -> jax.Arr
     first, second = jnp.moveaxis(turned.reshape(*x.shape[:3], *((r, 2) if pairs else (2, r))), side, 0)
     turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], side).reshape(turned.shape)
     return jnp.concatenate([turned.astype(x.dtype), passed], axis=-1)
+
+
+def grown(rotary: Rotary, queries: jax.Array, positions: jax.Array) -> jax.Array:
+    """Queries [b t h k], multiplied by a factor that grows with their positions, int [b t] or [1 t]."""
+    if not rotary.growth:
+        return queries
+    periods = jnp.maximum(positions, 0) // rotary.original  # padding has negative positions
+    return queries * (1 + rotary.growth * jnp.log1p(periods.astype(queries.dtype)))[..., None, None]
+
+
+SINUSOIDS_FROM = 2  # XGLM counts positions from 2
+
+
+def sinusoids(positions: jax.Array, width: int) -> jax.Array:
+    """Sines, then cosines, of geometrically spaced multiples of positions [b t], from 1 to 1e-4: float32 [b t d]."""
+    half = width // 2
+    frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10000) / max(half - 1, 1)))
+    angles = (positions + SINUSOIDS_FROM).astype(jnp.float32)[..., None] * frequencies
+    waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return jnp.pad(waves, ((0, 0), (0, 0), (0, width - 2 * half)))
 
 
 def alibi_slopes(n_heads: int) -> np.ndarray:

@@ -4,7 +4,7 @@ A family's file defines:
 
 * `config(attributes) -> DecoderConfig`,
 * `leaves(config) -> tuple[Leaf, ...]`, the leaf table,
-* `PREFIX`, which the names of its tensors may begin with,
+* `PREFIX`, which the names of its tensors may begin with, or several such, of which the first is written,
 * `IGNORED`, a pattern for the names of stored tensors that are not parameters.
 """
 
@@ -20,58 +20,88 @@ from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import (
     bloom,
+    codegen,
     cohere,
+    cohere2,
+    exaone4,
     falcon,
     gemma,
     gemma2,
     gemma3,
+    gemma3_vision,
+    glm4,
     gpt2,
     gpt_bigcode,
     gpt_neo,
     gpt_neox,
     gptj,
     granite,
+    helium,
     llama,
+    ministral3,
     mistral,
+    mistral3,
+    mpt,
+    nemotron,
     olmo,
     olmo2,
+    olmo3,
     opt,
+    persimmon,
     phi,
     phi3,
     qwen2,
     qwen3,
+    seed_oss,
     smollm3,
     stablelm,
     starcoder2,
+    xglm,
 )
 from jaxconf.models.leaves import Leaf
 
 FAMILIES: dict[str, ModuleType] = {
     "bloom": bloom,
+    "codegen": codegen,
     "cohere": cohere,
+    "cohere2": cohere2,
+    "exaone4": exaone4,
     "falcon": falcon,
     "gemma": gemma,
     "gemma2": gemma2,
+    "gemma3": gemma3_vision,
     "gemma3_text": gemma3,
+    "glm4": glm4,
     "gpt2": gpt2,
     "gpt_bigcode": gpt_bigcode,
     "gpt_neo": gpt_neo,
     "gpt_neox": gpt_neox,
     "gptj": gptj,
     "granite": granite,
+    "helium": helium,
     "llama": llama,
+    "ministral3": ministral3,
     "mistral": mistral,
+    "mistral3": mistral3,
+    "mpt": mpt,
+    "nemotron": nemotron,
     "olmo": olmo,
     "olmo2": olmo2,
+    "olmo3": olmo3,
     "opt": opt,
+    "persimmon": persimmon,
     "phi": phi,
     "phi3": phi3,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "seed_oss": seed_oss,
     "smollm3": smollm3,
     "stablelm": stablelm,
     "starcoder2": starcoder2,
+    "xglm": xglm,
 }
+
+ALIASES = {"stablelm_epoch": "stablelm"}  # the model_type of a family before transformers had it
 
 
 def family(model_type: str) -> ModuleType:
@@ -89,11 +119,19 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
 
     Raises InputError, naming the attribute, for what is not understood.
     """
-    if not isinstance(values.get("model_type"), str):
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str):
         raise InputError("config.json has no model_type; complete it from the model's original config.json")
+    model_type = ALIASES.get(model_type, model_type)
+    text = values.get("text_config")
+    if model_type not in FAMILIES and isinstance(text, Mapping) and text.get("model_type") in [*FAMILIES]:
+        raise InputError(
+            f"model_type {model_type!r} is not supported, but the {text['model_type']!r} in its text_config is; "
+            "save its text model on its own, with text_config as config.json, and load that"
+        )
     attributes = Attributes(values)
     try:
-        config = family(values["model_type"]).config(attributes)
+        config = family(model_type).config(attributes)
     except InputError:
         raise
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
@@ -148,6 +186,12 @@ def _fits(value: Any, kind: Any) -> bool:
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     """The leaf table of this decoder."""
     return family(config.model_type).leaves(config)
+
+
+def prefixes(config: DecoderConfig) -> tuple[str, ...]:
+    """What the names of the tensors may begin with."""
+    prefix = family(config.model_type).PREFIX
+    return (prefix,) if isinstance(prefix, str) else prefix
 
 
 def unembedding(config: DecoderConfig) -> str:

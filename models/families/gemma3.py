@@ -1,7 +1,11 @@
 """Gemma 3's text models: Gemma 2 without soft caps, with normed queries and keys, and two kinds of rotation."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
 from jaxconf.models.families import rows
+from jaxconf.models.positions import Rotary
 
 PREFIX = "model."
 IGNORED = rows.ROTARY
@@ -11,18 +15,7 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_bidirectional_attention", False)
     hf.ignore("hidden_act", "cache_implementation", "attn_logit_softcapping")  # Gemma 3's own code reads none of them
     shape = hf.shape(n_kv_heads=4, n_positions=131072, head_dim=256)
-    nested, scaling = hf.take("rope_parameters", {}), hf.take("rope_scaling", {})
-    whole = {
-        "rope_theta": hf.take("rope_theta", 1e6),
-        "partial_rotary_factor": 1.0,
-        **nested.get("full_attention", {}),
-        **scaling,
-    }
-    local = {
-        "rope_theta": hf.take("rope_local_base_freq", 1e4),
-        "partial_rotary_factor": 1.0,
-        **nested.get("sliding_attention", {}),
-    }
+    whole, local = rotations(hf, shape, hf.take("rope_theta", 1e6), hf.take("rope_local_base_freq", 1e4))
     period = hf.take("sliding_window_pattern", hf.take("_sliding_window_pattern", 6))
     windows = hf.windows(shape["n_layers"], lambda layer: (layer + 1) % period != 0, size=4096)
     return DecoderConfig(
@@ -34,8 +27,8 @@ def config(hf: Attributes) -> DecoderConfig:
         norm_eps=hf.take("rms_norm_eps", 1e-6),
         activation=hf.activation("hidden_activation", "gelu_pytorch_tanh"),
         gated=True,
-        rotary=read_rotary(whole, shape["d_head"], shape["n_positions"]),
-        local_rotary=read_rotary(local, shape["d_head"], shape["n_positions"]) if windows else None,
+        rotary=whole,
+        local_rotary=local if windows else None,
         attn_scale=hf.take("query_pre_attn_scalar", 256) ** -0.5,
         windows=windows,
         qk_norm="head",
@@ -44,6 +37,16 @@ def config(hf: Attributes) -> DecoderConfig:
         logit_softcap=hf.take("final_logit_softcapping", None),
         tied=hf.take("tie_word_embeddings", True),
     )
+
+
+def rotations(hf: Attributes, shape: Mapping[str, Any], base: float, local_base: float) -> tuple[Rotary, Rotary]:
+    """The rotations in layers without and with a window. `rope_scaling` is of those without."""
+    nested = Attributes(hf.take("rope_parameters", {}), "the rotary settings of config.json")
+    whole = {"rope_theta": base, "partial_rotary_factor": 1.0, **nested.take("full_attention", {})}
+    local = {"rope_theta": local_base, "partial_rotary_factor": 1.0, **nested.take("sliding_attention", {})}
+    nested.finish()
+    sizes = shape["d_head"], shape["n_positions"]
+    return read_rotary(whole | hf.take("rope_scaling", {}), *sizes), read_rotary(local, *sizes)
 
 
 leaves = rows.llama

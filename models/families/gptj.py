@@ -9,12 +9,12 @@ PREFIX = "transformer."
 IGNORED = rows.MASKS
 
 
-def config(hf: Attributes) -> DecoderConfig:
+def config(hf: Attributes, model_type: str = "gptj") -> DecoderConfig:
     hf.expect("rotary", True)
     hf.expect("scale_attn_weights", True)
     shape = gpt2.shape(hf, n_layers=28, d_model=4096, n_heads=16, vocab_size=50400, n_positions=2048)
     return DecoderConfig(
-        model_type="gptj",
+        model_type=model_type,
         **shape,
         norm="layer",
         norm_bias=True,
@@ -31,11 +31,16 @@ def config(hf: Attributes) -> DecoderConfig:
 
 
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
+    return table(config, rows.attention(config, "h.{i}.attn.", "out_proj"))
+
+
+def table(config: DecoderConfig, attention: list[Leaf]) -> tuple[Leaf, ...]:
+    """The leaf table with these rows of attention."""
     h = "h.{i}."
     return (
         Leaf("embed/tokens", ("vocab", "embed"), "wte.weight"),
         *rows.norm(config, "blocks/ln1", h + "ln_1"),
-        *rows.attention(config, h + "attn.", "out_proj"),
+        *attention,
         *rows.mlp(config, w_in=h + "mlp.fc_in", w_out=h + "mlp.fc_out"),
         *rows.norm(config, "ln_final", "ln_f"),
         *rows.head(config),

@@ -39,9 +39,8 @@ def config(hf: Attributes) -> DecoderConfig:
 
 def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
     layer = "layers.{i}."
-    qkv, gate_up = layer + "self_attn.qkv_proj.weight", layer + "mlp.gate_up_proj.weight"
+    qkv = layer + "self_attn.qkv_proj.weight"
     h, g = config.n_heads, config.n_kv_heads
-    w_mlp = ("layers", "embed", "mlp")
     return (
         Leaf("embed/tokens", ("vocab", "embed"), "embed_tokens.weight"),
         *rows.norm(config, "blocks/ln1", layer + "input_layernorm"),
@@ -50,8 +49,7 @@ def leaves(config: DecoderConfig) -> tuple[Leaf, ...]:
         Leaf("blocks/attn/wv", rows.W_KV, qkv, "(a k) d -> d a k", Part(h + g, h + 2 * g, h + 2 * g)),
         *rows.attention_out(config, layer + "self_attn.o_proj"),
         *rows.norm(config, "blocks/ln2", layer + "post_attention_layernorm"),
-        Leaf("blocks/mlp/w_gate", w_mlp, gate_up, "(a m) d -> d (a m)", Part(0, 1, 2)),
-        Leaf("blocks/mlp/w_in", w_mlp, gate_up, "(a m) d -> d (a m)", Part(1, 2, 2)),
+        *rows.fused_gate(layer + "mlp.gate_up_proj.weight"),
         *rows.mlp(config, w_out=layer + "mlp.down_proj"),
         *rows.norm(config, "ln_final", "norm"),
         *rows.head(config),

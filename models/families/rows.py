@@ -11,6 +11,8 @@ from jaxconf.models.leaves import Leaf, Part
 
 # Old versions of transformers stored rotary frequencies and causal masks as tensors.
 ROTARY = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+# In models that also read images: what reads them, beside the text model.
+VISION = rf"(model\.)?(vision_tower|multi_modal_projector)\..*|{ROTARY}"
 MASKS = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)"
 
 W_Q, B_Q = ("layers", "embed", "heads", "head_dim"), ("layers", "heads", "head_dim")
@@ -116,6 +118,15 @@ def mlp(config: DecoderConfig, **sources: str) -> list[Leaf]:
 
 def gated_mlp(config: DecoderConfig, source: str = "layers.{i}.mlp.") -> list[Leaf]:
     return mlp(config, w_gate=source + "gate_proj", w_in=source + "up_proj", w_out=source + "down_proj")
+
+
+def fused_gate(source: str) -> list[Leaf]:
+    """The gate and the input projection of a gated MLP without biases, from one tensor that holds both."""
+    axes, view = ("layers", "embed", "mlp"), "(a m) d -> d (a m)"
+    return [
+        Leaf("blocks/mlp/w_gate", axes, source, view, Part(0, 1, 2)),
+        Leaf("blocks/mlp/w_in", axes, source, view, Part(1, 2, 2)),
+    ]
 
 
 def head(config: DecoderConfig, source: str = "lm_head") -> list[Leaf]:

@@ -1,4 +1,4 @@
-"""StableLM: Llama with LayerNorms, and with rotary positions in part of each head."""
+"""StableLM, also as `stablelm_epoch`: Llama with LayerNorms, and with rotary positions in part of each head."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
 from jaxconf.models.families import rows
@@ -9,6 +9,10 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
+    # The names of stablelm_epoch, from before transformers had the family: rope_pct, norm_eps, num_heads.
+    hf.ignore("num_heads")  # num_attention_heads says the same
+    hf.expect("rotary_scaling_factor", 1.0)
+    share, eps = hf.take("rope_pct", 0.25), hf.take("norm_eps", 1e-5)
     parallel = hf.take("use_parallel_residual", False)
     shape = hf.shape(n_kv_heads=32, n_positions=4096)
     return DecoderConfig(
@@ -16,12 +20,12 @@ def config(hf: Attributes) -> DecoderConfig:
         **shape,
         norm="layer",
         norm_bias=True,
-        norm_eps=hf.take("layer_norm_eps", 1e-5),
+        norm_eps=hf.take("layer_norm_eps", eps),
         activation=hf.activation("hidden_act", "silu"),
         gated=True,
         parallel=parallel,
         shared_norm=parallel,
-        rotary=hf.rotary(shape, share=0.25),
+        rotary=hf.rotary(shape, share=share),
         attn_scale=shape["d_head"] ** -0.5,
         qk_norm="head" if hf.take("qk_layernorm", False) else "none",
         qkv_bias=hf.take("use_qkv_bias", False),

@@ -127,9 +127,9 @@ def test_cases_cover_every_switch() -> None:
     assert {hf["model_type"] for hf in cases.CASES.values()} == FAMILIES.keys()
     attributes = ("hidden_act", "hidden_activation", "activation_function", "activation")
     named = {hf.get(name) for hf in cases.CASES.values() for name in attributes}
-    # Defaults of some family: gelu_new of GPT-2, gelu of GPT-NeoX, gelu_pytorch_tanh of Gemma, relu of OPT, silu of
-    # Llama.
-    assert named | {"gelu_new", "gelu", "gelu_pytorch_tanh", "relu", "silu"} >= ACTIVATIONS.keys()
+    # Defaults of some family: gelu_new of GPT-2, gelu of GPT-NeoX, gelu_pytorch_tanh of Gemma, relu of OPT, relu2 of
+    # Nemotron, silu of Llama.
+    assert named | {"gelu_new", "gelu", "gelu_pytorch_tanh", "relu", "relu2", "silu"} >= ACTIVATIONS.keys()
     for config in configs:
         assert not config.windows or min(config.windows) < cases.LENGTH
     paths, with_each_leaf = (
@@ -155,6 +155,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "gated": ("llama", False),
     "parallel": ("neox", False),
     "learned_positions": ("gpt2", False),
+    "sinusoidal_positions": ("xglm", False),
     "rotary": ("llama", None),
     "attn_scale": ("neox", 0.2),
     "attn_scale_by_layer": ("gpt2", True),
@@ -190,6 +191,7 @@ ROTARY_CHANGES: dict[str, tuple[str, Any]] = {
     "magnitude": ("llama", 2.0),
     "long": ("phi3-long", (1.0, 0.1, 0.01, 0.001)),
     "original": ("phi3-long", 80),
+    "growth": ("ministral3", 0.0),
 }
 
 
@@ -230,6 +232,7 @@ def test_activations() -> None:
         "gelu": pre * scipy.stats.norm.cdf(pre),
         "gelu_tanh": pre / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (pre + 0.044715 * pre**3))),
         "relu": np.maximum(pre, 0),
+        "relu2": np.maximum(pre, 0) ** 2,
         "silu": pre / (1 + np.exp(-pre)),
     }
     assert expected.keys() == set(get_args(get_type_hints(DecoderConfig)["activation"]))
@@ -247,7 +250,7 @@ def test_every_rotary_field_is_read(field: str) -> None:
 
 
 # Between them they have every leaf of the table; the recorded references use those of all others.
-EVERY_LEAF = ("bloom", "olmo2", "opt-summed", "gptj", "gemma3-capped", "llama-gqa")
+EVERY_LEAF = ("persimmon", "bloom", "olmo2", "opt-summed", "gptj", "gemma3-capped", "llama-gqa")
 
 
 @pytest.mark.parametrize("name", marked(cases.REFERENCED, quick=EVERY_LEAF))
@@ -317,7 +320,7 @@ def expected_sites(config: DecoderConfig) -> dict[str, str]:
     for norm, there in norms.items():
         if not there:
             absent |= {f"{norm}.hook_scale", f"{norm}.hook_normalized"}
-    if not config.learned_positions:
+    if not (config.learned_positions or config.sinusoidal_positions):
         absent |= {"hook_pos_embed"}
     if config.parallel:
         absent |= {"hook_resid_mid"}
@@ -397,7 +400,9 @@ def test_sites_fit_together(name: str) -> None:
         + params["blocks"]["mlp"].get("b_out", np.zeros((1, 1)))[-1]
     )
     if config.norm_place in ("post", "both"):
-        np.testing.assert_allclose(site["ln2_post.hook_normalized"] * site["ln2_post.hook_scale"], written, atol=1e-5)
+        np.testing.assert_allclose(
+            site["ln2_post.hook_normalized"] * site["ln2_post.hook_scale"], written, rtol=1e-6, atol=1e-5
+        )
         written = site["ln2_post.hook_normalized"] * (config.gain_offset + params["blocks"]["ln2_post"]["scale"][-1])
     np.testing.assert_allclose(written * config.residual_scale, site["hook_mlp_out"], atol=1e-5)
 

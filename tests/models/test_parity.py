@@ -8,18 +8,20 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cases
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hf_modules import modules_of
 
 from jaxconf.models import supported
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.families import FAMILIES, config_from_hf
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 from jaxconf.models.mesh import make_mesh
+from jaxconf.models.positions import alibi_slopes
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -47,13 +49,14 @@ def one_device(folder: Path) -> LanguageModel:
 
 def torch_model(folder: Path, dtype: Any = torch.float32) -> Any:
     """transformers' model, which reads every tensor of our file and finds every tensor it wants."""
-    alibi = json.loads((folder / "config.json").read_text()).get(
-        "alibi"
-    )  # Falcon's eager attention adds ALiBi twice, the default once
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+    hf = json.loads((folder / "config.json").read_text())
+    alibi = hf.get("alibi")  # Falcon's eager attention adds ALiBi twice, the default once
+    auto = transformers.AutoModelForImageTextToText if "text_config" in hf else transformers.AutoModelForCausalLM
+    model, report = auto.from_pretrained(
         folder, attn_implementation="sdpa" if alibi else "eager", dtype=dtype, output_loading_info=True
     )
-    assert not report["missing_keys"]
+    eyes = ("model.vision_tower.", "model.multi_modal_projector.")  # random here; they do not read text
+    assert not [key for key in report["missing_keys"] if not key.startswith(eyes)]
     assert not report["unexpected_keys"]
     assert not report["mismatched_keys"]
     return model.eval()
@@ -78,7 +81,7 @@ class Recorder:
             return attention(q, k, v, attn_mask=attn_mask, **kwargs)
 
         monkeypatch.setattr(functional, "scaled_dot_product_attention", attended)
-        code = sys.modules[type(model).__module__]
+        code = sys.modules[type(model.get_decoder()).__module__]
         if hasattr(code, "apply_rotary_pos_emb"):
             rotate = code.apply_rotary_pos_emb
 
@@ -112,106 +115,21 @@ class Recorder:
         return keep
 
 
-class Modules(NamedTuple):
-    """The modules of a transformers model, those of a layer by their names within it."""
-
-    embed: str = "model.embed_tokens"
-    layers: str = "model.layers"
-    ln_final: str = "model.norm"
-    ln1: str = "input_layernorm"
-    ln2: str = "post_attention_layernorm"
-    attn: str = "self_attn"
-    attn_out: str = "self_attn.o_proj"
-    mlp_in: str = "mlp.gate_proj"
-    mlp_out: str = "mlp.down_proj"
-    positions: str = ""
-    ln1_post: str = ""
-    ln2_post: str = ""
-    ln_embed: str = ""
-
-
-GPT2 = Modules(
-    "transformer.wte",
-    "transformer.h",
-    "transformer.ln_f",
-    "ln_1",
-    "ln_2",
-    "attn",
-    "attn.c_proj",
-    "mlp.c_fc",
-    "mlp.c_proj",
-    "transformer.wpe",
-)
-NEOX = Modules(
-    embed="gpt_neox.embed_in",
-    layers="gpt_neox.layers",
-    ln_final="gpt_neox.final_layer_norm",
-    attn="attention",
-    attn_out="attention.dense",
-    mlp_in="mlp.dense_h_to_4h",
-    mlp_out="mlp.dense_4h_to_h",
-)
-BLOOM = NEOX._replace(
-    embed="transformer.word_embeddings",
-    layers="transformer.h",
-    ln_final="transformer.ln_f",
-    attn="self_attention",
-    attn_out="self_attention.dense",
-)
-LLAMA = Modules()
-POST = LLAMA._replace(
-    ln1_post="post_attention_layernorm", ln2_post="post_feedforward_layernorm", ln2="pre_feedforward_layernorm"
-)
-OPT = Modules(
-    "model.decoder.embed_tokens",
-    "model.decoder.layers",
-    "model.decoder.final_layer_norm",
-    "self_attn_layer_norm",
-    "final_layer_norm",
-    "self_attn",
-    "self_attn.out_proj",
-    "fc1",
-    "fc2",
-    "model.decoder.embed_positions",
-)
-MODULES = {
-    "gpt2": GPT2,
-    "gpt_bigcode": GPT2,
-    "gpt_neo": GPT2._replace(attn="attn.attention", attn_out="attn.attention.out_proj"),
-    "gptj": GPT2._replace(attn_out="attn.out_proj", mlp_in="mlp.fc_in", mlp_out="mlp.fc_out", positions=""),
-    "gpt_neox": NEOX,
-    "bloom": BLOOM._replace(ln_embed="transformer.word_embeddings_layernorm"),
-    "falcon": BLOOM,
-    "opt": OPT,
-    "phi": LLAMA._replace(
-        ln_final="model.final_layernorm", attn_out="self_attn.dense", mlp_in="mlp.fc1", mlp_out="mlp.fc2"
-    ),
-    "phi3": LLAMA._replace(mlp_in="mlp.gate_up_proj"),
-    "starcoder2": LLAMA._replace(mlp_in="mlp.c_fc", mlp_out="mlp.c_proj"),
-    "olmo2": POST,
-    "gemma2": POST,
-    "gemma3_text": POST,
-}
-
-
-def modules_of(config: Any) -> Modules:
-    modules = MODULES.get(config.model_type, LLAMA)
-    if config.model_type == "falcon" and config.parallel and not config.shared_norm:
-        return modules._replace(ln1="ln_attn", ln2="ln_mlp")
-    return modules
-
-
 def qkv(config: Any, seen: Recorder, attn: str) -> list[np.ndarray]:
     """Queries, keys and values, each [b t h k], before norms and rotation."""
     h, g, k = config.n_heads, config.n_kv_heads, config.d_head
-    for name in ("c_attn", "query_key_value", "qkv_proj"):
+    for name in ("c_attn", "query_key_value", "qkv_proj", "Wqkv"):
         if f"{attn}.{name}" in seen.outputs:
             fused = seen.outputs[f"{attn}.{name}"]
             rows = fused.shape[:2]
+            if config.model_type == "codegen":  # four times queries, values and keys of a quarter of the heads
+                query, value, key = np.moveaxis(fused.reshape(*rows, 4, 3, h // 4, k), 3, 0).reshape(3, *rows, h, k)
+                return [query, key, value]
             if name == "qkv_proj":
                 return np.split(fused.reshape(*rows, h + 2 * g, k), [h, h + g], 2)
-            if config.model_type == "gpt2":
-                return list(np.moveaxis(fused.reshape(*rows, 3, h, k), 2, 0))
+            if config.model_type in ("gpt2", "mpt"):
+                clip = config.qkv_clip or np.inf
+                return list(np.moveaxis(fused.reshape(*rows, 3, h, k).clip(-clip, clip), 2, 0))
             groups = fused.reshape(*rows, g, h // g + 2, k)
             return [groups[..., :-2, :].reshape(*rows, h, k), groups[..., -2, :], groups[..., -1, :]]
     flat = [seen.outputs[f"{attn}.{name}_proj"] for name in "qkv"]
@@ -220,14 +138,44 @@ def qkv(config: Any, seen: Recorder, attn: str) -> list[np.ndarray]:
     return [x.reshape(*x.shape[:2], -1, k) for x in flat]
 
 
+def unturned(config: Any, seen: Recorder, attn: str, k: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Keys and queries, [b t h k], in a layer that does not rotate them: normed if the model norms them."""
+    if config.qk_norm == "none":
+        return k, q
+    return tuple(seen.outputs[f"{attn}.{x}_norm"].swapaxes(1, 2) for x in "kq")
+
+
+def whole_heads(
+    config: Any, k: np.ndarray, q: np.ndarray, turned_k: np.ndarray, turned_q: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The sites of the rotation, [b t h k], from what it turned, which may be a part of each head."""
+    if turned_k.shape[2] != k.shape[2]:  # Falcon gives each query a copy of its key
+        turned_k = turned_k[:, :, :: config.n_heads // config.n_kv_heads]
+    sites = {}
+    for site, turned, x in (("attn.hook_rot_q", turned_q, q), ("attn.hook_rot_k", turned_k, k)):
+        passed = x[..., turned.shape[-1] :]  # the rest is not normed where it is tested
+        if passed.size and config.qk_norm == "head":
+            passed = np.full_like(passed, np.nan)
+        sites[site] = np.concatenate([turned, passed], -1)
+    return sites
+
+
+def scores_of(config: Any, seen: Recorder, layer: int) -> np.ndarray:
+    """The scores of a layer, [b h q s]."""
+    scores = seen.scores[layer].reshape(1, config.n_heads, *seen.scores[layer].shape[-2:])
+    if config.model_type == "mpt":  # whose ALiBi is 0 at the last position
+        scores = scores + alibi_slopes(config.n_heads)[:, None, None] * np.float32(scores.shape[-1] - 1)
+    return scores
+
+
 def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
     """Every site's value as transformers computes it. A norm's scale and normalized stream follow from its input."""
     names = modules_of(config)
     if config.d_embed is not None:
         sites = {"hook_embed": seen.outputs["model.decoder.project_in"]}
     else:
-        sites = {"hook_embed": seen.outputs[names.embed] if config.learned_positions else seen.hidden_states[0]}
-    if config.learned_positions:
+        sites = {"hook_embed": seen.outputs[names.embed] if names.positions else seen.hidden_states[0]}
+    if names.positions:
         sites["hook_pos_embed"] = seen.outputs[names.positions]
     rotations, scale = iter(seen.rotated), np.float32(config.residual_scale)
     posts = [*seen.hidden_states[1:-1], seen.inputs.get(names.ln_final, seen.hidden_states[-1])]
@@ -245,19 +193,15 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
         q, k, v = qkv(config, seen, layer + names.attn)
         sites |= {block + "attn.hook_q": q, block + "attn.hook_k": k, block + "attn.hook_v": v}
         if config.rotary:
-            rotated_k, rotated_q = (k, q) if i in config.unrotated else (next(rotations), next(rotations))
-            if rotated_k.shape[2] != k.shape[2]:  # Falcon gives each query a copy of its key
-                rotated_k = rotated_k[:, :, :: config.n_heads // config.n_kv_heads]
-            for site, rotated, x in (("attn.hook_rot_q", rotated_q, q), ("attn.hook_rot_k", rotated_k, k)):
-                passed = x[..., rotated.shape[-1] :]  # some turn a part only; the rest is not normed where it is tested
-                if passed.size and config.qk_norm == "head":
-                    passed = np.full_like(passed, np.nan)
-                sites[block + site] = np.concatenate([rotated, passed], -1)
+            still = i in config.unrotated
+            turned = unturned(config, seen, layer + names.attn, k, q) if still else (next(rotations), next(rotations))
+            for site, x in whole_heads(config, k, q, *turned).items():
+                sites[block + site] = x
         z = seen.inputs[layer + names.attn_out]
         mlp_in = seen.outputs[layer + names.mlp_in]
         sites |= {
             block + "hook_resid_pre": seen.hidden_states[i],
-            block + "attn.hook_attn_scores": seen.scores[i],
+            block + "attn.hook_attn_scores": scores_of(config, seen, i),
             block + "attn.hook_pattern": seen.attentions[i],
             block + "attn.hook_z": z.reshape(*z.shape[:2], config.n_heads, config.d_head),
             block + "hook_attn_out": seen.outputs[layer + (names.ln1_post or names.attn_out)] * scale,
@@ -276,7 +220,7 @@ def sites_of(config: Any, seen: Recorder) -> dict[str, np.ndarray]:
                 layer + (names.mlp_in if config.norm_place == "post" else names.ln2)
             ]
         if config.gated:
-            fused = config.model_type == "phi3"
+            fused = names.mlp_in == "mlp.gate_up_proj"
             sites[block + "mlp.hook_pre_linear"] = (
                 mlp_in[..., config.d_mlp :] if fused else seen.outputs[layer + "mlp.up_proj"]
             )
@@ -382,7 +326,7 @@ def test_greedy_generation(name: str, find: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("name", cases.REFERENCED)
 def test_references(name: str, find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The recorded references, which tests without torch rely on, are what transformers computes."""
-    tokens = cases.prompt(cases.CASES[name]["vocab_size"])
+    tokens = cases.prompt(cases.decoder(name)[0].vocab_size)
     seen = Recorder(torch_model(find(name)), tokens, monkeypatch)
     live = {
         "tokens": tokens,
@@ -414,7 +358,7 @@ def test_what_was_measured_is_written_down() -> None:
 def test_bfloat16_is_as_near_as_transformers_own(name: str, find: Callable[[str], Path]) -> None:
     """Run in bfloat16, our logits are about as far from the exact ones as transformers' bfloat16 logits are."""
     folder = find(name)
-    tokens = cases.prompt(cases.CASES[name]["vocab_size"])
+    tokens = cases.prompt(cases.decoder(name)[0].vocab_size)
     ids = torch.from_numpy(tokens).long()
     with torch.no_grad():
         exact, theirs = (

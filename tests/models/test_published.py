@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jaxconf.models.families import FAMILIES, config_from_hf, leaves
+from jaxconf.models.families import ALIASES, FAMILIES, config_from_hf, leaves
 
 # What is left out has the family's default, or is bookkeeping that every config.json holds.
 # fmt: off
@@ -173,6 +173,110 @@ PUBLISHED: dict[str, tuple[int, dict]] = {
          "intermediate_size": 8192, "logits_scaling": 8.0, "mlp_bias": False, "num_attention_heads": 32, "num_hidden_layers": 40,
          "num_key_value_heads": 8, "residual_multiplier": 0.22, "tie_word_embeddings": True, "vocab_size": 49155},
     ),
+    "allenai/Olmo-3-1025-7B": (
+        7_298_011_136,
+        {"model_type": "olmo3", "attention_bias": False, "hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 65536,
+         "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 8, "num_attention_heads": 32, "num_hidden_layers": 32,
+         "num_key_value_heads": 32, "rms_norm_eps": 1e-06, "rope_theta": 500000, "sliding_window": 4096, "vocab_size": 100278,
+         "rope_scaling": {"attention_factor": 1.2079441541679836, "beta_fast": 32, "beta_slow": 1, "factor": 8.0,
+                          "original_max_position_embeddings": 8192, "rope_type": "yarn"}},
+    ),
+    "CohereLabs/c4ai-command-r7b-12-2024": (
+        8_028_033_024,
+        {"model_type": "cohere2", "attention_bias": False, "cache_implementation": "hybrid", "head_dim": 128, "hidden_size": 4096,
+         "intermediate_size": 14336, "layer_norm_eps": 1e-05, "layer_switch": 4, "logit_scale": 0.25, "max_position_embeddings": 8192,
+         "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "order_of_interleaved_layers": "local_attn_first",
+         "position_embedding_type": "rope_gptj", "rope_scaling": None, "rope_theta": 50000, "rotary_pct": 1.0, "sliding_window": 4096,
+         "sliding_window_pattern": 4, "use_embedding_sharing": True, "use_gated_activation": True, "use_parallel_block": True,
+         "use_parallel_embedding": False, "use_qk_norm": False, "vocab_size": 256000},
+    ),
+    "zai-org/GLM-4-9B-0414": (
+        9_400_279_040,
+        {"model_type": "glm4", "attention_bias": True, "head_dim": 128, "hidden_size": 4096, "intermediate_size": 13696,
+         "max_position_embeddings": 32768, "num_attention_heads": 32, "num_hidden_layers": 40, "num_key_value_heads": 2,
+         "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "vocab_size": 151552},
+    ),
+    "LGAI-EXAONE/EXAONE-4.0-1.2B": (
+        1_279_391_488,
+        {"model_type": "exaone4", "head_dim": 64, "hidden_size": 2048, "intermediate_size": 4096, "max_position_embeddings": 65536,
+         "layer_types": ["full_attention"] * 30, "num_attention_heads": 32, "num_hidden_layers": 30, "num_key_value_heads": 8,
+         "rope_theta": 1000000, "sliding_window": None, "sliding_window_pattern": None, "tie_word_embeddings": True, "vocab_size": 102400,
+         "rope_scaling": {"factor": 16.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+                          "rope_type": "llama3"}},
+    ),
+    "ByteDance-Seed/Seed-OSS-36B-Base": (
+        36_151_104_512,
+        {"model_type": "seed_oss", "attention_bias": True, "attention_out_bias": False, "head_dim": 128, "hidden_size": 5120,
+         "intermediate_size": 27648, "max_position_embeddings": 524288, "mlp_bias": False, "num_attention_heads": 80, "num_hidden_layers": 64,
+         "num_key_value_heads": 8, "residual_dropout": 0.1, "rope_scaling": {"rope_type": "default"}, "rope_theta": 10000000.0,
+         "vocab_size": 155136},
+    ),
+    "kyutai/helium-1-preview-2b": (
+        2_172_643_840,
+        {"model_type": "helium", "attention_bias": False, "head_dim": 128, "hidden_size": 2560, "intermediate_size": 7040, "mlp_bias": False,
+         "num_attention_heads": 20, "num_hidden_layers": 24, "num_key_value_heads": 20, "rms_norm_eps": 1e-08, "rope_theta": 100000.0,
+         "vocab_size": 48000},
+    ),
+    "nvidia/Minitron-4B-Base": (
+        4_190_509_056,
+        {"model_type": "nemotron", "attention_bias": False, "head_dim": 128, "hidden_act": "relu2", "hidden_size": 3072,
+         "intermediate_size": 9216, "mlp_bias": False, "norm_eps": 1e-05, "num_attention_heads": 24, "num_hidden_layers": 32,
+         "num_key_value_heads": 8, "partial_rotary_factor": 0.5, "rope_theta": 10000.0, "vocab_size": 256000},
+    ),
+    "google/gemma-3-4b-pt": (
+        3_880_263_168,  # of the text model
+        {"model_type": "gemma3", "boi_token_index": 255999, "eoi_token_index": 256000, "image_token_index": 262144, "mm_tokens_per_image": 256,
+         "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+                         "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
+         "vision_config": {"hidden_size": 1152, "image_size": 896, "model_type": "siglip_vision_model"}},
+    ),
+    "mistralai/Mistral-Small-3.1-24B-Base-2503": (
+        23_572_403_200,  # of the text model
+        {"model_type": "mistral3", "image_token_index": 10, "multimodal_projector_bias": False, "projector_hidden_act": "gelu",
+         "spatial_merge_size": 2, "vision_feature_layer": -1, "vision_config": {"model_type": "pixtral"},
+         "text_config": {"head_dim": 128, "hidden_size": 5120, "intermediate_size": 32768, "max_position_embeddings": 131072,
+                         "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 40, "num_key_value_heads": 8,
+                         "rope_theta": 1000000000.0, "sliding_window": None, "vocab_size": 131072}},
+    ),
+    "mistralai/Ministral-3-8B-Base-2512, text_config": (
+        8_489_553_920,
+        {"model_type": "ministral3", "head_dim": 128, "hidden_size": 4096, "intermediate_size": 14336, "max_position_embeddings": 262144,
+         "num_attention_heads": 32, "num_hidden_layers": 34, "num_key_value_heads": 8, "sliding_window": None, "vocab_size": 131072,
+         "rope_parameters": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 16.0, "llama_4_scaling_beta": 0.1, "mscale": 1.0,
+                             "mscale_all_dim": 1.0, "original_max_position_embeddings": 16384, "rope_theta": 1000000.0, "rope_type": "yarn",
+                             "type": "yarn"}},
+    ),
+    "stabilityai/stablelm-3b-4e1t": (
+        2_795_443_200,
+        {"model_type": "stablelm_epoch", "hidden_size": 2560, "intermediate_size": 6912, "max_position_embeddings": 4096, "norm_eps": 1e-05,
+         "num_attention_heads": 32, "num_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "rope_pct": 0.25, "rope_theta": 10000,
+         "rotary_scaling_factor": 1.0, "vocab_size": 50304},
+    ),
+    "adept/persimmon-8b-base": (
+        9_397_175_296,
+        {"model_type": "persimmon", "hidden_act": "relu2", "hidden_size": 4096, "intermediate_size": 16384, "num_attention_heads": 64,
+         "max_position_embeddings": 16384, "num_hidden_layers": 36, "num_key_value_heads": 64, "partial_rotary_factor": 0.5,
+         "qk_layernorm": True, "rope_theta": 25000.0, "vocab_size": 262144},
+    ),
+    "Salesforce/codegen-350M-mono": (
+        356_712_448,
+        {"model_type": "codegen", "n_ctx": 2048, "n_embd": 1024, "n_head": 16, "n_inner": None, "n_layer": 20, "n_positions": 2048,
+         "rotary_dim": 32, "scale_attn_weights": True, "summary_use_proj": True, "tie_word_embeddings": False, "vocab_size": 51200},
+    ),
+    "mosaicml/mpt-7b": (
+        6_649_286_656,
+        {"model_type": "mpt", "d_model": 4096, "emb_pdrop": 0, "embedding_fraction": 1.0, "expansion_ratio": 4, "init_device": "cpu",
+         "init_config": {"name": "kaiming_normal_"}, "learned_pos_emb": True, "logit_scale": None, "max_seq_len": 2048, "n_heads": 32,
+         "n_layers": 32, "no_bias": True, "norm_type": "low_precision_layernorm", "resid_pdrop": 0, "verbose": 0, "vocab_size": 50432,
+         "tokenizer_name": "EleutherAI/gpt-neox-20b",
+         "attn_config": {"alibi": True, "alibi_bias_max": 8, "attn_impl": "torch", "attn_pdrop": 0, "attn_type": "multihead_attention",
+                         "attn_uses_sequence_id": False, "clip_qkv": None, "prefix_lm": False, "qk_ln": False, "softmax_scale": None}},
+    ),
+    "facebook/xglm-564M": (
+        564_463_616,
+        {"model_type": "xglm", "activation_dropout": 0, "activation_function": "gelu", "attention_heads": 16, "d_model": 1024, "dropout": 0.1,
+         "ffn_dim": 4096, "init_std": 0.02, "layerdrop": 0.0, "num_layers": 24, "scale_embedding": True, "vocab_size": 256008},
+    ),
 }
 # fmt: on
 
@@ -185,4 +289,15 @@ def test_a_published_model_has_its_parameters(name):
 
 
 def test_every_family_has_a_published_model():
-    assert {hf["model_type"] for _, hf in PUBLISHED.values()} == FAMILIES.keys()
+    assert {hf["model_type"] for _, hf in PUBLISHED.values()} == FAMILIES.keys() | ALIASES
+
+
+def test_an_older_name_of_a_family_is_the_family():
+    old = PUBLISHED["stabilityai/stablelm-3b-4e1t"][1] | {"rope_pct": 0.5, "norm_eps": 1e-3}
+    names = {"rope_pct": "partial_rotary_factor", "norm_eps": "layer_norm_eps"}
+    new = {
+        names.get(name, name): value
+        for name, value in old.items()
+        if name not in ("num_heads", "rotary_scaling_factor")
+    }
+    assert config_from_hf(old) == config_from_hf(new | {"model_type": "stablelm"})

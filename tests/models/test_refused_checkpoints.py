@@ -59,6 +59,7 @@ def test_folder_without_config(folder: Path) -> None:
         (b'{"model_type": "bert"}', "'bert' is not supported"),
         (b'{"model_type": ["gpt2"]}', "no model_type"),
         (b'{"model_type": "llama"}', "lacks 'hidden_size'"),
+        (b'{"model_type": "llava", "text_config": {"model_type": "llama"}}', "'llama' in its text_config is"),
     ],
 )
 def test_config_that_cannot_be_read(content: bytes, says: str, folder: Path) -> None:
@@ -114,6 +115,14 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
         ("gemma", {"use_bidirectional_attention": True}, ["'use_bidirectional_attention'", "True", "only False"]),
         ("qwen2-window", {"layer_types": ["full_attention"]}, ["layer_types", "each of 3 layers"]),
         ("mistral", {"layer_types": ["full_attention", "chunked_attention"]}, ["layer_types", "chunked_attention"]),
+        ("gemma3", {"rope_parameters": {"rope_theta": 500.0}}, ["'rope_theta'", "rotary settings", "unknown"]),
+        ("olmo3", {"rope_theta": 1000.0}, ["'rope_theta'", "1000.0", "only 500000.0"]),
+        ("codegen", {"n_head": 2}, ["2 heads", "divide by 4"]),
+        ("mpt", {"attn_config": {"alibi_bias_max": 16}}, ["attn_config", "'alibi_bias_max'", "16", "only 8"]),
+        ("mpt", {"norm_type": "rmsnorm"}, ["'norm_type'", "'rmsnorm'"]),
+        ("xglm", {"pad_token_id": 5}, ["'pad_token_id'", "position 3"]),
+        ("mistral3", {"text_config": {"model_type": "qwen3"}}, ["text_config", "'qwen3'", "mistral and ministral3"]),
+        ("gemma3-vision", {"text_config": {"logit_twist": 2}}, ["text_config", "'logit_twist'", "unknown"]),
     ],
 )
 def test_attributes_that_are_not_understood(name: str, values: dict[str, Any], says: list[str], tmp_path: Path) -> None:

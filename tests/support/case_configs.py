@@ -1,4 +1,4 @@
-"""config.json of the tiny random models of `cases`."""
+"""config.json of the tiny random models of `cases`; those of later families are in `recent_case_configs`."""
 
 from typing import Any
 

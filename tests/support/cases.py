@@ -13,7 +13,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from case_configs import CASES
+from case_configs import CASES as EARLIER
+from recent_case_configs import RECENT
 
 from jaxconf.models.checkpoint import save_params
 from jaxconf.models.config import DecoderConfig
@@ -21,6 +22,7 @@ from jaxconf.models.decoder import Params
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.leaves import Leaf, nest
 
+CASES = {**EARLIER, **RECENT}
 REFERENCES = Path(__file__).parent / "references"
 LENGTH = 72  # tokens of a prompt
 
