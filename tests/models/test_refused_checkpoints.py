@@ -88,17 +88,17 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
-        ("gpt2", {"sliding_window": 16}, ["'sliding_window'", "unknown"]),
+        ("gpt2", {"sliding_window": 16}, ["'sliding_window'", "does not know"]),
         ("gpt2", {"add_cross_attention": True}, ["'add_cross_attention'", "True", "only False"]),
         ("gpt2", {"activation_function": "mish"}, ["'activation_function'", "'mish'", "gelu_new"]),
-        ("neox", {"quantization_config": {"bits": 4}}, ["'quantization_config'", "unknown"]),
+        ("neox", {"quantization_config": {"bits": 4}}, ["'quantization_config'", "does not know"]),
         (
             "neox",
             {"rope_scaling": {"type": "proportional", "factor": 2.0}},
             ["'proportional'", "linear", "llama3", "yarn"],
         ),
         ("llama", {"rope_scaling": {"type": "linear"}}, ["'factor'", "rotary"]),
-        ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'mscale'", "rotary"]),
+        ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'rope_parameters.mscale'"]),
         ("llama", {"final_logit_softcapping": 30.0}, ["'final_logit_softcapping'"]),
         ("llama-longrope", {"head_dim": 12}, ["6 numbers", "short_factor"]),
         (
@@ -110,7 +110,7 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, ["attention_types", "each of 2 layers"]),
         ("falcon-grouped", {"parallel_attn": False}, ["parallel_attn", "no Falcon"]),
         ("falcon", {"num_ln_in_parallel_attn": 2}, ["num_ln_in_parallel_attn", "no Falcon"]),
-        ("gemma3", {"attention_chunk_size": 3}, ["'attention_chunk_size'", "unknown"]),
+        ("gemma3", {"attention_chunk_size": 3}, ["'attention_chunk_size'", "does not know"]),
         ("gemma", {"use_bidirectional_attention": True}, ["'use_bidirectional_attention'", "True", "only False"]),
         ("qwen2-window", {"layer_types": ["full_attention"]}, ["layer_types", "each of 3 layers"]),
         ("mistral", {"layer_types": ["full_attention", "chunked_attention"]}, ["layer_types", "chunked_attention"]),
