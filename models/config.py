@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxconf.models.errors import InputError
+from jaxconf.models.errors import InputError, UnknownAttributes
 from jaxconf.models.positions import Rotary, geometric, llama3, yarn
+
+# "gelu" is the exact form, with erf; "relu2" is the square of "relu".
+Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class DecoderConfig:
     final_norm: bool = True  # a norm stands before the unembedding
     gain_offset: float = 0.0  # the gain is this plus the parameter
 
-    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]  # "gelu": exact, with erf; "relu2": squared
+    activation: Activation
     gated: bool = False  # the MLP is act(gate)·in instead of act(in)
     parallel: bool = False  # attention and MLP both read the stream that enters the block
     shared_norm: bool = False  # in a parallel block, both read it through the same norm, ln1
@@ -98,11 +101,14 @@ class DecoderConfig:
 MOST_LAYERS = 10_000  # some settings become lists over layers, and a corrupt number of layers must not fill the memory
 NO_WINDOW = 2**30  # the entry in `windows` of a layer without a window, in a model whose other layers have one
 
-ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]] = {
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_python": "gelu",
     "relu": "relu",
     "relu2": "relu2",
     "silu": "silu",
@@ -112,33 +118,42 @@ ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]] = 
 # Attributes that no decoder's forward pass depends on: bookkeeping, training and generation.
 IRRELEVANT = frozenset(
     """
-    _attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attention_dropout
-    attention_probs_dropout_prob attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id
-    chunk_size_feed_forward classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob id2label
-    initializer_range is_encoder_decoder label2id length_penalty max_length max_sequence_length min_length
-    model_max_length model_type no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
-    output_hidden_states output_past output_scores pad_token_id prefix problem_type pruned_heads remove_invalid_values
+    _attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash _name_or_path
+    _num_labels _output_attentions architectures attention_dropout attention_probs_dropout_prob attn_implementation
+    attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
+    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
+    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob id2label initializer_range is_decoder
+    is_encoder_decoder label2id length_penalty max_length max_sequence_length min_length model_max_length model_type
+    neftune_noise_alpha no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_past output_scores pad_token_id prefix pretraining_tp problem_type remove_invalid_values
     repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id summary_activation
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params
     temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
+    transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
+    use_flash_attn
     """.split()
 )
+
+TEXT_MODEL = "text_config of config.json"  # where the attributes of a text model stand beside those of images
+# Attributes of every family whose other values change the outputs → the value that the code assumes.
+ASSUMED: dict[str, Any] = {"add_cross_attention": False, "is_causal": True, "pruned_heads": {}}
 
 
 class Attributes:
     """The attributes of a `config.json`. A family takes, expects or ignores each of them.
 
-    Those in IRRELEVANT are ignored for every family, and `finish` raises InputError if any other attribute is left.
-    The other methods raise InputError, naming the attribute, if it is missing or has a value that is not supported.
+    Those in IRRELEVANT are ignored for every family, and `finish` raises UnknownAttributes if any other attribute is
+    left. The other methods raise InputError, naming the attribute, if it is missing or has a value that is not
+    supported.
     """
 
     def __init__(self, values: Mapping[str, Any], within: str = "config.json"):
         self._values = {name: value for name, value in values.items() if name not in IRRELEVANT}
+        self.model_type = values.get("model_type")
         self.pad_token_id = values.get("pad_token_id")  # irrelevant in every family but one
         self._within = within
+        self._nested: list[Attributes] = []
 
     def take(self, name: str, default: Any = ...) -> Any:
         """The attribute's value; `default` where it is absent or null."""
@@ -152,6 +167,12 @@ class Attributes:
     def take_or_null(self, name: str, default: Any) -> Any:
         """The attribute's value, None where it is null; `default` only where it is absent."""
         return self._values.pop(name, default)
+
+    def text_model(self, defaults: Mapping[str, Any]) -> "Attributes":
+        """The attributes in text_config, or `defaults` where they are absent; `finish` is of these too."""
+        text = Attributes({**defaults, **self.take("text_config")}, TEXT_MODEL)
+        self._nested.append(text)
+        return text
 
     def expect(self, name: str, value: Any) -> None:
         """Raise unless the attribute is absent, null or equal to `value`, which is what the code assumes."""
@@ -175,14 +196,15 @@ class Attributes:
             )
         return d_model // n_heads
 
-    def activation(self, name: str, default: str) -> Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]:
-        found = self.take(name, default)
-        if found not in ACTIVATIONS:
+    def activation(self, name: str, default: str, **meant: Activation) -> Activation:
+        """The activation that the attribute names. `meant`: what names mean where the family departs from the usual."""
+        found, known = self.take(name, default), ACTIVATIONS | meant
+        if found not in known:
             raise InputError(
-                f"{self._within} sets {name!r} to {found!r}, but only {', '.join(ACTIVATIONS)} are supported; "
+                f"{self._within} sets {name!r} to {found!r}, but only {', '.join(known)} are supported; "
                 "use another model"
             )
-        return ACTIVATIONS[found]
+        return known[found]
 
     def attention_biases(self, default: bool = False) -> dict[str, Any]:
         """The biases of attention, from the attribute that most families with such a switch have."""
@@ -195,7 +217,7 @@ class Attributes:
         """The sizes of a decoder, from the names that Llama and most families use.
 
         `head_dim`: the default of that attribute, where 0 stands for `d_model / n_heads`, as null in config.json does;
-        None in families without the attribute.
+        None in families whose heads always have that width.
         """
         d_model, heads, layers = (
             self.take("hidden_size"),
@@ -206,6 +228,7 @@ class Attributes:
             raise InputError(f"{self._within} gives the model {layers} layers, more than {MOST_LAYERS}; correct it")
         if head_dim is None:
             d_head = self.split(d_model, heads)
+            self.expect("head_dim", d_head)
         else:
             d_head = self.take_or_null("head_dim", head_dim) or d_model // heads
         return {
@@ -251,29 +274,47 @@ class Attributes:
         nested = self.take("rope_parameters", {})
         flat = {"rope_theta": self.take(base_name, base), "partial_rotary_factor": self.take(share_name, share)}
         scaling = self.take("rope_scaling", {})  # transformers prefers it where both are given
-        return {**flat, **(scaling or nested)}
+        values = {**flat, **(scaling or nested)}
+        for name, own in flat.items():  # some versions of transformers save these beside the family's own names
+            self.expect(name, own if self._values.get(name) == own else values[name])
+        return values
 
     def rotary(self, shape: Mapping[str, Any], pairs: bool = False, **names: Any) -> Rotary:
         """The rotation that `rotary_values(**names)` describes, for the sizes that `shape` returns."""
         return read_rotary(self.rotary_values(**names), shape["d_head"], shape["n_positions"], pairs)
 
+    def without_windows(self) -> None:
+        """Drop what describes windows, in a model that has none, if it says so."""
+        for text in self._nested:
+            text.without_windows()
+        if self._values.get("sliding_window") is None or self._values.get("use_sliding_window") is False:
+            self.ignore("sliding_window", "use_sliding_window", "max_window_layers")
+        if {*(self._values.get("layer_types") or ())} <= {"full_attention"}:
+            self.ignore("layer_types")
+
     def finish(self) -> None:
+        """Raise UnknownAttributes if any attribute is left that is not null.
+
+        Raises InputError if one has another value than ASSUMED.
+        """
+        for text in self._nested:
+            text.finish()
+        for name, value in ASSUMED.items():
+            self.expect(name, value)
         left = sorted(name for name, value in self._values.items() if value is not None)
         if left:
-            raise InputError(
-                f"{self._within} has {left[0]!r}, an attribute unknown for this model_type; "
-                "remove it if it does not change the model's outputs"
-            )
+            raise UnknownAttributes(self._within, left)
 
 
 def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs: bool = False) -> Rotary:
     """A model's rotation from Hugging Face's rotary settings, which hold `rope_theta` and `partial_rotary_factor`.
 
-    Raises InputError for settings that are not understood.
+    Raises InputError for settings that are not understood. `finetuned` and `attn_factor`, which YaRN's authors saved,
+    are ignored, as transformers ignores them.
     """
     rope = Attributes(values, "the rotary settings of config.json")
     kind = rope.take("rope_type", rope.take("type", "default"))
-    rope.ignore("type")
+    rope.ignore("type", "finetuned", "attn_factor")
     dim, base = int(d_head * rope.take("partial_rotary_factor")), float(rope.take("rope_theta"))
     freqs = geometric(dim, base)
     magnitude, long, original = 1.0, (), 0

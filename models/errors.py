@@ -12,6 +12,14 @@ class InputError(ValueError):
     """
 
 
+class UnknownAttributes(InputError):
+    """A config.json has attributes whose meaning is not known."""
+
+    def __init__(self, within: str, names: Sequence[str]) -> None:
+        super().__init__(f"{within} has {', '.join(map(repr, names))}, whose meaning is not known; use another model")
+        self.within, self.names = within, tuple(names)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The entry of `known` that is most similar to `name`."""
     return difflib.get_close_matches(name, list(known), 1, 0.0)[0]

@@ -20,7 +20,7 @@ from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Output, Params, check_tokens, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import config_from_hf
+from jaxconf.models.families import accepted, config_from_hf
 from jaxconf.models.generate import generate
 from jaxconf.models.hub import hub_errors
 from jaxconf.models.mesh import make_mesh, mesh_of, over_data
@@ -44,6 +44,7 @@ class LanguageModel:
     revision: str | None  # the hub's commit, None for a folder
     folder: Path
     hf_config: Mapping[str, Any]  # the content of config.json
+    accepted: tuple[str, ...] = ()  # attributes of config.json whose meaning is not known and which were passed over
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -152,6 +153,7 @@ def load(
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
     layers: Layers = "all",
+    accept: str | Sequence[str] = (),
 ) -> LanguageModel:
     """Load a model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and
     revision.
@@ -161,18 +163,21 @@ def load(
     names of the mapping fit a parameter, the longest counts; if none does, the stored type is kept. `mesh`: the devices
     that hold the parameters, split as `jaxconf.models.mesh.RULES` says (by default the first device). `layers`: "last"
     reads only the last MLP, the final norm and the unembedding, which is enough for `jaxconf.weight_statistics`; such a
-    model cannot be run, and its MLP's arrays have one layer.
+    model cannot be run, and its MLP's arrays have one layer. `accept`: attributes of config.json that jaxconf does not
+    know and that are known to you not to change the model's outputs; without it, such an attribute is an error.
 
     Loading a local folder never contacts the hub. Raises InputError for a model that cannot be found, is of an unknown
-    family, or does not fit its own config.json, and for other values of `dtype` or `layers`.
+    family, or does not fit its own config.json, for other values of `dtype` or `layers`, and for an attribute in
+    `accept` that config.json lacks or that needs no accepting.
     """
     if layers not in ("all", "last"):
         raise InputError(f"layers is {layers!r}; give 'all' or 'last'")
     folder, commit = find(folder_or_id, revision)
     hf_config = read_config(folder)
-    config = config_from_hf(hf_config)
+    config = config_from_hf(hf_config, accept)
+    [passed] = accepted([hf_config], accept)
     params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype, layers)
-    return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config)
+    return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config, passed)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

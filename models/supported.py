@@ -10,6 +10,20 @@ from jaxconf.models.families import FAMILIES
 MEASURED = files("jaxconf.models") / "parity.json"  # written by `make parity REWRITE=1`
 
 
+ATTRIBUTES = (
+    "Configs that transformers 4.40 to 5.x saved, in full or not, are read the same. Every attribute of",
+    "config.json is read, or known not to change the outputs, or must have the one value that the code assumes.",
+    "(What matters to no family is listed as `IRRELEVANT` in `models/config.py`, and what does not matter to one",
+    "family, in its file.) Any other attribute is an error that names it. If you know that it changes no output,",
+    'take it on your own word with `--accept NAME`, or in Python with `jaxconf.load(..., accept=["NAME"])`. An',
+    "attribute within another is named as in `rope_scaling.NAME`. A command with several models or revisions accepts",
+    "an attribute where it occurs, and what was accepted stands among the facts of the result.",
+    "",
+    "Of the rotary settings, `finetuned` and `attn_factor`, which YaRN's authors saved, are ignored, as transformers",
+    "ignores them. Gemma's `hidden_act: gelu` is the tanh form, which the weights were trained with.",
+)
+
+
 class Supported(NamedTuple):
     model_type: str
     what: str  # the family in one sentence
@@ -44,6 +58,7 @@ def page() -> str:
         "|---|---|---:|---:|",
     ]
     lines += [f"| `{row.model_type}` | {row.what} | {row.cases} | {row.error:.1e} |" for row in supported()]
+    lines += ["", *ATTRIBUTES]
     lines += ["", "| random model | model_type | largest difference | largest logit |", "|---|---|---:|---:|"]
     lines += [
         f"| {name} | `{case['model_type']}` | {case['error']:.1e} | {case['largest']:.1f} |"

@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes as Group
 from tyro.constructors import PrimitiveConstructorSpec
 
-from jaxconf.cli.common import OptionalModel, Quiet, say, speaking
+from jaxconf.cli.common import Accept, OptionalModel, Quiet, say, speaking
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.hosts import Hosts
 
@@ -37,6 +37,7 @@ class Analyze(AnalyzeOptions):
     """
 
     model: OptionalModel = AnalyzeOptions.model
+    accept: Accept = AnalyzeOptions.accept
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = AnalyzeOptions.set
     layer: Annotated[int | Literal["last", "all"], LAYER] = AnalyzeOptions.layer
     quiet: Quiet = False

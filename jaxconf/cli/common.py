@@ -40,6 +40,14 @@ Counts = Annotated[
         "tokenizer may be left out, and count as 0 (any tokens, without a tokenizer)"
     ),
 ]
+Accept = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    tyro.conf.arg(
+        metavar="NAME",
+        help="attributes of config.json that jaxconf does not know and that you know not to change the model's "
+        "outputs, with commas between them; may be given several times",
+    ),
+]
 Quiet = Annotated[
     bool,
     tyro.conf.arg(
@@ -53,6 +61,7 @@ class ModelSource(Source):
     """Which model is measured."""
 
     model: OptionalModel = Source.model
+    accept: Accept = Source.accept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +69,7 @@ class NamedModel(Source):
     """Which model is measured; the option has no default."""
 
     model: Model = dataclasses.field()
+    accept: Accept = Source.accept
 
 
 class Job(NamedTuple):
@@ -69,11 +79,11 @@ class Job(NamedTuple):
     console: "Console"
     progress: "Progress"
 
-    def load(self, model: str, revision: str | None, mesh: str | None) -> "LanguageModel":
+    def load(self, model: str, revision: str | None, mesh: str | None, accept: Sequence[str] = ()) -> "LanguageModel":
         """Load a model onto its mesh; print the sizes of the mesh if it has several devices."""
         from jaxconf.runtime.placement import load_placed
 
-        return load_placed(model, revision, mesh, lambda sentence: say(self.console, sentence))
+        return load_placed(model, revision, mesh, lambda sentence: say(self.console, sentence), accept)
 
 
 @contextlib.contextmanager

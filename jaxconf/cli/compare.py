@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Model, OwnText, Quiet, job, say_result
+from jaxconf.cli.common import Accept, Model, OwnText, Quiet, job, say_result
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
@@ -26,6 +26,7 @@ class Compare:
     or "bundled", the small model that comes with jaxconf"""
     tuned: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TUNED [TUNED ...]")]
     """one or more models that were trained further from the base model; each is compared with it"""
+    accept: Accept = ()
     data: OwnText = "own"
     tokens: int = 16384
     """how many tokens of the text to run the models on;
@@ -53,7 +54,8 @@ class Compare:
                 seed=how.seed,
                 memory=memory,
                 resume_folder=work.out / RESUME,
-                load=lambda model: work.load(model, None, how.mesh),
+                accept=self.accept,
+                load=lambda model, accept=(): work.load(model, None, how.mesh, accept),
                 progress=work.progress,
             )
             work.progress("figures and page", 0, 0)

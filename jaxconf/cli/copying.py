@@ -64,7 +64,7 @@ class Copying:
         with job(model, "copying.json", self.output, how, self.quiet) as work:
             work.progress("loading the model", 0, 0)
             found = copying(
-                work.load(model, self.source.revision, how.mesh),
+                work.load(model, self.source.revision, how.mesh, self.source.accept),
                 self.data,
                 statements=self.statements,
                 text=self.text,

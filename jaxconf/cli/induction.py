@@ -56,7 +56,7 @@ class Induction:
         with job(model, "induction.json", self.output, how, self.quiet) as work:
             work.progress("loading the model", 0, 0)
             found = induction(
-                work.load(model, self.source.revision, how.mesh),
+                work.load(model, self.source.revision, how.mesh, self.source.accept),
                 self.tokens,
                 data=self.data,
                 sequences=self.sequences,

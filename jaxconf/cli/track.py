@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Counts, OwnText, Quiet, say, speaking
+from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, say, speaking
 from jaxconf.cli.train import grid_sentences
 from jaxconf.runtime.hosts import Hosts
 
@@ -23,7 +23,8 @@ class Track:
     with --revisions, the hub id of a model"""
     revisions: str | None = None
     """branches or tags of the hub model, separated by commas without spaces, such as step0,step1000,step2000;
-    the options from --effects to --force are for these revisions only"""
+    the options from --accept to --force are for these revisions only"""
+    accept: Accept = ()
     effects: bool = False
     """measure not only the weights but also the effects of ablating each neuron of the last layer"""
     delete: bool = False
@@ -55,6 +56,7 @@ class Track:
             found = track(
                 self.source,
                 None if self.revisions is None else [name for name in self.revisions.split(",") if name],
+                accept=self.accept,
                 effects=self.effects,
                 delete=self.delete,
                 out=self.out,

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from jaxconf.cli.common import Model, OwnText, Quiet, say, speaking
+from jaxconf.cli.common import Accept, Model, OwnText, Quiet, say, speaking
 from jaxconf.measure.options import Source
 
 
@@ -17,6 +17,7 @@ class Unigram:
     """the .npy file to write"""
     revision: str | None = Source.revision
     """the branch, tag or commit on the hub"""
+    accept: Accept = ()
     data: OwnText = "own"
     force: bool = False
     """replace the file if it exists"""
@@ -29,7 +30,13 @@ class Unigram:
 
         with speaking("tokens", self.quiet) as (console, progress):
             counts = unigram(
-                self.model, self.out, revision=self.revision, data=self.data, force=self.force, progress=progress
+                self.model,
+                self.out,
+                revision=self.revision,
+                accept=self.accept,
+                data=self.data,
+                force=self.force,
+                progress=progress,
             )
         seen = f"{np.count_nonzero(counts):,} of {len(counts):,} ids seen"
         say(console, f"{counts.sum():,} tokens, {seen}: {self.out}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Counts, OwnText, Quiet, job, say_result
+from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, job, say_result
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
@@ -20,6 +20,7 @@ class Universal:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL MODEL [MODEL ...]")] = ()
     """two models or more with the same tokenizer: folders, such as those in models/ of a grid, hub ids, or "bundled";
     the neurons of the first are matched with those of the others"""
+    accept: Accept = ()
     data: OwnText = "own"
     tokens: int = 65536
     """how many tokens to correlate activations over, in windows of 256
@@ -56,7 +57,8 @@ class Universal:
                 k=how.k,
                 seed=how.seed,
                 memory=memory,
-                load=lambda model: work.load(model, None, how.mesh),
+                accept=self.accept,
+                load=lambda model, accept=(): work.load(model, None, how.mesh, accept),
                 progress=work.progress,
             )
             work.progress("figures and page", 0, 0)

@@ -1,8 +1,9 @@
 """The facts of a result, which say how it was made: the model, the devices, the time, the versions."""
 
 import datetime
+import itertools
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ def facts_of(
     """
     return {
         **({"model": lm.name, "revision": lm.revision} if named is None else named),
+        **accepted_facts(lm.accepted),
         **shape_facts(lm.config),
         **own,
         "mesh": dict(lm.mesh.shape),
@@ -39,6 +41,12 @@ def facts_of(
         **made_with(),
         **(given or {}),
     }
+
+
+def accepted_facts(*accepted: Sequence[str]) -> dict[str, Any]:
+    """The attributes of config.json that models `accepted`, if there are any."""
+    names = list(dict.fromkeys(itertools.chain(*accepted)))
+    return {"accepted": names} if names else {}
 
 
 def shape_facts(config: DecoderConfig) -> dict[str, Any]:

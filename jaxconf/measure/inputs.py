@@ -1,7 +1,7 @@
 """The inputs of a measurement: models, and the text that they run on. Letters: s window, t position, v vocabulary."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jaxconf.data.windows import Windows, kept_positions, windows
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_tokens
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import config_from_hf
+from jaxconf.models.families import accepted, config_from_hf
 from jaxconf.models.language_model import LanguageModel, find, read_config
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.models.tokenizer_files import has_tokenizer
@@ -30,16 +30,31 @@ Model = LanguageModel | str | Path
 """A model, or a name that `jaxconf.load` takes."""
 
 
-def loaded(model: Model, load: Callable[[str], LanguageModel]) -> LanguageModel:
-    """The model, which `load` loads if it is given by its name."""
-    return model if isinstance(model, LanguageModel) else load(str(model))
+def loaded(model: Model, load: Callable[..., LanguageModel], accept: Sequence[str] = ()) -> LanguageModel:
+    """The model, which `load` loads if it is given by its name; `accept` is passed to it, if there is any."""
+    if isinstance(model, LanguageModel):
+        return model
+    return load(str(model), accept=accept) if accept else load(str(model))
 
 
-def config_of(model: Model, revision: str | None = None) -> DecoderConfig:
+def config_of(model: Model, revision: str | None = None, accept: str | Sequence[str] = ()) -> DecoderConfig:
     """The config of a model; its weights are not loaded. Raises InputError as `jaxconf.load` does."""
     if isinstance(model, LanguageModel):
         return model.config
-    return config_from_hf(read_config(find(model, revision, weights=False)[0]))
+    return config_from_hf(read_config(find(model, revision, weights=False)[0]), accept)
+
+
+def accepted_by(models: Sequence[tuple[Model, str | None]], accept: str | Sequence[str]) -> list[tuple[str, ...]]:
+    """What each of several models, given with its revision, is to `accept`; as `jaxconf.models.families.accepted`.
+
+    A model that is loaded already accepts nothing more.
+    """
+    if not accept:
+        return [()] * len(models)
+    named = [(model, revision) for model, revision in models if not isinstance(model, LanguageModel)]
+    configs = [read_config(find(model, revision, weights=False)[0]) for model, revision in named]
+    passed = iter(accepted(configs, accept))
+    return [() if isinstance(model, LanguageModel) else next(passed) for model, _ in models]
 
 
 def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> Windows:

@@ -20,6 +20,9 @@ class Source:
     or "bundled", the small model that comes with jaxconf"""
     revision: str | None = None
     """the branch, tag or commit on the hub"""
+    accept: tuple[str, ...] = ()
+    """attributes of config.json that jaxconf does not know and that you know not to change the model's outputs,
+    with commas between them; may be given several times"""
 
 
 @dataclasses.dataclass(frozen=True)

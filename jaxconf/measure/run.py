@@ -65,13 +65,13 @@ def run(
     ):
         progress("loading the model", 0, 0)
         # Mistakes are found before the weights are loaded, which can take minutes.
-        config = config_of(options.model, options.revision)
+        config = config_of(options.model, options.revision, options.accept)
         check(config, options, parsed)
         folder, _ = find(options.model, options.revision, weights=False)
         documents(source_for(options.data, folder))
         if options.counts:
             read_counts(options.counts, config.vocab_size, tokens_counted(folder))
-        lm = load_placed(options.model, options.revision, options.mesh, say)
+        lm = load_placed(options.model, options.revision, options.mesh, say, options.accept)
         text = text_of(lm, options.tokens, options.data, options.counts, progress)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)

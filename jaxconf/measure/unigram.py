@@ -1,5 +1,6 @@
 """Token counts of a corpus as a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ def unigram(
     out: str | Path,
     *,
     revision: str | None = None,
+    accept: str | Sequence[str] = (),
     data: str = OWN,
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
@@ -27,15 +29,15 @@ def unigram(
     """Count the tokens of a corpus with a model's tokenizer, save the counts as the .npy file `out`, and return them.
 
     The counts are int64 [v], one for each id of the vocabulary.
-    `model` and `revision`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.analyze`. `force`:
-    replace the file `out`. Raises InputError for a file that exists or cannot be written, and for a model or a text
-    that cannot be read.
+    `model`, `revision` and `accept`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.analyze`.
+    `force`: replace the file `out`. Raises InputError for a file that exists or cannot be written, and for a model or a
+    text that cannot be read.
     """
     out = Path(out)
     with claim(out.parent, out.name, force):
         folder, _ = find(model, revision, weights=False)
         tokenizer = Tokenizer.from_folder(folder)
-        vocab_size = config_from_hf(read_config(folder)).vocab_size
+        vocab_size = config_from_hf(read_config(folder), accept).vocab_size
         progress("token counts", 0, 0)
         text = documents(source_for(data, folder))
         counts = count_tokens(text, tokenizer, vocab_size, lambda done: progress("token counts", done, 0))

@@ -108,6 +108,7 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         knee += "smallest value" if found["k"] == 1 else counted(found["k"], "smallest value")
     words = [
         ("Model", joined(("{}", "model"), ("revision {}", "revision"))),
+        ("Accepted in config.json", ", ".join(facts.get("accepted", []))),
         ("Shape", joined(*SHAPE)),
         ("Data", joined(("{}", "data"), ("{} windows", "windows"), ("{} tokens", "tokens"))),
         ("SHA-256 of the data", told("{}", "data_sha256")),

@@ -4,7 +4,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -18,19 +18,21 @@ from jaxconf.models.mesh import make_mesh, pieces
 FLOAT32 = 4  # bytes
 
 
-def load_placed(model: str, revision: str | None, mesh: str | None, say: Callable[[str], None]) -> LanguageModel:
+def load_placed(
+    model: str, revision: str | None, mesh: str | None, say: Callable[[str], None], accept: str | Sequence[str] = ()
+) -> LanguageModel:
     """Load a model in float32 onto the mesh that `mesh` names, such as "data=4,model=2", or onto that of `placement`.
 
-    `model`, `revision`: as for `jaxconf.load`. `say`: called with a sentence about the mesh if it has several devices.
-    Raises InputError as `jaxconf.load` does, and, before the weights are fetched, for a mesh that does not have as many
-    devices as JAX sees and for a model that does not fit into their memory.
+    `model`, `revision`, `accept`: as for `jaxconf.load`. `say`: called with a sentence about the mesh if it has several
+    devices. Raises InputError as `jaxconf.load` does, and, before the weights are fetched, for a mesh that does not
+    have as many devices as JAX sees and for a model that does not fit into their memory.
     """
     sizes = read_mesh(mesh) if mesh else None
     folder, _ = find(model, revision, weights=False)
-    chosen = placement(config_from_hf(read_config(folder)), sizes)
+    chosen = placement(config_from_hf(read_config(folder), accept), sizes)
     if chosen.size > 1:
         say(f"Mesh: data={chosen.shape['data']}, model={chosen.shape['model']}.")
-    return load(model, revision, mesh=chosen)
+    return load(model, revision, mesh=chosen, accept=accept)
 
 
 AXES = "give the sizes of its axes, which are data and model, such as data=4,model=2 for 8 devices"

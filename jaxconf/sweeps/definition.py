@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.data.own_text import OWN
 from jaxconf.data.worlds import world_of
+from jaxconf.measure.inputs import accepted_by
 from jaxconf.measure.options import AnalyzeOptions, Output
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.results.run_folder import writable
@@ -158,6 +159,20 @@ def options_of(cell: Mapping[str, Any], folder: Path) -> AnalyzeOptions:
     if "counts" in given:
         given["counts"] = Path(given["counts"])
     return AnalyzeOptions(**given, out=folder, force=True)
+
+
+def narrowed(sweep: Sweep) -> Sweep:
+    """The sweep whose cells each accept only such attributes of config.json as their own model has.
+
+    Raises InputError as `jaxconf.models.families.accepted` does.
+    """
+    models = {name: (cell["model"], cell.get("revision")) for name, cell in sweep.cells.items()}
+    accept = next(iter(sweep.cells.values())).get("accept", ())
+    if not accept:
+        return sweep
+    each = list(dict.fromkeys(models.values()))
+    passed = dict(zip(each, accepted_by(each, accept), strict=True))
+    return Sweep({name: {**cell, "accept": list(passed[models[name]])} for name, cell in sweep.cells.items()})
 
 
 def define(sweep: Sweep, folder: Path) -> None:

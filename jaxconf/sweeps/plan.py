@@ -15,7 +15,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import memory_of_a_device, read_mesh
-from jaxconf.sweeps.definition import options_of, read_sweep
+from jaxconf.sweeps.definition import narrowed, options_of, read_sweep
 from jaxconf.sweeps.estimate import Devices, Plan, estimate, sets_again
 from jaxconf.sweeps.rates import measured_rates
 from jaxconf.sweeps.words import Needs
@@ -45,12 +45,12 @@ def plan(
     does in a second; give both or neither. What is not given is taken from the devices of this process; measuring both
     rates takes some seconds. Raises InputError for a definition that no worker could run, and for numbers out of range.
     """
-    cells = [options_of(cell, Path()) for cell in read_sweep(Path(definition)).cells.values()]
+    cells = [options_of(cell, Path()) for cell in narrowed(read_sweep(Path(definition))).cells.values()]
     parsed = [parse(cell) for cell in cells]
     configs: dict[str, DecoderConfig] = {}
     for cell in cells:
         if cell.model not in configs:  # the first revision's config.json is used for all revisions
-            configs[cell.model] = config_of(cell.model, cell.revision)
+            configs[cell.model] = config_of(cell.model, cell.revision, cell.accept)
     found = _devices(devices, device_memory, flops, exponentials)
     needs: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
     for cell, texts in zip(cells, parsed, strict=True):

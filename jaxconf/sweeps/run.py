@@ -11,7 +11,7 @@ from jaxconf.measure.run import parse, run
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import first, only_first_writes, told_json
 from jaxconf.runtime.progress import Progress
-from jaxconf.sweeps.definition import Sweep, define, defined, options_of, read_sweep
+from jaxconf.sweeps.definition import Sweep, define, defined, narrowed, options_of, read_sweep
 from jaxconf.sweeps.queue import Status, statuses, work
 
 TRIES, PATIENCE = 3, 60.0
@@ -40,16 +40,17 @@ def sweep(
     out = Path(out) if out else Path("runs") / definition.stem
     _check(tries, patience)
     asked = read_sweep(definition)
-    for cell in asked.cells.values():
+    cells = narrowed(asked)
+    for cell in cells.cells.values():
         parse(options_of(cell, out))
     with _usable(out), only_first_writes(out) as folder:
         define(asked, folder)
         if not first():
-            return _follow(asked, folder)
+            return _follow(cells, folder)
 
         def run_cell(name: str, place: Path) -> None:
             told_json(lambda: {"cell": name})
-            _run_cell(asked, name, place, lambda what, done, total: progress(f"{name}: {what}", done, total))
+            _run_cell(cells, name, place, lambda what, done, total: progress(f"{name}: {what}", done, total))
 
         found = work(asked, folder, run_cell, tries, patience, say)
         told_json(lambda: {"end": {name: dataclasses.asdict(status) for name, status in found.items()}})

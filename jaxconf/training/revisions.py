@@ -23,11 +23,11 @@ from jaxconf.data.corpus import Documents, documents_of
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
-from jaxconf.measure.facts import shape_facts
+from jaxconf.measure.facts import accepted_facts, shape_facts
 from jaxconf.measure.inputs import FIRST, check_amounts, counts_facts, given_counts, tokens_counted, window_length
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import config_from_hf
+from jaxconf.models.families import accepted, config_from_hf
 from jaxconf.models.language_model import find, load, local_folder, read_config
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.rules import Rules
@@ -46,6 +46,7 @@ def track_revisions(
     data: str | Documents,
     out: str | Path,
     *,
+    accept: str | Sequence[str] = (),
     effects: bool = False,
     tokens: int = 4096,
     counts: np.ndarray | str | Path | None = None,
@@ -63,14 +64,8 @@ def track_revisions(
     measured. Rows that were measured before an error stay in the file.
     """
     out, steps = Path(out), steps_of(revisions)
-    if delete and jax.process_count() > 1:
-        raise InputError(
-            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "
-            "use one host"
-        )
     check_amounts(1, tokens=tokens)
-    if local_folder(model).is_dir():
-        raise InputError(f"{model} is a local folder, which has no revisions to measure; give the hub id of a model")
+    _check_model(model, delete)
     with writable(out):
         progress("reading the text", 0, 0)
         data = _own_text(model, next(iter(steps)), delete) if data == OWN else data
@@ -80,6 +75,7 @@ def track_revisions(
             "tokens_asked": tokens if effects else None,
             "text_sha256": _text_digest(documents_of(data)()),
         }
+        passed = _accepted(model, list(steps), accept, delete)
         facts: dict[str, Any] = {}
         measured: dict[str, int] = {}
         copied(out / FILE)
@@ -95,21 +91,31 @@ def track_revisions(
             if revision in measured:
                 continue
             with _downloaded(model, revision, delete) as folder:
-                config = config_from_hf(read_config(folder))
+                config = config_from_hf(read_config(folder), passed[revision])
                 text = text or _read_text(folder, config, data, counts, tokens if effects else None)
                 of_counts = text.counts_facts
                 found = {**asked, **_facts(config, k, text.windows), "counts_sha256": of_counts["counts_sha256"]}
                 # A track of an earlier version does not say what was counted; its text is the same.
                 said = {name: value for name, value in found.items() if name != "counts_sha256" or name in facts}
                 _check_same(out, facts, said)
-                row = _measure(folder, placement(config, mesh), text, found["k"])
+                row = _measure(folder, placement(config, mesh), passed[revision], text, found["k"])
                 if force and not facts:
                     (out / FILE).unlink(missing_ok=True)  # only now, when a new row is there to replace it
-                facts = {**found, **of_counts}
+                facts = {**found, **of_counts, **accepted_facts(*passed.values())}
                 versions = {"jaxconf": __version__, "jax": jax.__version__}
                 append(out, {"step": step, "revision": revision, **row}, {**facts, "versions": versions})
         progress("revisions", len(steps), len(steps))
         return Emergence.load(out)
+
+
+def _check_model(model: str, delete: bool) -> None:
+    if delete and jax.process_count() > 1:
+        raise InputError(
+            "several hosts may share a cache, and one would delete what another still reads; leave out --delete, or "
+            "use one host"
+        )
+    if local_folder(model).is_dir():
+        raise InputError(f"{model} is a local folder, which has no revisions to measure; give the hub id of a model")
 
 
 def steps_of(revisions: Sequence[str]) -> dict[str, int]:
@@ -189,6 +195,19 @@ def _own_text(model: str, revision: str, delete: bool) -> str:
     """The source of the text that a revision was trained on, for which its weights are not downloaded."""
     with _downloaded(model, revision, delete, weights=False) as folder:
         return source_for(OWN, folder)
+
+
+def _accepted(
+    model: str, revisions: Sequence[str], accept: str | Sequence[str], delete: bool
+) -> dict[str, tuple[str, ...]]:
+    """Revision → the attributes of its config.json that are passed over; the weights are not downloaded for it."""
+    if not accept:
+        return dict.fromkeys(revisions, ())
+    configs = []
+    for revision in revisions:
+        with _downloaded(model, revision, delete, weights=False) as folder:
+            configs.append(read_config(folder))
+    return dict(zip(revisions, accepted(configs, accept), strict=True))
 
 
 @contextmanager
@@ -283,15 +302,15 @@ def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[s
     return facts if text is None else {**facts, "data_sha256": digest(text.tokens), "tokens": int(text.tokens.size)}
 
 
-def _measure(folder: Path, mesh: Mesh, text: _Text, k: int) -> dict[str, Any]:
+def _measure(folder: Path, mesh: Mesh, accept: Sequence[str], text: _Text, k: int) -> dict[str, Any]:
     """The values of a revision's row, without its name and step.
 
     This is a function of its own so that the weights are freed when it returns.
     """
     if text.windows is None:
-        lm = load(folder, dtype=None, mesh=mesh, layers="last")
+        lm = load(folder, dtype=None, mesh=mesh, layers="last", accept=accept)
         return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, text.counts, k)}
-    lm = load(folder, mesh=mesh)
+    lm = load(folder, mesh=mesh, accept=accept)
     kept = kept_positions(text.windows.tokens, lm.special_ids)
     return {
         **measure_predictions(lm.config, lm.params, text.windows.tokens, kept),

@@ -22,6 +22,7 @@ def track(
     source: str | Path,
     revisions: Sequence[str] | None = None,
     *,
+    accept: str | Sequence[str] = (),
     effects: bool = False,
     delete: bool = False,
     out: str | Path | None = None,
@@ -47,6 +48,7 @@ def track(
     go to the folder `out`, by default runs/MODEL. The same call again continues after the revisions that `out` holds;
     later revisions may be added to it. `force` replaces the track in `out`.
 
+    `accept`: as for `jaxconf.load`, for those of the revisions whose config.json has the attribute.
     `data`: the text, as a source that `jaxconf.analyze` takes, or as a function that returns the documents at each
     call. `counts`: as for `jaxconf.analyze`. `k`: size of the effective null space, by default as in `jaxconf.analyze`.
     `mesh`: the sizes of the axes `data` and `model`, by default those of `jaxconf.runtime.placement.placement`.
@@ -64,6 +66,7 @@ def track(
             revisions,
             data,
             folder,
+            accept=accept,
             effects=effects,
             tokens=tokens,
             counts=counts,

@@ -11,13 +11,14 @@ A family's file defines:
 import dataclasses
 import functools
 import math
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from jaxconf.models.config import Attributes, DecoderConfig
-from jaxconf.models.errors import InputError
+from jaxconf.models.config import TEXT_MODEL, Attributes, DecoderConfig
+from jaxconf.models.errors import InputError, UnknownAttributes
 from jaxconf.models.families import (
     bloom,
     codegen,
@@ -114,15 +115,77 @@ def family(model_type: str) -> ModuleType:
     return FAMILIES[model_type]
 
 
-def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
+def config_from_hf(values: Mapping[str, Any], accept: str | Sequence[str] = ()) -> DecoderConfig:
     """The decoder that a Hugging Face config, as a dict, describes.
 
-    Raises InputError, naming the attribute, for what is not understood.
+    `accept`: attributes whose meaning is not known here and which are passed over, as for `accepted`. Raises
+    InputError, naming the attribute, for what is not understood, and as `accepted` does.
     """
-    model_type = values.get("model_type")
-    if not isinstance(model_type, str):
+    config, unknown = _read(values)
+    [passed] = accepted([values], accept)
+    if left := unknown - {*passed}:
+        entries, names = dict(_entries(values)), sorted(left)
+        them = "it" if len(names) == 1 else "them"
+        raise InputError(
+            f"config.json sets {' and '.join(f'{name!r} to {_short(entries[name])}' for name in names)}, which jaxconf "
+            f"does not know in a {values['model_type']} model; if you know that the model's outputs do not depend on "
+            f"{them}, take {them} with --accept {','.join(names)} (in Python accept={names!r})"
+        )
+    _check_sizes(config)
+    return config
+
+
+def accepted(configs: Sequence[Mapping[str, Any]], accept: str | Sequence[str]) -> list[tuple[str, ...]]:
+    """Of the attributes in `accept`, those whose meaning is not known in each of the configs.
+
+    `accept`: names of attributes, of which one text may hold several with commas between them. An attribute within
+    another, such as one of the rotary settings, is named rope_scaling.NAME. Raises InputError for an attribute that no
+    config has, and for one that no config needs accepting for, because it is read or is known not to matter.
+    """
+    texts = [accept] if isinstance(accept, str) else accept
+    names = tuple(dict.fromkeys(name for text in texts for name in text.split(",") if name))
+    if not names:
+        return [()] * len(configs)
+    unknown = [_read(values)[1] for values in configs]
+    which = "config.json" if len(configs) == 1 else f"none of {len(configs)} config.json"
+    for name in names:
+        if not any(name in of_one for of_one in unknown):
+            if any(name in dict(_entries(values)) for values in configs):
+                needs = "does not need" if len(configs) == 1 else "needs"
+                raise InputError(
+                    f"{which} {needs} {name!r} to be accepted, because jaxconf reads it or knows that it changes no "
+                    "output; leave it out of accept"
+                )
+            lacks = "has no" if len(configs) == 1 else "has the"
+            raise InputError(
+                f"{which} {lacks} attribute {name!r}, which accept names; correct the name or leave it out"
+            )
+    return [tuple(name for name in names if name in of_one) for of_one in unknown]
+
+
+def _read(values: Mapping[str, Any]) -> tuple[DecoderConfig, set[str]]:
+    """The decoder, as its family reads it, and the attributes whose meaning is not known, named as for `accepted`."""
+    if not isinstance(values.get("model_type"), str):
         raise InputError("config.json has no model_type; complete it from the model's original config.json")
-    model_type = ALIASES.get(model_type, model_type)
+    unknown: set[str] = set()
+    while True:
+        try:
+            return _read_known(_without(values, unknown)), unknown
+        except UnknownAttributes as error:
+            found = {name for name, _ in _entries(values) if _is_one_of(name, error.names, error.within)}
+            if found <= unknown:  # the family itself gives the rotary settings a value that they do not take
+                raise
+            unknown |= found
+
+
+def _is_one_of(entry: str, names: Collection[str], within: str) -> bool:
+    """Whether an entry, as `_entries` names it, is one of these attributes of config.json or of a part of it."""
+    before = {"config.json": "", TEXT_MODEL: r"text_config\."}.get(within, r"(text_config\.)?rope_\w+\.(.*\.)?")
+    return re.fullmatch(before + f"({'|'.join(map(re.escape, names))})", entry) is not None
+
+
+def _read_known(values: Mapping[str, Any]) -> DecoderConfig:
+    model_type = ALIASES.get(values["model_type"], values["model_type"])
     text = values.get("text_config")
     if model_type not in FAMILIES and isinstance(text, Mapping) and text.get("model_type") in [*FAMILIES]:
         raise InputError(
@@ -138,7 +201,36 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
         raise InputError(
             f"config.json holds a value of the wrong kind ({error}); correct it from the model's original config.json"
         ) from error
+    if not config.windows:
+        attributes.without_windows()
     attributes.finish()
+    return config
+
+
+def _entries(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """The attributes with their values, and those within them, each named by the way to it: rope_scaling.factor."""
+    for name, value in values.items():
+        yield f"{within}{name}", value
+        if isinstance(value, Mapping):
+            yield from _entries(value, f"{within}{name}.")
+
+
+def _without(values: Mapping[str, Any], names: Collection[str], within: str = "") -> dict[str, Any]:
+    """The attributes without those of these names."""
+    return {
+        name: _without(value, names, f"{within}{name}.") if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if f"{within}{name}" not in names
+    }
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _check_sizes(config: DecoderConfig) -> None:
+    """Raises InputError for values that no decoder can have."""
     for field, kind in typing.get_type_hints(DecoderConfig).items():
         if not _fits(getattr(config, field), kind):
             raise InputError(
@@ -165,7 +257,6 @@ def config_from_hf(values: Mapping[str, Any]) -> DecoderConfig:
             f"config.json gives {config.n_heads} heads, which do not divide among {config.n_kv_heads} key/value heads; "
             "correct one of the two"
         )
-    return config
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -11,7 +11,7 @@ IGNORED = r"$^"
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("apply_residual_connection_post_layernorm", False)
     # These change only the order and the precision of operations.
-    hf.ignore("pretraining_tp", "slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion")
+    hf.ignore("slow_but_exact", "attention_softmax_in_fp32", "masked_softmax_fusion")
     # BLOOM's own code never reads these.
     hf.ignore("bias_dropout_fusion", "skip_bias_add", "skip_bias_add_qkv", "offset_alibi", "unk_token_id", "n_inner")
     d_model = hf.take("n_embed", hf.take("hidden_size", 64))

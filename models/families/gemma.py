@@ -1,6 +1,7 @@
 """Gemma: Llama with norms whose gain is 1 plus the parameter, and an embedding scaled by √d."""
 
 from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 
 PREFIX = "model."
@@ -10,14 +11,20 @@ IGNORED = rows.ROTARY
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_bidirectional_attention", False)
     shape = hf.shape(n_kv_heads=16, n_positions=8192, head_dim=256)
-    hf.ignore("hidden_activation")  # Gemma's own code reads hidden_act
+    # The first releases say "gelu" and mean the tanh form, which the weights were trained with.
+    activation = hf.activation("hidden_act", "gelu_pytorch_tanh", gelu="gelu_tanh")
+    if hf.activation("hidden_activation", activation, gelu_tanh="gelu_tanh") != activation:
+        raise InputError(
+            "config.json sets 'hidden_act' and 'hidden_activation' to different functions, and versions of "
+            "transformers differ in which of them they use; leave out the one that the model was not trained with"
+        )
     return DecoderConfig(
         model_type="gemma",
         **shape,
         norm="rms",
         gain_offset=1.0,
         norm_eps=hf.take("rms_norm_eps", 1e-6),
-        activation=hf.activation("hidden_act", "gelu_pytorch_tanh"),
+        activation=activation,
         gated=True,
         rotary=hf.rotary(shape),
         attn_scale=shape["d_head"] ** -0.5,

@@ -19,10 +19,8 @@ SIZES = {  # that config.json leaves out where they are those of the 4B model
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "image_token_index")
     tied = hf.take("tie_word_embeddings", True)
-    text = Attributes(SIZES | {"tie_word_embeddings": tied} | hf.take("text_config"), "text_config of config.json")
-    found = gemma3.config(text)
-    text.finish()
-    return dataclasses.replace(found, model_type="gemma3")
+    text = hf.text_model({**SIZES, "tie_word_embeddings": tied})
+    return dataclasses.replace(gemma3.config(text), model_type="gemma3")
 
 
 leaves = rows.llama

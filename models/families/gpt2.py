@@ -10,9 +10,8 @@ IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # causal masks, which old version
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.expect("add_cross_attention", False)
     # reorder_and_upcast_attn changes only the order and the precision of operations.
-    hf.ignore("is_decoder", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")
+    hf.ignore("n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn")
     sizes = shape(hf)
     return DecoderConfig(
         model_type="gpt2",

@@ -9,9 +9,8 @@ IGNORED = rows.MASKS
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.expect("add_cross_attention", False)
     hf.ignore("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "max_batch_size")
-    hf.ignore("pad_key_length", "pre_allocate_kv_cache", "validate_runner_input", "num_key_value_heads", "is_decoder")
+    hf.ignore("pad_key_length", "pre_allocate_kv_cache", "validate_runner_input", "num_key_value_heads")
     shape = gpt2.shape(hf)
     if hf.take("multi_query", True):
         shape["n_kv_heads"] = 1

@@ -10,7 +10,6 @@ IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("is_decoder")
     shape = hf.shape()
     return DecoderConfig(
         model_type="gpt_neox",

@@ -9,7 +9,7 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("pretraining_tp", "is_llama_config")  # pretraining_tp splits the same products into parts
+    hf.ignore("is_llama_config")
     hf.expect("rope_interleaved", False)
     shape = hf.shape(head_dim=0)
     rotary = hf.rotary(shape)

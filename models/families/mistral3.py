@@ -14,18 +14,15 @@ TEXT = {"mistral": mistral, "ministral3": ministral3}
 def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("vision_config", "image_token_index", "projector_hidden_act", "vision_feature_layer")
     hf.ignore("multimodal_projector_bias", "spatial_merge_size")
-    values = {"model_type": "mistral", "tie_word_embeddings": hf.take("tie_word_embeddings", False)}
-    values |= hf.take("text_config")
-    kind = values["model_type"]
+    tied = hf.take("tie_word_embeddings", False)
+    text = hf.text_model({"model_type": "mistral", "tie_word_embeddings": tied})
+    kind = text.model_type
     if kind not in TEXT:
         raise InputError(
             f"text_config of config.json has the model_type {kind!r}, but in a mistral3 only {' and '.join(TEXT)} are "
             "supported; use another model"
         )
-    text = Attributes(values, "text_config of config.json")
-    found = TEXT[kind].config(text)
-    text.finish()
-    return dataclasses.replace(found, model_type="mistral3")
+    return dataclasses.replace(TEXT[kind].config(text), model_type="mistral3")
 
 
 leaves = rows.llama

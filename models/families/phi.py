@@ -10,7 +10,7 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     qk_norm = hf.take("qk_layernorm", False)
-    shape = hf.shape()
+    shape = hf.shape(head_dim=0)
     return DecoderConfig(
         model_type="phi",
         **shape,

@@ -17,7 +17,7 @@ def config(hf: Attributes) -> DecoderConfig:
         ("interpolate_factor", 1),
     ):
         hf.expect(name, assumed)
-    shape = hf.shape(n_positions=4096)
+    shape = hf.shape(n_positions=4096, head_dim=0)
     rope = {"original_max_position_embeddings": hf.take("original_max_position_embeddings", 4096)} | hf.rotary_values()
     kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
     rope["rope_type"] = "longrope" if kind in ("su", "yarn") else kind  # the first releases' names

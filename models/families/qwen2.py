@@ -9,7 +9,7 @@ IGNORED = rows.ROTARY
 
 def config(hf: Attributes) -> DecoderConfig:
     hf.expect("use_mrope", False)
-    shape = hf.shape(n_positions=32768)
+    shape = hf.shape(n_positions=32768, head_dim=0)
     return DecoderConfig(
         model_type="qwen2",
         **shape,

@@ -8,8 +8,7 @@ IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:
-    hf.ignore("pretraining_tp")
-    shape = hf.shape(n_kv_heads=4, n_positions=32768)
+    shape = hf.shape(n_kv_heads=4, n_positions=32768, head_dim=0)
     n_layers = shape["n_layers"]
     interval = hf.take("no_rope_layer_interval", 4)
     # Despite the name, 1 marks a layer with rotary positions.

@@ -13,7 +13,7 @@ def config(hf: Attributes) -> DecoderConfig:
     hf.ignore("activation_function", "layer_norm_epsilon")  # its own code reads hidden_act and norm_epsilon
     for name, assumed in (("mlp_type", "default"), ("norm_type", "layer_norm"), ("scale_attn_weights", True)):
         hf.expect(name, assumed)
-    shape = hf.shape(n_kv_heads=2, n_positions=4096)
+    shape = hf.shape(n_kv_heads=2, n_positions=4096, head_dim=0)
     bias = hf.take("use_bias", True)
     return DecoderConfig(
         model_type="starcoder2",

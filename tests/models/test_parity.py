@@ -17,10 +17,13 @@ import pytest
 from hf_modules import modules_of
 
 from jaxconf.models import supported
+from jaxconf.models.config import ACTIVATIONS
 from jaxconf.models.decoder import site_shapes
+from jaxconf.models.errors import InputError
 from jaxconf.models.families import FAMILIES, config_from_hf
 from jaxconf.models.language_model import BUNDLED, LanguageModel, load
 from jaxconf.models.mesh import make_mesh
+from jaxconf.models.mlp import ACTIVATION
 from jaxconf.models.positions import alibi_slopes
 
 torch = pytest.importorskip("torch")
@@ -393,3 +396,29 @@ def test_every_attribute_of_a_full_dump_is_known(model_type: str) -> None:
     """Some config.json hold all attributes, not only those that differ from the defaults."""
     full = transformers.AutoConfig.for_model(model_type).to_dict()
     assert config_from_hf(full).model_type == full["model_type"] == model_type
+
+
+@pytest.mark.parametrize("name", {hf["model_type"]: name for name, hf in cases.CASES.items()}.values())
+def test_every_activation_is_that_of_transformers(name: str) -> None:
+    """A name of an activation means in each family what transformers makes of it; Gemma's "gelu" is the tanh form."""
+    x = np.linspace(-6, 6, 997, dtype=np.float32)
+    plain = cases.CASES[name]
+    names = ("activation", "activation_function", "hidden_act", "hidden_activation")
+    read = [attribute for attribute in names if reads_activation(plain, attribute)]
+    assert read or name.startswith("bloom")
+    for hf in [plain | {attribute: function} for attribute in read for function in ACTIVATIONS] or [plain]:
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**hf)).eval()
+        ends = {"act", "act_fn", "activation_fn", "gelu_impl"}
+        act = next(module for where, module in model.named_modules() if where.rpartition(".")[2] in ends)
+        with torch.no_grad():
+            expected = act(torch.from_numpy(x)).numpy()
+        found = ACTIVATION[config_from_hf(hf).activation](x)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6, err_msg=str(hf))
+
+
+def reads_activation(hf: dict[str, Any], attribute: str) -> bool:
+    """Whether the activation of this family is named by the attribute."""
+    try:
+        return {config_from_hf(hf | {attribute: name}).activation for name in ("relu", "silu")} == {"relu", "silu"}
+    except InputError:
+        return False

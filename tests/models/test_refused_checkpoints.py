@@ -89,17 +89,17 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
-        ("gpt2", {"sliding_window": 16}, ["'sliding_window'", "unknown"]),
+        ("gpt2", {"sliding_window": 16}, ["'sliding_window'", "does not know"]),
         ("gpt2", {"add_cross_attention": True}, ["'add_cross_attention'", "True", "only False"]),
         ("gpt2", {"activation_function": "mish"}, ["'activation_function'", "'mish'", "gelu_new"]),
-        ("neox", {"quantization_config": {"bits": 4}}, ["'quantization_config'", "unknown"]),
+        ("neox", {"quantization_config": {"bits": 4}}, ["'quantization_config'", "does not know"]),
         (
             "neox",
             {"rope_scaling": {"type": "proportional", "factor": 2.0}},
             ["'proportional'", "linear", "llama3", "yarn"],
         ),
         ("llama", {"rope_scaling": {"type": "linear"}}, ["'factor'", "rotary"]),
-        ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'mscale'", "rotary"]),
+        ("llama", {"rope_parameters": {"rope_type": "default", "mscale": 2.0}}, ["'rope_parameters.mscale'"]),
         ("llama", {"final_logit_softcapping": 30.0}, ["'final_logit_softcapping'"]),
         ("llama-longrope", {"head_dim": 12}, ["6 numbers", "short_factor"]),
         (
@@ -111,18 +111,18 @@ def test_odd_values_are_refused_or_make_a_model(name: str) -> None:
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, ["attention_types", "each of 2 layers"]),
         ("falcon-grouped", {"parallel_attn": False}, ["parallel_attn", "no Falcon"]),
         ("falcon", {"num_ln_in_parallel_attn": 2}, ["num_ln_in_parallel_attn", "no Falcon"]),
-        ("gemma3", {"attention_chunk_size": 3}, ["'attention_chunk_size'", "unknown"]),
+        ("gemma3", {"attention_chunk_size": 3}, ["'attention_chunk_size'", "does not know"]),
         ("gemma", {"use_bidirectional_attention": True}, ["'use_bidirectional_attention'", "True", "only False"]),
         ("qwen2-window", {"layer_types": ["full_attention"]}, ["layer_types", "each of 3 layers"]),
         ("mistral", {"layer_types": ["full_attention", "chunked_attention"]}, ["layer_types", "chunked_attention"]),
-        ("gemma3", {"rope_parameters": {"rope_theta": 500.0}}, ["'rope_theta'", "rotary settings", "unknown"]),
+        ("gemma3", {"rope_parameters": {"rope_theta": 500.0}}, ["'rope_parameters.rope_theta'", "does not know"]),
         ("olmo3", {"rope_theta": 1000.0}, ["'rope_theta'", "1000.0", "only 500000.0"]),
         ("codegen", {"n_head": 2}, ["2 heads", "divide by 4"]),
         ("mpt", {"attn_config": {"alibi_bias_max": 16}}, ["attn_config", "'alibi_bias_max'", "16", "only 8"]),
         ("mpt", {"norm_type": "rmsnorm"}, ["'norm_type'", "'rmsnorm'"]),
         ("xglm", {"pad_token_id": 5}, ["'pad_token_id'", "position 3"]),
         ("mistral3", {"text_config": {"model_type": "qwen3"}}, ["text_config", "'qwen3'", "mistral and ministral3"]),
-        ("gemma3-vision", {"text_config": {"logit_twist": 2}}, ["text_config", "'logit_twist'", "unknown"]),
+        ("gemma3-vision", {"text_config": {"logit_twist": 2}}, ["'text_config.logit_twist'", "does not know"]),
     ],
 )
 def test_attributes_that_are_not_understood(name: str, values: dict[str, Any], says: list[str], tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ CASES: dict[str, dict[str, Any]] = {
         "model_type": "gemma",
         "num_key_value_heads": 4,
         "head_dim": 8,
+        "hidden_act": "gelu",  # as in the first releases, which mean the tanh form
         "attention_bias": True,
         "tie_word_embeddings": False,
     },

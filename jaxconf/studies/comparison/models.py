@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconf.measure.inputs import Model, config_of, loaded
+from jaxconf.measure.inputs import Model, accepted_by, config_of, loaded
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel, local_folder
@@ -22,13 +22,14 @@ class Chosen(NamedTuple):
     name: str  # unique in the comparison
     config: DecoderConfig
     model: Model
+    accept: tuple[str, ...]
 
-    def loaded(self, load: Callable[[str], LanguageModel], progress: Progress) -> LanguageModel:
+    def loaded(self, load: Callable[..., LanguageModel], progress: Progress) -> LanguageModel:
         progress(f"{self.name}: loading", 0, 0)
-        return loaded(self.model, load)
+        return loaded(self.model, load, self.accept)
 
 
-def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
+def choose(base: Model, tuned: Sequence[Model], accept: str | Sequence[str] = ()) -> list[Chosen]:
     """The models that are compared, the base model first. Only configs are read, because loading can take minutes.
 
     Raises InputError if there is no tuned model, for a model that is named twice, for a tuned model of another shape,
@@ -39,7 +40,11 @@ def choose(base: Model, tuned: Sequence[Model]) -> list[Chosen]:
             "no model to compare with is given; give at least one that was trained further from the base model"
         )
     _check_named_once([str(model) for model in (base, *tuned) if not isinstance(model, LanguageModel)])
-    chosen = [Chosen(name, config_of(model), model) for name, model in _with_names([base, *tuned])]
+    passed = accepted_by([(model, None) for model in (base, *tuned)], accept)
+    chosen = [
+        Chosen(name, config_of(model, accept=names), model, names)
+        for (name, model), names in zip(_with_names([base, *tuned]), passed, strict=True)
+    ]
     for other in chosen[1:]:
         _check_same_shape(chosen[0].config, other.config, other.name)
     return chosen

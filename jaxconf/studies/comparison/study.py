@@ -18,7 +18,7 @@ from jaxconf.analysis.unembedding import readout
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.analyze import check_options
-from jaxconf.measure.facts import facts_of
+from jaxconf.measure.facts import accepted_facts, facts_of
 from jaxconf.measure.inputs import Model, Text, check_amounts, windows_of
 from jaxconf.measure.work import Work, work_on
 from jaxconf.models import language_model
@@ -104,7 +104,8 @@ def compare(
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
     resume_folder: Path | None = None,
-    load: Callable[[str], LanguageModel] = language_model.load,
+    accept: str | Sequence[str] = (),
+    load: Callable[..., LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
     """Compare models that were trained further from `base` with it: the last layer's neurons, and the calibration.
@@ -116,14 +117,14 @@ def compare(
     each tuned model whose tokenizer gives the same tokens for the same text. Of the others only the weights are
     compared. `k`: size of the null space, for ρ. `memory`: as for `jaxconf.analyze`. `resume_folder`: a folder in which
     finished windows are kept, so that the same call continues an interrupted one. `facts`: are added to those of the
-    result.
+    result. `accept`: as for `jaxconf.load`, for those of the models whose config.json has the attribute.
 
     Source: Du et al. 2025 (arXiv 2504.02904) for the candidates, their overlap and the ratio; Stolfo et al. 2024 (arXiv
     2406.16254) for ρ and effects. Raises InputError for no tuned model, one of another shape, and as `jaxconf.analyze`,
     `jaxconf.load` and `jaxconf.documents` do.
     """
     check_amounts(1, tokens=tokens)
-    own, *others = choose(base, tuned)
+    own, *others = choose(base, tuned, accept)
     _, k, _ = check_options(own.config, "last", k, "auto", 1e-4, LEAST, bootstrap_draws, seed)
     lm = own.loaded(load, progress)
     check_runnable(lm.params)
@@ -139,7 +140,11 @@ def compare(
     weights_only = [name for name in names if name not in predictions]
     stated = facts_of(
         lm,
-        {**_facts(own.config, how), **work.unit_facts()},
+        {
+            **accepted_facts(own.accept, *(other.accept for other in others)),
+            **_facts(own.config, how),
+            **work.unit_facts(),
+        },
         timing,
         int(work.kept.sum()) * own.config.d_mlp * len(predictions),
         ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
@@ -183,7 +188,7 @@ class _Job:
         name: str,
         how: Measuring,
         work: Work,
-        load: Callable[[str], LanguageModel],
+        load: Callable[..., LanguageModel],
         progress: Progress,
     ) -> None:
         self.base, self.name, self.how, self.work, self.load, self.progress = base, name, how, work, load, progress

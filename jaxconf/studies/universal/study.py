@@ -16,8 +16,8 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest, kept_positions
-from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import Model, check_amounts, counts_of, loaded, prepared, windows_of
+from jaxconf.measure.facts import accepted_facts, facts_of
+from jaxconf.measure.inputs import Model, accepted_by, check_amounts, counts_of, loaded, prepared, windows_of
 from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -124,7 +124,8 @@ def universal(
     seed: int = 0,
     memory: int = MEMORY,
     facts: Mapping[str, Any] | None = None,
-    load: Callable[[str], LanguageModel] = language_model.load,
+    accept: str | Sequence[str] = (),
+    load: Callable[..., LanguageModel] = language_model.load,
     progress: Progress = lambda what, done, total: None,
 ) -> Universality:
     """Match each neuron of the first model with the neurons of every other model, by the correlation of activations.
@@ -136,17 +137,16 @@ def universal(
     the rules of entropy and frequency neurons; with 0 they are not measured. `rules`: which neurons are universal, and
     of which families. `k`: size of the null space, for ρ. `seed`: of the rotations and random directions. `memory`:
     bytes that sums and windows may take on a device; with less, the models run over the text more often. `facts`: are
-    added to those of the result.
+    added to those of the result. `accept`: as for `jaxconf.load`, where a model's config.json has the attribute.
 
     Source: Gurnee et al. 2024 (arXiv 2401.12181), sections 4 and 5. Raises InputError for fewer than two models, models
-    of different vocabularies or on different meshes, tokens that do not fit them, and as `jaxconf.load` and
-    `jaxconf.documents` do.
+    of different vocabularies or meshes, tokens that do not fit them, and as `jaxconf.load` and `jaxconf.documents` do.
     """
     rules = rules or FamilyRules()
     check_number(lms)
     check_amounts(1, tokens=tokens)
     check_amounts(0, effects=effects, seed=seed)
-    models = _loaded(lms, load, progress)
+    models = _loaded(lms, accept, load, progress)
     progress("reading the text", 0, 0)
     data = source_for(data, models[0].folder) if isinstance(tokens, int) else data
     windows = windows_of(tokens, data, models[0], *(lm.config for lm in models[1:]))
@@ -162,7 +162,7 @@ def universal(
     first = _with_explanations(_with_matches(frames[0], matches, rules), activities[0], text, rules, memory, progress)
     neurons = pd.concat([first, *frames[1:]], ignore_index=True)
     neurons["is_universal"] = neurons["is_universal"].astype("boolean")
-    by_layer = first.groupby("layer")["is_universal"].agg(neurons="size", universal="sum", share="mean")
+    layers = first.groupby("layer")["is_universal"].agg(neurons="size", universal="sum", share="mean").reset_index()
     return Universality(
         facts=facts_of(
             models[0],
@@ -174,7 +174,7 @@ def universal(
         ),
         neurons=neurons[["model", *neurons.columns.drop("model")]],
         matches=matches,
-        layers=by_layer.reset_index(),
+        layers=layers,
         families=families_table(neurons, matches),
         vocabulary=examples(models[0], first),
         explanations=explanations_table(first),
@@ -193,12 +193,15 @@ def _text(
     return CountedText(tokens, counted, windows.documents, counts)
 
 
-def _loaded(lms: Sequence[Model], load: Callable[[str], LanguageModel], progress: Progress) -> list[LanguageModel]:
+def _loaded(
+    lms: Sequence[Model], accept: str | Sequence[str], load: Callable[..., LanguageModel], progress: Progress
+) -> list[LanguageModel]:
     """The models, loaded. Raises InputError unless they can be run, have the same vocabulary and lie on one mesh."""
     models: list[LanguageModel] = []
-    for model in lms:
+    passed = accepted_by([(model, None) for model in lms], accept)
+    for model, names in zip(lms, passed, strict=True):
         progress("loading the models", len(models), len(lms))
-        models.append(loaded(model, load))
+        models.append(loaded(model, load, names))
     for lm in models:
         check_runnable(lm.params)
     first = models[0]
@@ -254,6 +257,7 @@ def _names(models: Sequence[LanguageModel]) -> dict[str, Any]:
         "model": models[0].name,
         "models": [lm.name for lm in models],
         "revisions": [lm.revision for lm in models],
+        **accepted_facts(*(lm.accepted for lm in models)),
     }
 
 
