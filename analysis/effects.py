@@ -240,8 +240,8 @@ def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
 
 def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:
     """1/σ of a stream with the component `along` in some direction; the rest has the squared length `across`."""
-    if config.norm == "none":
-        return jnp.ones_like(along)
+    if config.frozen_scale is not None:
+        return 1 / jnp.full_like(along, config.frozen_scale)
     return 1 / jnp.sqrt((jnp.maximum(across, 0) + along**2) / config.d_model + config.norm_eps)
 
 

@@ -111,6 +111,8 @@ def convention_notes(config: DecoderConfig) -> list[str]:
         notes.append("RMSNorm depends on the mean over the width, so W_U and the write directions keep that mean.")
     if config.final_norm and not config.norm_gain:
         notes.append("The final norm has no parameters, so nothing of it is folded into W_U.")
+    if config.final_norm and config.frozen_scale is not None:
+        notes.append("The norms divide by a constant, so nothing acts through the scale of the final norm.")
     if config.norm_place == "sum":
         notes.append("The last layer's second norm takes the final norm's place.")
     if config.d_embed is not None:

@@ -21,38 +21,55 @@ import numpy as np
 import safetensors.numpy
 from jax.sharding import Mesh, NamedSharding
 
+from jaxconf.models.adapters import Adapter, Merged
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.models.families import family, leaves, prefixes, unembedding
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
-from jaxconf.models.tensor_files import DTYPES, Tensor, read_tensors
+from jaxconf.models.quantization import scheme
+from jaxconf.models.tensor_files import DTYPES, FLOATS, Tensor, bare, read_tensors
 
 Layers = Literal["all", "last"]
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+# Buffers that versions of transformers stored: causal masks, tables and frequencies of positions.
+BUFFERS = re.compile(
+    r"(.+\.)?((attn|attention|self_attn|self_attention)\.bias|\w*masked_bias|\w*inv_freq|position_ids"
+    r"|(cos|sin|cos_sin)_cached?|\w+\.embed_positions|alibi|causal_mask)"
+)
 # How many entries are copied at once: BLOCK (a megabyte of bfloat16) where file and array have the same order of axes,
 # a square of SIDE × SIDE where they do not.
 BLOCK, SIDE = 2**19, 256
 ALIGNMENT = 64  # bytes; XLA on CPU uses an array that begins at a multiple of this without a copy
 
 
-def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, layers: Layers = "all") -> dict[str, Any]:
+def load_params(
+    config: DecoderConfig,
+    folder: Path,
+    mesh: Mesh,
+    dtype: Any,
+    layers: Layers = "all",
+    adapter: Adapter | None = None,
+) -> dict[str, Any]:
     """The parameters as a nested dict of sharded arrays; `dtype` and `layers` as in `jaxconf.load`.
 
-    Raises InputError for tensors that are missing, that no parameter uses, that have a wrong shape, or that are not
+    `adapter`: it is merged into the weights of the folder; `config` is then `adapter.config` of the folder's. Raises
+    InputError for tensors that are missing, that no parameter uses, that have a wrong shape, or that are not
     floating-point or not finite, and for a `dtype` that names no parameter or is not a floating-point type.
     """
     tensors: dict[str, Tensor] = {}
     for full, tensor in read_tensors(folder).items():
-        name = full.removeprefix(next(filter(full.startswith, prefixes(config)), ""))
+        name = bare(full)
+        name = name.removeprefix(next(filter(name.startswith, prefixes(config)), ""))
         if name in tensors:
             raise InputError(
                 f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json"
             )
         tensors[name] = tensor
     table = leaves(config)
+    tensors = adapter.replaced(config, tensors) if adapter else tensors
     _check_names(config, table, tensors)
+    tensors = adapter.merged(config, tensors) if adapter else tensors
     dtypes = _dtypes(table, dtype)
     params = []
     for leaf in table:
@@ -102,12 +119,20 @@ def _floating(dtype: Any) -> np.dtype | None:
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
     wanted = {name: leaf for leaf in table for name in leaf.names(config).ravel().tolist()}
+    ignored = family(config.model_type).IGNORED
+    left = sorted(
+        name for name in tensors.keys() - wanted.keys() if not (BUFFERS.fullmatch(name) or re.fullmatch(ignored, name))
+    )
+    usable = wanted.keys() <= tensors.keys() and all(tensors[name].dtype in FLOATS for name in wanted)
+    if (left or not usable) and (found := scheme(tensors)):
+        raise InputError(
+            f"the weights are quantized by {found}, and only full-precision weights are loaded; "
+            "use the model that they were made from, which the model's page on the hub names as its base"
+        )
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise InputError(
             f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json"
         )
-    ignored = family(config.model_type).IGNORED
-    left = sorted(name for name in tensors.keys() - wanted.keys() if not re.fullmatch(ignored, name))
     if config.tied and (head := unembedding(config)) in left:
         left.remove(head)
         embedding = next(leaf for leaf in table if leaf.path == "embed/tokens")
@@ -162,7 +187,9 @@ def _load_leaf(
             if not _copy(view, piece[at]):
                 raise InputError(f"tensor {name!r} holds NaN or Inf as {target}; use intact weights, or a wider dtype")
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the interpreter's lock while it copies
+        # numpy releases the interpreter's lock while it copies. A product is as large as its tensor: one at a time.
+        many = not any(isinstance(tensors[name], Merged) for name in names.flat)
+        with ThreadPoolExecutor(os.cpu_count() if many else 1) as pool:
             for filled in [pool.submit(fill, *of) for of in np.ndenumerate(names[index[: leaf.stacked]])]:
                 filled.result()
         return jax.block_until_ready([jax.device_put(piece, device) for device in devices])

@@ -83,6 +83,18 @@ class DecoderConfig:
         """This config as the final norm sees it: with the norm "none", which has no parameters, if there is none."""
         return self if self.final_norm else dataclasses.replace(self, norm="none", norm_gain=False, norm_bias=False)
 
+    @property
+    def frozen_scale(self) -> float | None:
+        """What every norm divides by if that is a constant: √norm_eps where no variance counts beside it; 1 if there is
+        no norm.
+
+        GPT-2s without LayerNorm are published with an epsilon of 1e12, and with gains that make up for it. Source:
+        Heimersheim 2024 (arXiv 2409.13710); Baroni et al. 2025 (arXiv 2507.02559).
+        """
+        if self.norm == "none":
+            return 1.0
+        return self.norm_eps**0.5 if self.norm_eps >= NO_VARIANCE else None
+
     def axis_sizes(self) -> dict[str, int]:
         """The size of each logical axis that a parameter can have."""
         return {
@@ -98,6 +110,7 @@ class DecoderConfig:
         }
 
 
+NO_VARIANCE = 1e12  # an epsilon of this size is one that a norm is switched off with
 MOST_LAYERS = 10_000  # some settings become lists over layers, and a corrupt number of layers must not fill the memory
 NO_WINDOW = 2**30  # the entry in `windows` of a layer without a window, in a model whose other layers have one
 
@@ -115,7 +128,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
 }
 
-# Attributes that no decoder's forward pass depends on: bookkeeping, training and generation.
+# Attributes that no decoder's forward pass depends on: bookkeeping, training and generation. Weights of full precision
+# often keep the quantization_config of others; those that are quantized show it in their tensors.
 IRRELEVANT = frozenset(
     """
     _attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash _name_or_path
@@ -132,6 +146,7 @@ IRRELEVANT = frozenset(
     temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
     transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
     use_flash_attn
+    quantization quantization_config
     """.split()
 )
 

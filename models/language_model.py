@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import huggingface_hub
 import jax
@@ -15,23 +15,34 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxconf.models import tokenizer_files
+from jaxconf.models import adapters, tokenizer_files
+from jaxconf.models.adapters import base_named, is_adapter, read_adapter
 from jaxconf.models.checkpoint import Layers, load_params
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Output, Params, check_tokens, forward
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import accepted, config_from_hf
+from jaxconf.models.files import read_object
 from jaxconf.models.generate import generate
 from jaxconf.models.hub import hub_errors
 from jaxconf.models.mesh import make_mesh, mesh_of, over_data
 from jaxconf.models.sites import Edit
+from jaxconf.models.tensor_files import no_weights
 from jaxconf.models.tokenizer import Tokenizer
 
-TEXTS = ["config.json", *tokenizer_files.FILES]
+TEXTS = ["config.json", adapters.CONFIG, *tokenizer_files.FILES]
 BUNDLED = Path(__file__).parent / "bundled"
-WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", adapters.WEIGHTS]
 
 _forward = jax.jit(forward, static_argnames=("config", "capture", "start_at_layer", "stop_at_layer"))
+
+
+class Base(NamedTuple):
+    """The model that an adapter was merged into."""
+
+    name: str  # the folder or hub id that the adapter names
+    revision: str | None  # the hub's commit, None for a folder
+    folder: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +53,10 @@ class LanguageModel:
     params: Params  # nested dict of arrays, as the leaf table names them
     name: str  # the folder or hub id that was asked for
     revision: str | None  # the hub's commit, None for a folder
-    folder: Path
+    folder: Path  # it has the tokenizer
     hf_config: Mapping[str, Any]  # the content of config.json
     accepted: tuple[str, ...] = ()  # attributes of config.json whose meaning is not known and which were passed over
+    base: Base | None = None  # of an adapter; name and revision are then the adapter's
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -156,7 +168,7 @@ def load(
     accept: str | Sequence[str] = (),
 ) -> LanguageModel:
     """Load a model from a local folder in Hugging Face layout, or from the hub by its id ("openai-community/gpt2") and
-    revision.
+    revision. A LoRA adapter of PEFT is loaded merged into the base model that its adapter_config.json names.
 
     `dtype`: the type of the parameters. It is a floating-point type, None to keep the stored type, or a mapping to
     either from the names of parameters or of branches of them ("unembed", "blocks/attn", "ln_final/scale"). If several
@@ -166,32 +178,65 @@ def load(
     model cannot be run, and its MLP's arrays have one layer. `accept`: attributes of config.json that jaxconf does not
     know and that are known to you not to change the model's outputs; without it, such an attribute is an error.
 
-    Loading a local folder never contacts the hub. Raises InputError for a model that cannot be found, is of an unknown
-    family, or does not fit its own config.json, for other values of `dtype` or `layers`, and for an attribute in
-    `accept` that config.json lacks or that needs no accepting.
+    Loading a local folder never contacts the hub, unless it holds an adapter to a model of the hub. Raises InputError
+    for a model that cannot be found, is of an unknown family, or does not fit its own config.json, for an adapter that
+    is not plain LoRA, for other values of `dtype` or `layers`, and for an attribute in `accept` that config.json lacks
+    or that needs no accepting.
     """
     if layers not in ("all", "last"):
         raise InputError(f"layers is {layers!r}; give 'all' or 'last'")
     folder, commit = find(folder_or_id, revision)
-    hf_config = read_config(folder)
-    config = config_from_hf(hf_config, accept)
-    [passed] = accepted([hf_config], accept)
-    params = load_params(config, folder, make_mesh(data=1) if mesh is None else mesh, dtype, layers)
-    return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config, passed)
+    mesh = make_mesh(data=1) if mesh is None else mesh
+    if not is_adapter(folder):
+        hf_config = read_config(folder)
+        config, [passed] = config_from_hf(hf_config, accept), accepted([hf_config], accept)
+        params = load_params(config, folder, mesh, dtype, layers)
+        return LanguageModel(config, params, str(folder_or_id), commit, folder, hf_config, passed)
+    adapter, base = read_adapter(folder), base_of(folder)
+    with _of_base(folder, base.name):
+        hf_config = read_config(base.folder)
+        config, [passed] = adapter.config(config_from_hf(hf_config, accept)), accepted([hf_config], accept)
+        params = load_params(config, base.folder, mesh, dtype, layers, adapter)
+    return LanguageModel(config, params, str(folder_or_id), commit, text_folder(folder), hf_config, passed, base)
+
+
+def base_of(folder: Path, weights: bool = True) -> Base:
+    """The base model of the adapter in a folder, found as by `find`. Raises InputError as that and `base_named` do."""
+    name, revision = base_named(folder)
+    with _of_base(folder, name):
+        found, commit = find(name, None if local_folder(name).is_dir() else revision, weights)
+        if is_adapter(found):
+            raise InputError("it is itself an adapter, and only one is merged; merge that one first, with peft")
+    return Base(name, commit, found)
+
+
+@contextmanager
+def _of_base(folder: Path, base: str) -> Iterator[None]:
+    """Errors within the block say that they are about the base model of an adapter."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{folder} holds an adapter to {base}, which cannot be used: {error}") from error
+
+
+def text_folder(folder: Path) -> Path:
+    """The folder itself, or that of its base model if it holds an adapter without a tokenizer."""
+    with_base = is_adapter(folder) and not tokenizer_files.has_tokenizer(folder)
+    return base_of(folder, weights=False).folder if with_base else folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json. Raises InputError if it is missing or not a JSON object."""
-    file = folder / "config.json"
-    if not file.is_file():
+    """The content of config.json, which for an adapter is its base model's.
+
+    Raises InputError if it is missing or not a JSON object.
+    """
+    if is_adapter(folder):
+        folder = base_of(folder, weights=False).folder
+    if not (folder / "config.json").is_file():
+        if any(folder.glob("*.gguf")):
+            raise no_weights(str(folder), [file.name for file in folder.iterdir()])
         raise InputError(f"{folder} has no config.json; point to a folder that holds a model in Hugging Face layout")
-    try:
-        hf_config = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not valid JSON ({error}); download it again") from error
-    if not isinstance(hf_config, dict):
-        raise InputError(f"{file} is not a JSON object; download it again")
-    return hf_config
+    return read_object(folder / "config.json")
 
 
 def local_folder(name: str) -> Path:
@@ -216,6 +261,8 @@ def find(
                 f"{name} is a local folder, which has no revisions; leave the revision out or give a hub id"
             )
         return folder, None
+    if folder.is_file() and name.endswith(".gguf"):
+        raise no_weights(name, [name])
     problem = f"{name} is a file, not a folder" if folder.is_file() else f"no folder {name}"
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
         raise InputError(f"{problem}; give a folder that holds a {what}, or a hub id such as openai-community/gpt2")
@@ -225,7 +272,12 @@ def find(
                 name, revision=revision, allow_patterns=[*TEXTS, *(WEIGHTS if weights else [])]
             )
         )
-    if weights and not any(path.glob("*.safetensors")):
+        lacking = weights and not any(path.glob("*.safetensors"))
+        if (lacking or not any((path / text).is_file() for text in TEXTS)) and not huggingface_hub.is_offline_mode():
+            files = huggingface_hub.list_repo_files(name, revision=path.name)
+            if any(file.endswith(".gguf") for file in files):
+                raise no_weights(f"the model {name}", files)
+    if lacking:
         raise InputError(
             f"the model {name} has no model.safetensors on the hub, and pickled weights are never loaded; "
             "choose a revision that has it"

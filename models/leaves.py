@@ -60,6 +60,14 @@ class Leaf:
         ]
         return np.array(names).reshape(sizes)
 
+    @property
+    def stored_as_read(self) -> bool:
+        """Whether the stored matrix begins with the axis that the leaf begins with: the input, or of an embedding the
+        vocabulary.
+        """
+        left, right = self.view.split("->") if self.view else ("", "")
+        return re.findall(r"\w+", left)[:1] == re.findall(r"\w+", right)[:1]
+
     def read(self, config: DecoderConfig, stored: np.ndarray) -> np.ndarray:
         """This leaf's part of one stored tensor, without a copy where numpy can make a view.
 

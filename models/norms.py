@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm in float32, and the norm "none", which changes nothing.
+"""LayerNorm and RMSNorm in float32, also with a constant in place of σ, and the norm "none", which changes nothing.
 
 Letters: … leading axes, d model width.
 """
@@ -18,9 +18,9 @@ def centre(config: DecoderConfig, x: jax.Array) -> jax.Array:
 
 
 def norm_scale(config: DecoderConfig, centred: jax.Array) -> jax.Array:
-    """σ [… 1] = √(mean(x²) + eps) of a centred x [… d]; 1 if there is no norm."""
-    if config.norm == "none":
-        return jnp.ones_like(centred[..., :1])
+    """σ [… 1] = √(mean(x²) + eps) of a centred x [… d]; a constant where `config.frozen_scale` is one."""
+    if config.frozen_scale is not None:
+        return jnp.full_like(centred[..., :1], config.frozen_scale)
     return jnp.sqrt(jnp.mean(centred * centred, -1, keepdims=True) + config.norm_eps)
 
 

@@ -5,8 +5,9 @@ import dataclasses
 import json
 import math
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,12 @@ DTYPES = {
     "F32": np.float32,
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
@@ -28,8 +35,11 @@ DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})  # the types that parameters are read from
 HEADER = 100_000_000  # the largest size of a header, in bytes, as in the reference implementation
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# What torch.compile, FSDP and activation checkpoints put before the name of each module that they wrap.
+WRAPPERS = r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +138,28 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def bare(name: str) -> str:
+    """A tensor's name without what wrappers of PyTorch modules, and DataParallel's "module.", add to it."""
+    return re.sub(WRAPPERS, "", name).removeprefix("module.")
+
+
+def no_weights(where: str, files: Collection[str]) -> InputError:
+    """The error for a place that holds these files, and none that weights are loaded from."""
+    if any(name.endswith(".gguf") for name in files):
+        return InputError(
+            f"{where} holds weights in GGUF, the format of llama.cpp, and only safetensors are loaded; "
+            "use the model that they were made from"
+        )
+    if any(name.endswith(PICKLES) for name in files):
+        return InputError(
+            f"{where} holds only pickled weights, which can run code and are never loaded; "
+            "save the model as safetensors"
+        )
+    return InputError(
+        f"{where} holds no model.safetensors or model.safetensors.index.json; save the model with its weights"
+    )
+
+
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model folder: in `model.safetensors`, or in the shards that model.safetensors.index.json names.
 
@@ -141,14 +173,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     if os.path.lexists(single):
         return read_header(single)
     if not os.path.lexists(index):
-        if any(True for pattern in PICKLES for _ in folder.glob(pattern)):
-            raise InputError(
-                f"{folder} holds only pickled weights, which can run code and are never loaded; "
-                "save the model as safetensors"
-            )
-        raise InputError(
-            f"{folder} holds no model.safetensors or model.safetensors.index.json; save the model with its weights"
-        )
+        raise no_weights(str(folder), [file.name for file in folder.iterdir()])
     with _opened(index) as f:
         text = f.read()
     try:

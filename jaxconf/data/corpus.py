@@ -20,7 +20,7 @@ from jaxconf.data.windows import encode
 from jaxconf.data.worlds import World, world_of
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.models.language_model import find
+from jaxconf.models.language_model import find, text_folder
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.models.tokenizer_files import NAMES
 from jaxconf.runtime.hosts import told
@@ -119,7 +119,7 @@ def read_corpus(
             folder = Path(temporary)
             _save_tokenizer(documents_of(data)(), vocab_size, context, folder)
         else:
-            folder, _ = find(tokenizer, weights=False, what="tokenizer")
+            folder = text_folder(find(tokenizer, weights=False, what="tokenizer")[0])
             data = source_for(data, folder) if isinstance(data, str) else data
         encoder = Tokenizer.from_folder(folder)
         present = [name for name in ("tokenizer.json", *NAMES) if (folder / name).is_file()]

@@ -26,13 +26,13 @@ def facts_of(
 ) -> dict[str, Any]:
     """The facts of a result, JSON-able, in the order in which files and pages show them.
 
-    First come the facts that name the model or the models, `named` (by default `model` and `revision` of `lm`), then
+    First come the facts that name the model or the models, `named` (by default those of `names`), then
     the shape of `lm`; then `own`, the facts of this kind of result; then the mesh, the time (of `timing`, for so many
     `pairs` of a token and a neuron), the versions and the device; last the facts that the caller has `given`. A later
     fact replaces an earlier one of the same name.
     """
     return {
-        **({"model": lm.name, "revision": lm.revision} if named is None else named),
+        **(names(lm) if named is None else named),
         **accepted_facts(lm.accepted),
         **shape_facts(lm.config),
         **own,
@@ -41,6 +41,12 @@ def facts_of(
         **made_with(),
         **(given or {}),
     }
+
+
+def names(lm: LanguageModel) -> dict[str, str | None]:
+    """A model and its revision; for an adapter also the base model that it was merged into."""
+    base = {"base_model": lm.base.name, "base_revision": lm.base.revision} if lm.base else {}
+    return {"model": lm.name, "revision": lm.revision, **base}
 
 
 def accepted_facts(*accepted: Sequence[str]) -> dict[str, Any]:

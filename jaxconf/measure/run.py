@@ -21,7 +21,7 @@ from jaxconf.measure.optimum import beside_optimum
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.language_model import LanguageModel, find
+from jaxconf.models.language_model import LanguageModel, find, text_folder
 from jaxconf.report.run import save_run
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Rules
@@ -67,7 +67,7 @@ def run(
         # Mistakes are found before the weights are loaded, which can take minutes.
         config = config_of(options.model, options.revision, options.accept)
         check(config, options, parsed)
-        folder, _ = find(options.model, options.revision, weights=False)
+        folder = text_folder(find(options.model, options.revision, weights=False)[0])
         documents(source_for(options.data, folder))
         if options.counts:
             read_counts(options.counts, config.vocab_size, tokens_counted(folder))

@@ -10,7 +10,7 @@ from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.files import replacing
-from jaxconf.models.language_model import find, read_config
+from jaxconf.models.language_model import find, read_config, text_folder
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.run_folder import claim
 from jaxconf.runtime.progress import Progress
@@ -36,8 +36,9 @@ def unigram(
     out = Path(out)
     with claim(out.parent, out.name, force):
         folder, _ = find(model, revision, weights=False)
-        tokenizer = Tokenizer.from_folder(folder)
         vocab_size = config_from_hf(read_config(folder), accept).vocab_size
+        folder = text_folder(folder)
+        tokenizer = Tokenizer.from_folder(folder)
         progress("token counts", 0, 0)
         text = documents(source_for(data, folder))
         counts = count_tokens(text, tokenizer, vocab_size, lambda done: progress("token counts", done, 0))

@@ -28,7 +28,7 @@ from jaxconf.measure.inputs import FIRST, check_amounts, counts_facts, given_cou
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import accepted, config_from_hf
-from jaxconf.models.language_model import find, load, local_folder, read_config
+from jaxconf.models.language_model import find, load, local_folder, read_config, text_folder
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.rules import Rules
 from jaxconf.results.run_folder import writable
@@ -92,7 +92,7 @@ def track_revisions(
                 continue
             with _downloaded(model, revision, delete) as folder:
                 config = config_from_hf(read_config(folder), passed[revision])
-                text = text or _read_text(folder, config, data, counts, tokens if effects else None)
+                text = text or _read_text(text_folder(folder), config, data, counts, tokens if effects else None)
                 of_counts = text.counts_facts
                 found = {**asked, **_facts(config, k, text.windows), "counts_sha256": of_counts["counts_sha256"]}
                 # A track of an earlier version does not say what was counted; its text is the same.
@@ -194,7 +194,7 @@ def _check_order(out: Path, measured: Mapping[str, int], steps: Mapping[str, int
 def _own_text(model: str, revision: str, delete: bool) -> str:
     """The source of the text that a revision was trained on, for which its weights are not downloaded."""
     with _downloaded(model, revision, delete, weights=False) as folder:
-        return source_for(OWN, folder)
+        return source_for(OWN, text_folder(folder))
 
 
 def _accepted(

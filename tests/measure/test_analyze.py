@@ -349,8 +349,9 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
 
 
 @pytest.mark.parametrize("engine", ["exact", "adaptive"])
-def test_without_a_final_norm_nothing_passes_through_its_scale(engine):
-    lm = random_model("large, no norm")
+@pytest.mark.parametrize("kind", ["large, no norm", "large, norm-free"])
+def test_without_a_final_norm_nothing_passes_through_its_scale(kind, engine):
+    lm = random_model(kind)
     frame = analysed(lm, windows_for(lm), engine=engine, tolerance=1e-5, nulls=200, bootstrap_draws=20).frame
     rounding = 2e-5  # the exact engine's sums, or the adaptive engine's tolerance
     assert frame["loss_abs_delta"].median() > 1e-2

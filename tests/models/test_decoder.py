@@ -20,6 +20,7 @@ import scipy.stats
 from decoder_runs import TOKENS, compiled_run, read, run, run_all, whole, write
 from parameters import marked
 
+from jaxconf.analysis.effects import _inverse_scale
 from jaxconf.models import sites
 from jaxconf.models.config import ACTIVATIONS, DecoderConfig, Rotary
 from jaxconf.models.decoder import abstract_params, forward, site_shapes
@@ -28,7 +29,7 @@ from jaxconf.models.families import FAMILIES, config_from_hf, leaves
 from jaxconf.models.language_model import load
 from jaxconf.models.mesh import make_mesh
 from jaxconf.models.mlp import mlp
-from jaxconf.models.sites import Replace, Sites
+from jaxconf.models.sites import Add, Replace, Sites
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -394,6 +395,8 @@ def test_sites_fit_together(name: str) -> None:
     if not config.final_norm:
         np.testing.assert_array_equal(captured["ln_final.hook_normalized"], site["hook_resid_post"])
         np.testing.assert_array_equal(captured["ln_final.hook_scale"], 1)
+    elif config.frozen_scale:
+        np.testing.assert_array_equal(captured["ln_final.hook_scale"], 1e6)
     w_out = params["blocks"]["mlp"]["w_out"][-1]
     written = (
         np.einsum("btm,md->btd", site["mlp.hook_post"], w_out)
@@ -417,6 +420,15 @@ def test_without_a_final_norm_the_logits_are_the_stream_times_the_unembedding() 
     np.testing.assert_allclose(halved, logits / 2, atol=1e-4)
     summed = cases.CASES["opt-summed"]  # whose last norm is within the last layer
     assert config_from_hf(summed | {"_remove_final_layer_norm": True}) == config_from_hf(summed)
+
+
+def test_a_frozen_scale_is_the_same_for_the_largest_stream() -> None:
+    config, params = cases.decoder("gpt2-norm-free")
+    large = {"blocks.1.hook_resid_post": Add(np.logspace(0, 8, config.d_model, dtype=np.float32))}
+    out = run(config, params, TOKENS, edits=large, capture=("ln_final.hook_scale",))
+    np.testing.assert_array_equal(out.captured["ln_final.hook_scale"], 1e6)
+    large_streams = np.logspace(0, 8, 5, dtype=np.float32)
+    np.testing.assert_array_equal(_inverse_scale(config, large_streams**2, large_streams), np.float32(1e-6))
 
 
 def test_capturing_one_layer_keeps_only_that_layer() -> None:

@@ -78,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
         "scale_attn_weights": False,
         "tie_word_embeddings": False,
     },
+    "gpt2-norm-free": _GPT2 | {"layer_norm_epsilon": 1e12},  # its norms divide by 1e6, and their gains make up for it
     "gpt2-layer-scaled": _GPT2
     | {
         "n_layer": 3,

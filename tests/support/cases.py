@@ -41,7 +41,7 @@ REFERENCED = tuple(
                 "phi3-long",
             ),
             *("gemma3-capped", "opt-no-final-norm", "opt-summed", "falcon-grouped", "falcon-alibi"),
-            *("gpt2-unscaled", "gpt2-layer-scaled"),
+            *("gpt2-unscaled", "gpt2-layer-scaled", "gpt2-norm-free"),
         ]
     )
 )
@@ -59,6 +59,13 @@ def with_new_leaves() -> list[str]:
     return found
 
 
+def usual_gain(config: DecoderConfig, leaf: Leaf) -> float:
+    """What a drawn parameter is multiplied by: the gains of norms that divide by a constant make up for it, as if they
+    had taken in a usual σ of 4.
+    """
+    return config.frozen_scale / 4 if config.frozen_scale and leaf.init == "ones" else 1.0
+
+
 @functools.cache
 def decoder(name: str) -> tuple[DecoderConfig, Params]:
     """A case's config and its parameters as numpy arrays."""
@@ -66,7 +73,8 @@ def decoder(name: str) -> tuple[DecoderConfig, Params]:
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
 
     def draw(leaf: Leaf) -> np.ndarray:
-        return ((leaf.init == "ones") + 0.25 * rng.standard_normal(leaf.shape(config))).astype(np.float32)
+        drawn = (leaf.init == "ones") + 0.25 * rng.standard_normal(leaf.shape(config))
+        return (drawn * usual_gain(config, leaf)).astype(np.float32)
 
     return config, nest((leaf.path, draw(leaf)) for leaf in leaves(config))
 

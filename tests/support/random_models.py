@@ -12,7 +12,7 @@ import numpy as np
 from jaxconf.measure.analyze import analyze
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.models.leaves import nest
+from jaxconf.models.leaves import Leaf, nest
 from jaxconf.results.neuron_table import NeuronTable
 
 SHAPE = {
@@ -38,6 +38,7 @@ HF_LARGE = {  # more tokens than the adaptive engine's head
         "final_logit_softcapping": 8.0,
         "vocab_size": 1500,
     },
+    "large, norm-free": {**cases.CASES["gpt2-norm-free"], "vocab_size": 1500, "bos_token_id": 0, "eos_token_id": 0},
     "large, no norm": {
         **cases.CASES["opt-no-final-norm"],
         "vocab_size": 1500,
@@ -68,10 +69,12 @@ def random_model(kind: str, seed: int = 0, hf: dict | None = None) -> LanguageMo
     hf = hf or (HF | HF_LARGE)[kind]
     config = config_from_hf(hf)
     rng = np.random.default_rng(seed)
-    params = {
-        leaf.path: ((leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config))).astype(np.float32)
-        for leaf in leaves(config)
-    }
+
+    def draw(leaf: Leaf) -> np.ndarray:
+        drawn = (leaf.init == "ones") + 0.3 * rng.standard_normal(leaf.shape(config))
+        return (drawn * cases.usual_gain(config, leaf)).astype(np.float32)
+
+    params = {leaf.path: draw(leaf) for leaf in leaves(config)}
     return LanguageModel(config, jax.device_put(nest(params.items())), f"random {kind}", None, Path(), hf)
 
 

@@ -258,6 +258,7 @@ def _names(models: Sequence[LanguageModel]) -> dict[str, Any]:
         "models": [lm.name for lm in models],
         "revisions": [lm.revision for lm in models],
         **accepted_facts(*(lm.accepted for lm in models)),
+        **({"base_models": [lm.base and lm.base.name for lm in models]} if any(lm.base for lm in models) else {}),
     }
 
 
