@@ -151,7 +151,7 @@ def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
         if not 0 <= token < config.vocab_size:
             raise InputError(
                 f"token id {token} is outside the model's vocabulary of {config.vocab_size}; "
-                "use the model's own tokenizer"
+                "give ids below that, which the tokenizer that the model was trained with gives"
             )
 
 

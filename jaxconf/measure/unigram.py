@@ -34,8 +34,8 @@ def unigram(
     out = Path(out)
     with claim(out.parent, out.name, force):
         folder, _ = find(model, revision, weights=False)
-        tokenizer = Tokenizer.from_folder(folder)
         vocab_size = config_from_hf(read_config(folder)).vocab_size
+        tokenizer = Tokenizer.from_folder(folder, vocab_size)
         progress("token counts", 0, 0)
         text = documents(source_for(data, folder))
         counts = count_tokens(text, tokenizer, vocab_size, lambda done: progress("token counts", done, 0))
