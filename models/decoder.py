@@ -100,7 +100,7 @@ def forward(
         check_name(name, site_shapes(config))
         if _place(name) not in run:
             raise InputError(
-                f"site {name!r} is not run in layers {first} to {last - 1}; run more layers or do not name it"
+                f"site {str(name)!r} is not run in layers {first} to {last - 1}; run more layers or do not name it"
             )
     # By default, some accelerators multiply float32 matrices at a lower precision.
     with jax.default_matmul_precision("highest"):

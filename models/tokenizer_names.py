@@ -67,13 +67,13 @@ def more_special_tokens(folder: Path) -> list[Named]:
 
     Raises InputError for a token that is not as transformers saves it.
     """
-    values: dict[str, tuple[Any, Path]] = {}
+    found: list[tuple[str, Any, Path]] = []
     for path in _files(folder):
         content = read_json(path)
-        values.update({kind: (content[kind], path) for kind in (EXTRA, ADDITIONAL) if kind in content})
-    found = [(kind, *values[kind]) for kind in (EXTRA, ADDITIONAL) if kind in values and values[kind][0]]
-    if found and isinstance(found[0][1], list):  # a list of the newer name stands for the older one's
-        found = found[:1]
+        for kind in (EXTRA, ADDITIONAL):
+            # In transformers a list under either name stands for any under the older one.
+            if content.get(kind) and not (kind == ADDITIONAL and any(isinstance(each, list) for _, each, _ in found)):
+                found.append((kind, content[kind], path))
     return [named for kind, tokens, path in found for named in _listed(tokens, kind, path)]
 
 

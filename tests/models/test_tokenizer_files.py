@@ -377,6 +377,29 @@ def test_unused_pieces(tmp_path: Path) -> None:
     check_refused(save_model(tmp_path, ("ab", UNUSED, -1.0)), "tokenizer.model", "BPE", "tokenizer.json")
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ((("<unk2>", UNKNOWN, 0.0),), "several unknown pieces"),
+        ((("", NORMAL, 0.0),), "an empty piece"),
+        ((("a", NORMAL, 0.0),), "a piece twice"),
+        ((("ab", NORMAL, float("nan")),), "a score"),
+    ],
+)
+def test_what_sentencepiece_refuses(tmp_path: Path, more: tuple, says: str) -> None:
+    check_refused(save_model(tmp_path, *more), "tokenizer.model", says)
+
+
+@pytest.mark.parametrize(("piece", "says"), [("<unk>", "has no unknown piece"), ("<0x41>", "lacks the pieces of some")])
+def test_a_model_without_its_unknown_piece_or_a_byte(tmp_path: Path, piece: str, says: str) -> None:
+    file = save_model(tmp_path) / "tokenizer.model"
+    old = next(p for p in BASE if p[0] == piece)
+    gone = field(1, field(1, old[0].encode()) + field(2, 0.0) + field(3, old[1]))
+    assert gone in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(gone, b""))
+    check_refused(tmp_path, "tokenizer.model", says)
+
+
 def test_a_file_of_tiktokens(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\nIw== 2\nJA== 3\n")
     check_refused(tmp_path, "tokenizer.model", "tiktoken", "tokenizer.json")
