@@ -101,7 +101,7 @@ def forward(
         check_name(name, site_shapes(config))
         if _place(name) not in run:
             raise InputError(
-                f"site {name!r} is not run in layers {first} to {last - 1}; run more layers or do not name it"
+                f"site {str(name)!r} is not run in layers {first} to {last - 1}; run more layers or do not name it"
             )
     # By default, some accelerators multiply float32 matrices at a lower precision.
     with jax.default_matmul_precision("highest"):
@@ -152,7 +152,7 @@ def check_tokens(config: DecoderConfig, tokens: np.ndarray) -> None:
         if not 0 <= token < config.vocab_size:
             raise InputError(
                 f"token id {token} is outside the model's vocabulary of {config.vocab_size}; "
-                "use the model's own tokenizer"
+                "give ids below that, which the tokenizer that the model was trained with gives"
             )
 
 

@@ -22,7 +22,7 @@ class UnknownAttributes(InputError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The entry of `known` that is most similar to `name`."""
-    return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
+    return str(difflib.get_close_matches(name, list(known), 1, 0.0)[0])
 
 
 def between(first: int, last: int) -> str:

@@ -92,7 +92,7 @@ def _check_edits(config: DecoderConfig, edits: Mapping[str, Edit]) -> None:
         for array in jax.tree.leaves(edit):
             if any(jnp.ndim(array) >= -axis and jnp.shape(array)[axis] != 1 for axis in positions):
                 raise InputError(
-                    f"the edit of {name!r} differs between positions; give one that is the same at all of them"
+                    f"the edit of {str(name)!r} differs between positions; give one that is the same at all of them"
                 )
 
 

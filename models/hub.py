@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub import constants, is_offline_mode
 from huggingface_hub.errors import (
@@ -13,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from jaxconf.models.errors import InputError, first_line
 
@@ -39,7 +41,9 @@ def hub_errors(kind: str, name: str, revision: str | None, before: str = "") -> 
         ) from error
     except (LocalEntryNotFoundError, RevisionResolutionError, CachedRepoTreeNotFoundError) as error:
         if is_offline_mode():
-            problem = "is not all in the local cache, and HF_HUB_OFFLINE is set; unset it to download the rest"
+            folder = repo_folder_name(repo_id=name, repo_type="dataset" if kind == "dataset" else "model")
+            part, what = ("all in", "the rest") if Path(constants.HF_HUB_CACHE, folder).is_dir() else ("in", "it")
+            problem = f"is not {part} the local cache, and HF_HUB_OFFLINE is set; unset it to download {what}"
         else:
             problem = f"cannot be fetched from {constants.ENDPOINT}; check the name and the connection, and try again"
         raise InputError(f"{before}the {kind} {name} {problem}") from error

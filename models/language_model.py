@@ -29,6 +29,7 @@ from jaxconf.models.mesh import make_mesh, mesh_of, over_data
 from jaxconf.models.sites import Edit
 from jaxconf.models.tensor_files import no_weights
 from jaxconf.models.tokenizer import Tokenizer
+from jaxconf.models.tokenizer_names import check_special, named_ids
 
 TEXTS = ["config.json", adapters.CONFIG, *tokenizer_files.FILES]
 BUNDLED = Path(__file__).parent / "bundled"
@@ -60,8 +61,11 @@ class LanguageModel:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, read on first use. Raises InputError if the folder has none, or one that cannot be read."""
-        return Tokenizer.from_folder(self.folder)
+        """The tokenizer, read on first use.
+
+        Raises InputError if the folder has none, one that cannot be read, or one whose BOS or EOS the model lacks.
+        """
+        return Tokenizer.from_folder(self.folder, self.config.vocab_size)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -82,12 +86,18 @@ class LanguageModel:
 
     @property
     def bos_id(self) -> int | None:
-        """The id that begins a text: the tokenizer's, or that of config.json if there is no tokenizer."""
-        return self.tokenizer.bos_id if self.has_tokenizer else next(iter(self._named_ids("bos_token_id")), None)
+        """The id that begins a text: the tokenizer's, or that of config.json if there is no tokenizer.
+
+        Raises InputError if the model's vocabulary lacks it.
+        """
+        if self.has_tokenizer:
+            return self.tokenizer.bos_id
+        ids = self._named_ids("bos_token_id")
+        check_special(ids, "bos", self.folder / "config.json", self.config.vocab_size)
+        return next(iter(ids), None)
 
     def _named_ids(self, name: str) -> frozenset[int]:
-        value = self.hf_config.get(name)
-        return frozenset(value if isinstance(value, list) else [] if value is None else [value])
+        return frozenset(named_ids(self.hf_config, name, self.folder / "config.json"))
 
     @property
     def mesh(self) -> Mesh:

@@ -117,6 +117,6 @@ def check_name(name: str, known: Collection[str]) -> None:
     """Raises InputError, with the nearest known name, if `name` is not known."""
     if name not in known:
         raise InputError(
-            f"this model has no site {name!r}; the nearest is {nearest(name, known)!r}, "
+            f"this model has no site {str(name)!r}; the nearest is {nearest(name, known)!r}, "
             "and site_shapes(config) lists them all"
         )

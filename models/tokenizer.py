@@ -1,5 +1,6 @@
 """The tokenizer that lies beside a model: text to ids and back, and which ids begin and end a document."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import tokenizers
 
 from jaxconf.models.errors import InputError, first_line
-from jaxconf.models.tokenizer_files import NAMES, content, read_json, read_tokenizer
+from jaxconf.models.tokenizer_files import read_tokenizer
+from jaxconf.models.tokenizer_names import check_special, named_ids, read_json, special_tokens
 
 
 class Tokenizer:
@@ -19,7 +21,6 @@ class Tokenizer:
         eos_id: the first of `eos_ids`, which is put after each document, or None.
         newline_id: the id of "\\n" if that is exactly one token, or None.
         unknown_id: the id that stands for what the vocabulary lacks, or None.
-        vocab_size: the highest id that has a token, plus one; a model's vocabulary may be larger, for padding.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, bos_id: int | None, eos_ids: Sequence[int]) -> None:
@@ -29,32 +30,44 @@ class Tokenizer:
         self.bos_id = bos_id
         self.eos_ids = tuple(eos_ids)
         self.eos_id = self.eos_ids[0] if self.eos_ids else None
-        self.vocab_size: int = max(tokenizer.get_vocab().values(), default=-1) + 1
         newline = self.encode("\n")
-        self.newline_id = int(newline[0]) if len(newline) == 1 else None
+        self.newline_id = newline[0] if len(newline) == 1 else None
         unknown = getattr(tokenizer.model, "unk_token", None)
         self.unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> "Tokenizer":
+    def from_folder(cls, folder: str | Path, vocab_size: int | None = None) -> "Tokenizer":
         """From tokenizer.json, from tokenizer.model (SentencePiece), or from vocab.json and merges.txt (GPT-2).
 
-        BOS and EOS are named by tokenizer_config.json, else by special_tokens_map.json, else by config.json. Raises
-        InputError if there is no tokenizer, or if one of these files is broken or of a kind that is not converted.
+        Token ids are those of transformers 5, apart from what `jaxconf.models.tokenizer_classes` and
+        `jaxconf.models.sentencepiece` say. BOS and EOS are named by special_tokens_map.json, else by
+        tokenizer_config.json, else by config.json. `vocab_size`: the size of the model's vocabulary, if the tokenizer
+        is for a model. Raises InputError if there is no tokenizer, if one of these files is broken or of a kind that is
+        not converted, or if BOS or EOS is outside the model's vocabulary.
         """
         folder = Path(folder)
         tokenizer = read_tokenizer(folder)
-        bos_ids = _special_ids("bos", tokenizer, folder)
-        return cls(tokenizer, bos_ids[0] if bos_ids else None, _special_ids("eos", tokenizer, folder))
+        special = {}
+        for kind in ("bos", "eos"):
+            ids, path = _special_ids(kind, tokenizer, folder)
+            if vocab_size is not None:
+                check_special(ids, kind, path, vocab_size)
+            special[kind] = ids
+        return cls(tokenizer, special["bos"][0] if special["bos"] else None, special["eos"])
+
+    @functools.cached_property
+    def vocab_size(self) -> int:
+        """The highest id that has a token, plus one; a model's vocabulary may be larger, for padding."""
+        return max(self.vocabulary.values(), default=-1) + 1
 
     @property
     def vocabulary(self) -> dict[str, int]:
         """Every token by its name, special ones included, and its id."""
         return self._tokenizer.get_vocab()
 
-    def encode(self, text: str) -> np.ndarray:
-        """The ids of `text`, int32 [T], without special tokens."""
-        return self.encode_batch([text])[0]
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without special tokens, so that `[tokenizer.bos_id, *ids]` is what a model reads."""
+        return self.encode_batch([text])[0].tolist()
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, int32 [T] each, without special tokens; uses all cores.
@@ -73,9 +86,14 @@ class Tokenizer:
         """The text of `ids` ([T] integers), special tokens included."""
         return self._tokenizer.decode(np.asarray(ids, np.int64).tolist(), skip_special_tokens=False)
 
+    @property
+    def splits_special_tokens(self) -> bool:
+        """Whether special tokens that stand in a text are split like any other text."""
+        return self._tokenizer.encode_special_tokens
+
     def to_json(self) -> str:
         """The content of a tokenizer.json that holds this tokenizer."""
-        return self._tokenizer.to_str(pretty=True)
+        return self._tokenizer.to_str()
 
     def token(self, token_id: int) -> str:
         """The text of one token, with its leading space, for a reader.
@@ -90,24 +108,11 @@ class Tokenizer:
         return name if "\ufffd" in text else text
 
 
-def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tuple[int, ...]:
-    """The "bos" or "eos" ids, from the first file that has the key. A null there means none, as for Qwen's BOS."""
-    for path in (folder / name for name in NAMES):
-        named = read_json(path)
-        if f"{kind}_token" in named:
-            text = content(named[f"{kind}_token"])
-            if text is None:
-                return ()
-            token_id = tokenizer.token_to_id(text) if isinstance(text, str) else None
-            if token_id is None:
-                raise InputError(
-                    f"{path} has the {kind}_token {text!r}, which the tokenizer lacks; save or download both again"
-                )
-            return (token_id,)
-
-    path = folder / "config.json"
-    value = read_json(path).get(f"{kind}_token_id")
-    ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(i, int) for i in ids):
-        raise InputError(f"{path} has the {kind}_token_id {value!r}; make it an integer, a list of integers or null")
-    return tuple(ids)
+def _special_ids(kind: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> tuple[tuple[int, ...], Path]:
+    """The "bos" or "eos" ids, and the file that names them. A null there means none, as for Qwen's BOS."""
+    named = special_tokens(folder).get(f"{kind}_token")
+    if named is None:
+        path = folder / "config.json"
+        return named_ids(read_json(path), f"{kind}_token_id", path), path
+    token_id = None if named.text is None else tokenizer.token_to_id(named.text)
+    return () if token_id is None else (token_id,), named.path

@@ -22,7 +22,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find, text_folder
 from jaxconf.models.tokenizer import Tokenizer
-from jaxconf.models.tokenizer_files import NAMES
+from jaxconf.models.tokenizer_names import NAMES
 from jaxconf.runtime.hosts import told
 from jaxconf.runtime.progress import Progress
 
@@ -122,10 +122,10 @@ def read_corpus(
             folder = text_folder(find(tokenizer, weights=False, what="tokenizer")[0])
             data = source_for(data, folder) if isinstance(data, str) else data
         encoder = Tokenizer.from_folder(folder)
-        present = [name for name in ("tokenizer.json", *NAMES) if (folder / name).is_file()]
-        files = {name: (folder / name).read_text("utf-8") for name in present}
-    if "tokenizer.json" not in files:
-        files["tokenizer.json"] = encoder.to_json()
+        files = {name: (folder / name).read_text("utf-8") for name in NAMES if (folder / name).is_file()}
+    # The class that the folder names, or that its model_type has, may mean something else beside another model.
+    named = json.loads(files.get(NAMES[0], "{}")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    files |= {"tokenizer.json": encoder.to_json(), NAMES[0]: json.dumps(named, indent=1) + "\n"}
     begin = encoder.eos_id if encoder.bos_id is None else encoder.bos_id
     size = max([encoder.vocab_size, *(i + 1 for i in (begin, encoder.eos_id) if i is not None)])
     if size > vocab_size:
@@ -161,12 +161,7 @@ def _save_tokenizer(documents: Iterator[str], vocab_size: int, context: int, fol
     if size < vocab_size:
         raise InputError(f"the text gives a vocabulary of only {size} tokens; give more text or a smaller vocab_size")
     tokenizer.save(str(folder / "tokenizer.json"))
-    tokenizer_config = {
-        "bos_token": END,
-        "eos_token": END,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": context,
-    }
+    tokenizer_config = {"bos_token": END, "eos_token": END, "model_max_length": context}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=1) + "\n")
 
 

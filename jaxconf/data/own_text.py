@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxconf.data.worlds import SOURCE, world_of
 from jaxconf.models.errors import InputError
-from jaxconf.models.tokenizer_files import read_json
+from jaxconf.models.tokenizer_names import read_json
 
 OWN = "own"  # the name of the text that a model was trained on
 

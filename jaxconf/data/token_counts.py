@@ -37,8 +37,8 @@ def count_tokens(
     for ids in shared_work(batches_of_pieces(documents), encoded):
         if ids.max(initial=-1) >= vocab_size:
             raise InputError(
-                f"the tokenizer gives the id {ids.max()}, outside the vocabulary of {vocab_size}; use the model's own "
-                "tokenizer"
+                f"the text holds the token {tokenizer.token(ids.max())!r} with the id {ids.max()}, outside the model's "
+                f"vocabulary of {vocab_size:,}; give the tokenizer that the model was trained with, or other text"
             )
         counts += np.bincount(ids, minlength=vocab_size)
         total += len(ids)
@@ -70,7 +70,14 @@ def counts_of_source(
 def _kept_file(source: str, tokenizer: Tokenizer, vocab_size: int) -> Path:
     """Where the counts of a hub dataset are kept. The name is a hash of everything that they depend on."""
     place = hub_place(source)
-    made_of = (tokenizer.to_json(), vocab_size, place.dataset, place.revision.resolved, place.path)
+    made_of = (
+        tokenizer.to_json(),
+        tokenizer.splits_special_tokens,
+        vocab_size,
+        place.dataset,
+        place.revision.resolved,
+        place.path,
+    )
     name = hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser raises where a user has no home
     return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "jaxconf" / "counts" / f"{name}.npz"

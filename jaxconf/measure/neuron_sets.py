@@ -55,7 +55,7 @@ def read_option(option: str, text: str, kind: str = "neuron") -> list[tuple[int,
 
     Raises InputError for any other text.
     """
-    return _read(text, f"{option} is {text!r}; give {FORMS[kind]}")
+    return _read(text, f"{option} is {str(text)!r}; give {FORMS[kind]}")
 
 
 def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[int, int]]]:
@@ -72,7 +72,7 @@ def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[in
                 raise InputError(f"the file {text} has no sets of neurons; {one_a_line}")
             sets += [_read(line, f"the file {text} has a line {line!r}; {one_a_line}") for line in lines]
         else:
-            problem = f"{option} is {text!r}, which is neither neurons nor a file"
+            problem = f"{option} is {str(text)!r}, which is neither neurons nor a file"
             sets.append(_read(text, f"{problem}; give {FORMS['neuron']}, or a file with a set on each line"))
     return sets
 

@@ -38,7 +38,7 @@ def unigram(
         folder, _ = find(model, revision, weights=False)
         vocab_size = config_from_hf(read_config(folder), accept).vocab_size
         folder = text_folder(folder)
-        tokenizer = Tokenizer.from_folder(folder)
+        tokenizer = Tokenizer.from_folder(folder, vocab_size)
         progress("token counts", 0, 0)
         text = documents(source_for(data, folder))
         counts = count_tokens(text, tokenizer, vocab_size, lambda done: progress("token counts", done, 0))

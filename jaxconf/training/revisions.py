@@ -281,7 +281,7 @@ def _read_text(
     `counts`: the given token counts; by default the text's tokens are counted.
     """
     data = source_for(data, folder) if isinstance(data, str) else data
-    tokenizer, size, documents = Tokenizer.from_folder(folder), config.vocab_size, documents_of(data)
+    tokenizer, size, documents = Tokenizer.from_folder(folder, config.vocab_size), config.vocab_size, documents_of(data)
     if counts is not None:
         found, facts = given_counts(counts, size, tokens_counted(folder))
     elif isinstance(data, str):

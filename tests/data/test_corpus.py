@@ -173,10 +173,17 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path):
     passes = []
     corpus = read_corpus(310, 24, lambda: passes.append(1) or iter(TEXT), folder)
     encoder = Tokenizer.from_folder(folder)
-    assert corpus.tokenizer_files == before
-    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    written = tmp_path / "written"
+    written.mkdir()
+    write_tokenizer(corpus, written)
+    again = Tokenizer.from_folder(written)
+    text = f"{TEXT[0]}a {END}\n"
+    assert again.vocabulary == encoder.vocabulary
+    assert again.encode(text) == encoder.encode(text)
+    assert json.loads(corpus.tokenizer_files["tokenizer_config.json"])["extra"] == "kept"
+    assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == before
     assert len(passes) == 1  # nothing to train a tokenizer for
-    assert (corpus.begin, corpus.end) == (int(encoder.encode("a")[0]), 0)
+    assert (corpus.begin, corpus.end) == (encoder.encode("a")[0], 0)
     expected = np.concatenate(list(encode(iter(TEXT), encoder)))
     np.testing.assert_array_equal(np.concatenate([corpus.train, corpus.held_out]), expected)
     assert len(corpus.counts(310)) == 310
@@ -194,7 +201,11 @@ def test_a_converted_tokenizer_is_written_as_tokenizer_json(tmp_path):
     written.mkdir()
     write_tokenizer(corpus, written)
     before, after = Tokenizer.from_folder(folder), Tokenizer.from_folder(written)
-    assert {path.name for path in written.iterdir()} == {"tokenizer.json", "special_tokens_map.json"}
+    assert {path.name for path in written.iterdir()} == {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    }
     assert (
         (before.bos_id, before.eos_id)
         == (after.bos_id, after.eos_id)
@@ -209,7 +220,7 @@ def test_a_tokenizer_with_an_end_only_begins_with_it_and_one_with_neither_joins_
     ends = read_corpus(300, 24, lambda: iter(TEXT), save_tokenizer(tmp_path / "a", config={"eos_token_id": 3}))
     assert (ends.begin, ends.end) == (3, 3)
     assert (ends.batch(0, 1, 4, 24)[:, 0] == 3).all()
-    assert set(ends.tokenizer_files) == {"tokenizer.json"}
+    assert set(ends.tokenizer_files) == {"tokenizer.json", "tokenizer_config.json"}
     bare = read_corpus(300, 24, lambda: iter(TEXT), save_tokenizer(tmp_path / "b"))
     assert (bare.begin, bare.end) == (None, None)
     assert Tokenizer.from_folder(tmp_path / "b").decode(np.concatenate([bare.train, bare.held_out])) == "".join(TEXT)

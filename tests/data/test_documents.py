@@ -264,7 +264,11 @@ def test_hub_offline(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPa
             "not all in the local cache",
             "HF_HUB_OFFLINE",
         )
-        refused(lambda: documents.documents("hf://datasets/owner/other"), "owner/other", "HF_HUB_OFFLINE")
+        refused(
+            lambda: documents.documents("hf://datasets/owner/other"),
+            "owner/other is not in the local cache",
+            "HF_HUB_OFFLINE",
+        )
         monkeypatch.undo()
         assert len(server.requests) == n_requests
 

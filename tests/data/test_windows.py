@@ -30,7 +30,7 @@ TOKENIZERS = [byte_tokenizer(bos, eos) for bos in (BOS, None) for eos in (EOS, N
 def tokens_one_by_one(texts: list[str], tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
     """Each token, and the number of its document."""
     for number, document in enumerate(texts):
-        for token in tokenizer.encode(document).tolist():
+        for token in tokenizer.encode(document):
             yield token, number
         if tokenizer.eos_id is not None:
             yield tokenizer.eos_id, number

@@ -17,10 +17,11 @@ from decoder_runs import ONE_EACH, TOKENS, run, whole
 from flax import struct
 from parameters import marked
 from plans import array, config_of
+from refusals import check_error
 
 from jaxconf.models.decoder import Params, abstract_params, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.sites import Ablate, Add, Replace, Scale
+from jaxconf.models.sites import Ablate, Add, Replace, Scale, check_name
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -244,3 +245,8 @@ def test_vmap_over_edits_repeats_only_what_follows_the_edited_site() -> None:
 
     behind = 2 * 64 * config.d_model * (config.d_mlp + config.vocab_size)
     assert operations(9) - operations(1) < 1.1 * 8 * behind
+
+
+def test_a_name_from_an_array_is_shown_as_a_name() -> None:
+    name, known = np.str_("blocks.0.hook_x"), [np.str_("blocks.0.hook_resid_pre")]
+    assert "np.str_" not in check_error(lambda: check_name(name, known), "'blocks.0.hook_x'")

@@ -55,6 +55,8 @@ def save(folder: Path, tokenizer_config: object = None, config: object = None) -
         (None, {"bos_token_id": 999}, 999, ()),
         ({"eos_token": "<end>"}, {"bos_token_id": BOS, "eos_token_id": [EOS, BOS]}, BOS, (END,)),
         ({"bos_token": None, "eos_token": {"content": None}}, {"bos_token_id": BOS, "eos_token_id": EOS}, None, ()),
+        ({"bos_token": "", "eos_token": {"content": ""}}, {"bos_token_id": BOS, "eos_token_id": EOS}, None, ()),
+        ({"bos_token": "<new>"}, {"bos_token_id": BOS, "eos_token_id": EOS}, 262, (EOS,)),
     ],
 )
 def test_special_ids(
@@ -71,20 +73,20 @@ def test_folder_may_be_a_string(tmp_path: Path) -> None:
 def test_encode_neither_adds_nor_cuts_nor_pads() -> None:
     tokenizer = Tokenizer(byte_level(), BOS, [EOS])
     ids = tokenizer.encode("the thing that thinks")
-    assert ids.dtype == np.int32
     assert len(ids) > 8
-    assert not {BOS, EOS} & set(ids.tolist())
-    assert ids.tolist()[:3] == [256, CHARACTERS.index("e"), 257]
-    assert tokenizer.encode("e").tolist() == [CHARACTERS.index("e")]
-    assert tokenizer.encode("").shape == (0,)
-    assert tokenizer.encode("").dtype == np.int32
+    assert not {BOS, EOS} & set(ids)
+    assert ids[:3] == [256, CHARACTERS.index("e"), 257]
+    assert tokenizer.encode("e") == [CHARACTERS.index("e")]
+    assert tokenizer.encode("") == []
+    assert all(type(i) is int for i in ids)
+    assert [BOS] + tokenizer.encode("e") == [BOS, CHARACTERS.index("e")]  # noqa: RUF005
 
 
 @given(st.lists(st.text()))
 def test_batches_equal_single_texts_and_decode_back(texts: list[str]) -> None:
     tokenizer = Tokenizer(byte_level(), BOS, [EOS])
     batch = tokenizer.encode_batch(texts)
-    assert [ids.tolist() for ids in batch] == [tokenizer.encode(text).tolist() for text in texts]
+    assert [ids.tolist() for ids in batch] == [tokenizer.encode(text) for text in texts]
     assert [tokenizer.decode(ids) for ids in batch] == texts
 
 
@@ -103,7 +105,7 @@ def test_token_is_readable() -> None:
     tokenizer = Tokenizer(byte_level(), BOS, [EOS])
     tokens = {257: " th", 258: "\n\n", CHARACTERS.index("Ġ"): " ", BOS: "<bos>", 300: "<300>"}
     assert {i: tokenizer.token(i) for i in tokens} == tokens
-    first_byte_of_two = int(tokenizer.encode("é")[0])
+    first_byte_of_two = tokenizer.encode("é")[0]
     assert tokenizer.token(first_byte_of_two) == "Ã"
     assert tokenizer.token(np.int32(256)) == "th"  # type: ignore[arg-type]
 
@@ -152,17 +154,27 @@ def test_broken_configs(tmp_path: Path, name: str, content: bytes, says: str) ->
 
 
 def test_special_tokens_that_are_none(tmp_path: Path) -> None:
-    check_error(save(tmp_path, {"bos_token": "<s>"}), "tokenizer_config.json", "bos_token '<s>'", "lacks")
+    for token in (["<s>"], {"content": 3}, {"content": "<s>", "lstrip": "no"}):
+        check_error(save(tmp_path, {"bos_token": token}), "tokenizer_config.json", "bos_token")
     check_error(save(tmp_path, {"eos_token": 3}), "tokenizer_config.json", "eos_token 3")
     check_error(save(tmp_path, {}, {"eos_token_id": "2"}), "config.json", "eos_token_id '2'", "integer")
-    check_error(save(tmp_path, {}, {"bos_token_id": [1, None]}), "config.json", "bos_token_id")
+    for value in ([1, None], True, -1, 1.0, {}):
+        check_error(save(tmp_path, {}, {"bos_token_id": value}), "config.json", "bos_token_id")
+
+
+@pytest.mark.parametrize("files", [({"eos_token": "<end>"}, {}), ({}, {"eos_token_id": [3, END]})])
+def test_special_tokens_beyond_the_models_vocabulary(tmp_path: Path, files: tuple[object, object]) -> None:
+    folder = save(tmp_path, *files)
+    with pytest.raises(InputError, match=rf"EOS token that .*config.json names has the id {END}, .* {END} tokens"):
+        Tokenizer.from_folder(folder, END)
+    assert Tokenizer.from_folder(folder, END + 1).eos_ids[-1] == END
 
 
 @needs_shared
 def test_gpt2() -> None:
     tokenizer = Tokenizer.from_folder(SHARED / "tokenizers" / "gpt2")
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.newline_id, tokenizer.vocab_size) == (None, None, 198, 50257)
-    assert tokenizer.encode("Hello world").tolist() == [15496, 995]
+    assert tokenizer.encode("Hello world") == [15496, 995]
     assert (tokenizer.token(995), tokenizer.token(198), tokenizer.token(50256)) == (" world", "\n", "<|endoftext|>")
 
 

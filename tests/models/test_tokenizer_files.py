@@ -56,7 +56,7 @@ def characters(text: str) -> list[int]:
 
 
 def ids(folder: Path, text: str) -> list[int]:
-    return Tokenizer.from_folder(folder).encode(text).tolist()
+    return Tokenizer.from_folder(folder).encode(text)
 
 
 def check_refused(folder: Path, *parts: str) -> None:
@@ -83,7 +83,7 @@ def test_gpt2_has_the_ids_of_its_tokenizer_json(gpt2: tuple[Tokenizer, Tokenizer
         assert found.tolist() == expected.tolist()
         assert made.decode(found) == text
     assert (made.vocab_size, made.newline_id) == (50257, 198)
-    assert made.encode(END).tolist() == [50256]
+    assert made.encode(END) == [50256]
     assert [made.token(i) for i in range(50257)] == [whole.token(i) for i in range(50257)]
 
 
@@ -91,7 +91,7 @@ def test_gpt2_has_the_ids_of_its_tokenizer_json(gpt2: tuple[Tokenizer, Tokenizer
 def test_gpt2_has_the_ids_of_its_tokenizer_json_for_any_text(gpt2: tuple[Tokenizer, Tokenizer], text: str) -> None:
     whole, made = gpt2
     found = made.encode(text)
-    assert found.tolist() == whole.encode(text).tolist()
+    assert found == whole.encode(text)
     assert made.decode(found) == text
 
 
@@ -99,7 +99,7 @@ def test_vocab_and_merges(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_folder(save_gpt2(tmp_path))
     text = f"the th{END}\n\n"
     found = tokenizer.encode(text)
-    assert found.tolist() == [256, *characters("e"), 257, 259, 258]
+    assert found == [256, *characters("e"), 257, 259, 258]
     assert tokenizer.decode(found) == text
     assert (tokenizer.vocab_size, tokenizer.newline_id) == (260, CHARACTERS.index("Ċ"))
 
@@ -122,7 +122,7 @@ def test_a_space_before_the_text(tmp_path: Path) -> None:
         (
             {"special_tokens_map": {"bos_token": END, "eos_token": END}, "tokenizer_config": {"eos_token": "th"}},
             259,
-            256,
+            259,
         ),
         (
             {
@@ -130,7 +130,7 @@ def test_a_space_before_the_text(tmp_path: Path) -> None:
                 "tokenizer_config": {"bos_token": None},
                 "config": {"eos_token_id": 4},
             },
-            None,
+            259,
             4,
         ),
         (
@@ -163,9 +163,9 @@ ADDED = {"<a>": 261, "<b>": 260, "<c>": 262}
             "special_tokens_map": {"additional_special_tokens": ["<a>", {"content": "<c>"}]},
         },
         {
-            "special_tokens_map": {"unk_token": "<other>"},
+            "special_tokens_map": {"unk_token": "<b>"},
             "tokenizer_config": {
-                "unk_token": "<b>",
+                "unk_token": "<other>",
                 "extra_special_tokens": {"image_token": "<a>", "other_token": "<c>"},
             },
         },
@@ -173,7 +173,7 @@ ADDED = {"<a>": 261, "<b>": 260, "<c>": 262}
 )
 def test_added_tokens(tmp_path: Path, files: dict[str, object]) -> None:
     tokenizer = Tokenizer.from_folder(save_gpt2(tmp_path, **files))
-    assert tokenizer.encode(f"<a>th<b> <c>{END}").tolist() == [261, 256, 260, *characters(" "), 262, 259]
+    assert tokenizer.encode(f"<a>th<b> <c>{END}") == [261, 256, 260, *characters(" "), 262, 259]
     assert tokenizer.vocab_size == 263
 
 
@@ -292,7 +292,7 @@ def test_sentencepiece(tmp_path: Path) -> None:
         "a</s>": [270, 2],
         "<0x41>": [SPACE, *(3 + byte for byte in b"<0x41>")],
     }
-    assert {text: tokenizer.encode(text).tolist() for text in expected} == expected
+    assert {text: tokenizer.encode(text) for text in expected} == expected
     assert [tokenizer.decode(i) for i in expected.values()] == list(expected)
     assert (tokenizer.vocab_size, tokenizer.newline_id) == (272, None)
 
@@ -348,7 +348,7 @@ def test_sentencepiece_with_added_tokens(tmp_path: Path) -> None:
     }
     tokenizer = Tokenizer.from_folder(save(save_model(tmp_path), **files))
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.vocab_size) == (1, 269, 270)
-    assert tokenizer.encode("a[PAD]<end>").tolist() == [SPACE, A, 268, 269]
+    assert tokenizer.encode("a[PAD]<end>") == [SPACE, A, 268, 269]
 
 
 @given(text=st.text() | st.text("ab \n"))
@@ -375,6 +375,29 @@ def test_other_kinds_of_sentencepiece(tmp_path: Path, kind: str) -> None:
 
 def test_unused_pieces(tmp_path: Path) -> None:
     check_refused(save_model(tmp_path, ("ab", UNUSED, -1.0)), "tokenizer.model", "BPE", "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ((("<unk2>", UNKNOWN, 0.0),), "several unknown pieces"),
+        ((("", NORMAL, 0.0),), "an empty piece"),
+        ((("a", NORMAL, 0.0),), "a piece twice"),
+        ((("ab", NORMAL, float("nan")),), "a score"),
+    ],
+)
+def test_what_sentencepiece_refuses(tmp_path: Path, more: tuple, says: str) -> None:
+    check_refused(save_model(tmp_path, *more), "tokenizer.model", says)
+
+
+@pytest.mark.parametrize(("piece", "says"), [("<unk>", "has no unknown piece"), ("<0x41>", "lacks the pieces of some")])
+def test_a_model_without_its_unknown_piece_or_a_byte(tmp_path: Path, piece: str, says: str) -> None:
+    file = save_model(tmp_path) / "tokenizer.model"
+    old = next(p for p in BASE if p[0] == piece)
+    gone = field(1, field(1, old[0].encode()) + field(2, 0.0) + field(3, old[1]))
+    assert gone in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(gone, b""))
+    check_refused(tmp_path, "tokenizer.model", says)
 
 
 def test_a_file_of_tiktokens(tmp_path: Path) -> None:
@@ -421,17 +444,14 @@ def test_tokenizer_json_goes_first(tmp_path: Path) -> None:
 def test_tokenizers_from_the_hub(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     repo = cases.build("gpt2", tmp_path / "model")
     assert not load(repo).has_tokenizer
-    save(make(repo), added_tokens={"<a>": 260 if make is save_gpt2 else 268}, special_tokens_map={"eos_token": "<a>"})
+    added, end = (260, "!") if make is save_gpt2 else (268, "</s>")
+    save(make(repo), added_tokens={"<a>": added}, special_tokens_map={"eos_token": end})
     local = load(repo)
     assert local.has_tokenizer
     with hub({"models/owner/name": {"main": repo}}, tmp_path / "cache"):
         lm = load("owner/name")
         assert lm.has_tokenizer
-        assert (
-            lm.tokenizer.encode("the <a>").tolist()
-            == local.tokenizer.encode("the <a>").tolist()
-            == ids(repo, "the <a>")
-        )
+        assert lm.tokenizer.encode("the <a>") == local.tokenizer.encode("the <a>") == ids(repo, "the <a>")
         assert lm.tokenizer.eos_id in lm.end_ids
     with hub({"models/owner/name": {"main": repo}}, tmp_path / "other"):
         folder, _ = find("owner/name", weights=False)

@@ -142,7 +142,7 @@ def test_what_a_run_leaves_loads_in_transformers(model_type: str, tmp_path: Path
     ours, tokenizer = load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
 
     for text in (TEXT[0], " x\n\n\ty", "don't é 日本 🙂", "a<|endoftext|>b", ""):
-        ids = ours.tokenizer.encode(text).tolist()
+        ids = ours.tokenizer.encode(text)
         assert tokenizer(text)["input_ids"] == ids
         assert tokenizer.decode(ids) == ours.tokenizer.decode(ids) == text
     assert tokenizer.bos_token_id == ours.tokenizer.bos_id == model.config.bos_token_id == 0

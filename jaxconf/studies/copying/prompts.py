@@ -130,6 +130,6 @@ def encoded_answers(tokenizer: Tokenizer, prompts: Sequence[str], answers: np.nd
     def ids(p: int, j: int) -> np.ndarray:
         both, n = whole[p * answers.shape[1] + j], len(alone[p])
         # A tokenizer may split the prompt differently if an answer follows it. Then the answer is encoded by itself.
-        return both[n:] if np.array_equal(both[:n], alone[p]) else tokenizer.encode(f" {answers[p, j]}")
+        return both[n:] if np.array_equal(both[:n], alone[p]) else tokenizer.encode_batch([f" {answers[p, j]}"])[0]
 
     return [[ids(p, j) for j in range(answers.shape[1])] for p in range(len(prompts))]
