@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from jaxconf.cli.common import Model, OwnText, Quiet, say, speaking
+from jaxconf.cli.common import Model, OwnText, Quiet, TextColumn, say, speaking
+from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Source
 
 
@@ -18,6 +19,7 @@ class Unigram:
     revision: str | None = Source.revision
     """the branch, tag or commit on the hub"""
     data: OwnText = "own"
+    text_column: TextColumn = None
     force: bool = False
     """replace the file if it exists"""
     quiet: Quiet = False
@@ -29,7 +31,13 @@ class Unigram:
 
         with speaking("tokens", self.quiet) as (console, progress):
             counts = unigram(
-                self.model, self.out, revision=self.revision, data=self.data, force=self.force, progress=progress
+                self.model,
+                self.out,
+                revision=self.revision,
+                data=in_column(self.data, self.text_column),
+                force=self.force,
+                progress=progress,
+                say=lambda sentence: say(console, sentence),
             )
         seen = f"{np.count_nonzero(counts):,} of {len(counts):,} ids seen"
         say(console, f"{counts.sum():,} tokens, {seen}: {self.out}")

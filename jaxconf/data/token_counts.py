@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxconf.data.documents import documents, hub_place
+from jaxconf.data.sources import parsed
 from jaxconf.data.windows import Piece, batches_of_pieces
 from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.files import replacing
@@ -70,7 +71,7 @@ def counts_of_source(
 def _kept_file(source: str, tokenizer: Tokenizer, vocab_size: int) -> Path:
     """Where the counts of a hub dataset are kept. The name is a hash of everything that they depend on."""
     place = hub_place(source)
-    made_of = (tokenizer.to_json(), vocab_size, place.dataset, place.revision.resolved, place.path)
+    made_of = (tokenizer.to_json(), vocab_size, place.dataset, place.revision.resolved, place.path, *parsed(source)[1:])
     name = hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser raises where a user has no home
     return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "jaxconf" / "counts" / f"{name}.npz"
