@@ -111,7 +111,7 @@ def _local_files(source: Source) -> Iterator[Path]:
     if not is_known(path.name):
         raise InputError(f"the file {path} is not of a known kind ({KINDS}); convert it to one of them")
     if source.subset or source.split:
-        raise InputError(f"{path} is a file, which has no subsets or splits; leave them out, or give a folder")
+        raise InputError(f"the file {path} has no subsets or splits; leave them out, or give a folder")
     if source.column and path.name.endswith(".txt"):
         raise InputError(f"the file {path} is plain text, which has no columns; leave the column out")
     return iter([path])

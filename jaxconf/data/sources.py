@@ -41,12 +41,12 @@ def parsed(source: str) -> Source:
         name, _, value = part.partition("=")
         if name not in FIELDS:
             raise InputError(
-                f"{source!r} gives {name!r} of a text; the nearest is {nearest(name, FIELDS)!r}, and all are "
-                f"{', '.join(FIELDS)}"
+                f"the text {source!r} has the unknown field {name!r}; the nearest is {nearest(name, FIELDS)!r}, and "
+                f"all are {', '.join(FIELDS)}"
             )
         if name in given or not value:
             problem = "twice" if name in given else "without a value"
-            raise InputError(f"{source!r} has {name} {problem}; give {name}=VALUE once")
+            raise InputError(f"the text {source!r} has {name} {problem}; give {name}=VALUE once")
         given[name] = value
     return Source(found[1], **given)
 

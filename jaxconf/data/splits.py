@@ -28,10 +28,10 @@ def chosen_files(names: Sequence[str], source: Source, where: str, card: Callabl
     """
     if source.subset is None and source.split is None:
         return sorted(names)
-    configs = _configs(card(), where)
+    configs, default = _configs(card(), where)
     if not configs:
         return _by_names(sorted(names), source, where)
-    patterns = configs[_subset(configs, source.subset, where)]
+    patterns = configs[_subset(configs, source.subset or default, where)]
     if source.split is not None:
         if source.split not in patterns:
             raise InputError(f"{where} has no split {source.split!r}; {_known(source.split, sorted(patterns))}")
@@ -44,27 +44,33 @@ def chosen_files(names: Sequence[str], source: Source, where: str, card: Callabl
 
 
 def _subset(configs: Mapping[str, object], subset: str | None, where: str) -> str:
-    if subset is not None and subset not in configs:
-        raise InputError(f"{where} has no subset {subset!r}; {_known(subset, sorted(configs))}")
-    if subset is None and len(configs) > 1 and "default" not in configs:
+    if subset is None:
         raise InputError(
             f"{where} has the subsets {listed(sorted(configs), SHOWN)}; name one of them, such as "
             f":subset={min(configs)} in front of the split"
         )
-    return subset or ("default" if "default" in configs else next(iter(configs)))
+    if subset not in configs:
+        raise InputError(f"{where} has no subset {subset!r}; {_known(subset, sorted(configs))}")
+    return subset
 
 
-def _configs(card: Path | None, where: str) -> dict[str, Patterns]:
-    """Subset → its splits, as the README.md of a data set says; empty if that names no files."""
+def _configs(card: Path | None, where: str) -> tuple[dict[str, Patterns], str | None]:
+    """Subset → its splits, as the README.md of a data set says, and the default subset, if there is one.
+
+    There are no subsets if the README.md names no files.
+    """
     if card is None or not card.is_file():
-        return {}
+        return {}, None
     try:
         entries = (metadata_load(card) or {}).get("configs") or []
-        return {str(entry["config_name"]): _patterns(entry) for entry in entries}
+        found = {str(entry["config_name"]): _patterns(entry) for entry in entries}
+        marked = [str(entry["config_name"]) for entry in entries if entry.get("default")]
     except Exception as error:  # what broken metadata raises has no common type
         raise InputError(
             f"the metadata in the README.md of {where} cannot be read; name a path in place of the subset and split"
         ) from error
+    only = found if len(found) == 1 else []
+    return found, next(iter([*marked, *(["default"] if "default" in found else only)]), None)
 
 
 def _patterns(entry: Mapping[str, Any]) -> Patterns:
@@ -99,7 +105,7 @@ def _by_names(names: Sequence[str], source: Source, where: str) -> list[str]:
         if source.subset is not None and source.subset not in folders:
             continue
         below = name if source.subset is None else name.partition(f"{source.subset}/")[2]
-        if re.search(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", below):
+        if not words or re.search(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", below):
             found.append(name)
     if not found:
         raise InputError(
