@@ -52,6 +52,10 @@ def read_file(path: Path, column: str | None, reading: Reading) -> Iterator[str]
     except UnicodeDecodeError as error:
         raise InputError(f"the file {path} is not valid UTF-8; convert it to UTF-8") from error
     except (OSError, pa.ArrowException) as error:
+        if "straddling object" in str(error):
+            raise InputError(
+                f"a row of {path} has more than {CSV_BLOCK:,} bytes; convert the file to .jsonl or .parquet"
+            ) from error
         raise InputError(f"the file {path} cannot be read ({first_line(error)}); check that it is whole") from error
 
 

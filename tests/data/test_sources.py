@@ -31,7 +31,9 @@ def test_a_file_is_named_by_its_path_whatever_is_in_it(tmp_path: Path) -> None:
 
 
 def test_names_that_cannot_be_read() -> None:
-    refused(lambda: parsed("a.csv:colum=b"), "the field 'colum'", "nearest is 'column'", "subset, split, column")
+    refused(
+        lambda: parsed("a.csv:colum=b"), "the unknown field 'colum'", "nearest is 'column'", "subset, split, column"
+    )
     refused(lambda: parsed("a.csv:column="), "has column without a value")
     refused(lambda: parsed("a.csv:split=a,split=b"), "has split twice")
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from refusals import refused
 
+from jaxconf.data import text_files
 from jaxconf.data.documents import documents
 from jaxconf.models.errors import InputError
 
@@ -114,6 +115,15 @@ def test_real_tables(tmp_path: Path) -> None:
     if not path.is_file():
         pytest.skip("needs ../shared/data")
     assert list(documents(f"{path}:column=statement")) == pd.read_csv(path)["statement"].tolist()
+
+
+def test_csv_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "CSV_BLOCK", 64)
+    rows = [f"{i}\n" * 8 + "end" for i in range(20)]
+    path = write(tmp_path / "a.csv", rows)
+    assert list(documents(str(path))) == rows
+    write(path, [*rows, "a" * 200])
+    refused(lambda: list(documents(str(path))), "a row of", "more than 64 bytes", ".jsonl or .parquet")
 
 
 def test_plain_text_has_no_column(tmp_path: Path) -> None:
