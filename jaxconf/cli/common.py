@@ -22,7 +22,15 @@ Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 Text = Annotated[
     str,
     tyro.conf.arg(
-        help='the text to read: a file, a folder, hf://datasets/OWNER/NAME, "stdlib" or synthetic text such as "noise"'
+        help="the text to read, as for `jaxconf analyze`: a file, a folder, hf://datasets/OWNER/NAME, stdlib, or "
+        "synthetic text such as noise"
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help='what holds the text: the column of a table, or the key of JSON lines, by default "text"; the '
+        "same as :column=NAME at the end of the text's name"
     ),
 ]
 OwnText = Annotated[

@@ -7,7 +7,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Accept, Model, OwnText, Quiet, job, say_result
+from jaxconf.cli.common import Accept, Model, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
@@ -28,6 +29,7 @@ class Compare:
     """one or more models that were trained further from the base model; each is compared with it"""
     accept: Accept = ()
     data: OwnText = "own"
+    text_column: TextColumn = None
     tokens: int = 16384
     """how many tokens of the text to run the models on;
     a model with another tokenizer is compared by its weights alone"""
@@ -48,7 +50,7 @@ class Compare:
                 self.base,
                 self.tuned,
                 self.tokens,
-                data=self.data,
+                data=in_column(self.data, self.text_column),
                 k=how.k,
                 bootstrap_draws=how.bootstrap_draws,
                 seed=how.seed,

@@ -7,7 +7,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import NamedModel, Quiet, job, say_result
+from jaxconf.cli.common import NamedModel, Quiet, TextColumn, job, say_result
+from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
@@ -39,6 +40,7 @@ class Copying:
             "it is named as for --data of `jaxconf analyze`"
         ),
     ] = "own"
+    text_column: TextColumn = None
     tokens: int = 16384
     """how many tokens of --text to read"""
     output: Group[Output] = dataclasses.field(default_factory=Output)
@@ -67,7 +69,7 @@ class Copying:
                 work.load(model, self.source.revision, how.mesh, self.source.accept),
                 self.data,
                 statements=self.statements,
-                text=self.text,
+                text=in_column(self.text, self.text_column, "--text"),
                 tokens=self.tokens,
                 neurons=neurons,
                 controls=self.controls,

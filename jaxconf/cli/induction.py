@@ -4,7 +4,8 @@ import dataclasses
 
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import ModelSource, OwnText, Quiet, job, say_result
+from jaxconf.cli.common import ModelSource, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
@@ -17,6 +18,7 @@ class Induction:
 
     source: Group[ModelSource] = dataclasses.field(default_factory=ModelSource)
     data: OwnText = "own"
+    text_column: TextColumn = None
     sequences: int = 64
     """how many sequences to build, each of which is BOS, a piece of text, and the same piece again"""
     length: int = 100
@@ -58,7 +60,7 @@ class Induction:
             found = induction(
                 work.load(model, self.source.revision, how.mesh, self.source.accept),
                 self.tokens,
-                data=self.data,
+                data=in_column(self.data, self.text_column),
                 sequences=self.sequences,
                 length=self.length,
                 random=self.random,

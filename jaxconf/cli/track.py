@@ -7,8 +7,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, say, speaking
+from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, TextColumn, say, speaking
 from jaxconf.cli.train import grid_sentences
+from jaxconf.data.sources import in_column
 from jaxconf.runtime.hosts import Hosts
 
 
@@ -32,6 +33,7 @@ class Track:
     out: Path | None = None
     """the folder for the measurements and figures; runs/MODEL by default"""
     data: OwnText = "own"
+    text_column: TextColumn = None
     tokens: int = 4096
     """how many tokens to measure the effects on"""
     counts: Counts = None
@@ -60,7 +62,7 @@ class Track:
                 effects=self.effects,
                 delete=self.delete,
                 out=self.out,
-                data=self.data,
+                data=in_column(self.data, self.text_column),
                 tokens=self.tokens,
                 counts=self.counts,
                 k=self.k,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Quiet, Text, say, speaking
+from jaxconf.cli.common import Quiet, Text, TextColumn, say, speaking
+from jaxconf.data.sources import in_column
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import Hosts, first, part
 from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConfig
@@ -31,6 +32,7 @@ class Train:
     out: Path
     """the run folder to write"""
     data: Text
+    text_column: TextColumn = None
     tokenizer: str | None = None
     """a folder or hub id with a tokenizer; by default that of the synthetic text, and for other text a byte-level BPE
     that is trained on it"""
@@ -59,13 +61,14 @@ class Train:
     def run(self) -> None:
         _a_device_for_each_core()
 
+        from jaxconf.results.words import reading_notes
         from jaxconf.runtime.placement import read_mesh
         from jaxconf.training.grid import grid
         from jaxconf.training.run import train
         from jaxconf.training.trainer import Stopped
         from jaxconf.training.vary import parse_vary
 
-        vary = parse_vary(self.vary)
+        vary, data = parse_vary(self.vary), in_column(self.data, self.text_column)
         with speaking("steps", self.quiet) as (console, progress):
 
             def report(step: int, measured: dict[str, float]) -> None:
@@ -85,9 +88,9 @@ class Train:
             }
             try:
                 if vary or self.seeds != 1:
-                    table = grid(self.config, vary, self.seeds, self.data, self.out, **options)
+                    table = grid(self.config, vary, self.seeds, data, self.out, **options)
                 else:
-                    result = train(self.config, self.data, self.out, **options)
+                    result = train(self.config, data, self.out, **options)
             except Stopped as stopped:
                 print(
                     f"jaxconf: stopped after step {stopped.step}, which is saved; "
@@ -99,6 +102,7 @@ class Train:
         if vary or self.seeds != 1:
             say(console, *grid_sentences(table, self.out))
             return
+        say(console, *reading_notes(result))
         say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
         if self.track.points and first():
             from jaxconf.training.emergence import Emergence
@@ -114,11 +118,13 @@ def grid_sentences(table: "pd.DataFrame", out: Path) -> list[str]:
 
     `table`: as `jaxconf.grid` returns it.
     """
-    from jaxconf.results.words import counts_doubts
+    from jaxconf.results.words import counts_doubts, reading_notes
+    from jaxconf.training.grid_table import result_of
 
     where = f"{len(table)} models; figure: {out / 'study.png'}, table: {out / 'study.parquet'}"
     least = table["counts_cosine"].astype(float).fillna(1.0).idxmin()
-    return [where, *counts_doubts(table.loc[least].to_dict())]
+    notes = reading_notes(result_of(out, table["model"].iloc[0])) if first() else []
+    return [where, *notes, *counts_doubts(table.loc[least].to_dict())]
 
 
 def preset(arguments: list[str]) -> tuple[Train, list[str]]:

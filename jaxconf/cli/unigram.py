@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from jaxconf.cli.common import Accept, Model, OwnText, Quiet, say, speaking
+from jaxconf.cli.common import Accept, Model, OwnText, Quiet, TextColumn, say, speaking
+from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Source
 
 
@@ -19,6 +20,7 @@ class Unigram:
     """the branch, tag or commit on the hub"""
     accept: Accept = ()
     data: OwnText = "own"
+    text_column: TextColumn = None
     force: bool = False
     """replace the file if it exists"""
     quiet: Quiet = False
@@ -34,9 +36,10 @@ class Unigram:
                 self.out,
                 revision=self.revision,
                 accept=self.accept,
-                data=self.data,
+                data=in_column(self.data, self.text_column),
                 force=self.force,
                 progress=progress,
+                say=lambda sentence: say(console, sentence),
             )
         seen = f"{np.count_nonzero(counts):,} of {len(counts):,} ids seen"
         say(console, f"{counts.sum():,} tokens, {seen}: {self.out}")

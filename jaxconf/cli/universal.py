@@ -6,7 +6,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, job, say_result
+from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
@@ -22,6 +23,7 @@ class Universal:
     the neurons of the first are matched with those of the others"""
     accept: Accept = ()
     data: OwnText = "own"
+    text_column: TextColumn = None
     tokens: int = 65536
     """how many tokens to correlate activations over, in windows of 256
     (or of the shortest context, if that is shorter)"""
@@ -50,7 +52,7 @@ class Universal:
             found = universal(
                 self.models,
                 self.tokens,
-                data=self.data,
+                data=in_column(self.data, self.text_column),
                 counts=self.counts,
                 effects=self.effects,
                 rules=rules,

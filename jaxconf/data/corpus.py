@@ -3,18 +3,19 @@
 Letters: b sequence, s window, t position, v vocabulary.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 
-from jaxconf.data.documents import documents
+from jaxconf.data.documents import documents, reading_facts
 from jaxconf.data.own_text import source_for
 from jaxconf.data.windows import encode
 from jaxconf.data.worlds import World, world_of
@@ -39,13 +40,14 @@ def documents_of(data: str | Documents) -> Documents:
     return data if callable(data) else functools.partial(documents, data)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Corpus:
     """Encoded text, split into a training part and a held-out part.
 
     `train` and `held_out`: token ids, int32, one axis. `begin`: the id of the token that begins each sequence, or None.
     `end`: the id of the token that ends each document, or None. `tokenizer_files`: name → content of the tokenizer's
-    files, which the folder of the trained model gets too. `world`: the one that the text is of, or None.
+    files, which the folder of the trained model gets too. `world`: the one that the text is of, or None. `facts`: of
+    `jaxconf.documents`, what was skipped or joined in reading the text.
     """
 
     train: np.ndarray
@@ -54,6 +56,7 @@ class Corpus:
     end: int | None
     tokenizer_files: Mapping[str, str]
     world: World | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def batch(self, seed: int, step: int, batch: int, context: int) -> np.ndarray:
         """The sequences of one training step, int32 [b t+1], with t = `context`.
@@ -132,7 +135,8 @@ def read_corpus(
         raise InputError(f"the tokenizer has {size} tokens and vocab_size is {vocab_size}; give --vocab-size {size}")
     parts = []
     progress("encoding the text", 0, 0)
-    for ids in encode(documents_of(data)(), encoder):
+    read = documents_of(data)()
+    for ids in encode(read, encoder):
         parts.append(ids)
         progress("encoding the text", sum(map(len, parts)), 0)
     text = np.concatenate(parts) if parts else np.array([], np.int32)
@@ -142,7 +146,7 @@ def read_corpus(
             f"the text gives {len(text)} tokens, and the {HELD_OUT:.0%} of them that are held out do not fill a "
             f"sequence of {context} tokens; give more text"
         )
-    return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files, world)
+    return Corpus(text[:n_train], text[n_train:], begin, encoder.eos_id, files, world, reading_facts(read))
 
 
 def write_tokenizer(corpus: Corpus, folder: Path) -> None:

@@ -4,17 +4,13 @@ Documents are streamed: memory does not grow with their number.
 """
 
 import hashlib
-import io
-import json
 import os
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from huggingface_hub import (
     get_cached_repo_tree,
     hf_hub_download,
@@ -26,49 +22,103 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfUriError
 from huggingface_hub.hf_api import ResolvedRevision
 
 from jaxconf.data.own_text import OWN
+from jaxconf.data.sources import Source, parsed
+from jaxconf.data.splits import chosen_files
+from jaxconf.data.text_files import KINDS, Reading, is_known, read_file
 from jaxconf.data.worlds import world_of
-from jaxconf.models.errors import InputError, first_line, listed
+from jaxconf.models.errors import InputError
 from jaxconf.models.hub import hub_errors
 
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "idlelib"}
-SHOWN = 8  # columns of a table that an error names
+# Files of a folder or data set that describe it, and are not read unless they are named.
+NOT_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 
-def documents(source: str) -> Iterator[str]:
+class Documents(Iterator[str]):
+    """The documents of a source, one at a time."""
+
+    def __init__(self, texts: Iterator[str], reading: Reading) -> None:
+        self._texts, self._reading = texts, reading
+
+    def __next__(self) -> str:
+        return next(self._texts)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was done to the rows of tables that were read so far, beside giving their text; empty if nothing.
+
+        `rows_skipped`: how many held no text. `rows_joined_at`: rows that are lines were joined to documents, between
+        "titles" or "blank rows".
+        """
+        return self._reading.facts
+
+
+def documents(source: str) -> Documents:
     """The documents of a source, one at a time.
 
-    `source` is a .txt file (one document), a .jsonl, .jsonl.gz or .jsonl.zst file (an object with a string "text" on
-    each line), a .parquet file (a column "text"), a folder (all such files below it, in the order of their paths),
-    `stdlib` (the modules of Python's standard library, in a fixed pseudo-random order),
+    `source` is a .txt file (one document), a .jsonl or .json file, which may be packed as .gz or .zst (an object with a
+    string "text" on each line), a .csv or .parquet file (a column "text"), a folder (all such files below it, in the
+    order of their paths), `stdlib` (the modules of Python's standard library, in a fixed pseudo-random order),
     `hf://datasets/OWNER/NAME[@REVISION][/PATH]` (each file is downloaded when the iterator reaches it), or synthetic
     text, such as `noise` or `noise:words=64,levels=4` (see `jaxconf.data.worlds`).
+
+    Behind a file, folder or data set may stand which part of it is read, such as `:subset=en,split=train,column=body`.
+    `column`: what holds the text in place of "text". `subset` (also called config) and `split`: those of the data set,
+    which choose files by the `configs` of its README.md, or else by the names of folders and files. Rows without text
+    are skipped. Rows that are the lines of a text, as in WikiText, are joined to documents.
 
     Raises InputError: immediately if there is no such source, during iteration if a file cannot be fetched or read.
     "own", a model's own text, is no source without a model.
     """
-    if source == OWN:
-        raise InputError('the text "own" is that which a model was trained on, and no model is given; name a source')
-    if source == "stdlib":
-        return _standard_library()
-    if world := world_of(source):
-        return world.documents()
-    if source.startswith("hf://"):
-        return chain.from_iterable(map(_read, _hub_files(source)))
+    reading = Reading()
+    return Documents(_texts(source, reading), reading)
 
-    path = Path(source).expanduser()
+
+def reading_facts(texts: Iterable[str]) -> dict[str, Any]:
+    """The `facts` of the documents of a source; no facts of other texts."""
+    return texts.facts if isinstance(texts, Documents) else {}
+
+
+def _texts(name: str, reading: Reading) -> Iterator[str]:
+    if world := world_of(name):
+        return world.documents()
+    source = parsed(name)
+    if source.place == OWN:
+        raise InputError('the text "own" is that which a model was trained on, and no model is given; name a source')
+    if source.place == "stdlib":
+        if source.column or source.subset or source.split:
+            raise InputError(f"the text {name!r} has no columns, subsets or splits; give stdlib alone")
+        return _standard_library()
+    files = _hub_files(source) if source.place.startswith("hf://") else _local_files(source)
+    return chain.from_iterable(read_file(file, source.column, reading) for file in files)
+
+
+def _local_files(source: Source) -> Iterator[Path]:
+    path = Path(source.place).expanduser()
     if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file() and _is_known(file.name)]
-        if not files:
+        names = [
+            file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file() and _is_data(file.name)
+        ]
+        if not names:
             raise InputError(f"the folder {path} has no file of a known kind ({KINDS}); give another folder")
-        return chain.from_iterable(map(_read, sorted(files, key=Path.as_posix)))
+        chosen = chosen_files(names, source, f"the folder {path}", lambda: path / "README.md")
+        return map(path.__truediv__, chosen)
     if not path.exists():
         raise InputError(
             f"the file or folder {path} does not exist; give a path that exists, hf://datasets/OWNER/NAME, or stdlib "
             "for the source of Python's standard library"
         )
-    if not _is_known(path.name):
+    if not is_known(path.name):
         raise InputError(f"the file {path} is not of a known kind ({KINDS}); convert it to one of them")
-    return _read(path)
+    if source.subset or source.split:
+        raise InputError(f"the file {path} has no subsets or splits; leave them out, or give a folder")
+    if source.column and path.name.endswith(".txt"):
+        raise InputError(f"the file {path} is plain text, which has no columns; leave the column out")
+    return iter([path])
+
+
+def _is_data(name: str) -> bool:
+    return is_known(name) and name.rpartition("/")[2] not in NOT_DATA
 
 
 def _standard_library() -> Iterator[str]:
@@ -101,28 +151,26 @@ class HubPlace(NamedTuple):
 
 
 def hub_place(source: str) -> HubPlace:
-    """What the source `hf://datasets/OWNER/NAME[@REVISION][/PATH]` names at present.
+    """What the place of the source `hf://datasets/OWNER/NAME[@REVISION][/PATH]` names at present.
 
     Raises InputError for any other text, and for a dataset that the hub does not have.
     """
+    place, kind = parsed(source).place, "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
     try:
-        uri = parse_hf_uri(source)
+        uri = parse_hf_uri(place)
     except HfUriError as error:
-        raise InputError(
-            f"the dataset {source} cannot be read ({error.msg.rstrip(' .')}); give "
-            "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
-        ) from error
+        raise InputError(f"the dataset {place} cannot be read ({error.msg.rstrip(' .')}); give {kind}") from error
     if uri.type != "dataset":
-        raise InputError(f"the source {source} is not a dataset; give hf://datasets/OWNER/NAME[@REVISION][/PATH]")
+        raise InputError(f"the source {place} is not a dataset; give {kind}")
 
     with hub_errors("dataset", uri.id, uri.revision):
         revision = resolve_revision(uri.id, repo_type="dataset", revision=uri.revision)
     return HubPlace(uri.id, revision, uri.path_in_repo)
 
 
-def _hub_files(source: str) -> Iterator[Path]:
+def _hub_files(source: Source) -> Iterator[Path]:
     """The files of a hub dataset: they are listed by this call, and each is downloaded when the iterator reaches it."""
-    dataset, revision, path = hub_place(source)
+    dataset, revision, path = hub_place(source.place)
     with hub_errors("dataset", dataset, revision):
         try:
             tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=revision)
@@ -131,93 +179,18 @@ def _hub_files(source: str) -> Iterator[Path]:
             snapshot_download(dataset, repo_type="dataset", revision=revision, allow_patterns=".gitattributes")
             tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=revision)
 
-    known = [file.path for file in tree if _is_known(file.path)]
-    names = sorted(name for name in known if not path or f"{name}/".startswith(f"{path}/"))
+    known = [file.path for file in tree if (is_known(file.path) if file.path == path else _is_data(file.path))]
+    names = [name for name in known if not path or f"{name}/".startswith(f"{path}/")]
+    where = f"the dataset {dataset}"
     if not names:
         raise InputError(
-            f"the dataset {dataset} has no file of a known kind ({KINDS}){f' at {path}' if path else ''}; give another "
-            "path, or the revision refs/convert/parquet if the hub made one"
+            f"{where} has no file of a known kind ({KINDS}){f' at {path}' if path else ''}; give another path, or the "
+            "revision refs/convert/parquet if the hub made one"
         )
 
-    def files() -> Iterator[Path]:
-        for name in names:
-            with hub_errors("dataset", dataset, revision):
-                file = hf_hub_download(dataset, name, repo_type="dataset", revision=revision)
-            yield Path(file)
+    def fetched(name: str) -> Path:
+        with hub_errors("dataset", dataset, revision):
+            return Path(hf_hub_download(dataset, name, repo_type="dataset", revision=revision))
 
-    return files()
-
-
-def _read(path: Path) -> Iterator[str]:
-    """The documents of one file of a known kind."""
-    read = next(reader for ending, reader in READERS.items() if path.name.endswith(ending))
-    try:
-        yield from read(path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"the file {path} is not valid UTF-8; convert it to UTF-8") from error
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"the file {path} cannot be read ({first_line(error)}); check that it is whole") from error
-
-
-def _read_text(path: Path) -> Iterator[str]:
-    yield path.read_bytes().decode()
-
-
-def _read_json_lines(path: Path) -> Iterator[str]:
-    with pa.input_stream(str(path)) as stream:  # decompresses .gz and .zst
-        for number, line in enumerate(io.BufferedReader(stream), 1):
-            if line.isspace():
-                continue
-            decoded = line.decode()
-            try:
-                record = json.loads(decoded)
-            except (ValueError, RecursionError) as error:
-                raise InputError(
-                    f'line {number} of {path} is not JSON; give an object with a "text" on each line'
-                ) from error
-            text = record.get("text") if isinstance(record, dict) else None
-            if not isinstance(text, str):
-                raise InputError(f'line {number} of {path} has no string "text"; give an object with one on each line')
-            if not _is_unicode(text):
-                raise InputError(
-                    f"line {number} of {path} has half of a surrogate pair in its text; repair or remove it"
-                )
-            yield text
-
-
-def _read_parquet(path: Path) -> Iterator[str]:
-    with pq.ParquetFile(path) as file:
-        columns = file.schema_arrow.names
-        if "text" not in columns:
-            raise InputError(
-                f'the file {path} has no column "text" (it has {listed(columns, SHOWN)}); '
-                "rename the column that holds the text"
-            )
-        batches = file.iter_batches(batch_size=1024, columns=["text"])
-        for row, text in enumerate(chain.from_iterable(batch.column(0).to_pylist() for batch in batches), 1):
-            if not isinstance(text, str):
-                raise InputError(f'row {row} of {path} has no string in the column "text"; remove or repair it')
-            yield text
-
-
-READERS: dict[str, Callable[[Path], Iterator[str]]] = {
-    ".txt": _read_text,
-    ".jsonl": _read_json_lines,
-    ".jsonl.gz": _read_json_lines,
-    ".jsonl.zst": _read_json_lines,
-    ".parquet": _read_parquet,
-}
-KINDS = ", ".join(READERS)
-
-
-def _is_known(name: str) -> bool:
-    return name.endswith(tuple(READERS))
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can encode the text. It cannot encode half of a surrogate pair, which JSON escapes can contain."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    has_card = any(file.path == "README.md" for file in tree)
+    return map(fetched, chosen_files(names, source, where, lambda: fetched("README.md") if has_card else None))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxconf.data.documents import documents, hub_place
+from jaxconf.data.sources import parsed
 from jaxconf.data.windows import Piece, batches_of_pieces
 from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.files import replacing
@@ -77,6 +78,7 @@ def _kept_file(source: str, tokenizer: Tokenizer, vocab_size: int) -> Path:
         place.dataset,
         place.revision.resolved,
         place.path,
+        *parsed(source)[1:],
     )
     name = hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser raises where a user has no home

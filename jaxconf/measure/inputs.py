@@ -65,13 +65,20 @@ def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel,
     Text is encoded with the tokenizer of `lm`. `data`: as for `jaxconf.data.own_text.source_for`. Raises InputError as
     that function, `window_length`, `jaxconf.documents` and `jaxconf.windows` do.
     """
+    return windows_and_facts(tokens, data, lm, *others)[0]
+
+
+def windows_and_facts(
+    tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel, *others: DecoderConfig
+) -> tuple[Windows, dict[str, Any]]:
+    """`windows_of`, and the `facts` of `jaxconf.documents`, which are empty where no text is read."""
     if isinstance(tokens, Windows):
-        return tokens
+        return tokens, {}
     if not isinstance(tokens, int):
         tokens = np.asarray(tokens, np.int32)
-        return Windows(tokens, np.indices(tokens.shape, np.int32)[0])
-    length = window_length(tokens, lm.config, *others)
-    return windows(documents(source_for(data, lm.folder)), lm.tokenizer, tokens, length)
+        return Windows(tokens, np.indices(tokens.shape, np.int32)[0]), {}
+    length, text = window_length(tokens, lm.config, *others), documents(source_for(data, lm.folder))
+    return windows(text, lm.tokenizer, tokens, length), text.facts
 
 
 def window_length(tokens: int, *configs: DecoderConfig) -> int:
@@ -103,7 +110,8 @@ class Text(NamedTuple):
 
     windows: Windows
     counts: np.ndarray  # token counts, int64 [v]
-    facts: dict[str, Any]  # `data` and `counts`: where the tokens and the counts are from; how far to trust the counts
+    facts: dict[str, Any]
+    """`data` and `counts`: where the tokens and the counts are from; how they were read; how far to trust the counts"""
 
 
 def text_of(
@@ -124,9 +132,9 @@ def text_of(
         data = source_for(data, lm.folder)
     if is_read:
         progress("reading the text", 0, 0)
-    read = windows_of(tokens, data, lm)
+    read, of_reading = windows_and_facts(tokens, data, lm)
     found, facts = counts_of(lm, data, counts, progress)
-    return Text(read, found, {"data": data if is_read else "tokens", **facts})
+    return Text(read, found, {"data": data if is_read else "tokens", **of_reading, **facts})
 
 
 def counts_of(

@@ -70,9 +70,13 @@ class _Analysis:
     """What `jaxconf analyze` alone takes."""
 
     data: str = "own"
-    """text: a .txt, .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of these, hf://datasets/OWNER/NAME,
+    """text: a .txt, .jsonl or .json (lines; also .gz and .zst), .csv or .parquet file, a folder of these,
+    hf://datasets/OWNER/NAME, of which :subset=en,split=train behind it names a part,
     "stdlib", Python's standard library, synthetic text, such as noise or copies:words=64,
     or "own", what the model was trained on if its folder says so (as for synthetic text), and else stdlib"""
+    text_column: str | None = None
+    """what holds the text: the column of a table, or the key of JSON lines, by default "text";
+    the same as :column=NAME at the end of --data"""
     tokens: int = 16384
     """how many tokens to analyse, in windows of 256 (or of the model's context, if that is shorter); at least one"""
     counts: Path | None = None

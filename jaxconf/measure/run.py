@@ -11,6 +11,7 @@ import pandas as pd
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.data.documents import documents
 from jaxconf.data.own_text import source_for
+from jaxconf.data.sources import in_column
 from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
@@ -68,11 +69,12 @@ def run(
         config = config_of(options.model, options.revision, options.accept)
         check(config, options, parsed)
         folder = text_folder(find(options.model, options.revision, weights=False)[0])
-        documents(source_for(options.data, folder))
+        data = in_column(options.data, options.text_column)
+        documents(source_for(data, folder))
         if options.counts:
             read_counts(options.counts, config.vocab_size, tokens_counted(folder))
         lm = load_placed(options.model, options.revision, options.mesh, say, options.accept)
-        text = text_of(lm, options.tokens, options.data, options.counts, progress)
+        text = text_of(lm, options.tokens, data, options.counts, progress)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
         save_run(table, text.windows.tokens, kept, out, extra)

@@ -1,6 +1,6 @@
 """Token counts of a corpus as a file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxconf.models.files import replacing
 from jaxconf.models.language_model import find, read_config, text_folder
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.run_folder import claim
+from jaxconf.results.words import reading_notes
 from jaxconf.runtime.progress import Progress
 
 
@@ -25,13 +26,14 @@ def unigram(
     data: str = OWN,
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> np.ndarray:
     """Count the tokens of a corpus with a model's tokenizer, save the counts as the .npy file `out`, and return them.
 
     The counts are int64 [v], one for each id of the vocabulary.
     `model`, `revision` and `accept`: as for `jaxconf.load`; no weights are loaded. `data`: as for `jaxconf.analyze`.
-    `force`: replace the file `out`. Raises InputError for a file that exists or cannot be written, and for a model or a
-    text that cannot be read.
+    `force`: replace the file `out`. `say`: called with a sentence about rows of the text that were skipped or joined.
+    Raises InputError for a file that exists or cannot be written, and for a model or a text that cannot be read.
     """
     out = Path(out)
     with claim(out.parent, out.name, force):
@@ -44,4 +46,6 @@ def unigram(
         counts = count_tokens(text, tokenizer, vocab_size, lambda done: progress("token counts", done, 0))
         with replacing(out) as path, path.open("wb") as file:
             np.save(file, counts)
+        for note in reading_notes(text.facts):
+            say(note)
     return counts

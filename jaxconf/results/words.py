@@ -33,6 +33,7 @@ COUNTS = (
 COUNT_FACTS = ("counts_tokens", "counts_types", "counts_cosine")
 """The facts that say how far a token-frequency direction can be trusted, as columns of a table over models."""
 SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
+READING = (("{} rows without text skipped", "rows_skipped"), ("rows joined to documents at {}", "rows_joined_at"))
 TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
 
 
@@ -87,6 +88,17 @@ def interval_doubts(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def reading_notes(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence for each thing that was done to the rows of the text, beside reading it, by the facts that say so."""
+    skipped, joined = facts.get("rows_skipped"), facts.get("rows_joined_at")
+    said = []
+    if skipped:
+        said.append(f"{counted(skipped, 'row')} without text {'was' if skipped == 1 else 'were'} skipped.")
+    if joined:
+        said.append(f"The rows of the text are lines, which are joined to documents at {joined}.")
+    return said
+
+
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The facts of an analysis for a reader, (name, value) in reading order; facts that are missing are left out."""
 
@@ -110,7 +122,7 @@ def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Model", joined(("{}", "model"), ("revision {}", "revision"))),
         ("Accepted in config.json", ", ".join(facts.get("accepted", []))),
         ("Shape", joined(*SHAPE)),
-        ("Data", joined(("{}", "data"), ("{} windows", "windows"), ("{} tokens", "tokens"))),
+        ("Data", joined(("{}", "data"), ("{} windows", "windows"), ("{} tokens", "tokens"), *READING)),
         ("SHA-256 of the data", told("{}", "data_sha256")),
         ("Kept positions", told("{}", "positions")),
         ("Baseline", ", ".join(baseline)),

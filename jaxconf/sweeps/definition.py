@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.data.own_text import OWN
+from jaxconf.data.sources import parsed
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.inputs import accepted_by
 from jaxconf.measure.options import AnalyzeOptions, Output
@@ -136,8 +137,9 @@ def _anywhere(name: str, value: Any) -> Any:
     keywords = {"model": ("bundled",), "data": ("stdlib", OWN)}
     if name not in keywords or value in keywords[name] or (name == "data" and world_of(value)):
         return value
-    path = Path(value).expanduser()
-    return str(path.resolve()) if path.exists() else value
+    place = parsed(value).place if name == "data" else value
+    path = Path(place).expanduser()
+    return f"{path.resolve()}{value[len(place) :]}" if path.exists() else value
 
 
 def _name(place: int, chosen: Mapping[str, Any]) -> str:

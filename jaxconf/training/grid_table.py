@@ -49,7 +49,7 @@ def tabulate(out: Path) -> pd.DataFrame:
         folder = out / MODELS / name
         if not finished(folder):
             raise InputError(f"{out} is not finished: {name} is still to be trained; go on with --resume")
-        result = json.loads((folder / RECORD).read_text("utf-8"))["result"]
+        result = result_of(out, name)
         track = None if "diverged_at" in result else Emergence.load(folder)
         found = (
             result if track is None else outcome(track, result) | {name: track.facts.get(name) for name in COUNT_FACTS}
@@ -78,6 +78,11 @@ def finished(folder: Path) -> bool:
     """Whether the training of a grid's model has ended, also if the model has diverged."""
     path = folder / RECORD
     return path.is_file() and "result" in json.loads(path.read_text("utf-8"))
+
+
+def result_of(out: Path, model: str) -> dict[str, Any]:
+    """What the training of a grid's model resulted in, as `jaxconf.train` returns it."""
+    return json.loads((out / MODELS / model / RECORD).read_text("utf-8"))["result"]
 
 
 def outcome(e: Emergence, result: Mapping[str, Any]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxconf.analysis.selection import Shape
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.corpus import Documents, documents_of
+from jaxconf.data.documents import reading_facts
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
@@ -73,7 +74,7 @@ def track_revisions(
             "model": model,
             "effects": effects,
             "tokens_asked": tokens if effects else None,
-            "text_sha256": _text_digest(documents_of(data)()),
+            "text_sha256": _text_digest(read := documents_of(data)()),
         }
         passed = _accepted(model, list(steps), accept, delete)
         facts: dict[str, Any] = {}
@@ -101,7 +102,7 @@ def track_revisions(
                 row = _measure(folder, placement(config, mesh), passed[revision], text, found["k"])
                 if force and not facts:
                     (out / FILE).unlink(missing_ok=True)  # only now, when a new row is there to replace it
-                facts = {**found, **of_counts, **accepted_facts(*passed.values())}
+                facts = {**found, **of_counts, **reading_facts(read), **accepted_facts(*passed.values())}
                 versions = {"jaxconf": __version__, "jax": jax.__version__}
                 append(out, {"step": step, "revision": revision, **row}, {**facts, "versions": versions})
         progress("revisions", len(steps), len(steps))

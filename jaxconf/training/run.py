@@ -66,10 +66,10 @@ def train(
     every 50 steps and at the end, with the training `loss` (nats per token) and `tokens_per_second`. The same config,
     text and device give the same weights to the bit.
 
-    Returns `loss` (mean of the last 50 steps) and `held_out_loss`, both in nats per token, and `tracking_share`, the
-    share (0 to 1) of the time that tracking took. Raises InputError for shapes or a text that do not fit, for a folder
-    that holds another run or cannot be written, and if the loss is no longer finite. Raises
-    `jaxconf.training.trainer.Stopped` if SIGTERM or SIGINT stopped the training; a checkpoint is then saved.
+    Returns `loss` (mean of the last 50 steps) and `held_out_loss`, both in nats per token, `tracking_share`, the share
+    (0 to 1) of the time that tracking took, and the `facts` of `jaxconf.documents`. Raises InputError for shapes or a
+    text that do not fit, for a folder that holds another run or cannot be written, and if the loss is no longer finite.
+    Raises `jaxconf.training.trainer.Stopped` if SIGTERM or SIGINT stopped the training; a checkpoint is then saved.
     """
     track = track or TrackConfig()
     check(config, track, checkpoint_every)
@@ -153,7 +153,7 @@ def train_group(
     """Train and track models of one shape side by side. `models`: the folder of each model → its config.
 
     Returns and raises what `jaxconf.training.trainer.train_models` does. Each result also has `tracking_share`, the
-    share (0 to 1) of the time that tracking all models took.
+    share (0 to 1) of the time that tracking all models took, and the facts of reading the text.
     """
     begun = time.perf_counter()
     if mesh.size > 1:
@@ -185,7 +185,7 @@ def train_group(
         mesh=mesh,
     )
     share = sum(tracker.seconds for tracker in trackers) / (time.perf_counter() - begun)
-    return [{**result, "tracking_share": share} for result in results]
+    return [{**result, "tracking_share": share, **corpus.facts} for result in results]
 
 
 def mesh_for(configs: Sequence[TrainConfig], sizes: tuple[int, int] | None) -> Mesh:

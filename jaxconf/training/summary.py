@@ -2,7 +2,7 @@
 
 from jaxconf.models.errors import listed
 from jaxconf.results.optimum import optimum_sentences
-from jaxconf.results.words import count_of, counts_doubts, facts_in_words, number
+from jaxconf.results.words import count_of, counts_doubts, facts_in_words, number, reading_notes
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.events import event_lines
 from jaxconf.training.findings import above_chance, first_met, order_met, over_steps, rules_of, with_effects
@@ -16,6 +16,7 @@ def summary_lines(e: Emergence) -> list[str]:
         *event_lines(e),
         *_beside_optimum(e),
         *([f"Token counts: {counts}."] if counts else []),
+        *reading_notes(e.facts),
         *counts_doubts(e.facts),
     ]
 

@@ -75,6 +75,7 @@ class Tracker:
             "recipe": dataclasses.asdict(config),
             "data_sha256": digest(self._windows),
             "tokens": int(self._windows.size),
+            **corpus.facts,
             **about_counts,
             "rules": dataclasses.asdict(Rules()),
             "versions": {"jaxconf": __version__, "jax": jax.__version__},

@@ -130,12 +130,25 @@ def test_this_standard_library_is_mixed() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("a.csv", b"x", ["a.csv is not of a known kind", ".jsonl.zst", "convert"]),
-        ("a.json", b"{}", ["known kind"]),
+        ("a.tsv", b"x", ["a.tsv is not of a known kind", ".jsonl.zst", "convert"]),
+        ("a.json", b"{}", ["line 1 of", "has no string"]),
+        ("a.json", b'{\n "text": "a"\n}\n', ["a.json cannot be read: it is one JSON value", "jq"]),
+        ("a.json", b'[{"text": "a"},\n {"text": "b"}]', ["a.json cannot be read: it is one JSON value"]),
+        ("a.json", b'[{"text": "a"}, {"text": "b"}]', ["line 1 of", "is one JSON value"]),
+        ("a.json", b'{"data": [{"text": "a"}], "test": 1}', ["line 1 of", 'nearest is "test"', "all are data, test"]),
+        (
+            "a.csv",
+            b"id,txt\n1,a\n",
+            ['a.csv has no column "text"', 'nearest is "txt"', "all are id, txt", ":column=txt"],
+        ),
+        ("a.csv", b"id,text\n1,a\n2\n", ["a.csv cannot be read", "Expected 2 columns, got 1"]),
+        ("a.csv", b"text\ncaf\xe9\n", ["a.csv is not valid UTF-8"]),
+        ("a.csv", b"", ["a.csv cannot be read", "mpty"]),
         ("a.txt", b"caf\xe9", ["a.txt is not valid UTF-8"]),
         ("a.jsonl", b'{"text": "a"}\nnope\n', ["line 2 of", "a.jsonl is not JSON"]),
         ("a.jsonl", b'{"text": "a"}\n\n{"txt": "b"}\n', ["line 3 of", "a.jsonl has no string"]),
-        ("a.jsonl", b'{"text": null}', ["line 1 of", "has no string"]),
+        ("a.jsonl", b'{"text": 1}', ["line 1 of", "has no string"]),
+        ("a.jsonl", b'{"body": "b"}', ["line 1 of", "has no string", "--text-column body"]),
         ("a.jsonl", b'["text"]', ["line 1 of", "has no string"]),
         ("a.jsonl", b'{"text": "caf\xe9"}', ["a.jsonl is not valid UTF-8"]),
         ("a.jsonl", b'{"text": "\\ud83d"}', ["line 1 of", "has half of a surrogate pair"]),
@@ -156,8 +169,6 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path, ["a"], column="content")
     refused(lambda: read(path), "a.parquet has no column", "id, content")
-    write_parquet(path, ["a", "b", None])
-    refused(lambda: read(path), "row 3 of", "a.parquet has no string")
     pq.write_table(pa.table({"text": [1]}), path)
     refused(lambda: read(path), "row 1 of", "has no string")
     bad_utf8 = pa.Array.from_buffers(

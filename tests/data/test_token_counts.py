@@ -114,6 +114,18 @@ def test_kept_counts_are_of_the_commit_the_path_the_tokenizer_and_the_amount(
     assert len(kept_files(tmp_path)) == 6
 
 
+def test_kept_counts_are_of_the_column_and_the_split(dataset: Path) -> None:
+    (dataset.parent / "train.json").write_text('{"text": "one", "body": "two"}\n')
+    (dataset.parent / "test.json").write_text('{"text": "three", "body": "four"}\n')
+    for fields, text in {
+        "split=train": "one",
+        "split=test": "three",
+        "split=train,column=body": "two",
+        "split=test,column=body": "four",
+    }.items():
+        assert np.array_equal(counts_of_source(f"{TEXT}:{fields}", byte_tokenizer(), 300), counted(text))
+
+
 def test_a_spoilt_file_of_counts_is_made_anew(dataset: Path, tmp_path: Path) -> None:
     tokenizer, expected = byte_tokenizer(), counted(dataset.read_text())
     counts_of_source(TEXT, tokenizer, 300)

@@ -20,6 +20,7 @@ from jaxconf.data.windows import windows
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.inputs import check_amounts, counts_of, loaded, text_of, window_length, windows_of
 from jaxconf.models.language_model import LanguageModel, load
+from jaxconf.results.words import facts_in_words
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,17 @@ def test_counts_are_those_of_the_text_that_is_read_or_the_given_ones(
     given = text_of(lm, 600, text, counted, quiet)
     np.testing.assert_array_equal(given.counts, counted)
     assert given.facts["counts"] == "given"
+
+
+def test_the_column_and_the_skipped_rows_stand_in_the_facts(lm: LanguageModel, tmp_path: Path) -> None:
+    rows = [json.dumps({"body": f"def f{i}(x):\n    return x\n" if i > 3 else None}) for i in range(30)]
+    (tmp_path / "text.jsonl").write_text("\n".join(rows))
+    source = f"{tmp_path / 'text.jsonl'}:column=body"
+    facts = text_of(lm, 256, source, None, quiet).facts
+    assert (facts["data"], facts["rows_skipped"]) == (source, 4)
+    assert facts["counts"].startswith(source)
+    data = dict(facts_in_words(facts))["Data"]
+    assert data == f"{source}, 4 rows without text skipped"
 
 
 def test_tokens_of_given_windows_are_counted_in_the_text_and_not_in_the_windows(lm: LanguageModel, text: str) -> None:

@@ -47,10 +47,12 @@ def test_local_models_and_texts_are_named_for_any_working_directory(tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     for name in ("noise", "own", "stdlib", "bundled", "text.txt"):
         (tmp_path / name).mkdir()
-    lists = 'models = ["noise", "bundled", "a/b"]\ndata = ["noise", "own", "stdlib", "text.txt", "noise:seed=1"]\n'
+    lists = 'models = ["noise", "bundled", "a/b"]\n'
+    lists += 'data = ["noise", "own", "stdlib", "text.txt", "noise:seed=1", "text.txt:split=a"]\n'
     cells = read_sweep(write(tmp_path, lists)).cells.values()
     assert {cell["model"] for cell in cells} == {str(tmp_path / "noise"), "bundled", "a/b"}
-    assert {cell["data"] for cell in cells} == {"noise", "own", "stdlib", str(tmp_path / "text.txt"), "noise:seed=1"}
+    texts = {str(tmp_path / "text.txt"), str(tmp_path / "text.txt:split=a")}
+    assert {cell["data"] for cell in cells} == {"noise", "own", "stdlib", "noise:seed=1"} | texts
 
 
 def test_the_value_of_all_ablations_goes_to_those_that_take_one(tmp_path: Path) -> None:

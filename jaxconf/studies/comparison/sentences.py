@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxconf.report.style import short
-from jaxconf.results.words import interval_doubts, number
+from jaxconf.results.words import interval_doubts, number, reading_notes
 
 if TYPE_CHECKING:
     from jaxconf.studies.comparison.study import Comparison
@@ -25,7 +25,8 @@ LIMITS = (
 def paragraphs(found: "Comparison") -> list[str]:
     """A paragraph for each tuned model, and then what the numbers do not show."""
     of_models = [" ".join(_of_model(found, tuned)) for tuned in found.facts["tuned"]]
-    return [*of_models, *([] if found.calibration.empty else interval_doubts(found.facts)), LIMITS]
+    doubts = [] if found.calibration.empty else interval_doubts(found.facts)
+    return [*of_models, *reading_notes(found.facts), *doubts, LIMITS]
 
 
 def _of_model(found: "Comparison", tuned: str) -> list[str]:

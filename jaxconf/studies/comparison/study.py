@@ -19,7 +19,7 @@ from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.analyze import check_options
 from jaxconf.measure.facts import accepted_facts, facts_of
-from jaxconf.measure.inputs import Model, Text, check_amounts, windows_of
+from jaxconf.measure.inputs import Model, Text, check_amounts, windows_and_facts
 from jaxconf.measure.work import Work, work_on
 from jaxconf.models import language_model
 from jaxconf.models.config import DecoderConfig
@@ -130,7 +130,7 @@ def compare(
     check_runnable(lm.params)
     progress("reading the text", 0, 0)
     data = source_for(data, lm.folder) if isinstance(tokens, int) else data
-    windows = windows_of(tokens, data, lm, *(other.config for other in others))
+    windows, of_reading = windows_and_facts(tokens, data, lm, *(other.config for other in others))
     timing = Timing()
     work = work_on(lm, Text(windows, counts_of_none(lm), {}), None, memory, progress)
     how = Measuring(windows, work.kept, k, bootstrap_draws, seed, memory, resume_folder)
@@ -147,7 +147,7 @@ def compare(
         },
         timing,
         int(work.kept.sum()) * own.config.d_mlp * len(predictions),
-        ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
+        ({"data": data, **of_reading} if isinstance(tokens, int) else {}) | dict(facts or {}),
         named={"base": own.name, "tuned": names, "weights_only": weights_only},
     )
     neurons, overlaps, changes = zip(*found, strict=True)

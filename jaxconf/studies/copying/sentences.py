@@ -8,7 +8,7 @@ import pandas as pd
 
 from jaxconf.analysis.selection import SIZES
 from jaxconf.analysis.transitions import CLASSES
-from jaxconf.results.words import counted, number
+from jaxconf.results.words import counted, number, reading_notes
 from jaxconf.studies.copying.neurons import CHOSEN, PUBLISHED
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def sentences(found: "Copying") -> list[str]:
     return [
         *_of_answers(found, counts),
         *(say for selection in found.selections for say in _of_selection(found.of(selection), selection, counts)),
+        *reading_notes(found.facts),
         _of_meaning(found.facts),
     ]
 

@@ -19,7 +19,7 @@ from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import check_amounts, windows_of
+from jaxconf.measure.inputs import check_amounts, windows_and_facts
 from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
@@ -138,7 +138,7 @@ def copying(
     null_space_size(lm.config, k)
     progress("reading the text", 0, 0)
     text = source_for(text, lm.folder, "--text") if isinstance(tokens, int) else text
-    windows = windows_of(tokens, text, lm).tokens
+    (windows, _), of_reading = windows_and_facts(tokens, text, lm)
     timing = Timing()
     chosen = selections(lm, neurons, controls, k, as_published, seed)
     drawn = own_objects(asked, drawn_statements(given, statements, seed), objects_of(given))
@@ -147,7 +147,8 @@ def copying(
     found = outcomes(asked, prompts, chosen, values)
     answers, transitions, sets = tables_of_sets(prompts, found, chosen)
     ablated = len(ABLATIONS) * sum(len(own.sets) * len(own.neurons) for own in chosen)
-    from_names = ({} if data is given else {"data": str(data)}) | ({"text": text} if isinstance(tokens, int) else {})
+    from_names = {} if data is given else {"data": str(data)}
+    from_names |= {"text": text, **of_reading} if isinstance(tokens, int) else {}
     return Copying(
         facts=facts_of(
             lm,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.induction import predictions
-from jaxconf.results.words import counted, number
+from jaxconf.results.words import counted, number, reading_notes
 from jaxconf.studies.induction.heads import THRESHOLD
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def sentences(found: "Induction") -> list[str]:
     said += [_of_heads(found), _of_named_heads(found), _of_scaling(found)]
     if found.natural:
         said += [_of_natural_induction(found.natural), _of_natural_induction_as_published(found.natural)]
-    return said
+    return said + reading_notes(found.facts)
 
 
 def _of_positions(found: "Induction") -> str:

@@ -15,7 +15,7 @@ from jaxconf.analysis.induction import predictions, repeated
 from jaxconf.data.documents import documents
 from jaxconf.data.own_text import source_for
 from jaxconf.data.windows import kept_positions, windows
-from jaxconf.measure.inputs import windows_of, with_target
+from jaxconf.measure.inputs import windows_and_facts, with_target
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.memory import fitting
@@ -32,7 +32,7 @@ class Texts:
     windows: np.ndarray  # int32 [s T]: scaling is measured on these and on the repeat
     kept: np.ndarray  # bool [s T]: the positions of the windows that count
     searched: np.ndarray | None  # int32 [s T]: windows that are searched for natural induction
-    facts: dict[str, str]  # where the texts come from
+    facts: dict[str, Any]  # where the texts come from, and how they were read
 
     @property
     def length(self) -> int:
@@ -95,14 +95,21 @@ def read_texts(
     seed: int,
 ) -> Texts:
     """The texts for the arguments of `jaxconf.induction`, which has the same names; raises InputError as it does."""
-    facts = {}
+    facts: dict[str, Any] = {}
     if isinstance(tokens, int) or isinstance(sequences, int) or natural is True:
         facts["data"] = data = source_for(data, lm.folder)
+    of_repeated: dict[str, Any] = {}
     if isinstance(sequences, int):
         facts["repeated"] = "random tokens" if random else "text"
-        sequences = text_to_repeat(lm, sequences, data, length, random, seed)
-    read = windows_of(tokens, data, lm).tokens
-    searched = None if natural is False else windows_of(NATURAL_TOKENS if natural is True else natural, data, lm).tokens
+        sequences, of_repeated = text_to_repeat(lm, sequences, data, length, random, seed)
+    (read, _), of_read = windows_and_facts(tokens, data, lm)
+    searched, of_searched = None, dict[str, Any]()
+    if natural is not False:
+        (searched, _), of_searched = windows_and_facts(NATURAL_TOKENS if natural is True else natural, data, lm)
+    # All are read from the start of the same text, so that the one that was read furthest met the rows of the others.
+    readings = [of_repeated, of_read, of_searched]
+    furthest = max(readings, key=lambda reading: (len(reading), reading.get("rows_skipped", 0)))
+    facts |= furthest
     bos = check_repeats(lm, sequences.shape[1])
     return Texts(
         repeated(np.asarray(sequences, np.int32), bos),
@@ -113,19 +120,23 @@ def read_texts(
     )
 
 
-def text_to_repeat(lm: LanguageModel, sequences: int, data: str, length: int, random: bool, seed: int) -> np.ndarray:
-    """The tokens that each sequence repeats, int [b L]: pieces of the text `data`, or with `random` drawn with `seed`.
+def text_to_repeat(
+    lm: LanguageModel, sequences: int, data: str, length: int, random: bool, seed: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The tokens that each sequence repeats, int [b L], and the facts of reading them.
 
-    Raises InputError if the text has too few pieces, and as `jaxconf.documents` and `jaxconf.windows` do.
+    They are pieces of the text `data`, or with `random` drawn with `seed`. Raises InputError if the text has too few
+    pieces, and as `jaxconf.documents` and `jaxconf.windows` do.
     """
     if random:
-        return random_tokens(lm, sequences, length, np.random.default_rng(seed))
-    pieces = windows(documents(source_for(data, lm.folder)), lm.tokenizer, sequences * (length + 1), length + 1).tokens
+        return random_tokens(lm, sequences, length, np.random.default_rng(seed)), {}
+    text = documents(source_for(data, lm.folder))
+    pieces = windows(text, lm.tokenizer, sequences * (length + 1), length + 1).tokens
     if (most := len(pieces)) < sequences:
         raise InputError(
             f"the text gives {most} sequences of {length} tokens; give more text, or at most {most} sequences"
         )
-    return pieces[:, 1:]  # without BOS
+    return pieces[:, 1:], text.facts  # without BOS
 
 
 def random_tokens(lm: LanguageModel, sequences: int, length: int, rng: np.random.Generator) -> np.ndarray:

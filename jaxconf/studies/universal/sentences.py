@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxconf.results.words import counted, counts_doubts, number
+from jaxconf.results.words import counted, counts_doubts, number, reading_notes
 from jaxconf.studies.universal.attention import judged_heads
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def sentences(found: "Universality") -> list[str]:
         _explanations(found),
         *_attention(found),
         *_composition(found),
+        *reading_notes(found.facts),
         *counts_doubts(found.facts),
         LIMITS,
     ]

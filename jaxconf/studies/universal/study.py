@@ -17,7 +17,7 @@ from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest, kept_positions
 from jaxconf.measure.facts import accepted_facts, facts_of
-from jaxconf.measure.inputs import Model, accepted_by, check_amounts, counts_of, loaded, prepared, windows_of
+from jaxconf.measure.inputs import Model, accepted_by, check_amounts, counts_of, loaded, prepared, windows_and_facts
 from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -149,7 +149,7 @@ def universal(
     models = _loaded(lms, accept, load, progress)
     progress("reading the text", 0, 0)
     data = source_for(data, models[0].folder) if isinstance(tokens, int) else data
-    windows = windows_of(tokens, data, models[0], *(lm.config for lm in models[1:]))
+    windows, of_reading = windows_and_facts(tokens, data, models[0], *(lm.config for lm in models[1:]))
     found, counts_facts = counts_of(models[0], data, counts, progress)
     timing = Timing()
     text, freq, how = _text(models, windows, kept, found), frequency(found), Measuring(effects, k, seed, memory)
@@ -169,7 +169,7 @@ def universal(
             {**_facts(models[0], text, rules, effects, k, seed), **counts_facts},
             timing,
             int(text.counted.sum()) * len(first),
-            ({"data": data} if isinstance(tokens, int) else {}) | dict(facts or {}),
+            ({"data": data, **of_reading} if isinstance(tokens, int) else {}) | dict(facts or {}),
             named=_names(models),
         ),
         neurons=neurons[["model", *neurons.columns.drop("model")]],
