@@ -33,7 +33,7 @@ COUNTS = (
 COUNT_FACTS = ("counts_tokens", "counts_types", "counts_cosine")
 """The facts that say how far a token-frequency direction can be trusted, as columns of a table over models."""
 SURE = 0.9  # the least split-half cosine of a frequency direction that can be relied on
-READING = (("{} rows without text skipped", "rows_skipped"), ("rows joined to documents at {}", "rows_joined_at"))
+READING = (("rows without text skipped: {}", "rows_skipped"), ("rows joined to documents at {}", "rows_joined_at"))
 TIME = (("{:.1f} s", "seconds"), ("{:.1f} s of them compiling", "seconds_compiling"), ("on {}", "device"))
 
 

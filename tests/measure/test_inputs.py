@@ -112,7 +112,7 @@ def test_the_column_and_the_skipped_rows_stand_in_the_facts(lm: LanguageModel, t
     assert (facts["data"], facts["rows_skipped"]) == (source, 4)
     assert facts["counts"].startswith(source)
     data = dict(facts_in_words(facts))["Data"]
-    assert data == f"{source}, 4 rows without text skipped"
+    assert data == f"{source}, rows without text skipped: 4"
 
 
 def test_tokens_of_given_windows_are_counted_in_the_text_and_not_in_the_windows(lm: LanguageModel, text: str) -> None:
