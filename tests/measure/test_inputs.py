@@ -21,6 +21,8 @@ from jaxconf.measure.analyze import analyze
 from jaxconf.measure.inputs import check_amounts, counts_of, loaded, text_of, window_length, windows_of
 from jaxconf.models.language_model import LanguageModel, load
 
+pytestmark = pytest.mark.usefixtures("counted_quickly")
+
 
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
