@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
+from jaxconf.data import token_counts
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # the source locations of operations are not used here
@@ -95,6 +96,14 @@ def compiled_well(compiled_quickly: None) -> Iterator[None]:
     compile_all(quickly=False)
     yield
     compile_all(quickly=True)
+
+
+@pytest.fixture(scope="module")
+def counted_quickly() -> Iterator[None]:
+    """For tests in which a world's text or that of Python's library is counted: 10**5 characters of it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(token_counts, "COUNTED", 10**5)
+        yield
 
 
 @pytest.fixture(scope="module")

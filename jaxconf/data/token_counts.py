@@ -103,9 +103,14 @@ def _kept_counts(file: Path, vocab_size: int) -> np.ndarray | None:
 
 
 def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iterator[str]:
-    """The first documents, until they have `characters` characters in all; the last one is cut off at that limit."""
+    """The first documents, until they have `characters` characters in all.
+
+    The last one is cut off at that limit, or at the space before it, since a word-level tokenizer has no token for half
+    a word.
+    """
     for text in documents:
-        yield text[:characters]
+        cut = max(0, text.rfind(" ", 0, characters + 1)) if " " in text else characters
+        yield text if len(text) <= characters else text[:cut]
         characters -= len(text)
         if characters <= 0:
             return

@@ -31,7 +31,7 @@ VOCABULARY, NEURONS, CONTEXT = 280, 24, 32
 SMALL = f"--layers 1 --width 16 --heads 2 --neurons {NEURONS} --vocab-size {VOCABULARY} --context {CONTEXT}".split()
 SMALL += "--steps 4 --batch 2".split()
 TRACK = "--track.points 3 --track.tokens 100".split()
-ANALYSIS = ("--tokens", 640, "--bootstrap-draws", 50)
+ANALYSIS = ("--tokens", 256, "--bootstrap-draws", 50)
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -99,7 +99,7 @@ def test_analyze_writes_a_whole_run(analysed, model, text):
 
     windows, kept = np.load(out / "windows.npy"), np.load(out / "kept.npy")
     assert windows.dtype == np.int32
-    assert windows.shape == kept.shape == (20, CONTEXT)
+    assert windows.shape == kept.shape == (8, CONTEXT)
     assert kept.dtype == bool
     np.testing.assert_array_equal(kept, kept_positions(windows, {0}))
     frame = pd.read_parquet(out / "neurons.parquet")
@@ -108,28 +108,28 @@ def test_analyze_writes_a_whole_run(analysed, model, text):
     assert (frame["loss_abs_delta_lo"] <= frame["loss_abs_delta"]).all()
     assert (frame["loss_abs_delta"] <= frame["loss_abs_delta_hi"]).all()
     facts = NeuronTable.load(out).facts
-    assert (facts["data"], facts["tokens"], facts["positions"]) == (str(text), 640, int(kept.sum()))
+    assert (facts["data"], facts["tokens"], facts["positions"]) == (str(text), 256, int(kept.sum()))
     assert json.loads((out / "summary.json").read_text())["facts"]["model"] == str(model)
     assert str(out / "report.html") in said.replace("\n", "")
     assert "nats" in said
-    begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 640"]
+    begun = ["loading the model", "reading the text", "token counts", "weights", "activations: 0 of 256"]
     stages = [line for line in progress.splitlines() if "so far" not in line]
-    effects = ["activations of 1 neuron: 0 of 640", "effects: 0 of 640", "correlations: 0 of 640"]
-    assert stages == [*begun, *effects, "tokens of layer 0: 0 of 640", "figures and report"]
+    effects = ["activations of 1 neuron: 0 of 256", "effects: 0 of 256", "correlations: 0 of 256"]
+    assert stages == [*begun, *effects, "tokens of layer 0: 0 of 256", "figures and report"]
 
 
 def test_a_run_is_drawn_again_and_replaced_by_force_alone(analysed, model, text, tmp_path, capsys):
     out = Path(shutil.copytree(analysed.folder, tmp_path / "run"))
     before = (out / "neurons.parquet").read_bytes()
-    assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 640, "--out", out)
+    assert "--force" in refusal(capsys, "analyze", model, "--data", text, "--tokens", 256, "--out", out)
     assert (out / "neurons.parquet").read_bytes() == before
     (out / "report.html").unlink()
     run("report", out / "neurons.parquet")
     assert (out / "report.html").is_file()
-    other = ("--tokens", 608, "--bootstrap-draws", 50)
+    other = ("--tokens", 224, "--bootstrap-draws", 50)
     run("analyze", model, "--data", text, *other, "--out", out, "--force", "--ablation", "zero")
     assert NeuronTable.load(out).facts["ablation"] == "zero"
-    assert len(np.load(out / "windows.npy")) == 19
+    assert len(np.load(out / "windows.npy")) == 7
     assert not [file for file in out.iterdir() if file.name.startswith(".")]
 
 

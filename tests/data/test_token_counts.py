@@ -13,7 +13,7 @@ from refusals import refused
 
 from jaxconf.data import token_counts, windows
 from jaxconf.data.corpus import train_tokenizer
-from jaxconf.data.token_counts import count_tokens, counts_of_source, read_counts
+from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents, read_counts
 from jaxconf.models.tokenizer import Tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -40,6 +40,15 @@ def test_counts_of_a_foreign_tokenizer() -> None:
     highest = int(byte_tokenizer().encode("z")[0])
     assert count_tokens(["z"], byte_tokenizer(), highest + 1).tolist() == [0] * highest + [1]
     refused(lambda: count_tokens(["z"], byte_tokenizer(), highest), f"id {highest}", f"vocabulary of {highest}")
+
+
+@pytest.mark.parametrize(
+    ("characters", "expected"),
+    [(11, ["one two", "up"]), (9, ["one two", "up"]), (8, ["one two", ""]), (5, ["one"]), (3, ["one"]), (2, [""])],
+)
+def test_the_first_documents_end_with_a_whole_word(characters: int, expected: list[str]) -> None:
+    assert list(first_documents(["one two", "up and", "more"], characters)) == expected
+    assert list(first_documents(["一" * 9], 5)) == ["一" * 5]
 
 
 TEXT = "hf://datasets/owner/text"

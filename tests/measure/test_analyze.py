@@ -348,24 +348,29 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("engine", ["exact", "adaptive"])
 @pytest.mark.parametrize("kind", ["large, no norm", "large, norm-free"])
-def test_without_a_final_norm_nothing_passes_through_its_scale(kind, engine):
+def test_without_a_final_norm_nothing_passes_through_its_scale(kind):
     lm = random_model(kind)
-    frame = analysed(lm, windows_for(lm), engine=engine, tolerance=1e-5, nulls=200, bootstrap_draws=20).frame
+    frames = {
+        engine: analysed(lm, windows_for(lm), engine=engine, tolerance=1e-5, nulls=200, bootstrap_draws=20).frame
+        for engine in ("exact", "adaptive")
+    }
     rounding = 2e-5  # the exact engine's sums, or the adaptive engine's tolerance
-    assert frame["loss_abs_delta"].median() > 1e-2
-    for effect in ("loss", "entropy"):
-        total, direct = frame[f"{effect}_abs_delta"], frame[f"{effect}_abs_delta_ln_frozen"]
-        np.testing.assert_allclose(direct, total, rtol=0, atol=rounding)
-    assert (frame["ln_mediated"].isna() == (frame["loss_abs_delta"] == 0)).all()  # NaN: a ReLU that is never active
-    assert (frame["ln_mediated"] * frame["loss_abs_delta"]).abs().max() <= rounding
-    assert not frame[["scale_delta", "norm_delta"]].to_numpy().any()
-    assert not frame["is_entropy_neuron"].any()
+    for frame in frames.values():
+        assert frame["loss_abs_delta"].median() > 1e-2
+        for effect in ("loss", "entropy"):
+            total, direct = frame[f"{effect}_abs_delta"], frame[f"{effect}_abs_delta_ln_frozen"]
+            np.testing.assert_allclose(direct, total, rtol=0, atol=rounding)
+        assert (frame["ln_mediated"].isna() == (frame["loss_abs_delta"] == 0)).all()  # NaN: a ReLU that is never active
+        assert (frame["ln_mediated"] * frame["loss_abs_delta"]).abs().max() <= rounding
+        assert not frame[["scale_delta", "norm_delta"]].to_numpy().any()
+        assert not frame["is_entropy_neuron"].any()
+    for column in EFFECTS:
+        np.testing.assert_allclose(frames["adaptive"][column], frames["exact"][column], atol=1.5e-5, err_msg=column)
 
 
 @pytest.mark.parametrize(
-    "kind", marked(["large", "large, capped", "large, no norm"], devices=["large"], quick=["large", "large, no norm"])
+    "kind", marked(["large", "large, capped", "large, no norm"], devices=["large"], quick=["large"])
 )
 def test_the_adaptive_engine_keeps_to_its_tolerance_and_says_how_it_did(kind):
     lm = random_model(kind)

@@ -22,6 +22,8 @@ from jaxconf.measure.inputs import check_amounts, counts_of, loaded, text_of, wi
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.results.words import facts_in_words
 
+pytestmark = pytest.mark.usefixtures("counted_quickly")
+
 
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:

@@ -120,15 +120,19 @@ def random_world(seed: int) -> NeuronTable:
     mlp = lm.params["blocks"]["mlp"]
     drawn = jax.random.normal(jax.random.key(seed), mlp["w_out"].shape[1:]) * 0.3
     params = {**lm.params, "blocks": {**lm.params["blocks"], "mlp": {**mlp, "w_out": mlp["w_out"].at[-1].set(drawn)}}}
-    tokens = np.random.default_rng(seed).integers(1, lm.config.vocab_size, (24, 24))
-    return analysed(dataclasses.replace(lm, params=params), tokens, nulls=1000, seed=seed, k=4, bootstrap_draws=200)
+    tokens = np.random.default_rng(seed).integers(1, lm.config.vocab_size, (16, 16))
+    return analysed(dataclasses.replace(lm, params=params), tokens, nulls=400, seed=seed, k=4, bootstrap_draws=100)
+
+
+WORLDS = pytest.mark.parametrize("seeds", marked([range(10), range(10, 30)], quick=[range(10)]))
 
 
 @pytest.mark.command
-def test_p_values_of_nulls_are_uniform() -> None:
+@WORLDS
+def test_p_values_of_nulls_are_uniform(seeds: range) -> None:
     """With nulls in the place of neurons: the first hundred are judged by the others."""
     found: dict[str, list[float]] = {"rho": [], "ln_mediated": [], "freq_mediated": []}
-    for seed in range(20):
+    for seed in seeds:
         nulls = random_world(seed).nulls
         p = {"rho": rho_p_values(nulls["rho"][:100].to_numpy(), 4, 32)}
         for name in ("ln_mediated", "freq_mediated"):
@@ -136,24 +140,23 @@ def test_p_values_of_nulls_are_uniform() -> None:
         for name, values in p.items():
             found[name].append(scipy.stats.kstest(values, "uniform").pvalue)
     for name, of_seeds in found.items():
-        assert sum(p > 0.01 for p in of_seeds) >= 19, (name, np.sort(of_seeds)[:4])
+        assert sum(p <= 0.01 for p in of_seeds) <= 1, (name, np.sort(of_seeds)[:4])
 
 
 @pytest.mark.command
-def test_random_models_have_no_entropy_neurons_and_no_frequency_neurons() -> None:
-    named = [
-        random_world(seed).frame[["is_entropy_neuron", "is_frequency_neuron"]].to_numpy().any() for seed in range(20)
-    ]
+@WORLDS
+def test_random_models_have_no_entropy_neurons_and_no_frequency_neurons(seeds: range) -> None:
+    named = [random_world(seed).frame[["is_entropy_neuron", "is_frequency_neuron"]].to_numpy().any() for seed in seeds]
     assert sum(named) <= 1, np.flatnonzero(named)
 
 
 @pytest.mark.command
-@pytest.mark.parametrize("seeds", marked([range(8), range(8, 20)], quick=[range(8)]))
+@pytest.mark.parametrize("seeds", marked([range(4), range(4, 20)], quick=[range(4)]))
 @pytest.mark.parametrize("kind", ["layer", "rms"])
 def test_planted_neurons_are_named_and_no_others_whatever_the_seed(kind: str, seeds: range) -> None:
     for seed in seeds:
         lm, counts = planted_model(kind, seed=seed)
-        tokens = np.random.default_rng(seed).integers(1, lm.config.vocab_size, (24, 48))
+        tokens = np.random.default_rng(seed).integers(1, lm.config.vocab_size, (16, 16))
         frame = analysed(lm, tokens, counts=counts, nulls=200, seed=seed, bootstrap_draws=200).frame
         assert frame.index[frame["is_entropy_neuron"]].tolist() == PLANTED_ENTROPY, seed
         assert frame.index[frame["is_frequency_neuron"]].tolist() == PLANTED_FREQUENCY, seed

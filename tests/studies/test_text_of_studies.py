@@ -15,7 +15,7 @@ from jaxconf.studies.copying.study import copying
 from jaxconf.studies.induction.setting import read_texts
 from jaxconf.studies.universal.study import universal
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "counted_quickly")
 
 WORLD = "noise:words=16,levels=2"
 ADVICE = f"the text is 'stdlib'; give --data {WORLD}"

@@ -26,7 +26,7 @@ from jaxconf.training.emergence import FILE, Emergence
 from jaxconf.training.measurements import DRAWS, NEURON_COLUMNS, measure_predictions
 from jaxconf.training.revisions import track_revisions
 
-pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly")]
+pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly", "counted_quickly")]
 
 TOKENS = 80
 
