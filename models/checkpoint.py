@@ -27,7 +27,7 @@ from jaxconf.models.families import family, leaves, unembedding
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
-from jaxconf.models.tensor_files import DTYPES, Tensor, read_tensors
+from jaxconf.models.tensor_files import DTYPES, Tensor, by_expert, read_tensors, stacked_experts
 
 Layers = Literal["all", "last"]
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -51,6 +51,7 @@ def load_params(config: DecoderConfig, folder: Path, mesh: Mesh, dtype: Any, lay
                 f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json"
             )
         tensors[name] = tensor
+    tensors = by_expert(tensors, getattr(family(config.model_type), "FUSED", {}), config.routed_experts)
     table = leaves(config)
     _check_names(config, table, tensors)
     dtypes = _dtypes(table, dtype)
@@ -102,6 +103,11 @@ def _floating(dtype: Any) -> np.dtype | None:
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
     wanted = {name: leaf for leaf in table for name in leaf.names(config).ravel().tolist()}
+    if quantized := sorted(name for name in tensors if name.endswith("_proj_blocks")):
+        raise InputError(
+            f"the weights are quantized as MXFP4 (tensor {quantized[0]!r}); use unquantized weights, such as "
+            "transformers saves after loading them with Mxfp4Config(dequantize=True)"
+        )
     if missing := sorted(wanted.keys() - tensors.keys()):
         raise InputError(
             f"the weights lack tensor {missing[0]!r} ({len(missing)} missing); use weights that match config.json"
@@ -146,9 +152,9 @@ def _load_leaf(
     dtype: np.dtype | None,
 ) -> jax.Array:
     """The leaf, stacked from the tensors `names`: all of its tensors, or only those of some layers."""
-    shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
-    for name in names.flat:
-        _check_shape(config, leaf, name, tensors[name])
+    shape = (*names.shape[: leaf.stacked], *leaf.shape(config)[leaf.stacked :])
+    for at, name in np.ndenumerate(names):
+        _check_shape(config, leaf, at, tensors[name], name)
     target = jax.dtypes.canonicalize_dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
     split = sharding(mesh, leaf.axes, shape)
 
@@ -157,9 +163,10 @@ def _load_leaf(
 
         def fill(at: tuple[int, ...], name: str) -> None:
             mapped = tensors[name].map()
-            view = leaf.read(config, mapped)[index[leaf.stacked :]]
+            own, place = _shared_part(config, leaf, at, index)
+            view = leaf.read(config, mapped, at)[own]
             tensors[name].ahead(view, mapped)
-            if not _copy(view, piece[at]):
+            if view.size and not _copy(view, piece[at[: leaf.stacked]][place]):
                 raise InputError(f"tensor {name!r} holds NaN or Inf as {target}; use intact weights, or a wider dtype")
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the interpreter's lock while it copies
@@ -170,6 +177,21 @@ def _load_leaf(
     # `jax.make_array_from_callback` would hold the pieces of all of this host's devices before it sends the first.
     arrays = [array for index, devices in _places(split, shape) for array in place(index, devices)]
     return jax.make_array_from_single_device_arrays(shape, split, arrays)
+
+
+def _shared_part(
+    config: DecoderConfig, leaf: Leaf, at: tuple[int, ...], index: tuple[slice, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """What a tensor, `at` its place among the names, and the piece `index` of the leaf share: an index into each."""
+    own = list(index[leaf.stacked :])
+    place = [slice(None)] * len(own)
+    if leaf.joined:
+        axis = leaf.axes.index("mlp") - leaf.stacked
+        first, last, _ = own[axis].indices(config.d_mlp)
+        begin = sum(config.experts[: at[-1]])
+        low, high = max(begin, first), min(begin + config.experts[at[-1]], last)
+        own[axis], place[axis] = slice(low - begin, max(low, high) - begin), slice(low - first, max(low, high) - first)
+    return tuple(own), tuple(place)
 
 
 def _places(split: NamedSharding, shape: tuple[int, ...]) -> list[tuple[tuple[slice, ...], list[jax.Device]]]:
@@ -213,10 +235,10 @@ def _copy(view: np.ndarray, to: np.ndarray) -> bool:
     return finite
 
 
-def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:
-    axes, wanted = leaf.axes[leaf.stacked :], leaf.shape(config)[leaf.stacked :]
+def _check_shape(config: DecoderConfig, leaf: Leaf, at: tuple[int, ...], tensor: Tensor, name: str) -> None:
+    axes, wanted = leaf.axes[leaf.stacked :], leaf.shape_at(config, at)
     try:
-        found = leaf.read(config, np.broadcast_to(np.empty((), np.uint8), tensor.shape)).shape
+        found = leaf.read(config, np.broadcast_to(np.empty((), np.uint8), tensor.shape), at).shape
     except einops.EinopsError:
         found = None
     if found != wanted:
@@ -238,8 +260,13 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
         for name in leaf.path.split("/"):
             array = array[name]
         array, names = fetched(array), leaf.names(config)
+        parts = [array]
+        if leaf.joined:
+            parts = np.split(array, np.cumsum(config.experts)[:-1], leaf.axes.index("mlp"))
         for place, name in np.ndenumerate(names):
-            tensors[name] = leaf.write(config, array[place], tensors.get(name))
+            value = parts[place[-1] if leaf.joined else 0][place[: leaf.stacked]]
+            tensors[name] = leaf.write(value, tensors.get(name))
+    tensors = stacked_experts(tensors)
     prefix, head = family(config.model_type).PREFIX, unembedding(config).removesuffix("weight")
     named = {
         name if name.startswith(head) else prefix + name: np.ascontiguousarray(tensor)
