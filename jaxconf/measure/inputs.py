@@ -42,6 +42,14 @@ def config_of(model: Model, revision: str | None = None) -> DecoderConfig:
     return config_from_hf(read_config(find(model, revision, weights=False)[0]))
 
 
+def refuse_mixture(config: DecoderConfig, what: str) -> None:
+    """Raises InputError for a mixture of experts, which `what`, such as "the study of induction", does not take."""
+    if config.experts:
+        raise InputError(
+            f"the model is a mixture of experts, which {what} does not take; measure it with `jaxconf analyze`"
+        )
+
+
 def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> Windows:
     """Windows: `tokens` itself if they are windows, else so many tokens of the text `data`.
 
