@@ -46,6 +46,7 @@ class States(NamedTuple):
 
     x: jax.Array  # r d: the stream that enters the final norm, centred
     h: jax.Array  # r u: activations
+    weight: jax.Array | None  # r u: in a mixture of experts, the router's weight of each neuron's expert
     A: jax.Array  # r v
     m: jax.Array | None  # r d: the MLP's output, centred
     scale: jax.Array | None  # r 1: σ_m
@@ -62,14 +63,15 @@ def writes(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Write
 
 def states(config: DecoderConfig, readout: Readout, neurons: jax.Array, last: LastLayer) -> States:
     """The states from the last layer's stream [… d] and activations [… n]. The leading axes become the axis r."""
-    x, h, *post = (y.reshape(-1, y.shape[-1]) for y in jax.tree.leaves(last))
-    x, h = centre(config.final, x), h[:, neurons]
+    last = jax.tree.map(lambda y: y.reshape(-1, y.shape[-1]), last)
+    x, h, weight = centre(config.final, last.x), last.h[:, neurons], last.weight
+    weight = None if weight is None else weight[:, neurons]
     with jax.default_matmul_precision("highest"):
-        if not post:
-            return States(x, h, x @ readout.W_U, None, None, None, None)
-        normalized, scale = post
+        if last.post is None:
+            return States(x, h, weight, x @ readout.W_U, None, None, None, None)
+        normalized, scale = last.post
         p = centre(config.final, normalized * readout.write_gain)
-        return States(x, h, x @ readout.W_U, normalized * scale, scale, p, p @ readout.W_U)
+        return States(x, h, weight, x @ readout.W_U, normalized * scale, scale, p, p @ readout.W_U)
 
 
 def set_logits(
@@ -86,6 +88,8 @@ def set_logits(
     members, values, ablated = of_set
     with jax.default_matmul_precision("highest"):
         delta = ablated * (values - seen.h[:, members])  # r k
+        if seen.weight is not None:
+            delta = delta * seen.weight[:, members]
         x, A = seen.x, seen.A
         if seen.m is not None and seen.scale is not None and seen.p is not None and seen.P is not None:
             inv = 1 / norm_scale(config, seen.m + delta @ written.w_mlp[members])

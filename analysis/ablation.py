@@ -23,7 +23,8 @@ Form = Literal["level", "scale", "clip", "high"]
 class Ablation:
     """What the activation of an ablated neuron becomes at every position.
 
-    `kind`, in terms of the neuron's activations over all tokens of the data:
+    `kind`, in terms of the neuron's activations over all tokens of the data (in a mixture of experts, over those for
+    which its expert is chosen):
 
     * "mean", "median", "mode", "min": that statistic (the mode is the middle of the fullest of 1000 equal bins);
     * "mean+3std", "mean-3std": three standard deviations above or below the mean, clipped to the observed range;
@@ -79,11 +80,13 @@ class Ablation:
         return np.zeros_like(of.mean)
 
     def of_layer(self, of: ActivationStatistics) -> "LayerAblation":
-        """The ablation of the layer whose statistics are `of`."""
+        """The ablation of the layer whose statistics are `of`.
+
+        A neuron whose expert is never chosen has no statistics. Its level is 0, and changes nothing.
+        """
         form: Form = self.kind if self.kind in ("scale", "clip") else "level"
-        return LayerAblation(
-            form, jnp.asarray(self.level(of), jnp.float32), 1.0 if self.value is None else float(self.value)
-        )
+        level = jnp.asarray(np.nan_to_num(self.level(of)), jnp.float32)
+        return LayerAblation(form, level, 1.0 if self.value is None else float(self.value))
 
 
 MEAN = Ablation()

@@ -1,11 +1,13 @@
 """Activations of neurons, and their statistics over text.
 
 Letters: s window, t position, p token position (all windows and positions in one axis), n neuron, k value.
+
+In a mixture of experts, only the tokens for which a neuron's expert is chosen count for the neuron. All statistics of a
+neuron that has no such token are NaN.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import numpy as np
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
+from jaxconf.models.mlp import of_neurons
 
 BINS = 1000  # between a neuron's smallest and largest activation, for the mode
 
@@ -29,9 +32,9 @@ class ActivationStatistics(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Moments of a layer's activations at some tokens; float64 [n] each, but for the number of these tokens."""
+    """Moments of a layer's activations at some tokens; float64 [n] each."""
 
-    tokens: int  # how many
+    tokens: np.ndarray  # how many tokens count for the neuron
     mean: np.ndarray
     squares: np.ndarray  # the sum of the squared distances from the mean
     low: np.ndarray
@@ -39,35 +42,56 @@ class Moments(NamedTuple):
 
 
 def activations(
-    config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]
-) -> dict[int, jax.Array]:
-    """Layer → its activations, which the down projection reads, float32 [s t n], for tokens int [s t]."""
-    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
-    captured = forward(config, params, tokens, capture=list(sites.values()), stop_at_layer=max(layers) + 1).captured
-    return {layer: captured[site].astype(jnp.float32) for layer, site in sites.items()}
+    config: DecoderConfig, params: Params, tokens: jax.Array, layer: int
+) -> tuple[jax.Array, jax.Array | bool]:
+    """A layer's activations, which the down projection reads, float32 [s t n], for tokens int [s t], and which count.
+
+    In a mixture of experts, those of chosen experts count, bool [s t n]; else all do.
+    """
+    post, router = (f"blocks.{layer}.mlp.{name}" for name in ("hook_post", "hook_router"))
+    sites = [post, router] if config.experts else [post]
+    captured = forward(config, params, tokens, capture=sites, stop_at_layer=layer + 1).captured
+    counted = of_neurons(config, captured[router]) > 0 if config.experts else True
+    return captured[post].astype(jnp.float32), counted
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
 def moments_of_a_layer(
     config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layer: int
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Mean, sum of squared distances from it, smallest and largest activation, float32 [n] each.
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """How many tokens count, int [n]; mean, sum of squared distances from it, smallest and largest activation, float32
+    [n] each.
 
-    `tokens`: int [s t]. `real`: bool [s], the windows that count.
+    `tokens`: int [s t]. `real`: bool [s], the windows that count. Of a neuron without tokens, the mean and the sum are
+    0.
     """
-    h, counted = activations(config, params, tokens, [layer])[layer], real[:, None, None]
-    mean = jnp.where(counted, h, 0).sum((0, 1)) / (real.sum() * h.shape[1])
+    h, counted = activations(config, params, tokens, layer)
+    counted = jnp.broadcast_to(real[:, None, None] & counted, h.shape)
+    number = counted.sum((0, 1))
+    mean = jnp.where(counted, h, 0).sum((0, 1)) / jnp.maximum(number, 1)
     away = jnp.where(counted, h, mean).reshape(-1, config.d_mlp) - mean
     low, high = (jnp.where(counted, h, far) for far in (jnp.inf, -jnp.inf))
-    return mean, jnp.square(away).sum(0), low.min((0, 1)), high.max((0, 1))
+    return number, mean, jnp.square(away).sum(0), low.min((0, 1)), high.max((0, 1))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
 def activations_of_neurons(
     config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int
 ) -> jax.Array:
-    """The activations, float32 [s t k], of some `neurons` of a layer, int [k]."""
-    return activations(config, params, tokens, [layer])[layer][..., neurons]
+    """The activations, float32 [s t k], of some `neurons` of a layer, int [k]; NaN where they do not count."""
+    h, counted = activations(config, params, tokens, layer)
+    return jnp.where(counted, h, jnp.nan)[..., neurons]
+
+
+class Products(NamedTuple):
+    """Sums over positions; [n] and [k n], or [1] and [k 1] where they are the same for all neurons."""
+
+    count: Any  # the positions
+    first: Any  # of h − mean, n
+    second: Any  # of (h − mean)², n
+    of_values: Any  # of the values
+    squares: Any  # of the squared values
+    products: Any  # of their products, k n
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
@@ -79,38 +103,39 @@ def sums_of_products(
     values: jax.Array,
     mean: jax.Array,
     layer: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Over the counted positions, the sums of h − mean [n], of its square [n], and of its products with values [k n].
+) -> Products:
+    """The sums over the positions that count.
 
     `tokens`: int [s t]. `counted`: 1 or 0, float32 [s t]. `values`: float32 [s t k], 0 where a position does not count.
-    `mean`: about that of the activations, [n], so that rounding stays small.
+    `mean`: about that of the activations, [n], so that rounding stays small; that of the values should be about 0.
     """
-    away = activations(config, params, tokens, [layer])[layer] - mean
+    h, chosen = activations(config, params, tokens, layer)
+    own = counted[..., None] * jnp.where(chosen, 1.0, 0.0)  # s t n, or s t 1 where all neurons have the same positions
+    away = jnp.where(own > 0, h - mean, 0)
     with jax.default_matmul_precision("highest"):
-        first, second = (jnp.einsum("stn,st->n", power, counted) for power in (away, away**2))
-        return first, second, jnp.einsum("stn,stk->kn", away, values)
+        of_values, squares = (jnp.einsum("stn,stk->kn", own, power) for power in (values, values**2))
+        products = jnp.einsum("stn,stk->kn", away, values)
+    return Products(own.sum((0, 1)), away.sum((0, 1)), jnp.square(away).sum((0, 1)), of_values, squares, products)
 
 
-def correlations(
-    count: int, first: np.ndarray, second: np.ndarray, products: np.ndarray, squares: np.ndarray
-) -> np.ndarray:
-    """Pearson correlations, float64 [k n], from `sums_of_products` over `count` positions.
-
-    `squares`: the sums of the squared values, [k], whose means must be 0. NaN where an activation or a value does not
-    vary beyond rounding.
-    """
-    spread = np.maximum(second - first**2 / count, 0)
-    varies = (spread > 1e-6 * second) & (squares[:, None] > 0)
-    return np.where(varies, products / np.sqrt(np.where(varies, spread * squares[:, None], 1)), np.nan)
+def correlations(sums: Products) -> np.ndarray:
+    """Pearson correlations, float64 [k n]. NaN where an activation or a value does not vary beyond rounding."""
+    count = np.maximum(sums.count, 1)
+    spread = np.maximum(sums.second - sums.first**2 / count, 0)
+    of_values = np.maximum(sums.squares - sums.of_values**2 / count, 0)
+    varies = (spread > 1e-6 * sums.second) & (of_values > 1e-6 * sums.squares)
+    shared = sums.products - sums.first * sums.of_values / count
+    return np.where(varies, shared / np.sqrt(np.where(varies, spread * of_values, 1)), np.nan)
 
 
 def merged(one: Moments, other: Moments) -> Moments:
     """The moments over the tokens of both, by the formula of Chan, Golub and LeVeque (1979)."""
     tokens, away = one.tokens + other.tokens, other.mean - one.mean
+    some = np.maximum(tokens, 1)
     return Moments(
         tokens,
-        one.mean + away * other.tokens / tokens,
-        one.squares + (other.squares + away**2 * one.tokens * other.tokens / tokens),
+        one.mean + away * other.tokens / some,
+        one.squares + (other.squares + away**2 * one.tokens * other.tokens / some),
         np.minimum(one.low, other.low),
         np.maximum(one.high, other.high),
     )
@@ -118,7 +143,8 @@ def merged(one: Moments, other: Moments) -> Moments:
 
 def statistics_of(found: Moments) -> ActivationStatistics:
     """The statistics without the median and the mode, which do not follow from moments."""
-    return ActivationStatistics(found.mean, np.sqrt(found.squares / found.tokens), found.low, found.high)
+    std = np.sqrt(found.squares / np.maximum(found.tokens, 1))
+    return ActivationStatistics(*(np.where(found.tokens, x, np.nan) for x in (found.mean, std, found.low, found.high)))
 
 
 def mode(h: np.ndarray) -> float:

@@ -16,6 +16,9 @@ A norm after the MLP (Gemma 2, OLMo 2) turns the MLP's output m + δw into γ �
 added p = γ ⊙ m/σ_m, so the stream becomes x + (σ_m/σ_m' − 1)·p + (δ/σ_m')·γ ⊙ w, and the logits also move along P =
 p·W_U. Soft-capped logits are cap·tanh(z/cap), with b inside. Sums of z are then not bilinear in A and M, and are
 computed like the log-sum-exp, in a loop over the vocabulary.
+
+In a mixture of experts, what a neuron writes is multiplied by the router's weight of its expert, and δ is the change of
+activation times that weight. The router reads the MLP's input, so an ablation in this layer does not change it.
 """
 
 import dataclasses
@@ -38,6 +41,7 @@ from jaxconf.analysis.unembedding import Readout, unit
 from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
+from jaxconf.models.mlp import of_neurons
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
 
@@ -55,6 +59,11 @@ class LastLayer(NamedTuple):
     x: jax.Array  # the stream that enters the final norm
     h: jax.Array  # activations
     post: PostNorm | None  # in models with a norm after the MLP
+    weight: jax.Array | None  # in a mixture of experts: the router's weight of each neuron's expert, [… n]
+
+    def written(self, change: jax.Array) -> jax.Array:
+        """The changes of what the neurons write, in multiples of w, from changes of their activations; both [… n]."""
+        return change if self.weight is None else change * self.weight
 
 
 class Moved(NamedTuple):
@@ -96,9 +105,12 @@ def last_layer(
     sites = [last + "hook_resid_post", last + "mlp.hook_post"]
     if config.norm_place in ("post", "both"):
         sites += [last + "ln2_post.hook_normalized", last + "ln2_post.hook_scale"]
-    output = forward(config, params, tokens, capture=sites, stop_at_layer=config.n_layers, cache=cache)
+    router = last + "mlp.hook_router"
+    capture = [*sites, router] if config.experts else sites
+    output = forward(config, params, tokens, capture=capture, stop_at_layer=config.n_layers, cache=cache)
     x, h, *post = (output.captured[site].astype(jnp.float32) for site in sites)
-    return LastLayer(x, h, PostNorm(*post) if post else None), output.cache
+    weight = of_neurons(config, output.captured[router]) if config.experts else None
+    return LastLayer(x, h, PostNorm(*post) if post else None, weight), output.cache
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -120,7 +132,7 @@ def ablated_rows(
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
     last = jax.tree.map(at, last_layer(config, params, tokens)[0])
-    delta = [(ablation.ablated(last.h) - last.h)[..., neurons] for ablation, neurons in ablations]
+    delta = [last.written(ablation.ablated(last.h) - last.h)[..., neurons] for ablation, neurons in ablations]
     return last.x, jnp.concatenate(delta, -1), last.post
 
 
@@ -138,9 +150,10 @@ def effects(
     """Each of EFFECTS summed over the rows of every unit, float32 [p n], and UNABLATED of each row, float32 [r].
 
     `readout`: in the paper's convention. `x` [r d]: the stream that enters the final norm. `delta` [r n]: how much each
-    neuron's activation changes. `target` int [r]: the token that follows. `member` [p r]: 1 where a row belongs to a
-    unit, else 0. `post`: for a model with a norm after the MLP. `adaptive`: if it is given, the adaptive engine
-    computes the effects within its tolerance, and an Audit is returned too; without it they are exact.
+    neuron's activation changes, times the router's weight if there are experts. `target` int [r]: the token that
+    follows. `member` [p r]: 1 where a row belongs to a unit, else 0. `post`: for a model with a norm after the MLP.
+    `adaptive`: if it is given, the adaptive engine computes the effects within its tolerance, and an Audit is returned
+    too; without it they are exact.
     """
     change, found, certainty = _changes(
         config, readout, frequency, x, delta, target, post, adaptive and adaptive.tolerance

@@ -331,6 +331,20 @@ METRICS = (
 COLUMNS = {metric.name: metric.description for metric in METRICS}
 """The columns of the neuron table in their order, each with its description."""
 
+ROUTED = "_where_routed"
+
+MIXTURE_COLUMNS = {
+    "expert": "index of the neuron's expert in its layer; a shared expert is the last",
+    "routed_share": "share (0 to 1) of the kept positions at which the neuron's expert is chosen",
+    **{
+        f"{metric.name}{ROUTED}": f"{metric.name} / routed_share: its mean over the positions at which the expert is "
+        "chosen; at the others a neuron of the last layer changes nothing"
+        for metric in METRICS
+        if metric.change
+    },
+}
+"""The further columns of a mixture of experts, each with its description."""
+
 EFFECTS = tuple(metric.name for metric in METRICS if metric.change)
 """The metrics that are means over the kept positions of what an ablation changes."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxconf.models.config import DecoderConfig
+from jaxconf.models.mlp import expert_of_each
 
 Neurons = Sequence[tuple[int, int]]
 """A neuron set: the layer and the index of each neuron."""
@@ -36,12 +37,23 @@ def one_by_one(config: DecoderConfig) -> np.ndarray:
 def random_sets(
     config: DecoderConfig, neurons: Neurons, count: int, rng: np.random.Generator
 ) -> list[list[tuple[int, int]]]:
-    """`count` random sets of neurons outside `neurons`, each with as many neurons of each layer as `neurons` has."""
-    layers = sorted({layer for layer, _ in neurons})
-    own = {layer: [index for other, index in neurons if other == layer] for layer in layers}
-    others = {layer: np.setdiff1d(np.arange(config.d_mlp), own[layer]) for layer in layers}
+    """`count` random sets of neurons outside `neurons`, each with as many neurons of each layer as `neurons` has.
 
-    def drawn(layer: int) -> list[tuple[int, int]]:
-        return [(layer, int(index)) for index in np.sort(rng.choice(others[layer], len(own[layer]), replace=False))]
+    In a mixture of experts, each has as many neurons of each expert.
+    """
+    own: dict[tuple[int, int], list[int]] = {}
+    for layer, index in sorted(neurons):
+        own.setdefault((layer, expert_of(config, index)), []).append(index)
+    of_expert = expert_of_each(config) if config.experts else np.zeros(config.d_mlp, int)
+    others = {group: np.setdiff1d(np.flatnonzero(of_expert == group[1]), members) for group, members in own.items()}
 
-    return [[pair for layer in layers for pair in drawn(layer)] for _ in range(count)]
+    def drawn(group: tuple[int, int]) -> list[tuple[int, int]]:
+        chosen = np.sort(rng.choice(others[group], len(own[group]), replace=False))
+        return [(group[0], int(index)) for index in chosen]
+
+    return [[pair for group in own for pair in drawn(group)] for _ in range(count)]
+
+
+def expert_of(config: DecoderConfig, index: int) -> int:
+    """The expert of a neuron; 0 if the model is not a mixture."""
+    return int(expert_of_each(config)[index]) if config.experts else 0

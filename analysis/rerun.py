@@ -16,6 +16,7 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.whole_logits import Changes, Prediction, changes, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward, site_shapes
+from jaxconf.models.mlp import of_neurons
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.sites import Ablate, Add, Edit, Replace
 
@@ -27,6 +28,7 @@ class NullRows(NamedTuple):
 
     instead: Any  # c d: the null's write direction minus the neuron's, 0 for a set that is no null
     h: Any  # s t n: the unablated activations
+    weight: Any  # s t n: in a mixture of experts, the router's weight of each neuron's expert
     # In models with a norm behind the MLP: what enters it [s t d], and the rows that the neurons add to it [n d].
     post: Any
 
@@ -88,6 +90,13 @@ def compiled_mlp_output(config: DecoderConfig, params: Params, tokens: jax.Array
     return captured[sites[0]] * captured[sites[1]]
 
 
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def compiled_router(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> jax.Array:
+    """The router's weight of each neuron's expert in a layer, float32 [s t n]."""
+    site = f"blocks.{layer}.mlp.hook_router"
+    return of_neurons(config, forward(config, params, tokens, capture=[site], stop_at_layer=layer + 1).captured[site])
+
+
 @functools.partial(jax.jit, static_argnames=("config", "layers", "frozen"))
 def compiled_entry(
     config: DecoderConfig,
@@ -145,7 +154,7 @@ def predictions(
         return Ablated(total, norm_frozen, freq_frozen, scale_te)
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None)))(dict(sets), nulls)
+        return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None, None)))(dict(sets), nulls)
 
 
 def rerun(
@@ -179,6 +188,8 @@ def _null_edit(
     neuron = jnp.argmax(mask)
     # In its place, a sum over the mask would do, but jaxlib 0.10.2 miscompiles its product with `instead` on CPUs.
     delta = (value - null.h)[..., neuron, None]  # s t 1
+    if null.weight is not None:
+        delta = delta * null.weight[..., neuron, None]
     if null.post is not None:
         m, rows = null.post
         moved = norm_scale(config, centre(config, m + delta * rows[neuron]))

@@ -52,11 +52,11 @@ def attention(
     V = product(x, params["wv"])
     if config.qkv_bias:
         Q, K, V = Q + params["bq"], K + params["bk"], V + params["bv"]
-    if config.qkv_clip is not None:
-        Q, K, V = (jnp.clip(a, -config.qkv_clip, config.qkv_clip) for a in (Q, K, V))
-    Q, K, V = sites("attn.hook_q", Q), sites("attn.hook_k", K), sites("attn.hook_v", V)
+    if config.qk_norm == "none":
+        Q, K = _clipped(config, Q), _clipped(config, K)
+    Q, K, V = sites("attn.hook_q", Q), sites("attn.hook_k", K), sites("attn.hook_v", _clipped(config, V))
     if config.qk_norm != "none":
-        Q, K = _head_norm(config, params, "q_norm", Q), _head_norm(config, params, "k_norm", K)
+        Q, K = (_clipped(config, _head_norm(config, params, name, x)) for name, x in (("q_norm", Q), ("k_norm", K)))
     if config.rotary is not None:
         cos, sin = _turns(config, layer, places)
         turned_q, turned_k = rotate(Q, cos, sin, config.rotary.pairs), rotate(K, cos, sin, config.rotary.pairs)
@@ -84,7 +84,12 @@ def attention(
         seen = _seen(config, layer, places.queries[:, begin:end], places.sources[:, :stop])
         mask = jax.lax.optimization_barrier(jnp.where(seen, 0.0, -jnp.inf))
         scores = sites("attn.hook_attn_scores", scores + mask)
-        pattern = sites("attn.hook_pattern", jax.nn.softmax(scores, axis=-1))
+        if config.attn_sinks:
+            sinks = jnp.broadcast_to(params["sinks"].astype(jnp.float32)[:, None, None], (*scores.shape[:-1], 1))
+            pattern = jax.nn.softmax(jnp.concatenate([scores, sinks], -1), axis=-1)[..., :-1]
+        else:
+            pattern = jax.nn.softmax(scores, axis=-1)
+        pattern = sites("attn.hook_pattern", pattern)
         return jnp.einsum("bhqs,bshk->bqhk", pattern.astype(v.dtype), v)
 
     t = x.shape[1]
@@ -96,6 +101,10 @@ def attention(
     z = sites("attn.hook_z", z)
     out = product(z, params["wo"], axes=2)
     return (out + params["bo"] if config.attn_out_bias else out), past
+
+
+def _clipped(config: DecoderConfig, x: jax.Array) -> jax.Array:
+    return x if config.qkv_clip is None else jnp.clip(x, -config.qkv_clip, config.qkv_clip)
 
 
 def _turns(config: DecoderConfig, layer: jax.Array, places: Places) -> tuple[jax.Array, jax.Array]:

@@ -29,7 +29,7 @@ from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
 from jaxconf.models.quantization import scheme
-from jaxconf.models.tensor_files import DTYPES, FLOATS, Tensor, bare, read_tensors
+from jaxconf.models.tensor_files import DTYPES, FLOATS, Tensor, bare, by_expert, read_tensors, stacked_experts
 
 Layers = Literal["all", "last"]
 # Buffers that versions of transformers stored: causal masks, tables and frequencies of positions.
@@ -66,6 +66,7 @@ def load_params(
                 f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json"
             )
         tensors[name] = tensor
+    tensors = by_expert(tensors, getattr(family(config.model_type), "FUSED", {}), config.routed_experts)
     table = leaves(config)
     tensors = adapter.replaced(config, tensors) if adapter else tensors
     _check_names(config, table, tensors)
@@ -171,9 +172,9 @@ def _load_leaf(
     dtype: np.dtype | None,
 ) -> jax.Array:
     """The leaf, stacked from the tensors `names`: all of its tensors, or only those of some layers."""
-    shape = (*names.shape, *leaf.shape(config)[leaf.stacked :])
-    for name in names.flat:
-        _check_shape(config, leaf, name, tensors[name])
+    shape = (*names.shape[: leaf.stacked], *leaf.shape(config)[leaf.stacked :])
+    for at, name in np.ndenumerate(names):
+        _check_shape(config, leaf, at, tensors[name], name)
     target = jax.dtypes.canonicalize_dtype(DTYPES[tensors[names.flat[0]].dtype] if dtype is None else dtype)
     split = sharding(mesh, leaf.axes, shape)
 
@@ -182,9 +183,10 @@ def _load_leaf(
 
         def fill(at: tuple[int, ...], name: str) -> None:
             mapped = tensors[name].map()
-            view = leaf.read(config, mapped)[index[leaf.stacked :]]
+            own, place = _shared_part(config, leaf, at, index)
+            view = leaf.read(config, mapped, at)[own]
             tensors[name].ahead(view, mapped)
-            if not _copy(view, piece[at]):
+            if view.size and not _copy(view, piece[at[: leaf.stacked]][place]):
                 raise InputError(f"tensor {name!r} holds NaN or Inf as {target}; use intact weights, or a wider dtype")
 
         # numpy releases the interpreter's lock while it copies. A product is as large as its tensor: one at a time.
@@ -197,6 +199,21 @@ def _load_leaf(
     # `jax.make_array_from_callback` would hold the pieces of all of this host's devices before it sends the first.
     arrays = [array for index, devices in _places(split, shape) for array in place(index, devices)]
     return jax.make_array_from_single_device_arrays(shape, split, arrays)
+
+
+def _shared_part(
+    config: DecoderConfig, leaf: Leaf, at: tuple[int, ...], index: tuple[slice, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """What a tensor, `at` its place among the names, and the piece `index` of the leaf share: an index into each."""
+    own = list(index[leaf.stacked :])
+    place = [slice(None)] * len(own)
+    if leaf.joined:
+        axis = leaf.axes.index("mlp") - leaf.stacked
+        first, last, _ = own[axis].indices(config.d_mlp)
+        begin = sum(config.experts[: at[-1]])
+        low, high = max(begin, first), min(begin + config.experts[at[-1]], last)
+        own[axis], place[axis] = slice(low - begin, max(low, high) - begin), slice(low - first, max(low, high) - first)
+    return tuple(own), tuple(place)
 
 
 def _places(split: NamedSharding, shape: tuple[int, ...]) -> list[tuple[tuple[slice, ...], list[jax.Device]]]:
@@ -240,10 +257,10 @@ def _copy(view: np.ndarray, to: np.ndarray) -> bool:
     return finite
 
 
-def _check_shape(config: DecoderConfig, leaf: Leaf, name: str, tensor: Tensor) -> None:
-    axes, wanted = leaf.axes[leaf.stacked :], leaf.shape(config)[leaf.stacked :]
+def _check_shape(config: DecoderConfig, leaf: Leaf, at: tuple[int, ...], tensor: Tensor, name: str) -> None:
+    axes, wanted = leaf.axes[leaf.stacked :], leaf.shape_at(config, at)
     try:
-        found = leaf.read(config, np.broadcast_to(np.empty((), np.uint8), tensor.shape)).shape
+        found = leaf.read(config, np.broadcast_to(np.empty((), np.uint8), tensor.shape), at).shape
     except einops.EinopsError:
         found = None
     if found != wanted:
@@ -265,8 +282,13 @@ def save_params(config: DecoderConfig, params: Mapping[str, Any], file: Path) ->
         for name in leaf.path.split("/"):
             array = array[name]
         array, names = fetched(array), leaf.names(config)
+        parts = [array]
+        if leaf.joined:
+            parts = np.split(array, np.cumsum(config.experts)[:-1], leaf.axes.index("mlp"))
         for place, name in np.ndenumerate(names):
-            tensors[name] = leaf.write(config, array[place], tensors.get(name))
+            value = parts[place[-1] if leaf.joined else 0][place[: leaf.stacked]]
+            tensors[name] = leaf.write(value, tensors.get(name))
+    tensors = stacked_experts(tensors)
     prefix, head = prefixes(config)[0], unembedding(config).removesuffix("weight")
     named = {
         name if name.startswith(head) else prefix + name: np.ascontiguousarray(tensor)

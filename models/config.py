@@ -46,6 +46,17 @@ class DecoderConfig:
     parallel: bool = False  # attention and MLP both read the stream that enters the block
     shared_norm: bool = False  # in a parallel block, both read it through the same norm, ln1
     mlp_bias: bool = False
+    silu_beta: float = 1.0  # silu is x·sigmoid(this·x)
+    mlp_clip: float | None = None  # in a gated MLP, the gate is clipped to at most this, and `in` to ± this
+    linear_offset: float = 0.0  # a gated MLP is act(gate)·(in + this)
+
+    # In a mixture of experts: the width of each expert of a layer. Their neurons stand one after the other on the axis
+    # of neurons, so d_mlp is the sum. Empty: the MLP is not a mixture.
+    experts: tuple[int, ...] = ()
+    experts_per_token: int = 0  # how many experts the router chooses for each token
+    router_normalized: bool = False  # the weights of a token's chosen experts sum to 1
+    router_bias: bool = False  # a bias is added to the scores by which the router chooses
+    shared_expert: bool = False  # the last expert takes every token, with the weight of a gate of its own
 
     # The embedding's width, if it differs from d_model. The model then has two projections: from the embedding to the
     # stream, and from the stream to the unembedding.
@@ -64,10 +75,11 @@ class DecoderConfig:
     attn_scale_by_layer: bool = False  # layer i divides its scores by i + 1
     # For each layer, how many positions a query attends to, its own included. Empty: no layer has a window.
     windows: tuple[int, ...] = ()
+    attn_sinks: bool = False  # each head's softmax has a further entry, a learned score, whose share is dropped
     attn_softcap: float | None = None  # scores become cap·tanh(score/cap)
     qk_norm: Literal["none", "head", "all"] = "none"  # norms on queries and keys, over each head or over all
     qk_norm_bias: bool = False
-    qkv_clip: float | None = None  # queries, keys and values are clipped to ± this
+    qkv_clip: float | None = None  # queries, keys and values are clipped to ± this, after their norms
     qkv_bias: bool = False
     attn_out_bias: bool = False
 
@@ -95,9 +107,15 @@ class DecoderConfig:
             return 1.0
         return self.norm_eps**0.5 if self.norm_eps >= NO_VARIANCE else None
 
+    @property
+    def routed_experts(self) -> int:
+        """How many experts the router chooses from."""
+        return len(self.experts) - self.shared_expert
+
     def axis_sizes(self) -> dict[str, int]:
         """The size of each logical axis that a parameter can have."""
-        return {
+        experts = {"experts": self.routed_experts} if self.experts else {}
+        return experts | {
             "layers": self.n_layers,
             "embed": self.d_model,
             "token_embed": self.d_embed or self.d_model,

@@ -22,6 +22,7 @@ RULES: dict[str, str | None] = {
     "kv_heads": "model",
     "head_dim": None,
     "mlp": "model",
+    "experts": None,
     "vocab": "model",
     "positions": None,
 }

@@ -1,7 +1,7 @@
 """Sites: the named places of the forward pass that can be read (captured) and written (edited).
 
 Names are TransformerLens's. Shapes: b batch, t position, q and s query and source position, d model width, h head, g
-key/value head, k head width, m MLP neuron; `blocks.{i}.` precedes all but the embedding and `ln_final`.
+key/value head, k head width, m MLP neuron, e expert; `blocks.{i}.` precedes all but the embedding and `ln_final`.
 
     hook_embed                                          b t d    the token's embedding (projected, scaled, normed)
     hook_pos_embed                                      b t d    the position's embedding
@@ -16,6 +16,7 @@ key/value head, k head width, m MLP neuron; `blocks.{i}.` precedes all but the e
     hook_attn_out, hook_mlp_out                         b t d    what is added to the stream
     mlp.hook_pre, mlp.hook_post                         b t m    before the activation; what w_out reads
     mlp.hook_pre_linear                                 b t m    the other factor of a gated MLP
+    mlp.hook_router                                     b t e    the router's weight of each expert, 0 if not chosen
 
 In a model that norms the stream after each addition (OPT-350m), `hook_resid_mid` is the input of ln1,
 `hook_resid_post` is the input of ln2, the next layer's `hook_resid_pre` is the output of ln2, and there is no ln_final.

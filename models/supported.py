@@ -7,6 +7,27 @@ from typing import NamedTuple
 
 from jaxconf.models.families import FAMILIES
 
+MIXTURES = """\
+## Mixtures of experts
+
+In `mixtral`, `olmoe`, `qwen2_moe`, `qwen3_moe` and `gpt_oss` each layer has several experts, and a router chooses a few
+of them for each token. All experts' neurons are the neurons of the layer: a neuron is named `layer.expert.index`, and
+`neuron` in a table counts through the experts. A shared expert, which takes every token, is the last one.
+
+* A neuron's activation (`mlp.hook_post`) is what its expert's down projection reads. What the neuron writes is
+  multiplied by the router's weight of its expert (`mlp.hook_router`, which is 0 for experts that were not chosen).
+* An ablation changes activations and leaves the router of its own layer as it was, since that reads the MLP's input.
+  Where its expert is not chosen, a neuron of the last layer changes nothing. Routers of layers above react.
+* Means and other statistics of activations are over the tokens for which the expert is chosen. Effects are over all
+  kept positions; the columns that end in `_where_routed` are over those at which the expert is chosen.
+* `table.experts`, the summary and the report say how often each expert is chosen and how much its neurons carry.
+* All experts are computed for every token, which is exact but takes more work than to compute the chosen ones. On a
+  mesh, their neurons are split over the axis `model`.
+* Models with experts in some layers only are refused, and so are the published weights of `gpt_oss`, which are
+  quantized (MXFP4); what transformers saves after dequantizing them loads. `analyze`, `ablate_sets`, `per_token`,
+  `weight_statistics` and sweeps take mixtures; the companion studies, tracks of revisions and training do not.
+"""
+
 MEASURED = files("jaxconf.models") / "parity.json"  # written by `make parity REWRITE=1`
 
 
@@ -69,4 +90,4 @@ def page() -> str:
         f"| {name} | `{case['model_type']}` | {case['error']:.1e} | {case['largest']:.1f} |"
         for name, case in facts["cases"].items()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + MIXTURES

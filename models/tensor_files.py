@@ -7,7 +7,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -197,3 +197,44 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                 f"{folder} lacks tensor {name!r} in the file {file!r}, which its index names; download it again"
             )
     return tensors
+
+
+def by_expert(tensors: Mapping[str, Tensor], fused: Mapping[str, Sequence[str]], experts: int) -> dict[str, Tensor]:
+    """The tensors, where each that holds all `experts` of a layer is split, without reading it, into theirs.
+
+    `fused`: the end of such a tensor's name → the ends of the names of its parts, in the order in which an expert's
+    entries are stored; "{e}" stands for the expert. Without "{e}", the tensor has another name and is not split. A
+    tensor that does not divide so is left as it is. Raises InputError for a tensor that is there in both forms.
+    """
+    found: dict[str, Tensor] = {}
+
+    def add(name: str, tensor: Tensor) -> None:
+        if name in found:
+            raise InputError(f"the weights hold tensor {name!r} in two forms; use weights that match config.json")
+        found[name] = tensor
+
+    for name, tensor in tensors.items():
+        end = next((end for end in fused if name.endswith(f".{end}")), "")
+        parts, shape = fused.get(end, ()), tensor.shape
+        if not parts:
+            add(name, tensor)
+        elif "{e}" not in parts[0]:
+            add(name.removesuffix(end) + parts[0], tensor)
+        elif len(shape) < 2 or shape[0] != experts or shape[1] % len(parts):
+            add(name, tensor)
+        else:
+            own = (shape[1] // len(parts), *shape[2:])
+            size = math.prod(own) * np.dtype(DTYPES[tensor.dtype]).itemsize
+            for number in range(experts * len(parts)):
+                expert, part = divmod(number, len(parts))
+                of_part = dataclasses.replace(tensor, shape=own, offset=tensor.offset + number * size)
+                add(name.removesuffix(end) + parts[part].replace("{e}", str(expert)), of_part)
+    return found
+
+
+def stacked_experts(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors, where those whose names end in "[0]", "[1]" and so on are stacked into one."""
+    whole: dict[str, list[np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        whole.setdefault(re.sub(r"\[\d+\]$", "", name), []).append(tensor)
+    return {name: np.stack(own) if f"{name}[0]" in tensors else own[0] for name, own in whole.items()}

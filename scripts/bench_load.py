@@ -1,5 +1,6 @@
 """Measures the time and memory of loading a model of Llama 2 7B's shape, by jaxconf and by other ways.
 
+    python scripts/bench_load.py --shape mixture --layers 1 --sides last     # a layer of Qwen3-30B-A3B's shape
     python scripts/bench_load.py --layers 4 --cache warm     # files and arrays both fit in little memory
     python scripts/bench_load.py                             # all 32 layers, 13.5 GB: from the disk
 
@@ -55,10 +56,29 @@ LLAMA = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
+MIXTURE = {  # Qwen3-30B-A3B
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": True,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+SHAPES = {"llama": LLAMA, "mixture": MIXTURE}
 SHARDS = 5
 DEVICES = 8
 PIECE = 2**24  # bytes that are written, or read, at once
-Side = Literal["read", "fill", "load", "safetensors", "transformers", "statistics"]
+Side = Literal["read", "fill", "load", "safetensors", "transformers", "last", "statistics"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +87,8 @@ class Bench:
 
     folder: Path | None = None
     """the folder for the weights files, which stay there and are used again; by default a temporary folder"""
+    shape: Literal["llama", "mixture"] = "llama"
+    """the model's shape: that of Llama 2 7B, or of Qwen3-30B-A3B, a mixture of experts"""
     layers: int = 32
     cache: Literal["cold", "warm"] = "cold"
     """whether the files are in the page cache when a process begins (warm) or not (cold)"""
@@ -76,8 +98,8 @@ class Bench:
     sides: tuple[Side, ...] = get_args(Side)
     """the ways that are measured: read (every file is read from its start into one buffer), fill (the same, but all is
     kept in memory), load (jaxconf, onto 8 virtual CPU devices, each with its own part), safetensors
-    (safetensors.numpy.load_file of every file), transformers (if it is installed), and statistics (jaxconf loads the
-    last layer alone and measures it)
+    (safetensors.numpy.load_file of every file), transformers (if it is installed), last (jaxconf loads the last layer
+    alone), and statistics (it also measures its weights)
     """
     process: Side | None = None
     """only for the processes that this script starts: the way that they measure"""
@@ -88,12 +110,9 @@ def stored(hf: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     config = config_from_hf(hf)
     shapes = {}
     for leaf in leaves(config):
-        own = leaf.shape(config)[leaf.stacked :]
-        shape = leaf.write(config, np.empty(own, np.uint16), None).shape
-        shapes |= {
-            name if name.startswith("lm_head") else f"model.{name}": shape
-            for name in leaf.names(config).ravel().tolist()
-        }
+        for place, name in np.ndenumerate(leaf.names(config)):
+            shape = leaf.write(np.empty(leaf.shape_at(config, place), np.uint16), None).shape
+            shapes[name if name.startswith("lm_head") else f"model.{name}"] = shape
     return shapes
 
 
@@ -184,14 +203,17 @@ def prepare(side: str, folder: Path) -> tuple[Callable[[], Any], Callable[[Any],
 
     import jaxconf
 
+    def bytes_of_arrays(lm: Any) -> int:
+        return sum(w.nbytes for w in jax.tree.leaves(lm.params))
+
+    if side == "last":
+        return lambda: jaxconf.load(folder, dtype=None, layers="last"), bytes_of_arrays
     if side == "statistics":
         return lambda: jaxconf.weight_statistics(jaxconf.load(folder, dtype=None, layers="last")), lambda result: 0
     jax.config.update("jax_num_cpu_devices", DEVICES)
     mesh = jaxconf.make_mesh(model=DEVICES)
     jax.block_until_ready(jax.numpy.ones(1))
-    return lambda: jaxconf.load(folder, dtype=None, mesh=mesh), lambda lm: sum(
-        w.nbytes for w in jax.tree.leaves(lm.params)
-    )
+    return lambda: jaxconf.load(folder, dtype=None, mesh=mesh), bytes_of_arrays
 
 
 def status(file: str, name: str) -> int:
@@ -239,7 +261,7 @@ def fresh(side: str, folder: Path, cache: str) -> dict[str, float]:
 def main(bench: Bench, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         begun = time.perf_counter()
-        write(folder, LLAMA | {"num_hidden_layers": bench.layers})
+        write(folder, SHAPES[bench.shape] | {"num_hidden_layers": bench.layers})
         print(f"written in {time.perf_counter() - begun:.0f} s")
     held = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9

@@ -7,6 +7,7 @@ import numpy as np
 from jaxconf.analysis.activations import (
     ActivationStatistics,
     Moments,
+    Products,
     activations_of_neurons,
     correlations,
     merged,
@@ -46,30 +47,28 @@ def activation_correlations(
     values: np.ndarray,
     memory: int,
     progress: Progress,
-) -> np.ndarray:
-    """Pearson correlations over the kept positions of each neuron's activation with each of k values, float64 [k n].
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pearson correlations over the kept positions of each neuron's activation with each of k values, float64 [k n],
+    and at how many of these positions each neuron counts, [n].
 
-    `tokens`: int [s t]. `mean`: of the activations, [n], from which deviations are summed. `kept`: bool [s t].
-    `values`: float32 [k s t]. A correlation is NaN where the activation or the value is constant.
+    In a mixture of experts, a neuron counts where its expert is chosen. `tokens`: int [s t]. `mean`: of the
+    activations, [n], from which deviations are summed. `kept`: bool [s t]. `values`: float32 [k s t]. A correlation is
+    NaN where the activation or the value is constant.
     """
     config, T = lm.config, tokens.shape[1]
     centred = np.where(kept, values - values[:, kept].mean(1)[:, None, None], 0).astype(np.float32)
     progress("correlations", 0, tokens.size)
-    sums: list[np.ndarray] = []
+    mean = np.nan_to_num(mean).astype(np.float32)
+    sums: Products | None = None
     for rows, real in _groups(lm, tokens, memory):
         counted = lm.over_data((kept[rows] & real[:, None]).astype(np.float32))
         some = lm.over_data(np.moveaxis(centred[:, rows] * real[:, None], 0, -1))
-        found = fetched(
-            sums_of_products(
-                config, lm.params, lm.over_data(tokens[rows]), counted, some, mean.astype(np.float32), layer
-            )
-        )
-        more = [np.asarray(x, np.float64) for x in found]
-        sums = [x + y for x, y in zip(sums, more, strict=True)] if sums else more
+        found = fetched(sums_of_products(config, lm.params, lm.over_data(tokens[rows]), counted, some, mean, layer))
+        more = Products(*(np.asarray(x, np.float64) for x in found))
+        sums = more if sums is None else Products(*(x + y for x, y in zip(sums, more, strict=True)))
         progress("correlations", (int(rows[real][-1]) + 1) * T, tokens.size)
-    first, second, products = sums
-    squares = np.square(centred, dtype=np.float64).sum((1, 2))
-    return correlations(int(kept.sum()), first, second, products, squares)
+    assert sums is not None
+    return correlations(sums), np.broadcast_to(sums.count, mean.shape)
 
 
 def activation_statistics(
@@ -84,15 +83,16 @@ def activation_statistics(
     progress("activations", 0, tokens.size)
     for rows, real in _groups(lm, tokens, memory):
         arrays = fetched(moments_of_a_layer(config, lm.params, lm.over_data(tokens[rows]), real, layer))
-        more = Moments(int(real.sum()) * T, *(x.astype(np.float64) for x in arrays))
+        more = Moments(*(x.astype(np.float64) for x in arrays))
         found = more if found is None else merged(found, more)
-        progress("activations", found.tokens, tokens.size)
+        progress("activations", (int(rows[real][-1]) + 1) * T, tokens.size)
     assert found is not None
     statistics = statistics_of(found)
     if not ordered:
         return statistics
     every = activations_of_each(lm, tokens, layer, np.arange(config.d_mlp), memory, progress)
-    median, modes = zip(*((np.median(h), mode(h.ravel())) for h in every), strict=True)
+    own = (h[~np.isnan(h)] for h in every)
+    median, modes = zip(*((np.median(h), mode(h)) if h.size else (np.nan, np.nan) for h in own), strict=True)
     return statistics._replace(median=np.array(median, np.float64), mode=np.array(modes))
 
 
@@ -100,6 +100,8 @@ def activations_of_each(
     lm: LanguageModel, tokens: np.ndarray, layer: int, neurons: np.ndarray, memory: int, progress: Progress
 ) -> Iterator[np.ndarray]:
     """The activations of one neuron of a layer after the other, float32 [s t]; `neurons`: which, int.
+
+    In a mixture of experts they are NaN where the neuron's expert is not chosen.
 
     The host holds as many neurons' activations as fit into `memory` bytes, and the model runs over the text once for
     each such block of neurons.

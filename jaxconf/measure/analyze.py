@@ -16,7 +16,8 @@ import pandas as pd
 from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
 from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import Rows, bootstrap, columns_of, share, signs
-from jaxconf.analysis.metrics import COLUMNS, SHARES
+from jaxconf.analysis.metrics import COLUMNS, EFFECTS, ROUTED, SHARES
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values, with_nulls
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
@@ -37,6 +38,7 @@ from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError, between
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
+from jaxconf.models.mlp import expert_of_each
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
 from jaxconf.results.words import counted
@@ -262,7 +264,8 @@ def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectru
     columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std}
     columns |= columns_of(bootstrap(sums(), work.unit_counts, SHARES, how.bootstrap_draws, how.seed))
     columns["confidence_sign"] = signs(columns["entropy_delta_lo"], columns["entropy_delta_hi"])
-    columns |= _correlations(work, number, statistics, pd.concat([part.positions for part in notes]))
+    found, routed = _correlations(work, number, statistics, pd.concat([part.positions for part in notes]))
+    columns |= found
     count = len(nulls.neurons)
     null_columns = _null_columns(nulls, {name: value[:count] / work.kept.sum() for name, value in others.items()})
     columns |= gate_columns(gates, {name: value[count:] for name, value in others.items()}, config.d_mlp)
@@ -274,6 +277,9 @@ def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectru
     columns["freq_mediated_chance"] = np.full(config.d_mlp, chance)
     null_columns["rho"] = rho(nulls.directions, values, how.k)
     place = {"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp)}
+    if config.experts:
+        where = {f"{name}{ROUTED}": columns[name] / np.where(routed > 0, routed, np.nan) for name in EFFECTS}
+        columns |= {"expert": expert_of_each(config), "routed_share": routed, **where}
     return _Layer(pd.DataFrame({**place, **columns}), pd.DataFrame({"layer": number, **null_columns}), notes, ablation)
 
 
@@ -285,14 +291,17 @@ def _null_columns(nulls: Nulls, effects: dict[str, np.ndarray]) -> dict[str, np.
 
 def _correlations(
     work: Work, number: int, statistics: ActivationStatistics, positions: pd.DataFrame
-) -> dict[str, np.ndarray]:
-    """The correlations of each neuron's activation with the unablated model's entropy and loss, float64 [n]."""
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The correlations of each neuron's activation with the unablated model's entropy and loss, float64 [n].
+
+    Beside them, the share of the kept positions at which each neuron's expert is chosen, [n]; 1 without experts.
+    """
     values = np.zeros((2, *work.kept.shape), np.float32)
     values[:, positions["window"], positions["position"]] = positions[["entropy", "loss"]].T
-    found = activation_correlations(
+    found, routed = activation_correlations(
         work.lm, work.tokens, number, statistics.mean, work.kept, values, work.memory, work.progress
     )
-    return dict(zip(("entropy_corr", "loss_corr"), found, strict=True))
+    return dict(zip(("entropy_corr", "loss_corr"), found, strict=True)), routed / work.kept.sum()
 
 
 def _rows(
@@ -321,4 +330,4 @@ def _shown_cosines(
         for number in {number for number, _ in chosen}
     }
     writes = np.stack([of_layer[number][neuron] for number, neuron in chosen])
-    return cosines(writes, values), [f"{number}.{neuron}" for number, neuron in chosen]
+    return cosines(writes, values), [neuron_name(*pair, lm.config.experts) for pair in chosen]

@@ -56,12 +56,17 @@ def accepted_facts(*accepted: Sequence[str]) -> dict[str, Any]:
 
 
 def shape_facts(config: DecoderConfig) -> dict[str, Any]:
-    """The shape of a model; `layer` is its last layer, which is the measured one unless a later fact replaces it."""
+    """The shape of a model; `layer` is its last layer, which is the measured one unless a later fact replaces it.
+
+    Only mixtures have the facts about experts.
+    """
+    mixture = {"experts": list(config.experts), "experts_per_token": config.experts_per_token}
     return {
         "model_type": config.model_type,
         "n_layers": config.n_layers,
         "d_model": config.d_model,
         "n_neurons": config.d_mlp,
+        **(mixture if config.experts else {}),
         "vocab_size": config.vocab_size,
         "layer": config.n_layers - 1,
     }

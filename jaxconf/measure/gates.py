@@ -30,12 +30,13 @@ def gates_of(work: Work, layer: int, null_proxy: np.ndarray, mean: np.ndarray) -
     known = null_proxy[~np.isnan(null_proxy)]
     neurons = np.flatnonzero(null_proxy > np.quantile(known, PROXY)) if len(known) else np.zeros(0, int)
     level, beyond = np.zeros((2, len(mean)), np.float32)
-    level[:], high = mean, []
+    level[:], high = np.nan_to_num(mean), []
     if len(neurons):
         every = activations_of_each(work.lm, work.tokens, layer, neurons, work.memory, work.progress)
         for neuron, h in zip(neurons, every, strict=True):
-            beyond[neuron] = np.quantile(h[work.kept], HIGH)
-            high.append(np.count_nonzero(h[work.kept] > beyond[neuron]))
+            own = h[work.kept & ~np.isnan(h)]
+            beyond[neuron] = np.quantile(own, HIGH) if own.size else 0
+            high.append(np.count_nonzero(own > beyond[neuron]))
     return Gates(neurons, LayerAblation("high", jnp.asarray(level), jnp.asarray(beyond)), np.array(high, int))
 
 

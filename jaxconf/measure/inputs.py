@@ -57,6 +57,14 @@ def accepted_by(models: Sequence[tuple[Model, str | None]], accept: str | Sequen
     return [() if isinstance(model, LanguageModel) else next(passed) for model, _ in models]
 
 
+def refuse_mixture(config: DecoderConfig, what: str) -> None:
+    """Raises InputError for a mixture of experts, which `what`, such as "the study of induction", does not take."""
+    if config.experts:
+        raise InputError(
+            f"the model is a mixture of experts, which {what} does not take; measure it with `jaxconf analyze`"
+        )
+
+
 def windows_of(tokens: np.ndarray | Windows | int, data: str, lm: LanguageModel, *others: DecoderConfig) -> Windows:
     """Windows: `tokens` itself if they are windows, else so many tokens of the text `data`.
 

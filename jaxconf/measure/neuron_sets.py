@@ -15,7 +15,8 @@ from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
-from jaxconf.analysis.neuron_sets import Neurons, masks_of, most_in_a_layer, random_sets
+from jaxconf.analysis.neuron_names import neuron_name, place, read_names
+from jaxconf.analysis.neuron_sets import Neurons, expert_of, masks_of, random_sets
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
@@ -34,34 +35,29 @@ from jaxconf.runtime.progress import Progress
 CANDIDATES = 10
 FORMS = {
     "neuron": "LAYER.NEURON of each neuron, such as 11.584,11.2378 for neurons 584 and 2378 of layer 11",
+    "expert": "LAYER.EXPERT.NEURON of each neuron, such as 11.3.584 for neuron 584 of expert 3 of layer 11",
     "head": "LAYER.HEAD of each head, such as 5.1,5.5 for heads 1 and 5 of layer 5",
 }
 """How neurons and attention heads are named, for error messages."""
 
 
-def neuron_name(layer: int, index: int) -> str:
-    """The name of a neuron, such as "11.584"."""
-    return f"{layer}.{index}"
-
-
-def read_names(text: str) -> list[tuple[int, int]]:
-    """(layer, index) of each, from names such as "11.584,11.2378". Raises ValueError for other text."""
-    pairs = [name.strip().split(".") for name in text.split(",")]
-    return [(int(layer), int(index)) for layer, index in pairs]
-
-
 def read_option(option: str, text: str, kind: str = "neuron") -> list[tuple[int, int]]:
     """The (layer, index) of each neuron or head that an option names; `kind`: which of the two.
 
-    Raises InputError for any other text.
+    Raises InputError for any other text, and for neurons of experts.
     """
-    return _read(text, f"{option} is {str(text)!r}; give {FORMS[kind]}")
+    message = f"{option} is {str(text)!r}; give {FORMS[kind]}"
+    found = [name for name in _read(text, message) if len(name) == 2]
+    if len(found) < text.count(",") + 1:
+        raise InputError(message)
+    return found
 
 
-def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[int, int]]]:
+def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[int, ...]]]:
     """The sets that an option names: neurons as "11.584,11.2378", or the name of a file with such a set on each line.
 
-    Raises InputError for a text that is neither, and for a file without sets.
+    Neurons of a mixture of experts have three numbers each. Raises InputError for a text that is neither, and for a
+    file without sets.
     """
     one_a_line = f"give one set of neurons on each line, as {FORMS['neuron']}"
     sets = []
@@ -77,7 +73,7 @@ def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[in
     return sets
 
 
-def _read(text: str, message: str) -> list[tuple[int, int]]:
+def _read(text: str, message: str) -> list[tuple[int, ...]]:
     try:
         return read_names(text)
     except ValueError as error:
@@ -100,33 +96,47 @@ def check_places(kind: str, places: Neurons, layers: int, each: int) -> None:
 
 def check_once(kind: str, places: Neurons, where: str) -> None:
     """Raises InputError for a neuron or a head that is named more than once; `where`: in what."""
-    for name, times in collections.Counter(neuron_name(*pair) for pair in places).most_common(1):
+    for name, times in collections.Counter(".".join(map(str, pair)) for pair in places).most_common(1):
         if times > 1:
             raise InputError(f"{kind} {name} is named more than once in {where}; give each {kind} once")
 
 
+def check_form(config: DecoderConfig, names: Sequence[Sequence[int]], where: str) -> None:
+    """Raises InputError for a name that has the form of other models: with an expert, or without one in a mixture."""
+    for name in names:
+        if len(name) != (3 if config.experts else 2):
+            form = f"{FORMS['expert']}, since the model is a mixture of experts" if config.experts else FORMS["neuron"]
+            raise InputError(f"{where} names the neuron {'.'.join(map(str, name))}; give {form}")
+
+
 def check_set(
-    config: DecoderConfig, neurons: Neurons, controls: int, where: str = "a set of neurons"
+    config: DecoderConfig, neurons: Sequence[Sequence[int]], controls: int, where: str = "a set of neurons"
 ) -> list[tuple[int, int]]:
     """The set as pairs of layer and index.
 
-    `controls`: how many random sets it is to be compared with. `where`: what names the neurons. Raises
-    InputError for neurons that the model does not have, an empty set, a neuron named twice, and a set that leaves too
-    few other neurons for random sets.
+    `neurons`: (layer, index) each, or in a mixture of experts (layer, expert, index). `controls`: how many random sets
+    it is to be compared with. `where`: what names the neurons. Raises InputError for neurons that the model does not
+    have, an empty set, a neuron named twice, and a set that leaves too few other neurons for random sets.
     """
     if controls < 0:
         raise InputError(f"controls is {controls}; give how many random sets to compare with, or 0")
-    found = [(int(layer), int(index)) for layer, index in neurons]
+    try:
+        found = [place(name, config.experts) for name in neurons]
+    except ValueError as error:
+        have = f"experts of the widths {', '.join(map(str, config.experts))}" if config.experts else "no experts"
+        raise InputError(f"{error}, since a layer of the model has {have}; name neurons that it has") from error
     check_places("neuron", found, config.n_layers, config.d_mlp)
     if not found:
         raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
     check_once("neuron", found, where)
-    most = most_in_a_layer(found)
-    if controls and 2 * most > config.d_mlp:
-        raise InputError(
-            f"a set takes {most} of a layer's {config.d_mlp} neurons, which leaves too few for random sets; "
-            "ask for 0 controls"
-        )
+    for layer, expert in {(layer, expert_of(config, index)) for layer, index in found}:
+        most = sum(1 for of, index in found if (of, expert_of(config, index)) == (layer, expert))
+        width, group = (config.experts[expert], "an expert") if config.experts else (config.d_mlp, "a layer")
+        if controls and 2 * most > width:
+            raise InputError(
+                f"a set takes {most} of {group}'s {width} neurons, which leaves too few for random sets; "
+                "ask for 0 controls"
+            )
     return found
 
 
@@ -139,7 +149,7 @@ def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]
 def ablate_sets(
     lm: LanguageModel,
     tokens: np.ndarray | Windows | int,
-    sets: Sequence[Neurons],
+    sets: Sequence[Sequence[Sequence[int]]],
     *,
     controls: int = 20,
     data: str = OWN,
@@ -154,6 +164,9 @@ def ablate_sets(
     progress: Progress = lambda what, done, total: None,
 ) -> pd.DataFrame:
     """The effects of ablating all neurons of a set together, beside `controls` random sets of the same layers and size.
+
+    `sets`: the neurons of each, as (layer, index), or in a mixture of experts (layer, expert, index); there random sets
+    have as many neurons of each expert.
 
     The table has a row for each set, followed by one for each of its controls: `set` (the set's number from 0),
     `control` (0 for the set itself, else the number of the control), `neurons` (their names), `size`, and the effects
@@ -179,7 +192,7 @@ def ablate_sets(
     rows = []
     for number, neurons in enumerate(chosen):
         drawn = [neurons, *random_sets(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
-        names = [",".join(neuron_name(*pair) for pair in members) for members in drawn]
+        names = [",".join(neuron_name(*pair, lm.config.experts) for pair in members) for members in drawn]
         columns = {"set": number, "control": np.arange(len(drawn)), "neurons": names, "size": len(neurons)}
         rows.append(pd.DataFrame(columns | fitting(functools.partial(measured, drawn), memory, progress)))
     return pd.concat(rows, ignore_index=True)
@@ -188,7 +201,7 @@ def ablate_sets(
 def per_token(
     lm: LanguageModel,
     tokens: np.ndarray | Windows | int,
-    neurons: Neurons,
+    neurons: Sequence[Sequence[int]],
     *,
     data: str = OWN,
     kept: np.ndarray | None = None,

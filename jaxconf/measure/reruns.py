@@ -15,6 +15,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED, effects_of
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import one_by_one
 from jaxconf.analysis.nulls import Nulls
 from jaxconf.analysis.rerun import (
@@ -25,6 +26,7 @@ from jaxconf.analysis.rerun import (
     compiled_mlp_output,
     compiled_predictions,
     compiled_rerun,
+    compiled_router,
 )
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Prediction
@@ -77,11 +79,13 @@ def rerun_parts(
             values = {layer: ablations[layer].ablated(h[layer]) for layer in layers}
             if instead is None:
                 return resid, target, before, values, None
-            post = None
+            post = weight = None
+            if config.experts:
+                weight = compiled_router(config, lm.params, batch, layers[0])
             if config.norm_place in ("post", "both"):
                 rows_out = lm.params["blocks"]["mlp"]["w_out"][layers[0]].astype(jnp.float32)
                 post = compiled_mlp_output(config, lm.params, batch, layers[0]), rows_out
-            return resid, target, before, values, NullRows(jnp.asarray(instead), h[layers[0]], post)
+            return resid, target, before, values, NullRows(jnp.asarray(instead), h[layers[0]], weight, post)
 
         def compute(some: np.ndarray, real_sets: np.ndarray) -> dict[str, np.ndarray]:
             chosen = {layer: sets[layer][some] for layer in layers}
@@ -115,7 +119,7 @@ def token_effects(
 ) -> pd.DataFrame:
     """What ablating each of these neurons of a layer does at every kept position: a row for each neuron and position.
 
-    Columns: `neuron` ("layer.index"), `window`, `position`, `token`, `target` (the next token) and `activation`; in
+    Columns: `neuron` (its name), `window`, `position`, `token`, `target` (the next token) and `activation`; in
     nats, of the unablated model and with the neuron ablated, `loss`, `loss_ablated`, `loss_ablated_ln_frozen` (with the
     norm frozen too), `loss_ablated_freq_frozen` (with the frequency frozen instead), `entropy`, `entropy_ablated`,
     `kl_freq` and `kl_freq_ablated` (D_KL(P_freq ‖ P_model)); `reciprocal_rank`, `reciprocal_rank_ablated` and
@@ -138,7 +142,7 @@ def token_effects(
             for index, neuron in enumerate(np.asarray(neurons)[some[real]]):
                 ablated = jax.tree.map(lambda x, index=index, at=position: x[index, 0, at], found)
                 place = {
-                    "neuron": f"{layer}.{neuron}",
+                    "neuron": neuron_name(layer, neuron, config.experts),
                     "window": window,
                     "position": position,
                     "token": batch[0, position],

@@ -17,7 +17,7 @@ from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
-from jaxconf.measure.neuron_sets import ablate_sets, check_set, per_token, read_sets
+from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
 from jaxconf.measure.optimum import beside_optimum
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.models.config import DecoderConfig
@@ -40,8 +40,8 @@ RESUME = ".partial"  # the folder in a run folder for the finished windows of an
 class Parsed(NamedTuple):
     """The options that `parse` has turned into other types."""
 
-    sets: list[list[tuple[int, int]]]  # of --set
-    single: list[tuple[int, int]]  # of --per-token
+    sets: list[list[tuple[int, ...]]]  # of --set
+    single: list[tuple[int, ...]]  # of --per-token
     memory: int  # bytes
     rules: Rules
     ablation: Ablation
@@ -114,8 +114,10 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         options.seed,
     )
     for neurons in parsed.sets:
+        check_form(config, neurons, "--set")
         check_set(config, neurons, options.controls, "--set")
     if parsed.single:
+        check_form(config, parsed.single, "--per-token")
         check_set(config, parsed.single, 0, "--per-token")
     return layers, tolerance
 

@@ -32,7 +32,8 @@ def token_changes(
     `ablations`: layer → how its neurons are ablated.
     """
     names = {name for kind in KINDS for names in boxed(table, kind) for name in names}
-    pairs = sorted((int(layer), int(neuron)) for layer, neuron in (name.split(".") for name in names))
+    places = zip(table.frame["layer"].tolist(), table.frame["neuron"].tolist(), strict=True)
+    pairs = sorted(pair for name, pair in zip(table.names, places, strict=True) if name in names)
     some = dataclasses.replace(work, kept=_some(work.kept, positions))
     frames = [pd.DataFrame()]
     for layer in sorted({layer for layer, _ in pairs}):

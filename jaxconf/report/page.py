@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.analysis.metrics import COLUMNS, MIXTURE_COLUMNS
 from jaxconf.models.files import replacing
 from jaxconf.report.interactive import interactive_page
 from jaxconf.report.markup import card, entries, head, measured, paragraphs, row, row_head, table, text
@@ -16,6 +16,7 @@ from jaxconf.report.passages.plots import token_plots
 from jaxconf.report.plots import hover_texts, plots
 from jaxconf.report.shown import MOST_POINTS, drawn, title
 from jaxconf.results.columns import BY_RULE_COLUMNS, NAMED_COLUMNS
+from jaxconf.results.experts import EXPERT_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.optimum import UNABLATED, optimum_sentences
 from jaxconf.results.published_rules import entropy_rules
@@ -24,6 +25,7 @@ from jaxconf.results.run_folder import OPTIMUM, PER_TOKEN, SETS
 from jaxconf.results.words import counted, facts_in_words, number, sets_in_words, sign
 
 MOST_ROWS = 200
+DESCRIBED = COLUMNS | MIXTURE_COLUMNS
 
 CAPTIONS = {
     "figure_1": (
@@ -113,12 +115,13 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         points=_points(found),
         correlation=f"The correlation of entropy and divergence (Figure 3a) is {number(found.correlation())}.",
         sets="" if sets is None else _sets(sets),
+        experts=_experts(found),
         optimum=_optimum(folder / OPTIMUM),
         tokens="" if effects is None else _tokens(effects, list(single)),
         named="".join(_named(found, kind) for kind in KINDS),
         by_rule=_by_rule(found),
         **_leaders(found),
-        glossary=entries(COLUMNS.items()),
+        glossary=entries((name, what) for name, what in DESCRIBED.items() if name in found.frame),
     )
     with replacing(folder / "report.html") as path:
         path.write_text(html, encoding="utf-8")
@@ -148,7 +151,7 @@ def _leaders(found: NeuronTable) -> dict[str, str]:
     frame = found.to_pandas()
     leaders = frame.sort_values("loss_abs_delta", ascending=False, kind="stable").head(MOST_ROWS)
     some = f"{len(leaders):,} of {len(frame):,} neurons, by mean |change of loss|"
-    columns = [column for column in COLUMNS if column not in ("layer", "neuron")]
+    columns = [column for column in DESCRIBED if column in frame and column not in ("layer", "neuron", "expert")]
     return {
         "leaders": _neurons(leaders, columns, intervals=False, id="leaders"),
         "leaders_title": some if len(leaders) < len(frame) else "All neurons",
@@ -192,12 +195,25 @@ def _by_rule(found: NeuronTable) -> str:
 
 def _neurons(frame: pd.DataFrame, columns: Sequence[str], intervals: bool, **attributes: str) -> str:
     """A table of neurons; the hints of its heads describe the columns."""
-    heads = [head("neuron"), *(head(column, COLUMNS[column]) for column in columns)]
+    heads = [head("neuron"), *(head(column, DESCRIBED[column]) for column in columns)]
     rows = (
         row([row_head(name), *(measured(record, column, intervals) for column in columns)])
         for name, record in frame.to_dict("index").items()
     )
     return table(heads, rows, **attributes)
+
+
+def _experts(found: NeuronTable) -> str:
+    """The section on experts, if the model has some."""
+    if found.experts.empty:
+        return ""
+    columns = [column for column in EXPERT_COLUMNS if column not in ("layer", "expert")]
+    heads = [head("expert"), *(head(column, EXPERT_COLUMNS[column]) for column in columns)]
+    rows = (
+        row([row_head(f"{record['layer']}.{record['expert']}"), *(measured(record, name) for name in columns)])
+        for record in found.experts.to_dict("records")
+    )
+    return f'<h2 id="experts">Experts</h2><div class="box">{table(heads, rows)}</div>'
 
 
 def _sets(effects: pd.DataFrame) -> str:

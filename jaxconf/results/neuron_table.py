@@ -13,8 +13,10 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES, PUBLISHED, RHO_AT, TIGHIDET
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.models.errors import InputError, listed
 from jaxconf.results.columns import BY_RULE_COLUMNS, EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
+from jaxconf.results.experts import experts_in_words, of_experts
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
@@ -36,13 +38,14 @@ class NeuronTable:
     """The result of one analysis.
 
     frame: a row per neuron, with at least the columns COLUMNS (float, but layer and neuron int, is_… bool); those
-    in INTERVAL_COLUMNS may also have `_lo` and `_hi`. facts: how the result was made, JSON-able. singular_values
-    [D]: float, descending, of the folded unembedding, without the direction that the norm ignores. cosines [m, D]:
-    float, the cosines of the chosen neurons' write directions with the left singular vectors, in the order of the
-    singular values. cosine_neurons: the names of the m chosen neurons. positions: a row per kept position with
-    POSITION_COLUMNS (loss, entropy and kl_freq in nats). nulls: a row per null with `layer`, `neuron` (whose
-    activations it has), `w_norm`, `rho`, the effects and the mediated shares. token_changes: |change of loss| at
-    single positions, a row per position and neuron that figures 2c and 3c show, with `neuron` (its name),
+    in INTERVAL_COLUMNS may also have `_lo` and `_hi`, and a mixture of experts has MIXTURE_COLUMNS. facts: how the
+    result was made, JSON-able. singular_values [D]: float, descending, of the folded unembedding, without the
+    direction that the norm ignores. cosines [m, D]: float, the cosines of the chosen neurons' write directions with
+    the left singular vectors, in the order of the singular values. cosine_neurons: the names of the m chosen neurons.
+    positions: a row per kept position with POSITION_COLUMNS (loss, entropy and kl_freq in nats). nulls: a row per null
+    with `layer`, `neuron` (whose activations it has), `w_norm`, `rho`, the effects and the mediated shares.
+    token_changes: |change of loss| at single positions, a row per position and neuron that figures 2c and 3c show, with
+    `neuron` (its name),
     `loss_abs_delta`, `loss_abs_delta_ln_frozen` and `loss_abs_delta_freq_frozen`, in nats. Raises InputError if a
     column of COLUMNS is missing or if there are no rows.
     """
@@ -69,8 +72,17 @@ class NeuronTable:
 
     @property
     def names(self) -> list[str]:
-        """The neurons' names, "layer.index", in the order of the frame."""
-        return [f"{layer}.{neuron}" for layer, neuron in zip(self.frame["layer"], self.frame["neuron"], strict=True)]
+        """The neurons' names, "layer.index" or "layer.expert.index", in the order of the frame."""
+        places = zip(self.frame["layer"].tolist(), self.frame["neuron"].tolist(), strict=True)
+        return [neuron_name(*pair, self.facts.get("experts", ())) for pair in places]
+
+    @property
+    def experts(self) -> pd.DataFrame:
+        """What each expert carries: a row for each, with EXPERT_COLUMNS of `jaxconf.results.experts`.
+
+        Empty if the model is not a mixture of experts.
+        """
+        return of_experts(self.frame)
 
     @property
     def rules(self) -> Rules:
@@ -114,7 +126,8 @@ class NeuronTable:
     def verdict(self) -> list[str]:
         """What was found, in words: a sentence on each kind of neuron, and one on each doubt about what it rests on."""
         doubts = counts_doubts(self.facts) + interval_doubts(self.facts)
-        return [self._verdict("entropy"), *self._of_named(), self._verdict("frequency"), *doubts]
+        of_experts = experts_in_words(self.experts, self.facts)
+        return [self._verdict("entropy"), *self._of_named(), self._verdict("frequency"), *of_experts, *doubts]
 
     def by_rule(self) -> pd.DataFrame:
         """The entropy neurons of every rule: a row, as `to_pandas`, for each neuron that some rule names.
@@ -207,6 +220,8 @@ class NeuronTable:
             "top_ln_mediated": rows(frame.nlargest(10, "ln_mediated")),
             "top_abs_cos_freq": rows(frame.loc[frame["cos_freq"].abs().nlargest(10).index]),
         }
+        if len(self.experts):
+            summary["experts"] = self.experts.to_dict("records")
         if self.has_rules:
             summary["entropy_rules"] = {rule.name: rule.text for rule in entropy_rules(self.rules, self.frame)}
             summary["entropy_neurons_by_rule"] = self.by_rule().reset_index().to_dict("records")

@@ -16,6 +16,7 @@ SHAPE = (
     ("{} layers", "n_layers"),
     ("width {}", "d_model"),
     ("{} neurons a layer", "n_neurons"),
+    ("{} experts for each token", "experts_per_token"),
     ("{} tokens in the vocabulary", "vocab_size"),
 )
 ADAPTIVE = (

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 from jaxconf.analysis.adaptive_softmax import HEAD
-from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.measure.activations import windows_at_once
 from jaxconf.measure.gates import PROXY
@@ -220,12 +219,14 @@ def _products(config: DecoderConfig) -> int:
     return 5 + 2 * bases if config.logit_softcap is None else 11 + 6 * bases
 
 
-def sets_again(sets: Sequence[Neurons], controls: int, single: Neurons) -> list[tuple[int, int]]:
+def sets_again(
+    sets: Sequence[Sequence[Sequence[int]]], controls: int, single: Sequence[Sequence[int]]
+) -> list[tuple[int, int]]:
     """(layer, count) of the ablations for which the model runs again from a layer.
 
     These are the neuron `sets`, each with its `controls`, from their lowest layer, and the `single` neurons.
     """
-    layers = [layer for layer, _ in single]
-    return [(min(layer for layer, _ in neurons), 1 + controls) for neurons in sets] + [
+    layers = [layer for layer, *_ in single]
+    return [(min(layer for layer, *_ in neurons), 1 + controls) for neurons in sets] + [
         (layer, layers.count(layer)) for layer in sorted(set(layers))
     ]

@@ -25,7 +25,15 @@ from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.token_counts import count_tokens, counts_of_source, first_documents
 from jaxconf.data.windows import Windows, digest, kept_positions, windows
 from jaxconf.measure.facts import accepted_facts, shape_facts
-from jaxconf.measure.inputs import FIRST, check_amounts, counts_facts, given_counts, tokens_counted, window_length
+from jaxconf.measure.inputs import (
+    FIRST,
+    check_amounts,
+    counts_facts,
+    given_counts,
+    refuse_mixture,
+    tokens_counted,
+    window_length,
+)
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import accepted, config_from_hf
@@ -281,6 +289,7 @@ def _read_text(
 
     `counts`: the given token counts; by default the text's tokens are counted.
     """
+    refuse_mixture(config, "the track of revisions")
     data = source_for(data, folder) if isinstance(data, str) else data
     tokenizer, size, documents = Tokenizer.from_folder(folder, config.vocab_size), config.vocab_size, documents_of(data)
     if counts is not None:

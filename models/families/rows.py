@@ -4,6 +4,7 @@ Letters of the views: d width, h head, g key/value head, k head width, m neuron,
 that several leaves share (`Part`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxconf.models.config import DecoderConfig
@@ -129,6 +130,34 @@ def fused_gate(source: str) -> list[Leaf]:
     ]
 
 
+def experts(
+    config: DecoderConfig,
+    source: str = "layers.{i}.mlp.",
+    w_gate: str = "gate_proj",
+    w_in: str = "up_proj",
+    w_out: str = "down_proj",
+) -> list[Leaf]:
+    """A mixture of gated experts: the router, the experts' projections, and the gate of a shared expert, if any.
+
+    `w_gate`, `w_in`, `w_out`: the modules within an expert.
+    """
+    rows = [Leaf("blocks/mlp/router", ("layers", "embed", "experts"), source + "gate.weight", "e d -> d e")]
+    for name, module in (("w_gate", w_gate), ("w_in", w_in), ("w_out", w_out)):
+        out = name == "w_out"
+        rows.append(
+            Leaf(
+                f"blocks/mlp/{name}",
+                ("layers", "mlp", "embed") if out else ("layers", "embed", "mlp"),
+                f"{source}experts.{{e}}.{module}.weight",
+                "d m -> m d" if out else "m d -> d m",
+                init="residual" if out else "normal",
+                shared=f"{source}shared_expert.{module}.weight",
+            )
+        )
+    gate = Leaf("blocks/mlp/shared_gate", ("layers", "embed"), source + "shared_expert_gate.weight", "1 d -> d")
+    return rows + [gate] * config.shared_expert
+
+
 def head(config: DecoderConfig, source: str = "lm_head") -> list[Leaf]:
     """The unembedding, unless it is tied to the embedding, and its bias, if it has one."""
     weight = Leaf("unembed/w", ("token_embed", "vocab"), f"{source}.weight", "v d -> d v")
@@ -136,8 +165,11 @@ def head(config: DecoderConfig, source: str = "lm_head") -> list[Leaf]:
     return [weight] * (not config.tied) + [bias] * config.head_bias
 
 
-def llama(config: DecoderConfig, **norms: Any) -> tuple[Leaf, ...]:
-    """The whole leaf table in Llama's layout, which many families share. `norms`: arguments of `head_norms`."""
+def llama(config: DecoderConfig, mlp: Sequence[Leaf] = (), **norms: Any) -> tuple[Leaf, ...]:
+    """The whole leaf table in Llama's layout, which many families share.
+
+    `mlp`: the rows of the MLP, if they are others than those of `gated_mlp`. `norms`: arguments of `head_norms`.
+    """
     layer = "layers.{i}."
     before, after = config.norm_place in ("pre", "both"), config.norm_place in ("post", "both")
     ln2 = layer + ("pre_feedforward_layernorm" if after else "post_attention_layernorm")
@@ -148,7 +180,7 @@ def llama(config: DecoderConfig, **norms: Any) -> tuple[Leaf, ...]:
         *head_norms(config, **norms),
         *(norm(config, "blocks/ln1_post", layer + "post_attention_layernorm") if after else []),
         *(norm(config, "blocks/ln2", ln2) if before and not config.shared_norm else []),
-        *gated_mlp(config),
+        *(mlp or gated_mlp(config)),
         *(norm(config, "blocks/ln2_post", layer + "post_feedforward_layernorm") if after else []),
         *norm(config, "ln_final", "norm"),
         *head(config),

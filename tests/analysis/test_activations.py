@@ -9,7 +9,7 @@ from jaxconf.analysis.activations import BINS, Moments, merged, mode, statistics
 
 
 def moments(h: np.ndarray) -> Moments:
-    return Moments(len(h), h.mean(0), ((h - h.mean(0)) ** 2).sum(0), h.min(0), h.max(0))
+    return Moments(np.full(4, len(h)), h.mean(0), ((h - h.mean(0)) ** 2).sum(0), h.min(0), h.max(0))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))

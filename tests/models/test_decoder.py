@@ -1,7 +1,7 @@
 """The forward pass: recorded references, every config field, every parameter and every site.
 
 Letters: b batch, t position, q and s query and source position, d model width, h head, g key/value head, k head width,
-m neuron.
+m neuron, e expert.
 """
 
 import dataclasses
@@ -187,6 +187,15 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "residual_scale": ("granite", 1.0),
     "logit_scale": ("cohere", 1.0),
     "head_bias": ("phi", False),
+    "experts": ("mixtral", (16, 16, 16)),
+    "experts_per_token": ("mixtral", 1),
+    "router_normalized": ("mixtral", False),
+    "shared_expert": ("qwen2_moe", False),
+    "router_bias": ("gpt_oss", False),
+    "silu_beta": ("gpt_oss", 1.0),
+    "mlp_clip": ("gpt_oss", None),
+    "linear_offset": ("gpt_oss", 0.0),
+    "attn_sinks": ("gpt_oss", False),
 }
 ROTARY_CHANGES: dict[str, tuple[str, Any]] = {
     "frequencies": ("llama3", (1.0, 0.1, 0.01)),
@@ -253,7 +262,9 @@ def test_every_rotary_field_is_read(field: str) -> None:
 
 
 # Between them they have every leaf of the table; the recorded references use those of all others.
-EVERY_LEAF = ("persimmon", "bloom", "olmo2", "opt-summed", "gptj", "gemma3-capped", "llama-gqa")
+EVERY_LEAF = (
+    "persimmon", "bloom", "olmo2", "opt-summed", "gptj", "gemma3-capped", "llama-gqa", "qwen2_moe", "gpt_oss",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", marked(cases.REFERENCED, quick=EVERY_LEAF))
@@ -307,6 +318,7 @@ SHAPES = {
     "mlp.hook_pre": "btm",
     "mlp.hook_post": "btm",
     "mlp.hook_pre_linear": "btm",
+    "mlp.hook_router": "bte",
 }
 
 
@@ -331,6 +343,8 @@ def expected_sites(config: DecoderConfig) -> dict[str, str]:
         absent |= {"attn.hook_rot_q", "attn.hook_rot_k"}
     if not config.gated:
         absent |= {"mlp.hook_pre_linear"}
+    if not config.experts:
+        absent |= {"mlp.hook_router"}
     named = {name: shape for name, shape in SHAPES.items() if name not in absent}
     outside = {name for name in named if name.startswith(("hook_embed", "hook_pos_embed", "ln_embed", "ln_final"))}
     return {name: named[name] for name in named.keys() & outside} | {
@@ -347,6 +361,7 @@ def test_sites_and_their_shapes(name: str) -> None:
         "g": config.n_kv_heads,
         "k": config.d_head,
         "m": config.d_mlp,
+        "e": len(config.experts),
         "1": 1,
     }
     b, t = TOKENS.shape
@@ -379,7 +394,8 @@ def test_sites_fit_together(name: str) -> None:
             np.testing.assert_allclose(added, site["hook_resid_mid"], atol=1e-5)
         if config.norm_place != "sum":
             np.testing.assert_allclose(added + site["hook_mlp_out"], site["hook_resid_post"], atol=1e-5)
-        np.testing.assert_allclose(site["attn.hook_pattern"].sum(-1), 1, atol=1e-5)
+        if not config.attn_sinks:
+            np.testing.assert_allclose(site["attn.hook_pattern"].sum(-1), 1, atol=1e-5)
         values = np.repeat(site["attn.hook_v"], config.n_heads // config.n_kv_heads, 2)
         np.testing.assert_allclose(
             np.einsum("bhqs,bshk->bqhk", site["attn.hook_pattern"], values), site["attn.hook_z"], atol=1e-5
@@ -399,11 +415,12 @@ def test_sites_fit_together(name: str) -> None:
         np.testing.assert_array_equal(captured["ln_final.hook_scale"], 1)
     elif config.frozen_scale:
         np.testing.assert_array_equal(captured["ln_final.hook_scale"], 1e6)
-    w_out = params["blocks"]["mlp"]["w_out"][-1]
-    written = (
-        np.einsum("btm,md->btd", site["mlp.hook_post"], w_out)
-        + params["blocks"]["mlp"].get("b_out", np.zeros((1, 1)))[-1]
-    )
+    w_out, post = params["blocks"]["mlp"]["w_out"][-1], site["mlp.hook_post"]
+    bias = params["blocks"]["mlp"].get("b_out", np.zeros((1, 1)))[-1]
+    if config.experts:
+        post = post * np.repeat(site["mlp.hook_router"], config.experts, -1)
+        bias = site["mlp.hook_router"] @ bias if config.mlp_bias else bias
+    written = np.einsum("btm,md->btd", post, w_out) + bias
     if config.norm_place in ("post", "both"):
         np.testing.assert_allclose(
             site["ln2_post.hook_normalized"] * site["ln2_post.hook_scale"], written, rtol=1e-6, atol=1e-5

@@ -11,9 +11,12 @@ ABLATIONS = [
 
 
 def by_definition(ablation: Ablation, h: np.ndarray) -> np.ndarray:
-    """What the activations [s t n] become, one neuron after the other."""
+    """What the activations [s t n] become, one neuron after the other; NaN does not count."""
 
-    def one(h: np.ndarray) -> np.ndarray:
+    def one(all_of_it: np.ndarray) -> np.ndarray:
+        h = all_of_it[~np.isnan(all_of_it)]
+        if not h.size:
+            return all_of_it
         mean, std, value = h.mean(), h.std(), ablation.value
         counts, edges = np.histogram(h, 1000)
         fullest = counts.argmax()
@@ -27,10 +30,10 @@ def by_definition(ablation: Ablation, h: np.ndarray) -> np.ndarray:
                 "mean+3std": min(mean + 3 * std, h.max()),
                 "mean-3std": max(mean - 3 * std, h.min()),
                 "fixed": value,
-                "scale": value and value * h,
-                "clip": np.where(h < mean, mean, h) if value == -1 else np.where(h > mean, mean, h),
+                "scale": value and value * all_of_it,
+                "clip": (np.maximum if value == -1 else np.minimum)(all_of_it, mean),
             }[ablation.kind],
-            h.shape,
+            all_of_it.shape,
         )
 
     return np.moveaxis([one(of_neuron) for of_neuron in np.moveaxis(h, -1, 0)], 0, -1).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mixture_configs import MIXTURES
+
 _GPT2 = {"model_type": "gpt2", "vocab_size": 67, "n_positions": 80, "n_embd": 32, "n_layer": 2, "n_head": 4}
 _NEOX = {
     "model_type": "gpt_neox",
@@ -463,6 +465,7 @@ CASES: dict[str, dict[str, Any]] = {
         "layer_norm_epsilon": 0.1,
         "tie_word_embeddings": False,
     },
+    **MIXTURES,
 }
 
 

@@ -73,7 +73,13 @@ def rerun(
     before = whole_run(config, lm.params, tokens, capture=(last, *norms))
     h = before.captured[last]
     scales = {norm: before.captured[norm] for norm in norms}
-    totals, frozens, moved = edited_runs(config, last, lm.params, tokens, h, replaced(np.asarray(h)), scales, sets)
+    counted = np.asarray(h)
+    if config.experts:  # statistics are taken where the expert is chosen
+        router = last.replace("hook_post", "hook_router")
+        router = lm.apply(tokens, capture=[router]).captured[router]
+        counted = np.where(np.repeat(router, config.experts, -1) > 0, counted, np.nan)
+    values = np.nan_to_num(replaced(counted))
+    totals, frozens, moved = edited_runs(config, last, lm.params, tokens, h, values, scales, sets)
     was, moved = np.asarray(scales[norms[0]], np.float64)[..., 0], np.asarray(moved, np.float64)[..., 0]
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)

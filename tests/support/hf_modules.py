@@ -66,6 +66,7 @@ OPT = Modules(
     "model.decoder.embed_positions",
 )
 TOWER = Modules("model.language_model.embed_tokens", "model.language_model.layers", "model.language_model.norm")
+MIXTURE = LLAMA._replace(mlp_in="", mlp_out="mlp")
 MODULES = {
     "gpt2": GPT2,
     "gpt_bigcode": GPT2,
@@ -115,6 +116,11 @@ MODULES = {
         ln_final="model.layer_norm",
         positions="model.embed_positions",
     ),
+    "mixtral": MIXTURE,
+    "gpt_oss": MIXTURE,
+    "olmoe": MIXTURE,
+    "qwen2_moe": MIXTURE,
+    "qwen3_moe": MIXTURE,
 }
 
 

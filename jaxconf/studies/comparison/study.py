@@ -19,7 +19,7 @@ from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.analyze import check_options
 from jaxconf.measure.facts import accepted_facts, facts_of
-from jaxconf.measure.inputs import Model, Text, check_amounts, windows_and_facts
+from jaxconf.measure.inputs import Model, Text, check_amounts, refuse_mixture, windows_and_facts
 from jaxconf.measure.work import Work, work_on
 from jaxconf.models import language_model
 from jaxconf.models.config import DecoderConfig
@@ -125,6 +125,7 @@ def compare(
     """
     check_amounts(1, tokens=tokens)
     own, *others = choose(base, tuned, accept)
+    refuse_mixture(own.config, "the comparison of models")
     _, k, _ = check_options(own.config, "last", k, "auto", 1e-4, LEAST, bootstrap_draws, seed)
     lm = own.loaded(load, progress)
     check_runnable(lm.params)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import Neurons, random_sets
 from jaxconf.analysis.selection import LEAST_RHO, candidates, published_k, scaled_k
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho, vocabulary_statistics
 from jaxconf.measure.named_sets import NamedSet, beside_random
-from jaxconf.measure.neuron_sets import check_set, highest_rho, neuron_name
+from jaxconf.measure.neuron_sets import check_set, highest_rho
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import check_amounts, windows_and_facts
-from jaxconf.measure.neuron_sets import neuron_name
+from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -133,6 +133,7 @@ def copying(
     check_amounts(0, seed=seed)
     given = data if isinstance(data, pd.DataFrame) else read_statements(data)
     check_runnable(lm.params)
+    refuse_mixture(lm.config, "the study of copying")
     asked = Asked(lm, lm.tokenizer, memory, progress)
     check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
     null_space_size(lm.config, k)

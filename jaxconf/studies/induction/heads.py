@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.induction import head_scores, random_heads
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.observation import Totals, observed_at_bos
 from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
-from jaxconf.measure.neuron_sets import check_once, check_places, neuron_name
+from jaxconf.measure.neuron_sets import check_once, check_places
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched

@@ -16,12 +16,12 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.mean_ablation import clipped_at, set_to
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.observation import activation_sites, observed
 from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.named_sets import NamedSet
-from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.induction import halves
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import random_sets
 from jaxconf.analysis.observation import Totals
 from jaxconf.analysis.unembedding import Readout, Spectrum, at_layer, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, rho
 from jaxconf.measure.named_sets import Members, NamedSet, beside_random
-from jaxconf.measure.neuron_sets import check_set, neuron_name
+from jaxconf.measure.neuron_sets import check_set
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched

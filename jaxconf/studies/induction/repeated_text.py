@@ -13,8 +13,8 @@ import pandas as pd
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.induction import halves
 from jaxconf.analysis.mean_ablation import clipped_at
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.observation import Totals, observed_totals
-from jaxconf.measure.neuron_sets import neuron_name
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory

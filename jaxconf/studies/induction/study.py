@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
-from jaxconf.measure.inputs import check_amounts
+from jaxconf.measure.inputs import check_amounts, refuse_mixture
 from jaxconf.measure.named_sets import Members
-from jaxconf.measure.neuron_sets import check_set, highest_rho, neuron_name
+from jaxconf.measure.neuron_sets import check_set, highest_rho
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -132,6 +133,7 @@ def induction(
     check_amounts(1, tokens=tokens, sequences=sequences)
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
     check_runnable(lm.params)
+    refuse_mixture(lm.config, "the study of induction")
     check_repeats(lm, length if isinstance(sequences, int) else sequences.shape[1])
     check_set(lm.config, neurons or [(0, 0)], controls)
     check_heads(lm.config, heads or [])

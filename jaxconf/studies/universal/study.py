@@ -17,7 +17,16 @@ from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.windows import Windows, digest, kept_positions
 from jaxconf.measure.facts import accepted_facts, facts_of
-from jaxconf.measure.inputs import Model, accepted_by, check_amounts, counts_of, loaded, prepared, windows_and_facts
+from jaxconf.measure.inputs import (
+    Model,
+    accepted_by,
+    check_amounts,
+    counts_of,
+    loaded,
+    prepared,
+    refuse_mixture,
+    windows_and_facts,
+)
 from jaxconf.models import language_model
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -204,6 +213,7 @@ def _loaded(
         models.append(loaded(model, load, names))
     for lm in models:
         check_runnable(lm.params)
+        refuse_mixture(lm.config, "the study of universal neurons")
     first = models[0]
     for other in models[1:]:
         if first.has_tokenizer and other.has_tokenizer:  # vocab_size may be padded differently
