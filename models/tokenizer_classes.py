@@ -2,9 +2,10 @@
 
 tokenizer_config.json names a class of transformers. For most classes transformers takes tokenizer.json as it is. For
 those in `CLASSES`, transformers 5 takes the vocabulary and the merges from tokenizer.json, and builds the normalizer
-and the pre-tokenizer itself. Where that differs from tokenizer.json only in the space before a text, the class is
-followed, as transformers 4 and 5 do. Where it differs in more, the two versions give different ids; tokenizer.json is
-followed, as transformers 4 does, because the model was trained with it, and a warning says so.
+and the pre-tokenizer itself. Where that differs from tokenizer.json only in the space before a text, transformers 5 is
+followed. (transformers 4 does the same for classes of bytes, and for LlamaTokenizer it takes the file, so it differs in
+text that begins with a space or stands behind a special token.) Where it differs in more, tokenizer.json is followed,
+as transformers 4 does, because the model was trained with it, and a warning says so.
 """
 
 import hashlib

@@ -180,7 +180,8 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path):
     text = f"{TEXT[0]}a {END}\n"
     assert again.vocabulary == encoder.vocabulary
     assert again.encode(text) == encoder.encode(text)
-    assert json.loads(corpus.tokenizer_files["tokenizer_config.json"])["extra"] == "kept"
+    named = json.loads(corpus.tokenizer_files["tokenizer_config.json"])
+    assert (named["extra"], named["tokenizer_class"]) == ("kept", "PreTrainedTokenizerFast")
     assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == before
     assert len(passes) == 1  # nothing to train a tokenizer for
     assert (corpus.begin, corpus.end) == (encoder.encode("a")[0], 0)

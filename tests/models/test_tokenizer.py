@@ -3,6 +3,7 @@ errors.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,22 @@ def test_missing_tokenizer(tmp_path: Path) -> None:
 def test_broken_tokenizer(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     check_error(tmp_path, "tokenizer.json", "not a tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda content: content["model"]["vocab"].update(th=3), "several tokens the same id"),
+        (lambda content: content["added_tokens"][0].update(id=300), "'<bos>'"),
+        (lambda content: content["model"].update(dropout=0.1), "dropout"),
+    ],
+)
+def test_what_the_library_takes_without_a_word(tmp_path: Path, spoil: Callable[[dict], object], says: str) -> None:
+    path = save(tmp_path) / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    spoil(content)
+    path.write_text(json.dumps(content), "utf-8")
+    check_error(tmp_path, "tokenizer.json", says)
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
