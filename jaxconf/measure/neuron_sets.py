@@ -94,9 +94,12 @@ def check_places(kind: str, places: Neurons, layers: int, each: int) -> None:
             )
 
 
-def check_once(kind: str, places: Neurons, where: str) -> None:
-    """Raises InputError for a neuron or a head that is named more than once; `where`: in what."""
-    for name, times in collections.Counter(".".join(map(str, pair)) for pair in places).most_common(1):
+def check_once(kind: str, places: Neurons, where: str, experts: Sequence[int] = ()) -> None:
+    """Raises InputError for a neuron or a head that is named more than once; `where`: in what.
+
+    `experts`: the widths of the experts of a layer, if there are some.
+    """
+    for name, times in collections.Counter(neuron_name(*pair, experts) for pair in places).most_common(1):
         if times > 1:
             raise InputError(f"{kind} {name} is named more than once in {where}; give each {kind} once")
 
@@ -128,7 +131,7 @@ def check_set(
     check_places("neuron", found, config.n_layers, config.d_mlp)
     if not found:
         raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
-    check_once("neuron", found, where)
+    check_once("neuron", found, where, config.experts)
     for layer, expert in {(layer, expert_of(config, index)) for layer, index in found}:
         most = sum(1 for of, index in found if (of, expert_of(config, index)) == (layer, expert))
         width, group = (config.experts[expert], "an expert") if config.experts else (config.d_mlp, "a layer")

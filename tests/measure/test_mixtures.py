@@ -227,4 +227,5 @@ def test_names_that_there_are_not_are_one_sentence() -> None:
     check_error(lambda: check_form(shared.config, [(1, 3)], "--set"), "1.3", "LAYER.EXPERT.NEURON")
     check_error(lambda: check_form(plain.config, [(1, 0, 3)], "--set"), "1.0.3", "LAYER.NEURON")
     check_error(lambda: check_set(shared.config, [(1, 0, n) for n in range(6)], 1), "an expert's 10 neurons")
+    check_error(lambda: check_set(shared.config, [(1, 4, 2), (1, 42)], 0), "neuron 1.4.2 is named more than once")
     check_error(lambda: induction(shared), "mixture of experts", "the study of induction")
