@@ -108,7 +108,7 @@ def test_broken_files_are_one_sentence(tmp_path: Path) -> None:
 
     check(too_few, "lack tensor", "layers.1.mlp.experts.0.down_proj.weight")
     blocks = "model.layers.0.mlp.experts.gate_up_proj_blocks"
-    check(lambda tensors: tensors.update({blocks: np.zeros((2, 2), np.uint8)}), "MXFP4", "unquantized")
+    check(lambda tensors: tensors.update({blocks: np.zeros((2, 2), np.uint8)}), "MXFP4", "full-precision")
 
 
 @pytest.mark.parametrize(
