@@ -34,7 +34,7 @@ MEASURED = files("jaxconf.models") / "parity.json"  # written by `make parity RE
 ATTRIBUTES = (
     "Configs that transformers 4.40 to 5.x saved, in full or not, are read the same. Every attribute of",
     "config.json is read, or known not to change the outputs, or must have the one value that the code assumes.",
-    "(What matters to no family is listed as `IRRELEVANT` in `models/config.py`, and what does not matter to one",
+    "(What matters to no family is listed as `IRRELEVANT` in `models/attributes.py`, and what does not matter to one",
     "family, in its file.) Any other attribute is an error that names it. If you know that it changes no output,",
     'take it on your own word with `--accept NAME`, or in Python with `jaxconf.load(..., accept=["NAME"])`. An',
     "attribute within another is named as in `rope_scaling.NAME`. A command with several models or revisions accepts",

@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from jaxconf.models.config import TEXT_MODEL, Attributes, DecoderConfig
+from jaxconf.models.attributes import TEXT_MODEL, Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, UnknownAttributes
 from jaxconf.models.families import (
     bloom,

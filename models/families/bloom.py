@@ -1,6 +1,7 @@
 """BLOOM: ALiBi instead of position embeddings, and a LayerNorm on the embedding."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

@@ -1,6 +1,7 @@
 """CodeGen: GPT-J with queries, values and keys in one tensor, which is cut into four parts."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import gptj, rows
 from jaxconf.models.leaves import Leaf, Part

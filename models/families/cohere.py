@@ -1,6 +1,7 @@
 """Cohere's Command R: parallel attention and gated MLP after one LayerNorm without bias, and a factor on the logits."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

@@ -1,6 +1,7 @@
 """Cohere's Command R7B and Command A: Command R with a window in three of four layers; the others have no positions."""
 
-from jaxconf.models.config import NO_WINDOW, Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import NO_WINDOW, DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

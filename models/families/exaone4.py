@@ -1,6 +1,7 @@
 """EXAONE 4: Llama with norms after attention and MLP, and normed heads; only layers with a window are rotated."""
 
-from jaxconf.models.config import NO_WINDOW, Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import NO_WINDOW, DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

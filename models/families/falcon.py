@@ -1,6 +1,7 @@
 """Falcon: one key/value head and one norm (7B), grouped queries and two norms (40B, 180B), or ALiBi and biases (RW)."""
 
-from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
+from jaxconf.models.attributes import Attributes, read_rotary
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf

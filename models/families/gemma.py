@@ -1,6 +1,7 @@
 """Gemma: Llama with norms whose gain is 1 plus the parameter, and an embedding scaled by √d."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 

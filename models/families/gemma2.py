@@ -1,6 +1,7 @@
 """Gemma 2: Gemma with further norms after attention and MLP, soft caps, and a window in every other layer."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
+from jaxconf.models.attributes import Attributes, read_rotary
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.positions import Rotary
 

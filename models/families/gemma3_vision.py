@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import gemma3, rows
 
 PREFIX = ("model.language_model.", "language_model.model.", "language_model.")

@@ -1,6 +1,7 @@
 """GLM-4-0414: Llama with norms before and after attention and MLP, and rotary pairs in half of each head."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

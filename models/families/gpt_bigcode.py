@@ -1,6 +1,7 @@
 """GPT-BigCode (SantaCoder, StarCoder): GPT-2 with matrices stored as [out, in] and, by default, one key/value head."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import gpt2, rows
 from jaxconf.models.leaves import Leaf
 

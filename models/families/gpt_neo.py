@@ -2,7 +2,8 @@
 
 import itertools
 
-from jaxconf.models.config import MOST_LAYERS, NO_WINDOW, Attributes, DecoderConfig
+from jaxconf.models.attributes import MOST_LAYERS, Attributes
+from jaxconf.models.config import NO_WINDOW, DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf

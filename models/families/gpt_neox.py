@@ -1,6 +1,7 @@
 """GPT-NeoX and Pythia: parallel attention and MLP, each after its own LayerNorm; rotary positions in part of a head."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

@@ -3,7 +3,8 @@
 Its published weights are quantized (MXFP4) and are refused. What transformers saves after dequantizing them loads.
 """
 
-from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
+from jaxconf.models.attributes import Attributes, read_rotary
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import mixtures, rows
 from jaxconf.models.leaves import Leaf, Part
 

@@ -1,6 +1,7 @@
 """GPT-J: parallel attention and MLP after one LayerNorm, rotary pairs of neighbouring entries, a bias on the logits."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import gpt2, rows
 from jaxconf.models.leaves import Leaf
 from jaxconf.models.positions import Rotary, geometric

@@ -1,6 +1,7 @@
 """Granite: Llama with factors on the embedding, the scores, the outputs of attention and MLP, and the logits."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """Llama 1 to 3.x, and every model saved in its layout: RMSNorm, rotary positions, gated MLP, grouped queries."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 

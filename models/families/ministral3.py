@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
+from jaxconf.models.attributes import Attributes, read_rotary
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """Mixtral: Mistral with a mixture of experts in place of the MLP."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import mixtures, rows
 from jaxconf.models.leaves import Leaf
 

@@ -1,6 +1,7 @@
 """MPT: ALiBi, LayerNorms without bias, no biases at all, and clipped queries, keys and values in some models."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part

@@ -1,6 +1,7 @@
 """Nemotron and Minitron: LayerNorms whose gain is 1 plus the parameter, and squared ReLU in a plain MLP."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

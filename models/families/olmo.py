@@ -1,6 +1,7 @@
 """OLMo: Llama with LayerNorms that have no parameters, and with clipped queries, keys and values."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """OLMo 2: Llama with norms after attention and MLP instead of before, and queries and keys normed over all heads."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

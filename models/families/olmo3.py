@@ -1,6 +1,7 @@
 """OLMo 3: OLMo 2 with a window in three of four layers; YaRN stretches the rotation of the others."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import gemma3, rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """OLMoE: Llama with a mixture of experts in place of the MLP, and with queries and keys normed over all heads."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import mixtures, rows
 
 PREFIX = "model."

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
 

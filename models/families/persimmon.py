@@ -1,6 +1,7 @@
 """Persimmon: LayerNorms, also of queries and keys; squared ReLU in a plain MLP; rotary positions in half of a head."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

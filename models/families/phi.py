@@ -1,6 +1,7 @@
 """Phi-1.5 and Phi-2: parallel attention and plain MLP after one LayerNorm, rotary in part of each head, biases."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

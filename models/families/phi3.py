@@ -1,6 +1,7 @@
 """Phi-3 and Phi-4-mini: Llama with fused projections, and with LongRoPE in the long-context models."""
 
-from jaxconf.models.config import Attributes, DecoderConfig, read_rotary
+from jaxconf.models.attributes import Attributes, read_rotary
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
 

@@ -1,6 +1,7 @@
 """Qwen2: Llama with biases on queries, keys and values, and with a window in some layers."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """Qwen2-MoE: Qwen2 with a mixture of experts in place of the MLP, one of them shared by all tokens."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import mixtures, rows
 
 PREFIX = "model."

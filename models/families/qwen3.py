@@ -1,6 +1,7 @@
 """Qwen3: Llama with queries and keys normed head by head, and with a window in some layers."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import qwen2, rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """Seed-OSS: Llama with biases on queries, keys and values, and heads whose width is set apart."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

@@ -1,6 +1,7 @@
 """SmolLM3: Llama without rotary positions in every fourth layer."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."

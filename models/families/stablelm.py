@@ -1,6 +1,7 @@
 """StableLM, also as `stablelm_epoch`: Llama with LayerNorms, and with rotary positions in part of each head."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

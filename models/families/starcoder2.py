@@ -1,6 +1,7 @@
 """StarCoder2: LayerNorms, Llama's attention with biases and a window, and a plain MLP."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 

@@ -1,6 +1,7 @@
 """XGLM: GPT-2's block with sinusoidal positions, and an embedding scaled by √d."""
 
-from jaxconf.models.config import Attributes, DecoderConfig
+from jaxconf.models.attributes import Attributes
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf

@@ -8,7 +8,7 @@ from config_dumps import dumps
 from refusals import refused
 from test_published import PUBLISHED
 
-from jaxconf.models.config import IRRELEVANT
+from jaxconf.models.attributes import IRRELEVANT
 from jaxconf.models.families import FAMILIES, config_from_hf
 
 GIVEN = {name: hf for name, (_, hf) in PUBLISHED.items()}

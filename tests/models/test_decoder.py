@@ -22,7 +22,8 @@ from parameters import marked
 
 from jaxconf.analysis.effects import _inverse_scale
 from jaxconf.models import sites
-from jaxconf.models.config import ACTIVATIONS, DecoderConfig, Rotary
+from jaxconf.models.attributes import ACTIVATIONS
+from jaxconf.models.config import DecoderConfig, Rotary
 from jaxconf.models.decoder import abstract_params, forward, site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import FAMILIES, config_from_hf, leaves

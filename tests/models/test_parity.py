@@ -18,7 +18,7 @@ from hf_modules import modules_of
 from mixture_sites import mixture_sites, without_sinks
 
 from jaxconf.models import supported
-from jaxconf.models.config import ACTIVATIONS
+from jaxconf.models.attributes import ACTIVATIONS
 from jaxconf.models.decoder import site_shapes
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import FAMILIES, config_from_hf
