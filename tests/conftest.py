@@ -106,6 +106,7 @@ def counted_quickly() -> Iterator[None]:
     """For tests in which a world's text or that of Python's library is counted: 10**5 characters of it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(token_counts, "COUNTED", 10**5)
+        patched.setattr(token_counts.first_documents, "__defaults__", (10**5,))
         yield
 
 
