@@ -41,8 +41,7 @@ check: $(VENV)/.check
 	$(BIN)/python scripts/house.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs
+	$(BIN)/mypy & types=$$!; JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs && wait $$types
 
 clean:
 	rm -rf .venv* build *.egg-info
