@@ -5,8 +5,10 @@ VENV ?= .venv
 TESTS ?= tests
 PROCESSES := --numprocesses auto --maxprocesses 4 --dist
 BIN := $(VENV)/bin
+# A module is compiled when it is imported first, which most of PyTorch's and of transformers' never are.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: demo test commands slow parity check clean
+.PHONY: demo test commands everyday programs slow parity check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --out runs/demo --force
@@ -15,9 +17,17 @@ demo: $(VENV)/.installed
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow or command)" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 
-# Whole commands, training grids, killed processes and drawn figures: apart from the others, so that these take less time. CI runs both.
+# Whole commands, training grids, killed processes and drawn figures: apart from the others, so that these take less time.
 commands: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "command and not slow" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
+
+# Both, as CI runs them: what tests of a file share is made once.
+everyday: $(VENV)/.test
+	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow)" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
+
+# The tests that run on accelerators too: a program of each kind, for a jax other than the one of all tests.
+programs: $(VENV)/.test
+	$(BIN)/python -m pytest -m "device and not (parity or slow)" --ignore-glob "*test_parity*" $(PROCESSES) worksteal
 
 # What takes minutes and is not part of every run: every mesh, a sweep of real analyses whose workers are killed, whole reproductions.
 slow: $(VENV)/.test
@@ -25,33 +35,33 @@ slow: $(VENV)/.test
 
 # Compares live with PyTorch; REWRITE=1 records Hugging Face's outputs again, in one process, which sees all that was measured.
 parity: $(VENV)/.parity
-	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest -m parity $(if $(REWRITE),,$(PROCESSES) worksteal)
+	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest $$(grep -rl mark.parity tests --include "test_*.py") -m parity $(if $(REWRITE),,$(PROCESSES) worksteal)
 
 check: $(VENV)/.check
 	$(BIN)/python scripts/house.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs
+	$(BIN)/mypy & types=$$!; JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs && wait $$types
 
 clean:
 	rm -rf .venv* build *.egg-info
 
-$(VENV)/.installed: pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) --upgrade pip
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable .
 	touch $@
 
-$(VENV)/.test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable '.[test]'
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet torch==2.13.0  # any other may bring gigabytes of CUDA
-	$(BIN)/python -m pip install --quiet --editable '.[test,parity]'
+	$(INSTALL) torch==2.13.0 --editable '.[test,parity]'  # any other torch may bring gigabytes of CUDA
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	$(INSTALL) --editable '.[test,check]'
 	touch $@

@@ -19,6 +19,9 @@ if version("jaxlib").startswith("0.10."):
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+# PyTorch's threads wait for each other in a loop, which with tiny models takes longer than their work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
 import jax
 import numpy as np
@@ -103,6 +106,7 @@ def counted_quickly() -> Iterator[None]:
     """For tests in which a world's text or that of Python's library is counted: 10**5 characters of it."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(token_counts, "COUNTED", 10**5)
+        patched.setattr(token_counts.first_documents, "__defaults__", (10**5,))
         yield
 
 

@@ -39,6 +39,7 @@ def greedy_without_cache(name, row, new, edits=None):
     "name",
     marked(
         ["gpt2", "qwen2-window", "gemma3", "falcon-alibi", "opt-summed", "gptj"],
+        devices=["gpt2"],
         quick=["gpt2", "gemma3", "falcon-alibi"],
     ),
 )
