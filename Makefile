@@ -8,22 +8,18 @@ BIN := $(VENV)/bin
 # A module is compiled when it is imported first, which most of PyTorch's and of transformers' never are.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: demo test commands everyday programs slow parity check clean
+.PHONY: demo test commands programs slow parity check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --out runs/demo --force
 
-# Files named test_parity import PyTorch, which takes seconds.
+# Files named test_parity import PyTorch, which takes seconds. COMMANDS=1 adds what `make commands` runs, as in CI: what tests of a file share is made once.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow or command)" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
+	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow$(if $(COMMANDS),, or command))" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 
 # Whole commands, training grids, killed processes and drawn figures: apart from the others, so that these take less time.
 commands: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "command and not slow" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
-
-# Both, as CI runs them: what tests of a file share is made once.
-everyday: $(VENV)/.test
-	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow)" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 
 # The tests that run on accelerators too: a program of each kind, for a jax other than the one of all tests.
 programs: $(VENV)/.test
