@@ -251,7 +251,7 @@ def test_activations() -> None:
     assert expected.keys() == set(get_args(get_type_hints(DecoderConfig)["activation"]))
     for activation, value in expected.items():
         found = jax.jit(post, static_argnums=0)(dataclasses.replace(config, activation=activation))
-        np.testing.assert_allclose(found, value, atol=1e-5, err_msg=activation)
+        np.testing.assert_allclose(found, value, rtol=2e-6, atol=1e-5, err_msg=activation)
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Rotary)])
