@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
-from jaxconf.models.families import family, leaves, unembedding
+from jaxconf.models.families import leaves, unembedding, unprefixed
 from jaxconf.models.files import read_object
 from jaxconf.models.leaves import Leaf
 from jaxconf.models.tensor_files import FLOATS, Tensor, bare, read_header
@@ -112,12 +112,11 @@ class Adapter:
         return found
 
     def _saved(self, config: DecoderConfig) -> dict[str, Tensor]:
-        return {name.removeprefix(family(config.model_type).PREFIX): tensor for name, tensor in self.saved.items()}
+        return {unprefixed(config, name): tensor for name, tensor in self.saved.items()}
 
     def _multiplied(self, config: DecoderConfig) -> dict[str, str]:
         """Tensor that a product is added to → its module."""
-        prefix = family(config.model_type).PREFIX
-        return {f"{module}.weight".removeprefix(prefix): module for module in self.products}
+        return {unprefixed(config, f"{module}.weight"): module for module in self.products}
 
     def _check_known(self, unknown: set[str]) -> None:
         if unknown:

@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxconf.models.adapters import Adapter, Merged
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError, nearest
-from jaxconf.models.families import family, leaves, prefixes, unembedding
+from jaxconf.models.families import family, leaves, prefixes, unembedding, unprefixed
 from jaxconf.models.files import replacing
 from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mesh import fetched, sharding
@@ -59,8 +59,7 @@ def load_params(
     """
     tensors: dict[str, Tensor] = {}
     for full, tensor in read_tensors(folder).items():
-        name = bare(full)
-        name = name.removeprefix(next(filter(name.startswith, prefixes(config)), ""))
+        name = unprefixed(config, bare(full))
         if name in tensors:
             raise InputError(
                 f"the weights hold tensor {name!r} both with and without a prefix; use weights that match config.json"
@@ -120,7 +119,7 @@ def _floating(dtype: Any) -> np.dtype | None:
 
 def _check_names(config: DecoderConfig, table: tuple[Leaf, ...], tensors: Mapping[str, Tensor]) -> None:
     wanted = {name: leaf for leaf in table for name in leaf.names(config).ravel().tolist()}
-    ignored = family(config.model_type).IGNORED
+    ignored = getattr(family(config.model_type), "IGNORED", "")
     left = sorted(
         name for name in tensors.keys() - wanted.keys() if not (BUFFERS.fullmatch(name) or re.fullmatch(ignored, name))
     )

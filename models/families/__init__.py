@@ -5,7 +5,7 @@ A family's file defines:
 * `config(attributes) -> DecoderConfig`,
 * `leaves(config) -> tuple[Leaf, ...]`, the leaf table,
 * `PREFIX`, which the names of its tensors may begin with, or several such, of which the first is written,
-* `IGNORED`, a pattern for the names of stored tensors that are not parameters,
+* `IGNORED`, in families with stored tensors that are neither parameters nor buffers: a pattern for their names,
 * `FUSED`, in families with experts: the stored tensors that hold all experts (`jaxconf.models.tensor_files.by_expert`).
 """
 
@@ -295,6 +295,11 @@ def prefixes(config: DecoderConfig) -> tuple[str, ...]:
     """What the names of the tensors may begin with."""
     prefix = family(config.model_type).PREFIX
     return (prefix,) if isinstance(prefix, str) else prefix
+
+
+def unprefixed(config: DecoderConfig, name: str) -> str:
+    """A tensor's name as the leaf table has it, without what it may begin with."""
+    return name.removeprefix(next(filter(name.startswith, prefixes(config)), ""))
 
 
 def unembedding(config: DecoderConfig) -> str:

@@ -103,6 +103,33 @@ def test_names_of_wrapped_modules(tmp_path: Path, one: jax.sharding.Mesh) -> Non
     chex.assert_trees_all_equal(arrays(load(adapter, mesh=one)), expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("gemma3-vision", "model.language_model.layers.1.mlp.up_proj"),
+        ("gemma3-vision", "language_model.model.layers.1.mlp.up_proj"),
+        ("mixtral", "model.layers.1.block_sparse_moe.experts.2.w3"),
+    ],
+)
+def test_a_text_model_and_an_expert(name: str, module: str, tmp_path: Path, one: jax.sharding.Mesh) -> None:
+    """Of models whose tensors may begin with one of several prefixes, and of one expert among others."""
+    base = load(cases.build(name, tmp_path / "base"), mesh=one)
+    rng = np.random.default_rng(0)
+    width = base.config.experts[2] if base.config.experts else base.config.d_mlp
+    A, B = (rng.standard_normal(size, np.float32) for size in ((2, base.config.d_model), (width, 2)))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    values = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "base"), "r": 2, "lora_alpha": 6}
+    (adapter / "adapter_config.json").write_text(json.dumps(values))
+    named = {f"base_model.model.{module}.lora_{x}.weight": matrix for x, matrix in (("A", A), ("B", B))}
+    safetensors.numpy.save_file(named, adapter / WEIGHTS)
+    expected = arrays(base)
+    before = sum(base.config.experts[:2])
+    w_in = expected["blocks"]["mlp"]["w_in"] = expected["blocks"]["mlp"]["w_in"].copy()
+    w_in[1][:, before : before + width] += 3 * (B @ A).T
+    chex.assert_trees_all_close(arrays(load(adapter, mesh=one)), expected, atol=1e-5)
+
+
 # Adapters that are refused
 
 
