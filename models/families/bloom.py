@@ -6,7 +6,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-IGNORED = r"$^"
 
 
 def config(hf: Attributes) -> DecoderConfig:

@@ -7,7 +7,6 @@ from jaxconf.models.families import gptj, rows
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "transformer."
-IGNORED = r"h\.\d+\.attn\.(causal_mask|bias|masked_bias)"
 PARTS = 4  # the model was trained on four devices, and each held queries, values and keys of a quarter of the heads
 
 

@@ -7,7 +7,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-IGNORED = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"
 
 
 def config(hf: Attributes) -> DecoderConfig:

@@ -6,7 +6,6 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:

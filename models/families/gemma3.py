@@ -9,7 +9,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.positions import Rotary
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:

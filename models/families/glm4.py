@@ -6,7 +6,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:

@@ -7,7 +7,6 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "transformer."
-IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # causal masks, which old versions of transformers stored
 
 
 def config(hf: Attributes) -> DecoderConfig:

@@ -6,7 +6,6 @@ from jaxconf.models.families import gpt2, rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-IGNORED = rows.MASKS
 
 
 def config(hf: Attributes) -> DecoderConfig:

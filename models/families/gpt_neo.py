@@ -9,7 +9,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "transformer."
-IGNORED = rows.MASKS
 
 
 def config(hf: Attributes) -> DecoderConfig:

@@ -6,8 +6,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "gpt_neox."
-# Causal masks and rotary frequencies, which old versions of transformers stored.
-IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
 
 def config(hf: Attributes) -> DecoderConfig:

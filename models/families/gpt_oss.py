@@ -9,7 +9,6 @@ from jaxconf.models.families import mixtures, rows
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 EXPERTS = ("gate_up_proj", "gate_up_proj_bias", "down_proj")
 FUSED = {f"mlp.experts.{name}": (f"mlp.experts.{name}[{{e}}]",) for name in EXPERTS}
 YARN = {

@@ -7,7 +7,6 @@ from jaxconf.models.leaves import Leaf
 from jaxconf.models.positions import Rotary, geometric
 
 PREFIX = "transformer."
-IGNORED = rows.MASKS
 
 
 def config(hf: Attributes, model_type: str = "gptj") -> DecoderConfig:

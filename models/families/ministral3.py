@@ -7,7 +7,6 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 YARN = {
     "rope_type": "yarn",
     "rope_theta": 1e6,

@@ -6,7 +6,6 @@ from jaxconf.models.families import mixtures, rows
 from jaxconf.models.leaves import Leaf
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 FUSED = {
     "mlp.gate.weight": ("block_sparse_moe.gate.weight",),
     "mlp.experts.gate_up_proj": (

@@ -7,7 +7,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "transformer."
-IGNORED = r"$^"
 
 
 def config(hf: Attributes) -> DecoderConfig:

@@ -5,7 +5,6 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 
 
 def config(hf: Attributes) -> DecoderConfig:

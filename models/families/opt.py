@@ -8,7 +8,6 @@ from jaxconf.models.families import rows
 from jaxconf.models.leaves import Leaf, Part
 
 PREFIX = "model."
-IGNORED = r"$^"
 OFFSET = 2  # the table of positions begins with two rows that no position of a text uses
 
 

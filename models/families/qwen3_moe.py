@@ -2,10 +2,9 @@
 
 from jaxconf.models.attributes import Attributes
 from jaxconf.models.config import DecoderConfig
-from jaxconf.models.families import mixtures, rows
+from jaxconf.models.families import mixtures
 
 PREFIX = "model."
-IGNORED = rows.ROTARY
 FUSED = mixtures.FUSED
 leaves = mixtures.leaves
 

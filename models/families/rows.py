@@ -10,11 +10,8 @@ from typing import Any
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.leaves import Leaf, Part
 
-# Old versions of transformers stored rotary frequencies and causal masks as tensors.
-ROTARY = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
-# In models that also read images: what reads them, beside the text model.
-VISION = rf"(model\.)?(vision_tower|multi_modal_projector)\..*|{ROTARY}"
-MASKS = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)"
+# The tensors of what reads images.
+VISION = r"(model\.)?(vision_tower|multi_modal_projector)\..*"
 
 W_Q, B_Q = ("layers", "embed", "heads", "head_dim"), ("layers", "heads", "head_dim")
 W_KV, B_KV = ("layers", "embed", "kv_heads", "head_dim"), ("layers", "kv_heads", "head_dim")
