@@ -1,6 +1,5 @@
 """Sets of neurons: masks of them, and random sets to compare them with. Letters: c set, n neuron."""
 
-import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +11,23 @@ Neurons = Sequence[tuple[int, int]]
 """A neuron set: the layer and the index of each neuron."""
 
 
-def most_in_a_layer(neurons: Neurons) -> int:
-    """How many neurons a set that is not empty has of the layer of which it has most."""
-    return max(collections.Counter(layer for layer, _ in neurons).values())
+def by_group(config: DecoderConfig, neurons: Neurons) -> dict[tuple[int, int], list[int]]:
+    """(layer, expert) → the indices of the set's neurons there, in ascending order; the expert is 0 without experts."""
+    of_expert = _experts(config)
+    found: dict[tuple[int, int], list[int]] = {}
+    for layer, index in sorted(neurons):
+        found.setdefault((layer, int(of_expert[index])), []).append(index)
+    return found
+
+
+def crowded(config: DecoderConfig, neurons: Neurons) -> tuple[int, int] | None:
+    """Where the set takes more than half of a layer's or an expert's neurons, how many, and how many there are.
+
+    `random_sets` needs as many others. None: there is no such place.
+    """
+    widths = config.experts or (config.d_mlp,)
+    taken = ((len(own), widths[expert]) for (_, expert), own in by_group(config, neurons).items())
+    return next(((most, width) for most, width in taken if 2 * most > width), None)
 
 
 def masks_of(config: DecoderConfig, sets: Sequence[Neurons]) -> dict[int, np.ndarray]:
@@ -41,10 +54,7 @@ def random_sets(
 
     In a mixture of experts, each has as many neurons of each expert.
     """
-    own: dict[tuple[int, int], list[int]] = {}
-    for layer, index in sorted(neurons):
-        own.setdefault((layer, expert_of(config, index)), []).append(index)
-    of_expert = expert_of_each(config) if config.experts else np.zeros(config.d_mlp, int)
+    own, of_expert = by_group(config, neurons), _experts(config)
     others = {group: np.setdiff1d(np.flatnonzero(of_expert == group[1]), members) for group, members in own.items()}
 
     def drawn(group: tuple[int, int]) -> list[tuple[int, int]]:
@@ -54,6 +64,6 @@ def random_sets(
     return [[pair for group in own for pair in drawn(group)] for _ in range(count)]
 
 
-def expert_of(config: DecoderConfig, index: int) -> int:
-    """The expert of a neuron; 0 if the model is not a mixture."""
-    return int(expert_of_each(config)[index]) if config.experts else 0
+def _experts(config: DecoderConfig) -> np.ndarray:
+    """The expert of each neuron of a layer, int [n]; 0 if the model is not a mixture."""
+    return expert_of_each(config) if config.experts else np.zeros(config.d_mlp, int)

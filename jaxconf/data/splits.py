@@ -61,14 +61,19 @@ def _configs(card: Path | None, where: str) -> tuple[dict[str, Patterns], str | 
     """
     if card is None or not card.is_file():
         return {}, None
+    broken = InputError(
+        f"the metadata in the README.md of {where} cannot be read; name a path in place of the subset and split"
+    )
     try:
-        entries = (metadata_load(card) or {}).get("configs") or []
+        metadata = metadata_load(card) or {}
+    except Exception as error:  # what the library raises for broken metadata has no common type
+        raise broken from error
+    try:
+        entries = metadata.get("configs") or []
         found = {str(entry["config_name"]): _patterns(entry) for entry in entries}
         marked = [str(entry["config_name"]) for entry in entries if entry.get("default")]
-    except Exception as error:  # what broken metadata raises has no common type
-        raise InputError(
-            f"the metadata in the README.md of {where} cannot be read; name a path in place of the subset and split"
-        ) from error
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise broken from error
     only = found if len(found) == 1 else []
     return found, next(iter([*marked, *(["default"] if "default" in found else only)]), None)
 

@@ -109,10 +109,13 @@ def first_documents(documents: Iterable[str], characters: int = COUNTED) -> Iter
     a word.
     """
     for text in documents:
-        cut = max(0, text.rfind(" ", 0, characters + 1)) if " " in text else characters
-        yield text if len(text) <= characters else text[:cut]
+        if len(text) > characters:
+            space = text.rfind(" ", 0, characters + 1)
+            yield text[: max(0, space) if " " in text else characters]
+            return
+        yield text
         characters -= len(text)
-        if characters <= 0:
+        if not characters:
             return
 
 

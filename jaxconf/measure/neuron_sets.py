@@ -16,7 +16,7 @@ from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.neuron_names import neuron_name, place, read_names
-from jaxconf.analysis.neuron_sets import Neurons, expert_of, masks_of, random_sets
+from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
@@ -47,10 +47,10 @@ def read_option(option: str, text: str, kind: str = "neuron") -> list[tuple[int,
     Raises InputError for any other text, and for neurons of experts.
     """
     message = f"{option} is {str(text)!r}; give {FORMS[kind]}"
-    found = [name for name in _read(text, message) if len(name) == 2]
-    if len(found) < text.count(",") + 1:
+    names = _read(text, message)
+    if any(len(name) != 2 for name in names):
         raise InputError(message)
-    return found
+    return [(layer, index) for layer, index in names]
 
 
 def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[int, ...]]]:
@@ -132,14 +132,12 @@ def check_set(
     if not found:
         raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
     check_once("neuron", found, where, config.experts)
-    for layer, expert in {(layer, expert_of(config, index)) for layer, index in found}:
-        most = sum(1 for of, index in found if (of, expert_of(config, index)) == (layer, expert))
-        width, group = (config.experts[expert], "an expert") if config.experts else (config.d_mlp, "a layer")
-        if controls and 2 * most > width:
-            raise InputError(
-                f"a set takes {most} of {group}'s {width} neurons, which leaves too few for random sets; "
-                "ask for 0 controls"
-            )
+    if controls and (most := crowded(config, found)):
+        group = "an expert" if config.experts else "a layer"
+        raise InputError(
+            f"a set takes {most[0]} of {group}'s {most[1]} neurons, which leaves too few for random sets; "
+            "ask for 0 controls"
+        )
     return found
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.calibration import expected_calibration_error
-from jaxconf.analysis.neuron_sets import Neurons, masks_of, most_in_a_layer, random_sets
+from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
 from jaxconf.analysis.optimum import Distance, distances, entered
 from jaxconf.data.worlds import World
 from jaxconf.measure.activations import activation_statistics, windows_at_once
@@ -116,7 +116,7 @@ def _drawn(lm: LanguageModel, sets: Mapping[str, Neurons], controls: int, seed: 
         if not len(members):
             continue
         drawn.append(NamedSet(name, "set", members))
-        if 2 * most_in_a_layer(members) <= lm.config.d_mlp:
+        if not crowded(lm.config, members):
             random = random_sets(lm.config, members, controls, np.random.default_rng([seed, number]))
             drawn += [NamedSet(name, "random", one) for one in random]
     return drawn
