@@ -32,9 +32,10 @@ from jaxconf.training.grid_table import MODELS
 from jaxconf.training.optimum_figures import emergence_optimum, emergence_optimum_sets
 from jaxconf.training.run import RECORD, train
 from jaxconf.training.summary import summary_lines
+from jaxconf.training.tracker import effect_steps
 
 BASE = PRESETS["noise"]
-TRACK = TrackConfig(points=2, effects_every=2)  # the effects at the last step, and at step 0 for comparison
+TRACK = TrackConfig(points=24, effects_every=1)
 HOLD_FROM = 200
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
 SUMMARY = PAGE.with_name("emergence.md"), "<!-- written by scripts/emergence_study.py -->", "<!-- until here -->"
@@ -67,6 +68,7 @@ def outcomes_of(model: Path) -> dict[str, Any]:
         "above_chance": int((last["rho"] > e.steps["rho_chance"].iloc[-1]).sum()),
         "excess_loss": own["excess_loss"],
         "through_norm": through_norm(e),
+        "first_step": e.neurons.loc[e.neurons["is_entropy_neuron"], "step"].min(),
         "named": last.loc[last["is_entropy_neuron"], "neuron"].tolist(),
     }
 
@@ -116,6 +118,7 @@ def line(cell: Cell, found: pd.DataFrame, base: pd.DataFrame) -> str:
         some_of(found),
         each("entropy", ".0f"),
         each("frequency", ".0f"),
+        each("first_step", ".0f"),
         f"{found['above_chance'].median():.0f}",
         each("through_norm"),
         f"{found['excess_loss'].median():.3f}",
@@ -129,6 +132,7 @@ HEAD = (
     "seeds with entropy neurons (95% interval)",
     "entropy neurons of each seed",
     "frequency neurons of each seed",
+    "measured step at which each seed first has an entropy neuron",
     "neurons with rho above chance, median",
     "share of the set's effect on entropy that passes the norm",
     "loss above the optimum, nats, median",
@@ -148,7 +152,8 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> list[str]:
         "",
         f"The base is `--data {world.source}` with {recipe}. Each other setting differs from it as its row says; "
         f"{seeds} seeds each, listed in their order. Neurons are named by the rule `default` on 4,096 held-out tokens "
-        "at the last step. Comparisons with the base are Mann–Whitney tests of the seeds' numbers of entropy neurons, "
+        f"at the last step, and at {len(effect_steps(config.steps, TRACK)) - 1} steps up to it, evenly spaced on a "
+        "log scale. Comparisons with the base are Mann–Whitney tests of the seeds' numbers of entropy neurons, "
         "one-sided but for “as many”, without a correction for their number. A dash (–) means that a seed has no "
         "value.",
     ]

@@ -39,9 +39,10 @@ def test_what_was_expected_is_judged_by_the_seeds(expected, entropy, said):
 
 def test_a_row_has_every_seed_and_the_exact_interval():
     found = pd.DataFrame({"entropy": [0, 2], "frequency": [1, 0], "above_chance": [3, 5], "through_norm": [None, 0.5]})
-    cells = line(Cell("a cell", "none"), found.assign(excess_loss=[0.1, 0.3]), BASE).strip("| ").split(" | ")
-    assert cells[:7] == ["a cell", "1 of 2 (0.01–0.99)", "0, 2", "1, 0", "4", "–, 0.50", "0.200"]
-    assert cells[7].endswith("**no**")
+    found = found.assign(first_step=[None, 630.0], excess_loss=[0.1, 0.3])
+    cells = line(Cell("a cell", "none"), found, BASE).strip("| ").split(" | ")
+    assert cells[:8] == ["a cell", "1 of 2 (0.01–0.99)", "0, 2", "1, 0", "–, 630", "4", "–, 0.50", "0.200"]
+    assert cells[8].endswith("**no**")
 
 
 def test_the_share_that_passes_the_norm_is_what_vanishes_when_it_is_frozen():
