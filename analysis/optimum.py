@@ -1,10 +1,11 @@
 """How far predictions are from the best possible ones, when neuron sets are ablated.
 
-Letters: c neuron set, s window, t position, n neuron, v vocabulary. Losses, entropies and divergences are in nats.
+Letters: c neuron set, w way of ablating it, s window, t position, n neuron, v vocabulary. Losses, entropies and
+divergences are in nats.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jaxconf.analysis.calibration import predicted
 from jaxconf.analysis.rerun import entering
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward
-from jaxconf.models.sites import Ablate, Edit, Replace
+from jaxconf.models.sites import Ablate, Edit
 
 
 class Distance(NamedTuple):
@@ -65,7 +66,7 @@ def entered(
     return Entered(resid, h, found.captured[scale], distance(jax.nn.log_softmax(found.logits), best, target))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "norm_frozen"))
+@functools.partial(jax.jit, static_argnames="config")
 def distances(
     config: DecoderConfig,
     params: Params,
@@ -73,22 +74,22 @@ def distances(
     best: jax.Array,
     target: jax.Array,
     sets: Mapping[int, jax.Array],
-    ablations: Mapping[int, LayerAblation],
-    norm_frozen: bool,
+    how: Sequence[tuple[Mapping[int, LayerAblation], bool]],
 ) -> Distance:
-    """The distances when each neuron set is ablated, [c s t].
+    """The distances when each neuron set is ablated in each of the ways `how`, [w c s t].
 
     `before`: from `entered`, of the layers of `sets`. `sets`: layer → which of its neurons each set has, bool [c n].
-    `ablations`: layer → what its neurons are set to. `norm_frozen`: whether the final norm keeps its unablated scale.
+    `how`: layer → what its neurons are set to, and whether the final norm keeps its unablated scale.
     """
-    values = {layer: ablation.ablated(before.h[layer]) for layer, ablation in ablations.items()}
-    kept: dict[str, Edit] = {f"{final_norm_name(config)}.hook_scale": Replace(before.scale)} if norm_frozen else {}
+    values = [{layer: of.ablated(before.h[layer]) for layer, of in ablations.items()} for ablations, _ in how]
+    each_way = (jax.tree.map(lambda *x: jnp.stack(x), *values), jnp.array([norm_frozen for _, norm_frozen in how]))
 
-    def one(masks: Mapping[int, jax.Array]) -> Distance:
-        ablated = {f"blocks.{layer}.mlp.hook_post": Ablate(masks[layer], value) for layer, value in values.items()}
-        logits = forward(config, params, before.resid, start_at_layer=min(values), edits={**kept, **ablated}).logits
+    def one(values: Mapping[int, jax.Array], norm_frozen: jax.Array, masks: Mapping[int, jax.Array]) -> Distance:
+        edits: dict[str, Edit] = {f"{final_norm_name(config)}.hook_scale": Ablate(norm_frozen, before.scale)}
+        edits |= {f"blocks.{layer}.mlp.hook_post": Ablate(masks[layer], value) for layer, value in values.items()}
+        logits = forward(config, params, before.resid, start_at_layer=min(values), edits=edits).logits
         assert logits is not None
         return distance(jax.nn.log_softmax(logits), best, target)
 
-    with jax.default_matmul_precision("highest"):
-        return jax.lax.map(one, dict(sets))  # one after the other, since each set has logits of its own
+    with jax.default_matmul_precision("highest"):  # one after the other, since each set has logits of its own
+        return jax.lax.map(lambda way: jax.lax.map(functools.partial(one, *way), dict(sets)), each_way)

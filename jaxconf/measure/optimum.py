@@ -84,7 +84,7 @@ def beside_optimum(
     masks = masks_of(lm.config, [one.members for one in drawn]) or {layer: np.zeros((0, lm.config.d_mlp), bool)}
     layers = tuple(sorted({layer, *masks}))
     statistics = {of: activation_statistics(lm, tokens, of, memory, progress) for of in masks}
-    ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in HOW.items()}
+    how = [({of: ablation.of_layer(statistics[of]) for of in masks}, frozen) for ablation, frozen in HOW.values()]
     found: dict[str, list[Distance]] = {name: [] for name in (UNABLATED, *HOW)}
     positions, activations = [], []
     progress("beside the optimum", 0, tokens.size)
@@ -96,9 +96,10 @@ def beside_optimum(
         before = entered(lm.config, layers, lm.params, window, best, target)
         found[UNABLATED].append(_at(before.distance, here))
         activations.append(fetched(before.h[layer])[here].astype(np.float64))
-        for name, (_, frozen) in HOW.items() if drawn else ():
-            of = distances(lm.config, lm.params, before, best, target, masks, ablations[name], frozen)
-            found[name].append(_at(of, here))
+        if drawn:
+            of_sets = _at(distances(lm.config, lm.params, before, best, target, masks, how), here)
+            for index, name in enumerate(HOW):
+                found[name].append(Distance(*(x[index] for x in of_sets)))
         progress("beside the optimum", (int(rows[real][-1]) + 1) * tokens.shape[1], tokens.size)
     at = _Positions(*map(np.concatenate, zip(*positions, strict=True)))
     rows_of = _rows(world, at, NamedSet("no set", "none", ()), UNABLATED, _joined(found[UNABLATED]))

@@ -24,7 +24,7 @@ from random_models import random_model
 from refusals import check_error
 
 from jaxconf.analysis import adaptive_tail
-from jaxconf.analysis.activations import moments_of_a_layer
+from jaxconf.analysis.activations import activations
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
@@ -100,8 +100,7 @@ def test_operations_of_a_pass_are_those_that_xla_counts(kind: str) -> None:
     config = config_of(kind)
     tokens = array(16, 64, dtype=jnp.int32)
     for layer in (0, 2):
-        real = array(16, dtype=jnp.bool_)
-        counted: Any = moments_of_a_layer.lower(config, abstract_params(config), tokens, real, layer).cost_analysis()
+        counted: Any = activations.lower(config, abstract_params(config), tokens, layer).cost_analysis()
         expected = planned(config).seconds_forward / 2 * (layer + 1) / 3
         assert 0.9 < counted["flops"] / expected < 1.2
 
