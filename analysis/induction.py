@@ -8,7 +8,7 @@ Sources: Stolfo et al. 2024 (arXiv 2406.16254), section 5; the score of a head: 
 
 import collections
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -59,13 +59,13 @@ def head_scores(config: DecoderConfig, params: Params, tokens: jax.Array, real: 
     return jnp.stack(scores)
 
 
-def bos_ablation(config: DecoderConfig, heads: jax.Array, length: int) -> dict[str, Ablate]:
-    """The edits with which each head of `heads`, bool [l h], attends to position 0 alone, in sequences of `length`."""
+def bos_ablation(heads: jax.Array, layers: Iterable[int], length: int) -> dict[str, Ablate]:
+    """The edits with which each head of `heads`, bool [l h], attends to position 0 alone, in sequences of `length`.
+
+    `layers`: those that are edited, at least those of the heads.
+    """
     at_bos = jnp.arange(length) == 0
-    return {
-        f"blocks.{layer}.attn.hook_pattern": Ablate(heads[layer][:, None, None], at_bos)
-        for layer in range(config.n_layers)
-    }
+    return {f"blocks.{layer}.attn.hook_pattern": Ablate(heads[layer][:, None, None], at_bos) for layer in layers}
 
 
 def random_heads(

@@ -66,19 +66,25 @@ def observed_totals(
     return Totals(total(predictions.entropy), total(predictions.loss), total(captured[scale][..., 0]), activations)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layers"))
+@functools.partial(jax.jit, static_argnames=("config", "edited", "layers"))
 def observed_at_bos(
-    config: DecoderConfig, params: Params, tokens: jax.Array, heads: jax.Array, layers: tuple[int, ...]
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    heads: jax.Array,
+    edited: tuple[int, ...],
+    layers: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array, dict[int, jax.Array]]:
     """Entropy and loss [c b t], and the layers' activations [c b t n], if each set's heads attend to BOS alone.
 
-    `heads`: which heads each set has, bool [c l h]. `tokens`: windows that begin with BOS, int [b t]. Source: Stolfo et
-    al. 2024 (arXiv 2406.16254), section 5.
+    `heads`: which heads each set has, bool [c l h]. `edited`: the layers in which a set has heads; what is below them
+    is run once for all sets. `tokens`: windows that begin with BOS, int [b t]. Source: Stolfo et al. 2024 (arXiv
+    2406.16254), section 5.
     """
     sites = activation_sites(layers)
 
     def one(heads: jax.Array) -> tuple[jax.Array, jax.Array, dict[int, jax.Array]]:
-        edits = bos_ablation(config, heads, tokens.shape[1])
+        edits = bos_ablation(heads, edited, tokens.shape[1])
         predictions, captured = observed(config, params, tokens, tuple(sites.values()), edits)
         return predictions.entropy, predictions.loss, {layer: captured[site] for layer, site in sites.items()}
 

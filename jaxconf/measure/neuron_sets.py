@@ -172,10 +172,10 @@ def ablate_sets(
     The table has a row for each set, followed by one for each of its controls: `set` (the set's number from 0),
     `control` (0 for the set itself, else the number of the control), `neurons` (their names), `size`, and the effects
     and mediated shares of `jaxconf.analyze` under the same names and in the same units, with `_lo` and `_hi` from the
-    bootstrap over documents. Other arguments as in `jaxconf.analyze`. The layers from the lowest layer of a set upwards
-    are run again. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3.2 and 6. Raises InputError for neurons that
-    the model does not have or that a set names twice, for sets that leave too few others for their controls, and as
-    `jaxconf.analyze` does.
+    bootstrap over documents. Other arguments as in `jaxconf.analyze`. Sets of the last layer are evaluated by its
+    algebra; for others, the layers from the lowest layer of a set upwards are run again. Source: Stolfo et al. 2024
+    (arXiv 2406.16254), sections 3.2 and 6. Raises InputError for neurons that the model does not have or that a set
+    names twice, for sets that leave too few others for their controls, and as `jaxconf.analyze` does.
     """
     check_runnable(lm.params)
     work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)

@@ -61,7 +61,7 @@ def test_sets_of_heads_that_attend_to_bos_are_edited_patterns() -> None:
     T, n_heads = tokens.shape[1], lm.config.n_heads
     sets = np.zeros((3, lm.config.n_layers, n_heads), bool)
     sets[1, 0, 1] = sets[2, 0, 0] = sets[2, 1] = True
-    entropies, losses, activations = observed_at_bos(lm.config, lm.params, tokens, sets, LAYERS)
+    entropies, losses, activations = observed_at_bos(lm.config, lm.params, tokens, sets, (0, 1), LAYERS)
     for c, heads in enumerate(sets):
         at_bos = jnp.asarray(np.arange(T) == 0, jnp.float32)
         patterns = {

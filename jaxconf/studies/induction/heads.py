@@ -132,6 +132,7 @@ def at_bos(
     masks = np.zeros((1 + len(sets), config.n_layers, config.n_heads), bool)  # the first set has no head
     for row, members in enumerate(sets, 1):
         masks[row, *np.transpose(members)] = True
+    edited = tuple(np.flatnonzero(masks.any((0, 2))).tolist())
     sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}  # b 1+c each
     activations = np.zeros((len(sets), len(chosen)))
     D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
@@ -140,7 +141,7 @@ def at_bos(
         parts = []
         for some, _ in batches_in_memory(len(masks), each * len(rows) // D, memory):
             entropy, loss, h = fetched(
-                observed_at_bos(config, lm.params, lm.over_data(tokens[rows]), masks[some], layers)
+                observed_at_bos(config, lm.params, lm.over_data(tokens[rows]), masks[some], edited, layers)
             )
             own = [h[layer][:, :, :, n][:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen]
             parts.append((entropy.astype(np.float64), loss.astype(np.float64), np.stack(own, -1)))
