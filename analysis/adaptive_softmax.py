@@ -24,8 +24,10 @@ from jaxconf.analysis.adaptive_tail import (
     Tail,
     linear_tail,
     tail_alone,
+    tail_moments,
     tail_products,
     tail_series,
+    tail_squares,
 )
 from jaxconf.analysis.softmax_sums import (
     FAR,
@@ -72,6 +74,7 @@ class _Positions(NamedTuple):
     along_u: jax.Array | None  # t 1
     lse: jax.Array  # t 1
     tail: Tail
+    moments: Any  # of the tail with W_U, [t d] (see `tail_moments`)
     head_tokens: Any  # A, P, ids, b, u and f of each head, in chunks: [blocks c U t]
     tail_tokens: Any  # A and P of the tail, [blocks B t v]
     tail_offsets: list[jax.Array]  # b, u and f, [B v]
@@ -114,24 +117,26 @@ def adaptive_softmax(
         lambda x: pad(x, sizes.t, sizes.n).reshape(sizes.t, -1, sizes.block_n).transpose(1, 0, 2), cells
     )
     t = jnp.arange(sizes.t)[:, None]
-    positions = _positions(rows, t, vocabulary, lse, sizes)
 
     def neurons(block: tuple[jax.Array, Cells]) -> tuple[Sums, Certainty]:
         w, cells = block
         M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), sizes.v, sizes.block_n)
-        sums, certainty = _of_neurons(positions, cells, M, vocabulary, sizes)
+        sums, certainty = _of_neurons(positions, cells, w, M, vocabulary, sizes)
         bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 2 / HEAD)
         bad &= (t < T) & (cells.write != 0)
         return _redone(sums, certainty, bad, positions, cells, M[:V], vocabulary)
 
     with jax.default_matmul_precision("highest"):
+        positions = _positions(rows, t, vocabulary, lse, sizes)
         found = lax.map(neurons, (pad(w, sizes.n, d).reshape(-1, sizes.block_n, d), cells))  # n-blocks t n
     return jax.tree.map(lambda x: x.transpose(1, 0, 2).reshape(sizes.t, sizes.n)[:T, :N], found)
 
 
 def neurons_at_once(V: int, N: int) -> int:
     """How many of N neurons are computed together, for a vocabulary of V tokens."""
-    return min(max(LANES, MATRIX // V // LANES * LANES), N)
+    most, step = max(LANES, MATRIX // V // LANES * LANES), LANES // 4
+    blocks = -(-N // most)
+    return min(-(-N // (blocks * step)) * step, N)  # all blocks of nearly the same size
 
 
 def entries_held(V: int, N: int) -> int:
@@ -159,18 +164,24 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     head_tokens = jax.tree.map(in_chunks, (rest[t, ids], P_head, ids, *(x[ids] for x, _ in offsets)))
     tail_tokens = jax.tree.map(in_blocks, (tail, rows.P))
     tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, BLOCK_V) for x, value in offsets]
+    W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
+    moments = lax.map(
+        lambda x: tail_moments(vocabulary.cap, x[0], tail_offsets, W_U, *x[1]),
+        (tail_tokens, jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))),
+    )
+    moments = jax.tree.map(lambda x: x.reshape(sizes.t, -1), moments)
     every = (
         _every_token(rest),
         None if rows.P is None else _every_token(rows.P),
         *(_every_token(x[None], value) for x, value in offsets),
     )
-    return _Positions(named, same, inv, along_u, lse, alone, head_tokens, tail_tokens, tail_offsets, every)
+    return _Positions(named, same, inv, along_u, lse, alone, moments, head_tokens, tail_tokens, tail_offsets, every)
 
 
 def _of_neurons(
-    positions: _Positions, cells: Cells, M: jax.Array, vocabulary: Vocabulary, sizes: _Sizes
+    positions: _Positions, cells: Cells, w: jax.Array, M: jax.Array, vocabulary: Vocabulary, sizes: _Sizes
 ) -> tuple[Sums, Certainty]:
-    """The sums of head and tail for a block of neurons, and their certainty. `M`: of these neurons, [v n]."""
+    """The sums of head and tail for a block of neurons, and their certainty. `w`, `M`: of these neurons, [n d], [v n]."""
     V, cap = len(vocabulary.b), vocabulary.cap
     inv, lse, tail = positions.inv, positions.lse, positions.tail
     tokens = at_tokens(positions.named, [M[i[:, 0]] for i in positions.named.ids], vocabulary)
@@ -180,10 +191,11 @@ def _of_neurons(
 
     blocks = M.reshape(-1, BLOCK_V, M.shape[1])
     of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))
-    products = lax.map(
-        lambda x: tail_products(cap, x[0], positions.tail_offsets, blocks, *x[1]), (positions.tail_tokens, of_rows)
+    squared = lax.map(
+        lambda x: tail_squares(cap, x[0], positions.tail_offsets, blocks, *x[1]), (positions.tail_tokens, of_rows)
     )
-    products = jax.tree.map(lambda x: x.reshape(sizes.t, sizes.block_n), products)
+    squared = jax.tree.map(lambda x: x.reshape(sizes.t, sizes.block_n), squared)
+    products = tail_products(positions.moments, squared, w)
     squares = {} if cap is None else {"u": jnp.abs(vocabulary.u), "f": vocabulary.f}
     of_M = Neurons(
         M[:V].min(0), M[:V].max(0), {name: jnp.sum(x[:, None] * M[:V] ** 2, 0) for name, x in squares.items()}

@@ -39,6 +39,7 @@ from jaxconf.models.softcap import capped
 
 REACH = 40  # nats; weights that underflow to 0 in float32 are negligible even if they grow by a factor of e^40
 TINY = 1e-30
+ROUNDED = 1.01 * 2.0**-8  # the largest relative error of a product of two positive numbers rounded to bfloat16
 BEND = 4 / 27**0.5  # the largest |E|, times the cap
 
 
@@ -73,14 +74,29 @@ class Capped(NamedTuple):
     squares: dict[str, list[jax.Array]]  # Σ |u|·b² and Σ f·b²
 
 
-class Products(NamedTuple):
-    """Sums as in `Alone` that also depend on a neuron, through its M; [t n] each."""
+class Along(NamedTuple):
+    """Sums as in `Alone` that are linear in a neuron's M, or in W_U; [t n] or [t d] each."""
 
     M: jax.Array  # of D·M
     bM: list[jax.Array]  # of D²·b·M
     bent_bM: list[jax.Array]  # of E·b·M
+
+
+class Squares(NamedTuple):
+    """Sums as in `Alone` with M², [t n]."""
+
     MM: Any  # of D²·M²; None where it is not needed
     bent_MM: Any  # of E·M²; None without a cap
+
+
+class Products(NamedTuple):
+    """All sums that depend on a neuron: the fields of `Along` and of `Squares`, [t n] each."""
+
+    M: jax.Array
+    bM: list[jax.Array]
+    bent_bM: list[jax.Array]
+    MM: Any
+    bent_MM: Any
 
 
 class Neurons(NamedTuple):
@@ -180,38 +196,69 @@ def tail_alone(rows: Rows, tail: jax.Array, vocabulary: Vocabulary, lse: jax.Arr
     return Tail(weights, off, most(block.ell, -jnp.inf), above, capped_tail)
 
 
-def tail_products(
-    cap: float | None, tails: Any, offsets: Any, M: jax.Array, inv: jax.Array, lse: jax.Array
-) -> dict[str, Products]:
-    """`Products` of each weight. `tails`: A and P in blocks of tokens, [B t v]. `offsets`: b, u and f, [B v]. `M`: [B v
-    n]. `inv` and `lse`: [t 1].
+def tail_moments(cap: float | None, tails: Any, offsets: Any, W_U: jax.Array, inv: jax.Array, lse: jax.Array) -> Any:
+    """Sums of each weight as in `Along`, with W_U in the place of M, [t d].
+
+    `tails`: A and P in blocks of tokens, [B t v]. `offsets`: b, u and f, [B v]. `W_U`: [d B·v]. `inv`, `lse`: [t 1].
     """
 
-    def factors(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What M and M² are multiplied by."""
+    def factors(x: Any) -> dict[str, Along]:
+        (A, P), (b, u, f) = x
+        block, found = tail_block(A, P, (b, u, f), inv, lse, cap), {}
+        for name, weight in block.weights.items():
+            sloped = weight * block.slope
+            crossed = [sloped * y for y in block.terms(name, u)] if name in "qs" else []
+            found[name] = Along(sloped, crossed, [] if block.bend is None else [weight * block.bend * y for y in block.bases])
+        return found
+
+    def multiply(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
+        of_tail, i = x
+        W = lax.dynamic_slice_in_dim(W_U, i * size, size, 1)
+        return total + jnp.einsum("tv,dv->td", jnp.concatenate(jax.tree.leaves(factors(of_tail))), W), None
+
+    size = offsets[0].shape[1]
+    shapes = jax.eval_shape(factors, jax.tree.map(lambda x: x[0], (tails, offsets)))
+    start = jnp.zeros((len(jax.tree.leaves(shapes)) * len(inv), len(W_U)))
+    found = lax.scan(multiply, start, ((tails, offsets), jnp.arange(len(offsets[0]))))[0]
+    return jax.tree.unflatten(jax.tree.structure(shapes), found.reshape(-1, len(inv), len(W_U)))
+
+
+def tail_squares(
+    cap: float | None, tails: Any, offsets: Any, M: jax.Array, inv: jax.Array, lse: jax.Array
+) -> dict[str, Squares]:
+    """`Squares` of each weight. `M`: [B v n]; the others are as for `tail_moments`."""
+
+    def factors(x: Any) -> dict[str, Squares]:
         (A, P), (b, u, f) = x
         block = tail_block(A, P, (b, u, f), inv, lse, cap)
-        once, twice = {}, {}
-        for name, weight in block.weights.items():
-            sloped, square = weight * block.slope, name in "qs"
-            bent = [] if block.bend is None else [weight * block.bend * y for y in block.bases]
-            once[name] = sloped, [sloped * y for y in block.terms(name, u)] if square else [], bent
-            twice[name] = sloped * block.slope if square else None, None if block.bend is None else weight * block.bend
-        return once, twice
+        return {
+            name: Squares(
+                weight * block.slope**2 if name in "qs" else None,
+                None if block.bend is None else weight * block.bend,
+            )
+            for name, weight in block.weights.items()
+        }
 
-    def multiply(total: list[jax.Array], x: Any) -> tuple[list[jax.Array], None]:
+    def multiply(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
         *of_tail, M = x
-        leaves = [jax.tree.leaves(y) for y in factors(of_tail)]
-        return [part + jnp.concatenate(y) @ z for part, y, z in zip(total, leaves, (M, M * M), strict=True)], None
+        left, right = (y.astype(squares_dtype(cap)) for y in (jnp.concatenate(jax.tree.leaves(factors(of_tail))), M * M))
+        return total + lax.dot(left, right, preferred_element_type=jnp.float32), None
 
     T, n = len(inv), M.shape[-1]
     shapes = jax.eval_shape(factors, jax.tree.map(lambda x: x[0], (tails, offsets)))
-    start = [jnp.zeros((len(jax.tree.leaves(y)) * T, n)) for y in shapes]
-    found = lax.scan(multiply, start, (tails, offsets, M))[0]
-    once, twice = (
-        jax.tree.unflatten(jax.tree.structure(y), x.reshape(-1, T, n)) for y, x in zip(shapes, found, strict=True)
-    )
-    return {name: Products(*once[name], *twice[name]) for name in once}
+    found = lax.scan(multiply, jnp.zeros((len(jax.tree.leaves(shapes)) * T, n)), (tails, offsets, M))[0]
+    return jax.tree.unflatten(jax.tree.structure(shapes), found.reshape(-1, T, n))
+
+
+def tail_products(moments: dict[str, Along], squares: dict[str, Squares], w: jax.Array) -> dict[str, Products]:
+    """`Products` of each weight, from what `tail_moments` and `tail_squares` return and from the neurons' w [n d]."""
+    along = jax.tree.map(lambda x: x @ w.T, moments)
+    return {name: Products(*along[name], *squares[name]) for name in along}
+
+
+def squares_dtype(cap: float | None) -> Any:
+    """The dtype of the products with M²: without a cap all are positive, so that their rounding is bounded."""
+    return jnp.bfloat16 if cap is None else jnp.float32
 
 
 def coefficients(cells: Cells, inv: jax.Array) -> tuple[list[jax.Array], jax.Array]:
@@ -264,7 +311,8 @@ def tail_series(
             """Σ w·x, Σ w·x², and a bound on what the series leaves out of Σ w·e^x."""
             first, square = _first(alone, of, k, c), _form(alone.bb, of.bM, of.MM, k, c)
             second = jnp.maximum(square - 2 * mean * first + mean * mean * alone.total, 0)
-            off = third * second
+            rounded = ROUNDED * c * c * of.MM if cap is None else jnp.float32(0)
+            off = third * (second + rounded) + rounded / 2
             if tail.capped is not None and cap is not None:
                 slope = tail.capped.slope
                 capless = jnp.maximum(_form(alone.bb, of.bM, of.MM, k[:-1], c), 0) / slope**2
