@@ -27,6 +27,7 @@ COUNTED = {
     ),
     "noise:words=4,levels=2,stretch=3,least=0.2,most=0.9,signal=inferred,restart=false,zipf=1": (6, 4 * 10**5),
     "noise:words=4,levels=2,stretch=3,least=0.2,most=0.9,zipf=1,chain=cycle,backgrounds=two": (7, 2 * 10**5),
+    "noise:words=16,levels=2,stretch=3,zipf=1,chain=cycle,backgrounds=two,world=3": (2, 2 * 10**5),
     "copies:words=3,levels=2,stretch=2,least=0.1,most=0.8,zipf=1": (8, 2 * 10**5),
     "copies:words=3,levels=2,stretch=3,least=0.1,most=0.8,signal=inferred": (9, 4 * 10**5),
     "copies:words=2,levels=2,stretch=2,signal=none,document=4,zipf=1": (9, 2 * 10**5),
