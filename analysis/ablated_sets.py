@@ -41,17 +41,31 @@ class Writes(NamedTuple):
     M: jax.Array  # u v
 
 
+class Behind(NamedTuple):
+    """The norm behind the MLP: what enters it and what leaves it with its gain, both centred, [… d], and σ_m [… 1]."""
+
+    m: Any
+    scale: Any
+    p: Any
+
+
 class States(NamedTuple):
-    """What all sets share of each state. Only models with a norm after the MLP have m, scale, p and P."""
+    """What all sets share of each state. Only models with a norm after the MLP have post and P."""
 
     x: jax.Array  # r d: the stream that enters the final norm, centred
     h: jax.Array  # r u: activations
     weight: jax.Array | None  # r u: in a mixture of experts, the router's weight of each neuron's expert
     A: jax.Array  # r v
-    m: jax.Array | None  # r d: the MLP's output, centred
-    scale: jax.Array | None  # r 1: σ_m
-    p: jax.Array | None  # r d: what the MLP adds to the stream after its norm, centred
+    post: Behind | None
     P: jax.Array | None  # r v: p·W_U
+
+
+def behind(config: DecoderConfig, readout: Readout, last: LastLayer) -> Behind | None:
+    """The norm behind the last MLP; None in models without one."""
+    if last.post is None:
+        return None
+    normalized, scale = last.post
+    return Behind(normalized * scale, scale, centre(config.final, normalized * readout.write_gain))
 
 
 def writes(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Writes:
@@ -67,11 +81,8 @@ def states(config: DecoderConfig, readout: Readout, neurons: jax.Array, last: La
     x, h, weight = centre(config.final, last.x), last.h[:, neurons], last.weight
     weight = None if weight is None else weight[:, neurons]
     with jax.default_matmul_precision("highest"):
-        if last.post is None:
-            return States(x, h, weight, x @ readout.W_U, None, None, None, None)
-        normalized, scale = last.post
-        p = centre(config.final, normalized * readout.write_gain)
-        return States(x, h, weight, x @ readout.W_U, normalized * scale, scale, p, p @ readout.W_U)
+        post = behind(config, readout, last)
+        return States(x, h, weight, x @ readout.W_U, post, None if post is None else post.p @ readout.W_U)
 
 
 def set_logits(
@@ -90,10 +101,22 @@ def set_logits(
         delta = ablated * (values - seen.h[:, members])  # r k
         if seen.weight is not None:
             delta = delta * seen.weight[:, members]
-        x, A = seen.x, seen.A
-        if seen.m is not None and seen.scale is not None and seen.p is not None and seen.P is not None:
-            inv = 1 / norm_scale(config, seen.m + delta @ written.w_mlp[members])
-            beta, delta = seen.scale * inv - 1, delta * inv
-            x, A = x + beta * seen.p, A + beta * seen.P
-        scale = norm_scale(config.final, x + delta @ written.w_out[members])
+        x, beta, delta = moved(config, seen.x, delta, written.w_out[members], written.w_mlp[members], seen.post)
+        A = seen.A if beta is None or seen.P is None else seen.A + beta * seen.P
+        scale = norm_scale(config.final, x)
         return capped((A + delta @ written.M[members]) / scale + readout.b_U, config.logit_softcap)
+
+
+def moved(
+    config: DecoderConfig, x: jax.Array, delta: jax.Array, w_out: jax.Array, w_mlp: jax.Array, post: Behind | None
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    """The stream x + β·p + Σ_k δ_k·w_k with one set ablated, [… d], β [… 1] and δ [… k].
+
+    `delta` [… k]: the changes of what the neurons write. `w_out`, `w_mlp` [k d]: their rows in `Writes`.
+    """
+    beta = None
+    if post is not None:
+        inv = 1 / norm_scale(config, post.m + delta @ w_mlp)
+        beta, delta = post.scale * inv - 1, delta * inv
+        x = x + beta * post.p
+    return x + delta @ w_out, beta, delta

@@ -85,7 +85,7 @@ class Ablation:
         A neuron whose expert is never chosen has no statistics. Its level is 0, and changes nothing.
         """
         form: Form = self.kind if self.kind in ("scale", "clip") else "level"
-        level = jnp.asarray(np.nan_to_num(self.level(of)), jnp.float32)
+        level = jnp.asarray(np.nan_to_num(self.level(of)).astype(np.float32))
         return LayerAblation(form, level, 1.0 if self.value is None else float(self.value))
 
 

@@ -41,46 +41,47 @@ class Moments(NamedTuple):
     high: np.ndarray
 
 
-def activations(
-    config: DecoderConfig, params: Params, tokens: jax.Array, layer: int
-) -> tuple[jax.Array, jax.Array | bool]:
-    """A layer's activations, which the down projection reads, float32 [s t n], for tokens int [s t], and which count.
+class Activations(NamedTuple):
+    """A layer's activations, which the down projection reads."""
 
-    In a mixture of experts, those of chosen experts count, bool [s t n]; else all do.
+    h: jax.Array  # float32 s t n
+    counted: jax.Array | bool  # in a mixture of experts, those of chosen experts: bool s t n; else True
+
+
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def activations(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> Activations:
+    """A layer's activations for tokens int [s t].
+
+    What is computed from them are programs of their own, so that the model is compiled once for all of these.
     """
     post, router = (f"blocks.{layer}.mlp.{name}" for name in ("hook_post", "hook_router"))
     sites = [post, router] if config.experts else [post]
     captured = forward(config, params, tokens, capture=sites, stop_at_layer=layer + 1).captured
     counted = of_neurons(config, captured[router]) > 0 if config.experts else True
-    return captured[post].astype(jnp.float32), counted
+    return Activations(captured[post].astype(jnp.float32), counted)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layer"))
+@jax.jit
 def moments_of_a_layer(
-    config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layer: int
+    of: Activations, real: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
     """How many tokens count, int [n]; mean, sum of squared distances from it, smallest and largest activation, float32
     [n] each.
 
-    `tokens`: int [s t]. `real`: bool [s], the windows that count. Of a neuron without tokens, the mean and the sum are
-    0.
+    `real`: bool [s], the windows that count. Of a neuron without tokens, the mean and the sum are 0.
     """
-    h, counted = activations(config, params, tokens, layer)
-    counted = jnp.broadcast_to(real[:, None, None] & counted, h.shape)
+    h, counted = of.h, jnp.broadcast_to(real[:, None, None] & of.counted, of.h.shape)
     number = counted.sum((0, 1))
     mean = jnp.where(counted, h, 0).sum((0, 1)) / jnp.maximum(number, 1)
-    away = jnp.where(counted, h, mean).reshape(-1, config.d_mlp) - mean
+    away = jnp.where(counted, h, mean).reshape(-1, h.shape[-1]) - mean
     low, high = (jnp.where(counted, h, far) for far in (jnp.inf, -jnp.inf))
     return number, mean, jnp.square(away).sum(0), low.min((0, 1)), high.max((0, 1))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layer"))
-def activations_of_neurons(
-    config: DecoderConfig, params: Params, tokens: jax.Array, neurons: jax.Array, layer: int
-) -> jax.Array:
+@jax.jit
+def activations_of_neurons(of: Activations, neurons: jax.Array) -> jax.Array:
     """The activations, float32 [s t k], of some `neurons` of a layer, int [k]; NaN where they do not count."""
-    h, counted = activations(config, params, tokens, layer)
-    return jnp.where(counted, h, jnp.nan)[..., neurons]
+    return jnp.where(of.counted, of.h, jnp.nan)[..., neurons]
 
 
 class Products(NamedTuple):
@@ -94,24 +95,15 @@ class Products(NamedTuple):
     products: Any  # of their products, k n
 
 
-@functools.partial(jax.jit, static_argnames=("config", "layer"))
-def sums_of_products(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    counted: jax.Array,
-    values: jax.Array,
-    mean: jax.Array,
-    layer: int,
-) -> Products:
+@jax.jit
+def sums_of_products(of: Activations, counted: jax.Array, values: jax.Array, mean: jax.Array) -> Products:
     """The sums over the positions that count.
 
-    `tokens`: int [s t]. `counted`: 1 or 0, float32 [s t]. `values`: float32 [s t k], 0 where a position does not count.
+    `counted`: 1 or 0, float32 [s t]. `values`: float32 [s t k], 0 where a position does not count.
     `mean`: about that of the activations, [n], so that rounding stays small; that of the values should be about 0.
     """
-    h, chosen = activations(config, params, tokens, layer)
-    own = counted[..., None] * jnp.where(chosen, 1.0, 0.0)  # s t n, or s t 1 where all neurons have the same positions
-    away = jnp.where(own > 0, h - mean, 0)
+    own = counted[..., None] * jnp.where(of.counted, 1.0, 0.0)  # s t n, or s t 1 where all have the same
+    away = jnp.where(own > 0, of.h - mean, 0)
     with jax.default_matmul_precision("highest"):
         of_values, squares = (jnp.einsum("stn,stk->kn", own, power) for power in (values, values**2))
         products = jnp.einsum("stn,stk->kn", away, values)

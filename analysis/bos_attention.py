@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconf.analysis.rerun import entering
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.sites import Ablate, Edit, Replace
@@ -85,7 +84,9 @@ def ablated_attention(
     A neuron is ablated at every position but 0, so that the keys and values of position 0 stay as they are. The layers
     above are run again, and everything there reacts. In the paper only the queries of one head react.
     """
-    resid, h = entering(config, params, tokens, [layer])
+    entry = f"blocks.{layer}.hook_resid_pre", f"blocks.{layer}.mlp.hook_post"
+    captured = forward(config, params, tokens, capture=entry, stop_at_layer=layer + 1).captured
+    resid, h = captured[entry[0]], captured[entry[1]]
     later = (jnp.arange(tokens.shape[1]) > 0)[:, None]
     patterns = [f"blocks.{above}.attn.hook_pattern" for above in range(layer + 1, config.n_layers)]
 
@@ -98,7 +99,7 @@ def ablated_attention(
 
     ablated = jnp.arange(config.d_mlp) == jnp.append(neurons, -1)[:, None]  # the last row ablates none
     found = jnp.moveaxis(jax.lax.map(attention, ablated), -1, 2)
-    activation = jnp.moveaxis(h[layer][:, 1:, neurons].astype(jnp.float32), -1, 0)
+    activation = jnp.moveaxis(h[:, 1:, neurons].astype(jnp.float32), -1, 0)
     return AblatedAttention(activation, found[-1], found[:-1])
 
 

@@ -34,4 +34,4 @@ def frequency(counts: np.ndarray) -> Frequency:
     v_freq = np.log(f) - np.log(f).mean()
     length = np.linalg.norm(v_freq)
     u = v_freq / length if length > 0 else v_freq  # with equal counts u is 0, and so is every cosine with it
-    return Frequency(jnp.asarray(f, jnp.float32), jnp.asarray(np.log(f), jnp.float32), jnp.asarray(u, jnp.float32))
+    return Frequency(*(jnp.asarray(x.astype(np.float32)) for x in (f, np.log(f), u)))

@@ -6,6 +6,7 @@ Letters: n neuron, m null, d model width, D directions that count (d, or d − 1
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
@@ -56,11 +57,15 @@ def with_nulls(readout: Readout, nulls: Nulls) -> Readout:
 
     The scale of a norm behind the MLP changes as for the neuron whose activations a null has.
     """
-    return dataclasses.replace(
-        readout,
-        w_out=jnp.concatenate([readout.w_out, jnp.asarray(nulls.directions)]),
-        w_mlp=jnp.concatenate([readout.w_mlp, readout.w_mlp[nulls.neurons]]),
-    )
+    w_out, w_mlp = _with_nulls(readout.w_out, readout.w_mlp, *nulls)
+    return dataclasses.replace(readout, w_out=w_out, w_mlp=w_mlp)
+
+
+@jax.jit
+def _with_nulls(
+    w_out: jax.Array, w_mlp: jax.Array, neurons: np.ndarray, directions: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
+    return jnp.concatenate([w_out, directions]), jnp.concatenate([w_mlp, w_mlp[neurons]])
 
 
 def p_values(values: np.ndarray, nulls: np.ndarray) -> np.ndarray:

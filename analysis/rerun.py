@@ -1,19 +1,44 @@
-"""The effects of ablating neuron sets of any layer: the layers above are run again, for many sets at once.
+"""The effects of ablating neuron sets of any layer, for many sets at once.
 
-Letters: c neuron set, s window, t position, n neuron, d width, v vocabulary. The three effects are those of
-`jaxconf.analysis.effects`. With the norm frozen, either the final norm keeps its unablated scale ("final"), or every
-norm above the ablated neurons does ("all"). Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
+Letters: c neuron set, s window, t position of a window, q position that counts, n neuron, k neuron of a set, d width, v
+vocabulary. The three effects are those of `jaxconf.analysis.effects`. With the norm frozen, either the final norm keeps
+its unablated scale ("final"), or every norm above the ablated neurons does ("all").
+
+Sets of the last layer are evaluated by its algebra where it holds (`streams`); for all others, the layers above are run
+again. Both form the logits in blocks of the vocabulary (`jaxconf.analysis.streamed_sets`). Source: Stolfo et al. 2024
+(arXiv 2406.16254), section 3.2.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxconf.analysis.ablated_sets import behind, moved
+from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.whole_logits import Changes, Prediction, changes, prediction
+from jaxconf.analysis.streamed_sets import (
+    Beside,
+    Moved,
+    Reference,
+    Shared,
+    Unembedded,
+    Written,
+    beside,
+    changes_of_set,
+    reference,
+    shared,
+    sums_of_set,
+    unembedded,
+    whole_logits,
+)
+from jaxconf.analysis.temperature import Unchanged, unchanged
+from jaxconf.analysis.unembedding import Readout
+from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward, site_shapes
 from jaxconf.models.mlp import of_neurons
@@ -33,53 +58,56 @@ class NullRows(NamedTuple):
     post: Any
 
 
-class Unablated(NamedTuple):
-    """The unablated model, which the ablated ones are compared with."""
+class Lower(NamedTuple):
+    """Where the layers above are run again from."""
 
-    logits: jax.Array  # s t v
-    prediction: Prediction  # s t
-    scales: dict[str, jax.Array]  # site of each norm that will be frozen → its scale
-
-
-def entering(
-    config: DecoderConfig, params: Params, tokens: jax.Array, layers: Sequence[int]
-) -> tuple[jax.Array, dict[int, jax.Array]]:
-    """The stream that enters the first of the layers, [s t d], and the activations of each, [s t n]."""
-    first = f"blocks.{min(layers)}.hook_resid_pre"
-    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
-    captured = forward(config, params, tokens, capture=[first, *sites.values()], stop_at_layer=max(layers) + 1).captured
-    return captured[first], {layer: captured[site] for layer, site in sites.items()}
+    resid: jax.Array  # s t d: the stream that enters the first of the layers
+    scales: dict[str, jax.Array]  # site of each norm below the final one that will be frozen → its scale
 
 
-def unablated(
-    config: DecoderConfig,
-    params: Params,
-    frequency: Frequency,
-    resid: jax.Array,
-    target: jax.Array,
-    layer: int,
-    frozen: Frozen = "final",
-) -> Unablated:
-    """The unablated model, run from the stream `resid` [s t d] that enters `layer`.
+class Members(NamedTuple):
+    """Sets of the last layer, which its algebra evaluates. Smaller ones are filled up with others that do not count."""
 
-    `target`: the token that follows, int [s t].
-    """
-    sites = [
-        site for site in site_shapes(config) if site.endswith("hook_scale") and _above(config, site, layer, frozen)
-    ]
-    with jax.default_matmul_precision("highest"):
-        output = forward(config, params, resid, start_at_layer=layer, capture=sites)
-        assert output.logits is not None
-        return Unablated(output.logits, prediction(output.logits, frequency, target), output.captured)
+    indices: Any  # int [c k]
+    counts: Any  # bool [c k]
+    ablation: LayerAblation
+
+
+class Masks(NamedTuple):
+    """Sets for which layers are run again."""
+
+    masks: Mapping[int, Any]  # layer → which of its neurons each set has, bool [c n]
+    ablations: Mapping[int, LayerAblation]
+    nulls: NullRows | None = None  # if the sets, each a neuron, have nulls
+
+
+Sets = Members | Masks
+
+
+class Entry(NamedTuple):
+    """What all sets share on some windows."""
+
+    h: dict[int, jax.Array]  # layer → its activations, s t n, or by algebra s q n
+    start: LastLayer | Lower  # s q …, by algebra, or s t …
+    parts: Shared | None  # by algebra
+    before: Unembedded  # s q
+    positions: jax.Array  # int q: the positions that count
 
 
 class Ablated(NamedTuple):
-    """The predictions of an ablated model, and the final norm's scale in it where that may move."""
+    """The predictions of an ablated model."""
 
     total: Prediction
     norm_frozen: Prediction
     freq_frozen: Prediction
-    scale: jax.Array
+
+
+def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
+    """Whether the effects of a layer's neurons can be computed from sums over the vocabulary, without running layers.
+
+    They can in the last layer, unless its own norms behind the MLP are to be frozen too.
+    """
+    return layer == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both"))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
@@ -102,41 +130,180 @@ def compiled_entry(
     config: DecoderConfig,
     layers: tuple[int, ...],
     params: Params,
+    readout: Readout,
     frequency: Frequency,
     tokens: jax.Array,
-    target: jax.Array,
+    positions: jax.Array | np.ndarray,
     frozen: Frozen = "final",
-) -> tuple[jax.Array, dict[int, jax.Array], Unablated]:
-    """What `rerun` needs for every set.
+) -> tuple[Entry, Prediction]:
+    """What all sets share on windows `tokens`, int [s t], and the unablated predictions [s q].
 
-    That is the stream that enters the first of the layers [s t d], the activations of each layer [s t n], and the
-    unablated model.
+    `layers`: those of the sets, ascending. `readout`: the last layer's, in the paper's convention. `positions`: those
+    that count, int [q]. The target of the last position, which has none of its own, is the window's first token.
     """
-    resid, h = entering(config, params, tokens, layers)
-    return resid, h, unablated(config, params, frequency, resid, target, layers[0], frozen)
+    target, positions = jnp.roll(tokens, -1, 1)[:, positions], jnp.asarray(positions)
+    if len(layers) == 1 and streams(config, layers[0], frozen):
+        last = jax.tree.map(lambda x: x[:, positions], last_layer(config, params, tokens)[0])
+        before, found = unembedded(config, readout, frequency, last.x, target)
+        post = behind(config, readout, last)
+        parts = shared(readout, before, None if post is None else post.p)
+        return Entry({layers[0]: last.h}, last, parts, before, positions), found
+    first, last_site = f"blocks.{layers[0]}.hook_resid_pre", f"blocks.{config.n_layers - 1}.hook_resid_post"
+    sites = {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
+    norms = [site for site in site_shapes(config) if _frozen_below(config, site, layers[0], frozen)]
+    capture = [first, last_site, *sites.values(), *norms]
+    captured = forward(config, params, tokens, capture=capture, stop_at_layer=config.n_layers).captured
+    before, found = unembedded(config, readout, frequency, captured[last_site][:, positions], target)
+    start = Lower(captured[first], {site: captured[site] for site in norms})
+    return Entry({layer: captured[site] for layer, site in sites.items()}, start, None, before, positions), found
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def compiled_base(config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry) -> Any:
+    """The sums of the unablated model, which `changes` subtracts."""
+    return sums_of_set(config, readout, frequency, entry.before, entry.parts, _unmoved(entry))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def compiled_reference(config: DecoderConfig, readout: Readout, entry: Entry) -> tuple[Reference, Unchanged]:
+    """The unablated model as the reference of `besides`, and what `best_temperature` needs of it, [s q]."""
+    log_p = jax.nn.log_softmax(whole_logits(config, readout, entry.before.x, entry.before.inv))
+    return reference(entry.before, log_p), unchanged(log_p)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def compiled_best(
+    config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry, best: jax.Array
+) -> tuple[Reference, Beside]:
+    """The log-probabilities `best` [s q v] as the reference of `besides`, and the unablated model beside it, [s q].
+
+    A token that cannot follow has the best log-probability -inf.
+    """
+    to = reference(entry.before, best)
+    return to, beside(config, readout, frequency, entry.before, entry.parts, _unmoved(entry), to, False)
+
+
+def changes(
+    config: DecoderConfig,
+    params: Params,
+    readout: Readout,
+    frequency: Frequency,
+    entry: Entry,
+    found: Prediction,
+    base: Any,
+    of_sets: Sets,
+) -> Changes:
+    """The changes when each neuron set is ablated, [c s q]; nats.
+
+    `entry`, `found`: from `compiled_entry`. `base`: from `compiled_base`.
+    """
+
+    def of(moved: Moved) -> Changes:
+        sums = sums_of_set(config, readout, frequency, entry.before, entry.parts, moved)
+        return changes_of_set(config, found, base, sums)
+
+    return _of_sets(of, config, params, readout, entry, of_sets)
+
+
+def besides(
+    config: DecoderConfig,
+    params: Params,
+    readout: Readout,
+    frequency: Frequency,
+    entry: Entry,
+    to: Reference,
+    norm_frozen: jax.Array | bool,
+    of_sets: Sets,
+) -> Beside:
+    """The predictions when each neuron set is ablated, and their change from the reference, [c s q]; nats.
+
+    `norm_frozen`: whether the final norm keeps its unablated scale.
+    """
+
+    def of(moved: Moved) -> Beside:
+        return beside(config, readout, frequency, entry.before, entry.parts, moved, to, norm_frozen)
+
+    return _of_sets(of, config, params, readout, entry, of_sets)
 
 
 def predictions(
+    config: DecoderConfig, params: Params, readout: Readout, frequency: Frequency, entry: Entry, of_sets: Sets
+) -> Ablated:
+    """The predictions when each neuron set is ablated, [c s q]; from the whole logits of one set after the other."""
+    before = entry.before
+    as_it_was = whole_logits(config, readout, before.x, before.inv)
+
+    def of(moved: Moved) -> Ablated:
+        inv = 1 / norm_scale(config.final, moved.x)[..., 0]
+        te = whole_logits(config, readout, moved.x, inv)
+        ln = whole_logits(config, readout, moved.x if moved.frozen is None else moved.frozen, before.inv)
+        fr = te + ((as_it_was - te) @ frequency.u)[..., None] * frequency.u
+        return Ablated(*(prediction(z, frequency, before.target) for z in (te, ln, fr)))
+
+    if isinstance(of_sets, Members):
+        return _of_sets(of, config, params, readout, entry, of_sets)
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.map(of, _rerun(config, params, entry, of_sets))
+
+
+compiled_changes = jax.jit(changes, static_argnames="config")
+compiled_besides = jax.jit(besides, static_argnames="config")
+compiled_predictions = jax.jit(predictions, static_argnames="config")
+
+
+def _of_sets(
+    of: Callable[[Moved], Any],
     config: DecoderConfig,
     params: Params,
-    frequency: Frequency,
-    resid: jax.Array,
-    target: jax.Array,
-    before: Unablated,
-    values: Mapping[int, jax.Array],
-    sets: Mapping[int, jax.Array],
-    nulls: NullRows | None = None,
-) -> Ablated:
-    """The predictions when each neuron set is ablated, [c s t]. `nulls`: if the sets, each a neuron, have nulls.
+    readout: Readout,
+    entry: Entry,
+    of_sets: Sets,
+) -> Any:
+    """`of` each set: of one set [s q] after the other by algebra, and else of all of them together, [c s q]."""
+    with jax.default_matmul_precision("highest"):
+        if isinstance(of_sets, Members):
+            return jax.lax.map(
+                lambda one: of(_by_algebra(config, readout, entry, of_sets.ablation, *one)),
+                (of_sets.indices, of_sets.counts),
+            )
+        return of(_rerun(config, params, entry, of_sets))
 
-    `values`: layer → the activations of its ablated neurons, [s t n]. `sets`: layer → which of its neurons each set
-    ablates, bool [c n]. `resid`, `target`: those from which `unablated` made `before`; `resid` enters the first of
-    these layers.
-    """
-    scale = f"{final_norm_name(config)}.hook_scale"
 
-    def one(masks: Mapping[int, jax.Array], null: NullRows | None) -> Ablated:
-        def after(scales: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _unmoved(entry: Entry) -> Moved:
+    """The unablated model, in the form that `_of_sets` gives the ablated ones."""
+    if isinstance(entry.start, Lower):
+        return Moved(entry.before.x, None, None)
+    *cells, d = entry.before.x.shape
+    beta = None if entry.start.post is None else jnp.zeros(cells)
+    return Moved(entry.before.x, None, Written(beta, jnp.zeros((*cells, 1)), jnp.zeros((1, d))))
+
+
+def _by_algebra(
+    config: DecoderConfig,
+    readout: Readout,
+    entry: Entry,
+    ablation: LayerAblation,
+    indices: jax.Array,
+    counts: jax.Array,
+) -> Moved:
+    """The last layer with one set ablated; `indices`, `counts` [k] as in `Members`."""
+    ((_, h),) = entry.h.items()
+    last = entry.start
+    assert isinstance(last, LastLayer)
+    change = last.written(ablation.ablated(h) - h)[..., indices] * counts
+    w_out, w_mlp = readout.w_out[indices], centre(config, readout.w_mlp[indices])
+    x, beta, delta = moved(config, entry.before.x, change, w_out, w_mlp, behind(config, readout, last))
+    return Moved(x, None, Written(None if beta is None else beta[..., 0], delta, w_out))
+
+
+def _rerun(config: DecoderConfig, params: Params, entry: Entry, of_sets: Masks) -> Moved:
+    """The models with each set ablated, [c s q]: all layers above are run again, for all sets together."""
+    start, stream = entry.start, f"blocks.{config.n_layers - 1}.hook_resid_post"
+    assert isinstance(start, Lower)
+    values = {layer: ablation.ablated(entry.h[layer]) for layer, ablation in of_sets.ablations.items()}
+
+    def one(masks: Mapping[int, jax.Array], null: NullRows | None) -> Moved:
+        def after(scales: Mapping[str, jax.Array]) -> jax.Array:
             edits: dict[str, Edit] = {site: Replace(kept) for site, kept in scales.items()}
             for layer, value in values.items():
                 edits[f"blocks.{layer}.mlp.hook_post"] = Ablate(masks[layer], value)
@@ -144,37 +311,15 @@ def predictions(
                     frozen_scale = scales.get(f"blocks.{layer}.ln2_post.hook_scale")
                     of_null = _null_edit(config, null, masks[layer], value, frozen_scale)
                     edits[f"blocks.{layer}.hook_resid_post"] = of_null
-            output = forward(config, params, resid, start_at_layer=min(values), edits=edits, capture=[scale])
-            assert output.logits is not None
-            return output.logits, output.captured[scale][..., 0]
+            run: dict[str, Any] = {"start_at_layer": min(entry.h), "stop_at_layer": config.n_layers}
+            output = forward(config, params, start.resid, edits=edits, capture=[stream], **run)
+            return centre(config.final, output.captured[stream][:, entry.positions].astype(jnp.float32))
 
-        (te, scale_te), (ln, _) = after({}), after(before.scales)
-        fr = te + ((before.logits - te) @ frequency.u)[..., None] * frequency.u
-        total, norm_frozen, freq_frozen = (prediction(z, frequency, target) for z in (te, ln, fr))
-        return Ablated(total, norm_frozen, freq_frozen, scale_te)
+        return Moved(after({}), after(start.scales) if start.scales else None, None)
 
-    with jax.default_matmul_precision("highest"):
-        return jax.vmap(one, in_axes=(0, nulls and NullRows(0, None, None, None)))(dict(sets), nulls)
-
-
-def rerun(
-    config: DecoderConfig,
-    params: Params,
-    frequency: Frequency,
-    resid: jax.Array,
-    target: jax.Array,
-    before: Unablated,
-    *of_sets: Any,
-) -> Changes:
-    """The changes when each neuron set is ablated, [c s t]; nats. The arguments are those of `predictions`."""
-    found = predictions(config, params, frequency, resid, target, before, *of_sets)
-    was = before.scales[f"{final_norm_name(config)}.hook_scale"][..., 0]
-    three = found.total, found.norm_frozen, found.freq_frozen
-    return changes(before.prediction, *three, (was, found.scale), config.d_model)
-
-
-compiled_rerun = jax.jit(rerun, static_argnames="config")
-compiled_predictions = jax.jit(predictions, static_argnames="config")
+    return jax.vmap(one, in_axes=(0, of_sets.nulls and NullRows(0, None, None, None)))(
+        dict(of_sets.masks), of_sets.nulls
+    )
 
 
 def _null_edit(
@@ -197,11 +342,10 @@ def _null_edit(
     return Add(delta * null.instead)
 
 
-def _above(config: DecoderConfig, site: str, layer: int, frozen: Frozen) -> bool:
-    """Whether the norm of this site comes after the MLP of `layer` and keeps its scale under `frozen`."""
-    if site.startswith(final_norm_name(config)):
-        return True
-    if frozen == "final" or not site.startswith("blocks."):
+def _frozen_below(config: DecoderConfig, site: str, layer: int, frozen: Frozen) -> bool:
+    """Whether the site is the scale of a norm between the MLP of `layer` and the final norm that `frozen` freezes."""
+    of_block = site.startswith("blocks.") and site.endswith("hook_scale")
+    if frozen == "final" or not of_block or site.startswith(final_norm_name(config)):
         return False
     of, name = int(site.split(".")[1]), site.split(".")[2]
     return of > layer or (of == layer and (name == "ln2_post" or (name == "ln2" and config.norm_place == "sum")))

@@ -71,6 +71,7 @@ def at_layer(config: DecoderConfig, params: Params, seen: Readout, convention: C
     return dataclasses.replace(seen, w_out=w_out, w_mlp=w_mlp, write_gain=write_gain)
 
 
+@functools.partial(jax.jit, static_argnames=("config", "convention"))
 def _writes(
     config: DecoderConfig, params: Params, convention: Convention, layer: int
 ) -> tuple[jax.Array, jax.Array, jax.Array | float]:

@@ -130,6 +130,7 @@ def chance_rho(k: int, dimensions: int, n: int, quantile: float = 0.99) -> tuple
     return float(np.sqrt(largest)), float(np.sqrt(single))
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def weight_cost(config: DecoderConfig, params: Params, layer: int = -1) -> jax.Array:
     """Each neuron's part of the penalty of weight decay: the sum of its squared weights without biases, float32 [n]."""
     mlp = params["blocks"]["mlp"]

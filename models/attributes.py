@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxconf.models.config import NO_WINDOW, Activation
 from jaxconf.models.errors import InputError, UnknownAttributes
-from jaxconf.models.positions import Rotary, geometric, llama3, yarn
+from jaxconf.models.frequencies import Rotary, geometric, llama3, yarn
 
 MOST_LAYERS = 10_000  # some settings become lists over layers, and a corrupt number of layers must not fill the memory
 

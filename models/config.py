@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from jaxconf.models.positions import Rotary
+from jaxconf.models.frequencies import Rotary
 
 # "gelu" is the exact form, with erf; "relu2" is the square of "relu".
 Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "silu"]

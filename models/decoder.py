@@ -20,7 +20,7 @@ from jaxconf.models.attention import KeysValues, Places, attention
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import leaves
-from jaxconf.models.leaves import nest
+from jaxconf.models.leaves import Leaf, nest
 from jaxconf.models.mlp import mlp
 from jaxconf.models.norms import norm
 from jaxconf.models.positions import sinusoids
@@ -358,4 +358,15 @@ def _leaf_tree(config: DecoderConfig) -> dict[str, Any]:
 def _start(key: jax.Array, config: DecoderConfig, branch: dict[str, Any]) -> Params:
     rows, structure = jax.tree.flatten(branch)
     keys = jax.random.split(key, len(rows))
-    return jax.tree.unflatten(structure, [leaf.start(config, key) for leaf, key in zip(rows, keys, strict=True)])
+    return jax.tree.unflatten(structure, [start(leaf, config, key) for leaf, key in zip(rows, keys, strict=True)])
+
+
+def start(leaf: Leaf, config: DecoderConfig, key: jax.Array) -> jax.Array:
+    """A parameter's float32 initial value by GPT-2's recipe: zeros, ones, N(0, 0.02²), or N(0, 0.02²/(2·layers))."""
+    shape = leaf.shape(config)
+    if leaf.init == "zeros":
+        return jnp.zeros(shape)
+    if leaf.init == "ones":
+        return jnp.ones(shape)
+    std = 0.02 / (2 * config.n_layers) ** 0.5 if leaf.init == "residual" else 0.02
+    return std * jax.random.normal(key, shape)

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import einops
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxconf.models.config import DecoderConfig
@@ -142,16 +140,6 @@ class Leaf:
 
     def _own(self, sizes: dict[str, int]) -> dict[str, int]:
         return sizes | {"a": self.part.stop - self.part.start} if self.part else sizes
-
-    def start(self, config: DecoderConfig, key: jax.Array) -> jax.Array:
-        """A float32 initial value by GPT-2's recipe: zeros, ones, N(0, 0.02²), or N(0, 0.02²/(2·layers))."""
-        shape = self.shape(config)
-        if self.init == "zeros":
-            return jnp.zeros(shape)
-        if self.init == "ones":
-            return jnp.ones(shape)
-        std = 0.02 / (2 * config.n_layers) ** 0.5 if self.init == "residual" else 0.02
-        return std * jax.random.normal(key, shape)
 
 
 def nest(flat: Iterable[tuple[str, Any]]) -> dict:

@@ -21,6 +21,7 @@ from plan_tables import between, markdown
 from jaxconf.measure.analyze import analyze
 from jaxconf.measure.last_layer import ADAPTIVE_FROM
 from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import start
 from jaxconf.models.families import config_from_hf, leaves
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel
@@ -72,7 +73,7 @@ def config_of(run: dict[str, int]) -> DecoderConfig:
 def drawn(config: DecoderConfig) -> LanguageModel:
     """A model with initial weights as for training, but a larger unembedding, so that its predictions are confident."""
     keys = jax.random.split(jax.random.key(0), len(leaves(config)))
-    params = {leaf.path: leaf.start(config, key) for leaf, key in zip(leaves(config), keys, strict=True)}
+    params = {leaf.path: start(leaf, config, key) for leaf, key in zip(leaves(config), keys, strict=True)}
     params["unembed/w"] *= 20
     return LanguageModel(config, nest(params.items()), "random", None, Path(), {"bos_token_id": 0})
 

@@ -26,6 +26,8 @@ from jaxconf.report.style import save_figures
 from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, SURPASSED, UNABLATED, WORDS, moved_away
 from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConfig
 from jaxconf.training.emergence import Emergence
+from jaxconf.training.events import WORDS as WORDS_OF_EVENTS
+from jaxconf.training.events import events
 from jaxconf.training.events_figure import emergence_events
 from jaxconf.training.grid import grid
 from jaxconf.training.grid_table import MODELS
@@ -231,6 +233,28 @@ def job_lines(folder: Path) -> list[str]:
     return lines
 
 
+def order_lines(folder: Path) -> list[str]:
+    """A table: when each event of a track happened in each model of a grid."""
+    found = {model.name: events(Emergence.load(model))["step"] for model in sorted(folder.glob(f"{MODELS}/*"))}
+    steps = pd.DataFrame(found).astype(float).fillna(np.inf)
+    middle = steps.median(axis=1).sort_values(kind="stable")
+    lines = [
+        "",
+        "## The order of events in the base",
+        "",
+        "The measured step at which each event first holds in each seed, and the median over seeds. Measured steps are "
+        "a third apart. `DEFINITIONS` in `jaxconf/training/events.py` says what each event asks for. A dash (–) means "
+        "that it never happened.",
+        "",
+        "| event | step in each seed | median |",
+        "|---|---|---|",
+    ]
+    for name in middle.index:
+        *each, median = ("–" if np.isinf(step) else f"{step:.0f}" for step in (*steps.loc[name], middle[name]))
+        lines.append(f"| {WORDS_OF_EVENTS[name]} | {', '.join(each)} | {median} |")
+    return lines
+
+
 def report(step: int, measured: dict[str, float]) -> None:
     if step % 200 == 0:
         print(
@@ -318,7 +342,7 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
                 found.setdefault(question.name, {})[cell.label] = outcomes(folder)
                 write([])
     base = out / "base" / "0"
-    more = job_lines(base)
+    more = job_lines(base) + order_lines(base)
     if "hold" in wanted or (out / "hold").is_dir():
         more += held_winners(base, out / "hold", seeds)
     write(more)

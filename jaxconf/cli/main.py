@@ -16,6 +16,7 @@ from jaxconf.cli.sweep import Sweep
 from jaxconf.cli.train import preset
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
+from jaxconf.runtime.program_cache import use_cache
 from jaxconf.runtime.version import __version__
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         command = parsed(list(sys.argv[1:] if arguments is None else arguments))
+        use_cache()
         if hasattr(command, "hosts"):
             join(command.hosts, by_itself=not isinstance(command, Sweep))
         command.run()

@@ -8,6 +8,7 @@ from jaxconf.analysis.activations import (
     ActivationStatistics,
     Moments,
     Products,
+    activations,
     activations_of_neurons,
     correlations,
     merged,
@@ -63,7 +64,8 @@ def activation_correlations(
     for rows, real in _groups(lm, tokens, memory):
         counted = lm.over_data((kept[rows] & real[:, None]).astype(np.float32))
         some = lm.over_data(np.moveaxis(centred[:, rows] * real[:, None], 0, -1))
-        found = fetched(sums_of_products(config, lm.params, lm.over_data(tokens[rows]), counted, some, mean, layer))
+        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer)
+        found = fetched(sums_of_products(h, counted, some, mean))
         more = Products(*(np.asarray(x, np.float64) for x in found))
         sums = more if sums is None else Products(*(x + y for x, y in zip(sums, more, strict=True)))
         progress("correlations", (int(rows[real][-1]) + 1) * T, tokens.size)
@@ -82,7 +84,8 @@ def activation_statistics(
     found: Moments | None = None
     progress("activations", 0, tokens.size)
     for rows, real in _groups(lm, tokens, memory):
-        arrays = fetched(moments_of_a_layer(config, lm.params, lm.over_data(tokens[rows]), real, layer))
+        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer)
+        arrays = fetched(moments_of_a_layer(h, real))
         more = Moments(*(x.astype(np.float64) for x in arrays))
         found = more if found is None else merged(found, more)
         progress("activations", (int(rows[real][-1]) + 1) * T, tokens.size)
@@ -112,8 +115,8 @@ def activations_of_each(
     for some, real_neurons in batches(len(neurons), size):
         h = np.empty((size, *tokens.shape), np.float32)
         for rows, real in _groups(lm, tokens, memory):
-            batch = lm.over_data(tokens[rows])
-            found = fetched(activations_of_neurons(lm.config, lm.params, batch, neurons[some], layer))
+            of_all = activations(lm.config, lm.params, lm.over_data(tokens[rows]), layer)
+            found = fetched(activations_of_neurons(of_all, neurons[some]))
             h[:, rows[real]] = np.moveaxis(found[real], -1, 0)
         yield from h[real_neurons]
         progress(stage, (int(some[-1]) + 1) * tokens.size // len(neurons), tokens.size)

@@ -19,7 +19,7 @@ from jaxconf.analysis.intervals import Rows, bootstrap, columns_of, share, signs
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS, ROUTED, SHARES
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values, with_nulls
-from jaxconf.analysis.rerun import Frozen
+from jaxconf.analysis.rerun import Frozen, streams
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
 from jaxconf.analysis.weights import chance_rho, cosines, knee, null_space_size, null_spaces, rho
 from jaxconf.data.own_text import OWN
@@ -28,7 +28,7 @@ from jaxconf.measure.activations import activation_correlations, activation_stat
 from jaxconf.measure.facts import ablation_facts, facts_of
 from jaxconf.measure.gates import Gates, gate_columns, gates_of
 from jaxconf.measure.inputs import check_amounts, in_words, text_of
-from jaxconf.measure.last_layer import Ablations, Engine, chosen_tolerance, engine_facts, last_layer_parts, streams
+from jaxconf.measure.last_layer import Ablations, Engine, chosen_tolerance, engine_facts, last_layer_parts
 from jaxconf.measure.reruns import neuron_parts
 from jaxconf.measure.token_changes import token_changes
 from jaxconf.measure.weights import weight_columns

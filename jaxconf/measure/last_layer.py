@@ -17,7 +17,6 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
-from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.activations import windows_at_once
 from jaxconf.measure.work import Part, Work
@@ -30,14 +29,6 @@ Engine = Literal["auto", "exact", "adaptive"]
 Ablations = Sequence[tuple[LayerAblation, np.ndarray]]
 ADAPTIVE_FROM = 16384  # the vocabulary size from which on the adaptive engine is faster, measured on a CPU
 AUDITED = 8, 64  # rows and neurons, drawn in each block of rows, at which both engines are compared
-
-
-def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
-    """Whether the effects of a layer's neurons can be computed from sums over the vocabulary, without running layers.
-
-    They can in the last layer, unless its own norms behind the MLP are to be frozen too.
-    """
-    return layer == config.n_layers - 1 and (frozen == "final" or config.norm_place not in ("post", "both"))
 
 
 def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float | None:

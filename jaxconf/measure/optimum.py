@@ -13,15 +13,19 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.calibration import expected_calibration_error
+from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
-from jaxconf.analysis.optimum import Distance, distances, entered
+from jaxconf.analysis.optimum import Distance, distance
+from jaxconf.analysis.rerun import compiled_besides, compiled_best
+from jaxconf.analysis.streamed_sets import Beside as Compared
 from jaxconf.data.worlds import World
-from jaxconf.measure.activations import activation_statistics, windows_at_once
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.named_sets import NamedSet
+from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, DOUBLED, UNABLATED
-from jaxconf.runtime.batching import batches
+from jaxconf.runtime.batching import joined
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 
@@ -82,23 +86,27 @@ def beside_optimum(
     """
     drawn = _drawn(lm, sets, controls, seed)
     masks = masks_of(lm.config, [one.members for one in drawn]) or {layer: np.zeros((0, lm.config.d_mlp), bool)}
-    layers = tuple(sorted({layer, *masks}))
+    T, unused = tokens.shape[1], frequency(np.zeros(lm.config.vocab_size))
+    runs = SetRuns(lm, {layer: np.zeros((len(drawn), lm.config.d_mlp), bool)} | masks, unused, memory)
     statistics = {of: activation_statistics(lm, tokens, of, memory, progress) for of in masks}
     ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in HOW.items()}
     found: dict[str, list[Distance]] = {name: [] for name in (UNABLATED, *HOW)}
     positions, activations = [], []
     progress("beside the optimum", 0, tokens.size)
-    for rows, real in batches(len(tokens), min(len(tokens), windows_at_once(lm.config, tokens.shape[1], memory))):
+    for rows, real in runs.groups(len(tokens), T, T):
         here = kept[rows] & real[:, None]
         best, of_optimum = _best(world, tokens[rows], here, lm.config.vocab_size)
         positions.append(of_optimum)
-        window, target = tokens[rows], np.roll(tokens[rows], -1, 1)
-        before = entered(lm.config, layers, lm.params, window, best, target)
-        found[UNABLATED].append(_at(before.distance, here))
-        activations.append(fetched(before.h[layer])[here].astype(np.float64))
+        entry, _ = runs.entry(tokens[rows], np.arange(T))
+        to, unablated = compiled_best(lm.config, runs.readout, runs.frequency, entry, lm.over_data(best))
+        found[UNABLATED].append(_at(unablated, here))
+        activations.append(fetched(entry.h[layer])[here].astype(np.float64))
         for name, (_, frozen) in HOW.items() if drawn else ():
-            of = distances(lm.config, lm.params, before, best, target, masks, ablations[name], frozen)
-            found[name].append(_at(of, here))
+            parts = [
+                compiled_besides(*runs.how, entry, to, frozen, runs.some(some, ablations[name]))
+                for some, _ in runs.chunks(len(rows), T)
+            ]
+            found[name].append(_at(joined(parts, len(drawn)), here))
         progress("beside the optimum", (int(rows[real][-1]) + 1) * tokens.shape[1], tokens.size)
     at = _Positions(*map(np.concatenate, zip(*positions, strict=True)))
     rows_of = _rows(world, at, NamedSet("no set", "none", ()), UNABLATED, _joined(found[UNABLATED]))
@@ -139,9 +147,9 @@ def _best(world: World, tokens: np.ndarray, kept: np.ndarray, vocab_size: int) -
     return every, _Positions(level, loss, entropy, np.where(np.isfinite(temperature), temperature, np.nan))
 
 
-def _at(of: Distance, kept: np.ndarray) -> Distance:
-    """The distances […, s t] at the kept positions, […, p]."""
-    return jax.tree.map(lambda x: fetched(x)[..., kept], of)
+def _at(of: Compared, kept: np.ndarray) -> Distance:
+    """The distances at the kept positions, […, p], from the comparison with the best predictions, […, s t]."""
+    return jax.tree.map(lambda x: fetched(x)[..., kept], distance(of))
 
 
 def _joined(parts: Sequence[Distance]) -> Distance:

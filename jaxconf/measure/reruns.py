@@ -22,18 +22,17 @@ from jaxconf.analysis.rerun import (
     Ablated,
     Frozen,
     NullRows,
-    compiled_entry,
+    compiled_base,
+    compiled_changes,
     compiled_mlp_output,
     compiled_predictions,
-    compiled_rerun,
     compiled_router,
 )
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Prediction
+from jaxconf.measure.set_runs import SetRuns
 from jaxconf.measure.work import Part, Work
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches_in_memory
-from jaxconf.runtime.memory import bytes_of_a_set
 
 
 def neuron_parts(
@@ -61,9 +60,8 @@ def rerun_parts(
     `instead`: for nulls of one layer, as in `NullRows`.
     """
     lm, config, (S, T) = work.lm, work.lm.config, work.tokens.shape
-    layers, D, each = tuple(sorted(sets)), lm.mesh.shape["data"], bytes_of_a_set(config, T)
-    count = len(sets[layers[0]])
-    targets = np.roll(work.tokens, -1, 1)
+    runs = SetRuns(lm, sets, work.freq, work.memory, frozen)
+    layers, count = runs.layers, runs.count
     stage = f"effects in layer {', '.join(map(str, layers))}"
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
@@ -74,31 +72,29 @@ def rerun_parts(
         @functools.cache
         def entered() -> Any:
             """What all sets share. It is not computed if all parts of the group are already finished."""
-            batch, target = lm.over_data(work.tokens[rows]), lm.over_data(targets[rows])
-            resid, h, before = compiled_entry(config, layers, lm.params, work.freq, batch, target, frozen)
-            values = {layer: ablations[layer].ablated(h[layer]) for layer in layers}
+            entry, before = runs.entry(work.tokens[rows], np.arange(T))
+            base = compiled_base(config, runs.readout, work.freq, entry)
             if instead is None:
-                return resid, target, before, values, None
-            post = weight = None
+                return entry, before, base, None
+            batch, post, weight = lm.over_data(work.tokens[rows]), None, None
             if config.experts:
                 weight = compiled_router(config, lm.params, batch, layers[0])
             if config.norm_place in ("post", "both"):
                 rows_out = lm.params["blocks"]["mlp"]["w_out"][layers[0]].astype(jnp.float32)
                 post = compiled_mlp_output(config, lm.params, batch, layers[0]), rows_out
-            return resid, target, before, values, NullRows(jnp.asarray(instead), h[layers[0]], weight, post)
+            return entry, before, base, NullRows(jnp.asarray(instead), entry.h[layers[0]], weight, post)
 
         def compute(some: np.ndarray, real_sets: np.ndarray) -> dict[str, np.ndarray]:
-            chosen = {layer: sets[layer][some] for layer in layers}
-            resid, target, before, values, nulls = entered()
+            entry, before, base, nulls = entered()
             if nulls is not None:
                 nulls = nulls._replace(instead=nulls.instead[some])
-            change = compiled_rerun(config, lm.params, work.freq, resid, target, before, values, chosen, nulls)
+            change = compiled_changes(*runs.how, entry, before, base, runs.some(some, ablations, nulls))
             effects = {name: fetched(_summed(x, mask, member)) for name, x in effects_of(change).items()}  # p c
             sums = {name: x[:, real_sets] for name, x in effects.items()}
-            return sums | {name: fetched(getattr(before.prediction, name))[mask] for name in UNABLATED}
+            return sums | {name: fetched(getattr(before, name))[mask] for name in UNABLATED}
 
         found = []
-        for some, real_sets in batches_in_memory(count, each * (len(rows) // D), work.memory):
+        for some, real_sets in runs.chunks(len(rows), T):
             found.append(work.part(f"{rows[0]}-{some[0]}", functools.partial(compute, some, real_sets)))
             done = int(rows[0]) * count + (int(some[-1]) + 1) * int(real.sum())
             work.progress(stage, done * T // count, S * T)
@@ -106,7 +102,7 @@ def rerun_parts(
         return Part(units, sums, work.positions(rows[real], found[0]), {})
 
     work.progress(stage, 0, S * T)
-    return itertools.starmap(of_group, batches_in_memory(S, each, work.memory, D))
+    return itertools.starmap(of_group, runs.groups(S, T, T))
 
 
 def _summed(effect: jax.Array, mask: np.ndarray, member: np.ndarray) -> jax.Array:
@@ -126,19 +122,19 @@ def token_effects(
     `reciprocal_rank_ablated_ln_frozen` of the target; and the most likely token, `top`, `top_ablated` and
     `top_ablated_ln_frozen`. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
-    config, params, (S, T) = work.lm.config, work.lm.params, work.tokens.shape
+    config, (S, T) = work.lm.config, work.tokens.shape
+    masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[:, None]}
+    runs = SetRuns(work.lm, masks, work.freq, work.memory, frozen)
     rows = []
     work.progress(f"tokens of layer {layer}", 0, S * T)
     for window in np.flatnonzero(work.kept.any(1)):
         position = np.nonzero(work.kept[window])[0]
         batch = work.tokens[[window]]
         target = np.roll(batch, -1, 1)
-        resid, h, before = compiled_entry(config, (layer,), params, work.freq, batch, target, frozen)
-        values = {layer: ablation.ablated(h[layer])}
-        unablated, own = jax.tree.map(lambda x, at=position: x[0, at], fetched((before.prediction, h[layer])))
-        for some, real in batches_in_memory(len(neurons), bytes_of_a_set(config, T), work.memory):
-            masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[some, None]}
-            found = fetched(compiled_predictions(config, params, work.freq, resid, target, before, values, masks))
+        entry, before = runs.entry(batch, np.arange(T))
+        unablated, own = jax.tree.map(lambda x, at=position: x[0, at], fetched((before, entry.h[layer])))
+        for some, real in runs.chunks(1, T):
+            found = fetched(compiled_predictions(*runs.how, entry, runs.some(some, {layer: ablation})))
             for index, neuron in enumerate(np.asarray(neurons)[some[real]]):
                 ablated = jax.tree.map(lambda x, index=index, at=position: x[index, 0, at], found)
                 place = {

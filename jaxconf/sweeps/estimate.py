@@ -12,14 +12,14 @@ import math
 from collections.abc import Sequence
 
 from jaxconf.analysis.adaptive_softmax import HEAD
-from jaxconf.analysis.rerun import Frozen
+from jaxconf.analysis.rerun import Frozen, streams
 from jaxconf.measure.activations import windows_at_once
 from jaxconf.measure.gates import PROXY
-from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device, streams
+from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import leaves
-from jaxconf.runtime.memory import bytes_of_a_set, bytes_of_a_window
+from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.placement import FLOAT32, bytes_needed
 
 DROPPED = 4  # positions of a window that are never kept: the first three and the last
@@ -192,11 +192,13 @@ class _Work:
         config = self.config
         passes = (config.n_layers - 1 - layer) * (1 if frozen == "final" else 2)
         above = passes * _operations_of_a_layer(config, self.length) + 2 * config.d_mlp * config.d_model
-        each = self._seconds(SMALL * (above + 2 * self._unembedding), WHOLE_LOGITS * config.vocab_size)
+        each = self._seconds(
+            SMALL * (above + (1 if frozen == "final" else 2) * self._unembedding), EFFECTS * config.vocab_size
+        )
         return self._tokens * sets / self.model * each
 
     def bytes_of_rerun(self, sets: int) -> int:
-        of_a_set = bytes_of_a_set(self.config, self.length)
+        of_a_set = bytes_of_a_window(self.config, self.length)
         return min(self.windows * sets, max(1, self.memory // of_a_set)) * of_a_set
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from jaxconf.models.attributes import Attributes, read_rotary
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import rows
-from jaxconf.models.positions import Rotary
+from jaxconf.models.frequencies import Rotary
 
 PREFIX = "model."
 

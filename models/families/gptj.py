@@ -3,8 +3,8 @@
 from jaxconf.models.attributes import Attributes
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import gpt2, rows
+from jaxconf.models.frequencies import Rotary, geometric
 from jaxconf.models.leaves import Leaf
-from jaxconf.models.positions import Rotary, geometric
 
 PREFIX = "transformer."
 

@@ -4,8 +4,8 @@ from jaxconf.models.attributes import Attributes
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import rows
+from jaxconf.models.frequencies import SINUSOIDS_FROM
 from jaxconf.models.leaves import Leaf
-from jaxconf.models.positions import SINUSOIDS_FROM
 
 PREFIX = "model."
 IGNORED = r"embed_positions\.weights"  # the sinusoids, which old versions of transformers stored

@@ -47,7 +47,8 @@ def test_statistics_are_those_of_all_tokens(layer: int, memory: int) -> None:
 
 def test_groups_of_windows_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the last group, which has fewer windows."""
-    for name, static in (("moments_of_a_layer", ("config", "layer")), ("activations_of_neurons", ("config", "layer"))):
+    programs = {"activations": ("config", "layer"), "moments_of_a_layer": (), "activations_of_neurons": ()}
+    for name, static in programs.items():
         function = chex.assert_max_traces(getattr(analysis, name).__wrapped__, n=1)
         monkeypatch.setattr(measure, name, jax.jit(function, static_argnames=static))
     lm = random_model("layer")

@@ -18,9 +18,11 @@ from refusals import check_error
 from jaxconf.analysis import rerun
 from jaxconf.analysis.effects import Adaptive
 from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.mean_ablation import set_to
 from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import vocabulary_statistics
 from jaxconf.measure import last_layer
+from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.families import leaves
 from jaxconf.models.mesh import over_data
 from jaxconf.results.neuron_table import NeuronTable
@@ -102,12 +104,14 @@ def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
 def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
     lm = on_mesh(random_model("large"), *mesh)
     config, tokens = lm.config, windows_for(random_model("large"), count=4)
-    freq, target = frequency(np.arange(config.vocab_size)), lm.over_data(np.roll(tokens, -1, 1))
-    entry = rerun.compiled_entry.lower(config, (0,), lm.params, freq, lm.over_data(tokens), target).compile()
-    resid, h, before = rerun.compiled_entry(config, (0,), lm.params, freq, lm.over_data(tokens), target)
-    masks = {0: np.eye(config.d_mlp, dtype=bool)[:5]}
-    again = rerun.compiled_rerun.lower(config, lm.params, freq, resid, target, before, h, masks).compile()
-    for compiled in (entry, again):
+    freq, at = frequency(np.arange(config.vocab_size)), np.arange(tokens.shape[1])
+    runs = SetRuns(lm, {0: np.eye(config.d_mlp, dtype=bool)[:5]}, freq, 2**28)
+    how = config, (0,), lm.params, runs.readout, freq, lm.over_data(tokens), at
+    entry, before = runs.entry(tokens, at)
+    base = rerun.compiled_base(config, runs.readout, freq, entry)
+    some = runs.some(np.arange(5), {0: set_to(np.zeros(config.d_mlp))})
+    again = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
+    for compiled in (rerun.compiled_entry.lower(*how).compile(), again):
         assert gathered(compiled) < tokens.size * config.vocab_size
 
 

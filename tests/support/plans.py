@@ -8,14 +8,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 
-from jaxconf.analysis import rerun
+from jaxconf.analysis import rerun, streamed_sets
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.rerun import entering, unablated
+from jaxconf.analysis.rerun import Frozen
+from jaxconf.analysis.unembedding import readout
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
 from jaxconf.models.families import config_from_hf
-from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.sweeps.estimate import Devices, Plan, estimate
 
 ONE = Devices(1, math.inf, 1.0, math.inf)  # seconds are operations
@@ -58,16 +61,25 @@ def used(compiled: jax.stages.Compiled) -> int:
 
 
 @functools.cache
-def reran(frozen: str) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
-    """Layer 0 run again for as many sets as a window and the memory allow."""
+def reran(frozen: Frozen, block: int = streamed_sets.BLOCK) -> tuple[DecoderConfig, int, jax.stages.Compiled]:
+    """Layer 0 run again for as many sets as a window and the memory allow, with so many tokens in a block."""
     config, s, t = config_of(), 1, 64
     params, tokens = abstract_params(config), array(s, t, dtype=jnp.int32)
     freq = frequencies(config.vocab_size)
-    resid, h = jax.eval_shape(lambda params, tokens: entering(config, params, tokens, [0]), params, tokens)
-    before = jax.eval_shape(lambda *x: unablated(config, *x, 0, frozen), params, freq, resid, tokens)  # type: ignore[arg-type]
-    sets = MEMORY // bytes_of_a_set(config, t)
-    masks = {0: array(sets, config.d_mlp, dtype=jnp.bool_)}
-    return config, sets, rerun.compiled_rerun.lower(config, params, freq, resid, tokens, before, h, masks).compile()
+    read = jax.eval_shape(lambda params: readout(config, params), params)
+    at = array(t, dtype=jnp.int32)
+    entry, before = jax.eval_shape(
+        lambda *x: rerun.compiled_entry(config, (0,), *x, frozen=frozen), params, read, freq, tokens, at
+    )
+    base = jax.eval_shape(lambda *x: rerun.compiled_base(config, *x), read, freq, entry)
+    sets = MEMORY // bytes_of_a_window(config, t)
+    ablation = LayerAblation("level", array(config.d_mlp), 1.0)  # type: ignore[arg-type]
+    masks = rerun.Masks({0: array(sets, config.d_mlp, dtype=jnp.bool_)}, {0: ablation})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(streamed_sets, "BLOCK", block)
+        changes = jax.jit(lambda *x: rerun.changes(config, *x))  # no program of another block size
+        lowered = changes.lower(params, read, freq, entry, before, base, masks)
+    return config, sets, lowered.compile()
 
 
 def folder_of(path: Path, config: dict[str, Any]) -> Path:

@@ -15,12 +15,12 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import ratio
 from jaxconf.analysis.mean_ablation import set_to, summed
 from jaxconf.analysis.neuron_sets import masks_of
-from jaxconf.analysis.rerun import compiled_entry, compiled_rerun
+from jaxconf.analysis.rerun import compiled_base, compiled_changes
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
+from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches_in_memory, joined
-from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.batching import joined
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.induction.setting import Setting
 
@@ -106,20 +106,18 @@ def mean_ablation(
     `ablations`: of each layer that a set has neurons of. `counted`: the positions that the sums are over, bool [b t].
     In `by_position` what concerns the loss is NaN at the last position, because no token follows it.
     """
-    config, masks = lm.config, masks_of(lm.config, [one.members for one in sets])
-    layers, freq = tuple(masks), frequency(np.zeros(config.vocab_size))
+    freq, T = frequency(np.zeros(lm.config.vocab_size)), tokens.shape[1]
+    runs = SetRuns(lm, masks_of(lm.config, [one.members for one in sets]), freq, memory)
     parts: dict[str, list[Means]] = {"changes": [], "before": []}
-    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
     progress("mean ablation", 0, tokens.size)
-    for rows, real in batches_in_memory(len(tokens), each, memory, D):
-        batch, target = lm.over_data(tokens[rows]), lm.over_data(np.roll(tokens[rows], -1, 1))
-        resid, h, before = compiled_entry(config, layers, lm.params, freq, batch, target)
-        values = {layer: ablations[layer].ablated(h[layer]) for layer in layers}
-        found = []
-        for some, _ in batches_in_memory(len(sets), each * len(rows) // D, memory):
-            chosen = {layer: mask[some] for layer, mask in masks.items()}
-            found.append(compiled_rerun(config, lm.params, freq, resid, target, before, values, chosen))
-        changes, unablated = joined(found, len(sets)), fetched(before.prediction)
+    for rows, real in runs.groups(len(tokens), T, T):
+        entry, before = runs.entry(tokens[rows], np.arange(T))
+        base = compiled_base(lm.config, runs.readout, freq, entry)
+        found = [
+            compiled_changes(*runs.how, entry, before, base, runs.some(some, ablations))
+            for some, _ in runs.chunks(len(rows), T)
+        ]
+        changes, unablated = joined(found, len(sets)), fetched(before)
         parts["changes"].append(_summed({name: getattr(changes, name) for name in EFFECTS}, real, counted[rows]))
         own = {name: getattr(unablated, of)[None] for name, of in EFFECTS.items()}
         parts["before"].append(_summed(own, real, counted[rows]))

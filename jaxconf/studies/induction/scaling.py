@@ -12,15 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.calibration import Predicted, expected_calibration_error
+from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.neuron_sets import masks_of
-from jaxconf.analysis.scaling import scaled, unscaled
+from jaxconf.analysis.rerun import compiled_besides, compiled_reference
+from jaxconf.analysis.streamed_sets import Beside
 from jaxconf.analysis.temperature import Change, Unchanged, best_temperature
 from jaxconf.measure.named_sets import NamedSet
+from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches_in_memory, joined
-from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.batching import joined
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.induction.setting import Setting
 
@@ -51,21 +54,22 @@ def scaling(
 
     `data`: the value of the column `data`.
     """
-    config, masks = lm.config, masks_of(lm.config, [one.members for one in sets])
+    config, positions = lm.config, np.flatnonzero(counted.any(0))
+    masks = masks_of(config, [one.members for one in sets])
+    runs = SetRuns(lm, masks, frequency(np.zeros(config.vocab_size)), memory)
     before: list[Unchanged] = []
-    after: dict[float, list[tuple[Predicted, Change]]] = {factor: [] for factor in FACTORS}  # [c p] each
-    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    after: dict[float, list[Beside]] = {factor: [] for factor in FACTORS}  # [c p] each
     progress(f"scaling, {data}", 0, tokens.size)
-    for rows, real in batches_in_memory(len(tokens), each, memory, D):
-        where = counted[rows] & real[:, None]
-        as_it_is, base = unscaled(config, lm.params, lm.over_data(tokens[rows]), tuple(masks))
+    for rows, real in runs.groups(len(tokens), tokens.shape[1], len(positions)):
+        where = counted[rows][:, positions] & real[:, None]
+        entry, _ = runs.entry(tokens[rows], positions)
+        as_it_is, base = compiled_reference(config, runs.readout, entry)
         before.append(jax.tree.map(lambda x, where=where: x[where], fetched(base)))
-        target = lm.over_data(np.roll(tokens[rows], -1, 1))
         for factor in FACTORS:
+            scaled = {layer: LayerAblation("scale", jnp.zeros(config.d_mlp), factor) for layer in masks}
             parts = []
-            for some, _ in batches_in_memory(len(sets), each * len(rows) // D, memory):
-                members = {layer: of[some] for layer, of in masks.items()}
-                found = scaled(config, lm.params, as_it_is, target, members, jnp.float32(factor))
+            for some, _ in runs.chunks(len(rows), tokens.shape[1]):
+                found = compiled_besides(*runs.how, entry, as_it_is, False, runs.some(some, scaled))
                 parts.append(jax.tree.map(lambda x, where=where: x[:, where], fetched(found)))
             after[factor].append(joined(parts, len(sets)))
         progress(f"scaling, {data}", (rows[-1] + 1) * tokens.shape[1], tokens.size)

@@ -1,0 +1,87 @@
+"""Runs with neuron sets ablated, in groups of windows and of sets that fit the memory.
+
+Letters: c neuron set, s window, t position, q position that counts, n neuron, k neuron of a set. Sets of the last layer
+are evaluated by its algebra, and for all others the layers above are run again: `jaxconf.analysis.rerun` has both.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.rerun import Entry, Frozen, Masks, Members, NullRows, Sets, compiled_entry, streams
+from jaxconf.analysis.unembedding import Readout, readout
+from jaxconf.analysis.whole_logits import Prediction
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.runtime.batching import Batch, batches, batches_in_memory
+from jaxconf.runtime.memory import bytes_of_a_window
+
+CELLS = 4096  # positions × sets that a CPU sums together, so that their sums stay in its cache
+
+
+@dataclasses.dataclass(frozen=True)
+class SetRuns:
+    """Neuron sets of a model, and how they are run."""
+
+    lm: LanguageModel
+    sets: Mapping[int, np.ndarray]  # layer → which of its neurons each set has, bool [c n]
+    frequency: Frequency
+    memory: int  # bytes of a device
+    frozen: Frozen = "final"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(sorted(self.sets))
+
+    @property
+    def count(self) -> int:
+        return len(self.sets[self.layers[0]])
+
+    @property
+    def by_algebra(self) -> bool:
+        return len(self.layers) == 1 and streams(self.lm.config, self.layers[0], self.frozen)
+
+    @functools.cached_property
+    def readout(self) -> Readout:
+        return readout(self.lm.config, self.lm.params)
+
+    def groups(self, count: int, length: int, positions: int) -> Iterator[Batch]:
+        """The indices of `count` windows in groups. `positions`: of a window, those that count."""
+        config, D = self.lm.config, self.lm.mesh.shape["data"]
+        each = bytes_of_a_window(config, length) + 4 * positions * 6 * config.vocab_size
+        most = max(1, self.memory // each)
+        if jax.default_backend() == "cpu":
+            most = min(most, max(1, CELLS // positions))
+        return batches(count, D * min(most, -(-count // D)))
+
+    def chunks(self, windows: int, length: int) -> Iterator[Batch]:
+        """The indices of the sets in chunks that a group of `windows` is run with."""
+        if self.by_algebra:
+            return batches(self.count, self.count)
+        each = bytes_of_a_window(self.lm.config, length) * windows // self.lm.mesh.shape["data"]
+        return batches_in_memory(self.count, each, self.memory)
+
+    def entry(self, tokens: np.ndarray, positions: np.ndarray) -> tuple[Entry, Prediction]:
+        """What all sets share on windows, int [s t], and the unablated predictions at the `positions`, [s q]."""
+        lm = self.lm
+        shared = lm.over_data(tokens), positions, self.frozen
+        return compiled_entry(lm.config, self.layers, lm.params, self.readout, self.frequency, *shared)
+
+    def some(self, some: np.ndarray, ablations: Mapping[int, LayerAblation], nulls: NullRows | None = None) -> Sets:
+        """The sets with these indices. `ablations`: layer → what its neurons are set to."""
+        if not self.by_algebra:
+            return Masks({layer: masks[some] for layer, masks in self.sets.items()}, dict(ablations), nulls)
+        ((layer, masks),) = self.sets.items()
+        most = max(1, int(masks.sum(1).max()))
+        indices = np.argsort(~masks[some], axis=1, kind="stable")[:, :most]
+        return Members(indices, np.take_along_axis(masks[some], indices, 1), ablations[layer])
+
+    @property
+    def how(self) -> tuple[Any, ...]:
+        """The first arguments of the functions of `jaxconf.analysis.rerun`."""
+        return self.lm.config, self.lm.params, self.readout, self.frequency

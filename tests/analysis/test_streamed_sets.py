@@ -1,0 +1,86 @@
+"""Sums over blocks of the vocabulary equal edited runs, and no program holds the logits of several sets.
+
+Letters: c set, s window, t position, n neuron, v vocabulary.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from edited_runs import rerun as by_definition
+from random_models import random_model, windows_for
+
+from jaxconf.analysis import rerun
+from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.mean_ablation import set_to
+from jaxconf.analysis.metrics import EFFECTS
+from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.data.windows import kept_positions
+from jaxconf.measure.neuron_sets import ablate_sets
+from jaxconf.measure.set_runs import SetRuns
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+C = 16
+
+
+def largest(compiled: jax.stages.Compiled) -> int:
+    """Entries of the largest array in a program."""
+    shapes = re.findall(r"[a-z]\d+\[([\d,]+)\]", compiled.as_text())
+    return max(math.prod(map(int, shape.split(","))) for shape in shapes)
+
+
+@pytest.mark.parametrize("by_algebra", [True, False])
+def test_no_program_holds_the_logits_of_several_sets(by_algebra: bool) -> None:
+    lm = random_model("large")
+    tokens, config = windows_for(lm, count=2), lm.config
+    layer = config.n_layers - 1 if by_algebra else 0
+    masks = np.random.default_rng(0).permuted(np.arange(config.d_mlp) < 5 * np.ones((C, 1)), axis=1)
+    runs = SetRuns(lm, {layer: masks}, frequency(np.arange(config.vocab_size)), 2**28)
+    entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+    assert runs.by_algebra == by_algebra
+    base = rerun.compiled_base(config, runs.readout, runs.frequency, entry)
+    to, _ = rerun.compiled_reference(config, runs.readout, entry)
+    some: Any = runs.some(np.arange(C), {layer: set_to(np.zeros(config.d_mlp))})
+    changes = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
+    besides = rerun.compiled_besides.lower(*runs.how, entry, to, False, some).compile()
+    predictions = rerun.compiled_predictions.lower(*runs.how, entry, some).compile()
+    for compiled in (changes, besides, predictions):
+        assert largest(compiled) < C * tokens.size * config.vocab_size
+
+
+def at_mean(h: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(h.mean((0, 1)), h.shape)
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms", "capped", "summed", "no norm", "large, capped"])
+def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
+    lm = random_model(kind)
+    tokens, counts, layer = windows_for(lm), np.arange(lm.config.vocab_size), lm.config.n_layers - 1
+    kept = kept_positions(tokens, lm.special_ids)
+    sets = [[(layer, n) for n in members] for members in ([3, 40, 7, 11], [5], [1, 2])]
+    found = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)
+    masks = masks_of(lm.config, sets)
+    expected = by_definition(lm, tokens, kept, counts, at_mean, layer, sets=masks[layer])
+    assert expected["loss_abs_delta"].median() > 1e-3
+    for column in EFFECTS:
+        tie = column in ("rr_abs_delta", "top1_change")  # between tokens that are equally likely but for rounding
+        np.testing.assert_allclose(found[column], expected[column], atol=1e-3 if tie else 2e-5, err_msg=column)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_set_that_changes_nothing_has_no_effect(layer: int) -> None:
+    lm = random_model("capped")
+    tokens = windows_for(lm)
+    masks = {layer: np.eye(lm.config.d_mlp, dtype=bool)[:2]}
+    runs = SetRuns(lm, masks, frequency(np.arange(lm.config.vocab_size)), 1)
+    entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+    base = rerun.compiled_base(lm.config, runs.readout, runs.frequency, entry)
+    same = {layer: LayerAblation("scale", jnp.zeros(lm.config.d_mlp), 1.0)}
+    found = rerun.compiled_changes(*runs.how, entry, before, base, runs.some(np.arange(2), same))
+    for name, change in found._asdict().items():
+        np.testing.assert_allclose(np.asarray(change, float), 0, atol=1e-5, err_msg=name)
