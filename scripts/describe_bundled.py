@@ -18,10 +18,11 @@ from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.optimum import optimum_sentences
 from jaxconf.results.rules import Kind
 from jaxconf.results.run_folder import OPTIMUM
+from jaxconf.results.words import counted
 from jaxconf.training.config import PRESETS
 
 # As in scripts/train_bundled.sh.
-RECIPE = dataclasses.replace(PRESETS["noise"], steps=4000, seed=3)
+RECIPE = dataclasses.replace(PRESETS["noise"], layers=1, width=96, neurons=64, steps=4000, seed=1)
 TOKENS = 65536
 PAGE = Path(__file__).parents[1] / "docs" / "bundled_model.md"
 COLUMNS = [
@@ -56,7 +57,7 @@ def page(table: NeuronTable, lm: jaxconf.LanguageModel, own: str, beside: list[s
             "",
             "Written by `scripts/describe_bundled.py` from the model, its recipe and a run of `jaxconf analyze`.",
             "",
-            f"A `{config.model_type}` decoder: {config.n_layers} layers, width {config.d_model}, "
+            f"A `{config.model_type}` decoder: {counted(config.n_layers, 'layer')}, width {config.d_model}, "
             f"{config.n_heads} heads, {config.d_mlp} neurons a layer, {config.vocab_size} tokens, context "
             f"{config.n_positions}; {size:,} bytes of float32 weights. `scripts/train_bundled.sh` trains it, on "
             f"`{own}` with AdamW, weight decay {RECIPE.weight_decay} on matrices, {RECIPE.steps:,} steps of "

@@ -39,6 +39,9 @@ def _attribute(text: str) -> dict[str, Any]:
     return {"model_type": "opt", "attributes": (text,)}
 
 
+TWO = {"zipf": 1.0, "chain": "cycle", "backgrounds": "two"}
+BUNDLED = {"layers": 1, "width": 96, "neurons": 64, "steps": 4000}  # as in scripts/train_bundled.sh
+
 QUESTIONS = [
     Question("base", "The world and recipe of `jaxconf train`.", [Cell("base", "some")]),
     Question(
@@ -111,6 +114,18 @@ QUESTIONS = [
         "heads",
         "Attention fetches the marker; one head is enough for that.",
         [Cell("1", "same", {"heads": 1}), Cell("4", "same", {"heads": 4})],
+    ),
+    Question(
+        "frequency",
+        "Whether frequent words are likelier has to be decided anew after every word only with two backgrounds, as an "
+        "exclusive or of marker and word. So frequency neurons are expected there and not with one background; they "
+        "share the neurons with confidence. Asked after trials with one seed each.",
+        [
+            Cell("one background, Zipf, a cycle", "fewer", {}, {"zipf": 1.0, "chain": "cycle"}),
+            Cell("two backgrounds, a cycle", "fewer", {}, TWO),
+            Cell("two backgrounds, a permutation", "fewer", {}, {"zipf": 1.0, "backgrounds": "two"}),
+            Cell("two backgrounds, the bundled model's recipe", "some", BUNDLED, TWO),
+        ],
     ),
     Question(
         "pairs",

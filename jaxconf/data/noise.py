@@ -1,7 +1,7 @@
 """The noise world: a Markov chain whose steps fail with a known probability.
 
 After the word c, the next word is drawn from row c of a table with probability 1 − ε, and otherwise from the background
-(docs/worlds.md). Letters: S window, t position, V token, W word, L level, P place in a stretch.
+(docs/worlds.md). Letters: S window, t position, V token, W word, L level, P place in a stretch, K kind of word.
 """
 
 import dataclasses
@@ -27,16 +27,18 @@ class Noise(World):
     ends, without separators, and the tokenizer has neither BOS nor EOS.
     """
 
-    chain: Literal["permutation", "bigram"] = "permutation"
-    """the table: a permutation of the words, or rows of random probabilities"""
+    chain: Literal["permutation", "cycle", "bigram"] = "permutation"
+    """the table: a permutation of the words, each word and then the next, or rows of random probabilities"""
     sharpness: float = 3.0
     """of the rows of a bigram table: the standard deviation of their logits"""
     restart: bool = True
     """whether documents end, and stretches have separators"""
     lengths: Literal["random", "fixed"] = "random"
     """whether a stretch has `stretch` words on average, and may end behind each of them, or always has so many"""
+    backgrounds: Literal["one", "two"] = "one"
+    """one background, or Zipf's and a uniform one: marker and last word together tell which"""
     world: int = 0
-    """the seed of the table"""
+    """the seed of the table and of the kinds of words"""
 
     name: ClassVar[str] = "noise"
 
@@ -49,6 +51,8 @@ class Noise(World):
             raise InputError(
                 f"{self.source!r} has no separators, so no marker can tell the level; add levels=1 or signal=inferred"
             )
+        if self.backgrounds == "two" and self.zipf == 0:
+            raise InputError(f"both backgrounds of {self.source!r} are uniform; add zipf=1")
 
     @property
     def separators(self) -> list[str]:
@@ -64,13 +68,35 @@ class Noise(World):
         rng = np.random.default_rng([self.world, self.words])
         if self.chain == "permutation":
             return np.eye(self.words)[rng.permutation(self.words)]
+        if self.chain == "cycle":
+            return np.roll(np.eye(self.words), 1, axis=1)
         weights = np.exp(self.sharpness * rng.standard_normal((self.words, self.words)))
         return weights / weights.sum(1, keepdims=True)
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """The kind of each word, int [W]: 0, or with two backgrounds 0 or 1, drawn at random."""
+        if self.backgrounds == "one":
+            return np.zeros(self.words, int)
+        return np.random.default_rng([self.world, self.words, 1]).integers(2, size=self.words)
+
+    @property
+    def backgrounds_behind(self) -> np.ndarray:
+        """The background at each level behind a word of each kind, float64 [L K W].
+
+        Of two backgrounds it is the uniform one where the numbers of level and kind have an even sum, else Zipf's.
+        """
+        if self.backgrounds == "one":
+            return np.tile(self.background, (len(self.noise), 1, 1))
+        both = np.stack([np.full(self.words, 1 / self.words), self.background])
+        return both[(np.arange(len(self.noise))[:, None] + np.arange(2)) % 2]
 
     def _texts(self, rngs: Iterator[np.random.Generator]) -> Iterator[tuple[str, int]]:
         """Without `restart` each document is the next piece of the one chain."""
         names, separators, noise, last = self.tokens, self.separators, self.noise, NONE
-        rows = [row.tolist() for row in self.table.cumsum(1)]
+        rows = self.table.cumsum(1).tolist()
+        kinds, behind = self.kinds.tolist(), self.backgrounds_behind.cumsum(2).tolist()
+        first = self._cumulative.tolist()
         for rng in rngs:
             if self.restart:
                 last, stretches = NONE, int(rng.geometric(1 / self.document))
@@ -81,13 +107,19 @@ class Noise(World):
             lengths = random if self.lengths == "random" else np.full(stretches, self.stretch)
             count = int(lengths.sum())
             noisy = rng.random(count) < noise[np.repeat(levels, lengths)]
-            of_words = zip(noisy.tolist(), self.drawn(rng, (count,)).tolist(), rng.random(count).tolist(), strict=True)
+            of_words = zip(noisy.tolist(), *rng.random((2, count)).tolist(), strict=True)
             text = []
             for level, length in zip(levels.tolist(), lengths.tolist(), strict=True):
                 if separators:
                     text.append(separators[level % len(separators)])
-                for fails, drawn, u in itertools.islice(of_words, length):
-                    last = drawn if fails or last == NONE else min(bisect_right(rows[last], u), self.words - 1)
+                for fails, of_background, of_table in itertools.islice(of_words, length):
+                    if last == NONE:
+                        found = bisect_right(first, of_background)
+                    elif fails:
+                        found = bisect_right(behind[level][kinds[last]], of_background)
+                    else:
+                        found = bisect_right(rows[last], of_table)
+                    last = min(found, self.words - 1)  # rounding may leave a sum below 1
                     text.append(names[last])
             yield " ".join(text), count
 
@@ -118,6 +150,7 @@ class _Filter:
         self.world, self.noise, self.table, self.background = world, world.noise, world.table, world.background
         self.ends = 1 / world.document if world.restart else 0.0  # how often a document ends behind a stretch
         self.end = world.tokens.index(END) if world.restart else None
+        self.behind, self.of_kind = world.backgrounds_behind, np.eye(world.backgrounds_behind.shape[1])[world.kinds]
         self.step = _step(world)
         going = self.step[:, :-1]
         # How often a stretch has each place, on average; behind the last word of each its end, and of some an END.
@@ -136,21 +169,26 @@ class _Filter:
         at_end = self.visits * self.step[:, -1]
         for _ in range(1000):
             last = np.einsum("lgw,g->w", words, at_end) / L
-            moved = self._noisy(np.einsum("lgw,gp->lpw", words, before) @ self.table)
-            begun = self._noisy((last @ self.table)[None, None])[:, 0]
+            moved = self._next(np.einsum("lgw,gp->lpw", words, before))
+            begun = self._next(last[None, None])[:, 0]
             moved[:, 0] = begun * (1 - self.ends) + self.background * self.ends
             change, words = abs(moved - words).max(), moved
             if change < 1e-15:
                 break
         return words
 
-    def _noisy(self, kept: np.ndarray) -> np.ndarray:
-        """The probabilities of the next word with the noise of each level, [… L P W], from those without noise.
+    def _next(self, last: np.ndarray) -> np.ndarray:
+        """The probabilities of the next word at each level, [L P W], from those of the last one, [L P W] or [1 P W]."""
+        return self._noisy(last @ self.table, last @ self.of_kind)
 
-        `kept`: the latter, [… L P W], or [… 1 P W] if they are the same at each level.
+    def _noisy(self, kept: np.ndarray, of_kind: np.ndarray) -> np.ndarray:
+        """The probabilities of the next word with the noise of each level, [… L P W].
+
+        `kept`: those without noise, and `of_kind`: those of the kind of the last word, [… L P W] and [… L P K], or
+        [… 1 P W] and [… 1 P K] if they are the same at each level.
         """
         noise = self.noise[:, None, None]
-        return (1 - noise) * kept + noise * self.background
+        return (1 - noise) * kept + noise * (of_kind @ self.behind)
 
     def optimum(self, tokens: np.ndarray) -> Optimum:
         """As `Noise.optimum`."""
@@ -174,10 +212,10 @@ class _Filter:
 
     def _rows(self) -> np.ndarray:
         """The probabilities of the next word for each level and place, float64 [S L P-1 W] or [S L 1 W]."""
-        kept = np.where((self.last >= 0)[:, None], self.table[self.last], self.background)
-        known = self._noisy(kept[:, None, None])
-        unknown = self.last == UNKNOWN
-        return np.where(unknown[:, None, None, None], self.unseen, known) if unknown.any() else known
+        known = self._noisy(self.table[self.last][:, None, None], self.of_kind[self.last][:, None, None])
+        none, unknown = ((self.last == of)[:, None, None, None] for of in (NONE, UNKNOWN))
+        known = np.where(none, self.background, known)
+        return np.where(unknown, self.unseen, known) if unknown.any() else known
 
     def _predicted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The probabilities of the next token [S V], the mean noise of the next word [S], the share of words [S].

@@ -1,5 +1,6 @@
 """The noise world: its table, and its best prediction where it can be written down."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,10 @@ def test_the_seed_of_the_world_chooses_the_table(chain: str) -> None:
     else:
         flat = world("noise:words=16,chain=bigram,sharpness=0").table
         np.testing.assert_allclose(flat, 1 / 16)
+
+
+def test_in_a_cycle_each_word_is_followed_by_the_next() -> None:
+    np.testing.assert_array_equal(world("noise:words=5,levels=2,chain=cycle").table.argmax(1), [1, 2, 3, 4, 0])
 
 
 @CHAINS
@@ -79,6 +84,20 @@ def test_behind_a_marker_the_best_prediction_is_the_row_with_its_noise(chain: st
         # A document that is known to begin has no word before it: its first word is from the background.
         begun = of.optimum(np.array([[end, end, 10 + level]])).log_probs[0, 2, :10]
         np.testing.assert_allclose(np.exp(begun), b, rtol=1e-14)
+
+
+def test_marker_and_last_word_together_tell_which_of_two_backgrounds_is_behind_it() -> None:
+    of = world("noise:words=10,levels=3,stretch=4,zipf=1.5,backgrounds=two")
+    end, zipf = len(of.tokens) - 1, np.arange(1, 11) ** -1.5
+    assert set(of.kinds) == {0, 1}
+    for level, word in itertools.product(range(3), range(10)):
+        e = of.noise[level]
+        background = zipf / zipf.sum() if (level + of.kinds[word]) % 2 else np.full(10, 0.1)
+        p = np.exp(of.optimum(np.array([[end, 10 + level, word]])).log_probs[0, 2, :10])
+        np.testing.assert_allclose(p, 0.75 * ((1 - e) * of.table[word] + e * background), rtol=1e-14)
+    # A document that is known to begin has no word before it: its first word is from Zipf's background.
+    begun = of.optimum(np.array([[end, end, 10]])).log_probs[0, 2, :10]
+    np.testing.assert_allclose(np.exp(begun), zipf / zipf.sum(), rtol=1e-14)
 
 
 def test_an_inferred_level_follows_bayes() -> None:

@@ -26,6 +26,8 @@ COUNTED = {
         2 * 10**5,
     ),
     "noise:words=4,levels=2,stretch=3,least=0.2,most=0.9,signal=inferred,restart=false,zipf=1": (6, 4 * 10**5),
+    "noise:words=4,levels=2,stretch=3,least=0.2,most=0.9,zipf=1,chain=cycle,backgrounds=two": (7, 2 * 10**5),
+    "noise:words=16,levels=2,stretch=3,zipf=1,chain=cycle,backgrounds=two,world=3": (2, 2 * 10**5),
     "copies:words=3,levels=2,stretch=2,least=0.1,most=0.8,zipf=1": (8, 2 * 10**5),
     "copies:words=3,levels=2,stretch=3,least=0.1,most=0.8,signal=inferred": (9, 4 * 10**5),
     "copies:words=2,levels=2,stretch=2,signal=none,document=4,zipf=1": (9, 2 * 10**5),
@@ -41,7 +43,7 @@ ERRORS = {
     "copies:zipf=nan": ("zipf is nan", "from 0 to below 10"),
     "noise:signal=loud": ("signal is 'loud'", "give marker or inferred or none"),
     "noise:restart=no": ("restart is 'no'", "give true or false"),
-    "noise:chain=trigram": ("chain is 'trigram'", "give permutation or bigram"),
+    "noise:chain=trigram": ("chain is 'trigram'", "give permutation or cycle or bigram"),
     "noise:words=4,words=4": ("has words twice", "once for each parameter"),
     "noise:words": ("has words without a value",),
     "copies:least=0.5,most=0.4": ("from 0.5 to 0.4", "give 0 <= least <= most <= 1"),
@@ -51,6 +53,8 @@ ERRORS = {
     "noise:levels=0": ("levels is 0", "give at least 1"),
     "copies:stretch=0": ("stretch is 0", "give at least 1"),
     "noise:world=-1": ("world is -1", "give at least 0"),
+    "noise:backgrounds=two": ("both backgrounds of", "add zipf=1"),
+    "noise:backgrounds=three": ("backgrounds is 'three'", "give one or two"),
     "noise:sharpness=-1": ("sharpness is -1", "give a number from 0"),
 }
 BOTH = pytest.mark.parametrize("name", ["noise", "copies"])
@@ -94,8 +98,9 @@ def sources(draw) -> str:
         "size": 60,
     }
     if kind == "noise":
-        chain = draw(st.sampled_from(["permutation", "bigram"]))
+        chain = draw(st.sampled_from(["permutation", "cycle", "bigram"]))
         given |= {"lengths": draw(st.sampled_from(["random", "fixed"]))}
+        given |= {"backgrounds": draw(st.sampled_from(["one", "two"] if given["zipf"] else ["one"]))}
         given |= {"chain": chain, "restart": str(restart).lower(), "world": draw(st.integers(0, 9))}
     return f"{kind}:" + ",".join(f"{name}={value}" for name, value in given.items())
 

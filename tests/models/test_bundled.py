@@ -43,7 +43,8 @@ def test_it_predicts_its_text():
 @pytest.mark.slow
 @pytest.mark.skipif(not WORLD, reason="the bundled model is of no world")
 @pytest.mark.usefixtures("drawn_quickly")
-def test_analyze_names_its_entropy_neurons(tmp_path: Path):
+def test_analyze_names_its_entropy_and_frequency_neurons(tmp_path: Path):
     main(["analyze", "bundled", "--out", str(tmp_path / "run")])
     table = NeuronTable.load(tmp_path / "run")
     assert len(table.members("entropy")) >= 3
+    assert len(table.members("frequency")) >= 2
