@@ -14,7 +14,7 @@ from jaxconf.results.neuron_table import NeuronTable
 
 pytestmark = pytest.mark.command
 
-MODULE = "gpt_neox.layers.1.mlp.dense_4h_to_h"
+MODULE = "gpt_neox.layers.0.mlp.dense_4h_to_h"
 
 
 @pytest.fixture(scope="module")

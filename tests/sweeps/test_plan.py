@@ -187,7 +187,7 @@ def test_a_sweep_is_planned_without_weights(
     said = capsys.readouterr().out
     assert re.findall(r"(bundled|large) +(last|0) +2 +(exact|adaptive|reruns)", said) == [
         ("bundled", "last", "exact"),
-        ("bundled", "0", "reruns"),
+        ("bundled", "0", "exact"),  # its only layer
         ("large", "last", "adaptive"),
         ("large", "0", "reruns"),
     ]
