@@ -181,7 +181,10 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
 def _of_neurons(
     positions: _Positions, cells: Cells, w: jax.Array, M: jax.Array, vocabulary: Vocabulary, sizes: _Sizes
 ) -> tuple[Sums, Certainty]:
-    """The sums of head and tail for a block of neurons, and their certainty. `w`, `M`: of these neurons, [n d], [v n]."""
+    """The sums of head and tail for a block of neurons, and their certainty.
+
+    `w` [n d] and `M` [v n]: of these neurons.
+    """
     V, cap = len(vocabulary.b), vocabulary.cap
     inv, lse, tail = positions.inv, positions.lse, positions.tail
     tokens = at_tokens(positions.named, [M[i[:, 0]] for i in positions.named.ids], vocabulary)

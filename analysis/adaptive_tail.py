@@ -208,7 +208,8 @@ def tail_moments(cap: float | None, tails: Any, offsets: Any, W_U: jax.Array, in
         for name, weight in block.weights.items():
             sloped = weight * block.slope
             crossed = [sloped * y for y in block.terms(name, u)] if name in "qs" else []
-            found[name] = Along(sloped, crossed, [] if block.bend is None else [weight * block.bend * y for y in block.bases])
+            bent = [] if block.bend is None else [weight * block.bend * y for y in block.bases]
+            found[name] = Along(sloped, crossed, bent)
         return found
 
     def multiply(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
@@ -241,7 +242,8 @@ def tail_squares(
 
     def multiply(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
         *of_tail, M = x
-        left, right = (y.astype(squares_dtype(cap)) for y in (jnp.concatenate(jax.tree.leaves(factors(of_tail))), M * M))
+        of_weights = jnp.concatenate(jax.tree.leaves(factors(of_tail)))
+        left, right = (y.astype(squares_dtype(cap)) for y in (of_weights, M * M))
         return total + lax.dot(left, right, preferred_element_type=jnp.float32), None
 
     T, n = len(inv), M.shape[-1]
@@ -253,7 +255,7 @@ def tail_squares(
 def tail_products(moments: dict[str, Along], squares: dict[str, Squares], w: jax.Array) -> dict[str, Products]:
     """`Products` of each weight, from what `tail_moments` and `tail_squares` return and from the neurons' w [n d]."""
     along = jax.tree.map(lambda x: x @ w.T, moments)
-    return {name: Products(*along[name], *squares[name]) for name in along}
+    return {name: Products(**of._asdict(), **squares[name]._asdict()) for name, of in along.items()}
 
 
 def squares_dtype(cap: float | None) -> Any:
