@@ -39,6 +39,7 @@ from jaxconf.training.tracker import effect_steps
 BASE = PRESETS["noise"]
 TRACK = TrackConfig(points=24, effects_every=1)
 HOLD_FROM = 200
+HELD = "## Winners held at zero"
 PAGE = Path(__file__).parents[1] / "docs" / "emergence_study.md"
 SUMMARY = PAGE.with_name("emergence.md"), "<!-- written by scripts/emergence_study.py -->", "<!-- until here -->"
 
@@ -157,11 +158,18 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> list[str]:
         f"at the last step, and at {len(effect_steps(config.steps, TRACK)) - 1} steps up to it, evenly spaced on a "
         "log scale. Comparisons with the base are Mann–Whitney tests of the seeds' numbers of entropy neurons, "
         "one-sided but for “as many”, without a correction for their number. A dash (–) means that a seed has no "
-        "value.",
+        "value. Rows with a single dash for the first step were measured in an earlier run, which measured the last "
+        "step alone.",
     ]
-    base = found["base"]["base"]
+    base, kept = found["base"]["base"], rows_of(PAGE.read_text("utf-8"))
     for question in QUESTIONS:
-        if question.name not in found:
+        rows = [
+            line(cell, found[question.name][cell.label], base)
+            if cell.label in found.get(question.name, {})
+            else kept.get((question.name, cell.label), "")
+            for cell in question.cells
+        ]
+        if not any(rows):
             continue
         lines += [
             "",
@@ -172,22 +180,32 @@ def page(found: dict[str, dict[str, pd.DataFrame]], seeds: int) -> list[str]:
             "| " + " | ".join(HEAD) + " |",
             "|---" * len(HEAD) + "|",
         ]
-        lines += [
-            line(cell, found[question.name][cell.label], base)
-            for cell in question.cells
-            if cell.label in found[question.name]
-        ]
+        lines += filter(None, rows)
     return lines
 
 
-def summary(found: dict[str, dict[str, pd.DataFrame]]) -> list[str]:
-    """A table with a short row for each setting."""
+def rows_of(text: str) -> dict[tuple[str, str], str]:
+    """The rows of a page's tables, by the heading above and the first cell; of settings not run anew, they are kept."""
+    rows, heading = {}, ""
+    for row in text.splitlines():
+        if row.startswith("## "):
+            heading = row.removeprefix("## ")
+        elif row.startswith("| "):
+            rows[heading, row.split(" | ")[0].removeprefix("| ")] = row
+    return rows
+
+
+def summary(found: dict[str, dict[str, pd.DataFrame]], earlier: str) -> list[str]:
+    """A table with a short row for each setting; settings that were not run have that of the `earlier` page."""
     lines = ["| setting | seeds with entropy neurons (95% interval) | expected |", "|---|---|---|"]
+    kept = rows_of(earlier)
     for question in QUESTIONS:
         for cell in question.cells:
-            if cell.label in found.get(question.name, {}):
+            name = cell.label if cell.label == question.name else f"{question.name}: {cell.label}"
+            if cell.label not in found.get(question.name, {}):
+                lines += [row for (_, setting), row in kept.items() if setting == name]
+            else:
                 of_seeds = found[question.name][cell.label]
-                name = cell.label if cell.label == question.name else f"{question.name}: {cell.label}"
                 said = f"{SAID[cell.expected]}: {held(cell, of_seeds, found['base']['base'])}"
                 lines.append(f"| {name} | {some_of(of_seeds)} | {said} |")
     return lines
@@ -300,7 +318,7 @@ def held_winners(base: Path, out: Path, seeds: int) -> list[str]:
         print(rows[-1], flush=True)
     return [
         "",
-        "## Winners held at zero",
+        HELD,
         "",
         f"The base again, with the neurons that were entropy neurons at its end held at zero from step {HOLD_FROM} on "
         "(`--hold … --from …`). Which neurons are entropy neurons instead, and what place they had in the base by "
@@ -319,13 +337,14 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
     if unknown := wanted - set(known):
         raise InputError(f"there is no question {unknown.pop()!r}; give some of {', '.join(known)}")
     found: dict[str, dict[str, pd.DataFrame]] = {}
+    of_earlier = PAGE.read_text("utf-8").partition(HELD)[2].splitlines()[1:]  # winners held in an earlier run
 
     def write(more: list[str]) -> None:
         if "base" in found:
             whole, begin, end = SUMMARY
             texts = {
                 PAGE: "\n".join([*page(found, seeds), *more, ""]),
-                whole: rewritten(whole.read_text("utf-8"), begin, end, summary(found)),
+                whole: rewritten(whole.read_text("utf-8"), begin, end, summary(found, whole.read_text("utf-8"))),
             }
             for file, text in texts.items():
                 with replacing(file) as path:
@@ -345,6 +364,8 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
     more = job_lines(base) + order_lines(base)
     if "hold" in wanted or (out / "hold").is_dir():
         more += held_winners(base, out / "hold", seeds)
+    else:
+        more += ["", HELD, *of_earlier]
     write(more)
     if "events" in wanted:
         followed(out / "events")

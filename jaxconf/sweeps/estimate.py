@@ -180,7 +180,8 @@ class _Work:
         positions, pairs = blocks * rows, blocks * rows * neurons
         flops = 2 * self.config.d_model * V * (blocks * neurons + positions)
         if adaptive:
-            flops += SMALL * 2 * V * _products(self.config) * pairs
+            linear, squares = _products(self.config)
+            flops += SMALL * 2 * V * (linear * self.config.d_model * positions + squares * pairs)
         tokens_of_a_pair = GATHERED * HEAD + REDONE * V if adaptive else V
         return self._seconds(flops, WHOLE_LOGITS * V * positions + EFFECTS * tokens_of_a_pair * pairs)
 
@@ -212,13 +213,13 @@ def _operations_of_a_layer(config: DecoderConfig, length: int) -> float:
     return 2 * parameters / config.n_layers + 4 * length * config.n_heads * config.d_head
 
 
-def _products(config: DecoderConfig) -> int:
-    """How many matrix products of the positions' tails with the neurons the adaptive engine forms.
+def _products(config: DecoderConfig) -> tuple[int, int]:
+    """How many matrix products of the positions' tails the adaptive engine forms: with W_U, and with the neurons' M².
 
     See `jaxconf.analysis.adaptive_tail`.
     """
     bases = 2 if config.norm_place in ("post", "both") else 1
-    return 5 + 2 * bases if config.logit_softcap is None else 11 + 6 * bases
+    return (3 + 2 * bases, 2) if config.logit_softcap is None else (5 + 6 * bases, 6)
 
 
 def sets_again(

@@ -78,7 +78,7 @@ def test_text_of_another_world_is_found_before_the_weights_are_loaded(
         ({"k": 10**6}, "null-space size"),
         ({"set": ("7.0",)}, "no neuron 7.0 (neuron 0 of layer 7)"),
         ({"set": ("seven",)}, "--set is 'seven'"),
-        ({"per_token": "1.1,1.1"}, "neuron 1.1 is named more than once in --per-token"),
+        ({"per_token": "0.1,0.1"}, "neuron 0.1 is named more than once in --per-token"),
         ({"data": "nowhere.txt"}, "nowhere.txt"),
         ({"data": "noise:words=64"}, "the text is 'noise:words=64'; give --data noise"),
         ({"data": "noise:wrods=2"}, "the nearest is 'words'"),

@@ -71,10 +71,12 @@ def test_a_table_in_a_page_is_written_anew_between_its_markers():
         rewritten("without markers", "<!-- a -->", "<!-- b -->", [])
 
 
-def test_the_short_table_has_a_row_for_each_setting_that_was_run():
+def test_the_short_table_keeps_the_rows_of_settings_that_were_not_run():
     some, none = seeds(1, 0, 2, 3), seeds(0, 0, 0, 0)
-    shown = summary({"base": {"base": some}, "range": {"one ε": none}})
+    earlier = "## What was found\n\n| base | 1 of 1 | yes |\n| tied: untied | 2 of 2 | no |\n"
+    shown = summary({"base": {"base": some}, "range": {"one ε": none}}, earlier)
     assert [row.split(" | ")[:2] for row in shown[2:]] == [
         ["| base", "3 of 4 (0.19–0.99)"],
         ["| range: one ε", "0 of 4 (0.00–0.60)"],
+        ["| tied: untied", "2 of 2"],
     ]
