@@ -87,17 +87,16 @@ def test_a_second_run_compiles_nothing_but_what_a_spoilt_file_held(tmp_path: Pat
     environment |= {"JAXCONF_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
-    def run() -> tuple[int, int, str]:
+    def programs_compiled() -> tuple[int, str]:
         out = ["--out", str(tmp_path / "out"), "--force", "--quiet"]
         command = [sys.executable, "-c", COUNTED, "analyze", "--tokens", "256", *out]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         requests, hits = map(int, done.stdout.splitlines()[-1].split())
-        return requests, hits, done.stderr
+        return requests - hits, done.stderr
 
-    assert run()[1] == 0
+    compiled, _ = programs_compiled()
+    assert compiled > 5
     [folder] = (tmp_path / "cache").iterdir()
     spoilt = next(folder.glob("*-cache"))
     spoilt.write_bytes(spoilt.read_bytes()[:-9])
-    requests, hits, errors = run()
-    assert requests == hits + 1 > 5
-    assert not errors
+    assert programs_compiled() == (1, "")
