@@ -30,6 +30,7 @@ from jaxconf.report.style import (
     guide,
     label_points,
     log_axes,
+    log_ticks,
     on_log_axis,
     say,
     say_if_empty,
@@ -172,7 +173,8 @@ def figure_2e(table: NeuronTable) -> Figure:
     axes.set_xlabel("ρ, share of w_out in the null space", parse_math=False)
     axes.set_ylabel("ln_mediated" + floored(frame["ln_mediated"]), parse_math=False)
     if norm is not None:
-        figure.colorbar(colours, ax=axes, label="mean |change of entropy|, nats", aspect=30, pad=0.02)
+        bar = figure.colorbar(colours, ax=axes, label="mean |change of entropy|, nats", aspect=30, pad=0.02)
+        log_ticks(bar.ax.yaxis, positive)
     say_if_empty(axes, x, y)
     label_points(figure, axes, x, y, chosen, ENTROPY)
     return figure
@@ -243,6 +245,7 @@ def figure_nulls(table: NeuronTable) -> Figure:
         axes.scatter(of_chosen, heights, s=22, color=COLOUR[kind], marker=MARKER[kind], zorder=3, linewidth=0)
         axes.set_xlabel(column + floored(table.frame[column]), parse_math=False)
         axes.locator_params(axis="x", nbins=5)  # more would overlap where shares are small
+        axes.margins(x=0.15)  # room for names to the right of the curves
         if table.frame[column].notna().any():
             axes.set_yscale("log")
             label_points(figure, axes, of_chosen, pd.Series(heights, of_chosen.index), chosen, COLOUR[kind])

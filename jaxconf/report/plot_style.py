@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 from jaxconf.report.style import QUIET
 
 HOVER = "%{text}<extra></extra>"
+# By default Plotly writes digits other than powers of ten alone, 5 for 0.5, and every digit beyond a few decades.
+LOG = {"type": "log", "nticks": 4, "tickformat": "~g"}
 DASHED = {"color": QUIET, "dash": "dash", "width": 1}
 
 
@@ -37,12 +39,8 @@ def say(figure: go.Figure, words: str) -> None:
 
 
 def log_axis(values: pd.Series) -> dict[str, Any]:
-    """The properties of a logarithmic axis, if some of the values are positive."""
-    positive = values[values > 0]
-    if positive.empty:
-        return {}
-    # By default Plotly labels every digit of a decade, which gives too many labels beyond a few decades.
-    return {"type": "log"} | ({"dtick": 1} if positive.max() / positive.min() > 30 else {})
+    """The properties LOG of a logarithmic axis, if some of the values are positive."""
+    return LOG if (values > 0).any() else {}
 
 
 def colour_bar(title: str, powers: np.ndarray | None = None) -> dict[str, Any]:

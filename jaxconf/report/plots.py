@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from jaxconf.report.plot_style import DASHED, HOVER, colour_bar, dressed, log_axis, place, say
+from jaxconf.report.plot_style import DASHED, HOVER, LOG, colour_bar, dressed, log_axis, place, say
 from jaxconf.report.shown import COLOUR, FROZEN, SHARE, boxes, drawn, exceeded, floored, interval, token_boxes
 from jaxconf.report.style import ENTROPY, HUES, NORMAL, QUIET, floor_of, on_log_axis
 from jaxconf.results.columns import MAIN_COLUMNS
@@ -90,7 +90,7 @@ def _figure_2d(table: NeuronTable) -> go.Figure:
     if count:
         # On a log axis, Plotly expects the edges of a rectangle as values, but the range of the axis as logarithms.
         figure.add_vrect(x0=0.8, x1=k + 0.5, fillcolor=ENTROPY, opacity=0.13, line_width=0)
-        figure.update_xaxes(type="log", range=[np.log10(count + 0.5), np.log10(0.8)])
+        figure.update_xaxes(**LOG, range=[np.log10(count + 0.5), np.log10(0.8)])
         if knee := table.facts.get("knee"):
             figure.add_vline(knee["k"] + 0.5, line=DASHED | {"dash": "dot"})
             figure.add_annotation(
@@ -99,7 +99,7 @@ def _figure_2d(table: NeuronTable) -> go.Figure:
     else:
         say(figure, "no singular values were kept")
     if positive.any():
-        figure.update_yaxes(type="log", row=1, col=1)
+        figure.update_yaxes(**LOG | {"nticks": 3}, row=1, col=1)
     figure.update_yaxes(title="singular value", row=1, col=1)
     figure.update_yaxes(title="|cosine| with w<sub>out</sub>", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title="singular vectors, smallest value last", row=2, col=1)
@@ -120,6 +120,7 @@ def _figure_2e(table: NeuronTable) -> go.Figure:
     if finite.nunique() > 1:
         bar = colour_bar("|Δ entropy|,<br>nats", np.arange(np.ceil(finite.min()), np.floor(finite.max()) + 1))
         marker = {"color": size, "colorscale": "Viridis", "colorbar": bar, "opacity": 0.9}
+        marker["line"] = {"color": QUIET, "width": 0.7}  # for dark points on a dark background
         figure.update_traces(marker=marker, selector={"name": "neurons"})
         # Here the colour of a point shows the change of entropy, so a ring marks the neurons that stand out.
         ring = {"symbol": "circle-open", "size": 12, "line": {"width": 2}}
@@ -206,7 +207,7 @@ def _figure_nulls(table: NeuronTable) -> go.Figure:
             figure.add_trace(lines.update(showlegend=label != "nulls" or at == 1), row=1, col=at)
         figure.update_xaxes(title=column, row=1, col=at)
     if len(figure.data):
-        figure.update_yaxes(type="log")
+        figure.update_yaxes(**LOG)
     else:
         say(figure, "no neuron has a mediated share")
     figure.update_yaxes(title="share of rows that reach it", row=1, col=1)
@@ -221,7 +222,7 @@ def _add_nulls(figure: go.Figure, table: NeuronTable, x: str, y: str) -> None:
         x=table.nulls[x],
         y=table.nulls[y].clip(lower=floor_of(table.frame[y])),
         mode="markers",
-        marker={"symbol": "x-thin", "size": 5, "opacity": 0.6, "line": {"width": 1, "color": QUIET}},
+        marker={"symbol": "x-thin", "size": 5, "opacity": 0.8, "line": {"width": 1, "color": QUIET}},
         name="nulls",
         hovertemplate=f"null: {x} %{{x:.3g}}, {y} %{{y:.3f}}<extra></extra>",
     )
@@ -252,7 +253,7 @@ def _token_boxes(table: NeuronTable, kind: Kind) -> go.Figure:
         ends = [pair[at].clip(lower=least).quantile([0.05, 0.25, 0.5, 0.75, 0.95]) for _, *pair in groups]
         names = ("lowerfence", "q1", "median", "q3", "upperfence")
         box = go.Box(
-            x=[name for name, *_ in groups],
+            x=[name.replace(" ", "<br>") for name, *_ in groups],
             **dict(zip(names, np.transpose(ends).tolist(), strict=True)),
             name=effect,
             line={"color": COLOUR[kind], "width": 1.5},

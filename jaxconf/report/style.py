@@ -12,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -24,6 +26,8 @@ INK, QUIET = "#222b38", "#657083"
 # Colours of lines that stand for neurons, distinguishable on light and on dark backgrounds. Red and green are left out,
 # because they mark entropy and frequency neurons.
 HUES = ("#4f83e0", "#e08a2e", "#a866d4", "#1fa6b0", "#8c8f2c", "#d265a6")
+
+BESIDE = 7  # how far above or below its point a name may be without a line to it, in points
 
 STYLE: Any = {
     "font.size": 9,
@@ -107,11 +111,16 @@ def log_axes(axes: Axes, x: pd.Series | None = None, y: pd.Series | None = None)
         positive = pd.Series(dtype=float) if values is None else values[values > 0]
         if len(positive):
             scale("log")
-            # On an axis this short, powers of ten alone would give too few labels, and all digits too many.
-            if 4 < positive.max() / positive.min() < 100:
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axis.set_minor_formatter(NullFormatter())
+            log_ticks(axis, positive)
+
+
+def log_ticks(axis: Axis, positive: pd.Series) -> None:
+    """Labels the ticks of a logarithmic axis, which shows `positive`, in plain digits if its range is short."""
+    # On an axis this short, powers of ten alone would give too few labels, and all digits too many.
+    if 4 < positive.max() / positive.min() < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def on_log_axis(values: pd.Series) -> pd.Series:
@@ -149,19 +158,24 @@ def say_if_empty(axes: Axes, x: pd.Series, y: pd.Series) -> None:
 
 
 def label_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: list[str], colour: str) -> None:
-    """Labels up to eight points with their names, if possible so that no label covers another label or a point.
+    """Labels up to eight points with their names, if possible so that no label covers another label, a point or a bar.
 
     `x` and `y` are indexed by name.
     """
     names = [name for name in names if np.isfinite(x[name]) and np.isfinite(y[name])][:8]
     if not names:
         return
+    leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     # The points have no positions in pixels before the layout has run.
     figure.draw_without_rendering()
     point = figure.dpi / 72
     places = axes.transData.transform(np.column_stack([x[names], y[names]])) / point
     panel = Bbox(axes.bbox.get_points() / point)
     taken = [Bbox.from_bounds(px - 3, py - 3, 6, 6) for px, py in places]
+    for lines in axes.collections:
+        if isinstance(lines, LineCollection):  # the bars of intervals
+            ends = [axes.transData.transform(segment) / point for segment in lines.get_segments()]
+            taken += [Bbox([segment.min(axis=0) - 0.5, segment.max(axis=0) + 0.5]) for segment in ends if len(segment)]
     for name, place in zip(names, places, strict=True):
         offset, box = _room(place, 4.9 * len(name), 9, panel, taken)
         taken.append(box)
@@ -173,7 +187,8 @@ def label_points(figure: Figure, axes: Axes, x: pd.Series, y: pd.Series, names: 
             va="center",
             fontsize=8,
             color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+            # Beside its point, a name needs no line to it, which would look like a minus sign.
+            arrowprops=None if abs(offset[1]) <= BESIDE else leader,
         )
         label.set_in_layout(False)
         label.set_path_effects([withStroke(linewidth=2, foreground="white")])
@@ -189,7 +204,7 @@ def _room(
     px, py = place
     offsets = [
         (sign * reach - width * (sign < 0), rise)
-        for reach, rises in ((5, (0, 7, -7)), (12, (14, -14)), (20, (22, -22, 30, -30)))
+        for reach, rises in ((5, (0, BESIDE, -BESIDE)), (12, (14, -14)), (20, (22, -22, 30, -30)))
         for rise in rises
         for sign in (1, -1)
     ]

@@ -13,7 +13,7 @@ from jaxconf.results.columns import SET_COLUMNS
 # Each entry is a template, followed by the names of the facts that fill it.
 SHAPE = (
     ("{}", "model_type"),
-    ("{} layers", "n_layers"),
+    ("layers: {}", "n_layers"),
     ("width {}", "d_model"),
     ("{} neurons a layer", "n_neurons"),
     ("{} experts for each token", "experts_per_token"),

@@ -93,6 +93,29 @@ def test_labels_cover_neither_each_other_nor_the_points():
     assert overlaps + covered <= 2  # some room is needed for the most crowded
 
 
+def test_a_name_beside_its_point_has_no_line_to_it_and_lies_off_the_bars():
+    figure, (axes,) = canvas("m", "s", "n")
+    x, y = pd.Series([0.4], ["0.8"]), pd.Series([0.5], ["0.8"])
+    axes.errorbar(x, y, xerr=[0.35], fmt="none")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    label_points(figure, axes, x, y, ["0.8"], "red")
+    figure.draw_without_rendering()
+    (label,) = axes.texts
+    assert label.arrow_patch is None
+    box, height = label.get_window_extent(), axes.transData.transform((0, 0.5))[1]
+    assert not box.y0 <= height <= box.y1
+
+
+def test_log_ticks_are_plain_digits_on_a_short_axis():
+    figure, (axes,) = canvas("m", "s", "n")
+    log_axes(axes, x=pd.Series([0.03, 0.6]), y=pd.Series([1e-6, 1.0]))
+    axes.set(xlim=(0.03, 0.6), ylim=(1e-6, 1))
+    figure.draw_without_rendering()
+    shown = [text.get_text() for text in axes.get_xticklabels() if 0.03 <= text.get_position()[0] <= 0.6]
+    assert [words for words in shown if words] == ["0.05", "0.1", "0.2", "0.5"]
+    assert all("10^" in tick.get_text() for tick in axes.get_yticklabels() if tick.get_text())
+
+
 def test_pictures_are_written_whole_or_not_at_all(tmp_path):
     def fail(subject):
         raise OSError("disk full")
