@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import tyro
 from emergence_questions import QUESTIONS, SAID, Cell
+from emergence_unnormed import HEADING, unnormed_lines
 from PIL import Image
 from scipy import stats
 
@@ -195,6 +196,12 @@ def rows_of(text: str) -> dict[tuple[str, str], str]:
     return rows
 
 
+def kept_section(text: str, heading: str) -> list[str]:
+    """The lines of a page's section, for one that was not measured anew; none if the page has no such section."""
+    _, found, after = text.partition(f"\n{heading}\n")
+    return ["", heading, *after.partition("\n## ")[0].splitlines()] if found else []
+
+
 def summary(found: dict[str, dict[str, pd.DataFrame]], earlier: str) -> list[str]:
     """A table with a short row for each setting; settings that were not run have that of the `earlier` page."""
     lines = ["| setting | seeds with entropy neurons (95% interval) | expected |", "|---|---|---|"]
@@ -337,7 +344,7 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
     if unknown := wanted - set(known):
         raise InputError(f"there is no question {unknown.pop()!r}; give some of {', '.join(known)}")
     found: dict[str, dict[str, pd.DataFrame]] = {}
-    of_earlier = PAGE.read_text("utf-8").partition(HELD)[2].splitlines()[1:]  # winners held in an earlier run
+    earlier = PAGE.read_text("utf-8")
 
     def write(more: list[str]) -> None:
         if "base" in found:
@@ -362,10 +369,15 @@ def main(out: Path = Path("runs/emergence_study"), seeds: int = 8, only: str = "
                 write([])
     base = out / "base" / "0"
     more = job_lines(base) + order_lines(base)
+    norms = {
+        label: out / "norm" / str(number) for number, label in enumerate(("LayerNorm (opt)", "no final norm (opt)"))
+    }
+    ready = all((folder / "study.parquet").is_file() for folder in norms.values())
+    more += unnormed_lines(norms) if ready else kept_section(earlier, HEADING)
     if "hold" in wanted or (out / "hold").is_dir():
         more += held_winners(base, out / "hold", seeds)
     else:
-        more += ["", HELD, *of_earlier]
+        more += kept_section(earlier, HELD)
     write(more)
     if "events" in wanted:
         followed(out / "events")

@@ -1,10 +1,15 @@
 """The tables of the study of emergence, and how it judges what was expected."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 from emergence_questions import QUESTIONS, Cell
-from emergence_study import held, line, rewritten, settings, summary, through_norm
+from emergence_study import held, kept_section, line, rewritten, settings, summary, through_norm
+from emergence_unnormed import measured
 
+from jaxconf.analysis.unembedding import Spectrum
 from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, UNABLATED
 from jaxconf.training.config import TrackConfig
 from jaxconf.training.emergence import Emergence
@@ -80,3 +85,29 @@ def test_the_short_table_keeps_the_rows_of_settings_that_were_not_run():
         ["| range: one ε", "0 of 4 (0.00–0.60)"],
         ["| tied: untied", "2 of 2"],
     ]
+
+
+def test_a_section_that_was_not_measured_anew_is_kept_as_it_was():
+    text = "# page\n\n## first\n\n| a |\n\n## second\n\nwords\n\n| b |\n"
+    assert kept_section(text, "## first") == ["", "## first", "", "| a |"]
+    assert kept_section(text, "## second") == ["", "## second", "", "words", "", "| b |"]
+    assert kept_section(text, "## third") == kept_section(text, "## fir") == []
+
+
+def test_how_many_neurons_share_the_work_of_an_unnormed_model(tmp_path, monkeypatch):
+    """One neuron alone, and all as much; the write of neuron 0 lies in the largest singular direction."""
+    config = SimpleNamespace()
+    vectors = np.eye(12)
+    writes = np.eye(12)[[0, 11, 11, 11, 11, 11]]
+    monkeypatch.setattr("emergence_unnormed.jaxconf.load", lambda _: SimpleNamespace(config=config, params=None))
+    monkeypatch.setattr("emergence_unnormed.readout", lambda *_: SimpleNamespace(w_out=writes))
+    monkeypatch.setattr("emergence_unnormed.spectrum", lambda *_: Spectrum(np.ones(12), vectors))
+    for change, sharing in (([1.0, 0, 0, 0, 0, 0], 1), ([0.2] * 6, 6)):
+        neurons = pd.DataFrame({"step": 7, "entropy_abs_delta": change, "cos_freq": -0.5, "temperature_r2": 0.3})
+        neurons = neurons.assign(rho=0.1, logit_var=0.02)
+        e = Emergence(pd.DataFrame({"step": [7], "rho_chance": [0.4]}), neurons, None, {})
+        monkeypatch.setattr("emergence_unnormed.Emergence.load", lambda _, e=e: e)
+        found = measured(tmp_path)
+        assert found["sharing"] == pytest.approx(sharing)
+        assert (found["chance"], found["cos_freq"], found["logit_var"]) == (0.4, 0.5, 1)
+        assert (found["largest"], found["of_all"]) == (0, 0)  # medians: of six writes only one lies there
