@@ -120,14 +120,17 @@ def adaptive_softmax(
 
     def neurons(block: tuple[jax.Array, Cells]) -> tuple[Sums, Certainty]:
         w, cells = block
-        M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), sizes.v, sizes.block_n)
+        with jax.named_scope("M"):
+            M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), sizes.v, sizes.block_n)
         sums, certainty = _of_neurons(positions, cells, w, M, vocabulary, sizes)
         bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 2 / HEAD)
         bad &= (t < T) & (cells.write != 0)
-        return _redone(sums, certainty, bad, positions, cells, M[:V], vocabulary)
+        with jax.named_scope("redone"):
+            return _redone(sums, certainty, bad, positions, cells, M[:V], vocabulary)
 
     with jax.default_matmul_precision("highest"):
-        positions = _positions(rows, t, vocabulary, lse, sizes)
+        with jax.named_scope("positions"):
+            positions = _positions(rows, t, vocabulary, lse, sizes)
         found = lax.map(neurons, (pad(w, sizes.n, d).reshape(-1, sizes.block_n, d), cells))  # n-blocks t n
     return jax.tree.map(lambda x: x.transpose(1, 0, 2).reshape(sizes.t, sizes.n)[:T, :N], found)
 
@@ -165,10 +168,11 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     tail_tokens = jax.tree.map(in_blocks, (tail, rows.P))
     tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, BLOCK_V) for x, value in offsets]
     W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
-    moments = lax.map(
-        lambda x: tail_moments(vocabulary.cap, x[0], tail_offsets, W_U, *x[1]),
-        (tail_tokens, jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))),
-    )
+    with jax.named_scope("tail_moments"):
+        moments = lax.map(
+            lambda x: tail_moments(vocabulary.cap, x[0], tail_offsets, W_U, *x[1]),
+            (tail_tokens, jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))),
+        )
     moments = jax.tree.map(lambda x: x.reshape(sizes.t, -1), moments)
     every = (
         _every_token(rest),
@@ -194,9 +198,10 @@ def _of_neurons(
 
     blocks = M.reshape(-1, BLOCK_V, M.shape[1])
     of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))
-    squared = lax.map(
-        lambda x: tail_squares(cap, x[0], positions.tail_offsets, blocks, *x[1]), (positions.tail_tokens, of_rows)
-    )
+    with jax.named_scope("tail_squares"):
+        squared = lax.map(
+            lambda x: tail_squares(cap, x[0], positions.tail_offsets, blocks, *x[1]), (positions.tail_tokens, of_rows)
+        )
     squared = jax.tree.map(lambda x: x.reshape(sizes.t, sizes.block_n), squared)
     products = tail_products(positions.moments, squared, w)
     squares = {} if cap is None else {"u": jnp.abs(vocabulary.u), "f": vocabulary.f}
@@ -241,7 +246,8 @@ def _of_heads(of_block: Callable[..., Any], heads: Any, arrays: tuple[Any, ...],
 
         return of_block(sweep, *arrays)
 
-    found = lax.map(some, (heads, jax.tree.map(functools.partial(_by_position, sizes.block_k), arrays)))
+    with jax.named_scope("heads"):
+        found = lax.map(some, (heads, jax.tree.map(functools.partial(_by_position, sizes.block_k), arrays)))
     return jax.tree.map(lambda x: x.reshape(sizes.t, sizes.block_n), found)
 
 

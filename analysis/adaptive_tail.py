@@ -298,16 +298,17 @@ def tail_series(
     if cap is not None:
         least, most = jnp.minimum(of_M.least, 0), jnp.maximum(of_M.most, 0)
     M_mean = q[1].M / total
-    M_off = jnp.maximum(most - M_mean, M_mean - least)
 
     def one(k: list[jax.Array], c: jax.Array) -> Series:
         mean = _first(*q, k, c) / total
-        R = jnp.abs(c) * M_off + sum(jnp.abs(x) * y for x, y in zip(k, tail.b_off, strict=True))
         bend = p = jnp.float32(0)
+        b_off = sum(jnp.abs(x) * y for x, y in zip(k, tail.b_off, strict=True))
         if tail.capped is not None and cap is not None:
             bend, p = jnp.float32(BEND / 2 / cap), _furthest(tail.capped, of_M, k, c)
-            R += bend * p * p
-        third = jnp.exp(R) * R / 6
+            b_off += bend * p * p
+        above, below = (most - M_mean) * c, (least - M_mean) * c
+        above, below = jnp.maximum(above, below) + b_off, b_off - jnp.minimum(above, below)  # x is in [−below, above]
+        R, third = jnp.maximum(above, below), _third(above, below)
 
         def moments(alone: Alone, of: Products) -> tuple[jax.Array, jax.Array, jax.Array]:
             """Σ w·x, Σ w·x², and a bound on what the series leaves out of Σ w·e^x."""
@@ -330,11 +331,19 @@ def tail_series(
         # Where p may exceed REACH, tokens whose weights underflowed to 0 could matter.
         scale = jnp.exp(mean)
         off = jnp.where(mean + R < REACH, scale, jnp.inf)
-        return Series(scale * Q, scale * G, off * Q_off, off * (S_off + (jnp.abs(mean) + 3) * Q_off), mean + R)
+        return Series(scale * Q, scale * G, off * Q_off, off * (S_off + (jnp.abs(mean) + 3) * Q_off), mean + above)
 
     (k, c), zero = coefficients(cells, inv), jnp.zeros_like(cells.write)
     frozen = [] if cells.beta is None else [cells.beta]
     return one([*k, zero], c), one([zero, *frozen, zero], cells.write * inv), one([*k, kappa], c)
+
+
+def _third(above: jax.Array, below: jax.Array) -> jax.Array:
+    """An upper bound of |e^x − 1 − x − x²/2|/x² where −below ≤ x ≤ above; both are at least 0.
+
+    The quotient without the sign increases with x. For x < 0 it is at least x/6 and −½.
+    """
+    return jnp.maximum(jnp.exp(above) * above / 6, jnp.minimum(below / 6, 0.5))
 
 
 def _first(alone: Alone, products: Products, k: list[jax.Array], c: jax.Array) -> jax.Array:

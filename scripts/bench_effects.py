@@ -1,16 +1,17 @@
 """Times the exact and the adaptive effects engine against the naive form, on the same inputs and metrics in one run.
 
     python scripts/bench_effects.py --shape gpt2-small --json gpt2-small.json
+    python scripts/bench_effects.py --model FOLDER --data TEXT --json real.json   # a model's own last layer
     python scripts/bench_effects.py --scaling true   # how the exact engine's time grows with d, N, T and V
     python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page, from such files and gpu_check.json
 
 The naive form computes the logits of each ablated neuron with a d×V product. It runs on a few neurons, and its time is
-scaled to all; if torch is installed, it is also timed in PyTorch. The inputs are random: logits whose mean entropy is 3
-nats (or uniform ones), a residual stream with an rms of 10, output weights of norm 3, and activations gelu(N(-1, 1.2²))
-that are set to their mean, so that most of them change little and some much. The device's highest rates (`ceilings`)
-are measured in the same run: exponentials of numbers that stay on the chip, and bytes copied. The exact engine needs
-three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v vocabulary; N neurons,
-T positions and V tokens where their numbers are meant.
+scaled to all; if torch is installed, it is also timed in PyTorch. Without --model the inputs are random: logits whose
+mean entropy is 3 nats (or uniform ones), a residual stream with an rms of 10, output weights of norm 3, and activations
+gelu(N(-1, 1.2²)) that are set to their mean, so that most of them change little and some much. The device's highest
+rates (`ceilings`) are measured in the same run: exponentials of numbers that stay on the chip, and bytes copied. The
+exact engine needs three exponentials for each position, neuron and token. Letters: r position, d width, n neuron, v
+vocabulary; N neurons, T positions and V tokens where their numbers are meant.
 """
 
 import dataclasses
@@ -24,13 +25,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import bench_model
 import effects_page
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxconf.analysis.effects import Adaptive, effects
+from jaxconf.analysis.adaptive_softmax import neurons_at_once
+from jaxconf.analysis.effects import Adaptive, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout
@@ -59,6 +62,10 @@ class Bench:
     """write the page of the documentation, and time nothing"""
     shape: Literal["gpt2-small", "pythia-410m", "gemma-2b", "llama-2-7b", "tiny"] = "gpt2-small"
     logits: Literal["realistic", "uniform"] = "realistic"
+    model: Path | None = None
+    """the folder of a model whose last layer is timed, at positions of a text, instead of a shape"""
+    data: str | None = None
+    """the text, with --model; as for `jaxconf analyze --data`"""
     positions: int = 256
     tolerance: float = 1e-4
     """the largest error of the adaptive engine, in nats"""
@@ -131,15 +138,20 @@ def naive(
     target: jax.Array,
     before: Any,
     change: jax.Array,
-    w: jax.Array,
+    n: int,
+    post: PostNorm | None,
 ) -> dict[str, jax.Array]:
     """EFFECTS of one neuron, from whole logit matrices [r v].
 
-    `before`: the result of `unablated`. `change`: the change of the neuron's activation [r]. `w`: its output weights
-    [d].
+    `before`: the result of `unablated`. `change`: the change of the activation of neuron `n` [r]. `post`: the outputs
+    of a norm after the MLP, if there is one.
     """
     (loss0, entropy0, kl0, top0, rr0), coordinate = before
-    moved = x + change[:, None] * w
+    if post is None:
+        moved = x + change[:, None] * readout.w_out[n]
+    else:
+        mlp = post.normalized * post.scale + change[:, None] * readout.w_mlp[n]
+        moved = x + (mlp / scale(config, mlp) - post.normalized) * readout.write_gain
     total = moved / scale(config, moved) @ readout.W_U + readout.b_U
     frozen = moved / scale(config, x) @ readout.W_U + readout.b_U
     back = total + (coordinate - total @ freq.u)[:, None] * freq.u
@@ -220,7 +232,7 @@ def ceilings() -> dict[str, float]:
     }
 
 
-def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any], float, int]:
+def compiled(config: DecoderConfig, *arguments: Any) -> tuple[functools.partial[Any], float, int]:
     """The effects engine, compiled for these arguments, the seconds of compiling, and the engine's memory.
 
     The memory is the bytes that it needs beside the arguments, by XLA's plan.
@@ -230,16 +242,21 @@ def compiled(config: DecoderConfig, *arguments: Any) -> tuple[Callable[[], Any],
         jax.jit(functools.partial(effects, config), compiler_options=compiler_options()).lower(*arguments).compile()
     )
     plan: Any = engine.memory_analysis()
-    return lambda: engine(*arguments), time.perf_counter() - begun, plan.temp_size_in_bytes + plan.output_size_in_bytes
+    bytes_needed = plan.temp_size_in_bytes + plan.output_size_in_bytes
+    return functools.partial(engine, *arguments), time.perf_counter() - begun, bytes_needed
 
 
 def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
     """The results; `note` is called with those that are there so far, each time that more are there."""
-    config = last_layer(*SHAPES[bench.shape])
-    readout, freq, x, delta, target = jax.block_until_ready(inputs(config, bench.positions, bench.logits))
+    if bench.model:
+        config, drawn, post, forward = bench_model.inputs(bench.model, bench.data, bench.positions)
+    else:
+        config, post, forward = last_layer(*SHAPES[bench.shape]), None, None
+        drawn = inputs(config, bench.positions, bench.logits)
+    readout, freq, x, delta, target = jax.block_until_ready(drawn)
     rng = np.random.default_rng(1)
     audited = rng.integers(bench.positions, size=8), rng.integers(config.d_mlp, size=64)
-    arguments = (readout, freq, x, delta, target, jnp.eye(bench.positions), None)
+    arguments = (readout, freq, x, delta, target, jnp.eye(bench.positions), post)
     result = about(bench, config) | ceilings()
     note(result)
 
@@ -260,7 +277,7 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
     base = jax.jit(functools.partial(unablated, config))(readout, freq, x, target)
     slow = jax.jit(functools.partial(naive, config), compiler_options=compiler_options())
     chosen = np.linspace(0, config.d_mlp - 1, bench.naive_neurons).astype(int)
-    run_slow = [functools.partial(slow, readout, freq, x, target, base, delta[:, n], readout.w_out[n]) for n in chosen]
+    run_slow = [functools.partial(slow, readout, freq, x, target, base, delta[:, n], n, post) for n in chosen]
     off = [
         max(abs(float(value - slow_and_right[name][:, n].mean())) for name, value in run().items())
         for n, run in zip(chosen, run_slow, strict=True)
@@ -273,7 +290,15 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
         times["adaptive"].append(seconds(adaptive))
         result |= compared(bench, config, times, result["exponentials_per_second"])
         note(result)
-    if bench.torch and importlib.util.find_spec("torch"):
+    if forward:
+        product = jax.jit(functools.partial(jnp.einsum, "dv,nd->vn", precision="highest"))
+        some = neurons_at_once(config.vocab_size, config.d_mlp)
+        products = functools.partial(product, readout.W_U, readout.w_out[:some])
+        took, of_products = (statistics.median([seconds(side) for _ in range(4)][1:]) for side in (forward, products))
+        of_products *= config.d_mlp / some
+        result |= {"seconds_forward": took, "shares": bench_model.shares(adaptive, of_products)}
+        note(result)
+    if bench.torch and post is None and importlib.util.find_spec("torch"):
         one = naive_torch(config, readout, freq, x, delta, target)
         one(0)
         result["seconds_naive_torch"] = (
@@ -285,8 +310,8 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
 def about(bench: Bench, config: DecoderConfig) -> dict[str, Any]:
     """The facts of a run: what is timed, and on which device."""
     return {
-        "shape": bench.shape,
-        "logits": bench.logits,
+        "shape": bench.model.name if bench.model else bench.shape,
+        "logits": "of a text" if bench.model else bench.logits,
         "positions": bench.positions,
         "width": config.d_model,
         "neurons": config.d_mlp,

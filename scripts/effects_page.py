@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_page
+from bench_model import STEPS
 
 Column = tuple[str, Callable[[dict[str, Any]], str]]
 """A table's column: its head, and the text of its cell for a run."""
@@ -21,6 +22,10 @@ An error is the difference of the adaptive engine from the exact one, over all p
 `memory` is what an engine needs beside its inputs. `exponentials` is the share of the device's highest rate of
 exponentials that the exact engine reached."""
 
+SHARES = """\
+The models' last layers at positions of a text. Beside the time of a forward pass over about as many tokens, each step's
+share in the time of all operations of the engine, from a profile of one run."""
+
 
 def page(files: Sequence[Path]) -> str:
     """docs/benchmarks.md."""
@@ -33,7 +38,7 @@ def page(files: Sequence[Path]) -> str:
     no_accelerator = " No accelerator was measured." if on_cpu else ""
     text = [BEGIN, "", "Machines: " + "; ".join(sorted(devices)) + "." + no_accelerator]
     text += ["", "## Effects of every neuron of the last layer", "", *_table(TIMES, rows)]
-    text += ["", ERRORS, "", *_table(ACCURACY, rows), *gpu_page.section(checks)]
+    text += ["", ERRORS, "", *_table(ACCURACY, rows), *_where_time_goes(rows), *gpu_page.section(checks)]
     for x in grown:
         text += _growth(x)
     return "\n".join(text) + "\n"
@@ -48,6 +53,18 @@ def _table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[st
 def _where(x: dict[str, Any]) -> str:
     """The shape of a row's model, and the device if it is an accelerator."""
     return x["shape"] if "cores" in x["device"] else f"{x['shape']}, {x['device']}"
+
+
+def _where_time_goes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The section on the adaptive engine's steps, if models were timed."""
+    profiled = [x for x in rows if "shares" in x]
+    if not profiled:
+        return []
+    steps: list[Column] = [
+        (STEPS.get(name, name), lambda x, name=name: f"{x['shares'][name]:.0%}") for name in profiled[0]["shares"]
+    ]
+    columns = [("model", _where), ("forward pass", lambda x: f"{x['seconds_forward']:.2f} s"), *steps]
+    return ["", "## Where the adaptive engine's time goes", "", SHARES, "", *_table(columns, profiled)]
 
 
 def _growth(x: dict[str, Any]) -> list[str]:
