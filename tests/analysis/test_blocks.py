@@ -4,8 +4,6 @@ Letters: t position, n neuron, v vocabulary.
 """
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,11 +15,6 @@ from jaxconf.analysis.blocks import ROWS, Size
 from jaxconf.models.softcap import capped
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
-STARTED = """
-import jaxconf.measure.last_layer, jaxconf.measure.set_runs
-from jax._src import xla_bridge
-print(xla_bridge.backends_are_initialized())
-"""
 
 
 @pytest.mark.parametrize("backend", ROWS)
@@ -34,12 +27,6 @@ def test_a_size_is_that_of_the_backend(backend: str, monkeypatch: pytest.MonkeyP
 def test_an_unknown_backend_is_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "METAL")
     assert int(Size("cells")) == blocks.ACCELERATOR.cells
-
-
-def test_importing_the_engines_starts_no_backend() -> None:
-    """It would be too early where several hosts have yet to find each other."""
-    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("backend", ROWS)
