@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.softmax_sums import (
     Cells,
     Named,
@@ -29,7 +30,7 @@ from jaxconf.analysis.softmax_sums import (
     without_named,
 )
 
-BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = 256, 64, 1024, 32
+BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = Size("exact_t"), Size("exact_n"), Size("exact_v"), Size("unroll")
 
 
 def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary) -> Sums:
@@ -38,17 +39,17 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
     It should not run under `jax.vmap`: each tile's second attempt (`swept`) would then run even if none is needed.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
-    block_t, block_n = min(BLOCK_T, T), min(BLOCK_N, N)
+    block_t, block_n, unroll = min(int(BLOCK_T), T), min(int(BLOCK_N), N), int(UNROLL)
     n_t, n_n = -(-T // block_t), -(-N // block_n)
-    n_v = -(-V // BLOCK_V)
-    chunks = -(-V // (n_v * UNROLL))
-    size_t, size_n, size_v = n_t * block_t, n_n * block_n, n_v * chunks * UNROLL
+    n_v = -(-V // int(BLOCK_V))
+    chunks = -(-V // (n_v * unroll))
+    size_t, size_n, size_v = n_t * block_t, n_n * block_n, n_v * chunks * unroll
 
     def in_blocks(x: jax.Array) -> jax.Array:
-        return pad(x.T, size_v, size_t).reshape(n_v, chunks, UNROLL, n_t, block_t).transpose(3, 0, 1, 2, 4)[..., None]
+        return pad(x.T, size_v, size_t).reshape(n_v, chunks, unroll, n_t, block_t).transpose(3, 0, 1, 2, 4)[..., None]
 
     streams = in_blocks(without_named(rows)), None if rows.P is None else in_blocks(rows.P)  # t-blocks B c U t 1
-    offsets = [pad(x, size_v, value=value).reshape(n_v, chunks, UNROLL, 1, 1) for x, value in each_token(vocabulary)]
+    offsets = [pad(x, size_v, value=value).reshape(n_v, chunks, unroll, 1, 1) for x, value in each_token(vocabulary)]
     rows_of = jax.tree.map(lambda x: pad(x, size_t).reshape(n_t, block_t, 1), (named_tokens(rows), rows.along_u))
     inv = pad(rows.inv, size_t, value=1.0).reshape(n_t, block_t, 1)
     cells = jax.tree.map(
@@ -58,7 +59,7 @@ def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabula
 
     def one_tile(block: tuple[Any, tuple[Named, jax.Array | None], jax.Array, Cells], M: jax.Array) -> Sums:
         streams, (named, along_u), inv, cells = block
-        M_blocks = M.reshape(n_v, chunks, UNROLL, 1, block_n)
+        M_blocks = M.reshape(n_v, chunks, unroll, 1, block_n)
 
         def sweep(start: Any, step: Callable[[Any, Token], Any], merge: Callable[[Any, Any], Any]) -> Any:
             def block(total: Any, x: Any) -> tuple[Any, None]:

@@ -29,6 +29,7 @@ from jaxconf.analysis.adaptive_tail import (
     tail_series,
     tail_squares,
 )
+from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.softmax_sums import (
     FAR,
     Cells,
@@ -51,10 +52,9 @@ from jaxconf.analysis.softmax_sums import (
 )
 
 HEAD = 1024  # tokens of a position that are summed exactly
-BLOCK_T, BLOCK_V = 256, 2048
-MATRIX, LANES = 2**25, 256  # entries of M that are held at once, but at least those of so many neurons
-CELLS = 2**14  # pairs of a position and a neuron in a tile of the heads
-PAIRS, ABREAST = 64, 128  # pairs that are computed again together, and how many tokens of each are summed side by side
+BLOCK_T, BLOCK_V = Size("adaptive_t"), Size("adaptive_v")
+MATRIX, LANES = Size("matrix"), Size("lanes")
+CELLS, PAIRS, ABREAST = Size("cells"), Size("pairs"), Size("abreast")
 
 
 class Certainty(NamedTuple):
@@ -89,15 +89,17 @@ class _Sizes(NamedTuple):
     v: int
     block_t: int
     block_n: int
+    block_v: int
     block_k: int  # positions of a block of heads; divides block_t
 
     @classmethod
     def of(cls, T: int, N: int, V: int) -> "_Sizes":
         block_n = neurons_at_once(V, N)
-        block_t = min(BLOCK_T, 2 ** (T - 1).bit_length())
-        block_k = min(block_t, 2 ** max(0, (CELLS // block_n).bit_length() - 1))
-        size_t, size_n, size_v = -(-T // block_t) * block_t, -(-N // block_n) * block_n, -(-V // BLOCK_V) * BLOCK_V
-        return cls(size_t, size_n, size_v, block_t, block_n, block_k)
+        block_t = min(int(BLOCK_T), 2 ** (T - 1).bit_length())
+        block_k = min(block_t, 2 ** max(0, (int(CELLS) // block_n).bit_length() - 1))
+        block_v = int(BLOCK_V)
+        size_t, size_n, size_v = -(-T // block_t) * block_t, -(-N // block_n) * block_n, -(-V // block_v) * block_v
+        return cls(size_t, size_n, size_v, block_t, block_n, block_v, block_k)
 
 
 def adaptive_softmax(
@@ -137,7 +139,8 @@ def adaptive_softmax(
 
 def neurons_at_once(V: int, N: int) -> int:
     """How many of N neurons are computed together, for a vocabulary of V tokens."""
-    most, step = max(LANES, MATRIX // V // LANES * LANES), LANES // 4
+    lanes = int(LANES)
+    most, step = max(lanes, int(MATRIX) // V // lanes * lanes), lanes // 4
     blocks = -(-N // most)
     return min(-(-N // (blocks * step)) * step, N)  # all blocks of nearly the same size
 
@@ -157,16 +160,17 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     alone = tail_alone(rows, tail, vocabulary, lse)
 
     def in_chunks(x: jax.Array) -> jax.Array:  # of what every position's head has, [t k]
-        return x.reshape(-1, sizes.block_k, HEAD // UNROLL, UNROLL).transpose(0, 2, 3, 1)
+        return x.reshape(-1, sizes.block_k, HEAD // int(UNROLL), int(UNROLL)).transpose(0, 2, 3, 1)
 
     def in_blocks(x: jax.Array) -> jax.Array:
-        return pad(x, sizes.t, sizes.v).reshape(-1, sizes.block_t, sizes.v // BLOCK_V, BLOCK_V).transpose(0, 2, 1, 3)
+        blocks = pad(x, sizes.t, sizes.v).reshape(-1, sizes.block_t, sizes.v // sizes.block_v, sizes.block_v)
+        return blocks.transpose(0, 2, 1, 3)
 
     offsets = each_token(vocabulary)
     P_head = None if rows.P is None else rows.P[t, ids]
     head_tokens = jax.tree.map(in_chunks, (rest[t, ids], P_head, ids, *(x[ids] for x, _ in offsets)))
     tail_tokens = jax.tree.map(in_blocks, (tail, rows.P))
-    tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, BLOCK_V) for x, value in offsets]
+    tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, sizes.block_v) for x, value in offsets]
     W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
     with jax.named_scope("tail_moments"):
         moments = lax.map(
@@ -196,7 +200,7 @@ def _of_neurons(
     def of_head(of_block: Callable[..., Any], *arrays: Any) -> Any:
         return _of_heads(of_block, positions.head_tokens, arrays, M, sizes)
 
-    blocks = M.reshape(-1, BLOCK_V, M.shape[1])
+    blocks = M.reshape(-1, sizes.block_v, M.shape[1])
     of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))
     with jax.named_scope("tail_squares"):
         squared = lax.map(
@@ -304,8 +308,9 @@ def _bound(x: Series, lse: jax.Array, after: jax.Array, mean: jax.Array | None) 
 
 def _every_token(x: jax.Array, value: float = 0.0) -> jax.Array:
     """x [r v] as [r c U ABREAST], padded; the tokens of the last axis are summed side by side."""
-    size = -(-x.shape[1] // (UNROLL * ABREAST)) * UNROLL * ABREAST
-    return pad(x, len(x), size, value=value).reshape(len(x), -1, UNROLL, ABREAST)
+    unroll, abreast = int(UNROLL), int(ABREAST)
+    size = -(-x.shape[1] // (unroll * abreast)) * unroll * abreast
+    return pad(x, len(x), size, value=value).reshape(len(x), -1, unroll, abreast)
 
 
 def _redone(
@@ -320,12 +325,12 @@ def _redone(
     """The sums of a block of neurons, M [v n], after those of the `bad` pairs [t n] are computed with every token."""
     A, P, *offsets = positions.every_token
     M_rows = _every_token(M.T)
-    count = bad.sum()
-    listed = jnp.pad(jnp.nonzero(bad.ravel(), size=bad.size, fill_value=0)[0], (0, PAIRS))
+    count, pairs = bad.sum(), int(PAIRS)
+    listed = jnp.pad(jnp.nonzero(bad.ravel(), size=bad.size, fill_value=0)[0], (0, pairs))
 
     def some(state: tuple[jax.Array, Sums]) -> tuple[jax.Array, Sums]:
         begin, sums = state
-        pair = lax.dynamic_slice(listed, (begin,), (PAIRS,))
+        pair = lax.dynamic_slice(listed, (begin,), (pairs,))
         t, n = pair // bad.shape[1], pair % bad.shape[1]
 
         def sweep(start: Any, step: Any, merge: Any) -> Any:
@@ -334,7 +339,7 @@ def _redone(
                 rows = (A[t, c], P_here, M_rows[n, c], *(x[:, c] for x in offsets))  # pairs U ABREAST
                 return step(carry, Token(*jax.tree.map(lambda x: x.transpose(1, 0, 2), rows))), None
 
-            abreast = jax.tree.map(lambda x: jnp.broadcast_to(x, (PAIRS, ABREAST)), start)
+            abreast = jax.tree.map(lambda x: jnp.broadcast_to(x, (pairs, int(ABREAST))), start)
             total = lax.scan(chunk, abreast, jnp.arange(A.shape[1]))[0]
             return _folded(total, merge)
 
@@ -346,9 +351,9 @@ def _redone(
         tokens = at_tokens(of, [M[i[:, 0], n][:, None] for i in of.ids], vocabulary)
         along_u = jax.tree.map(of_pairs, positions.along_u)
         exact = swept(sweep, tile, tokens, of.ids[0] == of.ids[1], along_u)
-        place = jnp.where(begin + jnp.arange(PAIRS) < count, pair, bad.size)
+        place = jnp.where(begin + jnp.arange(pairs) < count, pair, bad.size)
         put = jax.tree.map(lambda x, y: x.ravel().at[place].set(y[:, 0], mode="drop").reshape(x.shape), sums, exact)
-        return begin + PAIRS, put
+        return begin + pairs, put
 
     sums = lax.while_loop(lambda state: state[0] < count, some, (jnp.int32(0), sums))[1]
     return sums, Certainty(jnp.where(bad, 0, certainty.bound), jnp.where(bad, 0, certainty.rr_bound), bad)
@@ -356,7 +361,7 @@ def _redone(
 
 def _folded(total: Any, merge: Callable[[Any, Any], Any]) -> Any:
     """Sums of ABREAST columns, a power of 2, merged into one column."""
-    width = ABREAST
+    width = int(ABREAST)
     while width > 1:
         width //= 2
         halves = (jax.tree.map(lambda x, side=side: x[:, side], total) for side in (slice(width), slice(width, None)))

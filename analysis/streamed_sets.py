@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.calibration import Predicted
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.softmax_sums import FAR, NEVER, Sums, Tile, Token, swept
@@ -30,7 +31,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
 
-BLOCK, UNROLL = 1024, 32  # tokens of a block, and of a chunk, which is summed in one loop
+BLOCK, UNROLL = Size("set_v"), Size("set_unroll")
 
 
 class Unembedded(NamedTuple):
@@ -94,8 +95,8 @@ class _Blocks(NamedTuple):
 
     @classmethod
     def of(cls, V: int) -> "_Blocks":
-        chunk = min(UNROLL, V)
-        size = min(BLOCK, V) // chunk * chunk
+        chunk = min(int(UNROLL), V)
+        size = min(int(BLOCK), V) // chunk * chunk
         starts = jnp.arange(-(-V // size)) * size
         begins = jnp.minimum(starts, V - size)
         return cls(size, chunk, begins, begins[:, None] + jnp.arange(size) >= starts[:, None])

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from jaxconf.models.config import NO_WINDOW, Activation
 from jaxconf.models.errors import InputError, UnknownAttributes
 from jaxconf.models.frequencies import Rotary, geometric, llama3, yarn
@@ -249,6 +247,8 @@ def read_rotary(values: Mapping[str, Any], d_head: int, n_positions: int, pairs:
             turns = (rope.take("beta_fast", 32), rope.take("beta_slow", 1))
             freqs = yarn(freqs, dim, base, factor, *turns, original_positions, rope.take("truncate", True))
         case "longrope":
+            import numpy as np
+
             original = rope.take("original_max_position_embeddings")
             factor = rope.take("factor", n_positions / original)
             magnitude = rope.take(

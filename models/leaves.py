@@ -5,12 +5,14 @@ import itertools
 import math
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import einops
-import numpy as np
 
 from jaxconf.models.config import DecoderConfig
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Part(NamedTuple):
@@ -70,8 +72,10 @@ class Leaf:
         left, right = self.view.split("->") if self.view else ("", "")
         return re.findall(r"\w+", left)[:1] == re.findall(r"\w+", right)[:1]
 
-    def names(self, config: DecoderConfig) -> np.ndarray:
+    def names(self, config: DecoderConfig) -> "np.ndarray":
         """The names of its tensors, as an array of str with the stacked axes, and if it is joined one of experts."""
+        import numpy as np
+
         sizes = self.shape(config)[: self.stacked] + (len(config.experts),) * self.joined
         return np.array([self._name(config, place) for place in itertools.product(*map(range, sizes))]).reshape(sizes)
 
@@ -82,7 +86,7 @@ class Leaf:
             name = self.shared if expert >= config.routed_experts else name.replace("{e}", str(expert))
         return name.replace("{i}", str(place[0]) if place else "").replace("{j}", str(place[-1]) if place else "")
 
-    def read(self, config: DecoderConfig, stored: np.ndarray, place: tuple[int, ...] = ()) -> np.ndarray:
+    def read(self, config: DecoderConfig, stored: "np.ndarray", place: tuple[int, ...] = ()) -> "np.ndarray":
         """This leaf's part of one stored tensor, without a copy where numpy can make a view.
 
         `place`: that of the tensor among the names; needed if the leaf is joined. Raises einops.EinopsError if the
@@ -97,11 +101,13 @@ class Leaf:
             **self._own(sizes),
         )
 
-    def write(self, value: np.ndarray, stored: np.ndarray | None) -> np.ndarray:
+    def write(self, value: "np.ndarray", stored: "np.ndarray | None") -> "np.ndarray":
         """The stored tensor from which `read` gives `value`.
 
         `stored`: that tensor as other leaves have written it so far, or None. Entries that belong to no leaf are 0.
         """
+        import numpy as np
+
         if not self.view:
             return value
         left, flat, right, sizes = self._pattern(value.shape)
@@ -131,7 +137,7 @@ class Leaf:
         sizes = {letter: size for letter, size in sizes.items() if letter in right}
         return left, " ".join(re.findall(r"\w+", left)), right, sizes
 
-    def _cut(self, flat: str, array: np.ndarray) -> np.ndarray:
+    def _cut(self, flat: str, array: "np.ndarray") -> "np.ndarray":
         if self.part is None:
             return array
         index = [slice(None)] * array.ndim

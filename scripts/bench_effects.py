@@ -261,6 +261,7 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
     note(result)
 
     exact, result["compile_exact"], result["memory_exact"] = compiled(config, *arguments)
+    note(result)
     slow_and_right, before, _ = jax.block_until_ready(exact())
     result |= {
         "entropy": float(before["entropy"].mean()),
@@ -269,6 +270,7 @@ def main(bench: Bench, note: Callable[[dict[str, Any]], None] = lambda result: N
     note(result)
     asked = Adaptive(bench.tolerance, audited)
     adaptive, result["compile_adaptive"], result["memory_adaptive"] = compiled(config, *arguments, asked)
+    note(result)
     quick, _, audit = jax.block_until_ready(adaptive())
     result |= errors(quick, slow_and_right)
     result |= {"redone": int(audit.redone) / (bench.positions * config.d_mlp), "bound_max": float(audit.bound)}

@@ -15,6 +15,7 @@ import resource
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import tomllib
@@ -28,6 +29,7 @@ import bench_load
 import jax
 import numpy as np
 import pytest
+import tune_blocks
 import tyro
 
 from jaxconf.analysis import ablated_softmax, adaptive_softmax
@@ -39,7 +41,8 @@ from jaxconf.training.config import PRESETS, TrainConfig
 from jaxconf.training.trainer import REPORT_STEPS, train_models
 
 ROOT = Path(__file__).parents[1]
-POSITIONS = {"gpt2-small": 256, "llama-2-7b": 128}  # as in the rows of docs/benchmarks.md for a CPU
+POSITIONS = {"gpt2-small": 256, "gemma-2b": 32, "llama-2-7b": 128}  # as in the rows of docs/benchmarks.md for a CPU
+TOLERANCES = (1e-4, 1e-2)  # of the adaptive engine, nats
 SEEDS = (1, 4, 16, 64)
 LAYERS = (4, 32)  # of Llama 2 7B; the time of the first load says whether there is time for the second
 LOADING = 45  # seconds that writing and loading the files may take
@@ -53,7 +56,17 @@ TINY_LLAMA = {
 }
 NVIDIA = "name,driver_version,memory.total,clocks.max.sm,power.limit"
 
-Step = Literal["facts", "effects-gpt2-small", "effects-llama-2-7b", "seeds", "load", "tests"]
+Step = Literal[
+    "facts",
+    "effects-gpt2-small",
+    "real-logits",
+    "sets",
+    "effects-gemma-2b",
+    "load",
+    "seeds",
+    "effects-llama-2-7b",
+    "tests",
+]
 Note = Callable[[Any], None]  # takes the results that a step has so far
 
 
@@ -96,6 +109,54 @@ def effects(shape: str, tiny: bool, note: Note) -> None:
         shape, positions = "tiny", 16
         ablated_softmax.UNROLL = adaptive_softmax.UNROLL = 4  # programs that are compiled sooner
     bench_effects.main(bench_effects.Bench(shape=shape, positions=positions, torch=False), note)
+
+
+def real_logits(tiny: bool, note: Note) -> None:
+    """Both engines on the real logits of tests/analysis/real_logits.npz, compared with float64 sums on the host.
+
+    The adaptive engine's heads are as small as in that test, since only some tokens are recorded.
+    """
+    sys.path += [str(ROOT / "tests" / folder) for folder in ("analysis", "support")]
+    import test_adaptive
+    import test_real_logits
+
+    if tiny:
+        ablated_softmax.UNROLL = adaptive_softmax.UNROLL = 4
+    given, adaptive_softmax.HEAD = test_real_logits.recorded(), 128
+    rows, *_, vocabulary = given
+    test_adaptive.T = len(rows.A)
+    right, _ = test_adaptive.by_every_token(*given)
+
+    def error(sums: Any) -> float:
+        return max(float(np.abs(value - right[name]).max()) for name, value in test_adaptive.figures(sums).items())
+
+    result: dict[str, Any] = {"device": bench_effects.device(), "pairs": len(rows.A) * len(given[2]), "rows": []}
+    exact = jax.jit(ablated_softmax.ablated_softmax)(*given)
+    result["error_exact"] = error(exact)
+    note(result)
+    lse = jax.nn.logsumexp(rows.A * rows.inv[:, None] + vocabulary.b, axis=1)
+    engine = jax.jit(adaptive_softmax.adaptive_softmax)
+    for tolerance in TOLERANCES:
+        sums, certainty = engine(*given, lse, tolerance)
+        row = {"tolerance": tolerance, "error_max": error(sums), "bound_max": float(certainty.bound.max())}
+        row["top1_differences"] = int((sums.top_changed != exact.top_changed).sum())
+        result["rows"].append(row | {"redone": float(certainty.redone.mean())})
+        note(result)
+
+
+def sets(tiny: bool, note: Note) -> None:
+    """The time of a set of the last layer by algebra, and by a product of its stream with W_U."""
+    tune = tune_blocks.Tune(positions=8, neurons=12, width=16, vocabulary=1300) if tiny else tune_blocks.Tune(256, 3072)
+    problem, found = tune_blocks.Problem.of(tune), {}
+    result = {"device": bench_effects.device(), **dataclasses.asdict(tune), "members": tune_blocks.MEMBERS}
+    for name, build in (("algebra", tune_blocks.by_algebra), ("products", tune_blocks.rerun)):
+        run = build(problem)
+        found[name] = jax.block_until_ready(run())
+        took = statistics.median(bench_effects.seconds(run) for _ in range(3))
+        result[f"seconds_{name}"] = took / tune_blocks.SETS
+        note(result)
+    losses = np.asarray(found["algebra"][0].lse_te), np.concatenate([sums.lse_te for sums, _ in found["products"]])
+    note(result | {"difference": float(np.abs(losses[0] - losses[1]).max())})
 
 
 def seeds(tiny: bool, note: Note) -> None:
@@ -212,19 +273,19 @@ def marked_tests(tiny: bool, note: Note) -> None:
     marked = re.compile(r"\bdevices=[\[A-Z]|mark\.device")
     files = sorted(str(file) for file in (ROOT / "tests").rglob("test_*.py") if marked.search(file.read_text()))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other plugins may be installed on the machine
-    with tempfile.TemporaryDirectory() as cache:
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        status = pytest.main(["-m", "device", "-p", "no:cacheprovider", *files], [Outcomes(note, 2 if tiny else None)])
+    status = pytest.main(["-m", "device", "-p", "no:cacheprovider", *files], [Outcomes(note, 2 if tiny else None)])
     raise SystemExit(int(status))
 
 
 STEPS: dict[str, Callable[[bool, Note], None]] = {
     "facts": facts,
     "effects-gpt2-small": functools.partial(effects, "gpt2-small"),
-    "effects-llama-2-7b": functools.partial(effects, "llama-2-7b"),
-    "seeds": seeds,
+    "real-logits": real_logits,
+    "sets": sets,
+    "effects-gemma-2b": functools.partial(effects, "gemma-2b"),
     "load": load_model,
+    "seeds": seeds,
+    "effects-llama-2-7b": functools.partial(effects, "llama-2-7b"),
     "tests": marked_tests,
 }
 

@@ -10,13 +10,20 @@
 # --tiny runs the same steps with small shapes, on a CPU. If STEPs are named, only those are run, and the results of the
 # others in OUT are kept.
 #
-# Each step is a process with a time limit. Its results are added to OUT/gpu_check.json when it ends, even if it failed
-# or ran out of time. The exit status is 1 if any step did not finish. Environment variables: LIMIT replaces the time
-# limit of each step (in seconds); PYTHON is the interpreter; JAX_PLATFORMS are the backends ("cuda,cpu" by default,
-# "cpu" with --tiny); DRY_RUN=1 prints the steps' commands and runs nothing.
+# Each step is a process with a time limit: its share of the time that the steps before it have left, so the first
+# steps are those that matter most. Its results are added to OUT/gpu_check.json when it ends, even if it failed or ran
+# out of time. Compiled programs are kept in .jax_cache, so a step that is run again gets further. The exit status is 1
+# if any step did not finish. Environment variables: LIMIT replaces the time limit of each step (in seconds); PYTHON is
+# the interpreter; JAX_COMPILATION_CACHE_DIR is another folder for compiled programs; JAX_PLATFORMS are the backends
+# ("cuda,cpu" by default, "cpu" with --tiny); DRY_RUN=1 prints the steps' commands and runs nothing.
 set -euo pipefail
 
-steps=(facts effects-gpt2-small effects-llama-2-7b seeds load tests)
+whole=470 # seconds
+steps=(facts effects-gpt2-small real-logits sets effects-gemma-2b load seeds effects-llama-2-7b tests)
+declare -A shares=(
+    [facts]=5 [effects-gpt2-small]=15 [real-logits]=9 [sets]=9 [effects-gemma-2b]=15
+    [load]=11 [seeds]=9 [effects-llama-2-7b]=9 [tests]=18
+)
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3} out=runs/gpu_check wheels=$root/.wheels
 small=() chosen=()
@@ -39,9 +46,6 @@ done
 failed=0
 step() { # NAME SECONDS
     local limit=$2 begun status=0
-    if [ "${#chosen[@]}" -gt 0 ] && [[ " ${chosen[*]} " != *" $1 "* ]]; then
-        return
-    fi
     if [ "${#small[@]}" -gt 0 ]; then
         limit=600 # a CPU may be slow, or busy with other processes
     fi
@@ -96,17 +100,37 @@ if [ -z "${DRY_RUN:-}" ]; then
     export XLA_PYTHON_CLIENT_PREALLOCATE=false # an earlier step that is being killed may still hold memory
     if [ "${#small[@]}" -gt 0 ]; then
         export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} JAX_DISABLE_MOST_OPTIMIZATIONS=1
-        export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$scratch/programs} # both effects steps have one shape
     else
         export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu}
     fi
+    export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.jax_cache}
+    export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.2}
 fi
 
-full=highest # float32 matrices are multiplied in float32
-step facts 35
-JAX_DEFAULT_MATMUL_PRECISION=$full step effects-gpt2-small 85
-JAX_DEFAULT_MATMUL_PRECISION=$full step effects-llama-2-7b 85
-step seeds 60
-step load 65
-JAX_DEFAULT_MATMUL_PRECISION=$full step tests $((470 - SECONDS)) # the rest of 470 s, at least 140 s by the limits above
+if [ "${#chosen[@]}" -gt 0 ]; then
+    kept=()
+    for name in "${steps[@]}"; do
+        if [[ " ${chosen[*]} " = *" $name "* ]]; then
+            kept+=("$name")
+        fi
+    done
+    steps=("${kept[@]}")
+fi
+rest=0 used=0
+for name in "${steps[@]}"; do
+    rest=$((rest + shares[$name]))
+done
+for name in "${steps[@]}"; do
+    limit=$(((whole - used) * shares[$name] / rest))
+    rest=$((rest - shares[$name]))
+    case $name in
+    facts | seeds | load) step "$name" "$limit" ;;
+    *) JAX_DEFAULT_MATMUL_PRECISION=highest step "$name" "$limit" ;; # float32 matrices are multiplied in float32
+    esac
+    if [ -n "${DRY_RUN:-}" ]; then
+        used=$((used + limit))
+    else
+        used=$SECONDS
+    fi
+done
 exit "$failed"

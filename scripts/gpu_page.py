@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 Check = dict[str, Any]  # gpu_check.json
+REAL = """\
+Both engines on SmolLM2's last layer at 64 positions, with 64 neurons and 1,300 of its tokens, of which 128 are summed
+exactly; errors are the differences from float64 sums, in nats:"""
+SETS = """\
+A set of neurons of the last layer, by algebra and by a product of its stream with W_U:"""
 LOADING = """\
 A model of Llama 2 7B's shape in bfloat16 is loaded from files that were just written. For comparison, the
 same files are only read, and as many bytes are only sent to the device:"""
@@ -51,6 +56,8 @@ def section(checks: Sequence[Check]) -> list[str]:
     ]
     for text, rows in (
         ("These are the device's highest rates, measured beside the effects:", ceilings(checks)),
+        (REAL, real_logits(checks)),
+        (SETS, sets(checks)),
         (
             "Several models of the preset `tiny`, which differ in their seeds, are trained in one program:",
             training(checks),
@@ -79,6 +86,28 @@ def ceilings(checks: Sequence[Check]) -> list[str]:
         if "exponentials_per_second" in x
     ]
     return table(("device", "shape", "exponentials per second", "bytes copied"), rows)
+
+
+def real_logits(checks: Sequence[Check]) -> list[str]:
+    rows = []
+    for check in checks:
+        found = of_step(check, "real-logits")
+        for x in found.get("rows", []):
+            errors = (f"{value:.1g}" for value in (x["error_max"], x["bound_max"], found["error_exact"]))
+            rows.append((found["device"], f"{x['tolerance']:g}", *errors, f"{x['redone']:.1%}"))
+    return table(("device", "tolerance", "largest error", "largest bound", "error, exact engine", "redone"), rows)
+
+
+def sets(checks: Sequence[Check]) -> list[str]:
+    rows = []
+    for check in checks:
+        x = of_step(check, "sets")
+        if "difference" in x:
+            sizes = (f"{x[name]:,}" for name in ("width", "vocabulary", "positions", "members"))
+            times = (f"{x[name] * 1e3:,.1f} ms" for name in ("seconds_algebra", "seconds_products"))
+            rows.append((x["device"], *sizes, *times, f"{x['difference']:.1g}"))
+    columns = ("width", "vocabulary", "positions", "neurons of a set", "algebra", "product", "difference, nats")
+    return table(("device", *columns), rows)
 
 
 def training(checks: Sequence[Check]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxconf.analysis.ablated_softmax import BLOCK_T
+from jaxconf.analysis.ablated_softmax import BLOCK_N, BLOCK_T
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, sharded_effects
@@ -82,13 +82,15 @@ def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: in
     """At how many positions a device ablates every neuron together, in three quarters of `memory` bytes."""
     fixed = bytes_of_rows(config, 0, adaptive, further)
     rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed)
-    return max(1, rows if rows < BLOCK_T else rows // BLOCK_T * BLOCK_T)
+    block = int(BLOCK_T)
+    return max(1, rows if rows < block else rows // block * block)
 
 
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int = 0) -> int:
     """Bytes for ablating every neuron at `rows` positions; the factors are those of XLA's memory plans, rounded up."""
     neurons = config.d_mlp + further
-    fixed = 4 * neurons * config.d_model + (16 * entries_held(config.vocab_size, neurons) if adaptive else 0)
+    held = 16 * entries_held(config.vocab_size, neurons) if adaptive else 4 * config.vocab_size * int(BLOCK_N)
+    fixed = 4 * neurons * config.d_model + held
     return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * neurons)
 
 

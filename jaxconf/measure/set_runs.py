@@ -9,10 +9,10 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import Entry, Frozen, Masks, Members, NullRows, Sets, compiled_entry, streams
 from jaxconf.analysis.unembedding import Readout, readout
@@ -21,7 +21,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import Batch, batches, batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_window
 
-CELLS = 4096  # positions × sets that a CPU sums together, so that their sums stay in its cache
+CELLS = Size("set_cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,7 @@ class SetRuns:
         """The indices of `count` windows in groups. `positions`: of a window, those that count."""
         config, D = self.lm.config, self.lm.mesh.shape["data"]
         each = bytes_of_a_window(config, length) + 4 * positions * 6 * config.vocab_size
-        most = max(1, self.memory // each)
-        if jax.default_backend() == "cpu":
-            most = min(most, max(1, CELLS // positions))
+        most = max(1, min(self.memory // each, int(CELLS) // positions))
         return batches(count, D * min(most, -(-count // D)))
 
     def chunks(self, windows: int, length: int) -> Iterator[Batch]:
