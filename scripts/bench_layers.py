@@ -1,5 +1,6 @@
 """Times the effects of neurons below the last layer against hooks that ablate one neuron a pass, on the same windows.
 
+    export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000  # halves PyTorch's time: it keeps its memory
     python scripts/bench_layers.py FOLDER --data TEXT --layer 15 --json layer-15.json
     python scripts/bench_layers.py --page docs/benchmarks.md layer-0.json layer-15.json layer-28.json
 
@@ -10,11 +11,19 @@ come from the stream of the same pass and a second product with the unembedding.
 with the norm or the frequency frozen), entropy (also with the norm frozen), divergence, top token and reciprocal rank
 at every position. The unablated model, which all neurons share, is not timed on either side. The sides are timed in
 turn, so that a change of the machine's speed affects both alike; a first round, in which programs are compiled, does
-not count. A run fails if a change differs by more than 1e-4 nats at any position. Letters: s window, t position, c
-neuron, v vocabulary, d width.
+not count. A run fails if a change differs by more than 1e-4 nats at any position.
+
+A position could be left out of a neuron's re-run if the ablation changed neither it nor any position before it. So the
+run also counts the pairs of a position and a neuron, over all neurons of the layer, whose activation changes the stream
+by less than 1e-6 of its length, and those of them that no larger change precedes in their window. Letters: s window, t
+position, c neuron that is timed, n neuron of the layer.
+
+What the re-runs' products with weights need is compared with the highest rate of such products that the device reached
+in the same run.
 """
 
 import dataclasses
+import functools
 import json
 import statistics
 import time
@@ -24,9 +33,10 @@ from typing import Annotated, Any
 
 import effects_page
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
-from bench_effects import device, write
+from bench_effects import device, seconds, write
 from plan_tables import between
 
 from jaxconf.analysis.ablation import LayerAblation
@@ -36,11 +46,13 @@ from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.data.windows import windows
 from jaxconf.measure.set_runs import SetRuns
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.memory import MEMORY
 
 AGREE = 1e-4  # nats
+SMALL = 1e-6  # of the stream's length: about the rounding of float32
 NATS = ("loss", "loss_ln_frozen", "loss_freq_frozen", "entropy", "entropy_ln_frozen", "kl_freq")
 ALL = (*NATS, "top", "reciprocal_rank")
 
@@ -88,6 +100,34 @@ def by_reruns(
     return changes, np.asarray(level)[neurons]
 
 
+def operations(lm: LanguageModel, layer: int) -> float:
+    """Additions and multiplications of one token's products with weights, from what the layer's down projection reads
+    to the logits.
+    """
+    config, weights = lm.config, lm.params["blocks"]
+    above = sum(w.size for w in jax.tree.leaves(weights)) / config.n_layers * (config.n_layers - 1 - layer)
+    return 2 * (above + weights["mlp"]["w_out"][0].size + config.d_model * config.vocab_size)
+
+
+def products_per_second(config: DecoderConfig) -> float:
+    """The device's highest rate of float32 additions and multiplications in products of the MLP's shape."""
+    x, w = jnp.ones((4096, config.d_model)), jnp.ones((config.d_model, config.d_mlp))
+    product = jax.jit(functools.partial(jnp.matmul, precision="highest"))
+    seconds(lambda: product(x, w))
+    return 2 * len(x) * w.size / min(seconds(lambda: product(x, w)) for _ in range(20))
+
+
+def unchanged(lm: LanguageModel, layer: int, tokens: np.ndarray) -> tuple[float, float]:
+    """The share of all pairs (position, neuron) of a layer whose change is SMALL, and that of those which none precedes
+    that is not.
+    """
+    sites = [f"blocks.{layer}.{name}" for name in ("mlp.hook_post", "hook_resid_post")]
+    h, x = fetched([lm.apply(tokens, capture=sites).captured[site] for site in sites])
+    w_norm = np.linalg.norm(fetched(lm.params["blocks"]["mlp"]["w_out"])[layer], axis=1)
+    small = np.abs(h - h.mean((0, 1))) * w_norm < SMALL * np.linalg.norm(x, axis=-1, keepdims=True)  # s t n
+    return float(small.mean()), float(np.logical_and.accumulate(small, 1).mean())
+
+
 def by_hooks(folder: Path, layer: int, tokens: np.ndarray, freq: Frequency) -> Callable[[int, float], dict[str, Any]]:
     """What computes the changes of a neuron that is set to a level, ALL [s t], in TransformerLens."""
     import torch
@@ -121,7 +161,7 @@ def by_hooks(folder: Path, layer: int, tokens: np.ndarray, freq: Frequency) -> C
         return found
 
     as_it_was = model.run_with_hooks(text, fwd_hooks=stream)
-    before, scale, along_u = metrics(as_it_was), kept["ln_final.hook_scale"], as_it_was @ u
+    before, scale = metrics(as_it_was), kept["ln_final.hook_scale"]
 
     def changes(neuron: int, level: float) -> dict[str, Any]:
         def ablate(h: Any, hook: Any) -> Any:
@@ -132,7 +172,7 @@ def by_hooks(folder: Path, layer: int, tokens: np.ndarray, freq: Frequency) -> C
         te = model.run_with_hooks(text, fwd_hooks=[(f"blocks.{layer}.mlp.out.hook_in", ablate), *stream])
         ln = model.unembed(kept["ln_final.hook_out"] * (kept["ln_final.hook_scale"] / scale))
         now, frozen = metrics(te), metrics(ln)
-        back = metrics(te + (along_u - te @ u)[..., None] * u, whole=False)
+        back = metrics(te + ((as_it_was - te) @ u)[..., None] * u, whole=False)
         found = {name: (now[name] - before[name]).numpy() for name in ("loss", "entropy", "kl_freq", "reciprocal_rank")}
         return found | {
             "loss_ln_frozen": (frozen["loss"] - before["loss"]).numpy(),
@@ -169,7 +209,9 @@ def main(bench: Bench, folder: Path) -> dict[str, Any]:
         print(f"layer {bench.layer}, a neuron: {note or 'compiled'}; largest difference {error:.1g} nats", flush=True)
     if error > AGREE:
         raise SystemExit(f"the sides differ by {error:.2g} nats, more than {AGREE}")
-    seconds = {f"seconds_{side}": statistics.median(of) for side, of in times.items()}
+    small, before_all = unchanged(lm, bench.layer, tokens)
+    took_of = {f"seconds_{side}": statistics.median(of) for side, of in times.items()}
+    rate = operations(lm, bench.layer) * tokens.size / took_of["seconds_reruns"]
     return {
         "model": folder.name,
         "layer": bench.layer,
@@ -181,10 +223,13 @@ def main(bench: Bench, folder: Path) -> dict[str, Any]:
         "rounds": bench.rounds,
         "loss_abs_delta": float(np.abs(found["loss"]).mean()),
         "error": error,
+        "unchanged": small,
+        "unchanged_from_the_start": before_all,
         "device": device(),
         "jax": jax.__version__,
-        **seconds,
-        "ratio": seconds["seconds_hooks"] / seconds["seconds_reruns"],
+        **took_of,
+        "ratio": took_of["seconds_hooks"] / took_of["seconds_reruns"],
+        "share_of_products": rate / products_per_second(lm.config),
     }
 
 

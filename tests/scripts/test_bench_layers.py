@@ -17,7 +17,7 @@ from jaxconf.models.language_model import load
 
 HF = cases.CASES["llama-gqa"] | {"vocab_size": 262, "max_position_embeddings": 40, "num_hidden_layers": 3}
 ROW = {
-    "model": "some-model",
+    "model": "model",
     "layer": 3,
     "layers": 30,
     "windows": 4,
@@ -25,9 +25,12 @@ ROW = {
     "seconds_hooks": 3.0,
     "seconds_reruns": 1.5,
     "ratio": 2.0,
+    "share_of_products": 0.9,
     "loss_abs_delta": 4e-3,
     "error": 2e-5,
-    "device": "Some CPU, 2 cores",
+    "unchanged": 5e-4,
+    "unchanged_from_the_start": 1e-4,
+    "device": "Some CPU",
 }
 
 
@@ -56,16 +59,44 @@ def test_reruns_of_some_neurons_are_in_their_order(tmp_path: Path) -> None:
         np.testing.assert_allclose(both()[name][1].astype(float), alone()[name][0].astype(float), atol=1e-5)
 
 
+def test_pairs_without_a_change_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, tokens = load(build(tmp_path / "model", 0, HF)), np.arange(48).reshape(2, 24)
+    assert bench_layers.unchanged(lm, 1, tokens) == (0, 0)
+    monkeypatch.setattr(bench_layers, "SMALL", 0.05)
+    sites = "blocks.1.mlp.hook_post", "blocks.1.hook_resid_post"
+    h, x = (np.asarray(lm.apply(tokens, capture=sites).captured[site]) for site in sites)
+    w_out, counted, from_start = np.asarray(lm.params["blocks"]["mlp"]["w_out"])[1], 0, 0
+    for window, neuron in np.ndindex(2, lm.config.d_mlp):
+        begun = False
+        for t in range(24):
+            write = (h[:, :, neuron].mean() - h[window, t, neuron]) * w_out[neuron]
+            small = np.linalg.norm(write) < 0.05 * np.linalg.norm(x[window, t])
+            begun |= not small
+            counted, from_start = counted + small, from_start + (not begun)
+    assert 0 < from_start < counted < h.size
+    assert bench_layers.unchanged(lm, 1, tokens) == (counted / h.size, from_start / h.size)
+
+
+def test_operations_are_those_of_the_layers_above(tmp_path: Path) -> None:
+    lm = load(build(tmp_path / "model", 0, HF))
+    d, m, v = lm.config.d_model, lm.config.d_mlp, lm.config.vocab_size
+    assert bench_layers.operations(lm, 2) == 2 * (m * d + d * v)
+    of_a_layer = bench_layers.operations(lm, 0) - bench_layers.operations(lm, 1)
+    q, kv = lm.config.n_heads * lm.config.d_head, lm.config.n_kv_heads * lm.config.d_head
+    products = 2 * (d * q + 2 * d * kv + q * d + 3 * d * m)
+    assert products < of_a_layer < 1.1 * products  # gains and biases are counted too
+
+
 def test_the_page_has_a_row_for_each_layer(tmp_path: Path) -> None:
     files = [tmp_path / f"{layer}.json" for layer in (15, 3)]
     for file, layer in zip(files, (15, 3), strict=True):
         file.write_text(json.dumps(ROW | {"layer": layer}))
     text = effects_page.page(files)
-    rows = [line for line in text.splitlines() if line.startswith("| some-model")]
+    rows = [line for line in text.splitlines() if " of 30 " in line]
     assert rows == [
-        f"| some-model | {layer} of 30 | 4 × 64 | 3.00 s | 1.50 s | 2.0 | 0.004 | 2e-05 | Some CPU, 2 cores |"
+        f"| model | {layer} of 30 | 4 × 64 | 3.00 s | 1.50 s | 2.0 | 90% | 0.004 | 2e-05 | 0.05% | 0.01% | Some CPU |"
         for layer in (3, 15)
     ]
-    assert "Machines: Some CPU, 2 cores." in text
+    assert "Machines: Some CPU." in text
     alone = between(text, effects_page.LAYERS, effects_page.layers([ROW]))
     assert alone == effects_page.page([files[1]])
