@@ -24,12 +24,11 @@ LAYERS = "bench_layers"  # the marker of the section on layers below the last on
 OF_LAYERS = """\
 Written by `scripts/bench_layers.py`, whose docstring says what is timed. Both sides ablate the same neurons, one by
 one, and compute the same metrics. The times are for one neuron. In TransformerLens the whole model runs with a hook
-on the neuron; in jaxconf only the layers above run. `products` is the share of the device's highest rate of float32
-products that the re-runs reached, so it says how much faster the same products could be. `Δ loss` is the mean change
-of the loss, without its sign. The difference is the largest one between the two sides at any position. Both are in
-nats. `unchanged` is the share of all pairs of a position and a neuron of the layer whose activation changes the
-stream by less than 1e-6 of its length, and `from the start` that of the pairs that no larger change precedes in the
-window. Only those could be left out of the re-runs, which leave none out."""
+on the neuron; in jaxconf only the layers above run. `Δ loss` is the mean change of the loss, without its sign. The
+difference is the largest one between the two sides at a position that analyses keep. Both are in nats. `unchanged`
+is the share of all pairs of a position and a neuron of the layer whose activation changes the stream by less than
+1e-6 of its length, and `from the start` that of the pairs that no larger change precedes in the window. Only those
+could be left out of the re-runs, which leave none out."""
 
 
 def page(files: Sequence[Path]) -> str:
@@ -113,7 +112,6 @@ OF_A_NEURON: tuple[Column, ...] = (
     ("TransformerLens", lambda x: f"{x['seconds_hooks']:.2f} s"),
     ("jaxconf", lambda x: f"{x['seconds_reruns']:.2f} s"),
     ("ratio", lambda x: f"{x['ratio']:.1f}"),
-    ("products", lambda x: f"{x['share_of_products']:.0%}"),
     ("Δ loss", lambda x: f"{x['loss_abs_delta']:.1g}"),
     ("difference", lambda x: f"{x['error']:.1g}"),
     ("unchanged", lambda x: f"{x['unchanged']:.2%}"),

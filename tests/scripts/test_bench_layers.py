@@ -25,7 +25,6 @@ ROW = {
     "seconds_hooks": 3.0,
     "seconds_reruns": 1.5,
     "ratio": 2.0,
-    "share_of_products": 0.9,
     "loss_abs_delta": 4e-3,
     "error": 2e-5,
     "unchanged": 5e-4,
@@ -77,16 +76,6 @@ def test_pairs_without_a_change_are_counted(tmp_path: Path, monkeypatch: pytest.
     assert bench_layers.unchanged(lm, 1, tokens) == (counted / h.size, from_start / h.size)
 
 
-def test_operations_are_those_of_the_layers_above(tmp_path: Path) -> None:
-    lm = load(build(tmp_path / "model", 0, HF))
-    d, m, v = lm.config.d_model, lm.config.d_mlp, lm.config.vocab_size
-    assert bench_layers.operations(lm, 2) == 2 * (m * d + d * v)
-    of_a_layer = bench_layers.operations(lm, 0) - bench_layers.operations(lm, 1)
-    q, kv = lm.config.n_heads * lm.config.d_head, lm.config.n_kv_heads * lm.config.d_head
-    products = 2 * (d * q + 2 * d * kv + q * d + 3 * d * m)
-    assert products < of_a_layer < 1.1 * products  # gains and biases are counted too
-
-
 def test_the_page_has_a_row_for_each_layer(tmp_path: Path) -> None:
     files = [tmp_path / f"{layer}.json" for layer in (15, 3)]
     for file, layer in zip(files, (15, 3), strict=True):
@@ -94,7 +83,7 @@ def test_the_page_has_a_row_for_each_layer(tmp_path: Path) -> None:
     text = effects_page.page(files)
     rows = [line for line in text.splitlines() if " of 30 " in line]
     assert rows == [
-        f"| model | {layer} of 30 | 4 × 64 | 3.00 s | 1.50 s | 2.0 | 90% | 0.004 | 2e-05 | 0.05% | 0.01% | Some CPU |"
+        f"| model | {layer} of 30 | 4 × 64 | 3.00 s | 1.50 s | 2.0 | 0.004 | 2e-05 | 0.05% | 0.01% | Some CPU |"
         for layer in (3, 15)
     ]
     assert "Machines: Some CPU." in text
