@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, from the files that scripts/bench_effects.py --json and scripts/gpu_check.sh write."""
+"""docs/benchmarks.md, from what scripts/bench_effects.py --json, bench_layers.py --json and gpu_check.sh write."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -21,7 +21,15 @@ An error is the difference of the adaptive engine from the exact one, over all p
 `redone` is the share of the pairs of a position and a neuron that the adaptive engine computed again with every token.
 `memory` is what an engine needs beside its inputs. `exponentials` is the share of the device's highest rate of
 exponentials that the exact engine reached."""
-
+LAYERS = "bench_layers"  # the marker of the section on layers below the last one
+OF_LAYERS = """\
+Written by `scripts/bench_layers.py`, whose docstring says what is timed. Both sides ablate the same neurons, one by
+one, and compute the same metrics. The times are for one neuron. In TransformerLens the whole model runs with a hook
+on the neuron; in jaxconf only the layers above run. `Δ loss` is the mean change of the loss, without its sign. The
+difference is the largest one between the two sides at a position that analyses keep. Both are in nats. `unchanged`
+is the share of all pairs of a position and a neuron of the layer whose activation changes the stream by less than
+1e-6 of its length, and `from the start` that of the pairs that no larger change precedes in the window. Only those
+could be left out of the re-runs, which leave none out."""
 SHARES = """\
 The models' last layers at positions of a text. Beside the time of a forward pass over about as many tokens, each step's
 share in the time of all operations of the engine, from a profile of one run."""
@@ -32,16 +40,26 @@ def page(files: Sequence[Path]) -> str:
     found = [json.loads(file.read_text()) for file in files]
     checks = [x for x in found if "steps" in x]
     rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
-    devices = {x["device"] for x in (*rows, *grown)} | {gpu_page.device(check) for check in checks}
+    devices = {x["device"] for x in found if "device" in x} | {gpu_page.device(check) for check in checks}
     rows += [x for check in checks for x in gpu_page.effects(check)]
     on_cpu = all("cores" in name for name in devices)
     no_accelerator = " No accelerator was measured." if on_cpu else ""
     text = [BEGIN, "", "Machines: " + "; ".join(sorted(devices)) + "." + no_accelerator]
     text += ["", "## Effects of every neuron of the last layer", "", *_table(TIMES, rows)]
-    text += ["", ERRORS, "", *_table(ACCURACY, rows), *_where_time_goes(rows), *gpu_page.section(checks)]
+    text += ["", ERRORS, "", *_table(ACCURACY, rows), *_where_time_goes(rows)]
+    if of_layers := [x for x in found if "seconds_hooks" in x]:
+        between = [f"<!-- {LAYERS} -->", "", layers(of_layers), "", f"<!-- end of {LAYERS} -->"]
+        text += ["", "## Effects of neurons below the last layer", "", *between]
+    text += gpu_page.section(checks)
     for x in grown:
         text += _growth(x)
     return "\n".join(text) + "\n"
+
+
+def layers(rows: Sequence[dict[str, Any]]) -> str:
+    """What stands between the markers of the section on layers below the last one."""
+    rows = sorted(rows, key=lambda x: (x["model"], x["layer"]))
+    return "\n".join([OF_LAYERS, "", *_table(OF_A_NEURON, rows)])
 
 
 def _table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -102,4 +120,17 @@ ACCURACY: tuple[Column, ...] = (
     ("memory, exact", lambda x: f"{x['memory_exact'] / 1e9:.2f} GB"),
     ("memory, adaptive", lambda x: f"{x['memory_adaptive'] / 1e9:.2f} GB"),
     ("exponentials", lambda x: f"{x['exact_share_of_exponentials']:.0%}"),
+)
+OF_A_NEURON: tuple[Column, ...] = (
+    ("model", lambda x: x["model"]),
+    ("layer", lambda x: f"{x['layer']} of {x['layers']}"),
+    ("windows × tokens", lambda x: f"{x['windows']} × {x['length']}"),
+    ("TransformerLens", lambda x: f"{x['seconds_hooks']:.2f} s"),
+    ("jaxconf", lambda x: f"{x['seconds_reruns']:.2f} s"),
+    ("ratio", lambda x: f"{x['ratio']:.1f}"),
+    ("Δ loss", lambda x: f"{x['loss_abs_delta']:.1g}"),
+    ("difference", lambda x: f"{x['error']:.1g}"),
+    ("unchanged", lambda x: f"{x['unchanged']:.2%}"),
+    ("from the start", lambda x: f"{x['unchanged_from_the_start']:.2%}"),
+    ("device", lambda x: x["device"]),
 )

@@ -1,6 +1,7 @@
 """Effects of neuron sets in any layer, for which the layers above are run again.
 
-Letters: s window, t position, p unit that has kept positions in a group, c set of neurons or null, n neuron.
+Letters: s window, t position, q position that is kept in some window, p unit that has kept positions in a group, c set
+of neurons or null, n neuron.
 """
 
 import functools
@@ -63,16 +64,18 @@ def rerun_parts(
     runs = SetRuns(lm, sets, work.freq, work.memory, frozen)
     layers, count = runs.layers, runs.count
     stage = f"effects in layer {', '.join(map(str, layers))}"
+    counted = np.flatnonzero(work.kept.any(0))  # at other positions, nothing is unembedded
 
     def of_group(rows: np.ndarray, real: np.ndarray) -> Part:
         mask = work.kept[rows] & real[:, None]
         units = work.units_in(rows[real])
-        member = (work.units[rows] == units[:, None, None]) & mask  # p s t
+        member = ((work.units[rows] == units[:, None, None]) & mask)[..., counted]  # p s q
+        mask = mask[:, counted]  # s q
 
         @functools.cache
         def entered() -> Any:
             """What all sets share. It is not computed if all parts of the group are already finished."""
-            entry, before = runs.entry(work.tokens[rows], np.arange(T))
+            entry, before = runs.entry(work.tokens[rows], counted)
             base = compiled_base(config, runs.readout, work.freq, entry)
             if instead is None:
                 return entry, before, base, None
@@ -102,12 +105,12 @@ def rerun_parts(
         return Part(units, sums, work.positions(rows[real], found[0]), {})
 
     work.progress(stage, 0, S * T)
-    return itertools.starmap(of_group, runs.groups(S, T, T))
+    return itertools.starmap(of_group, runs.groups(S, T, len(counted)))
 
 
 def _summed(effect: jax.Array, mask: np.ndarray, member: np.ndarray) -> jax.Array:
-    """An effect [c s t], summed over the kept positions of each unit, [p c]; it may be NaN at others."""
-    return jnp.einsum("cst,pst->pc", jnp.where(mask, effect, 0), member.astype(np.float32), precision="highest")
+    """An effect [c s q], summed over the kept positions of each unit, [p c]; it may be NaN at others."""
+    return jnp.einsum("csq,psq->pc", jnp.where(mask, effect, 0), member.astype(np.float32), precision="highest")
 
 
 def token_effects(

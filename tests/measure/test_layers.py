@@ -25,6 +25,7 @@ from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.inputs import Text, windows_of
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, read_sets
 from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.set_runs import SetRuns
 from jaxconf.measure.work import work_on
 from jaxconf.models.decoder import final_norm_name, site_shapes
 from jaxconf.models.errors import InputError
@@ -117,6 +118,21 @@ def test_all_norms_above_can_be_frozen(kind: str, layer: int) -> None:
     close(frame, rerun(lm, tokens, kept, counts, at_mean, layer, above))
     final = measured(kind, layer).frame
     assert (frame["loss_abs_delta_ln_frozen"] - final["loss_abs_delta_ln_frozen"]).abs().max() > 1e-3
+
+
+def test_positions_that_count_in_no_window_are_not_unembedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, tokens, _, counts = model("rms")
+    kept = np.zeros(tokens.shape, bool)
+    kept[::2, 5], kept[1::2, 9], kept[:, 20] = True, True, True
+    seen = []
+    entry = SetRuns.entry
+    monkeypatch.setattr(SetRuns, "entry", lambda runs, *how: seen.append(how[1].tolist()) or entry(runs, *how))
+    table = analysed(lm, tokens, counts=counts, layer=0, kept=kept, bootstrap_draws=0)
+    assert seen
+    assert all(positions == [5, 9, 20] for positions in seen)
+    close(table.frame, rerun(lm, tokens, kept, counts, at_mean, 0))
+    rows = [(int(window), int(position)) for window, position in zip(*np.nonzero(kept), strict=True)]
+    assert list(table.positions[["window", "position"]].itertuples(index=False, name=None)) == rows
 
 
 def test_all_layers_are_the_layers_one_after_the_other() -> None:
