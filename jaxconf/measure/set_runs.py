@@ -21,7 +21,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import Batch, batches, batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_window
 
-CELLS = 4096  # positions × sets that a CPU sums together, so that their sums stay in its cache
+CELLS = 1024  # positions that a CPU sums together, so that what they need of a block of tokens stays in its cache
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,12 +44,14 @@ def test_no_program_holds_the_logits_of_several_sets(by_algebra: bool) -> None:
     entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
     assert runs.by_algebra == by_algebra
     base = rerun.compiled_base(config, runs.readout, runs.frequency, entry)
-    to, _ = rerun.compiled_reference(config, runs.readout, entry)
+    to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
     some: Any = runs.some(np.arange(C), {layer: set_to(np.zeros(config.d_mlp))})
     changes = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
-    besides = rerun.compiled_besides.lower(*runs.how, entry, to, False, some).compile()
+    how = config, lm.params, runs.readout, entry
+    besides = rerun.compiled_besides.lower(*how, to, False, some).compile()
+    losses = rerun.compiled_losses.lower(*how, some).compile()
     predictions = rerun.compiled_predictions.lower(*runs.how, entry, some).compile()
-    for compiled in (changes, besides, predictions):
+    for compiled in (changes, besides, losses, predictions):
         assert largest(compiled) < C * tokens.size * config.vocab_size
 
 
