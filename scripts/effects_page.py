@@ -21,13 +21,19 @@ An error is the difference of the adaptive engine from the exact one, over all p
 `memory` is what an engine needs beside its inputs. `exponentials` is the share of the device's highest rate of
 exponentials that the exact engine reached."""
 
+SETS = "bench_sets"  # the marker of the section on neuron sets
+OF_SETS = """\
+Written by `scripts/bench_sets.py`, whose docstring says what is timed. The times are for one set of random neurons.
+With whole logits, its ablated stream is multiplied by W_U once for all effects. The difference is the largest one in a
+loss or an entropy between the two sides at any position, in nats."""
+
 
 def page(files: Sequence[Path]) -> str:
     """docs/benchmarks.md."""
     found = [json.loads(file.read_text()) for file in files]
     checks = [x for x in found if "steps" in x]
     rows, grown = [x for x in found if "shape" in x], [x for x in found if "start" in x]
-    devices = {x["device"] for x in (*rows, *grown)} | {gpu_page.device(check) for check in checks}
+    devices = {x["device"] for x in found if "device" in x} | {gpu_page.device(check) for check in checks}
     rows += [x for check in checks for x in gpu_page.effects(check)]
     on_cpu = all("cores" in name for name in devices)
     no_accelerator = " No accelerator was measured." if on_cpu else ""
@@ -36,10 +42,30 @@ def page(files: Sequence[Path]) -> str:
     text += ["", ERRORS, "", *_table(ACCURACY, rows), *gpu_page.section(checks)]
     for x in grown:
         text += _growth(x)
+    if of_sets := [x for x in found if "seconds_losses_whole" in x]:
+        text += ["", "## Neuron sets of the last layer", "", f"<!-- {SETS} -->", "", sets(of_sets), ""]
+        text += [f"<!-- end of {SETS} -->"]
     return "\n".join(text) + "\n"
 
 
-def _table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:
+def sets(rows: Sequence[dict[str, Any]]) -> str:
+    """What stands between the markers of the section on neuron sets."""
+    lines = [(x, name) for x in rows for name in OF_A_SET]
+    columns: list[tuple[str, Callable[[Any], str]]] = [
+        ("model", lambda of: of[0]["model"]),
+        ("neurons", lambda of: f"{of[0]['size']}"),
+        ("positions", lambda of: f"{of[0]['set_positions']}"),
+        ("result", lambda of: OF_A_SET[of[1]]),
+        ("whole logits", lambda of: f"{of[0][f'seconds_{of[1]}_whole']:.2f} s"),
+        ("by algebra", lambda of: f"{of[0][f'seconds_{of[1]}']:.3f} s"),
+        ("ratio", lambda of: f"{of[0][f'ratio_{of[1]}']:.1f}"),
+        ("difference", lambda of: f"{of[0]['error']:.1g}"),
+        ("device", lambda of: of[0]["device"]),
+    ]
+    return "\n".join([OF_SETS, "", *_table(columns, lines)])
+
+
+def _table(columns: Sequence[tuple[str, Callable[[Any], str]]], rows: Sequence[Any]) -> list[str]:
     heads = " | ".join(head for head, _ in columns)
     lines = [" | ".join(says(row) for _, says in columns) for row in rows]
     return [f"| {heads} |", "|---" * len(columns) + "|", *(f"| {line} |" for line in lines)]
@@ -86,3 +112,5 @@ ACCURACY: tuple[Column, ...] = (
     ("memory, adaptive", lambda x: f"{x['memory_adaptive'] / 1e9:.2f} GB"),
     ("exponentials", lambda x: f"{x['exact_share_of_exponentials']:.0%}"),
 )
+OF_A_SET = {"losses": "loss and entropy, also with the norm frozen", "changes": "all metrics of the three effects"}
+"""What is timed for a set, and what it is called."""

@@ -3,6 +3,7 @@
 Letters: c set, s window, t position, n neuron, v vocabulary.
 """
 
+import dataclasses
 import math
 import re
 from typing import Any
@@ -23,6 +24,7 @@ from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.neuron_sets import ablate_sets
 from jaxconf.measure.set_runs import SetRuns
+from jaxconf.models.sites import Ablate, Replace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 C = 16
@@ -72,6 +74,45 @@ def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
     for column in EFFECTS:
         tie = column in ("rr_abs_delta", "top1_change")  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(found[column], expected[column], atol=1e-3 if tie else 2e-5, err_msg=column)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> None:
+    """The sums are then beyond float32 at the first shift, and are computed again."""
+    lm = random_model("layer")
+    wild = jax.tree.map(lambda w: 60 * w, lm.params["unembed"])
+    lm = dataclasses.replace(lm, params=lm.params | {"unembed": wild})
+    config, tokens, site = lm.config, windows_for(lm), f"blocks.{layer}.mlp.hook_post"
+    target, masks = np.roll(tokens, -1, 1), np.arange(config.d_mlp) < np.array([[3], [8]])
+    runs = SetRuns(lm, {layer: masks}, frequency(np.arange(config.vocab_size)), 2**28)
+    entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+    assert runs.by_algebra == (layer == 1)
+    some = runs.some(np.arange(2), {layer: set_to(np.full(config.d_mlp, 5.0))})
+    how = config, lm.params, runs.readout, entry
+    total, frozen = rerun.compiled_losses(*how, some)
+    to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
+    predicted, change = rerun.compiled_besides(*how, to, False, some)
+    plain = lm.apply(tokens, capture=["ln_final.hook_scale"])
+    lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
+    risen = 0.0
+    for c, mask in enumerate(masks):
+        edits = {site: Ablate(jnp.asarray(mask), jnp.full(config.d_mlp, 5.0))}
+        freeze = {"ln_final.hook_scale": Replace(plain.captured["ln_final.hook_scale"])}
+        for of, found in ((edits, total), (edits | freeze, frozen)):
+            z = np.asarray(lm.apply(tokens, edits=of).logits, np.float64)
+            after = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+            own = np.take_along_axis(after, target[..., None], -1)[..., 0]
+            np.testing.assert_allclose(found.loss[c], -own, atol=1e-2)
+            np.testing.assert_allclose(found.entropy[c], -(np.exp(after) * after).sum(-1), atol=1e-3)
+            if of is edits:
+                kl = (np.exp(lp) * (after - lp)).sum(-1)
+                np.testing.assert_allclose(predicted.loss[c], -own, atol=1e-2)
+                np.testing.assert_allclose(predicted.confidence[c], np.exp(after).max(-1), atol=1e-3)
+                np.testing.assert_array_equal(predicted.correct[c], after.argmax(-1) == target)
+                np.testing.assert_allclose(change.mean[c], kl, atol=1e-2)
+                shift = np.maximum(np.take_along_axis(z, np.asarray(before.top)[..., None], -1)[..., 0], own)
+                risen = max(risen, float((z.max(-1) - shift).max()))
+    assert risen > 100
 
 
 @pytest.mark.parametrize("layer", [0, 1])
