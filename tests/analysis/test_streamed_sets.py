@@ -15,12 +15,15 @@ import pytest
 from edited_runs import rerun as by_definition
 from random_models import random_model, windows_for
 
-from jaxconf.analysis import rerun
+from jaxconf.analysis import ablated_answers, rerun
+from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.mean_ablation import set_to
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.analysis.observation import at_bos, entered
+from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.neuron_sets import ablate_sets
 from jaxconf.measure.set_runs import SetRuns
@@ -55,6 +58,29 @@ def test_no_program_holds_the_logits_of_several_sets(by_algebra: bool) -> None:
     predictions = rerun.compiled_predictions.lower(*runs.how, entry, some).compile()
     for compiled in (changes, besides, losses, predictions):
         assert largest(compiled) < C * tokens.size * config.vocab_size
+
+
+def test_no_program_holds_the_logits_of_several_sets_of_heads_or_several_answers() -> None:
+    lm = random_model("large")
+    tokens, config, rng = windows_for(lm, count=2), lm.config, np.random.default_rng(0)
+    positions, read = np.arange(tokens.shape[1]), readout(lm.config, lm.params)
+    how = config, lm.params, read
+    heads = rng.random((C, config.n_layers, config.n_heads)) < 0.5
+    rest = positions, {1: np.array([2])}, (0, 1)
+    seen, _ = entered(*how, tokens, *rest)
+    programs = [at_bos.lower(*how, seen, *rest, heads).compile()]
+    sets = Ablations(np.arange(5 * C).reshape(C, 5) % 20, np.zeros((C, 5), np.float32), np.ones((C, 5), bool))
+    reading = ablated_answers.reading(config, read, np.arange(20))
+    given = tokens[:, None, :6]
+    _, ends, along = ablated_answers.begin(config, 40, lm.params, reading, tokens[:, :12], np.zeros(2, int), given)
+    text = np.broadcast_to(np.arange(2), (C, 2))
+    programs.append(ablated_answers.judged.lower(config, reading, along, sets, given, np.full((2, 1), 6)).compile())
+    for compiled in programs:
+        assert largest(compiled) < C * 2 * 6 * config.vocab_size
+    assert (
+        largest(ablated_answers.likeliest.lower(config, reading, ends, text, sets).compile())
+        < C * 2 * config.vocab_size
+    )
 
 
 def at_mean(h: np.ndarray) -> np.ndarray:
