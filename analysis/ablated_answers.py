@@ -77,13 +77,11 @@ def advance(
     return more, states(config, read.readout, read.neurons, last)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "at_once"))
-def likeliest(
-    config: DecoderConfig, at_once: int, read: Reading, seen: States, text: jax.Array, sets: Ablations
-) -> jax.Array:
-    """The most likely next token with each set ablated, int32 [c p].
+@functools.partial(jax.jit, static_argnames="config")
+def likeliest(config: DecoderConfig, read: Reading, seen: States, text: jax.Array, sets: Ablations) -> jax.Array:
+    """The most likely next token with each set ablated, int32 [c p]. The logits of one set at a time are held.
 
-    `text`: the index of the state of each set and prompt, int [c p]. `at_once`: sets whose logits are held together.
+    `text`: the index of the state of each set and prompt, int [c p].
     """
 
     def one(with_texts: tuple[jax.Array, Ablations]) -> jax.Array:
@@ -91,13 +89,12 @@ def likeliest(
         here = jax.tree.map(lambda x: x[rows], seen)
         return jnp.argmax(set_logits(config, read.readout, read.writes, here, of_set), -1).astype(jnp.int32)
 
-    return jax.lax.map(one, (text, sets), batch_size=at_once)
+    return jax.lax.map(one, (text, sets))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "at_once"))
+@functools.partial(jax.jit, static_argnames="config")
 def judged(
     config: DecoderConfig,
-    at_once: int,
     read: Reading,
     along: States,
     sets: Ablations,
@@ -107,7 +104,8 @@ def judged(
     """The log-probabilities of each given answer and of its first token, [c p j], and the entropy of the latter's
     prediction, [c p].
 
-    All are in nats. `along`: from `begin`. `given`: int [p j a], of which the first `lengths` [p j] tokens count.
+    All are in nats. The logits of one set at a time are held. `along`: from `begin`. `given`: int [p j a], of which the
+    first `lengths` [p j] tokens count.
     """
     counted = jnp.arange(given.shape[2]) < lengths[..., None]
 
@@ -118,4 +116,4 @@ def judged(
         first = lp[:, 0, 0]
         return jnp.where(counted, own, 0).sum(-1), own[..., 0], -jnp.sum(jnp.exp(first) * first, -1)
 
-    return jax.lax.map(one, sets, batch_size=at_once)
+    return jax.lax.map(one, sets)

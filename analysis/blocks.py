@@ -44,7 +44,7 @@ CPU = Blocks(
     abreast=128,
     set_v=256,
     set_unroll=32,
-    set_cells=4096,
+    set_cells=1024,
 )
 # Not measured. A tile has half as many cells as a large GPU runs threads, because an accelerator is idle in smaller
 # ones. Loops are shorter, because compilers for accelerators take long for large bodies. As many sets are run together

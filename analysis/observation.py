@@ -1,11 +1,12 @@
 """A model's predictions and activations at every position of windows.
 
-Letters: b window, t position, l layer, h head, n neuron, c set of heads. Losses and entropies are in nats.
+Letters: b window, t position, q position that counts, l layer, h head, n neuron, k neuron that is asked for, c set of
+heads. Losses and entropies are in nats.
 """
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,13 @@ import numpy as np
 
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation
+from jaxconf.analysis.set_predictions import Line, Loss, Predictions, line
+from jaxconf.analysis.streamed_sets import Moved, Unembedded, unembedded
+from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Prediction, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm_name, forward
+from jaxconf.models.norms import centre
 from jaxconf.models.sites import Edit
 
 
@@ -66,26 +71,67 @@ def observed_totals(
     return Totals(total(predictions.entropy), total(predictions.loss), total(captured[scale][..., 0]), activations)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "edited", "layers"))
-def observed_at_bos(
+class Entered(NamedTuple):
+    """What all sets of heads share."""
+
+    resid: jax.Array  # b t d: the stream that enters the lowest layer in which a set has heads
+    h: dict[int, jax.Array]  # layer below it → its neurons' activations, b q k
+    before: Unembedded  # b q
+
+
+@functools.partial(jax.jit, static_argnames=("config", "edited"))
+def entered(
     config: DecoderConfig,
     params: Params,
+    readout: Readout,
     tokens: jax.Array,
-    heads: jax.Array,
+    positions: np.ndarray,
+    neurons: Mapping[int, np.ndarray],
     edited: tuple[int, ...],
-    layers: tuple[int, ...],
-) -> tuple[jax.Array, jax.Array, dict[int, jax.Array]]:
-    """Entropy and loss [c b t], and the layers' activations [c b t n], if each set's heads attend to BOS alone.
+) -> tuple[Entered, Prediction]:
+    """What sets of heads share on windows that begin with BOS, int [b t], and the unablated predictions [b q].
 
-    `heads`: which heads each set has, bool [c l h]. `edited`: the layers in which a set has heads; what is below them
-    is run once for all sets. `tokens`: windows that begin with BOS, int [b t]. Source: Stolfo et al. 2024 (arXiv
-    2406.16254), section 5.
+    `readout`: the last layer's, in the paper's convention. `positions`: those that count, int [q]. `neurons`: layer →
+    those whose activations `at_bos` gives, int [k]. `edited`: the layers in which a set has heads, ascending.
     """
-    sites = activation_sites(layers)
+    first, last = f"blocks.{edited[0]}.hook_resid_pre", f"blocks.{config.n_layers - 1}.hook_resid_post"
+    below = activation_sites(layer for layer in neurons if layer < edited[0])
+    captured = forward(
+        config, params, tokens, capture=[first, last, *below.values()], stop_at_layer=config.n_layers
+    ).captured
+    target, unused = jnp.roll(tokens, -1, 1)[:, positions], frequency(np.zeros(config.vocab_size))
+    before, found = unembedded(config, readout, unused, captured[last][:, positions], target)
+    h = {layer: captured[site][:, positions][..., neurons[layer]] for layer, site in below.items()}
+    return Entered(captured[first], h, before), found
 
-    def one(heads: jax.Array) -> tuple[jax.Array, jax.Array, dict[int, jax.Array]]:
-        edits = bos_ablation(heads, edited, tokens.shape[1])
-        predictions, captured = observed(config, params, tokens, tuple(sites.values()), edits)
-        return predictions.entropy, predictions.loss, {layer: captured[site] for layer, site in sites.items()}
 
-    return jax.vmap(one)(heads)
+@functools.partial(jax.jit, static_argnames=("config", "edited"))
+def at_bos(
+    config: DecoderConfig,
+    params: Params,
+    readout: Readout,
+    seen: Entered,
+    positions: np.ndarray,
+    neurons: Mapping[int, np.ndarray],
+    edited: tuple[int, ...],
+    heads: np.ndarray,
+) -> tuple[Loss, dict[int, jax.Array]]:
+    """Loss and entropy [c b q], and the neurons' activations [c b q k], if each set's heads attend to BOS alone.
+
+    `heads`: which heads each set has, bool [c l h]. The other arguments are as for `entered`. Source: Stolfo et al.
+    2024 (arXiv 2406.16254), section 5.
+    """
+    last = f"blocks.{config.n_layers - 1}.hook_resid_post"
+    above = activation_sites(layer for layer in neurons if layer >= edited[0])
+    layers: dict[str, Any] = {"start_at_layer": edited[0], "stop_at_layer": config.n_layers}
+
+    def one(heads: jax.Array) -> tuple[Line, dict[int, jax.Array]]:
+        edits = bos_ablation(heads, edited, seen.resid.shape[1])
+        captured = forward(config, params, seen.resid, edits, [last, *above.values()], **layers).captured
+        x = centre(config.final, captured[last][:, positions].astype(jnp.float32))
+        h = {layer: captured[site][:, positions][..., neurons[layer]] for layer, site in above.items()}
+        return line(config, seen.before, Moved(x, None, None)), h
+
+    lines, h = jax.lax.map(one, heads)
+    (found,) = Predictions(config, readout, seen.before, None, lines).losses(lines.inv)
+    return found, h | {layer: jnp.broadcast_to(x, (len(heads), *x.shape)) for layer, x in seen.h.items()}

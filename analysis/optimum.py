@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from jaxconf.analysis.streamed_sets import Beside
+from jaxconf.analysis.set_predictions import Beside
 
 
 class Distance(NamedTuple):

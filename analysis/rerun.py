@@ -21,16 +21,13 @@ from jaxconf.analysis.ablated_sets import behind, moved
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.set_predictions import Beside, Line, Loss, Predictions, Reference, line, reference
 from jaxconf.analysis.streamed_sets import (
-    Beside,
     Moved,
-    Reference,
     Shared,
     Unembedded,
     Written,
-    beside,
     changes_of_set,
-    reference,
     shared,
     sums_of_set,
     unembedded,
@@ -165,22 +162,24 @@ def compiled_base(config: DecoderConfig, readout: Readout, frequency: Frequency,
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def compiled_reference(config: DecoderConfig, readout: Readout, entry: Entry) -> tuple[Reference, Unchanged]:
-    """The unablated model as the reference of `besides`, and what `best_temperature` needs of it, [s q]."""
+def compiled_reference(config: DecoderConfig, readout: Readout, entry: Entry) -> tuple[Reference, Unchanged, Beside]:
+    """The unablated model as the reference of `besides`, what `best_temperature` needs of it, and it beside itself.
+
+    The last two are [s q].
+    """
     log_p = jax.nn.log_softmax(whole_logits(config, readout, entry.before.x, entry.before.inv))
-    return reference(entry.before, log_p), unchanged(log_p)
+    to = reference(entry.before, log_p)
+    return to, unchanged(log_p), _unablated(config, readout, entry, to)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def compiled_best(
-    config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry, best: jax.Array
-) -> tuple[Reference, Beside]:
+def compiled_best(config: DecoderConfig, readout: Readout, entry: Entry, best: jax.Array) -> tuple[Reference, Beside]:
     """The log-probabilities `best` [s q v] as the reference of `besides`, and the unablated model beside it, [s q].
 
     A token that cannot follow has the best log-probability -inf.
     """
     to = reference(entry.before, best)
-    return to, beside(config, readout, frequency, entry.before, entry.parts, _unmoved(entry), to, False)
+    return to, _unablated(config, readout, entry, to)
 
 
 def changes(
@@ -205,11 +204,20 @@ def changes(
     return _of_sets(of, config, params, readout, entry, of_sets)
 
 
+def losses(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> tuple[Loss, Loss]:
+    """The losses and entropies when each neuron set is ablated, [c s q]; nats.
+
+    The second ones are those with the final norm's unablated scale.
+    """
+    found = _predictions(config, params, readout, entry, of_sets)
+    total, norm_frozen = found.losses(found.lines.inv, entry.before.inv)
+    return total, norm_frozen
+
+
 def besides(
     config: DecoderConfig,
     params: Params,
     readout: Readout,
-    frequency: Frequency,
     entry: Entry,
     to: Reference,
     norm_frozen: jax.Array | bool,
@@ -219,11 +227,7 @@ def besides(
 
     `norm_frozen`: whether the final norm keeps its unablated scale.
     """
-
-    def of(moved: Moved) -> Beside:
-        return beside(config, readout, frequency, entry.before, entry.parts, moved, to, norm_frozen)
-
-    return _of_sets(of, config, params, readout, entry, of_sets)
+    return _predictions(config, params, readout, entry, of_sets).beside(to, norm_frozen)
 
 
 def predictions(
@@ -247,6 +251,7 @@ def predictions(
 
 
 compiled_changes = jax.jit(changes, static_argnames="config")
+compiled_losses = jax.jit(losses, static_argnames="config")
 compiled_besides = jax.jit(besides, static_argnames="config")
 compiled_predictions = jax.jit(predictions, static_argnames="config")
 
@@ -267,6 +272,21 @@ def _of_sets(
                 (of_sets.indices, of_sets.counts),
             )
         return of(_rerun(config, params, entry, of_sets))
+
+
+def _predictions(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> Predictions:
+    def of(moved: Moved) -> Line:
+        return line(config, entry.before, moved)
+
+    lines: Line = _of_sets(of, config, params, readout, entry, of_sets)
+    return Predictions(config, readout, entry.before, entry.parts, lines)
+
+
+def _unablated(config: DecoderConfig, readout: Readout, entry: Entry, to: Reference) -> Beside:
+    """The unablated model beside a reference, [s q]."""
+    lines = jax.tree.map(lambda x: x[None], line(config, entry.before, _unmoved(entry)))
+    found = Predictions(config, readout, entry.before, entry.parts, lines).beside(to, False)
+    return jax.tree.map(lambda x: x[0], found)
 
 
 def _unmoved(entry: Entry) -> Moved:

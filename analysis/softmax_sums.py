@@ -208,18 +208,29 @@ def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u
         )
         return tuple(jnp.maximum(jnp.maximum(z, a), c) for z, a, c in zip(largest, z_top, z_target, strict=True))
 
-    # The shift is the logit of the unablated top token, whose own term keeps the sum at 1 or more. Sums overflow only
-    # where a logit is some 80 nats above it; the tile is then computed again with the true maxima.
-    def attempt(state: tuple[jax.Array, Sums]) -> tuple[jax.Array, Sums]:
+    return attempted(
+        sums, z_top, maxima, lambda found: found.lse_te + found.mean_te + found.lse_ln + found.mean_ln + found.lse_fr
+    )
+
+
+def attempted(
+    sums: Callable[[Any], Any], shift: Any, maxima: Callable[[], Any], checked: Callable[[Any], jax.Array]
+) -> Any:
+    """The sums of e^(z − shift) at the shifts where they are finite: these, or the true maxima of z.
+
+    `shift`: the logit of a token whose own term keeps the sum at 1 or more. Sums overflow only where a logit is some 80
+    nats above it; all are then computed again with the `maxima`. `checked`: what is finite if the sums are.
+    """
+
+    def attempt(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         tries, _ = state
-        return tries + 1, sums(lax.cond(tries == 0, lambda: z_top, maxima))
+        return tries + 1, sums(lax.cond(tries == 0, lambda: shift, maxima))
 
-    def unfinished(state: tuple[jax.Array, Sums]) -> jax.Array:
+    def unfinished(state: tuple[jax.Array, Any]) -> jax.Array:
         tries, found = state
-        finite = jnp.isfinite(found.lse_te + found.mean_te + found.lse_ln + found.mean_ln + found.lse_fr).all()
-        return (tries == 0) | ((tries == 1) & ~finite)
+        return (tries == 0) | ((tries == 1) & ~jnp.isfinite(checked(found)).all())
 
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sums, z_top))
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sums, shift))
     return lax.while_loop(unfinished, attempt, (jnp.int32(0), empty))[1]
 
 

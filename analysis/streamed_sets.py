@@ -21,10 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconf.analysis.blocks import Size
-from jaxconf.analysis.calibration import Predicted
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.softmax_sums import FAR, NEVER, Sums, Tile, Token, swept
-from jaxconf.analysis.temperature import Change
+from jaxconf.analysis.softmax_sums import FAR, Sums, Tile, Token, swept
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
 from jaxconf.models.config import DecoderConfig
@@ -69,23 +67,7 @@ class Moved(NamedTuple):
     written: Written | None  # of a set of the last layer
 
 
-class Reference(NamedTuple):
-    """Predictions that those of all sets are compared with token by token; nats."""
-
-    lp: jax.Array  # B v s t: log-probabilities; 0 where a token is ruled out
-    P: jax.Array  # B v s t: probabilities
-    named: tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # s t: lp and P of the top token and target
-    mean: jax.Array  # s t: Σ P·lp
-
-
-class Beside(NamedTuple):
-    """The predictions with a set ablated, and their change from the reference, [s t]; nats."""
-
-    predicted: Predicted
-    change: Change
-
-
-class _Blocks(NamedTuple):
+class Blocks(NamedTuple):
     """How the vocabulary is split. The last block begins early: tokens that the block before it has do not count."""
 
     size: int
@@ -94,7 +76,7 @@ class _Blocks(NamedTuple):
     counts: jax.Array  # bool [B v]
 
     @classmethod
-    def of(cls, V: int) -> "_Blocks":
+    def of(cls, V: int) -> "Blocks":
         chunk = min(int(UNROLL), V)
         size = min(int(BLOCK), V) // chunk * chunk
         starts = jnp.arange(-(-V // size)) * size
@@ -134,29 +116,13 @@ def whole_logits(config: DecoderConfig, readout: Readout, x: jax.Array, inv: jax
 
 def shared(readout: Readout, before: Unembedded, p: jax.Array | None) -> Shared:
     """What sets of the last layer share. `p` [s t d]: what the MLP adds to the stream after its norm, centred."""
-    blocks = _Blocks.of(readout.W_U.shape[1])
+    blocks = Blocks.of(readout.W_U.shape[1])
     with jax.default_matmul_precision("highest"):
         A = lax.map(
-            lambda begin: _without_named(before, begin, _product(blocks, readout, begin, before.x)), blocks.begins
+            lambda begin: without_named(before, begin, product(blocks, readout, begin, before.x)), blocks.begins
         )
-        P = None if p is None else lax.map(lambda begin: _product(blocks, readout, begin, p), blocks.begins)
+        P = None if p is None else lax.map(lambda begin: product(blocks, readout, begin, p), blocks.begins)
     return Shared(A, P)
-
-
-def reference(before: Unembedded, lp: jax.Array) -> Reference:
-    """The reference with these log-probabilities, [s t v]; -inf where a token is ruled out."""
-    blocks, P = _Blocks.of(lp.shape[-1]), jnp.exp(lp)
-    lp = jnp.where(P > 0, lp, 0)
-
-    def in_blocks(x: jax.Array) -> jax.Array:
-        return lax.map(lambda begin: jnp.moveaxis(blocks.part(x, begin), -1, 0), blocks.begins)
-
-    def of(x: jax.Array, ids: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x, ids[..., None], -1)[..., 0]
-
-    named = (of(lp, before.top), of(P, before.top)), (of(lp, before.target), of(P, before.target))
-    counted = in_blocks(P) * blocks.counts[..., None, None]
-    return Reference(in_blocks(lp), counted, named, jnp.sum(P * lp, -1))
 
 
 def sums_of_set(
@@ -176,7 +142,7 @@ def sums_of_set(
         if config.logit_softcap is None:
             along_u, along_f = readout.W_U @ frequency.u, readout.W_U @ frequency.f
             tile = dataclasses.replace(tile, kappa=before.x @ along_u * before.inv - moved.x @ along_u * tile.inv_te)
-        sweep = _sweep(readout, frequency, before, parts, moved, None)
+        sweep = _sweep(readout, frequency, before, parts, moved)
         sums = swept(sweep, tile, named, before.top == before.target, before.along_u)
         if sums.mean_f is None:
             sums = sums._replace(mean_f=moved.x @ along_f * tile.inv_te + readout.b_U @ frequency.f)
@@ -205,64 +171,6 @@ def changes_of_set(
     )
 
 
-def beside(
-    config: DecoderConfig,
-    readout: Readout,
-    frequency: Frequency,
-    before: Unembedded,
-    parts: Shared | None,
-    moved: Moved,
-    of: Reference,
-    norm_frozen: jax.Array | bool,
-) -> Beside:
-    """The predictions with a set ablated beside the reference. `norm_frozen`: the final norm keeps its scale."""
-    with jax.default_matmul_precision("highest"):
-        tile, named = _tile(config, before, moved), _named(config, readout, frequency, before, moved)
-        inv = jnp.where(norm_frozen, tile.inv_ln, tile.inv_te)
-        tile = dataclasses.replace(tile, inv_te=inv, write_te=inv)
-        several = [1] * (moved.x.ndim - before.x.ndim)
-        of_tokens = [x.reshape(*x.shape[:2], *several, *x.shape[2:]) for x in (of.lp, of.P)]
-        sweep = _sweep(readout, frequency, before, parts, moved, tuple(of_tokens))
-        z_top, z_target = (tile.te(token) for token in named)
-        lowest = jnp.full_like(z_top, -jnp.inf)
-        largest = sweep(lowest, lambda carry, some: jnp.maximum(carry, tile.te(some[0]).max(0)), jnp.maximum)
-        shift = jnp.maximum(jnp.maximum(z_top, z_target), largest)
-        (lp_top, _), _ = of.named
-
-        def terms(z: jax.Array, lp: jax.Array, P: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-            """The terms of tokens with these logits, along the axis of U tokens."""
-            q = z - shift
-            e, c = jnp.exp(q), lp - lp_top
-            y = jnp.where(z < NEVER, 0, (z - z_top) - c)  # what the log-probability gains, more than the top token's
-            return lax.complex(e, q * e), e * e, lax.complex(P * y, P * y * y), P * y * c
-
-        def step(carry: Any, some: tuple[Token, tuple[jax.Array, jax.Array]]) -> Any:
-            token, (lp, P) = some
-            return jax.tree.map(lambda total, x: total + x.sum(0), carry, terms(tile.te(token), lp, P))
-
-        zero = jnp.zeros_like(z_top)
-        start = lax.complex(zero, zero), zero, lax.complex(zero, zero), zero
-        sums = sweep(start, step, lambda x, y: jax.tree.map(jnp.add, x, y))
-        for z, (lp, P), counts in zip((z_top, z_target), of.named, (True, before.top != before.target), strict=True):
-            sums = jax.tree.map(lambda total, x, counts=counts: total + jnp.where(counts, x, 0), sums, terms(z, lp, P))
-        return _beside(of, sums, z_top, z_target, shift)
-
-
-def _beside(of: Reference, sums: Any, z_top: jax.Array, z_target: jax.Array, shift: jax.Array) -> Beside:
-    exponentials, squares, moments, crossed = sums
-    S, Q, first, second = lax.real(exponentials), lax.imag(exponentials), lax.real(moments), lax.imag(moments)
-    (lp_top, _), _ = of.named
-    loss = shift - z_target + jnp.log(S)
-    brier = squares / S**2 - 2 * jnp.exp(-loss) + 1
-    gained = z_top - shift - jnp.log(S) - lp_top  # by the top token's log-probability
-    change = Change(
-        mean=first + gained,
-        square=second + 2 * gained * first + gained**2,
-        along=crossed - (of.mean - lp_top) * first,
-    )
-    return Beside(Predicted(loss, jnp.log(S) - Q / S, brier, 1 / S, z_target >= shift), change)
-
-
 def _tile(config: DecoderConfig, before: Unembedded, moved: Moved) -> Tile:
     """The coefficients of a set's logits, without κ; the cells are the windows and positions."""
     inv = 1 / norm_scale(config.final, moved.x)[..., 0]
@@ -285,13 +193,10 @@ def _named(
 
 
 def _sweep(
-    readout: Readout, frequency: Frequency, before: Unembedded, parts: Shared | None, moved: Moved, beside: Any
+    readout: Readout, frequency: Frequency, before: Unembedded, parts: Shared | None, moved: Moved
 ) -> Callable[..., Any]:
-    """A `softmax_sums.Sweep` over all tokens but the named ones.
-
-    `beside`: arrays [B v …], of which each step gets the same tokens as a second argument; None: there are none.
-    """
-    blocks = _Blocks.of(readout.W_U.shape[1])
+    """A `softmax_sums.Sweep` over all tokens but the named ones."""
+    blocks = Blocks.of(readout.W_U.shape[1])
 
     def tokens(begin: jax.Array, counts: jax.Array, own: Shared | None) -> Token:
         b, u, f = (blocks.part(x, begin) for x in (readout.b_U, frequency.u, frequency.f))
@@ -300,30 +205,29 @@ def _sweep(
         if own is not None and moved.written is not None:
             M = moved.written.w @ blocks.part(readout.W_U, begin)  # k v
             return Token(own.A, own.P, jnp.einsum("kv,stk->vst", M, moved.written.delta), *offsets)
-        a = _without_named(before, begin, _product(blocks, readout, begin, moved.x))
+        a = without_named(before, begin, product(blocks, readout, begin, moved.x))
         if moved.frozen is None:
             return Token(a, None, jnp.zeros_like(offsets[0]), *offsets)
-        return Token(a, None, _product(blocks, readout, begin, moved.frozen - moved.x), *offsets)
+        return Token(a, None, product(blocks, readout, begin, moved.frozen - moved.x), *offsets)
 
     def sweep(start: Any, step: Callable[[Any, Any], Any], merge: Callable[[Any, Any], Any]) -> Any:
         def block(total: Any, x: Any) -> tuple[Any, None]:
-            begin, counts, own, further = x
-            some = tokens(begin, counts, own)
-            chunks = jax.tree.map(blocks.chunks, some if further is None else (some, further))
+            begin, counts, own = x
+            chunks = jax.tree.map(blocks.chunks, tokens(begin, counts, own))
             part, _ = lax.scan(lambda carry, chunk: (step(carry, chunk), None), start, chunks)
             return merge(total, part), None
 
-        return lax.scan(block, start, (blocks.begins, blocks.counts, parts, beside))[0]
+        return lax.scan(block, start, (blocks.begins, blocks.counts, parts))[0]
 
     return sweep
 
 
-def _product(blocks: _Blocks, readout: Readout, begin: jax.Array, x: jax.Array) -> jax.Array:
+def product(blocks: Blocks, readout: Readout, begin: jax.Array, x: jax.Array) -> jax.Array:
     """x·W_U of a block, [v s t]."""
     return jnp.einsum("dv,...d->v...", blocks.part(readout.W_U, begin), x)
 
 
-def _without_named(before: Unembedded, begin: jax.Array, a: jax.Array) -> jax.Array:
+def without_named(before: Unembedded, begin: jax.Array, a: jax.Array) -> jax.Array:
     """A block of A, [v s t], in which the top token and the target have no weight."""
     ids = (begin + jnp.arange(len(a))).reshape(-1, *[1] * (a.ndim - 1))
     return jnp.where((ids == before.top) | (ids == before.target), FAR / before.inv, a)

@@ -34,6 +34,12 @@ SHARES = """\
 The models' last layers at positions of a text. Beside the time of a forward pass over about as many tokens, each step's
 share in the time of all operations of the engine, from a profile of one run."""
 
+SETS = "bench_sets"  # the marker of the section on neuron sets
+OF_SETS = """\
+Written by `scripts/bench_sets.py`, whose docstring says what is timed. The times are for one set of random neurons.
+With whole logits, its ablated stream is multiplied by W_U once for all effects. The difference is the largest one in a
+loss or an entropy between the two sides at any position, in nats."""
+
 
 def page(files: Sequence[Path]) -> str:
     """docs/benchmarks.md."""
@@ -53,6 +59,9 @@ def page(files: Sequence[Path]) -> str:
     text += gpu_page.section(checks)
     for x in grown:
         text += _growth(x)
+    if of_sets := [x for x in found if "seconds_losses_whole" in x]:
+        text += ["", "## Neuron sets of the last layer", "", f"<!-- {SETS} -->", "", sets(of_sets), ""]
+        text += [f"<!-- end of {SETS} -->"]
     return "\n".join(text) + "\n"
 
 
@@ -62,7 +71,24 @@ def layers(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([OF_LAYERS, "", *_table(OF_A_NEURON, rows)])
 
 
-def _table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[str]:
+def sets(rows: Sequence[dict[str, Any]]) -> str:
+    """What stands between the markers of the section on neuron sets."""
+    lines = [(x, name) for x in rows for name in OF_A_SET]
+    columns: list[tuple[str, Callable[[Any], str]]] = [
+        ("model", lambda of: of[0]["model"]),
+        ("neurons", lambda of: f"{of[0]['size']}"),
+        ("positions", lambda of: f"{of[0]['set_positions']}"),
+        ("result", lambda of: OF_A_SET[of[1]]),
+        ("whole logits", lambda of: f"{of[0][f'seconds_{of[1]}_whole']:.2f} s"),
+        ("by algebra", lambda of: f"{of[0][f'seconds_{of[1]}']:.3f} s"),
+        ("ratio", lambda of: f"{of[0][f'ratio_{of[1]}']:.1f}"),
+        ("difference", lambda of: f"{of[0]['error']:.1g}"),
+        ("device", lambda of: of[0]["device"]),
+    ]
+    return "\n".join([OF_SETS, "", *_table(columns, lines)])
+
+
+def _table(columns: Sequence[tuple[str, Callable[[Any], str]]], rows: Sequence[Any]) -> list[str]:
     heads = " | ".join(head for head, _ in columns)
     lines = [" | ".join(says(row) for _, says in columns) for row in rows]
     return [f"| {heads} |", "|---" * len(columns) + "|", *(f"| {line} |" for line in lines)]
@@ -134,3 +160,5 @@ OF_A_NEURON: tuple[Column, ...] = (
     ("from the start", lambda x: f"{x['unchanged_from_the_start']:.2%}"),
     ("device", lambda x: x["device"]),
 )
+OF_A_SET = {"losses": "loss and entropy, also with the norm frozen", "changes": "all metrics of the three effects"}
+"""What is timed for a set, and what it is called."""

@@ -20,7 +20,6 @@ from jaxconf.models.generate import padded
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches
-from jaxconf.runtime.memory import usable
 from jaxconf.runtime.progress import Progress
 
 SETS = 128  # sets whose continuations are generated together
@@ -64,7 +63,7 @@ def ablated_answers(
     answers = answers.astype(np.int32)
     neurons, numbered = np.unique(sets.members, return_inverse=True)
     sets = sets._replace(members=numbered.reshape(sets.members.shape))
-    job = _Job(lm, reading(config, readout(config, lm.params), neurons), n_new, memory)
+    job = _Job(lm, reading(config, readout(config, lm.params), neurons), n_new)
     slots = tokens.shape[1] + max(n_new, longest)
     size = _prompts_at_once(lm, slots, n_answers * longest, min(C, SETS), P, memory)
     whole, first = np.zeros((2, C, P, n_answers), np.float32)
@@ -77,7 +76,7 @@ def ablated_answers(
         for some, real_sets in batches(C, min(C, SETS)):
             of_some = Ablations(*(x[some] for x in sets))
             new = job.continued(cache, ends, of_some, size)
-            rest = fetched(judged(config, job.sets_at_once(here[2].size), job.read, along, of_some, *here[2:]))
+            rest = fetched(judged(config, job.read, along, of_some, *here[2:]))
             place = np.ix_(some[real_sets], rows[real])
             for of_all, of_batch in zip(found, (new, *rest), strict=True):
                 of_all[place] = of_batch[: real_sets.sum(), : real.sum()]
@@ -102,11 +101,6 @@ class _Job:
     lm: LanguageModel
     read: Reading
     n_new: int
-    memory: int
-
-    def sets_at_once(self, predictions: int) -> int:
-        """For how many sets logits are held at once, in a quarter of the memory; each set makes `predictions`."""
-        return max(1, usable(self.memory // 4) // (4 * 4 * predictions * self.lm.config.vocab_size))
 
     def continued(self, cache: Cache, seen: States, sets: Ablations, prompts: int) -> np.ndarray:
         """The new tokens, int32 [c p n], of each set after each prompt.
@@ -117,7 +111,7 @@ class _Job:
         text = np.broadcast_to(np.arange(prompts), (len(sets.members), prompts))  # which text each set has so far
         new = np.zeros((*text.shape, self.n_new), np.int32)
         for step in range(self.n_new):
-            next_token = likeliest(config, self.sets_at_once(prompts), self.read, seen, text, sets)
+            next_token = likeliest(config, self.read, seen, text, sets)
             token = new[:, :, step] = fetched(next_token)
             if step + 1 == self.n_new:
                 break

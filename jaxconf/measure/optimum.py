@@ -17,7 +17,7 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
 from jaxconf.analysis.optimum import Distance, distance
 from jaxconf.analysis.rerun import compiled_besides, compiled_best
-from jaxconf.analysis.streamed_sets import Beside as Compared
+from jaxconf.analysis.set_predictions import Beside as Compared
 from jaxconf.data.worlds import World
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.named_sets import NamedSet
@@ -98,12 +98,14 @@ def beside_optimum(
         best, of_optimum = _best(world, tokens[rows], here, lm.config.vocab_size)
         positions.append(of_optimum)
         entry, _ = runs.entry(tokens[rows], np.arange(T))
-        to, unablated = compiled_best(lm.config, runs.readout, runs.frequency, entry, lm.over_data(best))
+        to, unablated = compiled_best(lm.config, runs.readout, entry, lm.over_data(best))
         found[UNABLATED].append(_at(unablated, here))
         activations.append(fetched(entry.h[layer])[here].astype(np.float64))
         for name, (_, frozen) in HOW.items() if drawn else ():
             parts = [
-                compiled_besides(*runs.how, entry, to, frozen, runs.some(some, ablations[name]))
+                compiled_besides(
+                    lm.config, lm.params, runs.readout, entry, to, frozen, runs.some(some, ablations[name])
+                )
                 for some, _ in runs.chunks(len(rows), T)
             ]
             found[name].append(_at(joined(parts, len(drawn)), here))

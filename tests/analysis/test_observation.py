@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from random_models import random_model, windows_for
 
-from jaxconf.analysis.observation import activation_sites, observed, observed_at_bos, observed_totals
+from jaxconf.analysis.observation import activation_sites, at_bos, entered, observed, observed_totals
+from jaxconf.analysis.unembedding import readout
 from jaxconf.models.decoder import final_norm_name
 from jaxconf.models.sites import Ablate
 
@@ -55,23 +56,32 @@ def test_totals_are_sums_over_the_real_windows() -> None:
         np.testing.assert_allclose(found.activations[layer], np.asarray(output.captured[site]).sum(0), atol=1e-5)
 
 
-def test_sets_of_heads_that_attend_to_bos_are_edited_patterns() -> None:
+@pytest.mark.parametrize("edited", [(0, 1), (1,)])
+def test_sets_of_heads_that_attend_to_bos_are_edited_patterns(edited: tuple[int, ...]) -> None:
     lm = random_model("layer")
     tokens, sites = windows_for(lm), activation_sites(LAYERS)
     T, n_heads = tokens.shape[1], lm.config.n_heads
     sets = np.zeros((3, lm.config.n_layers, n_heads), bool)
-    sets[1, 0, 1] = sets[2, 0, 0] = sets[2, 1] = True
-    entropies, losses, activations = observed_at_bos(lm.config, lm.params, tokens, sets, (0, 1), LAYERS)
+    sets[1, edited[0], 1] = sets[2, 0, 0] = sets[2, 1] = True
+    sets[:, np.isin(np.arange(lm.config.n_layers), edited, invert=True)] = False
+    positions, neurons = np.arange(1, T, 2), {0: np.array([3]), 1: np.array([0, 7])}
+    how = lm.config, lm.params, readout(lm.config, lm.params)
+    seen, before = entered(*how, tokens, positions, neurons, edited)
+    found, activations = at_bos(*how, seen, positions, neurons, edited, sets)
     for c, heads in enumerate(sets):
-        at_bos = jnp.asarray(np.arange(T) == 0, jnp.float32)
+        of_bos = jnp.asarray(np.arange(T) == 0, jnp.float32)
         patterns = {
-            f"blocks.{layer}.attn.hook_pattern": Ablate(jnp.asarray(heads[layer][:, None, None]), at_bos)
+            f"blocks.{layer}.attn.hook_pattern": Ablate(jnp.asarray(heads[layer][:, None, None]), of_bos)
             for layer in range(lm.config.n_layers)
         }
         output = lm.apply(tokens, edits=patterns, capture=list(sites.values()))
         entropy, loss = predictions(output.logits, tokens)
-        np.testing.assert_allclose(entropies[c], entropy, atol=1e-5)
-        np.testing.assert_allclose(losses[c], loss, atol=1e-5)
+        np.testing.assert_allclose(found.entropy[c], entropy[:, positions], atol=1e-5)
+        np.testing.assert_allclose(found.loss[c], loss[:, positions], atol=1e-5)
         for layer, site in sites.items():
-            np.testing.assert_allclose(activations[layer][c], output.captured[site], atol=1e-5)
-    assert np.abs(losses[1:] - losses[0]).max() > 1e-3
+            expected = np.asarray(output.captured[site])[:, positions][..., neurons[layer]]
+            np.testing.assert_allclose(activations[layer][c], expected, atol=1e-5)
+        if not heads.any():
+            np.testing.assert_allclose(before.entropy, found.entropy[c], atol=1e-5)
+            np.testing.assert_allclose(before.loss, found.loss[c], atol=1e-5)
+    assert np.abs(found.loss[1:] - found.loss[0]).max() > 1e-3

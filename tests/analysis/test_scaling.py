@@ -30,8 +30,10 @@ def test_scaled_sets_equal_edited_runs(kind: str, factor: float, layers: tuple[i
     runs = SetRuns(lm, sets, frequency(np.zeros(lm.config.vocab_size)), 2**28)
     entry, _ = runs.entry(tokens, np.arange(tokens.shape[1]))
     scale = {layer: LayerAblation("scale", np.zeros(lm.config.d_mlp, np.float32), factor) for layer in layers}
-    reference, _ = compiled_reference(lm.config, runs.readout, entry)
-    predicted, change = compiled_besides(*runs.how, entry, reference, False, runs.some(np.arange(2), scale))
+    reference, _, _ = compiled_reference(lm.config, runs.readout, entry)
+    predicted, change = compiled_besides(
+        lm.config, lm.params, runs.readout, entry, reference, False, runs.some(np.arange(2), scale)
+    )
     plain = lm.apply(tokens, capture=list(sites.values()))
     lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
     for c in range(2):

@@ -3,6 +3,7 @@
 Letters: c set, s window, t position, n neuron, v vocabulary.
 """
 
+import dataclasses
 import math
 import re
 from typing import Any
@@ -14,15 +15,19 @@ import pytest
 from edited_runs import rerun as by_definition
 from random_models import random_model, windows_for
 
-from jaxconf.analysis import rerun
+from jaxconf.analysis import ablated_answers, rerun
+from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.mean_ablation import set_to
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.neuron_sets import masks_of
+from jaxconf.analysis.observation import at_bos, entered
+from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.neuron_sets import ablate_sets
 from jaxconf.measure.set_runs import SetRuns
+from jaxconf.models.sites import Ablate, Replace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 C = 16
@@ -44,13 +49,38 @@ def test_no_program_holds_the_logits_of_several_sets(by_algebra: bool) -> None:
     entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
     assert runs.by_algebra == by_algebra
     base = rerun.compiled_base(config, runs.readout, runs.frequency, entry)
-    to, _ = rerun.compiled_reference(config, runs.readout, entry)
+    to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
     some: Any = runs.some(np.arange(C), {layer: set_to(np.zeros(config.d_mlp))})
     changes = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
-    besides = rerun.compiled_besides.lower(*runs.how, entry, to, False, some).compile()
+    how = config, lm.params, runs.readout, entry
+    besides = rerun.compiled_besides.lower(*how, to, False, some).compile()
+    losses = rerun.compiled_losses.lower(*how, some).compile()
     predictions = rerun.compiled_predictions.lower(*runs.how, entry, some).compile()
-    for compiled in (changes, besides, predictions):
+    for compiled in (changes, besides, losses, predictions):
         assert largest(compiled) < C * tokens.size * config.vocab_size
+
+
+def test_no_program_holds_the_logits_of_several_sets_of_heads_or_several_answers() -> None:
+    lm = random_model("large")
+    tokens, config, rng = windows_for(lm, count=2), lm.config, np.random.default_rng(0)
+    positions, read = np.arange(tokens.shape[1]), readout(lm.config, lm.params)
+    how = config, lm.params, read
+    heads = rng.random((C, config.n_layers, config.n_heads)) < 0.5
+    rest = positions, {1: np.array([2])}, (0, 1)
+    seen, _ = entered(*how, tokens, *rest)
+    programs = [at_bos.lower(*how, seen, *rest, heads).compile()]
+    sets = Ablations(np.arange(5 * C).reshape(C, 5) % 20, np.zeros((C, 5), np.float32), np.ones((C, 5), bool))
+    reading = ablated_answers.reading(config, read, np.arange(20))
+    given = tokens[:, None, :6]
+    _, ends, along = ablated_answers.begin(config, 40, lm.params, reading, tokens[:, :12], np.zeros(2, int), given)
+    text = np.broadcast_to(np.arange(2), (C, 2))
+    programs.append(ablated_answers.judged.lower(config, reading, along, sets, given, np.full((2, 1), 6)).compile())
+    for compiled in programs:
+        assert largest(compiled) < C * 2 * 6 * config.vocab_size
+    assert (
+        largest(ablated_answers.likeliest.lower(config, reading, ends, text, sets).compile())
+        < C * 2 * config.vocab_size
+    )
 
 
 def at_mean(h: np.ndarray) -> np.ndarray:
@@ -70,6 +100,45 @@ def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
     for column in EFFECTS:
         tie = column in ("rr_abs_delta", "top1_change")  # between tokens that are equally likely but for rounding
         np.testing.assert_allclose(found[column], expected[column], atol=1e-3 if tie else 2e-5, err_msg=column)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> None:
+    """The sums are then beyond float32 at the first shift, and are computed again."""
+    lm = random_model("layer")
+    wild = jax.tree.map(lambda w: 60 * w, lm.params["unembed"])
+    lm = dataclasses.replace(lm, params=lm.params | {"unembed": wild})
+    config, tokens, site = lm.config, windows_for(lm), f"blocks.{layer}.mlp.hook_post"
+    target, masks = np.roll(tokens, -1, 1), np.arange(config.d_mlp) < np.array([[3], [8]])
+    runs = SetRuns(lm, {layer: masks}, frequency(np.arange(config.vocab_size)), 2**28)
+    entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+    assert runs.by_algebra == (layer == 1)
+    some = runs.some(np.arange(2), {layer: set_to(np.full(config.d_mlp, 5.0))})
+    how = config, lm.params, runs.readout, entry
+    total, frozen = rerun.compiled_losses(*how, some)
+    to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
+    predicted, change = rerun.compiled_besides(*how, to, False, some)
+    plain = lm.apply(tokens, capture=["ln_final.hook_scale"])
+    lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
+    risen = 0.0
+    for c, mask in enumerate(masks):
+        edits = {site: Ablate(jnp.asarray(mask), jnp.full(config.d_mlp, 5.0))}
+        freeze = {"ln_final.hook_scale": Replace(plain.captured["ln_final.hook_scale"])}
+        for of, found in ((edits, total), (edits | freeze, frozen)):
+            z = np.asarray(lm.apply(tokens, edits=of).logits, np.float64)
+            after = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+            own = np.take_along_axis(after, target[..., None], -1)[..., 0]
+            np.testing.assert_allclose(found.loss[c], -own, atol=1e-2)
+            np.testing.assert_allclose(found.entropy[c], -(np.exp(after) * after).sum(-1), atol=1e-3)
+            if of is edits:
+                kl = (np.exp(lp) * (after - lp)).sum(-1)
+                np.testing.assert_allclose(predicted.loss[c], -own, atol=1e-2)
+                np.testing.assert_allclose(predicted.confidence[c], np.exp(after).max(-1), atol=1e-3)
+                np.testing.assert_array_equal(predicted.correct[c], after.argmax(-1) == target)
+                np.testing.assert_allclose(change.mean[c], kl, atol=1e-2)
+                shift = np.maximum(np.take_along_axis(z, np.asarray(before.top)[..., None], -1)[..., 0], own)
+                risen = max(risen, float((z.max(-1) - shift).max()))
+    assert risen > 100
 
 
 @pytest.mark.parametrize("layer", [0, 1])

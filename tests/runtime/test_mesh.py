@@ -111,7 +111,8 @@ def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
     base = rerun.compiled_base(config, runs.readout, freq, entry)
     some = runs.some(np.arange(5), {0: set_to(np.zeros(config.d_mlp))})
     again = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
-    for compiled in (rerun.compiled_entry.lower(*how).compile(), again):
+    losses = rerun.compiled_losses.lower(config, lm.params, runs.readout, entry, some).compile()
+    for compiled in (rerun.compiled_entry.lower(*how).compile(), again, losses):
         assert gathered(compiled) < tokens.size * config.vocab_size
 
 

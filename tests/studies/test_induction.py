@@ -177,7 +177,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     monkeypatch.setattr("jaxconf.runtime.memory.LEAST", 1)
     parts = {
         "observe": study,
-        "mean_ablation": mean_ablation,
+        "mean_ablations": mean_ablation,
         "scores_of_heads": study,
         "at_bos": heads,
         "scaling": scaling,
@@ -186,8 +186,8 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     for name, module in parts.items():
         refused_once(module, name)
     little = by_name(lm, tokens[:, 1 : L + 1], windows, 2 * MEMORY)
-    # Ablations are clipped and full, heads are scored on text and on random tokens, and scaling has two texts.
-    twice = ("mean_ablation", "scores_of_heads", "scaling")
+    # Heads are scored on text and on random tokens, and scaling has two texts.
+    twice = ("scores_of_heads", "scaling")
     assert tried == [name for name in parts for _ in range(1 + (name in twice))]
     for field in dataclasses.fields(Induction):
         if field.name not in ("facts", "natural"):

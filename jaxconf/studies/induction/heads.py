@@ -13,14 +13,16 @@ import pandas as pd
 from jaxconf.analysis.induction import head_scores, random_heads
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import Neurons
-from jaxconf.analysis.observation import Totals, observed_at_bos
+from jaxconf.analysis.observation import Totals, entered
+from jaxconf.analysis.observation import at_bos as at_bos_of_sets
+from jaxconf.analysis.unembedding import readout
 from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
 from jaxconf.measure.neuron_sets import check_once, check_places
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches_in_memory, joined
-from jaxconf.runtime.memory import bytes_of_a_set
+from jaxconf.runtime.batching import batches_in_memory
+from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.induction.setting import Setting
 
@@ -128,29 +130,28 @@ def at_bos(
 
     `repeat`: the positions that count, bool [t].
     """
-    config, layers = lm.config, tuple(sorted({layer for layer, _ in chosen}))
-    masks = np.zeros((1 + len(sets), config.n_layers, config.n_heads), bool)  # the first set has no head
-    for row, members in enumerate(sets, 1):
+    config, read, positions = lm.config, readout(lm.config, lm.params), np.flatnonzero(repeat)
+    masks = np.zeros((len(sets), config.n_layers, config.n_heads), bool)
+    for row, members in enumerate(sets):
         masks[row, *np.transpose(members)] = True
     edited = tuple(np.flatnonzero(masks.any((0, 2))).tolist())
-    sums: dict[str, list[np.ndarray]] = {"entropy": [], "loss": []}  # b 1+c each
+    neurons = {layer: np.array([n for of, n in chosen if of == layer]) for layer in sorted({of for of, _ in chosen})}
+    order = np.argsort([layer for layer, _ in chosen], kind="stable")  # the chosen neurons, layer by layer
+    sums: list[dict[str, np.ndarray]] = []  # b 1+c each, the unablated model first
     activations = np.zeros((len(sets), len(chosen)))
-    D, each = lm.mesh.shape["data"], bytes_of_a_set(config, tokens.shape[1])
+    D, T = lm.mesh.shape["data"], tokens.shape[1]
+    each = bytes_of_a_window(config, T) + 4 * len(positions) * (6 * config.vocab_size + len(sets) * config.d_model)
     progress("heads that attend to BOS", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
-        parts = []
-        for some, _ in batches_in_memory(len(masks), each * len(rows) // D, memory):
-            entropy, loss, h = fetched(
-                observed_at_bos(config, lm.params, lm.over_data(tokens[rows]), masks[some], edited, layers)
-            )
-            own = [h[layer][:, :, :, n][:, real][:, :, repeat].mean(-1).sum(1) for layer, n in chosen]
-            parts.append((entropy.astype(np.float64), loss.astype(np.float64), np.stack(own, -1)))
-        entropy, loss, of_neurons = joined(parts, len(masks))
-        for name, x in (("entropy", entropy), ("loss", loss)):
-            sums[name].append(x[:, real][:, :, repeat].sum(-1).T)
-        activations += of_neurons[1:]
-        progress("heads that attend to BOS", (rows[-1] + 1) * tokens.shape[1], tokens.size)
-    of_sequences = {name: np.concatenate(x) for name, x in sums.items()}
-    before = {name: x[:, :1] for name, x in of_sequences.items()}
-    changes = {name: x[:, 1:] - before[name] for name, x in of_sequences.items()}
-    return AtBos(changes, before, activations / len(tokens))
+        seen, before = entered(config, lm.params, read, lm.over_data(tokens[rows]), positions, neurons, edited)
+        after, h = fetched(at_bos_of_sets(config, lm.params, read, seen, positions, neurons, edited, masks))
+        unablated = fetched(before)
+        both = {of: np.concatenate([getattr(unablated, of)[None], getattr(after, of)]) for of in ("entropy", "loss")}
+        sums.append({of: x[:, real].sum(-1, dtype=np.float64).T for of, x in both.items()})
+        of_neurons = np.concatenate([h[layer] for layer in neurons], -1)[:, real].mean(2, dtype=np.float64).sum(1)
+        activations[:, order] += of_neurons
+        progress("heads that attend to BOS", (rows[-1] + 1) * T, tokens.size)
+    of_sequences = {name: np.concatenate([part[name] for part in sums]) for name in sums[0]}
+    before_all = {name: x[:, :1] for name, x in of_sequences.items()}
+    changes = {name: x[:, 1:] - before_all[name] for name, x in of_sequences.items()}
+    return AtBos(changes, before_all, activations / len(tokens))

@@ -15,7 +15,7 @@ from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import ratio
 from jaxconf.analysis.mean_ablation import set_to, summed
 from jaxconf.analysis.neuron_sets import masks_of
-from jaxconf.analysis.rerun import compiled_base, compiled_changes
+from jaxconf.analysis.rerun import compiled_losses
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
@@ -39,6 +39,10 @@ class Means(NamedTuple):
     sums: dict[str, np.ndarray]  # b c: over the counted positions of each sequence
 
 
+Plan = tuple[Sequence[NamedSet], Mapping[int, LayerAblation]]
+"""Neuron sets, and the ablation of each layer that a set has neurons of."""
+
+
 class Ablated(NamedTuple):
     """What an ablation of neuron sets changes, and what is changed."""
 
@@ -55,18 +59,20 @@ def tables_of_ablations(
     """
     full = {layer: set_to(clip.level) for layer, clip in clips.items()}
     several = [one for one in sets if len(one.members) > 1]
-    tables = [_tables(setting, "clip", sets, clips), *([_tables(setting, "full", several, full)] if several else [])]
+    plans = {"clip": (sets, clips)} | ({"full": (several, full)} if several else {})
+    tokens, repeat = setting.texts.repeated, setting.texts.repeat
+    counted = np.broadcast_to(repeat, tokens.shape)
+    found: list[Ablated] = setting.fitted(mean_ablations, tokens, list(plans.values()), counted)
+    tables = [
+        _tables(setting, name, own, ablated) for (name, (own, _)), ablated in zip(plans.items(), found, strict=True)
+    ]
     by_position, of_sets = (pd.concat(frames, ignore_index=True) for frames in zip(*tables, strict=True))
     return by_position, of_sets
 
 
-def _tables(
-    setting: Setting, name: str, sets: Sequence[NamedSet], ablations: Mapping[int, LayerAblation]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(setting: Setting, name: str, sets: Sequence[NamedSet], found: Ablated) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of one ablation, whose name the column `ablation` has."""
-    tokens, repeat = setting.texts.repeated, setting.texts.repeat
-    found: Ablated = setting.fitted(mean_ablation, tokens, sets, ablations, np.broadcast_to(repeat, tokens.shape))
-    T = tokens.shape[1]
+    T, count = setting.texts.repeated.shape[1], int(setting.texts.repeat.sum())
     columns = {
         "set": np.repeat([one.name for one in sets], T),
         "kind": np.repeat([one.kind for one in sets], T),
@@ -76,7 +82,7 @@ def _tables(
     for effect, change in found.changes.by_position.items():
         columns[effect] = change.ravel()
         columns[f"{effect}_ratio"] = ratio(change, found.before.by_position[effect]).ravel()
-    of_sets = table_of_ablation(sets, name, found, int(repeat.sum()), setting.bootstrap_draws, setting.seed)
+    of_sets = table_of_ablation(sets, name, found, count, setting.bootstrap_draws, setting.seed)
     return pd.DataFrame(columns), of_sets
 
 
@@ -92,37 +98,34 @@ def table_of_ablation(
     return table
 
 
-def mean_ablation(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    sets: Sequence[NamedSet],
-    ablations: Mapping[int, LayerAblation],
-    counted: np.ndarray,
-    memory: int,
-    progress: Progress,
-) -> Ablated:
-    """The effects of the ablation of each set on tokens, int32 [b t].
+def mean_ablations(
+    lm: LanguageModel, tokens: np.ndarray, plans: Sequence[Plan], counted: np.ndarray, memory: int, progress: Progress
+) -> list[Ablated]:
+    """The effects of several ablations on tokens, int32 [b t]. All sets have neurons of the same layers.
 
-    `ablations`: of each layer that a set has neurons of. `counted`: the positions that the sums are over, bool [b t].
-    In `by_position` what concerns the loss is NaN at the last position, because no token follows it.
+    `counted`: the positions that the sums are over, bool [b t]. In `by_position` what concerns the loss is NaN at the
+    last position, because no token follows it.
     """
     freq, T = frequency(np.zeros(lm.config.vocab_size)), tokens.shape[1]
-    runs = SetRuns(lm, masks_of(lm.config, [one.members for one in sets]), freq, memory)
-    parts: dict[str, list[Means]] = {"changes": [], "before": []}
+    runs = [SetRuns(lm, masks_of(lm.config, [one.members for one in sets]), freq, memory) for sets, _ in plans]
+    changes: list[list[Means]] = [[] for _ in plans]
+    unablated: list[Means] = []
     progress("mean ablation", 0, tokens.size)
-    for rows, real in runs.groups(len(tokens), T, T):
-        entry, before = runs.entry(tokens[rows], np.arange(T))
-        base = compiled_base(lm.config, runs.readout, freq, entry)
-        found = [
-            compiled_changes(*runs.how, entry, before, base, runs.some(some, ablations))
-            for some, _ in runs.chunks(len(rows), T)
-        ]
-        changes, unablated = joined(found, len(sets)), fetched(before)
-        parts["changes"].append(_summed({name: getattr(changes, name) for name in EFFECTS}, real, counted[rows]))
-        own = {name: getattr(unablated, of)[None] for name, of in EFFECTS.items()}
-        parts["before"].append(_summed(own, real, counted[rows]))
+    for rows, real in runs[0].groups(len(tokens), T, T):
+        entry, before = runs[0].entry(tokens[rows], np.arange(T))
+        base = {name: fetched(getattr(before, of)) for name, of in EFFECTS.items()}
+        unablated.append(_summed({name: x[None] for name, x in base.items()}, real, counted[rows]))
+        for own, (sets, ablations), means in zip(runs, plans, changes, strict=True):
+            parts = [
+                compiled_losses(lm.config, lm.params, own.readout, entry, own.some(some, ablations))
+                for some, _ in own.chunks(len(rows), T)
+            ]
+            total, norm_frozen = joined(parts, len(sets))
+            after = total._asdict() | {f"{name}_ln_frozen": x for name, x in norm_frozen._asdict().items()}
+            means.append(_summed({name: after[name] - base[name] for name in EFFECTS}, real, counted[rows]))
         progress("mean ablation", (rows[-1] + 1) * tokens.shape[1], tokens.size)
-    return Ablated(**{name: _means(of_batches, len(tokens)) for name, of_batches in parts.items()})
+    before_all = _means(unablated, len(tokens))
+    return [Ablated(_means(of_batches, len(tokens)), before_all) for of_batches in changes]
 
 
 def _summed(of: Mapping[str, np.ndarray], real: np.ndarray, counted: np.ndarray) -> Means:

@@ -28,7 +28,7 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
-from jaxconf.studies.induction.mean_ablation import Ablated, mean_ablation, table_of_ablation
+from jaxconf.studies.induction.mean_ablation import mean_ablations, table_of_ablation
 from jaxconf.studies.induction.repeated_text import Shown
 
 GRAM = 6  # tokens of A
@@ -126,7 +126,7 @@ def natural_induction(
         ablations = _clips(h) if protocol == "ours" else _of_other_text(lm, other, h, memory, progress)
         tokens = windows[own[:, 0]]
         counted = np.arange(tokens.shape[1]) == own[:, 2:]
-        ablated: Ablated = mean_ablation(lm, tokens, sets, ablations, counted, memory, progress)
+        [ablated] = mean_ablations(lm, tokens, [(sets, ablations)], counted, memory, progress)
         table = table_of_ablation(sets, ablation, ablated, 1, bootstrap_draws, seed)
         table.insert(0, "protocol", protocol)
         tables.append(table)

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
-from jaxconf.analysis.calibration import Predicted, expected_calibration_error
+from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.rerun import compiled_besides, compiled_reference
-from jaxconf.analysis.streamed_sets import Beside
-from jaxconf.analysis.temperature import Change, Unchanged, best_temperature
+from jaxconf.analysis.set_predictions import Beside
+from jaxconf.analysis.temperature import Unchanged, best_temperature
 from jaxconf.measure.named_sets import NamedSet
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
@@ -57,37 +57,40 @@ def scaling(
     config, positions = lm.config, np.flatnonzero(counted.any(0))
     masks = masks_of(config, [one.members for one in sets])
     runs = SetRuns(lm, masks, frequency(np.zeros(config.vocab_size)), memory)
-    before: list[Unchanged] = []
-    after: dict[float, list[Beside]] = {factor: [] for factor in FACTORS}  # [c p] each
+    before: list[tuple[Unchanged, Beside]] = []  # [p] each
+    after: dict[float, list[Beside]] = {factor: [] for factor in FACTORS if factor != 1}  # [c p] each
     progress(f"scaling, {data}", 0, tokens.size)
     for rows, real in runs.groups(len(tokens), tokens.shape[1], len(positions)):
         where = counted[rows][:, positions] & real[:, None]
         entry, _ = runs.entry(tokens[rows], positions)
-        as_it_is, base = compiled_reference(config, runs.readout, entry)
-        before.append(jax.tree.map(lambda x, where=where: x[where], fetched(base)))
-        for factor in FACTORS:
+        as_it_is, *base = compiled_reference(config, runs.readout, entry)
+        before.append(jax.tree.map(lambda x, where=where: x[where], fetched(tuple(base))))
+        for factor in after:
             scaled = {layer: LayerAblation("scale", jnp.zeros(config.d_mlp), factor) for layer in masks}
             parts = []
             for some, _ in runs.chunks(len(rows), tokens.shape[1]):
-                found = compiled_besides(*runs.how, entry, as_it_is, False, runs.some(some, scaled))
+                found = compiled_besides(
+                    config, lm.params, runs.readout, entry, as_it_is, False, runs.some(some, scaled)
+                )
                 parts.append(jax.tree.map(lambda x, where=where: x[:, where], fetched(found)))
             after[factor].append(joined(parts, len(sets)))
         progress(f"scaling, {data}", (rows[-1] + 1) * tokens.shape[1], tokens.size)
-    base = jax.tree.map(lambda *x: np.concatenate(x), *before)
+    base, unscaled = jax.tree.map(lambda *x: np.concatenate(x), *before)
     found = []
-    for factor, parts in after.items():
-        predictions, changed = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
+    for factor in FACTORS:
+        joint = jax.tree.map(lambda *x: np.concatenate(x, 1), *after[factor]) if factor in after else None
         for c, one in enumerate(sets):
-            predicted, change = Predicted(*(x[c] for x in predictions)), Change(*(x[c] for x in changed))
             place = {"data": data, "set": one.name, "kind": one.kind, "factor": factor}
-            found.append({**place, **_measures(factor, base, predicted, change)})
+            scaled = unscaled if joint is None else jax.tree.map(lambda x, c=c: x[c], joint)
+            found.append({**place, **_measures(factor, base, scaled)})
     return pd.DataFrame(found)
 
 
-def _measures(factor: float, before: Unchanged, predicted: Predicted, change: Change) -> dict[str, Any]:
+def _measures(factor: float, before: Unchanged, scaled: Beside) -> dict[str, Any]:
     """The measures of one set at one factor, from arrays over the counted positions, [p]."""
-    # A factor of 1 changes nothing but rounding, so there is no change to explain.
-    temperature, explained = (1.0, math.nan) if factor == 1 else best_temperature(before, change)
+    predicted = scaled.predicted
+    # A factor of 1 changes nothing, so there is no change to explain.
+    temperature, explained = (1.0, math.nan) if factor == 1 else best_temperature(before, scaled.change)
     return {
         "loss": np.mean(predicted.loss, dtype=np.float64),
         "entropy": np.mean(predicted.entropy, dtype=np.float64),
