@@ -32,7 +32,8 @@ is the share of all pairs of a position and a neuron of the layer whose activati
 could be left out of the re-runs, which leave none out."""
 SHARES = """\
 The models' last layers at positions of a text. Beside the time of a forward pass over about as many tokens, each step's
-share in the time of all operations of the engine, from a profile of one run."""
+share in the time of all operations of the engine, from a profile of one run. An analysis runs as many positions
+together as the memory allows, and makes the products of neurons and W_U once for all of them."""
 
 SETS = "bench_sets"  # the marker of the section on neuron sets
 OF_SETS = """\
