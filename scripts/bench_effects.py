@@ -2,7 +2,7 @@
 
     python scripts/bench_effects.py --shape gpt2-small --json gpt2-small.json
     python scripts/bench_effects.py --model FOLDER --data TEXT --json real.json   # a model's own last layer
-    python scripts/bench_effects.py --scaling true   # how the exact engine's time grows with d, N, T and V
+    python scripts/bench_effects.py --scaling   # how the exact engine's time grows with d, N, T and V
     python scripts/bench_effects.py --page docs/benchmarks.md *.json   # the page, from such files and gpu_check.json
 
 The naive form computes the logits of each ablated neuron with a d×V product. It runs on a few neurons, and its time is
@@ -17,7 +17,6 @@ vocabulary; N neurons, T positions and V tokens where their numbers are meant.
 import dataclasses
 import functools
 import importlib.util
-import json
 import os
 import statistics
 import time
@@ -31,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from bench_output import report, write
 
 from jaxconf.analysis.adaptive_softmax import neurons_at_once
 from jaxconf.analysis.effects import Adaptive, PostNorm, effects
@@ -40,7 +40,6 @@ from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
-from jaxconf.models.files import replacing
 
 SHAPES = {  # model type, d, N, V
     "gpt2-small": ("gpt_neox", 768, 3072, 50257),
@@ -382,18 +381,9 @@ def scaling() -> dict[str, Any]:
     return found
 
 
-def write(file: Path, text: str) -> None:
-    with replacing(file) as path:
-        path.write_text(text)
-
-
 if __name__ == "__main__":
     bench = tyro.cli(Bench)
     if bench.page:
         write(bench.page, effects_page.page(bench.pages))
     else:
-        result = scaling() if bench.scaling else main(bench)
-        for name, value in result.items():
-            print(f"{name:28s} {value:.4g}" if isinstance(value, float) else f"{name:28s} {value}")
-        if bench.json:
-            write(bench.json, json.dumps(result, indent=1) + "\n")
+        report(scaling() if bench.scaling else main(bench), bench.json)

@@ -31,7 +31,8 @@ import effects_page
 import jax
 import numpy as np
 import tyro
-from bench_effects import device, write
+from bench_effects import device
+from bench_output import report, write
 from plan_tables import between
 
 from jaxconf.analysis.ablation import LayerAblation
@@ -216,8 +217,4 @@ if __name__ == "__main__":
         inside = effects_page.layers([json.loads(file.read_text()) for file in bench.files])
         write(bench.page, between(bench.page.read_text(), effects_page.LAYERS, inside))
     else:
-        result = main(bench, bench.files[0])
-        for name, value in result.items():
-            print(f"{name:28s} {value:.4g}" if isinstance(value, float) else f"{name:28s} {value}")
-        if bench.json:
-            write(bench.json, json.dumps(result, indent=1) + "\n")
+        report(main(bench, bench.files[0]), bench.json)

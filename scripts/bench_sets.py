@@ -23,7 +23,8 @@ import effects_page
 import jax
 import numpy as np
 import tyro
-from bench_effects import device, seconds, write
+from bench_effects import device, seconds
+from bench_output import report, write
 from plan_tables import between
 
 from jaxconf.analysis import rerun
@@ -134,8 +135,4 @@ if __name__ == "__main__":
         inside = effects_page.sets([json.loads(file.read_text()) for file in bench.files])
         write(bench.page, between(bench.page.read_text(), effects_page.SETS, inside))
     else:
-        result = main(bench, bench.files[0])
-        for name, value in result.items():
-            print(f"{name:28s} {value:.4g}" if isinstance(value, float) else f"{name:28s} {value}")
-        if bench.json:
-            write(bench.json, json.dumps(result, indent=1) + "\n")
+        report(main(bench, bench.files[0]), bench.json)

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, from what scripts/bench_effects.py --json, bench_layers.py --json and gpu_check.sh write."""
+"""docs/benchmarks.md, from what bench_effects.py, bench_layers.py and bench_sets.py --json and gpu_check.sh write."""
 
 import json
 from collections.abc import Callable, Sequence
