@@ -2,6 +2,9 @@
 
 Letters: s window, t position, p token position (all windows and positions in one axis), n neuron, k value.
 
+What is said of a layer's neurons and their activations holds as well for a dictionary's directions and coefficients
+(`jaxconf.analysis.dictionaries`).
+
 In a mixture of experts, only the tokens for which a neuron's expert is chosen count for the neuron. All statistics of a
 neuron that has no such token are NaN.
 """
@@ -13,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.mlp import of_neurons
@@ -49,11 +53,16 @@ class Activations(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
-def activations(config: DecoderConfig, params: Params, tokens: jax.Array, layer: int) -> Activations:
-    """A layer's activations for tokens int [s t].
+def activations(
+    config: DecoderConfig, params: Params, tokens: jax.Array, layer: int, dictionary: Dictionary | None = None
+) -> Activations:
+    """A layer's activations for tokens int [s t], or the coefficients of a `dictionary`, whose site is in the layer.
 
     What is computed from them are programs of their own, so that the model is compiled once for all of these.
     """
+    if dictionary is not None:
+        run = forward(config, params, tokens, capture=[dictionary.reads], stop_at_layer=layer + 1)
+        return Activations(dictionary.read(run.captured), True)
     post, router = (f"blocks.{layer}.mlp.{name}" for name in ("hook_post", "hook_router"))
     sites = [post, router] if config.experts else [post]
     captured = forward(config, params, tokens, capture=sites, stop_at_layer=layer + 1).captured
@@ -82,6 +91,19 @@ def moments_of_a_layer(
 def activations_of_neurons(of: Activations, neurons: jax.Array) -> jax.Array:
     """The activations, float32 [s t k], of some `neurons` of a layer, int [k]; NaN where they do not count."""
     return jnp.where(of.counted, of.h, jnp.nan)[..., neurons]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "site"))
+def products_of_a_site(
+    config: DecoderConfig, params: Params, tokens: jax.Array, counted: jax.Array, site: str, about: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Σ y [d] and Σ y·yᵀ [d d], float32, over the positions that count, where y is a site's value minus `about` [d].
+
+    `tokens`: int [s t]. `counted`: bool [s t].
+    """
+    captured = forward(config, params, tokens, capture=[site], stop_at_layer=config.n_layers).captured
+    away = jnp.where(counted[..., None], captured[site].astype(jnp.float32) - about, 0)
+    return away.sum((0, 1)), jnp.einsum("std,ste->de", away, away, precision="highest")
 
 
 class Products(NamedTuple):

@@ -34,6 +34,7 @@ from jax.typing import ArrayLike
 from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
@@ -98,10 +99,22 @@ class Audit(NamedTuple):
 
 
 def last_layer(
-    config: DecoderConfig, params: Params, tokens: jax.Array, cache: Cache | None = None
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    cache: Cache | None = None,
+    dictionary: Dictionary | None = None,
 ) -> tuple[LastLayer, Cache | None]:
-    """The last layer at every token of `tokens`, int [s t], and the cache with these tokens added, if one is given."""
+    """The last layer at every token of `tokens`, int [s t], and the cache with these tokens added, if one is given.
+
+    With a `dictionary`, its coefficients are in the activations' place.
+    """
     last = f"blocks.{config.n_layers - 1}."
+    if dictionary is not None:
+        both = {last + "hook_resid_post", dictionary.reads}
+        output = forward(config, params, tokens, capture=both, stop_at_layer=config.n_layers, cache=cache)
+        x = output.captured[last + "hook_resid_post"].astype(jnp.float32)
+        return LastLayer(x, dictionary.read(output.captured), None, None), output.cache
     sites = [last + "hook_resid_post", last + "mlp.hook_post"]
     if config.norm_place in ("post", "both"):
         sites += [last + "ln2_post.hook_normalized", last + "ln2_post.hook_scale"]
@@ -120,18 +133,20 @@ def ablated_rows(
     tokens: jax.Array,
     places: jax.Array,
     ablations: Sequence[tuple[LayerAblation, jax.Array]],
+    dictionary: Dictionary | None = None,
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """The arguments `x` [D r d], `delta` [D r n] and `post` of `sharded_effects`, for some positions of windows.
 
     `tokens`: the windows, int [s t], which are split into D equal parts. `places`: int [D r 2], the index of a window
     in its part, and a position in it. `ablations`: each with the neurons that it changes, int, in the order of n.
+    `dictionary`: if its directions are ablated instead.
     """
 
     def at(site: jax.Array) -> jax.Array:
         of_parts = site.reshape(len(places), -1, *site.shape[1:])
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
-    last = jax.tree.map(at, last_layer(config, params, tokens)[0])
+    last = jax.tree.map(at, last_layer(config, params, tokens, dictionary=dictionary)[0])
     delta = [last.written(ablation.ablated(last.h) - last.h)[..., neurons] for ablation, neurons in ablations]
     return last.x, jnp.concatenate(delta, -1), last.post
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxconf.analysis.ablated_sets import behind, moved
 from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.set_predictions import Beside, Line, Loss, Predictions, Reference, line, reference
@@ -132,15 +133,18 @@ def compiled_entry(
     tokens: jax.Array,
     positions: jax.Array | np.ndarray,
     frozen: Frozen = "final",
+    dictionary: Dictionary | None = None,
 ) -> tuple[Entry, Prediction]:
     """What all sets share on windows `tokens`, int [s t], and the unablated predictions [s q].
 
     `layers`: those of the sets, ascending. `readout`: the last layer's, in the paper's convention. `positions`: those
     that count, int [q]. The target of the last position, which has none of its own, is the window's first token.
+    `dictionary`: if the sets are of its directions, in the last layer; `readout` then has these in the neurons' place.
     """
     target, positions = jnp.roll(tokens, -1, 1)[:, positions], jnp.asarray(positions)
-    if len(layers) == 1 and streams(config, layers[0], frozen):
-        last = jax.tree.map(lambda x: x[:, positions], last_layer(config, params, tokens)[0])
+    if dictionary is not None or (len(layers) == 1 and streams(config, layers[0], frozen)):
+        everywhere = last_layer(config, params, tokens, dictionary=dictionary)[0]
+        last = jax.tree.map(lambda x: x[:, positions], everywhere)
         before, found = unembedded(config, readout, frequency, last.x, target)
         post = behind(config, readout, last)
         parts = shared(readout, before, None if post is None else post.p)

@@ -71,6 +71,13 @@ def at_layer(config: DecoderConfig, params: Params, seen: Readout, convention: C
     return dataclasses.replace(seen, w_out=w_out, w_mlp=w_mlp, write_gain=write_gain)
 
 
+def of_directions(config: DecoderConfig, seen: Readout, convention: Convention, w: jax.Array) -> Readout:
+    """The readout `seen` with directions `w` [n d] that are added to the last stream in the neurons' place."""
+    return dataclasses.replace(
+        seen, w_out=centre(config.final, w) if convention == "paper" else w, w_mlp=w, write_gain=1.0
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("config", "convention"))
 def _writes(
     config: DecoderConfig, params: Params, convention: Convention, layer: int

@@ -1,4 +1,8 @@
-"""Statistics of a layer's activations over text. Letters: s window, t position."""
+"""Statistics of a layer's activations over text. Letters: s window, t position.
+
+With a `dictionary` (`jaxconf.analysis.dictionaries`), which reads a site of the layer, its coefficients are in the
+activations' place, and its directions in the neurons'.
+"""
 
 from collections.abc import Iterator
 
@@ -14,9 +18,11 @@ from jaxconf.analysis.activations import (
     merged,
     mode,
     moments_of_a_layer,
+    products_of_a_site,
     statistics_of,
     sums_of_products,
 )
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -25,18 +31,22 @@ from jaxconf.runtime.batching import Batch, batches
 from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 
+COPIES = 4  # of the coefficients of a dictionary that a device holds
 BYTES_OF_AN_ACTIVATION = 12  # on the host: float32 as kept, as fetched, and as fetched without the repeated windows
 
 
-def windows_at_once(config: DecoderConfig, length: int, memory: int) -> int:
-    """How many windows of `length` tokens a device runs together, in a quarter of `memory` bytes."""
-    return max(1, memory // 4 // bytes_of_a_window(config, length))
+def windows_at_once(config: DecoderConfig, length: int, memory: int, directions: int = 0) -> int:
+    """How many windows of `length` tokens a device runs together, in a quarter of `memory` bytes.
+
+    `directions`: how many a dictionary has whose coefficients are read.
+    """
+    return max(1, memory // 4 // (bytes_of_a_window(config, length) + COPIES * 4 * length * directions))
 
 
-def _groups(lm: LanguageModel, tokens: np.ndarray, memory: int) -> Iterator[Batch]:
+def _groups(lm: LanguageModel, tokens: np.ndarray, memory: int, dictionary: Dictionary | None) -> Iterator[Batch]:
     """The windows `tokens`, int [s t], in groups that the devices run together."""
-    (S, T), D = tokens.shape, lm.mesh.shape["data"]
-    return batches(S, D * min(windows_at_once(lm.config, T, memory), -(-S // D)))
+    (S, T), D, directions = tokens.shape, lm.mesh.shape["data"], 0 if dictionary is None else len(dictionary.w)
+    return batches(S, D * min(windows_at_once(lm.config, T, memory, directions), -(-S // D)))
 
 
 def activation_correlations(
@@ -48,6 +58,7 @@ def activation_correlations(
     values: np.ndarray,
     memory: int,
     progress: Progress,
+    dictionary: Dictionary | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pearson correlations over the kept positions of each neuron's activation with each of k values, float64 [k n],
     and at how many of these positions each neuron counts, [n].
@@ -61,10 +72,10 @@ def activation_correlations(
     progress("correlations", 0, tokens.size)
     mean = np.nan_to_num(mean).astype(np.float32)
     sums: Products | None = None
-    for rows, real in _groups(lm, tokens, memory):
+    for rows, real in _groups(lm, tokens, memory, dictionary):
         counted = lm.over_data((kept[rows] & real[:, None]).astype(np.float32))
         some = lm.over_data(np.moveaxis(centred[:, rows] * real[:, None], 0, -1))
-        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer)
+        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer, dictionary)
         found = fetched(sums_of_products(h, counted, some, mean))
         more = Products(*(np.asarray(x, np.float64) for x in found))
         sums = more if sums is None else Products(*(x + y for x, y in zip(sums, more, strict=True)))
@@ -74,7 +85,14 @@ def activation_correlations(
 
 
 def activation_statistics(
-    lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int, progress: Progress, *, ordered: bool = False
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    layer: int,
+    memory: int,
+    progress: Progress,
+    *,
+    ordered: bool = False,
+    dictionary: Dictionary | None = None,
 ) -> ActivationStatistics:
     """The activation statistics of every neuron of a layer, over all tokens of the windows `tokens`, int [s t].
 
@@ -83,8 +101,8 @@ def activation_statistics(
     config, T = lm.config, tokens.shape[1]
     found: Moments | None = None
     progress("activations", 0, tokens.size)
-    for rows, real in _groups(lm, tokens, memory):
-        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer)
+    for rows, real in _groups(lm, tokens, memory, dictionary):
+        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer, dictionary)
         arrays = fetched(moments_of_a_layer(h, real))
         more = Moments(*(x.astype(np.float64) for x in arrays))
         found = more if found is None else merged(found, more)
@@ -93,14 +111,21 @@ def activation_statistics(
     statistics = statistics_of(found)
     if not ordered:
         return statistics
-    every = activations_of_each(lm, tokens, layer, np.arange(config.d_mlp), memory, progress)
+    neurons = np.arange(len(statistics.mean))
+    every = activations_of_each(lm, tokens, layer, neurons, memory, progress, dictionary)
     own = (h[~np.isnan(h)] for h in every)
     median, modes = zip(*((np.median(h), mode(h)) if h.size else (np.nan, np.nan) for h in own), strict=True)
     return statistics._replace(median=np.array(median, np.float64), mode=np.array(modes))
 
 
 def activations_of_each(
-    lm: LanguageModel, tokens: np.ndarray, layer: int, neurons: np.ndarray, memory: int, progress: Progress
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    layer: int,
+    neurons: np.ndarray,
+    memory: int,
+    progress: Progress,
+    dictionary: Dictionary | None = None,
 ) -> Iterator[np.ndarray]:
     """The activations of one neuron of a layer after the other, float32 [s t]; `neurons`: which, int.
 
@@ -114,9 +139,23 @@ def activations_of_each(
     progress(stage, 0, tokens.size)
     for some, real_neurons in batches(len(neurons), size):
         h = np.empty((size, *tokens.shape), np.float32)
-        for rows, real in _groups(lm, tokens, memory):
-            of_all = activations(lm.config, lm.params, lm.over_data(tokens[rows]), layer)
+        for rows, real in _groups(lm, tokens, memory, dictionary):
+            of_all = activations(lm.config, lm.params, lm.over_data(tokens[rows]), layer, dictionary)
             found = fetched(activations_of_neurons(of_all, neurons[some]))
             h[:, rows[real]] = np.moveaxis(found[real], -1, 0)
         yield from h[real_neurons]
         progress(stage, (int(some[-1]) + 1) * tokens.size // len(neurons), tokens.size)
+
+
+def stream_covariance(lm: LanguageModel, tokens: np.ndarray, site: str, kept: np.ndarray, memory: int) -> np.ndarray:
+    """The covariance of a stream over the kept positions, bool [s t] as `tokens`; float64 [d d]."""
+    about, first, second = None, 0.0, 0.0
+    for rows, real in _groups(lm, tokens, memory, None):
+        counted = kept[rows] & real[:, None]
+        if about is None:  # about the mean, so that little is lost to rounding
+            some, _ = fetched(products_of_a_site(lm.config, lm.params, tokens[rows], counted, site, 0.0))
+            about = some / max(1, counted.sum())
+        here = fetched(products_of_a_site(lm.config, lm.params, lm.over_data(tokens[rows]), counted, site, about))
+        first, second = first + here[0].astype(np.float64), second + here[1].astype(np.float64)
+    mean = first / kept.sum()
+    return second / kept.sum() - np.outer(mean, mean)

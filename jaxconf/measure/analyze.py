@@ -1,44 +1,40 @@
 """The main measurement: weight statistics and ablation effects of every neuron of a layer, beside their nulls.
 
-Letters: s window, t position, m chosen neuron, D singular value, v vocabulary.
+Other components that write into the last stream are measured in the same way: heads, biases, the latents of an
+autoencoder, directions. Letters: s window, t position, m chosen neuron, D singular value, v vocabulary.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablation import MEAN, Ablation, LayerAblation
-from jaxconf.analysis.activations import ActivationStatistics
-from jaxconf.analysis.intervals import Rows, bootstrap, columns_of, share, signs
-from jaxconf.analysis.metrics import COLUMNS, EFFECTS, ROUTED, SHARES
-from jaxconf.analysis.neuron_names import neuron_name
-from jaxconf.analysis.nulls import LEAST, Nulls, check_nulls, draw_nulls, p_values, q_values, tail_p_values, with_nulls
-from jaxconf.analysis.rerun import Frozen, streams
-from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, convention_notes, readout, spectrum
-from jaxconf.analysis.weights import chance_rho, cosines, knee, null_space_size, null_spaces, rho
+from jaxconf.analysis.ablation import MEAN, Ablation
+from jaxconf.analysis.metrics import COLUMNS
+from jaxconf.analysis.nulls import LEAST, check_nulls
+from jaxconf.analysis.rerun import Frozen
+from jaxconf.analysis.unembedding import Convention, Spectrum, convention_notes
+from jaxconf.analysis.weights import chance_rho, cosines, knee, null_space_size, null_spaces
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows, digest
-from jaxconf.measure.activations import activation_correlations, activation_statistics
+from jaxconf.measure.components import groups_of, read_components
 from jaxconf.measure.facts import ablation_facts, facts_of
-from jaxconf.measure.gates import Gates, gate_columns, gates_of
+from jaxconf.measure.groups import Group, HeadAblation, How, Measured, Seen, measured, seen_by
+from jaxconf.measure.heads import measured_heads
 from jaxconf.measure.inputs import check_amounts, in_words, text_of
-from jaxconf.measure.last_layer import Ablations, Engine, chosen_tolerance, engine_facts, last_layer_parts
-from jaxconf.measure.reruns import neuron_parts
+from jaxconf.measure.last_layer import Engine, chosen_tolerance, engine_facts
 from jaxconf.measure.token_changes import token_changes
-from jaxconf.measure.weights import weight_columns
-from jaxconf.measure.work import Part, Work, work_on
+from jaxconf.measure.work import Work, work_on
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError, between
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.models.mlp import expert_of_each
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Rules
 from jaxconf.results.words import counted
@@ -56,7 +52,9 @@ def analyze(
     data: str = OWN,
     kept: np.ndarray | None = None,
     counts: np.ndarray | str | Path | None = None,
+    components: str = "neurons",
     ablation: Ablation = MEAN,
+    head_ablation: HeadAblation = "mean",
     convention: Convention = "paper",
     layer: int | Literal["last", "all"] = "last",
     frozen: Frozen = "final",
@@ -81,7 +79,10 @@ def analyze(
     trained on it, and they read no other. `kept`: bool [s t], the positions at which the prediction of the next token
     is measured, by default those of `jaxconf.kept_positions`, as in the paper; the last position of a window never
     counts. `counts`: token counts, int [v], or a file of them; by default those of the first 40 million characters of
-    `data`. `ablation`: what an activation is set to.
+    `data`. `components`: what is measured, as `jaxconf.measure.components` names it, with commas between: neurons, and
+    of the last layer heads, biases, null, pc=8, sae=FOLDER and directions=FILE. `ablation`: what an activation,
+    or a coefficient, is set to; biases are set to 0. `head_ablation`: what a head's output is set to: its mean, zero,
+    or with "resample" its value at the same position of another window.
     `convention` of the weight statistics: "paper" (weights folded and centred) or "raw". `layer`: a number from 0,
     "last" or "all"; for a neuron below the last layer, the layers above it are run again, which takes far longer.
     `frozen`: the norms that keep their scale in the effects with the norm frozen: the "final" one, or "all" above
@@ -107,10 +108,12 @@ def analyze(
     layers, k, adaptive = check_options(lm.config, layer, k, engine, tolerance, nulls, bootstrap_draws, seed)
     text = text_of(lm, tokens, data, counts, progress)
     work = work_on(lm, text, kept, memory, progress, resume_folder)
-    how = _How(layers, ablation, convention, frozen, adaptive, k, nulls, token_changes, bootstrap_draws, seed)
-    return _table(
-        work, how, rules or Rules(), {"layer": layers if layer == "all" else layers[0], **text.facts}, facts, timing
-    )
+    how = How(ablation, head_ablation, convention, frozen, adaptive, k, nulls, bootstrap_draws, seed)
+    progress("weights", 0, 0)
+    seen = seen_by(lm, convention)
+    groups = groups_of(work, read_components(components), layers, seen.spectrum, k)
+    of_text = {"layer": layers if layer == "all" else layers[0], "components": components, **text.facts}
+    return _table(work, how, seen, groups, token_changes, rules or Rules(), of_text, facts, timing)
 
 
 def check_options(
@@ -145,36 +148,32 @@ def _layers(config: DecoderConfig, layer: int | Literal["last", "all"]) -> list[
     return [number]
 
 
-class _How(NamedTuple):
-    """The checked arguments of `analyze` that say how to measure."""
-
-    layers: list[int]
-    ablation: Ablation
-    convention: Convention
-    frozen: Frozen
-    tolerance: float | None  # of the adaptive engine, or None for the exact engine
-    k: int
-    nulls: int
-    token_changes: int
-    bootstrap_draws: int
-    seed: int
-
-
 def _table(
-    work: Work, how: _How, rules: Rules, own_facts: dict[str, Any], given: Mapping[str, Any] | None, timing: Timing
+    work: Work,
+    how: How,
+    seen: Seen,
+    groups: Sequence[Group],
+    changes_at: int,
+    rules: Rules,
+    own_facts: dict[str, Any],
+    given: Mapping[str, Any] | None,
+    timing: Timing,
 ) -> NeuronTable:
-    lm, config = work.lm, work.lm.config
-    work.progress("weights", 0, 0)
-    seen, values = readout(config, lm.params, how.convention), spectrum(config, lm.params, how.convention)
-    paper = seen if how.convention == "paper" else readout(config, lm.params)
-    of_layer = functools.partial(_layer, work, how, seen, paper, values)
-    found = [fitting(functools.partial(of_layer, number), work.memory, work.progress) for number in how.layers]
-    frame = rules.apply(pd.concat([of.frame for of in found], ignore_index=True))
+    """`changes_at`: the argument `token_changes` of `analyze`."""
+    lm, config, values = work.lm, work.lm.config, seen.spectrum
+    runs = [functools.partial(_measured, work, how, seen, group) for group in groups]
+    found = [fitting(run, work.memory, work.progress) for run in runs]
+    frame = rules.apply(pd.concat([of.frame for of in found], ignore_index=True).copy())
+    nulls = pd.concat([of.nulls for of in found], ignore_index=True)
+    if all(group.component == "neuron" for group in groups):
+        frame, nulls = frame.drop(columns=["component", "name"]), nulls.drop(columns="component")
     positions = in_words(lm, pd.concat([part.positions for part in found[0].parts], ignore_index=True))
     audits = [part.audit for of in found for part in of.parts if part.audit]
-    kept, rows, gated = int(work.kept.sum()), config.d_mlp + how.nulls, int(frame["gate_norm_delta"].notna().sum())
+    kept, gated = int(work.kept.sum()), int(frame["gate_norm_delta"].notna().sum())
+    pairs = kept * (len(frame) + len(nulls) + gated)
     own = {
         "layer": own_facts["layer"],
+        "components": own_facts["components"],
         "frozen_norms": how.frozen,
         "data": own_facts["data"],
         "data_sha256": digest(work.tokens),
@@ -184,7 +183,8 @@ def _table(
         "convention": how.convention,
         "convention_notes": convention_notes(config) if how.convention == "paper" else [],
         **ablation_facts(how.ablation),
-        **engine_facts(how.tolerance, audits, lm.mesh.size, kept * (rows + gated)),
+        **({"head_ablation": how.head_ablation} if any(group.attention for group in groups) else {}),
+        **engine_facts(how.tolerance, audits, lm.mesh.size, pairs),
         "k": how.k,
         "seed": how.seed,
         "nulls": how.nulls,
@@ -201,21 +201,27 @@ def _table(
     }
     table = NeuronTable(
         frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]],
-        facts_of(lm, own, timing, kept * (len(how.layers) * rows + gated), given),
+        facts_of(lm, own, timing, pairs, given),
         values.values,
-        *_shown_cosines(lm, seen, values, how.convention, frame),
+        np.zeros((0, len(values.values))),
+        [],
         positions,
-        pd.concat([of.nulls for of in found], ignore_index=True),
+        nulls,
     )
-    if how.token_changes:
-        ablations = {number: of.ablation for number, of in zip(how.layers, found, strict=True)}
+    table.cosines, table.cosine_neurons = _shown_cosines(lm, seen, how.convention, groups, table)
+    if changes_at:
+        ablations = [of.ablation for of in found]
 
         def changes(memory: int) -> pd.DataFrame:
             of_memory = dataclasses.replace(work, memory=memory)
-            return token_changes(of_memory, table, ablations, how.frozen, how.token_changes)
+            return token_changes(of_memory, table, groups, ablations, how.frozen, changes_at)
 
         table.token_changes = fitting(changes, work.memory, work.progress)
     return table
+
+
+def _measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Measured:
+    return (measured_heads if group.attention else measured)(work, how, seen, group, memory)
 
 
 def _null_spaces(config: DecoderConfig, values: Spectrum) -> dict[str, dict[str, float]]:
@@ -226,108 +232,21 @@ def _null_spaces(config: DecoderConfig, values: Spectrum) -> dict[str, dict[str,
     }
 
 
-class _Layer(NamedTuple):
-    frame: pd.DataFrame  # the layer's rows of the neuron table, without the columns that the rules add
-    nulls: pd.DataFrame  # as `NeuronTable.nulls`
-    parts: list[Part]  # without their sums, which are large
-    ablation: LayerAblation
-
-
-def _layer(work: Work, how: _How, seen: Readout, paper: Readout, values: Spectrum, number: int, memory: int) -> _Layer:
-    """`seen`: the readout in the convention of the weight statistics. `paper`: that in the paper's, for the effects."""
-    lm, config = work.lm, work.lm.config
-    here = at_layer(config, lm.params, seen, how.convention, number)
-    paper = here if how.convention == "paper" else at_layer(config, lm.params, paper, "paper", number)
-    columns = weight_columns(config, lm.params, here, work.freq, values, how.k, number)
-    statistics = activation_statistics(lm, work.tokens, number, memory, work.progress, ordered=how.ablation.ordered)
-    of_weights = (values.values, *(columns[name] for name in sorted(columns)))
-    which = (number, how.ablation, how.frozen, how.tolerance, how.nulls, how.seed)
-    work = work.resuming(memory, *which, *statistics, *of_weights)
-    w_out, ablation = fetched(paper.w_out), how.ablation.of_layer(statistics)
-    nulls = draw_nulls(config, w_out, how.nulls, how.seed)
-    gates = None
-    if streams(config, number, how.frozen):
-        gates = gates_of(work, number, columns["null_proxy"], statistics.mean)
-        parts = last_layer_parts(work, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
-    else:
-        parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
-    notes: list[Part] = []
-    others: dict[str, np.ndarray] = {}
-
-    def sums() -> Iterator[Rows]:
-        for part in parts:
-            notes.append(part._replace(sums={}))
-            for name, value in part.sums.items():
-                others[name] = others.get(name, 0) + value[:, config.d_mlp :].sum(0, dtype=np.float64)
-            yield part.units, {name: value[:, : config.d_mlp] for name, value in part.sums.items()}
-
-    columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std}
-    columns |= columns_of(bootstrap(sums(), work.unit_counts, SHARES, how.bootstrap_draws, how.seed))
-    columns["confidence_sign"] = signs(columns["entropy_delta_lo"], columns["entropy_delta_hi"])
-    found, routed = _correlations(work, number, statistics, pd.concat([part.positions for part in notes]))
-    columns |= found
-    count = len(nulls.neurons)
-    null_columns = _null_columns(nulls, {name: value[:count] / work.kept.sum() for name, value in others.items()})
-    columns |= gate_columns(gates, {name: value[count:] for name, value in others.items()}, config.d_mlp)
-    for name in ("ln_mediated", "freq_mediated"):
-        columns[f"{name}_p"] = p_values(columns[name], null_columns[name])
-        columns[f"{name}_q"] = q_values(tail_p_values(columns[name], null_columns[name]))
-    known = null_columns["freq_mediated"][~np.isnan(null_columns["freq_mediated"])]
-    chance = np.quantile(known, 0.99) if len(known) else np.nan
-    columns["freq_mediated_chance"] = np.full(config.d_mlp, chance)
-    null_columns["rho"] = rho(nulls.directions, values, how.k)
-    place = {"layer": np.full(config.d_mlp, number), "neuron": np.arange(config.d_mlp)}
-    if config.experts:
-        where = {f"{name}{ROUTED}": columns[name] / np.where(routed > 0, routed, np.nan) for name in EFFECTS}
-        columns |= {"expert": expert_of_each(config), "routed_share": routed, **where}
-    return _Layer(pd.DataFrame({**place, **columns}), pd.DataFrame({"layer": number, **null_columns}), notes, ablation)
-
-
-def _null_columns(nulls: Nulls, effects: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of `NeuronTable.nulls` but `layer` and `rho`."""
-    shares = {name: share(effects[part], effects[whole]) for name, (part, whole) in SHARES.items()}
-    return {"neuron": nulls.neurons, "w_norm": np.linalg.norm(nulls.directions, axis=1), **effects, **shares}
-
-
-def _correlations(
-    work: Work, number: int, statistics: ActivationStatistics, positions: pd.DataFrame
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The correlations of each neuron's activation with the unablated model's entropy and loss, float64 [n].
-
-    Beside them, the share of the kept positions at which each neuron's expert is chosen, [n]; 1 without experts.
-    """
-    values = np.zeros((2, *work.kept.shape), np.float32)
-    values[:, positions["window"], positions["position"]] = positions[["entropy", "loss"]].T
-    found, routed = activation_correlations(
-        work.lm, work.tokens, number, statistics.mean, work.kept, values, work.memory, work.progress
-    )
-    return dict(zip(("entropy_corr", "loss_corr"), found, strict=True)), routed / work.kept.sum()
-
-
-def _rows(
-    paper: Readout, w_out: np.ndarray, ablation: LayerAblation, nulls: Nulls, gates: Gates
-) -> tuple[Readout, Ablations]:
-    """The rows of the last layer: its neurons, whose write directions are `w_out` [n d], their nulls, and the gates."""
-    further = Nulls(
-        np.concatenate([nulls.neurons, gates.neurons]), np.concatenate([nulls.directions, w_out[gates.neurons]])
-    )
-    ablated = np.concatenate([np.arange(len(w_out)), nulls.neurons])
-    return with_nulls(paper, further), [(ablation, ablated), (gates.ablation, gates.neurons)]
-
-
 def _shown_cosines(
-    lm: LanguageModel, seen: Readout, values: Spectrum, convention: Convention, frame: pd.DataFrame
+    lm: LanguageModel, seen: Seen, convention: Convention, groups: Sequence[Group], table: NeuronTable
 ) -> tuple[np.ndarray, list[str]]:
-    """Cosines of the m chosen neurons' write directions with the singular vectors, float64 [m D], and their names.
+    """Cosines of the m chosen components' write directions with the singular vectors, float64 [m D], and their names.
 
-    Chosen are the entropy neurons; if these are fewer than SHOWN, the other neurons with the highest ρ are added.
+    Chosen are the entropy neurons; if these are fewer than SHOWN, the other components with the highest ρ are added.
+    Heads, and the bias of attention, do not take part: they have no single direction.
     """
-    ranked = frame.sort_values(["is_entropy_neuron", "rho"], ascending=False)
-    shown = ranked.head(max(SHOWN, int(frame["is_entropy_neuron"].sum())))
-    chosen = list(zip(shown["layer"].tolist(), shown["neuron"].tolist(), strict=True))
-    of_layer = {
-        number: fetched(at_layer(lm.config, lm.params, seen, convention, number).w_out)
-        for number in {number for number, _ in chosen}
+    frame = table.to_pandas()
+    place = {name: (group, index) for group in groups if not group.attention for index, name in enumerate(group.names)}
+    ranked = frame[frame.index.isin(place)].sort_values(["is_entropy_neuron", "rho"], ascending=False)
+    shown = list(ranked.index[: max(SHOWN, int(ranked["is_entropy_neuron"].sum()))])
+    writes = {
+        id(group): fetched(group.readout(lm, seen.own, convention).w_out)
+        for group in {id(place[name][0]): place[name][0] for name in shown}.values()
     }
-    writes = np.stack([of_layer[number][neuron] for number, neuron in chosen])
-    return cosines(writes, values), [neuron_name(*pair, lm.config.experts) for pair in chosen]
+    chosen = [writes[id(place[name][0])][place[name][1]] for name in shown]
+    return cosines(np.reshape(chosen, (len(chosen), lm.config.d_model)), seen.spectrum), shown

@@ -32,7 +32,8 @@ def gates_of(work: Work, layer: int, null_proxy: np.ndarray, mean: np.ndarray) -
     level, beyond = np.zeros((2, len(mean)), np.float32)
     level[:], high = np.nan_to_num(mean), []
     if len(neurons):
-        every = activations_of_each(work.lm, work.tokens, layer, neurons, work.memory, work.progress)
+        how = (work.memory, work.progress, work.dictionary)
+        every = activations_of_each(work.lm, work.tokens, layer, neurons, *how)
         for neuron, h in zip(neurons, every, strict=True):
             own = h[work.kept & ~np.isnan(h)]
             beyond[neuron] = np.quantile(own, HIGH) if own.size else 0

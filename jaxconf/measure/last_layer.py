@@ -68,14 +68,21 @@ def engine_facts(
 
 
 def group_of_a_device(
-    config: DecoderConfig, length: int, count: int, memory: int, adaptive: bool, further: int = 0
+    config: DecoderConfig,
+    length: int,
+    count: int,
+    memory: int,
+    adaptive: bool,
+    further: int = 0,
+    directions: int = 0,
 ) -> tuple[int, int]:
     """How many of its `count` windows a device runs together, and at how many positions it ablates neurons together.
 
-    `further`: how many rows are ablated beside the neurons, such as nulls.
+    `further`: how many rows are ablated beside the layer's neurons, such as nulls. `directions`: how many a dictionary
+    has, which stand in the neurons' place; `further` is then less by as many neurons as the layer has.
     """
     rows = rows_at_once(config, memory, adaptive, further)
-    return min(windows_at_once(config, length, memory), max(1, rows // length), count), rows
+    return min(windows_at_once(config, length, memory, directions), max(1, rows // length), count), rows
 
 
 def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: int = 0) -> int:
@@ -105,7 +112,9 @@ def last_layer_parts(
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
     further = len(readout.w_out) - work.lm.config.d_mlp
-    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), work.memory, tolerance is not None, further)
+    directions = 0 if work.dictionary is None else len(work.dictionary.w)
+    how = (work.memory, tolerance is not None, further, directions)
+    windows, rows = group_of_a_device(work.lm.config, T, -(-S // D), *how)
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
     groups = [(group, real, work.units_in(group[real])) for group, real in batches(S, windows * D)]
     units = max(len(of_group) for *_, of_group in groups)
@@ -139,7 +148,7 @@ class _Stream:
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
         places, counts = self._places(group, real, units)
         tokens, where, target = map(lm.over_data, (self.work.tokens[group], places[..., :2], places[..., 2]))
-        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablations)
+        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablations, self.work.dictionary)
         blocks = [
             self._block(some, places, counts, (x, delta, target, post), rng)
             for some, _ in batches(max(1, *counts), self.rows)

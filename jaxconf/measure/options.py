@@ -82,6 +82,12 @@ class _Analysis:
     counts: Path | None = None
     """token counts as .npy (see `jaxconf unigram`); by default those of the first 40 million characters of --data;
     a model's tokens beyond those of its tokenizer may be left out, and count as 0 (any tokens, without a tokenizer)"""
+    components: str = "neurons"
+    """what is measured, with commas between: neurons; of the last layer also heads, biases, null (the directions of
+    the unembedding's null space), pc=8 (principal components), sae=FOLDER (an autoencoder's or transcoder's latents,
+    as SAE Lens or Gemma Scope store them), directions=FILE (.npz)"""
+    head_ablation: Literal["mean", "zero", "resample"] = "mean"
+    """what a head's output is set to: its mean, zero, or its value at the same position of another window"""
     ablation: Kind = "mean"
     """what a neuron's activation is set to: its mean, median, mode or minimum over the text,
     three standard deviations above or below its mean, zero, a fixed value, a multiple of itself (scale),

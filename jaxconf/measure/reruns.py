@@ -92,7 +92,7 @@ def rerun_parts(
             if nulls is not None:
                 nulls = nulls._replace(instead=nulls.instead[some])
             change = compiled_changes(*runs.how, entry, before, base, runs.some(some, ablations, nulls))
-            effects = {name: fetched(_summed(x, mask, member)) for name, x in effects_of(change).items()}  # p c
+            effects = {name: fetched(summed(x, mask, member)) for name, x in effects_of(change).items()}  # p c
             sums = {name: x[:, real_sets] for name, x in effects.items()}
             return sums | {name: fetched(getattr(before, name))[mask] for name in UNABLATED}
 
@@ -108,7 +108,7 @@ def rerun_parts(
     return itertools.starmap(of_group, runs.groups(S, T, len(counted)))
 
 
-def _summed(effect: jax.Array, mask: np.ndarray, member: np.ndarray) -> jax.Array:
+def summed(effect: jax.Array, mask: np.ndarray, member: np.ndarray) -> jax.Array:
     """An effect [c s q], summed over the kept positions of each unit, [p c]; it may be NaN at others."""
     return jnp.einsum("csq,psq->pc", jnp.where(mask, effect, 0), member.astype(np.float32), precision="highest")
 

@@ -16,6 +16,7 @@ from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
+from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
 from jaxconf.measure.optimum import beside_optimum
@@ -45,6 +46,7 @@ class Parsed(NamedTuple):
     memory: int  # bytes
     rules: Rules
     ablation: Ablation
+    components: tuple[str, ...]
 
 
 def run(
@@ -94,6 +96,7 @@ def parse(options: AnalyzeOptions) -> Parsed:
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.max_q, options.min_change),
         Ablation(options.ablation, options.ablation_value),
+        read_components(options.components),
     )
 
 
@@ -113,6 +116,7 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         options.bootstrap_draws,
         options.seed,
     )
+    check_fit(config, parsed.components, layers)
     for neurons in parsed.sets:
         check_form(config, neurons, "--set")
         check_set(config, neurons, options.controls, "--set")
@@ -151,6 +155,8 @@ def _measured(
     table = analyze(
         lm,
         text.windows,
+        components=options.components,
+        head_ablation=options.head_ablation,
         convention=options.convention,
         layer=options.layer,
         engine=options.engine,
@@ -165,7 +171,8 @@ def _measured(
     )
     extra: dict[str, pd.DataFrame] = {}
     if world := world_of(text.facts["data"]):
-        members = {str(kind): table.members(kind)[["layer", "neuron"]] for kind in KINDS}
+        neurons = table.neurons
+        members = {str(kind): neurons.loc[neurons[f"is_{kind}_neuron"], ["layer", "neuron"]] for kind in KINDS}
         named = {
             kind: [(layer, neuron) for layer, neuron in rows.to_numpy().tolist()] for kind, rows in members.items()
         }

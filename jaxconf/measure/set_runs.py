@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.blocks import Size
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.rerun import Entry, Frozen, Masks, Members, NullRows, Sets, compiled_entry, streams
-from jaxconf.analysis.unembedding import Readout, readout
+from jaxconf.analysis.unembedding import Readout, of_directions, readout
 from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import Batch, batches, batches_in_memory
@@ -33,6 +34,7 @@ class SetRuns:
     frequency: Frequency
     memory: int  # bytes of a device
     frozen: Frozen = "final"
+    dictionary: Dictionary | None = None  # if the sets are of its directions instead of neurons; the layer is the last
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -44,18 +46,17 @@ class SetRuns:
 
     @property
     def by_algebra(self) -> bool:
-        return len(self.layers) == 1 and streams(self.lm.config, self.layers[0], self.frozen)
+        by_layer = len(self.layers) == 1 and streams(self.lm.config, self.layers[0], self.frozen)
+        return by_layer or self.dictionary is not None
 
     @functools.cached_property
     def readout(self) -> Readout:
-        return readout(self.lm.config, self.lm.params)
+        paper = readout(self.lm.config, self.lm.params)
+        return paper if self.dictionary is None else of_directions(self.lm.config, paper, "paper", self.dictionary.w)
 
     def groups(self, count: int, length: int, positions: int) -> Iterator[Batch]:
         """The indices of `count` windows in groups. `positions`: of a window, those that count."""
-        config, D = self.lm.config, self.lm.mesh.shape["data"]
-        each = bytes_of_a_window(config, length) + 4 * positions * 6 * config.vocab_size
-        most = max(1, min(self.memory // each, int(CELLS) // positions))
-        return batches(count, D * min(most, -(-count // D)))
+        return groups_of_windows(self.lm, self.memory, count, length, positions)
 
     def chunks(self, windows: int, length: int) -> Iterator[Batch]:
         """The indices of the sets in chunks that a group of `windows` is run with."""
@@ -67,7 +68,7 @@ class SetRuns:
     def entry(self, tokens: np.ndarray, positions: np.ndarray) -> tuple[Entry, Prediction]:
         """What all sets share on windows, int [s t], and the unablated predictions at the `positions`, [s q]."""
         lm = self.lm
-        shared = lm.over_data(tokens), positions, self.frozen
+        shared = lm.over_data(tokens), positions, self.frozen, self.dictionary
         return compiled_entry(lm.config, self.layers, lm.params, self.readout, self.frequency, *shared)
 
     def some(self, some: np.ndarray, ablations: Mapping[int, LayerAblation], nulls: NullRows | None = None) -> Sets:
@@ -83,3 +84,13 @@ class SetRuns:
     def how(self) -> tuple[Any, ...]:
         """The first arguments of the functions of `jaxconf.analysis.rerun`."""
         return self.lm.config, self.lm.params, self.readout, self.frequency
+
+
+def groups_of_windows(lm: LanguageModel, memory: int, count: int, length: int, positions: int) -> Iterator[Batch]:
+    """The indices of `count` windows of `length` tokens in groups whose logits are computed block by block.
+
+    `positions`: of a window, those that count. `memory`: bytes of a device.
+    """
+    each, D = bytes_of_a_window(lm.config, length) + 4 * positions * 6 * lm.config.vocab_size, lm.mesh.shape["data"]
+    most = max(1, min(memory // each, int(CELLS) // positions))
+    return batches(count, D * min(most, -(-count // D)))

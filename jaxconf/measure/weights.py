@@ -1,5 +1,7 @@
 """Statistics of a layer's neurons that follow from the weights alone. Letters: n neuron, v vocabulary."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -39,16 +41,33 @@ def weight_statistics(
 
 
 def weight_columns(
-    config: DecoderConfig, params: Params, seen: Readout, freq: Frequency, values: Spectrum, k: int, layer: int = -1
+    config: DecoderConfig,
+    params: Params,
+    seen: Readout,
+    freq: Frequency,
+    values: Spectrum,
+    k: int,
+    layer: int | None = -1,
 ) -> dict[str, np.ndarray]:
-    """The weight statistics of a layer, whose readout is `seen`: column of `jaxconf.analysis.metrics` → values [n]."""
+    """The weight statistics of the rows of a readout, `seen`: column of `jaxconf.analysis.metrics` → values [n].
+
+    `layer`: that whose neurons the rows are; None for other directions, which have no weights of their own.
+    """
     columns = fetched(vocabulary_statistics(mesh_of(params), seen, freq.u))
-    w_out, sizes = fetched(seen.w_out), null_spaces(config)
-    columns["rho"] = rho(w_out, values, k)
-    columns["rho_chance"] = np.full(config.d_mlp, chance_rho(k, len(values.values), config.d_mlp)[0])
-    for name in (*RHO_AT, PUBLISHED, TIGHIDET):
-        columns[name] = rho(w_out, values, sizes[name]) if name in sizes else np.full(config.d_mlp, np.nan)
-    columns["rho_p"] = rho_p_values(columns["rho"], k, len(values.values))
-    columns["rho_z"] = robust_z(columns["rho"])
-    columns["weight_cost"] = fetched(weight_cost(config, params, layer))
+    w_out = fetched(seen.w_out)
+    columns |= null_space_columns(config, len(w_out), values, k, lambda size: rho(w_out, values, size))
+    columns["weight_cost"] = (
+        np.full(len(w_out), np.nan) if layer is None else fetched(weight_cost(config, params, layer))
+    )
     return columns
+
+
+def null_space_columns(
+    config: DecoderConfig, count: int, values: Spectrum, k: int, rho_of: Callable[[int], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The columns of `count` neurons that follow from ρ, float64 [n]; `rho_of`: the size of a null space → ρ."""
+    sizes, found = null_spaces(config), rho_of(k)
+    columns = {"rho": found, "rho_chance": np.full(count, chance_rho(k, len(values.values), count)[0])}
+    for name in (*RHO_AT, PUBLISHED, TIGHIDET):
+        columns[name] = rho_of(sizes[name]) if name in sizes else np.full(count, np.nan)
+    return {**columns, "rho_p": rho_p_values(found, k, len(values.values)), "rho_z": robust_z(found)}

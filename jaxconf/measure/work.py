@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.intervals import units_of
 from jaxconf.analysis.metrics import UNABLATED
@@ -45,6 +46,7 @@ class Work:
     memory: int  # bytes of a device that a batch may take
     progress: Progress
     folder: Path | None = None  # for finished parts, from which another call resumes
+    dictionary: Dictionary | None = None  # if its directions are measured instead of a layer's neurons
 
     def resuming(self, memory: int, *depends_on: Any) -> "Work":
         """This work with `memory` bytes, and with a folder that no other measurement uses.

@@ -38,7 +38,7 @@ from jaxconf.report.style import (
 )
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Kind
-from jaxconf.results.words import count_of, counted, number
+from jaxconf.results.words import counted, number
 
 MARKER: dict[Kind, str] = {"entropy": "o", "frequency": "D"}
 KL = r"$D_\mathrm{KL}(P_\mathrm{freq}\,\|\,P_\mathrm{model})$"
@@ -208,7 +208,7 @@ def figure_3b(table: NeuronTable) -> Figure:
     figure, (axes,) = canvas(
         title(table),
         "Token frequency",
-        note + f"\nred: {count_of(len(entropy), 'entropy')}" * bool(entropy) + crosses(table),
+        note + f"\nred: {counted(len(entropy), f'entropy {table.noun}')}" * bool(entropy) + crosses(table),
     )
     kl = frame["kl_freq_abs_delta"]
     x, y = on_log_axis(kl), frame["freq_mediated"].clip(lower=floor_of(frame["freq_mediated"]))

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxconf.report.style import ENTROPY, FREQUENCY, floor_of, model_name
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Kind
-from jaxconf.results.words import count_of, counted
+from jaxconf.results.words import counted
 
 COLOUR: dict[Kind, str] = {"entropy": ENTROPY, "frequency": FREQUENCY}
 HUE: dict[Kind, str] = {"entropy": "red", "frequency": "green"}
@@ -33,9 +33,9 @@ def shown(table: NeuronTable, kind: Kind, mark: str = "hollow") -> tuple[list[st
     They are the neurons that meet the rule or, if there are none, those that are nearest to it.
     """
     if found := list(table.members(kind).index):
-        return found, f"{HUE[kind]}: {count_of(len(found), kind)}"
+        return found, f"{HUE[kind]}: {counted(len(found), f'{kind} {table.noun}')}"
     near = list(table.nearest(kind).index)
-    return near, f"no neuron meets the {kind} rule" + f"; the nearest ({len(near)}) {mark}" * bool(near)
+    return near, f"no {table.noun} meets the {kind} rule" + f"; the nearest ({len(near)}) {mark}" * bool(near)
 
 
 def others(table: NeuronTable, kind: Kind, chosen: list[str]) -> list[str]:
@@ -52,7 +52,7 @@ def boxes(table: NeuronTable, kind: Kind) -> list[tuple[str, str, pd.Series]]:
     chosen, _ = shown(table, kind)
     rest = others(table, kind, chosen)
     found = frame[f"is_{kind}_neuron"].any()
-    first = count_of(len(chosen), kind) if found else f"{len(chosen)} nearest to the rule"
+    first = counted(len(chosen), f"{kind} {table.noun}") if found else f"{len(chosen)} nearest to the rule"
     return [
         (group, effect, frame.loc[names, source].astype(float).dropna())
         for group, names in ((first, chosen), (counted(len(rest), "random other"), rest))

@@ -45,10 +45,12 @@ def print_summary(table: NeuronTable, console: Console) -> None:
     _print_rules(table, console)
     frame = table.frame
     console.print()
-    for layer, rows in frame.groupby("layer"):
+    kinds = ["layer", *(["component"] if "component" in frame else [])]
+    for (layer, *component), rows in frame.groupby(kinds, sort=False):
         above = int((rows["rho"] > rows["rho_chance"]).sum())
         chance = f"Chance level of rho in layer {layer}: {number(rows['rho_chance'].iloc[0])}"
-        console.print(f"{chance}, exceeded by {above:,} of {counted(len(rows), 'neuron')}.", highlight=False)
+        told = f"{len(rows):,} ({component[0]})" if component else counted(len(rows), "neuron")
+        console.print(f"{chance}, exceeded by {above:,} of {told}.", highlight=False)
     if len(table.positions):
         r = f"Correlation of entropy with D_KL(P_freq || P_model): {number(table.correlation())}"
         console.print(f"{r}, over {counted(len(table.positions), 'position')}.", highlight=False)
@@ -60,9 +62,9 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
     if rows.empty:
         return
     colour = {"entropy": "red", "frequency": "green"}[kind]
-    heading = f"{kind.capitalize()} neurons" if len(found) else f"Nearest to the {kind} rule"
+    heading = f"{kind.capitalize()} {table.noun}s" if len(found) else f"Nearest to the {kind} rule"
     grid = _grid(heading)
-    grid.add_column("neuron", style=colour if len(found) else "")
+    grid.add_column(table.noun, style=colour if len(found) else "")
     columns = [column for column in NAMED_COLUMNS[kind] if column in HEADS]
     for column in columns:
         grid.add_column(HEADS[column], justify="right")
@@ -76,7 +78,7 @@ def _print_neurons(table: NeuronTable, kind: Kind, console: Console) -> None:
 def _print_rules(table: NeuronTable, console: Console) -> None:
     if not table.has_rules:
         return
-    rows, every = table.by_rule(), entropy_rules(table.rules, table.frame)
+    rows, every = table.by_rule(), entropy_rules(table.rules, table.neurons)
     rules = [rule.name for rule in every]
     console.print()
     if rows.empty:

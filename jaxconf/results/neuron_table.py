@@ -21,7 +21,7 @@ from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, TOKEN_CHANGES, staging
-from jaxconf.results.words import count_of, counts_doubts, interval_doubts
+from jaxconf.results.words import counted, counts_doubts, interval_doubts
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
 MOST_NAMED = 8  # neurons that a sentence names
@@ -37,15 +37,15 @@ LATER = (
 class NeuronTable:
     """The result of one analysis.
 
-    frame: a row per neuron, with at least the columns COLUMNS (float, but layer and neuron int, is_… bool); those
-    in INTERVAL_COLUMNS may also have `_lo` and `_hi`, and a mixture of experts has MIXTURE_COLUMNS. facts: how the
-    result was made, JSON-able. singular_values [D]: float, descending, of the folded unembedding, without the
-    direction that the norm ignores. cosines [m, D]: float, the cosines of the chosen neurons' write directions with
-    the left singular vectors, in the order of the singular values. cosine_neurons: the names of the m chosen neurons.
-    positions: a row per kept position with POSITION_COLUMNS (loss, entropy and kl_freq in nats). nulls: a row per null
-    with `layer`, `neuron` (whose activations it has), `w_norm`, `rho`, the effects and the mediated shares.
-    token_changes: |change of loss| at single positions, a row per position and neuron that figures 2c and 3c show, with
-    `neuron` (its name),
+    frame: a row per neuron, or other component, with at least the columns COLUMNS (float, but layer and neuron int,
+    is_… bool). Those in INTERVAL_COLUMNS may also have `_lo` and `_hi`, a mixture of experts has MIXTURE_COLUMNS, and
+    a table of other components than neurons has `component` (its kind) and `name`. facts: how the result was made,
+    JSON-able. singular_values [D]: float, descending, of the folded unembedding, without the direction that the norm
+    ignores. cosines [m, D]: float, the cosines of the chosen neurons' write directions with the left singular vectors,
+    in the order of the singular values. cosine_neurons: the names of the m chosen neurons. positions: a row per kept
+    position with POSITION_COLUMNS (loss, entropy and kl_freq in nats). nulls: a row per null with `layer`, `neuron`
+    (whose activations it has), `w_norm`, `rho`, the effects and the mediated shares. token_changes: |change of loss| at
+    single positions, a row per position and neuron that figures 2c and 3c show, with `neuron` (its name),
     `loss_abs_delta`, `loss_abs_delta_ln_frozen` and `loss_abs_delta_freq_frozen`, in nats. Raises InputError if a
     column of COLUMNS is missing or if there are no rows.
     """
@@ -72,9 +72,25 @@ class NeuronTable:
 
     @property
     def names(self) -> list[str]:
-        """The neurons' names, "layer.index" or "layer.expert.index", in the order of the frame."""
+        """The neurons' names, "layer.index" or "layer.expert.index", in the order of the frame.
+
+        In a table of other components they are those of its column `name`.
+        """
+        if "name" in self.frame:
+            return self.frame["name"].tolist()
         places = zip(self.frame["layer"].tolist(), self.frame["neuron"].tolist(), strict=True)
         return [neuron_name(*pair, self.facts.get("experts", ())) for pair in places]
+
+    @property
+    def noun(self) -> str:
+        """What a row is."""
+        return "component" if "component" in self.frame else "neuron"
+
+    @property
+    def neurons(self) -> pd.DataFrame:
+        """The rows of `to_pandas` that are neurons."""
+        frame = self.to_pandas()
+        return frame[frame["component"] == "neuron"] if "component" in frame else frame
 
     @property
     def experts(self) -> pd.DataFrame:
@@ -97,8 +113,8 @@ class NeuronTable:
 
     @property
     def has_rules(self) -> bool:
-        """Whether the other rules can be applied; tables of earlier versions lack what they ask for."""
-        return "null_spaces" in self.facts
+        """Whether the other rules can be applied: to neurons, if no earlier version made the table."""
+        return "null_spaces" in self.facts and len(self.neurons) > 0
 
     def members(self, kind: Kind) -> pd.DataFrame:
         """The rows (as `to_pandas`) of the neurons that meet a rule, in descending order of rho or kl_freq_abs_delta.
@@ -135,8 +151,8 @@ class NeuronTable:
         A bool column for each rule (`default` and those of `jaxconf.results.published_rules`), and BY_RULE_COLUMNS.
         Neurons that more rules name come first, among equals those with a larger rho.
         """
-        frame = self.to_pandas()
-        rules = {rule.name: rule.named.to_numpy() for rule in entropy_rules(self.rules, self.frame)}
+        frame = self.neurons
+        rules = {rule.name: rule.named.to_numpy() for rule in entropy_rules(self.rules, frame)}
         named = pd.DataFrame(rules, frame.index)
         some = frame.assign(names=named.sum(axis=1)).loc[named.any(axis=1)]
         order = some.sort_values(["names", "rho"], ascending=False, kind="stable").index
@@ -147,12 +163,12 @@ class NeuronTable:
 
         Empty for the tables of earlier versions, which have rho at one k.
         """
-        found = {}
+        found, neurons = {}, self.neurons
         for column, of in self.facts.get("null_spaces", {}).items():
-            frame = self.rules.apply(self.frame.assign(rho=self.frame[column], rho_chance=of["chance"]))
-            found[of["k"]] = [name for name, named in zip(self.names, frame["is_entropy_neuron"], strict=True) if named]
+            frame = self.rules.apply(neurons.assign(rho=neurons[column], rho_chance=of["chance"]))
+            found[of["k"]] = list(frame.index[frame["is_entropy_neuron"]])
         if found:
-            found[self.facts["k"]] = list(self.to_pandas().query("is_entropy_neuron").index)
+            found[self.facts["k"]] = list(neurons.query("is_entropy_neuron").index)
         return dict(sorted(found.items()))
 
     def _of_named(self) -> list[str]:
@@ -179,8 +195,8 @@ class NeuronTable:
     def _verdict(self, kind: Kind) -> str:
         found = list(self.members(kind).index)
         if found:
-            return f"{count_of(len(found), kind)} in {self.where}: {listed(found, MOST_NAMED)}."
-        none = f"No neuron of {self.where} meets the {kind} rule"
+            return f"{counted(len(found), f'{kind} {self.noun}')} in {self.where}: {listed(found, MOST_NAMED)}."
+        none = f"No {self.noun} of {self.where} meets the {kind} rule"
         near = self.nearest(kind, 1)
         if near.empty:
             return f"{none}, and none can be judged by it: {self._unjudged(kind)}."
@@ -223,7 +239,7 @@ class NeuronTable:
         if len(self.experts):
             summary["experts"] = self.experts.to_dict("records")
         if self.has_rules:
-            summary["entropy_rules"] = {rule.name: rule.text for rule in entropy_rules(self.rules, self.frame)}
+            summary["entropy_rules"] = {rule.name: rule.text for rule in entropy_rules(self.rules, self.neurons)}
             summary["entropy_neurons_by_rule"] = self.by_rule().reset_index().to_dict("records")
             summary["entropy_neurons_by_size"] = self.by_size()
         return plain(summary)

@@ -13,6 +13,7 @@ from jaxconf.analysis.kinds import Kind
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Convention
 from jaxconf.cli.main import COMMANDS
+from jaxconf.measure.groups import HeadAblation
 from jaxconf.measure.last_layer import Engine
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.memory import read_size
@@ -53,7 +54,13 @@ def test_what_depends_on_the_frequency_direction_takes_counts() -> None:
 
 def test_choices_are_those_of_the_functions() -> None:
     hints = get_type_hints(AnalyzeOptions)
-    for option, kinds in (("ablation", Kind), ("convention", Convention), ("frozen", Frozen), ("engine", Engine)):
+    for option, kinds in (
+        ("ablation", Kind),
+        ("head_ablation", HeadAblation),
+        ("convention", Convention),
+        ("frozen", Frozen),
+        ("engine", Engine),
+    ):
         assert get_args(hints[option]) == get_args(kinds)
 
 

@@ -222,7 +222,10 @@ def test_little_memory_gives_the_same_numbers(kind, engine, memory):
         size = (
             whole.frame["loss_abs_delta"] if "mediated" in column else 1
         )  # a share divides by the effect, and with it its rounding
-        off = 1e-5 if column.endswith("_corr") or "entropy_mediated" in column else 1e-6  # that of entropies and losses
+        rough = (
+            column.endswith("_corr") or "entropy_mediated" in column or "norm_delta" in column
+        )  # a length is near 10
+        off = 1e-5 if rough else 1e-6  # that of entropies and losses
         np.testing.assert_allclose(whole.frame[column] * size, little.frame[column] * size, atol=off, err_msg=column)
     pd.testing.assert_frame_equal(whole.positions, little.positions, atol=1e-5)
     if engine == "adaptive":

@@ -6,7 +6,6 @@ Letters: s window, t position, n neuron, v vocabulary. Losses, entropies and div
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -31,20 +30,22 @@ def metrics(logits: np.ndarray, target: np.ndarray, f: np.ndarray) -> dict[str, 
 whole_run = jax.jit(forward, static_argnames=("config", "capture"))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "site"))
-def edited_runs(config, site, params, tokens, h, values, scales, sets) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits [c s t v] with the activations of each set, bool [c n], set to `values`, and those with the norms' scales
-    as they were; and the final norm's scale [c s t 1] where it may move.
+@functools.partial(jax.jit, static_argnames="config")
+def edited_runs(config, params, tokens, edits, scales) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits [c s t v] of each edit, and those with the norms' scales as they were; and the final norm's scale
+    [c s t 1] where it may move.
+
+    `edits`: site → the values that replace its own, with an axis c in front.
     """
     final = f"{final_norm_name(config)}.hook_scale"
 
-    def one(members):
-        edit = {site: Replace(jnp.where(members, values, h))}
+    def one(values):
+        edit = {site: Replace(value) for site, value in values.items()}
         norms = {norm: Replace(scale) for norm, scale in scales.items()}
         free = forward(config, params, tokens, edits=edit, capture=(final,))
         return free.logits, forward(config, params, tokens, edits={**edit, **norms}).logits, free.captured[final]
 
-    return jax.vmap(one)(sets)
+    return jax.vmap(one)(edits)
 
 
 def rerun(
@@ -64,22 +65,30 @@ def rerun(
     """
     config, last = lm.config, f"blocks.{layer % lm.config.n_layers}.mlp.hook_post"
     sets = np.eye(config.d_mlp, dtype=bool) if sets is None else sets
-    target, mask = tokens[:, 1:], kept[:, :-1] & True
-    f = (counts + 1) / (counts + 1).sum()
-    v_freq = np.log(f) - np.log(f).mean()
-    u = v_freq / np.linalg.norm(v_freq)
-
-    norms = (f"{final_norm_name(config)}.hook_scale", *frozen)
-    before = whole_run(config, lm.params, tokens, capture=(last, *norms))
-    h = before.captured[last]
-    scales = {norm: before.captured[norm] for norm in norms}
+    h = lm.apply(tokens, capture=[last]).captured[last]
     counted = np.asarray(h)
     if config.experts:  # statistics are taken where the expert is chosen
         router = last.replace("hook_post", "hook_router")
         router = lm.apply(tokens, capture=[router]).captured[router]
         counted = np.where(np.repeat(router, config.experts, -1) > 0, counted, np.nan)
-    values = np.nan_to_num(replaced(counted))
-    totals, frozens, moved = edited_runs(config, last, lm.params, tokens, h, values, scales, sets)
+    values = np.nan_to_num(replaced(counted)).astype(counted.dtype)
+    return rerun_edits(lm, tokens, kept, counts, {last: np.where(sets[:, None, None], values, h)}, frozen)
+
+
+def rerun_edits(
+    lm: LanguageModel, tokens: np.ndarray, kept: np.ndarray, counts: np.ndarray, edits: dict[str, np.ndarray], frozen=()
+) -> pd.DataFrame:
+    """As `rerun`, for any edits: site → the values that replace its own, with an axis in front, one edit after the
+    other.
+    """
+    config, (target, mask) = lm.config, (tokens[:, 1:], kept[:, :-1] & True)
+    f = (counts + 1) / (counts + 1).sum()
+    v_freq = np.log(f) - np.log(f).mean()
+    u = v_freq / np.linalg.norm(v_freq)
+    norms = (f"{final_norm_name(config)}.hook_scale", *frozen)
+    before = whole_run(config, lm.params, tokens, capture=norms)
+    scales = {norm: before.captured[norm] for norm in norms}
+    totals, frozens, moved = edited_runs(config, lm.params, tokens, edits, scales)
     was, moved = np.asarray(scales[norms[0]], np.float64)[..., 0], np.asarray(moved, np.float64)[..., 0]
     logits0 = np.asarray(before.logits, np.float64)[:, :-1]
     base = metrics(logits0, target, f)
