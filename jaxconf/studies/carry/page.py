@@ -1,0 +1,66 @@
+"""The page of `jaxconf carry`: one HTML file with everything that it needs to open offline."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
+from jaxconf.report.picture_page import picture_page
+from jaxconf.studies.carry.sentences import sentences
+from jaxconf.studies.carry.verdicts import table_of_verdicts
+
+if TYPE_CHECKING:
+    from jaxconf.studies.carry.study import Carry
+
+SOURCE = "“Causal but Not Carrier” (Zahrivyi, 2026)"
+
+CAPTIONS = {
+    "carry_side_by_side": (
+        "Influence and carrying",
+        "Each point is a neuron set: how much clipping it changes the entropy, and how well it predicts the entropy of "
+        "other documents. A set at the right and at the height of the grey points is causal but not a carrier.",
+    ),
+    "carry_influence": (
+        "Influence",
+        "The mean |change of entropy| if high activations are clipped, for single neurons and for sets. Grey: random "
+        "sets of as many neurons. The dashed line is what the rule “gates” asks for.",
+    ),
+    "carry_r2": (
+        "Carrying and decodability",
+        "How much of the variance each set of features predicts in documents that were held out. The red sets may "
+        "reach as far as the blue stream: that is all that can be decoded linearly.",
+    ),
+    "carry_components": (
+        "Where it can be decoded",
+        "R² from the first principal components of the stream, by their number. A curve that rises late says that what "
+        "can be decoded lies in many directions, and not in those of the largest variance.",
+    ),
+}
+
+
+def page(found: "Carry", images: Sequence[Path]) -> str:
+    """The HTML of the page. `images`: the files of the figures."""
+    neurons = found.influence[found.influence["kind"] == "neuron"]
+    carrying = found.carrying[found.carrying["kind"] != "random"]
+    columns = ["kind", "value", "split", "size", "r2", "gap", "penalty"]
+    several = ["data"] if len(found.texts) > 1 else []
+    return picture_page(
+        files(__package__) / "page.html",
+        "carry",
+        str(found.facts["model"]),
+        "Influence, carrying, decodability",
+        SOURCE,
+        verdict=paragraphs(sentences(found)),
+        figures=pictures(images, CAPTIONS, CAPTIONS),
+        verdicts=frame_table(
+            pd.concat([table_of_verdicts(found.of(text)) for text in found.texts]),
+            "set",
+            [*several, "size", "influence", "R²", "random", "gap", "of decodable", "verdict"],
+        ),
+        influence=frame_table(neurons, "set", [*several, "positions", "entropy_abs_delta"]),
+        carrying=frame_table(carrying, "set", [*several, *columns]),
+        facts=facts(found.facts),
+    )
