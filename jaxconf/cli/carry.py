@@ -60,7 +60,7 @@ class Carry:
             found = carry(
                 work.load(model, self.source.revision, how.mesh, self.source.accept),
                 self.tokens,
-                data=[in_column(data, self.text_column) for data in self.data or (OWN,)],
+                data=[in_column(data, self.text_column) for data in self.data or [OWN]],
                 effects=self.effects,
                 run=self.run_folder,
                 sets=sets,

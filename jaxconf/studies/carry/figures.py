@@ -51,7 +51,7 @@ def carry_side_by_side(found: "Carry") -> Figure:
     )
     for axes, text in zip(panels, found.texts, strict=True):
         of = found.of(text)
-        names = [*of.facts["sets"], CORRELATED]
+        names = [CORRELATED, *of.facts["sets"]]  # may be the same neurons, and the named sets are in front
         x = pd.Series({name: influence_of(of, name)["entropy_abs_delta"] for name in names})
         rows = {name: worst(of, name) for name in names}
         y = pd.Series({name: row["r2"] for name, row in rows.items()})
@@ -128,7 +128,7 @@ def carry_r2(found: "Carry") -> Figure:
 @styled
 def carry_components(found: "Carry") -> Figure:
     """R² of the entropy from the first principal components, beside the stream's and the sets'."""
-    note = f"black: a line for each split; dashed: {SHARE:.0%} of the R² from the whole stream; red: named sets"
+    note = f"black: each split; grey: the whole stream; dashed: {SHARE:.0%} of it; red: named sets"
     figure, panels = _panels(found, "Principal components of the stream", note)
     for axes, text in zip(panels, found.texts, strict=True):
         of = found.of(text)

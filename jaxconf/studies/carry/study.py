@@ -90,7 +90,7 @@ def carry(
     lm: LanguageModel,
     tokens: np.ndarray | Windows | int = 32768,
     *,
-    data: str | Sequence[str] = OWN,
+    data: str | Sequence[str] = (),
     effects: int = 4096,
     run: str | Path | None = None,
     sets: Sequence[Sequence[Sequence[int]]] = (),
@@ -105,7 +105,8 @@ def carry(
     """Whether sets of the last layer's neurons influence the entropy, carry it, and how well it can be decoded at all.
 
     `tokens`: windows, as `jaxconf.windows` gives them or a plain int [s t], each window of which counts as a document;
-    or how many tokens to read of each text of `data`. `effects`: on about how many tokens the influence is measured.
+    or how many tokens to read of each text of `data`, by default of the one that the model was trained on if its folder
+    says so, and else of stdlib. `effects`: on about how many tokens the influence is measured.
     `run`: the folder of a finished analysis of this model, whose entropy neurons by each rule are the sets. `sets`:
     further sets, (layer, index) of each neuron. Without `run` and `sets`, `jaxconf.analyze` names the sets, on the
     documents of the first text that are never held out. `controls`: how many random sets of as many neurons each set is
@@ -125,7 +126,7 @@ def carry(
     timing = Timing()
     given, table = given_sets(lm.config, sets, controls), None if run is None else table_of_run(lm, run)
     progress("reading the text", 0, 0)
-    texts = [read_text(lm, tokens, name, seed) for name in ([data] if isinstance(data, str) else data)]
+    texts = [read_text(lm, tokens, name, seed) for name in ([data] if isinstance(data, str) else data or [OWN])]
     if len({text.name for text in texts}) < len(texts):
         raise InputError(f"the texts are {', '.join(text.name for text in texts)}; give each text once")
     if table is None and not given:

@@ -15,6 +15,7 @@ from jaxconf.studies.carry.sets import CORRELATED
 if TYPE_CHECKING:
     from jaxconf.studies.carry.study import Carry
 
+ROUNDING = 1e-9  # an R² that is not larger is that of a constant prediction
 SHARE = 0.8  # of what can be decoded, which the first principal directions must hold
 
 
@@ -44,7 +45,7 @@ def carries(row: dict[str, Any]) -> bool:
 
     The intervals of R² and of its difference from random sets must lie above 0.
     """
-    return bool(row["r2_lo"] > 0 and row["gap_lo"] > 0)
+    return bool(row["r2_lo"] > ROUNDING and row["gap_lo"] > ROUNDING)
 
 
 def verdict(influence: bool, carrying: bool) -> str:
