@@ -188,7 +188,7 @@ def _measured(
     neurons = np.array(sorted({n for of in named for n in of.neurons}))
     read = functools.partial(positions, lm, text, np.arange(len(text.tokens)), neurons, memory, progress)
     kept = held(read, int(text.kept.sum()), len(neurons) + 2 * config.d_model + 1, memory)
-    predictors = _predictors(config.d_model, named, neurons, main)
+    predictors = predictors_of(config.d_model, named, neurons, main)
     carrying, curves = tables_of_carrying(kept, predictors, text.part, draws, seed)
     rows = [
         {"set": of.name, "kind": of.kind, "beside": of.beside, "neuron": neuron_name(config.n_layers - 1, n)}
@@ -198,7 +198,7 @@ def _measured(
     return {"sets": pd.DataFrame(rows), "influence": influence, "carrying": carrying, "components": curves}
 
 
-def _predictors(width: int, named: Sequence[Named], neurons: np.ndarray, main: Named) -> list[Predictor]:
+def predictors_of(width: int, named: Sequence[Named], neurons: np.ndarray, main: Named) -> list[Predictor]:
     """All sets of features; `neurons` [n]: those of the block of neurons, ascending."""
     of_sets = [
         Predictor(of.name, of.kind, NEURONS, tuple(np.searchsorted(neurons, of.neurons).tolist()), of.beside)
