@@ -1,16 +1,18 @@
 """Measures what the entropy neurons of real language models influence and carry, and puts it into docs/carrying.md.
 
     python scripts/real_carrying.py --models FOLDER --texts FOLDER --runs FOLDER
-    python scripts/real_carrying.py --models FOLDER --texts FOLDER --runs FOLDER --names SmolLM2-135M-Instruct gemma-3-270m
+    python scripts/real_carrying.py … --names SmolLM2-135M-Instruct gemma-3-270m
 
-The folder of models holds them in Hugging Face layout; that of texts wikitext2-valid.txt and tinystories.jsonl. The
-sets are those of finished analyses, whose run folders `scripts/real_models.py` writes to --runs. Documents are the
-openings of WikiText's articles, and stories. A model that has its result in --out already is not measured again.
+By default SmolLM2 alone is measured; the second line measures Gemma too. The folder of models holds them in Hugging
+Face layout; that of texts wikitext2-valid.txt and tinystories.jsonl. The sets are those of finished analyses, whose run
+folders `scripts/real_models.py` writes to --runs. Documents are the openings of WikiText's articles, and stories. A
+model that has its result in --out already is not measured again. The pictures of the first model go to docs/figures.
 """
 
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from real_models import SMOL, STORIES, WIKITEXT, markdown
 
 import jaxconf
 from jaxconf.cli.common import speaking
+from jaxconf.models.files import replacing
 from jaxconf.results.words import number
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.study import Carry
@@ -116,7 +119,14 @@ def table(found: Carry) -> list[str]:
     return markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
+def copy_pictures(folder: Path) -> None:
+    for name in ("side_by_side", "r2", "components"):
+        with replacing(PAGE.parent / "figures" / f"carrying_{name}.png") as path:
+            shutil.copyfile(folder / f"carry_{name}.png", path)
+
+
 if __name__ == "__main__":
     how = tyro.cli(Describe)
     inside = "\n".join(line for name in how.names for line in section(name, measure(how, name)))
     write(PAGE, between(PAGE.read_text("utf-8"), MARK, inside.strip()))
+    copy_pictures(how.out / how.names[0])

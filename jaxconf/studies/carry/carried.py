@@ -28,6 +28,7 @@ from jaxconf.analysis.carrying import (
     r2_of_components,
 )
 from jaxconf.analysis.intervals import resamples
+from jaxconf.runtime.progress import Progress
 from jaxconf.studies.carry.intervals import beside_random, interval
 from jaxconf.studies.carry.positions import STREAM, VALUES, Read
 from jaxconf.studies.carry.setting import HELD_OUT, PARTS, training
@@ -56,14 +57,23 @@ class Fitted(NamedTuple):
 
 
 def tables_of_carrying(
-    read: Read, predictors: Sequence[Predictor], part: np.ndarray, draws: int, seed: int
+    read: Read,
+    predictors: Sequence[Predictor],
+    part: np.ndarray,
+    draws: int,
+    seed: int,
+    progress: Progress = lambda what, done, total: None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`Carry.carrying` and `Carry.components` of one text, without the column `data`.
 
     `read`: called twice, for the sums and for the errors. `part`: that of each unit, int [u].
     """
     sums = sums_of(read, part)
-    fits = [fitted(sums, predictors, held_out) for held_out in HELD_OUT]
+    fits = []
+    for split, held_out in enumerate(HELD_OUT):
+        progress("regressions of every split", split, len(HELD_OUT))
+        fits.append(fitted(sums, predictors, held_out))
+    progress("errors and intervals", 0, 0)
     errors, without, counts = _errors(read, predictors, part, sums, [found for found, _ in fits])
     frames, curves = [], []
     for split, (found, of_stream) in enumerate(fits):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -62,5 +62,16 @@ def page(found: "Carry", images: Sequence[Path]) -> str:
         ),
         influence=frame_table(neurons, "set", [*several, "positions", "entropy_abs_delta"]),
         carrying=frame_table(carrying, "set", [*several, *columns]),
-        facts=facts(found.facts),
+        facts=facts(_flat(found.facts)),
     )
+
+
+def _flat(found: dict[str, Any]) -> dict[str, Any]:
+    """The facts with those about each text beside the others, and the sets in words."""
+    sets = "; ".join(f"{name}: {', '.join(neurons)}" for name, neurons in found["sets"].items())
+    of_texts = {
+        f"{name} of {text}" if len(found["texts"]) > 1 else name: fact
+        for text, of in found["texts"].items()
+        for name, fact in of.items()
+    }
+    return {**{name: x for name, x in found.items() if name != "texts"}, "sets": sets, **of_texts}

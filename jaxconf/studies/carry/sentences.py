@@ -32,7 +32,7 @@ def sentences(found: "Carry") -> list[str]:
     """For each text: the verdict on each set, what can be decoded, and the controls; then how far to trust it."""
     said = []
     for text in found.texts:
-        of, where = found.of(text), f"On {text}: " if len(found.texts) > 1 else ""
+        of, where = found.of(text), _on(found, text)
         every = [where + _of_set(of, name) for name in of.facts["sets"]]
         said += [*every, where + _of_decoding(of), where + _of_controls(of), where + _of_other_values(of)]
     return [*said, *_doubts(found)]
@@ -99,12 +99,18 @@ def _as_large(random: pd.Series, own: float) -> str:
 def _doubts(found: "Carry") -> list[str]:
     said, facts = [], found.facts
     for text, of in facts["texts"].items():
-        said += [f"{text}: {sentence}" for sentence in (*interval_doubts(of), *reading_notes(of))]
+        doubts = [*interval_doubts(of), *reading_notes(of)]
         if of["resampled"] != "documents":
-            said.append(f"{text}: parts of one document are on both sides of a split, since it has so few documents.")
+            doubts.append("Parts of one document are on both sides of a split, since the text has so few documents.")
+        said += [_on(found, text) + doubt for doubt in doubts]
     if facts.get("run_windows_held_out"):
         said.append(
             f"The run that names the sets has read {counted(facts['run_windows_held_out'], 'window')} of those from "
             "which documents are held out; analyse other text, or leave out --run."
         )
     return said
+
+
+def _on(found: "Carry", text: str) -> str:
+    """The beginning of a sentence about one of several texts."""
+    return f"On {text}: " if len(found.texts) > 1 else ""

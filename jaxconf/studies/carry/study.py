@@ -134,6 +134,8 @@ def carry(
     chosen = [*(sets_by_rule(lm.config, table, controls) if table else []), *given]
     if not chosen:
         raise InputError(f"no rule names an entropy neuron in the last layer of {lm.name}; name neurons as a set")
+    if len({of.name for of in chosen}) < len(chosen):
+        raise InputError(f"the sets are {'; '.join(of.name for of in chosen)}; give each set once")
     random = random_beside(lm.config, chosen, controls, seed)
     measure = functools.partial(_measured, lm, chosen, random, effects, bootstrap_draws, seed, progress)
     found = [fitting(functools.partial(measure, text), memory, progress) for text in texts]
@@ -189,7 +191,7 @@ def _measured(
     read = functools.partial(positions, lm, text, np.arange(len(text.tokens)), neurons, memory, progress)
     kept = held(read, int(text.kept.sum()), len(neurons) + 2 * config.d_model + 1, memory)
     predictors = predictors_of(config.d_model, named, neurons, main)
-    carrying, curves = tables_of_carrying(kept, predictors, text.part, draws, seed)
+    carrying, curves = tables_of_carrying(kept, predictors, text.part, draws, seed, progress)
     rows = [
         {"set": of.name, "kind": of.kind, "beside": of.beside, "neuron": neuron_name(config.n_layers - 1, n)}
         for of in named
