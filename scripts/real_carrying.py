@@ -6,13 +6,12 @@
 By default SmolLM2 alone is measured; the second line measures Gemma too. The folder of models holds them in Hugging
 Face layout; that of texts wikitext2-valid.txt and tinystories.jsonl. The sets are those of finished analyses, whose run
 folders `scripts/real_models.py` writes to --runs. Documents are the openings of WikiText's articles, and stories. A
-model that has its result in --out already is not measured again. The pictures of the first model go to docs/figures.
+model that has its result in --out already is not measured again. The figures of the first model go to docs/figures.
 """
 
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,14 +23,17 @@ from real_models import SMOL, STORIES, WIKITEXT, markdown
 
 import jaxconf
 from jaxconf.cli.common import speaking
-from jaxconf.models.files import replacing
+from jaxconf.report.style import save_figures
+from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.words import number
+from jaxconf.studies.carry.figures import FIGURES
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.study import Carry
 from jaxconf.studies.carry.verdicts import table_of_verdicts
 
 PAGE = Path(__file__).parents[1] / "docs" / "carrying.md"
-MARK = "real_carrying"
+MARK, FOLDER = "real_carrying", PAGE.parent / "figures"
+PICTURES = ("carry_side_by_side", "carry_r2", "carry_components")
 OPENING = 1200  # characters of an article, about 300 tokens
 TITLE = re.compile(r"^ = [^=].*[^=] = $", re.MULTILINE)
 
@@ -63,6 +65,11 @@ def openings(text: str) -> Iterator[str]:
         yield text[begin : min(end, begin + OPENING)]
 
 
+def run_of(how: Describe, name: str) -> Path:
+    """The run folder that names the sets of a model."""
+    return how.runs / f"{name}, {Path(WIKITEXT).stem}"
+
+
 def measure(how: Describe, name: str) -> Carry:
     """The result for a model, read from its folder if it is there."""
     folder, tables = how.out / name, ("sets", "influence", "carrying", "components")
@@ -77,16 +84,19 @@ def measure(how: Describe, name: str) -> Carry:
                 how.tokens,
                 data=[str(articles), str(how.texts / STORIES)],
                 effects=how.effects,
-                run=how.runs / f"{name}, {Path(WIKITEXT).stem}",
+                run=run_of(how, name),
                 facts={"model": name},
                 progress=progress,
             ).save(folder)
     facts = json.loads((folder / "carry.json").read_text("utf-8"))
+    del facts["verdict"]  # made again from the tables
     return Carry(facts, **{table: pd.read_parquet(folder / f"carry_{table}.parquet") for table in tables})
 
 
-def section(name: str, found: Carry) -> list[str]:
-    facts, lines = found.facts, [f"### {name}", ""]
+def section(name: str, found: Carry, run: Path) -> list[str]:
+    facts, named = found.facts, NeuronTable.load(run).facts
+    source = f"The sets are from an analysis of {named['tokens']:,} tokens of {Path(named['data']).name}."
+    lines = [f"### {name}", "", source, ""]
     for text in found.texts:
         of, own = found.of(text), facts["texts"][text]
         lines += [
@@ -119,14 +129,9 @@ def table(found: Carry) -> list[str]:
     return markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
-def copy_pictures(folder: Path) -> None:
-    for name in ("side_by_side", "r2", "components"):
-        with replacing(PAGE.parent / "figures" / f"carrying_{name}.png") as path:
-            shutil.copyfile(folder / f"carry_{name}.png", path)
-
-
 if __name__ == "__main__":
     how = tyro.cli(Describe)
-    inside = "\n".join(line for name in how.names for line in section(name, measure(how, name)))
+    inside = "\n".join(line for name in how.names for line in section(name, measure(how, name), run_of(how, name)))
     write(PAGE, between(PAGE.read_text("utf-8"), MARK, inside.strip()))
-    copy_pictures(how.out / how.names[0])
+    pictures = {draw.removeprefix("carry_"): FIGURES[draw] for draw in PICTURES}
+    save_figures({f"carrying_{name}": draw for name, draw in pictures.items()}, measure(how, how.names[0]), FOLDER)

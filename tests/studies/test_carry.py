@@ -22,6 +22,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
 from jaxconf.studies.carry import study
 from jaxconf.studies.carry.carried import COMPONENTS, Predictor, tables_of_carrying
+from jaxconf.studies.carry.influence import changes
 from jaxconf.studies.carry.positions import DIRECTION, NEURONS, NORM, STREAM, VALUES, Positions, held, positions
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.setting import HELD_OUT, NAMING, PARTS, parts_of, read_text, training
@@ -87,22 +88,27 @@ def row_of(name: str, value: str = "entropy", split: int = 0) -> pd.Series:
     return rows[rows["split"] == split].iloc[0]
 
 
+def random_of_planted(split: int, value: str = "entropy") -> pd.Series:
+    table, _ = of_planted()
+    return table.loc[(table["kind"] == "random") & (table["value"] == value) & (table["split"] == split), "r2"]
+
+
 def test_a_set_with_half_of_the_variance_has_an_r2_of_a_half() -> None:
     for split in range(len(HELD_OUT)):
         row = row_of("half", split=split)
         assert row["r2"] == pytest.approx(0.5, abs=0.03)
         assert row["r2_lo"] < row["r2"] < row["r2_hi"]
         assert row["gap"] == pytest.approx(0.5, abs=0.03)
-        assert carries(row.to_dict())
+        assert carries(row.to_dict(), random_of_planted(split))
     assert row_of("half", "loss")["r2"] == pytest.approx(0, abs=0.01)
-    assert not carries(row_of("half", "loss").to_dict())
+    assert not carries(row_of("half", "loss").to_dict(), random_of_planted(0, "loss"))
 
 
 def test_a_constant_activation_carries_nothing() -> None:
     for value in VALUES:
         row = row_of("constant", value)
         np.testing.assert_allclose(row[["r2", "r2_lo", "r2_hi"]].astype(float), 0, atol=1e-12)
-        assert not carries(row.to_dict())
+        assert not carries(row.to_dict(), random_of_planted(0, value) - 1)
 
 
 def test_random_sets_centre_on_nothing() -> None:
@@ -133,7 +139,7 @@ def test_intervals_draw_the_same_documents_for_a_set_and_its_random_sets() -> No
     """By definition: the positions of the drawn documents, put together, for each of the draws."""
     groups, part = planted(3000, 20)
     own = [Predictor("half", "given", NEURONS, (0, 1), "half")]
-    random = [Predictor(f"random {i}", "random", NEURONS, (4 + i,), "half") for i in range(3)]
+    random = [Predictor(f"random {i}", "random", NEURONS, (i,), "half") for i in (0, 1, 3)]  # two have a quarter
     row = tables_of_carrying(lambda: groups, [*own, *random], part, 200, 0)[0].iloc[0]
     x, y, unit = (
         np.concatenate(of) for of in zip(*[(g.blocks[NEURONS], g.values, g.units) for g in groups], strict=True)
@@ -144,7 +150,7 @@ def test_intervals_draw_the_same_documents_for_a_set_and_its_random_sets() -> No
         z = np.column_stack([np.ones(len(x)), x[:, features]])
         return np.square(y - z @ np.linalg.lstsq(z[~held_out], y[~held_out], rcond=None)[0])
 
-    every = [errors(features) for features in ([0, 1], [4], [5], [6])]
+    every = [errors(features) for features in ([0, 1], [0], [1], [3])]
     without, units = np.square(y - y[~held_out].mean()), np.unique(unit[held_out])
     gaps = []
     for times in resamples(np.bincount(unit)[units], 200, 0).astype(int):
@@ -215,6 +221,21 @@ def test_influence_is_that_of_running_the_edited_model() -> None:
     clipped = found.influence.set_index(["kind", "beside"])["entropy_abs_delta"]
     own = influence_of(found, "1.8")
     assert own["gap"] == pytest.approx(own["entropy_abs_delta"] - clipped["random", "1.8"].mean(), abs=1e-12)
+
+
+def test_the_interval_of_influence_draws_documents_again() -> None:
+    lm, tokens, found = of_random_model()
+    text = read_text(lm, tokens, "", 0)
+    rows = text.others[np.linspace(0, len(text.others) - 1, 200 // tokens.shape[1]).round().astype(int)]
+    sums, counts = changes(lm, text, rows, [[8]], 10**6, lambda *_: None)
+    units = np.unique(text.units[rows][text.kept[rows]])
+    drawn = []
+    for times in resamples(np.bincount(text.units[rows][text.kept[rows]])[units], 50, 0).astype(int):
+        again = np.repeat(units, times)
+        drawn.append(sums[again, 0].sum() / counts[again, 0].sum())
+    row = influence_of(found, "1.8")
+    ends = row["entropy_abs_delta_lo"], row["entropy_abs_delta_hi"]
+    np.testing.assert_allclose(ends, np.nanquantile(drawn, [0.025, 0.975]), rtol=1e-5)
 
 
 def test_r2_is_numpys_on_the_models_own_activations() -> None:
@@ -368,14 +389,17 @@ def test_what_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         (False, False, "neither causal nor a carrier"),
     ],
 )
-def test_the_verdict_needs_both_intervals(influence: bool, carrying: bool, words: str) -> None:
+def test_the_verdict_needs_both_intervals_and_few_random_sets(influence: bool, carrying: bool, words: str) -> None:
     assert verdict(influence, carrying) == words
-    of = {"entropy_abs_delta_lo": 0.05, "gap_lo": 0.01 if influence else -0.01}
-    assert influences(of) == influence
-    assert not influences({**of, "entropy_abs_delta_lo": 0.01})
-    row = {"r2_lo": 0.1, "gap_lo": 0.01 if carrying else -0.01}
-    assert carries(row) == carrying
-    assert not carries({**row, "r2_lo": -0.1})
+    random = pd.Series([0.0] * 19 + [0.3])  # one in twenty has as much
+    of = {"entropy_abs_delta": 0.1, "entropy_abs_delta_lo": 0.05, "gap_lo": 0.01 if influence else -0.01}
+    assert influences(of, random) == influence
+    assert not influences({**of, "entropy_abs_delta_lo": 0.01}, random)
+    assert not influences(of, pd.Series([0.0] * 18 + [0.3] * 2))
+    row = {"r2": 0.2, "r2_lo": 0.1, "gap_lo": 0.01 if carrying else -0.01}
+    assert carries(row, random) == carrying
+    assert not carries({**row, "r2_lo": -0.1}, random)
+    assert not carries(row, pd.Series([0.0] * 18 + [0.3] * 2))
 
 
 def test_the_worst_split_is_the_one_with_the_smallest_gap() -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE = HUES[0], HUES[1]
 COLOURS = {STREAM: BLUE, DIRECTION: BLUE, NORM: BLUE, COMPONENTS: INK, CORRELATED: ORANGE}
 LABELS = {"entropy": "R² of the entropy", "loss": "R² of the loss", "top1": "R² of top-1 correctness"}
+LOWEST = -0.2  # the least R² that the figure of components shows
 MOST_NEURONS = 12  # single neurons that a panel shows
 
 
@@ -121,7 +122,7 @@ def carry_r2(found: "Carry") -> Figure:
             _bars(axes, of, names[::-1], value)
             axes.set_xlabel(LABELS[value])
             if len(texts) > 1:
-                axes.set_title(short(text), fontsize=9, loc="left")
+                axes.set_title(short(_name(text)), fontsize=9, loc="left")
     return figure
 
 
@@ -141,7 +142,7 @@ def carry_components(found: "Carry") -> Figure:
             row = worst(of, name)
             axes.scatter(row["size"], row["r2"], color=ENTROPY, s=18, zorder=3, linewidths=0)
         log_axes(axes, x=of.components["number"])
-        axes.set_ylim(min(-0.05, of.carrying.loc[of.carrying["value"] == "entropy", "r2"].min()), None)
+        axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
         axes.set_xlabel("number of components, or of neurons")
         axes.set_ylabel(LABELS["entropy"])
     return figure
@@ -158,8 +159,13 @@ def _panels(found: "Carry", subject: str, note: str, height: float = 3.8) -> tup
     figure, panels = canvas(model_name(found.facts), subject, note, 1, count, (1.4 + 5.2 * count, height))
     for axes, text in zip(panels, found.texts, strict=True):
         if count > 1:
-            axes.set_title(short(text), fontsize=9, loc="left")
+            axes.set_title(short(_name(text)), fontsize=9, loc="left")
     return figure, panels
+
+
+def _name(text: str) -> str:
+    """The last part of the name of a text, which may be a path."""
+    return text.rstrip("/").rpartition("/")[2]
 
 
 def _bars(axes: Axes, found: "Carry", names: list[str], value: str) -> None:

@@ -41,15 +41,16 @@ def sentences(found: "Carry") -> list[str]:
 def _of_set(found: "Carry", name: str) -> str:
     neurons, of, row = found.facts["sets"][name], influence_of(found, name), worst(found, name)
     clipped, drawn = random_influence(found, name), random_r2(found, name, row["split"])
-    does, has = influences(of), carries(row)
+    does, has = influences(of, clipped), carries(row, drawn)
     who = f"The set {listed(neurons, NAMED)}" if name == ",".join(neurons) else f"{name} ({listed(neurons, NAMED)})"
+    beyond = "beyond what random sets do"
     return (
-        f"{who} {'influences' if does else 'does not influence'} the entropy: clipping its high activations changes it "
-        f"by {_told(of, 'entropy_abs_delta')} nats on average there, random sets by {number(clipped.mean())}"
-        f"{_as_large(clipped, of['entropy_abs_delta'])}. It {'carries' if has else 'does not carry'} it: R² is "
-        f"{_told(row, 'r2')} in the worst of {counted(found.facts['splits'], 'split')}, that of random sets "
-        f"{number(drawn.mean())}{_as_large(drawn, row['r2'])}, and the difference {_told(row, 'gap')}. So it is "
-        f"{verdict(does, has)}."
+        f"{who} {'influences the entropy' if does else f'does not influence the entropy {beyond}'}: clipping its high "
+        f"activations changes it by {_told(of, 'entropy_abs_delta')} nats on average there, random sets by "
+        f"{number(clipped.mean())}{_as_large(clipped, of['entropy_abs_delta'])}. It "
+        f"{'carries it' if has else f'does not carry it {beyond}'}: R² is {_told(row, 'r2')} in the worst of "
+        f"{counted(found.facts['splits'], 'split')}, that of random sets {number(drawn.mean())}"
+        f"{_as_large(drawn, row['r2'])}, and the difference {_told(row, 'gap')}. So it is {verdict(does, has)}."
     )
 
 

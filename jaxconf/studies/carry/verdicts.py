@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jaxconf.studies.carry.study import Carry
 
 ROUNDING = 1e-9  # an R² that is not larger is that of a constant prediction
+REACHED = 0.05  # the largest share of the random sets that may have at least as much
 SHARE = 0.8  # of what can be decoded, which the first principal directions must hold
 
 
@@ -31,21 +32,24 @@ def influence_of(found: "Carry", name: str) -> dict[str, Any]:
     return rows.iloc[0].to_dict()
 
 
-def influences(row: dict[str, Any]) -> bool:
-    """Whether a set influences the entropy, by its row of `influence`.
+def influences(row: dict[str, Any], random: pd.Series) -> bool:
+    """Whether a set influences the entropy, by its row of `influence` and the influence of its random sets.
 
     The interval of its change must lie above 0.02 nats, as much as the rule `gates` asks for, and that of the
-    difference from random sets above 0.
+    difference from random sets above 0; and hardly any random set may have as much.
     """
-    return bool(row["entropy_abs_delta_lo"] > GATE_ENTROPY and row["gap_lo"] > 0)
+    own = row["entropy_abs_delta_lo"] > GATE_ENTROPY and row["gap_lo"] > 0
+    return bool(own and (random >= row["entropy_abs_delta"]).mean() <= REACHED)
 
 
-def carries(row: dict[str, Any]) -> bool:
-    """Whether a set carries a value, by its row of `carrying` in the worst split.
+def carries(row: dict[str, Any], random: pd.Series) -> bool:
+    """Whether a set carries a value, by its row of `carrying` in the worst split and the R² of its random sets there.
 
-    The intervals of R² and of its difference from random sets must lie above 0.
+    The intervals of R² and of its difference from random sets must lie above 0, and hardly any random set may have as
+    much. The difference is one from their mean, which a fifth of the random sets may exceed too.
     """
-    return bool(row["r2_lo"] > ROUNDING and row["gap_lo"] > ROUNDING)
+    own = row["r2_lo"] > ROUNDING and row["gap_lo"] > ROUNDING
+    return bool(own and (random >= row["r2"]).mean() <= REACHED)
 
 
 def verdict(influence: bool, carrying: bool) -> str:
@@ -89,5 +93,7 @@ def table_of_verdicts(found: "Carry") -> pd.DataFrame:
             columns |= {f"influence{end}": own[f"entropy_abs_delta{end}"], f"R²{end}": row[f"r2{end}"]}
             columns |= {f"gap{end}": row[f"gap{end}"]}
         columns |= {"random": row["r2"] - row["gap"], "of decodable": row["r2"] / whole if whole > 0 else np.nan}
-        rows.append(columns | {"verdict": verdict(influences(own), carries(row))})
+        does = influences(own, random_influence(found, own["beside"]))
+        has = carries(row, random_r2(found, row["beside"], row["split"]))
+        rows.append(columns | {"verdict": verdict(does, has)})
     return pd.DataFrame(rows)
