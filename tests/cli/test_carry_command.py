@@ -32,8 +32,8 @@ def test_several_texts_and_sets_have_one_page(places, tmp_path, capsys):
     data, out = [word for text in texts for word in ("--data", text)], tmp_path / "run"
     run("carry", model, *data, *SMALL, "--set", "1.3,1.5", "--set", "1.2", "--out", out)
     said = capsys.readouterr().out
-    assert f"On {texts[0]}: The set 1.3, 1.5" in said
-    assert f"On {texts[1]}: The set 1.2" in said
+    assert "On code.jsonl: The set 1.3, 1.5" in said
+    assert "On prose.jsonl: The set 1.2" in said
     assert str(out / "carry.html") in said.replace("\n", "")
     stated = json.loads((out / "carry.json").read_text())
     assert stated["sets"] == {"1.3,1.5": ["1.3", "1.5"], "1.2": ["1.2"]}

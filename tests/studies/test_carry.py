@@ -27,7 +27,15 @@ from jaxconf.studies.carry.positions import DIRECTION, NEURONS, NORM, STREAM, VA
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.setting import HELD_OUT, NAMING, PARTS, parts_of, read_text, training
 from jaxconf.studies.carry.study import Carry, carry
-from jaxconf.studies.carry.verdicts import carries, directions_needed, influence_of, influences, verdict, worst
+from jaxconf.studies.carry.verdicts import (
+    carries,
+    directions_needed,
+    influence_of,
+    influences,
+    table_of_verdicts,
+    verdict,
+    worst,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -426,7 +434,10 @@ def test_the_page_says_of_each_text_what_its_tables_show(tmp_path: Path) -> None
     facts = {**first.facts, "texts": {"tokens": of_text, "other": of_text}}
     for found in (first, Carry(facts, **both)):
         said = sentences(found)
-        assert sum("So it is" in sentence for sentence in said) == 2 * len(found.texts)
+        assert sum("the worst of 3 splits" in sentence for sentence in said) == 2 * len(found.texts)
+        for text in found.texts:
+            verdicts = table_of_verdicts(found.of(text)).set_index("set")["verdict"]
+            assert any(f"1.8 is {verdicts['1.8']}." in sentence for sentence in said)
         assert any("principal directions" in sentence for sentence in said)
         page = found.save(tmp_path / str(len(found.texts))).read_text()
         assert "1.3,1.20,1.41" in page

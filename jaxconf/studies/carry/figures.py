@@ -29,6 +29,7 @@ from jaxconf.studies.carry.verdicts import (
     SHARE,
     directions_needed,
     influence_of,
+    labels,
     random_influence,
     random_r2,
     worst,
@@ -122,7 +123,7 @@ def carry_r2(found: "Carry") -> Figure:
             _bars(axes, of, names[::-1], value)
             axes.set_xlabel(LABELS[value])
             if len(texts) > 1:
-                axes.set_title(short(_name(text)), fontsize=9, loc="left")
+                axes.set_title(short(labels(found)[text]), fontsize=9, loc="left")
     return figure
 
 
@@ -159,13 +160,8 @@ def _panels(found: "Carry", subject: str, note: str, height: float = 3.8) -> tup
     figure, panels = canvas(model_name(found.facts), subject, note, 1, count, (1.4 + 5.2 * count, height))
     for axes, text in zip(panels, found.texts, strict=True):
         if count > 1:
-            axes.set_title(short(_name(text)), fontsize=9, loc="left")
+            axes.set_title(short(labels(found)[text]), fontsize=9, loc="left")
     return figure, panels
-
-
-def _name(text: str) -> str:
-    """The last part of the name of a text, which may be a path."""
-    return text.rstrip("/").rpartition("/")[2]
 
 
 def _bars(axes: Axes, found: "Carry", names: list[str], value: str) -> None:

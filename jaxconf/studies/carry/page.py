@@ -10,7 +10,7 @@ import pandas as pd
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
 from jaxconf.report.picture_page import picture_page
 from jaxconf.studies.carry.sentences import sentences
-from jaxconf.studies.carry.verdicts import table_of_verdicts
+from jaxconf.studies.carry.verdicts import labels, table_of_verdicts
 
 if TYPE_CHECKING:
     from jaxconf.studies.carry.study import Carry
@@ -46,7 +46,8 @@ def page(found: "Carry", images: Sequence[Path]) -> str:
     neurons = found.influence[found.influence["kind"] == "neuron"]
     carrying = found.carrying[found.carrying["kind"] != "random"]
     columns = ["kind", "value", "split", "size", "r2", "gap", "penalty"]
-    several = ["data"] if len(found.texts) > 1 else []
+    several, names = ["text"] if len(found.texts) > 1 else [], labels(found)
+    verdicts = pd.concat([table_of_verdicts(found.of(text)) for text in found.texts])
     return picture_page(
         files(__package__) / "page.html",
         "carry",
@@ -56,12 +57,14 @@ def page(found: "Carry", images: Sequence[Path]) -> str:
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, CAPTIONS),
         verdicts=frame_table(
-            pd.concat([table_of_verdicts(found.of(text)) for text in found.texts]),
+            verdicts.assign(text=verdicts["data"].map(names)),
             "set",
-            [*several, "size", "influence", "R²", "random", "gap", "of decodable", "verdict"],
+            ["size", "influence", "R²", "random", "gap", "of decodable", "verdict", *several],
         ),
-        influence=frame_table(neurons, "set", [*several, "positions", "entropy_abs_delta"]),
-        carrying=frame_table(carrying, "set", [*several, *columns]),
+        influence=frame_table(
+            neurons.assign(text=neurons["data"].map(names)), "set", ["positions", "entropy_abs_delta", *several]
+        ),
+        carrying=frame_table(carrying.assign(text=carrying["data"].map(names)), "set", [*columns, *several]),
         facts=facts(_flat(found.facts)),
     )
 

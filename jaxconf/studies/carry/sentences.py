@@ -15,9 +15,10 @@ from jaxconf.studies.carry.verdicts import (
     directions_needed,
     influence_of,
     influences,
+    labels,
     random_influence,
     random_r2,
-    verdict,
+    table_of_verdicts,
     worst,
 )
 
@@ -29,13 +30,18 @@ MEASURED = {"entropy": "the entropy", "loss": "the loss", "top1": "whether the m
 
 
 def sentences(found: "Carry") -> list[str]:
-    """For each text: the verdict on each set, what can be decoded, and the controls; then how far to trust it."""
+    """For each text: the verdicts, what they rest on, what can be decoded, the controls; then how far to trust it."""
     said = []
     for text in found.texts:
         of, where = found.of(text), _on(found, text)
-        every = [where + _of_set(of, name) for name in of.facts["sets"]]
-        said += [*every, where + _of_decoding(of), where + _of_controls(of), where + _of_other_values(of)]
+        said += [where + _of_verdicts(of), *(where + _of_set(of, name) for name in of.facts["sets"])]
+        said += [where + _of_decoding(of), where + _of_controls(of), where + _of_other_values(of)]
     return [*said, *_doubts(found)]
+
+
+def _of_verdicts(found: "Carry") -> str:
+    said = table_of_verdicts(found).set_index("set")["verdict"]
+    return f"{'; '.join(f'{name} is {said[name]}' for name in found.facts['sets'])}."
 
 
 def _of_set(found: "Carry", name: str) -> str:
@@ -50,7 +56,7 @@ def _of_set(found: "Carry", name: str) -> str:
         f"{number(clipped.mean())}{_as_large(clipped, of['entropy_abs_delta'])}. It "
         f"{'carries it' if has else f'does not carry it {beyond}'}: R² is {_told(row, 'r2')} in the worst of "
         f"{counted(found.facts['splits'], 'split')}, that of random sets {number(drawn.mean())}"
-        f"{_as_large(drawn, row['r2'])}, and the difference {_told(row, 'gap')}. So it is {verdict(does, has)}."
+        f"{_as_large(drawn, row['r2'])}, and the difference {_told(row, 'gap')}."
     )
 
 
@@ -114,4 +120,4 @@ def _doubts(found: "Carry") -> list[str]:
 
 def _on(found: "Carry", text: str) -> str:
     """The beginning of a sentence about one of several texts."""
-    return f"On {text}: " if len(found.texts) > 1 else ""
+    return f"On {labels(found)[text]}: " if len(found.texts) > 1 else ""

@@ -1,6 +1,6 @@
 """What the tables of `jaxconf carry` say of each set: whether it influences the entropy, and whether it carries it.
 
-Each function takes a result that holds one text (`Carry.of`).
+Each function but `labels` takes a result that holds one text (`Carry.of`).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,13 @@ def directions_needed(found: "Carry", value: str = "entropy") -> int | None:
     curve = found.components[found.components["split"] == row["split"]]
     enough = curve.loc[curve[value] >= SHARE * row["r2"], "number"]
     return int(enough.min()) if row["r2"] > 0 and len(enough) else None
+
+
+def labels(found: "Carry") -> dict[str, str]:
+    """Each text → the last part of its name, which may be a path; the whole name where two end alike."""
+    names = list(found.facts["texts"])
+    last = [name.rstrip("/").rpartition("/")[2] for name in names]
+    return dict(zip(names, last if len(set(last)) == len(last) else names, strict=True))
 
 
 def random_influence(found: "Carry", beside: str) -> pd.Series:
