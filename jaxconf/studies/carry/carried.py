@@ -3,7 +3,8 @@
 Letters: p position, f feature of a block, c predictor, k feature of one, y value, u unit, r bootstrap draw, m number of
 principal components. `jaxconf.analysis.carrying` has the regressions. What one split finds are predictions of the form
 constant + features·weights; their squared errors are summed for each held-out unit, so that a bootstrap can draw the
-units again. Source: Zahrivyi, *Causal but Not Carrier* (2026).
+units again. Features come in named blocks of any kind; the stream must be one of them. Source: Zahrivyi, *Causal but
+Not Carrier* (2026).
 """
 
 from collections.abc import Sequence

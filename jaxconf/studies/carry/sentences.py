@@ -64,7 +64,7 @@ def _of_decoding(found: "Carry") -> str:
     row, needed = worst(found, STREAM, by="r2"), directions_needed(found)
     parts = {name: worst(found, name, by="r2") for name in (DIRECTION, NORM)}
     held = (
-        f"{needed} of {int(row['size'])} principal directions hold {SHARE:.0%} of this"
+        f"{needed} of {int(row['size'])} principal directions {'holds' if needed == 1 else 'hold'} {SHARE:.0%} of this"
         if needed
         else f"the principal directions do not hold {SHARE:.0%} of this"
     )
