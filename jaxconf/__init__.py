@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from jaxconf.report.run import draw as draw
     from jaxconf.results.neuron_table import NeuronTable as NeuronTable
     from jaxconf.results.rules import Rules as Rules
+    from jaxconf.studies.carry.study import carry as carry
     from jaxconf.studies.comparison.study import compare as compare
     from jaxconf.studies.copying.study import copying as copying
     from jaxconf.studies.induction.study import induction as induction

@@ -207,7 +207,8 @@ def page(tables: list[NeuronTable], parts: list[NeuronTable], cost: dict[str, An
         [
             "# Two real models",
             "",
-            "Written by `scripts/real_models.py` from runs of `jaxconf analyze` with its default options.",
+            "Written by `scripts/real_models.py` from runs of `jaxconf analyze` with its default options. What the "
+            "entropy neurons influence and what they carry is in [carrying.md](carrying.md#real-models).",
             "",
             *(f"* **{rule.name}**: {rule.text}" for rule in rules),
             f"* **default**, for frequency neurons: {tables[0].rules.describe()[1]}",

@@ -25,6 +25,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     "compare": jaxconf.compare,
     "universal": jaxconf.universal,
     "copying": jaxconf.copying,
+    "carry": jaxconf.carry,
     "unigram": jaxconf.unigram,
     "sweep": jaxconf.sweep,
     "track": jaxconf.track,

@@ -22,6 +22,7 @@ ARGUMENTS = {
     "induction": ["MODEL", "--data", "TEXT", "--length", 4],
     "compare": ["MODEL", "OTHER", "--data", "TEXT"],
     "universal": ["MODEL", "OTHER", "--data", "TEXT"],
+    "carry": ["MODEL", "--data", "TEXT"],
     "copying": ["MODEL", "--data", "STATEMENTS", "--text", "TEXT"],
     "unigram": ["MODEL", "--data", "TEXT"],
     "train": ["tiny", *TINY, "--data", "TEXT"],

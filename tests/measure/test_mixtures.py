@@ -33,6 +33,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
 from jaxconf.report.page import write_report
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.studies.carry.study import carry
 from jaxconf.studies.induction.study import induction
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -229,3 +230,4 @@ def test_names_that_there_are_not_are_one_sentence() -> None:
     check_error(lambda: check_set(shared.config, [(1, 0, n) for n in range(6)], 1), "an expert's 10 neurons")
     check_error(lambda: check_set(shared.config, [(1, 4, 2), (1, 42)], 0), "neuron 1.4.2 is named more than once")
     check_error(lambda: induction(shared), "mixture of experts", "the study of induction")
+    check_error(lambda: carry(shared), "mixture of experts", "the study of carrying")

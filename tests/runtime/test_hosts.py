@@ -118,6 +118,11 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
             *"--tokens 640 --controls 3".split(),
         ],
         "universal": [str(model), str(altered), *text, *"--tokens 640 --effects 320".split()],
+        "carry": [
+            str(model),
+            *text,
+            *"--set 0.3,0.5 --tokens 960 --effects 320 --controls 2 --bootstrap-draws 20".split(),
+        ],
     }
 
 
@@ -138,7 +143,7 @@ def of_one(studied: dict[str, list[str]], tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize(
     ("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")]
 )
-@pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal"])
+@pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal", "carry"])
 def test_studies(
     command: str,
     count: int,
@@ -150,7 +155,7 @@ def test_studies(
 ) -> None:
     ended(launch(count, [command, *studied[command], "--out", str(tmp_path / "out"), "--mesh", mesh], devices), 0)
     files = sorted(of_one(command).glob("*.parquet"))
-    assert len(files) >= 5
+    assert len(files) >= 4
     for file in files:
         of_study(pd.read_parquet(tmp_path / "out" / file.name), pd.read_parquet(file))
 

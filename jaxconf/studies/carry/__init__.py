@@ -1,0 +1,1 @@
+"""Which neuron sets influence a model's confidence, which carry it, and how well it can be decoded at all."""
