@@ -65,7 +65,8 @@ def ablated_answers(
     sets = sets._replace(members=numbered.reshape(sets.members.shape))
     job = _Job(lm, reading(config, readout(config, lm.params), neurons), n_new)
     slots = tokens.shape[1] + max(n_new, longest)
-    size = _prompts_at_once(lm, slots, n_answers * longest, min(C, SETS), P, memory)
+    branches = min(C, SETS) if n_new > 1 else 1
+    size = _prompts_at_once(lm, slots, n_answers * longest, branches, P, memory)
     whole, first = np.zeros((2, C, P, n_answers), np.float32)
     found = Answers(np.zeros((C, P, n_new), np.int32), whole, first, np.zeros((C, P), np.float32))
     each = n_new + n_answers * longest
@@ -85,14 +86,15 @@ def ablated_answers(
     return found
 
 
-def _prompts_at_once(lm: LanguageModel, slots: int, given: int, sets: int, count: int, memory: int) -> int:
+def _prompts_at_once(lm: LanguageModel, slots: int, given: int, branches: int, count: int, memory: int) -> int:
     """How many prompts are worked on together, the same number on each device.
 
-    In the worst case, every set continues a prompt with a different text, which needs its own keys and values.
+    `branches`: how many texts continue a prompt, each with its own keys and values. In the worst case, every set
+    continues it with a different one.
     """
     config, devices = lm.config, lm.mesh.shape["data"]
     a_text = 4 * (2 * config.n_layers * 2 * slots * config.n_kv_heads * config.d_head + 4 * config.vocab_size)
-    a_prompt = sets * a_text + 4 * given * 4 * config.vocab_size
+    a_prompt = branches * a_text + 4 * given * 4 * config.vocab_size
     return devices * int(np.clip(memory * 3 // 4 // a_prompt, 1, -(-count // devices)))
 
 
