@@ -58,7 +58,7 @@ def read_questions(source: str | Path) -> list[Question]:
                     "multiple choice and short answers into separate files"
                 )
     if not found:
-        raise InputError(f"{source} has no questions; give a file with {LAYOUTS}")
+        raise InputError(f"the source {source} has no questions; give a file with {LAYOUTS}")
     return found
 
 

@@ -24,6 +24,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     "compare": jaxconf.compare,
     "universal": jaxconf.universal,
     "copying": jaxconf.copying,
+    "tasks": jaxconf.tasks,
     "unigram": jaxconf.unigram,
     "sweep": jaxconf.sweep,
     "track": jaxconf.track,

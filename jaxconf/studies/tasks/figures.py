@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxconf.analysis.calibration import BINS
 from jaxconf.report.style import (
     ENTROPY,
     FREQUENCY,
@@ -37,13 +38,14 @@ SHOWN = {  # measure → its label
     "auroc": "AUROC",
     "aurc": "AURC",
 }
-BARS = 24  # neurons, at most, of a panel of forks
+BARS = 24  # neurons, at most, of the figure of forks
+PASSAGE = 60  # tokens of the figure of a passage
 
 
 @styled
 def tasks_reliability(found: "Tasks") -> Figure:
     """Accuracy by confidence, without ablation and with each selection set to its means."""
-    note = "accuracy by confidence, in 10 bins; areas of points: questions; diagonal: perfect calibration"
+    note = f"accuracy by confidence, in {BINS} bins; areas of points: questions; diagonal: perfect calibration"
     figure, panels = _of_scores(found, "Reliability", note)
     for axes, score in zip(panels, found.scores, strict=True):
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.7)
@@ -68,7 +70,7 @@ def tasks_risk_coverage(found: "Tasks") -> Figure:
         for label, colour, rows in _curves(found, found.risks, score):
             axes.plot(rows["coverage"], rows["risk"], color=colour, linewidth=1.2, label=label)
         axes.set_xlim(0, 1.02)
-        axes.set_ylim(bottom=-0.01)
+        axes.set_ylim(bottom=0)
         axes.set_xlabel("coverage, share of the questions")
         axes.set_ylabel("risk, share of wrong answers")
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -84,8 +86,8 @@ def tasks_sets(found: "Tasks") -> Figure:
     )
     places = [(treatment, selection) for treatment in found.treatments for selection in found.selections]
     rows, columns = len(found.scores), len(SHOWN)
-    size = (2.2 + columns * max(1.7, 0.36 * len(places) + 0.7), 0.9 + 2.9 * rows)
-    figure, panels = canvas(model_name(found.facts), "Sets of neurons", note, rows, columns, size)
+    size = (2.2 + columns * max(1.7, 0.36 * len(places) + 0.7), 1.6 + 2.4 * rows)
+    figure, panels = canvas(model_name(found.facts), "Sets of neurons", note, rows, columns, size, sharex=True)
     for i, (score, measure) in enumerate((score, measure) for score in found.scores for measure in SHOWN):
         _draw_sets(panels[i], found, places, score, measure)
         panels[i].set_title(score, fontsize=9, loc="left")
@@ -100,7 +102,7 @@ def tasks_forks(found: "Tasks") -> Figure:
         "mean activation at forks minus elsewhere, with 95% intervals over documents\n"
         f"grey bars: 95% of circular shifts of the forks within documents; {len(found.tokens):,} positions"
     )
-    figure, (axes,) = canvas(model_name(found.facts), "Forks", note, 1, 1, (max(5.0, 2 + 0.42 * len(every)), 3.8))
+    figure, (axes,) = canvas(model_name(found.facts), "Forks", note, 1, 1, (max(6.4, 2 + 0.42 * len(every)), 3.8))
     x = np.arange(len(every))
     axes.bar(x, every["null_hi"] - every["null_lo"], bottom=every["null_lo"], width=0.7, color=NORMAL, alpha=0.6)
     ends = [every["difference"] - every["difference_lo"], every["difference_hi"] - every["difference"]]
@@ -116,10 +118,14 @@ def tasks_forks(found: "Tasks") -> Figure:
 
 @styled
 def tasks_passage(found: "Tasks") -> Figure:
-    """Entropy and activations token by token in the first window of the reasoning text."""
+    """Entropy and activations token by token in the window of the reasoning text that has the most forks."""
     names = list(found.forks["neuron"].unique())[: len(HUES)]
-    rows = found.tokens[found.tokens["window"] == found.tokens["window"].iloc[0]].head(60)
-    note = "the first tokens that count; shaded: forks; below: the activations of the neurons after each token"
+    window = found.tokens.groupby("window")["is_fork"].sum().idxmax()
+    rows = found.tokens[found.tokens["window"] == window].head(PASSAGE)
+    note = (
+        "the beginning of the window with the most forks, which are shaded\n"
+        "at each token: the entropy of the prediction of the next one, and the activations of the neurons"
+    )
     figure, panels = canvas(model_name(found.facts), "Token by token", note, 2, 1, (12, 5), sharex=True)
     x = np.arange(len(rows))
     for axes in panels:

@@ -18,7 +18,6 @@ from jaxconf.data.questions import Question
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.tasks.answers import Outcome
 
-BINS = 10  # of confidence, for reliability
 ENDS = [0.025, 0.975]
 
 
@@ -104,7 +103,7 @@ def tables_of_curves(found: Mapping[str, Outcome], sets: pd.DataFrame) -> tuple[
         for c in np.flatnonzero(sets["kind"] != "random"):
             place = {"score": score, "treatment": sets["treatment"][c], "selection": sets["selection"][c]}
             of = _row_of(outcome.predicted, c)
-            bins = reliability(unit_sums(of, np.zeros(len(of.correct), int), 1, BINS))
+            bins = reliability(unit_sums(of, np.zeros(len(of.correct), int), 1))
             filled = {name: x[bins["count"] > 0] for name, x in bins.items()}
             reliable.append(pd.DataFrame({**place, **filled}))
             coverage, risk = risk_coverage(np.asarray(of.confidence), np.asarray(of.correct))

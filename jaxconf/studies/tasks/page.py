@@ -66,10 +66,11 @@ def page(found: "Tasks", images: Sequence[Path]) -> str:
         str(found.facts["model"]),
         "Real tasks",
         verdict=paragraphs(sentences(found)),
-        figures=pictures(images, CAPTIONS, CAPTIONS),
+        figures=pictures(images, CAPTIONS, CAPTIONS.keys() - {"tasks_forks"}),
         changes="".join(parts),
         neurons=frame_table(found.neurons, "neuron", ["selection", "activation_mean"]),
         forks=_forks(found.forks),
+        to_forks="" if found.forks.empty else '<a href="#forks">Forks</a>',
         answers=_answers(found),
         facts=facts({name: value for name, value in found.facts.items() if value is not None}),
     )

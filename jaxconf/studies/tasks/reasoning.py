@@ -13,7 +13,7 @@ from jaxconf.analysis.forks import Forks, at_forks, drawn_differences, forks_of
 from jaxconf.analysis.intervals import resamples, units_of
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.nulls import q_values
-from jaxconf.analysis.observation import observed
+from jaxconf.analysis.observation import observed_neurons
 from jaxconf.data.windows import Windows
 from jaxconf.measure.inputs import in_words, prepared
 from jaxconf.models.language_model import LanguageModel
@@ -60,13 +60,12 @@ def _observed(
     lm: LanguageModel, tokens: np.ndarray, neurons: np.ndarray, memory: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """The entropy of each prediction, float32 [s t], and the activations of the last layer's `neurons`, [s t n]."""
-    site = f"blocks.{lm.config.n_layers - 1}.mlp.hook_post"
     (S, T), stage = tokens.shape, "reasoning text"
     entropy, h = np.zeros((S, T), np.float32), np.zeros((S, T, len(neurons)), np.float32)
     progress(stage, 0, tokens.size)
     for rows, real in batches_in_memory(S, bytes_of_a_set(lm.config, T), memory, lm.mesh.shape["data"]):
-        predicted, captured = observed(lm.config, lm.params, lm.over_data(tokens[rows]), (site,))
-        of_some = fetched((predicted.entropy, captured[site][..., neurons]))
+        here, last = lm.over_data(tokens[rows]), lm.config.n_layers - 1
+        of_some = fetched(observed_neurons(lm.config, lm.params, here, last, neurons))
         entropy[rows[real]], h[rows[real]] = (x[real] for x in of_some)
         progress(stage, (int(rows[real][-1]) + 1) * T, tokens.size)
     return entropy, h

@@ -19,7 +19,12 @@ WORDS = {
     "acc_token": "per token (acc_token)",
     "match": "whose beginning is the answer (match)",
 }
-TOLD = {"accuracy": "the accuracy", "ece": "the ECE", "auroc": "the AUROC of confidence for correctness"}
+TOLD = {
+    "accuracy": "the accuracy",
+    "confidence": "the mean confidence",
+    "ece": "the ECE",
+    "auroc": "the AUROC of confidence for correctness",
+}
 FEW = 100  # questions: with fewer, intervals say little
 MOST_NAMED = 12
 SURE = 0.05  # q, at most, of a neuron that is said to fire at forks
@@ -57,12 +62,13 @@ def _of_answers(found: "Tasks") -> str:
 
 def _of_selection(found: "Tasks", selection: str) -> str:
     score, names = found.scores[0], found.neurons.loc[found.neurons["selection"] == selection, "neuron"].tolist()
-    rows = _rows(found.changes, MEAN, selection, score)
-    by = found.facts[f"chosen by of {selection}"]
-    said = [f"{words} by {_change(rows[measure], found.facts['controls'])}" for measure, words in TOLD.items()]
+    rows, controls = _rows(found.changes, MEAN, selection, score), found.facts["controls"]
+    said = [f"{words} by {_change(rows[measure])}" for measure, words in TOLD.items()]
+    random = f" “Beyond” is the difference from the mean of {counted(controls, 'random set')}." if controls else ""
+    means = "their means" if len(names) > 1 else "its mean"
     return (
-        f"Setting {counted(len(names), 'neuron')} of the selection “{selection}” ({', '.join(names)}; chosen by {by}) "
-        f"to the mean changes, by {score}, {'; '.join(said)}."
+        f"Setting the {counted(len(names), 'neuron')} “{selection}” ({listed(names, MOST_NAMED)}; chosen by "
+        f"{found.facts['chosen_by'][selection]}) to {means} changes, by {score}, {'; '.join(said)}.{random}"
     )
 
 
@@ -107,10 +113,12 @@ def _rows(changes: pd.DataFrame, treatment: str, selection: str, score: str) -> 
     return {row["measure"]: row for row in changes[own].to_dict("records")}
 
 
-def _change(row: Mapping[str, Any], controls: int) -> str:
-    span = f"{number(row['change'])} ({number(row['change_lo'])} to {number(row['change_hi'])})"
-    if not controls or not np.isfinite(row["quantile"]):
-        return span
-    beyond = f"{number(row['beyond_random'])} ({number(row['beyond_random_lo'])} to {number(row['beyond_random_hi'])})"
-    among = f"beyond the mean of {controls} random sets, at their quantile {number(row['quantile'])}"
-    return f"{span}, which is {beyond} {among}"
+def _change(row: Mapping[str, Any]) -> str:
+    """A change and, if there are random sets, how it compares with theirs."""
+
+    def spanned(name: str) -> str:
+        return f"{number(row[name])} ({number(row[f'{name}_lo'])} to {number(row[f'{name}_hi'])})"
+
+    if not np.isfinite(row["quantile"]):
+        return spanned("change")
+    return f"{spanned('change')}, beyond {spanned('beyond_random')}, quantile {number(row['quantile'])}"

@@ -212,6 +212,6 @@ def _facts(
         "controls": len(chosen[0].sets) - 1,
         "text_tokens": int(text.size),
         "text_sha256": digest(text),
-        **{f"neurons of {own.name}": [neuron_name(*pair) for pair in own.neurons] for own in chosen},
-        **{f"chosen by of {own.name}": own.by for own in chosen},
+        "selections": {own.name: ",".join(neuron_name(*pair) for pair in own.neurons) for own in chosen},
+        "chosen_by": {own.name: own.by for own in chosen},
     }
