@@ -2,7 +2,7 @@
 
     python scripts/statement_questions.py STATEMENTS.csv QUESTIONS.jsonl [--seed 0]
 
-The statements are those of `jaxconf copying`, such as ParaRel's. A question is the statement's subject and relation; its
+The statements are as for `jaxconf copying`, such as ParaRel's. A question is the statement's subject and relation; its
 choices are the statement's object and three other objects of the same relation, in random order. Statements of
 relations with fewer than four objects are left out.
 """
