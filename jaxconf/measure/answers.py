@@ -93,7 +93,7 @@ def token_by_token(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The arrays of `jaxconf.analysis.ablated_answers.Given` for the answers of each prompt, int32.
 
-    The lengths of the axes a and s are powers of 2, since a program is compiled for each length; that of a is at most
+    The lengths of the axes a and s are powers of 4, since a program is compiled for each length; that of a is at most
     `longest`, for which the cache has room.
     """
     J = len(given[0])
@@ -111,8 +111,8 @@ def token_by_token(
 
 
 def _filled(length: int) -> int:
-    """The next power of 2, at least 1."""
-    return 1 << max(0, length - 1).bit_length()
+    """The next power of 4, at least 1."""
+    return 4 ** math.ceil(math.log(max(1, length), 4))
 
 
 def _prompts_at_once(lm: LanguageModel, slots: int, states: int, branches: int, count: int, memory: int) -> int:
@@ -124,7 +124,9 @@ def _prompts_at_once(lm: LanguageModel, slots: int, states: int, branches: int, 
     config, devices = lm.config, lm.mesh.shape["data"]
     a_text = 4 * (2 * config.n_layers * 2 * slots * config.n_kv_heads * config.d_head + 4 * config.vocab_size)
     a_prompt = branches * a_text + 4 * states * 4 * config.vocab_size
-    return devices * int(np.clip(memory * 3 // 4 // a_prompt, 1, -(-count // devices)))
+    most = devices * int(max(1, memory * 3 // 4 // a_prompt))
+    batches = -(-count // most)
+    return devices * -(-count // (batches * devices))  # as many in each batch, so that none is filled up
 
 
 @dataclasses.dataclass(frozen=True)
