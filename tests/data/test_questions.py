@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub import hub
 from refusals import refused
 
 from jaxconf.data.questions import Question, questions_of_statements, read_questions, write_questions
@@ -48,6 +49,17 @@ def test_every_layout_gives_the_same_record(row: dict[str, Any], asked: str, tmp
     assert read_questions(tmp_path / "q.csv") == expected
     (tmp_path / "q.json.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
     assert read_questions(tmp_path / "q.json.gz") == expected
+
+
+def test_a_part_of_a_data_set_on_the_hub(tmp_path: Path) -> None:
+    for subject, split, right in (("anatomy", "test", 0), ("anatomy", "dev", 1), ("law", "test", 2)):
+        (tmp_path / "mmlu" / subject).mkdir(parents=True, exist_ok=True)
+        file = tmp_path / "mmlu" / subject / f"{split}-00000-of-00001.parquet"
+        pq.write_table(pa.Table.from_pylist([MMLU | {"answer": right}]), file)
+    with hub({"datasets/owner/mmlu": {"main": tmp_path / "mmlu"}}, tmp_path / "cache"):
+        found = read_questions("hf://datasets/owner/mmlu:subset=anatomy,split=test")
+        assert found == [Question(ASKED, tuple(CAPITALS), "Rome", 0)]
+        assert {one.right for one in read_questions("hf://datasets/owner/mmlu/anatomy")} == {0, 1}
 
 
 def test_short_answers_have_no_choices(tmp_path: Path) -> None:
