@@ -1,9 +1,10 @@
 """The steps of answering prompts with sets of the last layer's neurons ablated; sets share runs of the model.
 
-Letters: p prompt, t position, j given answer, a token of an answer, c set, k neuron of a set, u neuron that is in any
-set, r text that is being continued, v vocabulary. Up to the last layer's activations a model depends only on the
-tokens, so the sets that have generated the same text share its forward pass. Only the logits
-(`jaxconf.analysis.ablated_sets`) differ from set to set.
+Letters: p prompt, t position, j given answer, a token of an answer, s token of any answer to a prompt but the answers'
+first ones, c set, k neuron of a set, u neuron that is in any set, r text that is being continued, v vocabulary. Up to
+the last layer's activations a model depends only on the tokens, so the sets that have generated the same text share its
+forward pass. Only the logits (`jaxconf.analysis.ablated_sets`) differ from set to set. All answers to a prompt share
+the prediction of their first token.
 """
 
 import functools
@@ -34,6 +35,16 @@ def reading(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Read
     return Reading(readout, neurons, writes(config, readout, neurons))
 
 
+@struct.dataclass
+class Given:
+    """Answers that may follow prompts, and their tokens one by one."""
+
+    tokens: jax.Array  # int p j a: the answers; what is behind an answer's end does not count
+    later: jax.Array  # int p s: its token
+    owner: jax.Array  # int p s: the answer that it belongs to; -1 where there is no further token
+    place: jax.Array  # int p s: where the token before it is, in the axes j a as one
+
+
 @functools.partial(jax.jit, static_argnames=("config", "slots"))
 def begin(
     config: DecoderConfig,
@@ -42,22 +53,26 @@ def begin(
     read: Reading,
     tokens: jax.Array,
     padding: jax.Array,
-    given: jax.Array,
+    given: Given,
 ) -> tuple[Cache, States, States]:
-    """Run prompts, int [p t], and answers that may follow them, int [p j a].
+    """Run prompts, int [p t], and answers that may follow them.
 
     `padding` [p]: how many tokens at the start of each prompt are padding. `slots`: how many tokens the cache has room
-    for. Returns the cache, the states at the prompts' ends [p], and those before each token of an answer [p·j·a].
+    for. Returns the cache, the states at the prompts' ends [p], and both these and the states before each later token
+    of an answer, [p·(1 + s)].
     """
     last, cache = last_layer(config, params, tokens, empty_cache(config, params, padding, slots))
     ends = jax.tree.map(lambda x: x[:, -1:], last)
     assert cache is not None
 
-    def before(answer: jax.Array) -> LastLayer:
-        after, _ = last_layer(config, params, answer, cache)
-        return jax.tree.map(lambda end, x: jnp.concatenate([end, x[:, :-1]], 1), ends, after)
+    def after(answer: jax.Array) -> LastLayer:
+        return last_layer(config, params, answer, cache)[0]
 
-    along = jax.tree.map(lambda x: x.swapaxes(0, 1), jax.lax.map(before, given.swapaxes(0, 1)))
+    def chosen(end: jax.Array, x: jax.Array) -> jax.Array:
+        of_prompt = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, x.shape[-1])
+        return jnp.concatenate([end, jnp.take_along_axis(of_prompt, given.place[..., None], 1)], 1)
+
+    along = jax.tree.map(chosen, ends, jax.lax.map(after, given.tokens.swapaxes(0, 1)))
     return cache, states(config, read.readout, read.neurons, ends), states(config, read.readout, read.neurons, along)
 
 
@@ -98,22 +113,22 @@ def judged(
     read: Reading,
     along: States,
     sets: Ablations,
-    given: jax.Array,
-    lengths: jax.Array,
+    given: Given,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The log-probabilities of each given answer and of its first token, [c p j], and the entropy of the latter's
     prediction, [c p].
 
-    All are in nats. The logits of one set at a time are held. `along`: from `begin`. `given`: int [p j a], of which the
-    first `lengths` [p j] tokens count.
+    All are in nats. The logits of one set at a time are held. `along`: from `begin`.
     """
-    counted = jnp.arange(given.shape[2]) < lengths[..., None]
+    owned = given.owner[:, None] == jnp.arange(given.tokens.shape[1])[:, None]  # p j s
 
     def one(of_set: Ablations) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits = set_logits(config, read.readout, read.writes, along, of_set)
-        lp = jax.nn.log_softmax(logits).reshape(*given.shape, -1)
-        own = jnp.take_along_axis(lp, given[..., None], -1)[..., 0]
-        first = lp[:, 0, 0]
-        return jnp.where(counted, own, 0).sum(-1), own[..., 0], -jnp.sum(jnp.exp(first) * first, -1)
+        lp = jax.nn.log_softmax(logits).reshape(len(given.later), -1, logits.shape[-1])
+        at_end = lp[:, 0]
+        first = jnp.take_along_axis(at_end, given.tokens[..., 0], -1)
+        later = jnp.take_along_axis(lp[:, 1:], given.later[..., None], -1)[..., 0]
+        whole = first + jnp.where(owned, later[:, None], 0).sum(-1)
+        return whole, first, -jnp.sum(jnp.exp(at_end) * at_end, -1)
 
     return jax.lax.map(one, sets)

@@ -22,15 +22,16 @@ from jaxconf.models.softcap import capped
 
 
 class Ablations(NamedTuple):
-    """Sets of neurons of the last layer, and the values that their activations are set to.
+    """Sets of neurons of the last layer, and the values that their activations are set to, or moved towards.
 
     k is the size of the largest set; smaller sets are filled up with neurons that stay as they are. Without the axis c,
-    it is one such set.
+    it is one such set. An activation h becomes h + ablated·(value − h). So `ablated` 1 sets it to the value, and
+    1 − f with the value 0 multiplies it by f.
     """
 
     members: Any  # int [c k]
     values: Any  # float32 [c k]
-    ablated: Any  # bool [c k]: false for neurons that stay as they are: all of them in the unablated model
+    ablated: Any  # bool or float32 [c k]: 0 for neurons that stay as they are: all of them in the unablated model
 
 
 class Writes(NamedTuple):

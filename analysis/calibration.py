@@ -6,7 +6,7 @@ Source: Guo et al. 2017 (arXiv 1706.04599), section 3.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ BINS = 15
 class Predicted(NamedTuple):
     """The measures of each prediction."""
 
-    loss: jax.Array
-    entropy: jax.Array
-    brier: jax.Array  # the Brier score
-    confidence: jax.Array  # the largest probability
-    correct: jax.Array  # bool: whether the most likely token is the one that follows
+    loss: Any
+    entropy: Any
+    brier: Any  # the Brier score
+    confidence: Any  # the largest probability
+    correct: Any  # bool: whether the most likely token is the one that follows
 
 
 def predicted(lp: jax.Array, target: jax.Array) -> Predicted:

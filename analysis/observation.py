@@ -56,6 +56,16 @@ def observed(
     return predictions, {site: output.captured[site] for site in sites}
 
 
+@functools.partial(jax.jit, static_argnames=("config", "layer"))
+def observed_neurons(
+    config: DecoderConfig, params: Params, tokens: jax.Array, layer: int, neurons: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The entropy of each prediction, [b t], and the activations of some `neurons` of a layer, int [k]: [b t k]."""
+    (site,) = activation_sites([layer]).values()
+    predictions, captured = observed(config, params, tokens, (site,))
+    return predictions.entropy, captured[site][..., neurons].astype(jnp.float32)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
 def observed_totals(
     config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layers: tuple[int, ...]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxconf.analysis.ablation import Ablation as Ablation
     from jaxconf.data.documents import documents as documents
     from jaxconf.data.own_text import source_for as source_for
+    from jaxconf.data.questions import read_questions as read_questions
     from jaxconf.data.statements import read_statements as read_statements
     from jaxconf.data.token_counts import count_tokens as count_tokens
     from jaxconf.data.token_counts import read_counts as read_counts
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from jaxconf.studies.comparison.study import compare as compare
     from jaxconf.studies.copying.study import copying as copying
     from jaxconf.studies.induction.study import induction as induction
+    from jaxconf.studies.tasks.study import tasks as tasks
     from jaxconf.studies.universal.study import universal as universal
     from jaxconf.sweeps.page import sweep_report as sweep_report
     from jaxconf.sweeps.plan import plan as plan

@@ -26,10 +26,11 @@ from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.answers import ablated_answers
+from jaxconf.measure.prompts import encoded, encoded_answers
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import LanguageModel, load
 from jaxconf.runtime.memory import MEMORY
-from jaxconf.studies.copying.prompts import NEW_TOKENS, encoded, encoded_answers
+from jaxconf.studies.copying.prompts import NEW_TOKENS
 
 SIZE = 10  # neurons of a set
 PAGE = Path(__file__).parents[1] / "docs" / "companions.md"

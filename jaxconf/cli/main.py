@@ -20,7 +20,7 @@ from jaxconf.runtime.program_cache import use_cache
 from jaxconf.runtime.version import __version__
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
-NAMES = "analyze induction compare universal copying carry unigram train track sweep sweep-report report models"
+NAMES = "analyze induction compare universal copying carry tasks unigram train track sweep sweep-report report models"
 
 
 def options_of(name: str) -> type[Any]:
@@ -119,8 +119,8 @@ def _options(command: type[Any], prefix: str = "--") -> Iterator[str]:
         if dataclasses.is_dataclass(kind):  # a group, whose own name is part of its options unless it is marked
             yield from _options(cast(type[Any], kind), prefix if marks else f"{prefix}{name}.")
         elif tyro.conf.Positional not in marks:
-            own = next((mark.name for mark in marks if getattr(mark, "name", None)), name)
-            yield prefix + own.replace("_", "-")
+            renamed = (mark.name for mark in marks if getattr(mark, "name", None))
+            yield prefix + next(renamed, name.replace("_", "-"))
 
 
 def listing() -> str:

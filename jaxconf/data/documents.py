@@ -89,8 +89,16 @@ def _texts(name: str, reading: Reading) -> Iterator[str]:
         if source.column or source.subset or source.split:
             raise InputError(f"the text {name!r} has no columns, subsets or splits; give stdlib alone")
         return _standard_library()
-    files = _hub_files(source) if source.place.startswith("hf://") else _local_files(source)
-    return chain.from_iterable(read_file(file, source.column, reading) for file in files)
+    return chain.from_iterable(read_file(file, source.column, reading) for file in files_of(source))
+
+
+def files_of(source: Source) -> Iterator[Path]:
+    """The files of a source: a file, a folder or a data set on the hub.
+
+    Those of a data set are listed by this call, and each is downloaded when the iterator reaches it. Raises InputError
+    if there is no such source, or if it has no files of a known kind.
+    """
+    return _hub_files(source) if source.place.startswith("hf://") else _local_files(source)
 
 
 def _local_files(source: Source) -> Iterator[Path]:

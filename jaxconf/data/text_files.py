@@ -1,5 +1,6 @@
-"""The documents of one file of text: plain text, JSON lines, CSV or Parquet."""
+"""The documents of one file of text: plain text, JSON lines, CSV or Parquet; and the rows of one of tables."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
@@ -46,12 +48,43 @@ def read_file(path: Path, column: str | None, reading: Reading) -> Iterator[str]
     brought up to date. Raises InputError, during iteration, for a file that cannot be read.
     """
     read = next(reader for ending, reader in READERS.items() if path.name.endswith(ending))
-    try:
+    with _readable(path):
         rows = _present(read(path, column or TEXT), reading)
         yield from rows if read is _read_text else _documents(rows, reading)
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a table or of JSON lines: where each is, such as "line 3 of FILE", and its columns.
+
+    The columns of a CSV file hold text. Raises InputError, during iteration, for a file that cannot be read, and for
+    one that is neither a table nor JSON lines.
+    """
+    with _readable(path):
+        if path.name.endswith(".parquet"):
+            with pq.ParquetFile(path) as file:
+                rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(batch_size=1024))
+                yield from ((f"row {number} of {path}", row) for number, row in enumerate(rows, 1))
+        elif path.name.endswith(".csv"):
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            for number, row in enumerate(frame.to_dict("records"), 1):
+                yield f"row {number} of {path}", {str(name): value for name, value in row.items()}
+        elif path.name.endswith(".txt"):
+            raise InputError(f"the file {path} is plain text, which has no columns; give a table or JSON lines")
+        else:
+            for where, row in _json_lines(path, "what is asked for"):
+                if not isinstance(row, dict):
+                    raise InputError(f"{where} cannot be read: {NOT_LINES}")
+                yield where, row
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises InputError, which names the file, for what goes wrong while it is read within the block."""
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise InputError(f"the file {path} is not valid UTF-8; convert it to UTF-8") from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         if "straddling object" in str(error):
             raise InputError(
                 f"a row of {path} has more than {CSV_BLOCK:,} bytes; convert the file to .jsonl or .parquet"
@@ -149,6 +182,12 @@ def _read_text(path: Path, column: str) -> Iterator[str]:
 
 
 def _read_json_lines(path: Path, column: str) -> Iterator[str | None]:
+    for where, record in _json_lines(path, f'a "{column}"'):
+        yield _text_of_line(record, where, column)
+
+
+def _json_lines(path: Path, wanted: str) -> Iterator[tuple[str, Any]]:
+    """Where each line is that is not blank, and its value. `wanted`: what each should have, for error messages."""
     with pa.input_stream(str(path)) as stream:  # decompresses .gz and .zst
         for number, line in enumerate(io.BufferedReader(stream), 1):
             # Files that were joined may have the mark of the byte order at the head of any line.
@@ -161,9 +200,9 @@ def _read_json_lines(path: Path, column: str) -> Iterator[str | None]:
                 if number == 1 and _goes_on(decoded.strip()):
                     raise InputError(f"the file {path} cannot be read: {NOT_LINES}") from error
                 raise InputError(
-                    f'line {number} of {path} is not JSON; give an object with a "{column}" on each line'
+                    f"line {number} of {path} is not JSON; give an object with {wanted} on each line"
                 ) from error
-            yield _text_of_line(record, f"line {number} of {path}", column)
+            yield f"line {number} of {path}", record
 
 
 def _goes_on(line: str) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconf.analysis.ablated_answers import Reading, advance, begin, branched, judged, likeliest, reading
+from jaxconf.analysis.ablated_answers import Given, Reading, advance, begin, branched, judged, likeliest, reading
 from jaxconf.analysis.ablated_sets import Ablations, States
 from jaxconf.analysis.unembedding import readout
 from jaxconf.models.decoder import Cache
@@ -59,41 +59,74 @@ def ablated_answers(
     lengths = np.array([[len(ids) for ids in of_prompt] for of_prompt in given])
     n_answers, longest = lengths.shape[1], int(lengths.max())
     tokens, padding = padded(config, prompts, max(n_new, longest))
-    answers = np.stack([[np.pad(ids, (0, longest - len(ids))) for ids in of_prompt] for of_prompt in given])
-    answers = answers.astype(np.int32)
+    order = np.argsort(lengths.max(1), kind="stable")  # answers of about one length are worked on together
     neurons, numbered = np.unique(sets.members, return_inverse=True)
     sets = sets._replace(members=numbered.reshape(sets.members.shape))
     job = _Job(lm, reading(config, readout(config, lm.params), neurons), n_new)
     slots = tokens.shape[1] + max(n_new, longest)
-    size = _prompts_at_once(lm, slots, n_answers * longest, min(C, SETS), P, memory)
+    branches = min(C, SETS) if n_new > 1 else 1
+    states = 1 + _filled(int((lengths - 1).sum(1).max()))
+    size = _prompts_at_once(lm, slots, states, branches, P, memory)
     whole, first = np.zeros((2, C, P, n_answers), np.float32)
     found = Answers(np.zeros((C, P, n_new), np.int32), whole, first, np.zeros((C, P), np.float32))
-    each = n_new + n_answers * longest
+    each = n_new + n_answers
     progress(what, 0, C * P * each)
-    for rows, real in batches(P, size):
-        here = [lm.over_data(x[rows]) for x in (tokens, padding, answers, lengths)]
-        cache, ends, along = begin(config, slots, lm.params, job.read, *here[:3])
+    for places, real in batches(P, size):
+        rows = order[places]
+        texts = [lm.over_data(x[rows]) for x in (tokens, padding)]
+        answers = Given(*map(lm.over_data, token_by_token([given[p] for p in rows], longest)))
+        cache, ends, along = begin(config, slots, lm.params, job.read, *texts, answers)
         for some, real_sets in batches(C, min(C, SETS)):
             of_some = Ablations(*(x[some] for x in sets))
             new = job.continued(cache, ends, of_some, size)
-            rest = fetched(judged(config, job.read, along, of_some, *here[2:]))
+            rest = fetched(judged(config, job.read, along, of_some, answers))
             place = np.ix_(some[real_sets], rows[real])
             for of_all, of_batch in zip(found, (new, *rest), strict=True):
                 of_all[place] = of_batch[: real_sets.sum(), : real.sum()]
-            done = rows[0] * C + (some[-1] + 1) * real.sum()
+            done = places[0] * C + (some[-1] + 1) * real.sum()
             progress(what, int(done) * each, C * P * each)
     return found
 
 
-def _prompts_at_once(lm: LanguageModel, slots: int, given: int, sets: int, count: int, memory: int) -> int:
+def token_by_token(
+    given: Sequence[Sequence[np.ndarray]], longest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays of `jaxconf.analysis.ablated_answers.Given` for the answers of each prompt, int32.
+
+    The lengths of the axes a and s are powers of 4, since a program is compiled for each length; that of a is at most
+    `longest`, for which the cache has room.
+    """
+    J = len(given[0])
+    A = min(longest, _filled(max(len(ids) for of_prompt in given for ids in of_prompt)))
+    S = _filled(max(sum(len(ids) - 1 for ids in of_prompt) for of_prompt in given))
+    tokens, (later, owner, place) = np.zeros((len(given), J, A), np.int32), np.zeros((3, len(given), S), np.int32)
+    owner -= 1
+    for p, of_prompt in enumerate(given):
+        s = 0
+        for j, ids in enumerate(of_prompt):
+            tokens[p, j, : len(ids)] = ids
+            more = slice(s, s := s + len(ids) - 1)
+            later[p, more], owner[p, more], place[p, more] = ids[1:], j, j * A + np.arange(len(ids) - 1)
+    return tokens, later, owner, place
+
+
+def _filled(length: int) -> int:
+    """The next power of 4, at least 1."""
+    return 4 ** math.ceil(math.log(max(1, length), 4))
+
+
+def _prompts_at_once(lm: LanguageModel, slots: int, states: int, branches: int, count: int, memory: int) -> int:
     """How many prompts are worked on together, the same number on each device.
 
-    In the worst case, every set continues a prompt with a different text, which needs its own keys and values.
+    `states`: how many predictions the answers to a prompt need. `branches`: how many texts continue a prompt, each
+    with its own keys and values. In the worst case, every set continues it with a different one.
     """
     config, devices = lm.config, lm.mesh.shape["data"]
     a_text = 4 * (2 * config.n_layers * 2 * slots * config.n_kv_heads * config.d_head + 4 * config.vocab_size)
-    a_prompt = sets * a_text + 4 * given * 4 * config.vocab_size
-    return devices * int(np.clip(memory * 3 // 4 // a_prompt, 1, -(-count // devices)))
+    a_prompt = branches * a_text + 4 * states * 4 * config.vocab_size
+    most = devices * int(max(1, memory * 3 // 4 // a_prompt))
+    batches = -(-count // most)
+    return devices * -(-count // (batches * devices))  # as many in each batch, so that none is filled up
 
 
 @dataclasses.dataclass(frozen=True)

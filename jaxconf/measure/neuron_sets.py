@@ -141,6 +141,18 @@ def check_set(
     return found
 
 
+def check_last_layer(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
+    """The set of neurons. Raises InputError as `check_set` does, and for neurons of other layers than the last."""
+    found = check_set(config, neurons, controls)
+    for layer, index in found:
+        if layer != config.n_layers - 1:
+            raise InputError(
+                f"neuron {neuron_name(layer, index)} is not of the last layer, which this study is limited to; name "
+                f"neurons of layer {config.n_layers - 1}"
+            )
+    return found
+
+
 def highest_rho(config: DecoderConfig, rho: np.ndarray) -> list[tuple[int, int]]:
     """The CANDIDATES neurons of the last layer with the highest ρ [n], highest first, but at most half of the layer."""
     most = min(CANDIDATES, max(1, config.d_mlp // 2))

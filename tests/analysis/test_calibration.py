@@ -23,7 +23,7 @@ def test_calibration_is_that_of_the_drawn_units() -> None:
     rng = np.random.default_rng(3)
     loss, entropy, brier, confidence = rng.random((4, 35))
     correct, units = rng.random(35) < 0.6, rng.integers(0, 5, 35)
-    sums = unit_sums(Predicted(loss, entropy, brier, confidence, correct), units, 5)  # type: ignore[arg-type]
+    sums = unit_sums(Predicted(loss, entropy, brier, confidence, correct), units, 5)
     assert sums["bin_count"].shape == (5, BINS)
     weights = np.array([[1, 1, 1, 1, 1], [0, 2, 0, 1, 2]])
     found = calibration(sums, weights)
@@ -40,7 +40,7 @@ def random_sums(seed: int) -> tuple[dict[str, np.ndarray], Predicted, np.ndarray
     loss, entropy, brier, confidence = rng.random((4, 50))
     correct = rng.random(50) < confidence
     units = np.random.default_rng(0).integers(0, 6, 50)
-    of = Predicted(loss, entropy, brier, confidence, correct)  # type: ignore[arg-type]
+    of = Predicted(loss, entropy, brier, confidence, correct)
     return unit_sums(of, units, 6), of, units
 
 

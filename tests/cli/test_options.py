@@ -26,6 +26,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     "universal": jaxconf.universal,
     "copying": jaxconf.copying,
     "carry": jaxconf.carry,
+    "tasks": jaxconf.tasks,
     "unigram": jaxconf.unigram,
     "sweep": jaxconf.sweep,
     "track": jaxconf.track,

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "universal": ["MODEL", "OTHER", "--data", "TEXT"],
     "carry": ["MODEL", "--data", "TEXT"],
     "copying": ["MODEL", "--data", "STATEMENTS", "--text", "TEXT"],
+    "tasks": ["MODEL", "--data", "QUESTIONS", "--text", "TEXT"],
     "unigram": ["MODEL", "--data", "TEXT"],
     "train": ["tiny", *TINY, "--data", "TEXT"],
     "track": ["owner/model", "--revisions", "step1", "--data", "TEXT"],
@@ -36,8 +37,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rows = [f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)]
     pq.write_table(pa.table({"id": range(402), "body": [None, *rows, None]}), folder / "text.parquet")
     (folder / "statements.csv").write_text(STATEMENTS)
+    (folder / "questions.csv").write_text("question,answer\nThe capital of Italy is,Rome\n")
     models = {name: build(folder / name.lower(), seed) for seed, name in enumerate(("MODEL", "OTHER"))}
-    return {**models, "TEXT": folder / "text.parquet", "STATEMENTS": folder / "statements.csv"}
+    files = {"TEXT": "text.parquet", "STATEMENTS": "statements.csv", "QUESTIONS": "questions.csv"}
+    return {**models, **{name: folder / file for name, file in files.items()}}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

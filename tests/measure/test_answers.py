@@ -62,6 +62,22 @@ def test_sets_answer_together_as_each_does_alone(kind: str, monkeypatch: pytest.
             np.testing.assert_allclose(found.log_p_first[c, :, j], expected, atol=2e-5)
 
 
+def test_answers_of_several_lengths_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts whose answers are longer come later, each in its place; there are answers of one token alone."""
+    lm, prompts, _, sets = case("capped")
+    rng, lengths = np.random.default_rng(1), [(5, 1, 3), (1, 1, 1), (2, 6, 7)]
+    answers = [[rng.integers(1, lm.config.vocab_size, n) for n in of_prompt] for of_prompt in lengths]
+    monkeypatch.setattr(together, "_prompts_at_once", lambda *how: 2)
+    found = ablated_answers(lm, prompts, answers, sets, 0, MEMORY, quiet, "")
+    for c in (0, 1, 5):
+        edits = ablation(lm, sets.members[c][sets.ablated[c]], sets.values[c][sets.ablated[c]])
+        for j in range(3):
+            expected = log_p_alone(lm, prompts, [of_prompt[j] for of_prompt in answers], edits, 16)
+            np.testing.assert_allclose(found.log_p[c, :, j], expected, atol=2e-5)
+            expected = log_p_alone(lm, prompts, [of_prompt[j][:1] for of_prompt in answers], edits, 16)
+            np.testing.assert_allclose(found.log_p_first[c, :, j], expected, atol=2e-5)
+
+
 def test_what_sets_share_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets that leave neurons as they are need no texts of their own; one that differs needs one of each prompt."""
     lm, prompts, answers, sets = case("capped")

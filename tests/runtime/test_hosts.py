@@ -26,6 +26,8 @@ from tiny_knowledge import RECORDED
 from training_runs import assert_same
 
 import jaxconf
+from jaxconf.data.questions import questions_of_statements, write_questions
+from jaxconf.data.statements import read_statements
 from jaxconf.models.checkpoint import save_params
 from jaxconf.runtime import hosts
 from jaxconf.runtime.hosts import Hosts
@@ -101,6 +103,8 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
     )
     save_params(lm.config, params, altered / "model.safetensors")
     text = ["--data", str(RECORDED / "text.jsonl")]
+    questions = tmp_path_factory.mktemp("questions") / "questions.jsonl"
+    write_questions(questions_of_statements(read_statements(RECORDED / "statements.csv"), 0), questions)
     return {
         "induction": [
             str(model),
@@ -116,6 +120,16 @@ def studied(compiled_quickly: None, tmp_path_factory: pytest.TempPathFactory) ->
             "--text",
             *text[1:],
             *"--tokens 640 --controls 3".split(),
+        ],
+        "tasks": [
+            str(model),
+            "--data",
+            str(questions),
+            "--text",
+            *text[1:],
+            "--reasoning",
+            *text[1:],
+            *"--tokens 640 --reasoning-tokens 640 --controls 3 --bootstrap-draws 20".split(),
         ],
         "universal": [str(model), str(altered), *text, *"--tokens 640 --effects 320".split()],
         "carry": [
@@ -143,7 +157,7 @@ def of_one(studied: dict[str, list[str]], tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize(
     ("count", "devices", "mesh"), [(2, 1, "data=1,model=2"), (2, 2, "data=4,model=1"), (1, 8, "data=2,model=4")]
 )
-@pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal", "carry"])
+@pytest.mark.parametrize("command", ["induction", "compare", "copying", "universal", "carry", "tasks"])
 def test_studies(
     command: str,
     count: int,

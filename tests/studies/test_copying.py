@@ -25,6 +25,7 @@ from jaxconf.analysis.transitions import CLASSES, MEASURES
 from jaxconf.data.documents import documents
 from jaxconf.data.statements import COLUMNS, objects_of, own_object, read_statements
 from jaxconf.data.windows import windows
+from jaxconf.measure.neuron_sets import check_last_layer
 from jaxconf.models.language_model import load
 from jaxconf.studies.copying.figures import FIGURES
 from jaxconf.studies.copying.neurons import published_size, selections
@@ -395,6 +396,4 @@ def test_what_no_prompt_can_be_made_of() -> None:
 
 
 def test_sets_of_other_layers_are_refused(knowledge: Path) -> None:
-    from jaxconf.studies.copying.neurons import check_chosen
-
-    check_error(lambda: check_chosen(random_model("layer").config, [(0, 3)], 2), "0.3", "layer 1")
+    check_error(lambda: check_last_layer(random_model("layer").config, [(0, 3)], 2), "0.3", "layer 1")

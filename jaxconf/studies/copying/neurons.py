@@ -16,7 +16,7 @@ from jaxconf.analysis.selection import LEAST_RHO, candidates, published_k, scale
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho, vocabulary_statistics
 from jaxconf.measure.named_sets import NamedSet, beside_random
-from jaxconf.measure.neuron_sets import check_set, highest_rho
+from jaxconf.measure.neuron_sets import check_last_layer, highest_rho
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -51,8 +51,8 @@ def selections(
     """The `neurons`, by default those with the highest ρ; then those of the published rule, if `as_published`.
 
     Each has `controls` random sets. `k`: size of the null space, for ρ; by default as in `jaxconf.analyze`, and for the
-    published rule that of the paper. Raises InputError as `check_chosen` does, for a bad `k`, and if no neuron meets
-    the published rule.
+    published rule that of the paper. Raises InputError as `check_last_layer` does, for a bad `k`, and if no neuron
+    meets the published rule.
     """
     config, last = lm.config, lm.config.n_layers - 1
     seen, values = readout(config, lm.params), spectrum(config, lm.params)
@@ -61,7 +61,7 @@ def selections(
     logit_var, w_norm = of_weights["logit_var"], of_weights["w_norm"]
 
     def selection(name: str, own: Neurons, by: str, size: int, k_from: str, own_rho: np.ndarray) -> Selection:
-        chosen = check_chosen(config, own, controls)
+        chosen = check_last_layer(config, own, controls)
         drawn = random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))
         return Selection(name, chosen, beside_random(chosen, drawn), by, size, k_from, own_rho, logit_var, w_norm)
 
@@ -94,18 +94,6 @@ def published_size(config: DecoderConfig, k: int | None) -> tuple[int, str]:
         scaled_k(config.d_model),
         "as the paper has no model of this shape, and k is 3/128 of the width in all of its models except GPT-2 Small",
     )
-
-
-def check_chosen(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
-    """The set of neurons. Raises InputError as `check_set` does, and for neurons of other layers than the last."""
-    found = check_set(config, neurons, controls)
-    for layer, index in found:
-        if layer != config.n_layers - 1:
-            raise InputError(
-                f"neuron {neuron_name(layer, index)} is not of the last layer, which this study is limited to; name "
-                f"neurons of layer {config.n_layers - 1}"
-            )
-    return found
 
 
 def table_of_neurons(found: Sequence[Selection], values: pd.DataFrame) -> pd.DataFrame:

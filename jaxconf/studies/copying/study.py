@@ -21,6 +21,8 @@ from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
+from jaxconf.measure.neuron_sets import check_last_layer
+from jaxconf.measure.prompts import Asked
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -28,11 +30,10 @@ from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.timing import Timing
 from jaxconf.studies.copying.figures import FIGURES
-from jaxconf.studies.copying.neurons import CHOSEN, Selection, check_chosen, selections, table_of_neurons
+from jaxconf.studies.copying.neurons import CHOSEN, Selection, selections, table_of_neurons
 from jaxconf.studies.copying.page import page
 from jaxconf.studies.copying.prompts import (
     NEW_TOKENS,
-    Asked,
     contradicting_prompts,
     drawn_statements,
     own_objects,
@@ -135,7 +136,7 @@ def copying(
     check_runnable(lm.params)
     refuse_mixture(lm.config, "the study of copying")
     asked = Asked(lm, lm.tokenizer, memory, progress)
-    check_chosen(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
+    check_last_layer(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
     null_space_size(lm.config, k)
     progress("reading the text", 0, 0)
     text = source_for(text, lm.folder, "--text") if isinstance(tokens, int) else text

@@ -24,9 +24,10 @@ from jaxconf.analysis.transitions import (
 )
 from jaxconf.data.statements import answer_class
 from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.prompts import Asked
 from jaxconf.runtime.memory import fitting
 from jaxconf.studies.copying.neurons import Selection
-from jaxconf.studies.copying.prompts import NEW_TOKENS, Asked
+from jaxconf.studies.copying.prompts import NEW_TOKENS
 
 ABLATIONS: tuple[Kind, ...] = ("mean", "median", "mode", "mean+3std", "mean-3std")
 """The values that the neurons of a set are set to, one after the other."""

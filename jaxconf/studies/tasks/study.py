@@ -1,0 +1,217 @@
+"""Real tasks: how well a model answers questions and knows whether it does, and what its confidence neurons change.
+
+Letters: q question, s window, t position. `jaxconf.data.questions` reads the questions,
+`jaxconf.analysis.question_scores` defines scores, confidence and measures, and `jaxconf.analysis.forks` asks whether
+neurons fire at forks.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.neuron_names import neuron_name
+from jaxconf.data.own_text import OWN, source_for
+from jaxconf.data.questions import Question, read_questions
+from jaxconf.data.windows import Windows, digest
+from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.facts import facts_of
+from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
+from jaxconf.measure.prompts import Asked
+from jaxconf.models.decoder import check_runnable
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.report.run import save_study
+from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.timing import Timing
+from jaxconf.studies.tasks.answers import outcomes
+from jaxconf.studies.tasks.figures import figures_of
+from jaxconf.studies.tasks.measures import (
+    table_of_answers,
+    table_of_questions,
+    tables_of_curves,
+    tables_of_measures,
+)
+from jaxconf.studies.tasks.neurons import Selection, check_factors, selections, table_of_neurons, treated
+from jaxconf.studies.tasks.page import page
+from jaxconf.studies.tasks.reasoning import tables_of_reasoning
+from jaxconf.studies.tasks.sentences import sentences
+
+
+@dataclasses.dataclass
+class Tasks:
+    """The result of `tasks`. Entropies are in nats, shares from 0 to 1. Neurons are named "layer.index".
+
+    A `score` is "acc", "acc_norm" or "acc_token" of multiple choice, and "match" of short answers; a `treatment` is
+    "none", "mean", or a factor on the activations, such as "x2"; a `selection` is the neurons that are treated.
+
+    questions: a row per question. `row` (its number in the data, from 0), `question` (what the model reads), `choices`,
+    `answer`.
+    answers: a row per score, treatment, selection and question. The model's `answer`, whether it is `correct`, its
+    `confidence`, `entropy` and `brier`.
+    sets: a row per score, treatment and neuron set, its `kind` "none", "set" or "random". The measures of
+    `jaxconf.analysis.question_scores.MEASURES`.
+    changes: a row per score, treatment, selection and measure; see `jaxconf.studies.tasks.measures`.
+    reliability: a row per score, treatment, selection and bin of confidence: its `count`, `confidence`, `accuracy`.
+    risks: a row per score, treatment, selection and distinct confidence: the `coverage` and the `risk` there.
+    neurons: a row per selection and neuron, with the `activation_mean` that "mean" sets it to.
+    tokens: a row per kept position of the reasoning text, empty without one. `document`, `window`, `position`, `token`,
+    `target` (the token that follows), `entropy`, `is_fork`, and the activation of each neuron under its name.
+    forks: a row per selection and neuron, empty without reasoning text. The mean activations `activation_forks` and
+    `activation_elsewhere`, their `difference` with its interval over documents, the mean and the range of the
+    difference under the null (`null_mean`, `null_lo`, `null_hi`), `p`, and `q` over the neurons.
+    """
+
+    facts: dict[str, Any]
+    questions: pd.DataFrame
+    answers: pd.DataFrame
+    sets: pd.DataFrame
+    changes: pd.DataFrame
+    reliability: pd.DataFrame
+    risks: pd.DataFrame
+    neurons: pd.DataFrame
+    tokens: pd.DataFrame
+    forks: pd.DataFrame
+
+    @property
+    def scores(self) -> list[str]:
+        return list(self.sets["score"].unique())
+
+    @property
+    def selections(self) -> list[str]:
+        return list(self.neurons["selection"].unique())
+
+    @property
+    def treatments(self) -> list[str]:
+        return list(self.changes["treatment"].unique())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tasks.html, its figures, the tables and the facts into the folder, which is created if needed.
+
+        Returns the path of the page.
+        """
+        return save_study(self, "tasks", sentences(self), figures_of(self), page, folder)
+
+
+def tasks(
+    lm: LanguageModel,
+    data: str | Path | Sequence[Question],
+    *,
+    from_run: str | Path | None = None,
+    sets: Sequence[Sequence[Sequence[int]]] = (),
+    scale: Sequence[float] = (0.0, 2.0),
+    questions: int = 200,
+    text: str = OWN,
+    tokens: np.ndarray | Windows | int = 16384,
+    reasoning: str | np.ndarray | Windows | None = None,
+    reasoning_tokens: int = 4096,
+    controls: int = 20,
+    k: int | None = None,
+    bootstrap_draws: int = 1000,
+    seed: int = 0,
+    memory: int = MEMORY,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Tasks:
+    """How well a model answers questions, how calibrated it is, and what ablating or scaling neuron sets changes.
+
+    `data`: questions, or a source of them, as for `jaxconf.read_questions`; `questions` of them are asked, drawn with
+    `seed`. The neurons, all of the last layer: the entropy and the frequency neurons of the finished analysis in the
+    folder `from_run`; `sets`, (layer, index) of each neuron; without both, the ten with the highest ρ, for which `k` is
+    the size of the null space. They are set to their means over a text (windows, or so many `tokens` of `text`), and
+    multiplied by each factor of `scale`. `controls`: how many random sets of as many other neurons there are for each.
+    `reasoning`: text, as for `jaxconf.documents`, or windows, in which entropy and activations are given token by
+    token; `reasoning_tokens` of it are read. `bootstrap_draws`: resamples of the questions and of the text's documents.
+    `memory`: bytes for what is processed together. `facts`: are added to those of the result.
+
+    Raises InputError for a model without a tokenizer, a mixture of experts, neurons of other layers or that the model
+    does not have, questions that do not fit it, and as `jaxconf.read_questions` and `jaxconf.documents` do.
+    """
+    check_amounts(1, questions=questions, tokens=tokens, reasoning_tokens=reasoning_tokens)
+    check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
+    check_factors(scale)
+    given = read_questions(data) if isinstance(data, str | Path) else list(data)
+    check_runnable(lm.params)
+    refuse_mixture(lm.config, "the study of tasks")
+    asked = Asked(lm, lm.tokenizer, memory, progress)
+    chosen = selections(lm, from_run, sets, controls, k, seed)
+    read, of_text = _windows(asked, text, tokens, "text")
+    thought, of_reasoning = _windows(asked, reasoning, reasoning_tokens, "reasoning")
+    assert read is not None
+    means = _means(asked, read.tokens)
+    timing = Timing()
+    rows = np.sort(np.random.default_rng([seed, 1]).permutation(len(given))[:questions])
+    drawn = [given[row] for row in rows]
+    of_sets, ablations = treated(chosen, scale, means)
+    found = outcomes(asked, drawn, ablations)
+    measured, changes = tables_of_measures(found, of_sets, bootstrap_draws, seed, progress)
+    reliability, risks = tables_of_curves(found, of_sets)
+    of_tokens, forks = pd.DataFrame(), pd.DataFrame()
+    if thought is not None:
+        of_tokens, forks = tables_of_reasoning(lm, thought, chosen, bootstrap_draws, seed, memory, progress)
+    own = {**_facts(data, given, drawn, chosen, read.tokens), "seed": seed, "bootstrap": bootstrap_draws}
+    pairs = len(drawn) * int(ablations.ablated.astype(bool).sum())
+    return Tasks(
+        facts=facts_of(lm, own, timing, pairs, {**of_text, **of_reasoning, **(facts or {})}),
+        questions=table_of_questions(drawn, rows),
+        answers=table_of_answers(found, of_sets),
+        sets=measured,
+        changes=changes,
+        reliability=reliability,
+        risks=risks,
+        neurons=table_of_neurons(chosen, means),
+        tokens=of_tokens,
+        forks=forks,
+    )
+
+
+def _means(asked: Asked, windows: np.ndarray) -> np.ndarray:
+    """The mean activation of each neuron of the last layer over windows, int32 [s t]."""
+    last = asked.lm.config.n_layers - 1
+
+    def measured(memory: int) -> np.ndarray:
+        return activation_statistics(asked.lm, windows, last, memory, asked.progress).mean
+
+    return fitting(measured, asked.memory, asked.progress)
+
+
+def _windows(
+    asked: Asked, text: str | np.ndarray | Windows | None, tokens: np.ndarray | Windows | int, option: str
+) -> tuple[Windows | None, dict[str, Any]]:
+    """The windows of a text, if there is one, and the facts about it; `option`: what names it on the command line."""
+    if text is None:
+        return None, {}
+    if not isinstance(text, str):
+        return windows_and_facts(text, OWN, asked.lm)
+    if not isinstance(tokens, int):
+        return windows_and_facts(tokens, text, asked.lm)
+    source = source_for(text, asked.lm.folder, f"--{option}")
+    asked.progress(f"reading --{option}", 0, 0)
+    found, of_reading = windows_and_facts(tokens, source, asked.lm)
+    return found, {option: source, **of_reading}
+
+
+def _facts(
+    data: str | Path | Sequence[Question],
+    given: Sequence[Question],
+    drawn: Sequence[Question],
+    chosen: Sequence[Selection],
+    text: np.ndarray,
+) -> dict[str, Any]:
+    kind = "multiple choice" if drawn[0].choices else "short answers"
+    chance = float(np.mean([1 / len(one.choices) for one in drawn])) if drawn[0].choices else None
+    return {
+        "data": str(data) if isinstance(data, str | Path) else "questions",
+        "kind": kind,
+        "questions_given": len(given),
+        "questions": len(drawn),
+        "chance": chance,
+        "controls": len(chosen[0].sets) - 1,
+        "text_tokens": int(text.size),
+        "text_sha256": digest(text),
+        "selections": {own.name: ",".join(neuron_name(*pair) for pair in own.neurons) for own in chosen},
+        "chosen_by": {own.name: own.by for own in chosen},
+    }
