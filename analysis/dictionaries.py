@@ -83,10 +83,15 @@ def null_directions(config: DecoderConfig, spectrum: Spectrum, k: int) -> Dictio
     return along(config, spectrum.vectors[:, ::-1][:, :k].T)
 
 
+def constant(config: DecoderConfig, directions: np.ndarray) -> Dictionary:
+    """Directions of the last stream, [n d], whose coefficients are always 1: scaling one by 1 + a adds a·w."""
+    count = len(directions)
+    return linear(last_stream(config), np.zeros((config.d_model, count)), np.ones(count), directions)
+
+
 def output_bias(config: DecoderConfig, params: Params) -> Dictionary:
     """The bias of the last MLP's output, as one direction whose coefficient is always 1."""
-    b = np.asarray(params["blocks"]["mlp"]["b_out"][-1], np.float64) * config.residual_scale
-    return linear(last_stream(config), np.zeros((config.d_model, 1)), np.ones(1), b[None])
+    return constant(config, np.asarray(params["blocks"]["mlp"]["b_out"][-1:], np.float64) * config.residual_scale)
 
 
 def last_stream(config: DecoderConfig) -> str:

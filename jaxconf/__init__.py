@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from jaxconf.studies.comparison.study import compare as compare
     from jaxconf.studies.copying.study import copying as copying
     from jaxconf.studies.induction.study import induction as induction
+    from jaxconf.studies.steering.study import steer as steer
     from jaxconf.studies.tasks.study import tasks as tasks
     from jaxconf.studies.universal.study import universal as universal
     from jaxconf.sweeps.page import sweep_report as sweep_report

@@ -20,7 +20,9 @@ from jaxconf.runtime.program_cache import use_cache
 from jaxconf.runtime.version import __version__
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
-NAMES = "analyze induction compare universal copying carry tasks unigram train track sweep sweep-report report models"
+NAMES = (
+    "analyze induction compare universal copying carry steer tasks unigram train track sweep sweep-report report models"
+)
 
 
 def options_of(name: str) -> type[Any]:

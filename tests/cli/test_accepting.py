@@ -35,7 +35,8 @@ def models(tmp_path: Path) -> list[str]:
 
 def test_every_command_that_takes_a_model_takes_it() -> None:
     taking = {name for name, command in COMMANDS.items() if "accept" in options_of(command)}
-    assert taking == {"analyze", "induction", "compare", "universal", "copying", "carry", "tasks", "unigram", "track"}
+    studies = {"induction", "compare", "universal", "copying", "carry", "steer", "tasks"}
+    assert taking == {"analyze", *studies, "unigram", "track"}
 
 
 def test_a_command_accepts(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

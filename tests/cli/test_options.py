@@ -27,6 +27,7 @@ CALLED: dict[str, Callable[..., Any]] = {
     "copying": jaxconf.copying,
     "carry": jaxconf.carry,
     "tasks": jaxconf.tasks,
+    "steer": jaxconf.steer,
     "unigram": jaxconf.unigram,
     "sweep": jaxconf.sweep,
     "track": jaxconf.track,

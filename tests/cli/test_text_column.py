@@ -23,6 +23,7 @@ ARGUMENTS = {
     "compare": ["MODEL", "OTHER", "--data", "TEXT"],
     "universal": ["MODEL", "OTHER", "--data", "TEXT"],
     "carry": ["MODEL", "--data", "TEXT"],
+    "steer": ["MODEL", "--data", "TEXT"],
     "copying": ["MODEL", "--data", "STATEMENTS", "--text", "TEXT"],
     "tasks": ["MODEL", "--data", "QUESTIONS", "--text", "TEXT"],
     "unigram": ["MODEL", "--data", "TEXT"],

@@ -16,12 +16,12 @@ from jaxconf.analysis.nulls import q_values
 from jaxconf.analysis.observation import observed_neurons
 from jaxconf.data.windows import Windows
 from jaxconf.measure.inputs import in_words, prepared
+from jaxconf.measure.selections import Selection
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_set, fitting
 from jaxconf.runtime.progress import Progress
-from jaxconf.studies.tasks.neurons import Selection
 
 SHIFTS = 1000  # draws of the null
 

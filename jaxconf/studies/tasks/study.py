@@ -21,6 +21,7 @@ from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
 from jaxconf.measure.prompts import Asked
+from jaxconf.measure.selections import Selection, selections
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -35,7 +36,7 @@ from jaxconf.studies.tasks.measures import (
     tables_of_curves,
     tables_of_measures,
 )
-from jaxconf.studies.tasks.neurons import Selection, check_factors, selections, table_of_neurons, treated
+from jaxconf.studies.tasks.neurons import check_factors, table_of_neurons, treated
 from jaxconf.studies.tasks.page import page
 from jaxconf.studies.tasks.reasoning import tables_of_reasoning
 from jaxconf.studies.tasks.sentences import sentences
