@@ -29,6 +29,8 @@ class Steer:
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """neurons of the last layer that are scaled together, such as 11.584,11.2378, or a file with such a set on each
     line; may be given several times; without --run and --set, the ten with the highest rho"""
+    directions: Path | None = None
+    """an .npz file of further directions to push the stream along: the rows of its array "write", which "names" names"""
     temperature: float = 0.7
     """what the model's logits are divided by first: below 1 it is too sure of itself, and 1 leaves it as it is"""
     prompts: int = 32
@@ -56,6 +58,7 @@ class Steer:
                 data=in_column(self.data, self.text_column),
                 run=self.from_run,
                 sets=sets,
+                directions=self.directions,
                 temperature=self.temperature,
                 prompts=self.prompts,
                 controls=self.controls,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import refusal, run
-from hub_models import build
+from hub_models import HF, build
 from parameters import marked
 from random_models import random_model, windows_for
 from refusals import check_error
@@ -193,9 +193,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     text, out = tmp_path / "text.txt", tmp_path / "run"
     text.write_text("".join(f"def f{i}(x):\n    return x * {i} + {i % 7}\n" for i in range(400)))
     given = ("steer", build(tmp_path / "model", 0), "--data", text, "--tokens", 640, "--set", "1.3,1.5", "--out", out)
-    run(*given, "--controls", 2, "--bootstrap-draws", 9, "--prompts", 2)
+    np.savez(tmp_path / "mine.npz", write=np.eye(HF["hidden_size"])[:2], names=["first", "second"])
+    further = ("--directions", tmp_path / "mine.npz")
+    run(*given, *further, "--controls", 2, "--bootstrap-draws", 9, "--prompts", 2)
     said = capsys.readouterr().out
     assert "At temperature 0.7, the model has an expected calibration error of" in said
     assert "of 2 random sets" in said
+    assert "of the stream's length along the second" in said
     assert (out / "steer_doses.png").is_file()
     assert "--force" in refusal(capsys, *given)

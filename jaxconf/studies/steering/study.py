@@ -17,6 +17,7 @@ from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.unembedding import spectrum
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows, digest
+from jaxconf.measure.autoencoders import read_directions
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, text_of
 from jaxconf.measure.selections import Selection, selections
@@ -78,6 +79,7 @@ def steer(
     data: str = OWN,
     run: str | Path | None = None,
     sets: Sequence[Sequence[Sequence[int]]] = (),
+    directions: str | Path | None = None,
     temperature: float = 0.7,
     prompts: int = 32,
     controls: int = 20,
@@ -96,9 +98,10 @@ def steer(
     stream that enters the final norm, are that of a linear probe of the entropy, fitted on the first half, and the
     singular direction that the unembedding reads least.
 
-    `prompts`: how many beginnings of held-out windows the model continues with each treatment; 0 for none.
-    `tokens`, `data`, `bootstrap_draws`, `memory`, `progress`: as for `jaxconf.analyze`. `run`, `sets`, `controls`, `k`:
-    the neurons, as for `jaxconf.measure.selections.selections`. `facts`: are added to those of the result.
+    `directions`: a file of further directions, as `jaxconf.measure.autoencoders.read_directions` reads it; only its
+    directions count. `prompts`: how many beginnings of held-out windows the model continues with each treatment; 0 for
+    none. `tokens`, `data`, `bootstrap_draws`, `memory`, `progress`: as for `jaxconf.analyze`. `run`, `sets`, `controls`,
+    `k`: the neurons, as for `jaxconf.measure.selections.selections`. `facts`: are added to those of the result.
 
     Raises InputError for a mixture of experts, a temperature that is not above 0, neurons that are not in the last
     layer, text with too few documents to be split, and as `jaxconf.analyze` does.
@@ -113,9 +116,11 @@ def steer(
     text = text_of(lm, tokens, data, np.zeros(lm.config.vocab_size, np.int64), progress)
     work = work_on(lm, text, None, memory, progress)
     held = _held_out(work, seed)
-    treatments = treatments_of([(own.name, own.sets) for own in chosen], (PROBE, NULL))
+    names, own_directions = _given(lm, directions)
+    treatments = treatments_of([(own.name, own.sets) for own in chosen], (PROBE, NULL, *names))
     begun = prompts_of(work.tokens, held[work.units], prompts)
-    measure = functools.partial(_measured, work, treatments, temperature, held, begun, bootstrap_draws, seed)
+    how = (temperature, held, begun, bootstrap_draws, seed)
+    measure = functools.partial(_measured, work, treatments, own_directions, *how)
     found = fitting(measure, memory, progress)
     own = {
         "data": text.facts["data"],
@@ -151,6 +156,7 @@ def _held_out(work: Work, seed: int) -> np.ndarray:
 def _measured(
     work: Work,
     treatments: Sequence[Treatment],
+    given: np.ndarray,
     temperature: float,
     held: np.ndarray,
     prompts: np.ndarray,
@@ -158,12 +164,12 @@ def _measured(
     seed: int,
     memory: int,
 ) -> Steering:
-    """The result, with the facts of the probe alone."""
+    """The result, with the facts of the probe alone. `given`: further directions of length 1, [n d]."""
     work = dataclasses.replace(work, memory=memory)
     config, steered = work.lm.config, Steered.of(work, temperature, held)
     probe = probe_of(steered)
     least = np.asarray(null_directions(config, spectrum(config, work.lm.params), 1).w)
-    pushes = probe.length * np.concatenate([probe.direction[None], least])
+    pushes = probe.length * np.concatenate([probe.direction[None], least, given])
     found = predictions(steered, treatments, pushes)
     doses = table_of_doses(found, treatments, held)
     best = table_of_best(found, treatments, doses, held, draws, seed)
@@ -173,6 +179,16 @@ def _measured(
         how = (temperature, prompts, seed, memory, work.progress)
         text = table_of_text(work.lm, treatments, at, pushes, *how)
     return Steering({"probe_r2": probe.r2, "stream_length": probe.length}, doses, best, text)
+
+
+def _given(lm: LanguageModel, file: str | Path | None) -> tuple[list[str], np.ndarray]:
+    """The names of a file's directions, and the directions at length 1, [n d]; none without a file."""
+    if file is None:
+        return [], np.zeros((0, lm.config.d_model))
+    found, names = read_directions(lm.config, file)
+    w = np.asarray(found.w, np.float64)
+    given = [f"direction.{n}" for n in range(len(w))] if names is None else list(names)
+    return given, w / np.linalg.norm(w, axis=1, keepdims=True)
 
 
 def _in_words(chosen: Sequence[Selection]) -> dict[str, str]:
