@@ -30,7 +30,8 @@ class Steer:
     """neurons of the last layer that are scaled together, such as 11.584,11.2378, or a file with such a set on each
     line; may be given several times; without --run and --set, the ten with the highest rho"""
     directions: Path | None = None
-    """an .npz file of further directions to push the stream along: the rows of its array "write", which "names" names"""
+    """an .npz file of further directions to push the stream along: its array "write" has one on each row, and "names"
+    may name them"""
     temperature: float = 0.7
     """what the model's logits are divided by first: below 1 it is too sure of itself, and 1 leaves it as it is"""
     prompts: int = 32
