@@ -101,7 +101,8 @@ def steer(
     `directions`: a file of further directions, as `jaxconf.measure.autoencoders.read_directions` reads it; only its
     directions count. `prompts`: how many beginnings of held-out windows the model continues with each treatment; 0 for
     none. `tokens`, `data`, `bootstrap_draws`, `memory`, `progress`: as for `jaxconf.analyze`. `run`, `sets`,
-    `controls`, `k`: the neurons, as for `jaxconf.measure.selections.selections`. `facts`: are added to those of the result.
+    `controls`, `k`: the neurons, as for `jaxconf.measure.selections.selections`. `facts`: are added to those of the
+    result.
 
     Raises InputError for a mixture of experts, a temperature that is not above 0, neurons that are not in the last
     layer, text with too few documents to be split, and as `jaxconf.analyze` does.
