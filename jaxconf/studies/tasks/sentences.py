@@ -41,7 +41,7 @@ def sentences(found: "Tasks") -> list[str]:
         *reading_notes(found.facts),
         "Confidence is the largest share of the softmax over the choices' scores, and for short answers the geometric "
         "mean of the probabilities of the answer's tokens. Intervals are from drawing the questions again, the same "
-        "for all sets. A change that lies within its interval of 0, or within what random sets do, says nothing.",
+        "for all sets. A change whose interval includes 0, or that random sets have too, says nothing.",
     ]
 
 
