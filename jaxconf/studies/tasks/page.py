@@ -33,7 +33,7 @@ CAPTIONS = {
     "tasks_reliability": (
         "Reliability",
         "Of answers with a confidence of 0.8, a calibrated model has 80% right. Below the diagonal it is too "
-        "confident.",
+        "confident. Small points are of few questions and say little.",
     ),
     "tasks_risk_coverage": (
         "Risk and coverage",
