@@ -62,6 +62,15 @@ def read_questions(source: str | Path) -> list[Question]:
     return found
 
 
+def check_kind(questions: Sequence[Question]) -> list[Question]:
+    """The questions. Raises InputError if there are none, and unless all or none of them have choices."""
+    if not questions:
+        raise InputError("there are no questions; give at least one")
+    if len({bool(one.choices) for one in questions}) > 1:
+        raise InputError("some questions have choices and some have not; give those of one kind")
+    return list(questions)
+
+
 def questions_of_statements(statements: pd.DataFrame, seed: int) -> list[Question]:
     """A question for each statement whose relation has at least four objects: its query, and four of these objects.
 

@@ -325,6 +325,8 @@ def test_mistakes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert not (tmp_path / "run").exists()
 
 
-def test_other_models_are_refused() -> None:
+def test_other_models_and_questions_are_refused() -> None:
     lm = random_model("layer")
     check_error(lambda: tasks(lm, asked()), "tokenizer")
+    check_error(lambda: tasks(lm, []), "no questions")
+    check_error(lambda: tasks(lm, [*asked(), Question("2 and 2 is", (), "4", -1)]), "of one kind")

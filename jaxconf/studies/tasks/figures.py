@@ -26,6 +26,7 @@ from jaxconf.report.style import (
     say,
     styled,
 )
+from jaxconf.results.words import number
 from jaxconf.studies.tasks.neurons import MEAN
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ def tasks_risk_coverage(found: "Tasks") -> Figure:
 
 @styled
 def tasks_sets(found: "Tasks") -> Figure:
-    """The measures of every selection and treatment, beside its random sets, and without ablation."""
+    """What every treatment of each selection changes, beside its random sets."""
     note = (
-        "points: the selected sets, with 95% intervals over questions; grey: random sets of as many neurons\n"
-        "dashed, with its interval shaded: no ablation"
+        "changes from no ablation; points: the selected sets, with 95% intervals over questions, paired\n"
+        "grey: random sets of as many neurons"
     )
     places = [(treatment, selection) for treatment in found.treatments for selection in found.selections]
     rows, columns = len(found.scores), len(SHOWN)
@@ -90,7 +91,6 @@ def tasks_sets(found: "Tasks") -> Figure:
     figure, panels = canvas(model_name(found.facts), "Sets of neurons", note, rows, columns, size, sharex=True)
     for i, (score, measure) in enumerate((score, measure) for score in found.scores for measure in SHOWN):
         _draw_sets(panels[i], found, places, score, measure)
-        panels[i].set_title(score, fontsize=9, loc="left")
     return figure
 
 
@@ -112,6 +112,7 @@ def tasks_forks(found: "Tasks") -> Figure:
         axes.errorbar([place], [value], yerr=span, fmt="o", color=colour, markersize=4, capsize=2)
     guide(axes, y=0, width=0.6, line="-")
     axes.set_xticks(x, every["neuron"], rotation=60, ha="right")
+    axes.set_xlim(-0.6, max(len(every), 6) - 0.4)
     axes.set_ylabel("difference of mean activations")
     return figure
 
@@ -177,24 +178,22 @@ def _curves(found: "Tasks", frame: pd.DataFrame, score: str) -> list[tuple[str, 
 
 
 def _draw_sets(axes: Axes, found: "Tasks", places: list[tuple[str, str]], score: str, measure: str) -> None:
-    """Draw a measure of a score: a column for each treatment and selection."""
+    """Draw how a measure of a score changes: a column for each treatment and selection."""
     changes = found.changes[(found.changes["score"] == score) & (found.changes["measure"] == measure)]
     sets, rng = found.sets[found.sets["score"] == score], np.random.default_rng(0)
+    before = changes["before"].iloc[0]
     for place, (treatment, selection) in enumerate(places):
         row = changes[(changes["treatment"] == treatment) & (changes["selection"] == selection)].iloc[0]
         own = sets[(sets["treatment"] == treatment) & (sets["selection"] == selection) & (sets["kind"] == "random")]
-        axes.scatter(
-            place + rng.uniform(-0.25, 0.25, len(own)), own[measure], s=8, color=NORMAL, alpha=0.6, linewidths=0
-        )
-        span = np.maximum(np.nan_to_num([[row["value"] - row["value_lo"]], [row["value_hi"] - row["value"]]]), 0)
+        beside = place + rng.uniform(-0.25, 0.25, len(own))
+        axes.scatter(beside, own[measure] - before, s=8, color=NORMAL, alpha=0.6, linewidths=0)
+        span = np.maximum(np.nan_to_num([[row["change"] - row["change_lo"]], [row["change_hi"] - row["change"]]]), 0)
         colour = _colour(found, selection)
-        axes.errorbar([place], [row["value"]], yerr=span, fmt="o", color=colour, markersize=4, capsize=2)
-    first = changes.iloc[0]
-    if np.isfinite(first["before"]):
-        axes.axhspan(first["before_lo"], first["before_hi"], color=QUIET, alpha=0.12, linewidth=0)
-        guide(axes, y=first["before"], width=0.8)
-    else:
+        axes.errorbar([place], [row["change"]], yerr=span, fmt="o", color=colour, markersize=4, capsize=2)
+    guide(axes, y=0, width=0.6, line="-")
+    if not np.isfinite(before):
         say(axes, "all answers are right, or all wrong")
+    axes.set_title(f"{score}, without ablation {number(before)}", fontsize=8, loc="left")
     axes.set_xticks(range(len(places)), [", ".join(place) for place in places], rotation=90, fontsize=7)
     axes.set_xlim(-0.6, len(places) - 0.4)
-    axes.set_ylabel(SHOWN[measure])
+    axes.set_ylabel(f"change of {SHOWN[measure]}")

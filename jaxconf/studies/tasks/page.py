@@ -33,7 +33,7 @@ CAPTIONS = {
     "tasks_reliability": (
         "Reliability",
         "Of answers with a confidence of 0.8, a calibrated model has 80% right. Below the diagonal it is too "
-        "confident.",
+        "confident. Small points are of few questions and say little.",
     ),
     "tasks_risk_coverage": (
         "Risk and coverage",
@@ -42,8 +42,9 @@ CAPTIONS = {
     ),
     "tasks_sets": (
         "Sets of neurons",
-        "Each measure with a set ablated or scaled. Only a point that lies outside the grey random sets says something "
-        "about the selected neurons. AUROC: the probability that a right answer is more confident than a wrong one.",
+        "How each measure changes if a set is ablated or scaled. Only a point that lies outside the grey random sets "
+        "says something about the selected neurons. AUROC: the probability that a right answer is more confident than "
+        "a wrong one.",
     ),
     "tasks_forks": (
         "Forks",

@@ -17,7 +17,7 @@ WORDS = {
     "acc": "by the log-probability of the choices (acc)",
     "acc_norm": "per byte (acc_norm)",
     "acc_token": "per token (acc_token)",
-    "match": "whose beginning is the answer (match)",
+    "match": "(match: the model's answer begins with the right one)",
 }
 TOLD = {
     "accuracy": "the accuracy",
@@ -41,7 +41,7 @@ def sentences(found: "Tasks") -> list[str]:
         *reading_notes(found.facts),
         "Confidence is the largest share of the softmax over the choices' scores, and for short answers the geometric "
         "mean of the probabilities of the answer's tokens. Intervals are from drawing the questions again, the same "
-        "for all sets. A change that lies within its interval of 0, or within what random sets do, says nothing.",
+        "for all sets. A change whose interval includes 0, or that random sets have too, says nothing.",
     ]
 
 
@@ -53,7 +53,7 @@ def _of_answers(found: "Tasks") -> str:
     own = before.loc[score]
     row = _rows(found.changes, MEAN, found.selections[0], score)["accuracy"]
     return (
-        f"Of {counted(facts['questions'], 'question')} ({facts['kind']}), the unablated model answers {shares} right"
+        f"Of {counted(facts['questions'], 'question')} ({facts['kind']}), the unablated model is right in {shares}"
         f"{chance}. By {score}, the interval of the accuracy is {row['before_lo']:.1%} to {row['before_hi']:.1%}, the "
         f"mean confidence is {own['confidence']:.1%}, ECE {number(own['ece'])}, Brier score {number(own['brier'])}, "
         f"AUROC {number(own['auroc'])} and AURC {number(own['aurc'])}."

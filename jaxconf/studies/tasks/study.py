@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.data.own_text import OWN, source_for
-from jaxconf.data.questions import Question, read_questions
+from jaxconf.data.questions import Question, check_kind, read_questions
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.facts import facts_of
@@ -134,7 +134,7 @@ def tasks(
     check_amounts(1, questions=questions, tokens=tokens, reasoning_tokens=reasoning_tokens)
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
     check_factors(scale)
-    given = read_questions(data) if isinstance(data, str | Path) else list(data)
+    given = read_questions(data) if isinstance(data, str | Path) else check_kind(data)
     check_runnable(lm.params)
     refuse_mixture(lm.config, "the study of tasks")
     asked = Asked(lm, lm.tokenizer, memory, progress)
