@@ -36,7 +36,7 @@ class Steer:
     """what the model's logits are divided by first: below 1 it is too sure of itself, and 1 leaves it as it is"""
     prompts: int = 32
     """how many beginnings of held-out text the model continues with each treatment; 0 for none"""
-    controls: int = 20
+    controls: int = 10
     """how many random sets of as many neurons to compare each set with"""
     output: Group[Output] = dataclasses.field(default_factory=Output)
     measuring: Group[Resampling] = dataclasses.field(default_factory=Resampling)

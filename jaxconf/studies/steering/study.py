@@ -82,7 +82,7 @@ def steer(
     directions: str | Path | None = None,
     temperature: float = 0.7,
     prompts: int = 32,
-    controls: int = 20,
+    controls: int = 10,
     k: int | None = None,
     bootstrap_draws: int = 1000,
     seed: int = 0,

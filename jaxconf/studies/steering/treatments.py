@@ -13,7 +13,7 @@ from jaxconf.measure.named_sets import NamedSet
 TEMPERATURE = "temperature"
 PROBE, NULL = "probe direction", "null direction"
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
-FACTORS = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+FACTORS = (-2.0, 0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 8.0)
 AMOUNTS = (-1.6, -0.8, -0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
