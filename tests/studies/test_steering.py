@@ -79,7 +79,7 @@ def test_every_dose_is_what_the_edited_model_predicts(kind: str) -> None:
     close(TEMPERATURE, 1.5, {}, COLD * 1.5)
     for name, members in (("pair", [3, 20]), ("random 1 beside pair", [7, 9])):
         factors = np.ones(config.d_mlp, np.float32)
-    for dose in (-2.0, 0.0, 4.0):
+        for dose in (-2.0, 0.0, 4.0):
             factors[members] = dose
             close(name, dose, {last + "mlp.hook_post": Scale(factors)})
     for name, push in ((PROBE, pushes[0]), (NULL, pushes[1])):
