@@ -28,6 +28,8 @@ class Track:
     accept: Accept = ()
     effects: bool = False
     """measure not only the weights but also the effects of ablating each neuron of the last layer"""
+    components: str = ""
+    """with --effects, components other than neurons to measure too, such as heads,null, as for jaxconf analyze"""
     delete: bool = False
     """delete each revision that was downloaded for this command once it is measured"""
     out: Path | None = None
@@ -60,6 +62,7 @@ class Track:
                 None if self.revisions is None else [name for name in self.revisions.split(",") if name],
                 accept=self.accept,
                 effects=self.effects,
+                components=self.components,
                 delete=self.delete,
                 out=self.out,
                 data=in_column(self.data, self.text_column),

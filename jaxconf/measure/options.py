@@ -104,7 +104,7 @@ class _Analysis:
     """the norms that keep their scale in the effects with the norm frozen: the final one, or all above the neuron"""
     set: tuple[str, ...] = ()
     """neurons that are also ablated together, such as 11.584,11.2378, or a file with such a set on each line;
-    may be given several times"""
+    or directions or latents of --components, such as sae.12,sae.99; may be given several times"""
     controls: int = 20
     """random sets to compare each --set with, each of as many neurons of the same layers"""
     per_token: str | None = None

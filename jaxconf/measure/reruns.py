@@ -61,7 +61,7 @@ def rerun_parts(
     `instead`: for nulls of one layer, as in `NullRows`.
     """
     lm, config, (S, T) = work.lm, work.lm.config, work.tokens.shape
-    runs = SetRuns(lm, sets, work.freq, work.memory, frozen)
+    runs = SetRuns(lm, sets, work.freq, work.memory, frozen, work.dictionary)
     layers, count = runs.layers, runs.count
     stage = f"effects in layer {', '.join(map(str, layers))}"
     counted = np.flatnonzero(work.kept.any(0))  # at other positions, nothing is unembedded

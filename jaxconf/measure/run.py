@@ -16,6 +16,7 @@ from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
+from jaxconf.measure.component_sets import ablate_component_sets, is_component_set
 from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
@@ -41,7 +42,8 @@ RESUME = ".partial"  # the folder in a run folder for the finished windows of an
 class Parsed(NamedTuple):
     """The options that `parse` has turned into other types."""
 
-    sets: list[list[tuple[int, ...]]]  # of --set
+    sets: list[list[tuple[int, ...]]]  # of --set, those of neurons
+    component_sets: list[str]  # of --set, the others
     single: list[tuple[int, ...]]  # of --per-token
     memory: int  # bytes
     rules: Rules
@@ -91,7 +93,8 @@ def parse(options: AnalyzeOptions) -> Parsed:
     if options.ablation in ("fixed", "scale") and options.ablation_value is None:
         raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
     return Parsed(
-        read_sets(options.set),
+        read_sets([text for text in options.set if not is_component_set(text)]),
+        [text for text in options.set if is_component_set(text)],
         read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.max_q, options.min_change),
@@ -124,6 +127,19 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         check_form(config, parsed.single, "--per-token")
         check_set(config, parsed.single, 0, "--per-token")
     return layers, tolerance
+
+
+def _sets(lm: LanguageModel, text: Text, options: AnalyzeOptions, parsed: Parsed, how: dict[str, Any]) -> pd.DataFrame:
+    """The effects of the sets of neurons, and then of those of other components."""
+    tables, controls = [], options.controls
+    if parsed.sets:
+        tables.append(ablate_sets(lm, text.windows, parsed.sets, controls=controls, **how))
+    if parsed.component_sets:
+        given = {name: value for name, value in how.items() if name != "frozen"} | {"k": options.k}
+        which = (parsed.component_sets, options.components)
+        found = ablate_component_sets(lm, text.windows, *which, controls=controls, **given)
+        tables.append(found.assign(set=found["set"] + len(parsed.sets)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _measured(
@@ -185,8 +201,8 @@ def _measured(
         }
         beside = beside_optimum(lm, text.windows.tokens, counted, world, named, layer, **given)
         extra |= {OPTIMUM: beside.sets, OPTIMUM_NEURONS: beside.neurons}
-    if parsed.sets:
-        extra[SETS] = ablate_sets(lm, text.windows, parsed.sets, controls=options.controls, **how, **resampling)
+    if options.set:
+        extra[SETS] = _sets(lm, text, options, parsed, how | resampling)
     if parsed.single:
         extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
     return table, kept, extra

@@ -68,6 +68,11 @@ def figure_1(table: NeuronTable) -> Figure:
     return figure
 
 
+def _spread(values: pd.Series) -> bool:
+    """Whether values differ by more than rounding: the rows of an autoencoder's decoder, for one, have length 1."""
+    return bool(values.max() - values.min() > 1e-4 * abs(values.max()))
+
+
 @styled
 def figure_2a(table: NeuronTable) -> Figure:
     """LogitVar against the norm of the output weights, with marginal histograms."""
@@ -84,9 +89,9 @@ def figure_2a(table: NeuronTable) -> Figure:
     log_axes(axes, y=frame["logit_var"])
     axes.set_xlabel("‖w_out‖", parse_math=False)
     axes.set_ylabel("LogitVar" + edge(frame["logit_var"], "lower"))
-    if x.nunique() > 1:
+    if _spread(x):
         top.hist(x.dropna(), bins=50, color=NORMAL)
-    if y.nunique() > 1:
+    if _spread(y):
         right.hist(y.dropna(), bins=np.geomspace(y.min(), y.max(), 51).tolist(), color=NORMAL, orientation="horizontal")
     for panel in (top, right):
         panel.axis("off")

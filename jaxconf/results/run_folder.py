@@ -19,6 +19,7 @@ SUMMARY = "summary.json"
 SETS = "sets.parquet"  # the table of `jaxconf.ablate_sets`, if that was asked for
 OPTIMUM = "optimum.parquet"  # the table of `jaxconf.measure.optimum`, if the best possible predictions are known
 OPTIMUM_NEURONS = "optimum_neurons.parquet"  # and that of the neurons
+COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
 
 

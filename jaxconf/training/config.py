@@ -159,6 +159,9 @@ class TrackConfig:
     k: int | None = None
     """size of the unembedding's effective null space;
     by default that of Stolfo et al. for a model of theirs, or else 1% of the width"""
+    components: str = ""
+    """other components than neurons that are measured at the steps with effects, such as heads,null;
+    named as for --components of jaxconf analyze"""
 
     def check(self) -> None:
         """Raises InputError for values that are out of range."""

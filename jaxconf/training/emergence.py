@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.results.files import read_parquet, write_parquet
-from jaxconf.results.run_folder import OPTIMUM
+from jaxconf.results.run_folder import COMPONENTS, OPTIMUM
 
 FILE = "emergence.parquet"
 
@@ -42,7 +42,9 @@ class Emergence:
     with columns of `jaxconf.analysis.metrics.COLUMNS`; at steps at which only the weights were measured, the columns of
     effects are NaN and those of rules are False. `singular_values`: float64 [S D], largest first. `facts`: model,
     recipe, data, k, rules and versions. `optimum`: the predictions beside the best possible ones, if these are known:
-    `step`, and the columns of `jaxconf.measure.optimum.Beside.sets`; otherwise no rows.
+    `step`, and the columns of `jaxconf.measure.optimum.Beside.sets`; otherwise no rows. `components`: if others than
+    neurons were asked for, a row for each step with effects and component, with `step` and the columns of
+    `NeuronTable.frame`.
     """
 
     steps: pd.DataFrame
@@ -50,6 +52,7 @@ class Emergence:
     singular_values: np.ndarray
     facts: dict[str, Any]
     optimum: pd.DataFrame = field(default_factory=pd.DataFrame)
+    components: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def load(cls, source: str | Path) -> "Emergence":
@@ -71,9 +74,11 @@ class Emergence:
         lists = [name for name in rows[0] if name not in (*scalars, "singular_values")]
         steps = pd.DataFrame({name: [row[name] for row in rows] for name in scalars})
         neurons = pd.concat([_neurons(row, lists) for row in rows], ignore_index=True)
-        beside = path.parent / OPTIMUM
-        optimum = pd.read_parquet(beside) if beside.is_file() else pd.DataFrame()
-        return cls(steps, neurons, np.array([row["singular_values"] for row in rows]), facts, optimum)
+        optimum, components = (
+            pd.read_parquet(file) if (file := path.parent / name).is_file() else pd.DataFrame()
+            for name in (OPTIMUM, COMPONENTS)
+        )
+        return cls(steps, neurons, np.array([row["singular_values"] for row in rows]), facts, optimum, components)
 
 
 def _neurons(row: Mapping[str, Any], lists: list[str]) -> pd.DataFrame:
@@ -98,12 +103,12 @@ def append(folder: Path, row: Mapping[str, Any], facts: Mapping[str, Any]) -> No
     write_parquet(new, facts, path)  # the whole file is written: a Parquet file cannot be appended to
 
 
-def append_optimum(folder: Path, step: int, rows: pd.DataFrame) -> None:
-    """Add the rows of one measured step to the optimum.parquet of a folder, in place of those of it and later steps.
+def append_rows(folder: Path, file: str, step: int, rows: pd.DataFrame) -> None:
+    """Add the rows of one measured step to a file of a folder, in place of those of it and later steps.
 
-    `rows`: with the columns of `jaxconf.measure.optimum.Beside.sets`.
+    `file`: OPTIMUM or COMPONENTS. `rows`: those of `Emergence` without the step.
     """
-    path, new = folder / OPTIMUM, rows.assign(step=step)
+    path, new = folder / file, rows.assign(step=step)
     if path.is_file():
         old = pd.read_parquet(path)
         new = pd.concat([old[old["step"] < step], new], ignore_index=True)

@@ -24,6 +24,7 @@ from jaxconf.report.style import (
     styled,
 )
 from jaxconf.results.words import count_of
+from jaxconf.training.components_figure import emergence_components
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.events_figure import emergence_events
 from jaxconf.training.findings import above_chance, first_met, order_met, over_steps, rules_of, with_effects
@@ -200,9 +201,11 @@ FIGURES = {
 def save_emergence_figures(e: Emergence, folder: str | Path) -> list[Path]:
     """Write every figure as a PNG (`emergence_rho.png`, …) into `folder`, and return their paths.
 
-    Those of OF_OPTIMUM are among them only if the best possible predictions are known.
+    Those of OF_OPTIMUM are among them only if the best possible predictions are known, and that of components only if
+    others than neurons were measured.
     """
-    return save_figures(FIGURES | (OF_OPTIMUM if len(e.optimum) else {}), e, folder)
+    of_components = {"emergence_components": emergence_components} if len(e.components) else {}
+    return save_figures(FIGURES | (OF_OPTIMUM if len(e.optimum) else {}) | of_components, e, folder)
 
 
 def _chosen(e: Emergence) -> tuple[list[str], str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 
 from jaxconf.analysis.calibration import Predicted, expected_calibration_error
 from jaxconf.analysis.frequency import frequency
@@ -16,9 +17,11 @@ from jaxconf.analysis.predictions import next_token_predictions
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.data.windows import Windows
 from jaxconf.measure.analyze import analyze
+from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.weights import weight_columns
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params
+from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of, over_data
 from jaxconf.runtime.batching import batches, joined
@@ -50,6 +53,24 @@ def measure_effects(
     columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
     rho_chance = float(table.frame["rho_chance"].iloc[0])
     return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}
+
+
+def measure_components(
+    lm: LanguageModel, tokens: np.ndarray | Windows, kept: np.ndarray, counts: np.ndarray, k: int, components: str
+) -> pd.DataFrame:
+    """Components other than neurons: the rows of `NeuronTable.frame`.
+
+    `components`: as for `jaxconf.analyze`. The others are as for `measure_effects`.
+    """
+    return analyze(lm, tokens, kept=kept, counts=counts, k=k, components=components, bootstrap_draws=DRAWS).frame
+
+
+def check_others(config: DecoderConfig, components: str) -> None:
+    """Raises InputError for `components` that a track does not take, or that a model of this shape does not have."""
+    names = read_components(components)
+    if "neurons" in names:
+        raise InputError("components names neurons, which are tracked anyway; leave them out")
+    check_fit(config, names, [config.n_layers - 1])
 
 
 def measure_predictions(

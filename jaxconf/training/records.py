@@ -6,10 +6,13 @@ from typing import Any
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.training.config import TrainConfig
+from jaxconf.training.config import TrackConfig, TrainConfig
 
-# Settings that records of earlier versions lack → the value with which those versions trained.
-_LATER = {name: getattr(TrainConfig, name) for name in ("hold", "hold_from")}
+# Part of a record → the settings that records of earlier versions lack, with the values that those versions had.
+_LATER = {
+    "config": {name: getattr(TrainConfig, name) for name in ("hold", "hold_from")},
+    "track": {"components": TrackConfig.components},
+}
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -38,7 +41,7 @@ def record_to_resume(path: Path, record: dict[str, Any], resume: bool, force: bo
         )
     try:
         saved, asked = json.loads(path.read_text("utf-8")), json.loads(json.dumps(record))
-        saved["config"] = {**_LATER, **saved["config"]}
+        saved |= {part: {**later, **saved[part]} for part, later in _LATER.items() if part in saved}
         unlike = [line for part in asked for line in _differences(part, saved[part], asked[part])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged, so the run cannot be resumed; give --force to replace it") from error

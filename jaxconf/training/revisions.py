@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 from jax.sharding import Mesh
@@ -40,13 +41,20 @@ from jaxconf.models.families import accepted, config_from_hf
 from jaxconf.models.language_model import find, load, local_folder, read_config, text_folder
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.rules import Rules
-from jaxconf.results.run_folder import writable
+from jaxconf.results.run_folder import COMPONENTS, writable
 from jaxconf.runtime.hosts import copied
 from jaxconf.runtime.placement import placement
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.version import __version__
-from jaxconf.training.emergence import FILE, Emergence, append
-from jaxconf.training.measurements import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
+from jaxconf.training.emergence import FILE, Emergence, append, append_rows
+from jaxconf.training.measurements import (
+    NEURON_COLUMNS,
+    check_others,
+    measure_components,
+    measure_effects,
+    measure_predictions,
+    measure_weights,
+)
 
 
 def track_revisions(
@@ -57,6 +65,7 @@ def track_revisions(
     *,
     accept: str | Sequence[str] = (),
     effects: bool = False,
+    components: str = "",
     tokens: int = 4096,
     counts: np.ndarray | str | Path | None = None,
     k: int | None = None,
@@ -74,6 +83,8 @@ def track_revisions(
     """
     out, steps = Path(out), steps_of(revisions)
     check_amounts(1, tokens=tokens)
+    if components and not effects:
+        raise InputError("components are measured with the effects only; give effects too")
     _check_model(model, delete)
     with writable(out):
         progress("reading the text", 0, 0)
@@ -83,17 +94,10 @@ def track_revisions(
             "effects": effects,
             "tokens_asked": tokens if effects else None,
             "text_sha256": _text_digest(read := documents_of(data)()),
+            **({"components": components} if components else {}),
         }
         passed = _accepted(model, list(steps), accept, delete)
-        facts: dict[str, Any] = {}
-        measured: dict[str, int] = {}
-        copied(out / FILE)
-        if (out / FILE).is_file() and not force:
-            facts, measured = _saved(out, asked, k)
-            if counts is not None:
-                of_given = given_counts(counts, facts["vocab_size"])[1]
-                _check_same(out, facts, {"counts_sha256": of_given["counts_sha256"]})
-            _check_order(out, measured, steps)
+        facts, measured = _begun(out, asked, steps, counts, k, force)
         text = None
         for place, (revision, step) in enumerate(steps.items()):
             progress("revisions", place, len(steps))
@@ -101,20 +105,50 @@ def track_revisions(
                 continue
             with _downloaded(model, revision, delete) as folder:
                 config = config_from_hf(read_config(folder), passed[revision])
+                if components:
+                    check_others(config, components)
                 text = text or _read_text(text_folder(folder), config, data, counts, tokens if effects else None)
                 of_counts = text.counts_facts
                 found = {**asked, **_facts(config, k, text.windows), "counts_sha256": of_counts["counts_sha256"]}
                 # A track of an earlier version does not say what was counted; its text is the same.
                 said = {name: value for name, value in found.items() if name != "counts_sha256" or name in facts}
                 _check_same(out, facts, said)
-                row = _measure(folder, placement(config, mesh), passed[revision], text, found["k"])
+                how = (placement(config, mesh), passed[revision], text, found["k"], components)
+                row, others = _measure(folder, *how)
                 if force and not facts:
-                    (out / FILE).unlink(missing_ok=True)  # only now, when a new row is there to replace it
+                    for name in (FILE, COMPONENTS):  # only now, when a new row is there to replace them
+                        (out / name).unlink(missing_ok=True)
+                if others is not None:
+                    append_rows(out, COMPONENTS, step, others)
                 facts = {**found, **of_counts, **reading_facts(read), **accepted_facts(*passed.values())}
                 versions = {"jaxconf": __version__, "jax": jax.__version__}
                 append(out, {"step": step, "revision": revision, **row}, {**facts, "versions": versions})
         progress("revisions", len(steps), len(steps))
         return Emergence.load(out)
+
+
+def _begun(
+    out: Path,
+    asked: Mapping[str, Any],
+    steps: Mapping[str, int],
+    counts: np.ndarray | str | Path | None,
+    k: int | None,
+    force: bool,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """The facts of the track that `out` holds, and its revisions with their steps; nothing if a new one is to begin.
+
+    Raises InputError for a track of other options.
+    """
+    for name in (FILE, COMPONENTS):
+        copied(out / name)
+    if force or not (out / FILE).is_file():
+        return {}, {}
+    facts, measured = _saved(out, asked, k)
+    if counts is not None:
+        of_given = given_counts(counts, facts["vocab_size"])[1]
+        _check_same(out, facts, {"counts_sha256": of_given["counts_sha256"]})
+    _check_order(out, measured, steps)
+    return facts, measured
 
 
 def _check_model(model: str, delete: bool) -> None:
@@ -312,17 +346,18 @@ def _facts(config: DecoderConfig, k: int | None, text: Windows | None) -> dict[s
     return facts if text is None else {**facts, "data_sha256": digest(text.tokens), "tokens": int(text.tokens.size)}
 
 
-def _measure(folder: Path, mesh: Mesh, accept: Sequence[str], text: _Text, k: int) -> dict[str, Any]:
-    """The values of a revision's row, without its name and step.
+def _measure(
+    folder: Path, mesh: Mesh, accept: Sequence[str], text: _Text, k: int, components: str
+) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """The values of a revision's row, without its name and step, and the rows of its `components`, if there are some.
 
     This is a function of its own so that the weights are freed when it returns.
     """
     if text.windows is None:
         lm = load(folder, dtype=None, mesh=mesh, layers="last", accept=accept)
-        return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, text.counts, k)}
+        return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, text.counts, k)}, None
     lm = load(folder, mesh=mesh, accept=accept)
     kept = kept_positions(text.windows.tokens, lm.special_ids)
-    return {
-        **measure_predictions(lm.config, lm.params, text.windows.tokens, kept),
-        **measure_effects(lm, text.windows, kept, text.counts, k),
-    }
+    how = (text.windows, kept, text.counts, k)
+    row = {**measure_predictions(lm.config, lm.params, text.windows.tokens, kept), **measure_effects(lm, *how)}
+    return row, measure_components(lm, *how, components) if components else None

@@ -27,6 +27,7 @@ from jaxconf.runtime.progress import Progress
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.hold import held_neurons
+from jaxconf.training.measurements import check_others
 from jaxconf.training.model_config import decoder_config, hf_config
 from jaxconf.training.records import record_to_resume, write_record
 from jaxconf.training.tracker import Tracker, tracked_steps
@@ -209,4 +210,6 @@ def check(config: TrainConfig, track: TrackConfig, checkpoint_every: int) -> Non
         raise InputError(f"checkpoint_every is {checkpoint_every}; give at least 1")
     decoder = decoder_config(config)
     null_space_size(decoder, track.k)
+    if track.components:
+        check_others(decoder, track.components)
     held_neurons(config, decoder)

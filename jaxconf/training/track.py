@@ -24,6 +24,7 @@ def track(
     *,
     accept: str | Sequence[str] = (),
     effects: bool = False,
+    components: str = "",
     delete: bool = False,
     out: str | Path | None = None,
     data: str | Documents = OWN,
@@ -44,7 +45,8 @@ def track(
     order of their steps. The step of a revision is the number at the end of its name (step1000). If a name has none, or
     if two have the same, the steps are instead the places in `revisions`, counted from 0. A revision is downloaded just
     before it is measured. The weights of the last layer are measured; with `effects` also loss and entropy (nats),
-    accuracy, calibration and every neuron's effects on at most `tokens` tokens of the text. The track and its figures
+    accuracy, calibration and every neuron's effects on at most `tokens` tokens of the text, and those of `components`
+    other than neurons, as for `jaxconf.analyze`. The track and its figures
     go to the folder `out`, by default runs/MODEL. The same call again continues after the revisions that `out` holds;
     later revisions may be added to it. `force` replaces the track in `out`.
 
@@ -68,6 +70,7 @@ def track(
             folder,
             accept=accept,
             effects=effects,
+            components=components,
             tokens=tokens,
             counts=counts,
             k=k,

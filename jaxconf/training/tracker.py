@@ -22,10 +22,17 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import config_from_hf
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.results.rules import KINDS, Rules
+from jaxconf.results.run_folder import COMPONENTS, OPTIMUM
 from jaxconf.runtime.version import __version__
 from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
-from jaxconf.training.measurements import NEURON_COLUMNS, measure_effects, measure_predictions, measure_weights
+from jaxconf.training.measurements import (
+    NEURON_COLUMNS,
+    measure_components,
+    measure_effects,
+    measure_predictions,
+    measure_weights,
+)
 
 CONTROLS = 20  # random sets beside each set of named neurons
 
@@ -67,7 +74,7 @@ class Tracker:
         self._windows, self._world = corpus.held_out_windows(track.tokens, config.context), corpus.world
         self._counts, about_counts = _counts(corpus, config.vocab_size, counts)
         self._k = null_space_size(self._decoder, track.k)
-        self._with_effects = effect_steps(config.steps, track)
+        self._with_effects, self._others = effect_steps(config.steps, track), track.components
         self._facts = {
             "model": folder.name,
             **shape_facts(self._decoder),
@@ -99,8 +106,11 @@ class Tracker:
                 neurons = {**dict.fromkeys(NEURON_COLUMNS), **weights}
             if self._world:
                 beside = self._beside(lm, kept, neurons)
-                emergence.append_optimum(self._folder, step, beside.sets)
+                emergence.append_rows(self._folder, OPTIMUM, step, beside.sets)
                 neurons["temperature_r2"] = beside.neurons["temperature_r2"].to_numpy()
+            if self._others and step in self._with_effects:
+                others = measure_components(lm, self._windows, kept, self._counts, self._k, self._others)
+                emergence.append_rows(self._folder, COMPONENTS, step, others)
             row = {"step": step, "train_loss": train_loss, **predictions, **neurons}
             emergence.append(self._folder, row, self._facts)
         self.seconds += time.perf_counter() - begun

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.analyze import analyze
+from jaxconf.measure.component_sets import ablate_component_sets, is_component_set
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
 from jaxconf.results.neuron_table import NeuronTable
@@ -213,6 +214,50 @@ def test_a_planted_head_and_a_planted_latent_are_found(tmp_path: Path) -> None:
     table = analyze(lm, tokens, counts=counts, components=components, nulls=200, bootstrap_draws=100)
     assert len(table.names) == lm.config.n_heads + 12
     assert sorted(table.members("entropy").index) == ["0.h1", "sae.5"]
+
+
+def test_sets_of_latents_are_ablated_together(tmp_path: Path) -> None:
+    lm = random_model("layer")
+    tokens, d = windows_for(lm), lm.config.d_model
+    a = weights(d, 9, d)
+    source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post"}, **a)
+    how = {"counts": counts_for(lm), "bootstrap_draws": 0, "controls": 2}
+    found = ablate_component_sets(lm, tokens, ["sae.1,sae.4", "sae.7"], f"heads,{source}", **how)
+    assert found["set"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert found["control"].tolist() == [0, 1, 2] * 2
+    members = [[int(name.removeprefix("sae.")) for name in names.split(",")] for names in found["neurons"]]
+    assert (members[0], members[3]) == ([1, 4], [7])
+    assert all(not {1, 4} & set(own) for own in members[1:3])
+    (stream,) = sites_of(lm, tokens, "hook_resid_post")
+    h = np.maximum(stream @ a["W_enc"] + a["b_enc"], 0)
+    delta = h.mean((0, 1)) - h
+    edits = at_last(lm, "hook_resid_post", np.stack([stream + delta[..., own] @ a["W_dec"][own] for own in members]))
+    expected = rerun_edits(lm, tokens, kept_positions(tokens, lm.special_ids), counts_for(lm), edits)
+    for effect in ("loss_abs_delta", "entropy_delta", "loss_abs_delta_ln_frozen", "loss_abs_delta_freq_frozen"):
+        np.testing.assert_allclose(found[effect], expected[effect], atol=1e-4, err_msg=effect)
+
+
+BAD_SETS = {
+    "sae.9": "those of --components are: sae.0 to sae.8",
+    "sae.1,sae.9": "of which there are sae.0 to sae.8",
+    "sae.1,sae.1": "more than once",
+    "1.h0": "there is no direction or latent 1.h0",
+    "sae.0,sae.1,sae.2,sae.3,sae.4": "too few for random sets",
+}
+
+
+@pytest.mark.parametrize("names", BAD_SETS)
+def test_sets_that_there_are_not(names: str, tmp_path: Path) -> None:
+    lm = random_model("rms")
+    source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post"}, **weights(32, 9, 32))
+    how = {"counts": counts_for(lm), "controls": 2}
+    check_error(lambda: ablate_component_sets(lm, windows_for(lm), [names], f"heads,{source}", **how), BAD_SETS[names])
+
+
+def test_which_sets_are_of_components() -> None:
+    assert [is_component_set(text) for text in ("sae.1,sae.2", "11.584,11.3", "null.0", "1.2.3", "mine")] == [
+        *(True, False, True, False, False)
+    ]
 
 
 BAD = {

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.command
 
 
 # The ordinary table is drawn by the next test.
-@pytest.mark.parametrize("name", marked(list(TABLES)[1:], quick=["one neuron", "nothing measured", "all zero"]))
+@pytest.mark.parametrize(
+    "name", marked(list(TABLES)[1:], quick=["one neuron", "nothing measured", "all zero", "components"])
+)
 def test_every_figure_is_drawn_whatever_the_table(name):
     table = TABLES[name]()
     for draw in FIGURES.values():

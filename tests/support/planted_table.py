@@ -70,10 +70,24 @@ def without_figures(value: float, positions: int = 0) -> NeuronTable:
     return table
 
 
+def of_components() -> NeuronTable:
+    """Two heads and an autoencoder's latents, whose directions have length 1 but for rounding."""
+    table = planted_table()
+    count = len(table.frame)
+    names = [f"3.h{i}" if i < 2 else f"sae.{i - 2}" for i in range(count)]
+    kinds = ["head" if i < 2 else "sae" for i in range(count)]
+    length = 1 + 1e-7 * np.random.default_rng(2).standard_normal(count)
+    table.frame = table.frame.assign(w_norm=length, component=kinds, name=names)
+    table.nulls = table.nulls.assign(component="sae")
+    table.cosine_neurons = ["sae.3", "sae.15"]
+    return table
+
+
 TABLES = {
     "ordinary": planted_table,
     "no neuron named": lambda: planted_table(plant=False),
     "one neuron": lambda: planted_table(neurons=1, plant=False, positions=1),
     "nothing measured": lambda: without_figures(np.nan),
     "all zero": lambda: without_figures(0.0, positions=4),
+    "components": of_components,
 }

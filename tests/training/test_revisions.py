@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hub import Hub, hub
@@ -94,7 +95,12 @@ def alone(models) -> dict[str, Alone]:
 
 @pytest.mark.parametrize("effects", [False, True])
 def test_rows_are_those_of_each_revision_alone(server, alone, tmp_path, effects):
-    e = track(tmp_path / "out", "step100,step0,step20", effects=effects, k=2)
+    e = track(tmp_path / "out", "step100,step0,step20", effects=effects, components="heads" * effects, k=2)
+    names = [f"1.h{head}" for head in range(next(iter(alone.values())).lm.config.n_heads)]
+    every = [(step, name) for step in (0, 20, 100) for name in names]
+    assert (
+        list(e.components.get(["step", "name"], pd.DataFrame()).itertuples(index=False, name=None)) == every * effects
+    )
     assert e.steps["step"].tolist() == [0, 20, 100]
     assert e.steps["revision"].tolist() == ["step0", "step20", "step100"]
     for index, (name, (lm, tokens, table)) in enumerate(alone.items()):

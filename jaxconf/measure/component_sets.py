@@ -1,0 +1,135 @@
+"""Sets of directions or latents of one kind that are ablated together, beside random sets of the same kind.
+
+Letters: c set, n direction.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablation import MEAN, Ablation
+from jaxconf.analysis.intervals import bootstrap, columns_of
+from jaxconf.analysis.metrics import SHARES
+from jaxconf.analysis.unembedding import spectrum
+from jaxconf.analysis.weights import null_space_size
+from jaxconf.data.own_text import OWN
+from jaxconf.data.windows import Windows
+from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.components import groups_of, read_components
+from jaxconf.measure.groups import Group
+from jaxconf.measure.inputs import check_amounts, text_of
+from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.work import Work, work_on
+from jaxconf.models.decoder import check_runnable
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.progress import Progress
+
+NAME = re.compile(r"[A-Za-z]\w*\.\d+")
+
+
+def is_component_set(text: str) -> bool:
+    """Whether an option names components such as sae.12,sae.99, and neither neurons nor a file."""
+    return all(NAME.fullmatch(part.strip()) for part in text.split(",")) and not Path(text).is_file()
+
+
+def ablate_component_sets(
+    lm: LanguageModel,
+    tokens: np.ndarray | Windows | int,
+    sets: Sequence[str],
+    components: str,
+    *,
+    controls: int = 20,
+    data: str = OWN,
+    kept: np.ndarray | None = None,
+    counts: np.ndarray | str | Path | None = None,
+    ablation: Ablation = MEAN,
+    k: int | None = None,
+    bootstrap_draws: int = 1000,
+    seed: int = 0,
+    memory: int = MEMORY,
+    resume_folder: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """As `jaxconf.ablate_sets`, for sets of directions or latents, each of one kind, such as "sae.12,sae.99".
+
+    `components`: where they are from, as for `jaxconf.analyze`. A random set has as many others of the kind. Raises
+    InputError for a set of several kinds or of neurons, heads or biases, for a component that there is not, and for a
+    set that leaves too few others.
+    """
+    check_amounts(0, controls=controls)
+    check_runnable(lm.params)
+    work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)
+    values, last = spectrum(lm.config, lm.params), lm.config.n_layers - 1
+    groups = groups_of(work, read_components(components), [last], values, null_space_size(lm.config, k))
+    rows = []
+    for number, text in enumerate(sets):
+        names = [name.strip() for name in text.split(",")]
+        group, own = _found(groups, names, controls)
+        drawn: list[Sequence[int]] = [
+            own,
+            *_random(len(group.names), own, controls, np.random.default_rng([seed, number])),
+        ]
+        masks = np.zeros((len(drawn), len(group.names)), bool)
+        for row, members in enumerate(drawn):
+            masks[row, members] = True
+        measure = functools.partial(_measured, work, group, masks, ablation, bootstrap_draws, seed)
+        columns: dict[str, Any] = {
+            "set": number,
+            "control": np.arange(len(drawn)),
+            "neurons": [",".join(group.names[n] for n in members) for members in drawn],
+            "size": len(own),
+        }
+        rows.append(pd.DataFrame(columns | fitting(measure, memory, progress)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _found(groups: Sequence[Group], names: Sequence[str], controls: int) -> tuple[Group, list[int]]:
+    """The group that the names are of, and their indices in it."""
+    of_kind = [group for group in groups if group.dictionary is not None]
+    group = next((one for one in of_kind if names[0] in one.names), None)
+    if group is None:
+        ranges = ", ".join(f"{one.names[0]} to {one.names[-1]}" for one in of_kind) or "none"
+        raise InputError(f"there is no direction or latent {names[0]}; those of --components are: {ranges}")
+    places = {name: index for index, name in enumerate(group.names)}
+    missing = [name for name in names if name not in places]
+    if missing:
+        raise InputError(
+            f"{missing[0]} is not of the same kind as {names[0]}, of which there are {group.names[0]} to "
+            f"{group.names[-1]}; name a set of one kind"
+        )
+    own = [places[name] for name in names]
+    if len(set(own)) < len(own):
+        raise InputError(f"a set names {max(names, key=list(names).count)} more than once; give each component once")
+    if controls and 2 * len(own) > len(group.names):
+        raise InputError(
+            f"a set takes {len(own)} of {len(group.names)} {group.component} components, which leaves too few for "
+            "random sets; ask for 0 controls"
+        )
+    return group, own
+
+
+def _random(count: int, own: Sequence[int], controls: int, rng: np.random.Generator) -> list[list[int]]:
+    others = np.setdiff1d(np.arange(count), own)
+    return [np.sort(rng.choice(others, len(own), replace=False)).tolist() for _ in range(controls)]
+
+
+def _measured(
+    work: Work, group: Group, masks: np.ndarray, ablation: Ablation, draws: int, seed: int, memory: int
+) -> dict[str, np.ndarray]:
+    """The effects of the sets, bool [c n], with intervals."""
+    work = dataclasses.replace(work, dictionary=group.dictionary)
+    statistics = activation_statistics(
+        work.lm, work.tokens, group.layer, memory, work.progress, ordered=ablation.ordered, dictionary=group.dictionary
+    )
+    work = work.resuming(memory, group.component, masks, ablation, *statistics)
+    parts = rerun_parts(work, {group.layer: masks}, {group.layer: ablation.of_layer(statistics)}, "final")
+    rows = ((part.units, part.sums) for part in parts)
+    return columns_of(bootstrap(rows, work.unit_counts, SHARES, draws, seed))
