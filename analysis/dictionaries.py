@@ -2,8 +2,8 @@
 
 Letters: … leading axes, i width of the site that is read, d model width, n direction.
 
-    h = f(s·W_enc + b_enc)                     the coefficients, from the site's value s
-    x = Σ_n h_n·w_n + what no direction writes     the stream that enters the final norm
+    h = f(s·W_enc + b_enc)    the coefficients, from the site's value s
+    x + Σ_n δ_n·w_n           the stream that enters the final norm, if the coefficients change by δ
 
 A direction is to its coefficient what a neuron's write direction is to its activation, so all effects of neurons of the
 last layer (`jaxconf.analysis.effects`) are defined for it. An ablation changes h_n alone: the other coefficients, and
@@ -30,8 +30,8 @@ Form = Literal["linear", "relu", "jump", "top"]
 class Dictionary:
     """Some directions whose coefficients are read from one site.
 
-    The form is f: "linear" is the identity, "relu" cuts off below 0, "jump" also where the value does not exceed the
-    `threshold`, and "top" leaves of the `top` largest values those above 0.
+    The form is f, of the values v: "linear" v itself; "relu" max(v, 0); "jump" v where it exceeds both 0 and the
+    `threshold`, else 0; "top" max(v, 0) of the `top` largest values, else 0.
     """
 
     reads: str = struct.field(pytree_node=False)  # the site, such as blocks.11.hook_resid_post

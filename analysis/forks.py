@@ -22,7 +22,7 @@ class Forks(NamedTuple):
     null_mean: np.ndarray  # of the difference, and its 2.5% and 97.5% quantiles, over the draws
     null_lo: np.ndarray
     null_hi: np.ndarray
-    p: np.ndarray  # that a draw's difference is at least this large, or else at least this small, doubled
+    p: np.ndarray  # two-sided: twice the smaller of both one-sided p, at most 1
 
 
 def forks_of(entropy: np.ndarray) -> np.ndarray:

@@ -184,8 +184,8 @@ def second_moments(deltas: jax.Array, counted: jax.Array) -> jax.Array:
 def head_vocabulary(readout: Readout, u: jax.Array, rows: jax.Array, of: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What the changes of one writer write to the logits: `logit_var` and the squared cosine with `u`, float32 [].
 
-    They are a neuron's, with means over positions that are weighted by the length of what is written. `rows` [k d]:
-    centred as the readout's directions. `of` [k k]: the mean of δ·δᵀ.
+    They are a neuron's, as means over positions, weighted by the squared length of the change of the stream (of the
+    logits, for the second). `rows` [k d]: centred as the readout's directions. `of` [k k]: the mean of δᵀ·δ.
     """
     with jax.default_matmul_precision("highest"):
         written = jnp.sum((of @ rows) * rows)

@@ -1,8 +1,4 @@
-"""Predictions if neuron sets are scaled, directions are added to the last stream, or the temperature is changed.
-
-Letters: s window, q position that counts, g dose, c set or direction. Scaling neurons by a factor and adding a multiple
-of a direction are both ablations of the last layer (`jaxconf.analysis.rerun`); the final norm reacts to them.
-"""
+"""Predictions if the logits are divided by a temperature. Letters: s window, q position that counts, g temperature."""
 
 import dataclasses
 import functools
@@ -30,9 +26,3 @@ def at_temperatures(config: DecoderConfig, readout: Readout, entry: Entry, tempe
     before = entry.before
     logits = whole_logits(config, readout, before.x, before.inv)
     return jax.lax.map(lambda T: predicted(jax.nn.log_softmax(logits / T), before.target), jnp.asarray(temperatures))
-
-
-@jax.jit
-def root_mean_square(entry: Entry, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Σ ‖x‖² of the last stream over the positions that count, bool [s q], and how many these are."""
-    return jnp.sum(jnp.where(counted, jnp.square(entry.before.x).sum(-1), 0)), counted.sum()

@@ -49,9 +49,9 @@ def section(found: Steering) -> list[str]:
     for row in best.to_dict("records"):
         cells = [f"{number(row[name])} ({row[f'{name}_change']:+.3f})" for name in MEASURES]
         of = text.loc[row["treatment"]]
-        rows.append([row["treatment"], f"{row['dose']:g}", *cells, number(of["entropy"]), number(of["loss_unsteered"])])
+        rows.append([row["treatment"], f"{row['dose']:g}", *cells, number(of["entropy"]), number(of["loss_as_loaded"])])
     plain = text.loc["unsteered"]
-    rows.append(["(unsteered)", "", *[""] * len(MEASURES), number(plain["entropy"]), number(plain["loss_unsteered"])])
+    rows.append(["(unsteered)", "", *[""] * len(MEASURES), number(plain["entropy"]), number(plain["loss_as_loaded"])])
     of_text = f"{facts['tokens']:,} tokens of {Path(facts['data']).name}, {facts['positions']:,} kept positions"
     return [
         f"### {facts['model']}, temperature {facts['model_temperature']:g}",

@@ -33,7 +33,7 @@ class Steer:
     """an .npz file of further directions to push the stream along: its array "write" has one on each row, and "names"
     may name them"""
     temperature: float = 0.7
-    """what the model's logits are divided by first: below 1 it is too sure of itself, and 1 leaves it as it is"""
+    """what the model's logits are divided by first: below 1 the model is too sure of itself; 1 leaves it as it is"""
     prompts: int = 32
     """how many beginnings of held-out text the model continues with each treatment; 0 for none"""
     controls: int = 10

@@ -22,7 +22,7 @@ from jaxconf.analysis.unembedding import Convention, Spectrum, convention_notes
 from jaxconf.analysis.weights import chance_rho, cosines, knee, null_space_size, null_spaces
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows, digest
-from jaxconf.measure.components import groups_of, read_components
+from jaxconf.measure.components import check_fit, groups_of, read_components
 from jaxconf.measure.facts import ablation_facts, facts_of
 from jaxconf.measure.groups import Group, HeadAblation, How, Measured, Seen, measured, seen_by
 from jaxconf.measure.heads import measured_heads
@@ -106,12 +106,13 @@ def analyze(
     timing = Timing()
     check_runnable(lm.params)  # before the weight statistics, which can take minutes
     layers, k, adaptive = check_options(lm.config, layer, k, engine, tolerance, nulls, bootstrap_draws, seed)
+    check_fit(lm.config, names := read_components(components), layers, frozen)
     text = text_of(lm, tokens, data, counts, progress)
     work = work_on(lm, text, kept, memory, progress, resume_folder)
     how = How(ablation, head_ablation, convention, frozen, adaptive, k, nulls, bootstrap_draws, seed)
     progress("weights", 0, 0)
     seen = seen_by(lm, convention)
-    groups = groups_of(work, read_components(components), layers, seen.spectrum, k)
+    groups = groups_of(work, names, layers, seen.spectrum, k)
     of_text = {"layer": layers if layer == "all" else layers[0], "components": components, **text.facts}
     return _table(work, how, seen, groups, token_changes, rules or Rules(), of_text, facts, timing)
 

@@ -30,25 +30,30 @@ def read_autoencoder(config: DecoderConfig, folder: str | Path) -> Dictionary:
     """The latents of a sparse autoencoder or a transcoder for the last layer of a model of this shape.
 
     `folder`: that of SAE Lens, with cfg.json and sae_weights.safetensors, or of Gemma Scope, with params.npz. A folder
-    without cfg.json is taken to be of the stream that enters the final norm, with a threshold for each latent. Raises
-    InputError for a folder without these files, for an architecture or a normalisation that is not known, and for an
-    autoencoder of another site or width than the model has.
+    without cfg.json is taken to be of the stream that enters the final norm, with a threshold for each latent. What
+    cfg.json leaves out has the value that SAE Lens gives it. Raises InputError for a folder without these files, for an
+    architecture or a normalisation that is not known, and for an autoencoder of another site or width than the model
+    has.
     """
     folder = Path(folder)
     arrays = _arrays(folder)
     missing = [name for name in NEEDED if name not in arrays]
     if missing:
         raise InputError(f"the autoencoder in {folder} has no array {missing[0]!r}; give one with {', '.join(NEEDED)}")
-    given: dict[str, Any] = {"architecture": "jumprelu"}
+    of: dict[str, Any] = {"architecture": "jumprelu", "hook_name": last_stream(config), "apply_b_dec_to_input": False}
     if (folder / CONFIG).is_file():
         given = read_object(folder / CONFIG)
-    of: dict[str, Any] = {**given.get("metadata", {}), **given}
-    reads = of.get("hook_name") or last_stream(config)
+        of = {**given.get("metadata", {}), **given}
+    reads = of.get("hook_name", of.get("hook_point"))
+    if not reads:
+        raise InputError(f"{folder / CONFIG} does not say which site the autoencoder reads; give hook_name")
     writes = of.get("hook_name_out") or reads
     W_enc, b_enc, W_dec = (np.asarray(arrays[name], np.float64) for name in NEEDED)
     _check_place(config, folder, reads, writes, W_enc, W_dec)
     form, top = _form(folder, of, arrays)
-    if writes == reads and of.get("apply_b_dec_to_input", False):
+    if writes == reads and of.get("apply_b_dec_to_input", True):
+        if "b_dec" not in arrays:
+            raise InputError(f"the autoencoder in {folder} has no array 'b_dec', which it subtracts; give it")
         b_enc = b_enc - np.asarray(arrays["b_dec"], np.float64) @ W_enc
     if of.get("rescale_acts_by_decoder_norm", False):  # the largest are chosen of what the latents write
         length = np.linalg.norm(W_dec, axis=1)
@@ -61,7 +66,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
     if (folder / LENS).is_file():
         return {name: tensor.map() for name, tensor in read_header(folder / LENS).items()}
     if (folder / SCOPE).is_file():
-        return _npz(folder / SCOPE)
+        return {name.replace("w_", "W_"): array for name, array in _npz(folder / SCOPE).items()}
     raise InputError(f"{folder} has neither {LENS} nor {SCOPE}; give the folder of an autoencoder")
 
 
@@ -84,7 +89,7 @@ def _form(folder: Path, of: Mapping[str, Any], arrays: Mapping[str, np.ndarray])
             f"{', '.join(FORMS)}"
         )
     scaled = of.get("normalize_activations", "none")
-    if scaled not in ("none", None):
+    if scaled not in ("none", None, False):
         raise InputError(
             f"the autoencoder in {folder} normalises what it reads ({scaled}), which is not supported; fold that into "
             "its weights and set normalize_activations to none"
@@ -144,8 +149,12 @@ def read_directions(config: DecoderConfig, file: str | Path) -> tuple[Dictionary
             "stream"
         )
     if not np.linalg.norm(w, axis=1).all():
-        raise InputError(f"'write' in {file} has a direction of 0; leave it out")
-    names = [str(name) for name in arrays["names"]] if "names" in arrays else None
+        raise InputError(f"'write' in {file} has a row of zeros; leave it out")
+    names = [str(name) for name in np.atleast_1d(arrays["names"])] if "names" in arrays else None
+    if names is not None and len(set(names)) < len(names):
+        raise InputError(f"'names' in {file} has {max(names, key=names.count)!r} more than once; give different names")
+    if "bias" in arrays and "read" not in arrays:
+        raise InputError(f"{file} has 'bias' without 'read', to which it belongs; give both, or neither")
     bias = np.asarray(arrays.get("bias", np.zeros(len(w))), np.float64)
     read = np.atleast_2d(np.asarray(arrays.get("read", w), np.float64))
     if read.shape != w.shape or bias.shape != (len(w),) or (names is not None and len(names) != len(w)):

@@ -6,7 +6,7 @@ Letters: c set, n direction.
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ import pandas as pd
 from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
-from jaxconf.analysis.unembedding import spectrum
+from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.components import groups_of, read_components
+from jaxconf.measure.components import groups_of, names_of_directions, read_components
 from jaxconf.measure.groups import Group
 from jaxconf.measure.inputs import check_amounts, text_of
 from jaxconf.measure.reruns import rerun_parts
 from jaxconf.measure.work import Work, work_on
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 
@@ -38,6 +40,14 @@ NAME = re.compile(r"[A-Za-z]\w*\.\d+")
 def is_component_set(text: str) -> bool:
     """Whether an option names components such as sae.12,sae.99, and neither neurons nor a file."""
     return all(NAME.fullmatch(part.strip()) for part in text.split(",")) and not Path(text).is_file()
+
+
+def check_component_sets(
+    config: DecoderConfig, sets: Sequence[str], components: str, controls: int, k: int | None = None
+) -> list[tuple[str, list[int]]]:
+    """The kind of each set, and the indices of its members. Raises InputError as `ablate_component_sets` does."""
+    kinds = names_of_directions(config, read_components(components), null_space_size(config, k))
+    return [_found(kinds, [name.strip() for name in text.split(",")], controls) for text in sets]
 
 
 def ablate_component_sets(
@@ -66,13 +76,14 @@ def ablate_component_sets(
     """
     check_amounts(0, controls=controls)
     check_runnable(lm.params)
+    chosen = check_component_sets(lm.config, sets, components, controls, k)
     work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)
     values, last = spectrum(lm.config, lm.params), lm.config.n_layers - 1
-    groups = groups_of(work, read_components(components), [last], values, null_space_size(lm.config, k))
+    names, size = read_components(components), null_space_size(lm.config, k)
+    groups = {group.component: group for group in groups_of(work, names, [last], values, size)}
     rows = []
-    for number, text in enumerate(sets):
-        names = [name.strip() for name in text.split(",")]
-        group, own = _found(groups, names, controls)
+    for number, (kind, own) in enumerate(chosen):
+        group = groups[kind]
         drawn: list[Sequence[int]] = [
             own,
             *_random(len(group.names), own, controls, np.random.default_rng([seed, number])),
@@ -91,29 +102,28 @@ def ablate_component_sets(
     return pd.concat(rows, ignore_index=True)
 
 
-def _found(groups: Sequence[Group], names: Sequence[str], controls: int) -> tuple[Group, list[int]]:
-    """The group that the names are of, and their indices in it."""
-    of_kind = [group for group in groups if group.dictionary is not None]
-    group = next((one for one in of_kind if names[0] in one.names), None)
-    if group is None:
-        ranges = ", ".join(f"{one.names[0]} to {one.names[-1]}" for one in of_kind) or "none"
+def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: int) -> tuple[str, list[int]]:
+    """The kind that the names are of, and their indices in it. `kinds`: kind → the names of its directions."""
+    kind = next((kind for kind, of in kinds.items() if names[0] in of), None)
+    if kind is None:
+        ranges = ", ".join(f"{of[0]} to {of[-1]}" for of in kinds.values()) or "none"
         raise InputError(f"there is no direction or latent {names[0]}; those of --components are: {ranges}")
-    places = {name: index for index, name in enumerate(group.names)}
+    places = {name: index for index, name in enumerate(kinds[kind])}
     missing = [name for name in names if name not in places]
     if missing:
         raise InputError(
-            f"{missing[0]} is not of the same kind as {names[0]}, of which there are {group.names[0]} to "
-            f"{group.names[-1]}; name a set of one kind"
+            f"{missing[0]} is not of the same kind as {names[0]}, of which there are {kinds[kind][0]} to "
+            f"{kinds[kind][-1]}; name a set of one kind"
         )
     own = [places[name] for name in names]
     if len(set(own)) < len(own):
         raise InputError(f"a set names {max(names, key=list(names).count)} more than once; give each component once")
-    if controls and 2 * len(own) > len(group.names):
+    if controls and 2 * len(own) > len(places):
         raise InputError(
-            f"a set takes {len(own)} of {len(group.names)} {group.component} components, which leaves too few for "
-            "random sets; ask for 0 controls"
+            f"a set takes {len(own)} of {len(places)} {kind} components, which leaves too few for random sets; ask for "
+            "0 controls"
         )
-    return group, own
+    return kind, own
 
 
 def _random(count: int, own: Sequence[int], controls: int, rng: np.random.Generator) -> list[list[int]]:
@@ -129,7 +139,8 @@ def _measured(
     statistics = activation_statistics(
         work.lm, work.tokens, group.layer, memory, work.progress, ordered=ablation.ordered, dictionary=group.dictionary
     )
-    work = work.resuming(memory, group.component, masks, ablation, *statistics)
+    paper = group.readout(work.lm, readout(work.lm.config, work.lm.params), "paper")
+    work = work.resuming(memory, group.component, masks, ablation, *statistics, *fetched((paper.w_out, paper.W_U)))
     parts = rerun_parts(work, {group.layer: masks}, {group.layer: ablation.of_layer(statistics)}, "final")
     rows = ((part.units, part.sums) for part in parts)
     return columns_of(bootstrap(rows, work.unit_counts, SHARES, draws, seed))

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxconf.analysis.dictionaries import Dictionary, along, last_stream, null_directions, output_bias
 from jaxconf.analysis.neuron_names import neuron_name
+from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Spectrum
 from jaxconf.measure.activations import stream_covariance
 from jaxconf.measure.autoencoders import read_autoencoder, read_directions
@@ -27,6 +28,7 @@ from jaxconf.models.errors import InputError, nearest
 
 PLAIN = ("neurons", "heads", "biases", "null")
 """The components that need no value."""
+LABELS = {"directions": "direction"}  # what a component of a kind is called, if not as the kind
 VALUED = {"pc": "how many, such as pc=8", "sae": "a folder, such as sae=FOLDER", "directions": "an .npz file"}
 
 
@@ -49,19 +51,24 @@ def read_components(text: str) -> tuple[str, ...]:
             raise InputError(f"components has {name!r}, but {kind} takes no value; leave it out")
         if kind == "pc" and not (value.isdecimal() and int(value) >= 1):
             raise InputError(f"components has {name!r}; give how many principal components, at least 1, such as pc=8")
-    if len(set(names)) < len(names):
-        raise InputError(f"components names {max(names, key=names.count)} more than once; give each once")
+    kinds = [name.partition("=")[0] for name in names]
+    if len(set(kinds)) < len(kinds):
+        twice = max(kinds, key=kinds.count)
+        raise InputError(f"components names {twice} more than once; give each kind once, and further ones another run")
     return names
 
 
-def check_fit(config: DecoderConfig, names: Sequence[str], layers: Sequence[int]) -> None:
+def check_fit(config: DecoderConfig, names: Sequence[str], layers: Sequence[int], frozen: Frozen = "final") -> None:
     """Raises InputError for components that a model of this shape does not have, and for files that do not fit it.
 
     `layers`: those whose neurons are measured; other components are those of the last layer, which must be one of them.
+    `frozen`: the norms that keep their scale; those of heads and biases are the "final" one.
     """
+    if frozen != "final" and {"heads", "biases"} & set(names):
+        raise InputError(f"frozen is {frozen}, which heads and biases do not take; give final, or leave them out")
     last = config.n_layers - 1
     if set(names) != {"neurons"} and layers[-1] != last:
-        raise InputError(f"components other than neurons are those of the last layer, {last}; leave out layer")
+        raise InputError(f"components other than neurons are those of the last layer, {last}; give layer last or all")
     for name in names:
         kind, _, value = name.partition("=")
         match kind:
@@ -75,14 +82,38 @@ def check_fit(config: DecoderConfig, names: Sequence[str], layers: Sequence[int]
                 read_directions(config, value)
 
 
+def names_of_directions(config: DecoderConfig, names: Sequence[str], k: int) -> dict[str, list[str]]:
+    """The kind of each of the components that are directions or latents → the names of these.
+
+    `names`, `k`: as for `groups_of`. Raises InputError for files that do not fit.
+    """
+    found = {}
+    for name in names:
+        kind, _, value = name.partition("=")
+        label, own = LABELS.get(kind, kind), None
+        match kind:
+            case "null":
+                count = k
+            case "pc":
+                count = int(value)
+            case "sae":
+                count = len(read_autoencoder(config, value).w)
+            case "directions":
+                directions, own = read_directions(config, value)
+                count = len(directions.w)
+            case _:
+                continue
+        found[label] = [f"{label}.{n}" for n in range(count)] if own is None else list(own)
+    return found
+
+
 def groups_of(work: Work, names: Sequence[str], layers: Sequence[int], values: Spectrum, k: int) -> list[Group]:
     """The groups of the components with these `names`, in their order.
 
     `layers`: those whose neurons are measured; other components are those of the last layer. `values`: the spectrum of
-    the unembedding. `k`: the size of its null space, whose directions are the components "null". Raises InputError as
-    `check_fit` does.
+    the unembedding. `k`: the size of its null space, whose directions are the components "null". They have passed
+    `check_fit`.
     """
-    check_fit(work.lm.config, names, layers)
     return [group for name in names for group in _groups_of(work, name, layers, values, k)]
 
 
@@ -108,7 +139,7 @@ def _groups_of(work: Work, name: str, layers: Sequence[int], values: Spectrum, k
             found, own = read_directions(config, value)
             if own is not None:
                 return [Group("direction", last, own, found)]
-    label = {"directions": "direction"}.get(kind, kind)
+    label = LABELS.get(kind, kind)
     return [Group(label, last, [f"{label}.{n}" for n in range(len(found.w))], found)]
 
 

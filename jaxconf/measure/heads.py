@@ -110,15 +110,11 @@ def measured_heads(work: Work, how: How, seen: Seen, group: Group, memory: int) 
     """Measure the heads of the last layer, or the bias of its attention, in so much `memory`, bytes of a device.
 
     The bias is set to 0. Each null has the changes of a head, and its rows turned to a random subspace. Raises
-    InputError for the ablation "resample" with one window, and where other norms than the final one are to be frozen.
+    InputError for the ablation "resample" with one window.
     """
     ablation = how.head_ablation
     if ablation == "resample" and len(work.tokens) < 2:
         raise InputError("head_ablation is resample, but the text is one window; give at least two windows of tokens")
-    if how.frozen != "final":
-        raise InputError(
-            "frozen is all, which heads and the bias of attention do not take; give final, or leave them out"
-        )
     weights = fetched((seen.paper.W_U, head_writers(work.lm.config, work.lm.params).written))
     which = (group.names, ablation, how.nulls, how.seed, *weights)
     heads = _Heads(work.resuming(memory, *which), group.constant, ablation, how.seed)

@@ -16,7 +16,7 @@ from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.component_sets import ablate_component_sets, is_component_set
+from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets, is_component_set
 from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
@@ -119,7 +119,8 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         options.bootstrap_draws,
         options.seed,
     )
-    check_fit(config, parsed.components, layers)
+    check_fit(config, parsed.components, layers, options.frozen)
+    check_component_sets(config, parsed.component_sets, options.components, options.controls, options.k)
     for neurons in parsed.sets:
         check_form(config, neurons, "--set")
         check_set(config, neurons, options.controls, "--set")

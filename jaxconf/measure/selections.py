@@ -57,17 +57,27 @@ def selections(
     return chosen
 
 
+def table_of_run(lm: LanguageModel, run: str | Path) -> NeuronTable:
+    """The neuron table of a finished analysis of the same model, with the neurons of the last layer only.
+
+    Raises InputError if it is of another model, which the lengths of the write directions tell, or of other layers.
+    """
+    table, config = NeuronTable.load(run), lm.config
+    last = table.neurons[table.neurons["layer"] == config.n_layers - 1].sort_values("neuron")
+    norms = np.linalg.norm(fetched(readout(config, lm.params, table.facts["convention"]).w_out), axis=1)
+    if len(last) != config.d_mlp or not np.allclose(last["w_norm"], norms, rtol=1e-2):
+        raise InputError(
+            f"the run {run} is of another model or of other layers than the last of {lm.name}; give the folder of "
+            "`jaxconf analyze` on this model"
+        )
+    table.frame = last.drop(columns=["component", "name"], errors="ignore").reset_index(drop=True)
+    return table
+
+
 def _of_run(lm: LanguageModel, run: str | Path) -> dict[str, list[tuple[int, int]]]:
     """Kind → the neurons of the last layer that an analysis names, for each kind that has some."""
-    table, last = NeuronTable.load(run), lm.config.n_layers - 1
-    shape = {"n_layers": lm.config.n_layers, "n_neurons": lm.config.d_mlp}
-    if any(table.facts.get(name, size) != size for name, size in shape.items()):
-        raise InputError(f"the analysis in {run} is of a model of another shape; give one of this model")
-    found = {}
-    for kind in KINDS:
-        members = table.members(kind)
-        own = members[members["layer"] == last]
-        found[kind] = [(last, int(index)) for index in own["neuron"]]
+    table, last = table_of_run(lm, run), lm.config.n_layers - 1
+    found = {kind: [(last, int(index)) for index in table.members(kind)["neuron"]] for kind in KINDS}
     named: dict[str, list[tuple[int, int]]] = {kind: neurons for kind, neurons in found.items() if neurons}
     if not named:
         raise InputError(

@@ -31,7 +31,7 @@ def token_changes(
     frozen: Frozen,
     positions: int,
 ) -> pd.DataFrame:
-    """`NeuronTable.token_changes` of a table, at least at so many `positions` if as many are kept.
+    """`NeuronTable.token_changes` of a table, at about so many `positions` if as many are kept.
 
     `groups`: those of the table. `ablations`: how the components of each are ablated; groups without one, which are of
     attention, are left out.

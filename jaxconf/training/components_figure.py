@@ -9,7 +9,7 @@ from jaxconf.training.findings import rules_of
 from jaxconf.training.step_axes import where, zero_log
 
 MOST_NAMED = 6
-PANELS = (("rho", "ρ, share in the null space"), ("ln_mediated", "share of the effect through the norm"))
+PANELS = (("rho", "ρ, share of the length in the null space"), ("ln_mediated", "share of the effect through the norm"))
 
 
 @styled
@@ -17,7 +17,7 @@ def emergence_components(e: Emergence) -> Figure:
     """The rho and the ln_mediated of every component over the steps with effects, coloured by kind."""
     kinds = list(e.components["component"].unique())
     colours = {kind: HUES[i % len(HUES)] for i, kind in enumerate(kinds)}
-    met = e.components[e.components["is_entropy_neuron"]]["name"].unique()
+    met = e.components[e.components["is_entropy_neuron"]]["name"].unique().tolist()
     note = (
         f"entropy rule met at some step: {', '.join(met[:MOST_NAMED])}" if len(met) else "none meets the entropy rule"
     )
@@ -29,7 +29,7 @@ def emergence_components(e: Emergence) -> Figure:
             known = {"label": kind} if kind not in seen else {}
             seen.add(kind)
             values = own[column].clip(lower=min(0.0, least)) if column == "ln_mediated" else own[column]
-            width = 1.6 if name in met else 0.8
+            width = 2.0 if name in met else 0.8
             axes.plot(own["step"], values, color=colours[kind], linewidth=width, marker=".", markersize=3, **known)
         zero_log(axes, "x", pd.unique(e.components["step"]))
         axes.set_xlabel("training step")

@@ -167,11 +167,11 @@ def test_what_a_steered_model_writes() -> None:
     own, plain = log_p(COLD, edits), log_p(1, {})
     row = table.set_index("treatment").loc["pair"]
     assert row["entropy"] == pytest.approx(-(np.exp(own) * own).sum(-1).mean(), rel=1e-5)
-    assert row["loss_unsteered"] == pytest.approx(-np.take_along_axis(plain, written[..., None], -1).mean(), rel=1e-5)
+    assert row["loss_as_loaded"] == pytest.approx(-np.take_along_axis(plain, written[..., None], -1).mean(), rel=1e-5)
     # Without an effect, a treatment writes what the unsteered model does.
     neutral = {TEMPERATURE: 1.0, "pair": 1.0, PROBE: 0.0}
     same = table_of_text(lm, treatments, neutral, push, COLD, prompts, 0, MEMORY, lambda *_: None)
-    for column in ("entropy", "loss_unsteered", "repeated"):
+    for column in ("entropy", "loss_as_loaded", "repeated"):
         np.testing.assert_allclose(same[column], table[column][0], rtol=1e-5)
 
 

@@ -24,6 +24,7 @@ from world_text import world
 
 from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.question_scores import MEASURES
+from jaxconf.analysis.unembedding import readout
 from jaxconf.data.documents import documents
 from jaxconf.data.questions import Question, questions_of_statements, write_questions
 from jaxconf.data.statements import read_statements
@@ -250,12 +251,16 @@ def test_the_bundled_model_knows_its_world() -> None:
 
 
 def test_neurons_of_a_run(lm: LanguageModel, tmp_path: Path) -> None:
-    table = planted_table()
-    table.facts |= {"n_layers": 1, "n_neurons": 64}
-    frame = table.frame.iloc[:20].copy()
-    frame["layer"], frame["neuron"] = 0, np.arange(20)
+    last, count = lm.config.n_layers - 1, lm.config.d_mlp
+    table = planted_table(neurons=count, plant=False)
+    table.facts |= {"convention": "paper"}
+    norms = np.linalg.norm(readout(lm.config, lm.params).w_out, axis=1)
+    frame = table.frame.assign(layer=last, neuron=np.arange(count), w_norm=norms)
     frame["is_entropy_neuron"], frame["is_frequency_neuron"] = frame.index.isin([4, 6]), frame.index == 11
-    dataclasses.replace(table, frame=frame).save(tmp_path)
+    # Other components of the run, and neurons of other layers, are no neurons of the last layer.
+    others = frame[:2].assign(component="head", name=["0.h0", "0.h1"], is_entropy_neuron=True)
+    named = frame.assign(component="neuron", name=[f"{last}.{n}" for n in range(count)])
+    dataclasses.replace(table, frame=pd.concat([others, named], ignore_index=True)).save(tmp_path)
     found = tasks(lm, asked(), from_run=tmp_path, tokens=text_of(lm), **HOW | {"sets": SETS[1:], "scale": ()})
     assert found.selections == ["entropy", "frequency", "set 1"]
     listed = found.neurons.groupby("selection")["neuron"].apply(set)
@@ -263,8 +268,8 @@ def test_neurons_of_a_run(lm: LanguageModel, tmp_path: Path) -> None:
     none = frame.assign(is_entropy_neuron=False, is_frequency_neuron=False)
     dataclasses.replace(table, frame=none).save(tmp_path)
     check_error(lambda: tasks(lm, asked(), from_run=tmp_path), "names no entropy or frequency neurons", "--set")
-    dataclasses.replace(table, facts=table.facts | {"n_neurons": 65}).save(tmp_path)
-    check_error(lambda: tasks(lm, asked(), from_run=tmp_path), "another shape")
+    dataclasses.replace(table, frame=frame.assign(w_norm=1.1 * norms)).save(tmp_path)
+    check_error(lambda: tasks(lm, asked(), from_run=tmp_path), "another model")
 
 
 # The command.

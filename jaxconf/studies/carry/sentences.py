@@ -64,9 +64,9 @@ def _of_decoding(found: "Carry") -> str:
     row, needed = worst(found, STREAM, by="r2"), directions_needed(found)
     parts = {name: worst(found, name, by="r2") for name in (DIRECTION, NORM)}
     held = (
-        f"{needed} of {int(row['size'])} principal directions {'holds' if needed == 1 else 'hold'} {SHARE:.0%} of this"
+        f"{needed} of {int(row['size'])} principal directions {'holds' if needed == 1 else 'hold'} {SHARE:.0%} of the stream's R²"
         if needed
-        else f"the principal directions do not hold {SHARE:.0%} of this"
+        else f"the principal directions do not hold {SHARE:.0%} of the stream's R²"
     )
     return (
         f"From the stream that enters the final MLP, the entropy can be decoded with an R² of {_told(row, 'r2')} in "

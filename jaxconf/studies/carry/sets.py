@@ -11,12 +11,11 @@ import numpy as np
 
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import random_sets
-from jaxconf.analysis.unembedding import readout
 from jaxconf.measure.neuron_sets import check_set
+from jaxconf.measure.selections import table_of_run
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.models.mesh import fetched
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.published_rules import entropy_rules
 
@@ -33,19 +32,9 @@ class Named:
     beside: str  # the set whose random sets it is compared with; of a random set, the one that it is drawn for
 
 
-def table_of_run(lm: LanguageModel, run: str | Path) -> NeuronTable:
-    """The neuron table of a finished analysis of the same model.
-
-    Raises InputError if it is of another model, or lacks the last layer or what the rules ask for.
-    """
-    table, config = NeuronTable.load(run), lm.config
-    last = table.frame[table.frame["layer"] == config.n_layers - 1].sort_values("neuron")
-    norms = np.linalg.norm(fetched(readout(config, lm.params, table.facts["convention"]).w_out), axis=1)
-    if len(last) != config.d_mlp or not np.allclose(last["w_norm"], norms, rtol=1e-2):
-        raise InputError(
-            f"the run {run} is of another model or of other layers than the last of {lm.name}; give the folder of "
-            "`jaxconf analyze` on this model"
-        )
+def ruled_table(lm: LanguageModel, run: str | Path) -> NeuronTable:
+    """As `table_of_run`. Raises InputError also for a table that lacks what the rules ask for."""
+    table = table_of_run(lm, run)
     if not table.has_rules:
         raise InputError(f"the run {run} is of an older version, which lacks what the rules ask for; analyse again")
     return table

@@ -36,7 +36,7 @@ from jaxconf.studies.carry.influence import table_of_influence
 from jaxconf.studies.carry.page import page
 from jaxconf.studies.carry.positions import DIRECTION, NEURONS, NORM, STREAM, entropy_correlations, held, positions
 from jaxconf.studies.carry.sentences import sentences
-from jaxconf.studies.carry.sets import Named, correlated_set, given_sets, random_beside, sets_by_rule, table_of_run
+from jaxconf.studies.carry.sets import Named, correlated_set, given_sets, random_beside, ruled_table, sets_by_rule
 from jaxconf.studies.carry.setting import HELD_OUT, Text, read_text
 
 
@@ -124,7 +124,7 @@ def carry(
     refuse_mixture(lm.config, "the study of carrying")
     k = null_space_size(lm.config, k)
     timing = Timing()
-    given, table = given_sets(lm.config, sets, controls), None if run is None else table_of_run(lm, run)
+    given, table = given_sets(lm.config, sets, controls), None if run is None else ruled_table(lm, run)
     progress("reading the text", 0, 0)
     texts = [read_text(lm, tokens, name, seed) for name in ([data] if isinstance(data, str) else data or [OWN])]
     if len({text.name for text in texts}) < len(texts):

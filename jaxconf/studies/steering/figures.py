@@ -1,5 +1,6 @@
 """Figures of steering: what each dose does, and what the chosen doses do to text that they were not chosen on."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ LABELS = {"entropy": "entropy, nats", "ece": "calibration error", "loss": "loss,
 def _colours(found: "Steering") -> dict[str, str]:
     names = found.best.loc[found.best["kind"] != "random", "treatment"].tolist()
     known = {TEMPERATURE: INK, "entropy": ENTROPY, "frequency": FREQUENCY}
-    others = iter([*HUES, *HUES])
+    others = itertools.cycle(HUES)
     return {name: known.get(name) or next(others) for name in names}
 
 

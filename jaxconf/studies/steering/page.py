@@ -17,8 +17,8 @@ SOURCE = "“Confidence Regulation Neurons in Language Models” (Stolfo et al.,
 CAPTIONS = {
     "steer_doses": (
         "Doses",
-        "Every treatment moves the entropy. Where its curve runs below the others, it reaches the same entropy with a "
-        "smaller calibration error, or at a smaller cost in loss. The temperature never changes the accuracy.",
+        "Left and middle: where a curve runs below the others at the same entropy, that treatment has a smaller "
+        "calibration error or a smaller loss. Right: the accuracy, which the temperature never changes.",
     ),
     "steer_best": (
         "Which calibrates best",
@@ -41,6 +41,6 @@ def page(found: "Steering", images: Sequence[Path]) -> str:
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, CAPTIONS),
         best=frame_table(best, "treatment", COLUMNS),
-        text=frame_table(found.text, "treatment", ["dose", "entropy", "loss_unsteered", "repeated"]),
+        text=frame_table(found.text, "treatment", ["dose", "entropy", "loss_as_loaded", "repeated"]),
         facts=facts({**found.facts, "sets": sets}),
     )

@@ -53,9 +53,10 @@ def of_set(name: str) -> str:
 def _of(row: dict, best: pd.DataFrame) -> str:
     beside = best[(best["kind"] == "random") & (best["beside"] == row["treatment"])]
     among = f"; of {len(beside)} random sets, {(beside['ece'] <= row['ece']).sum()} do as well" if len(beside) else ""
+    words = dose_in_words(row)
     change = f"change {_interval(row, 'ece')}"
     return (
-        f"{dose_in_words(row).capitalize()} gives an error of {number(row['ece'])} ({change}), changes the loss by "
+        f"{words[0].upper()}{words[1:]} gives an error of {number(row['ece'])} ({change}), changes the loss by "
         f"{_interval(row, 'loss')} nats and the accuracy by {number(row['accuracy_change'])}{among}."
     )
 

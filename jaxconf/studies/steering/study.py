@@ -35,7 +35,7 @@ from jaxconf.studies.steering.page import page
 from jaxconf.studies.steering.sentences import sentences
 from jaxconf.studies.steering.tables import table_of_best, table_of_doses
 from jaxconf.studies.steering.treatments import NULL, PROBE, Treatment, treatments_of
-from jaxconf.studies.steering.written import prompts_of, table_of_text
+from jaxconf.studies.steering.written import PROMPT, prompts_of, table_of_text
 
 LEAST = 10  # units, of which half are held out
 
@@ -55,7 +55,7 @@ class Steering:
     from a bootstrap over documents that draws the same documents for all treatments.
     text: a row for the unsteered model and for each treatment that is not random, at its dose of `best`, for text that
     the model writes itself, at its temperature. `entropy`: of the steered model at each written token.
-    `loss_unsteered`: of the same tokens by the model as it was loaded. `repeated`: the share of runs of four tokens
+    `loss_as_loaded`: of the same tokens by the model as it was loaded. `repeated`: the share of runs of four tokens
     that occurred before. Without rows if no text was asked for.
     """
 
@@ -108,17 +108,14 @@ def steer(
     layer, text with too few documents to be split, and as `jaxconf.analyze` does.
     """
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed, controls=controls, prompts=prompts)
-    check_runnable(lm.params)
-    refuse_mixture(lm.config, "steering")
-    if not temperature > 0:
-        raise InputError(f"temperature is {temperature:g}; give a number above 0, or 1 for the model as it is")
+    _check(lm, temperature, prompts)
     timing = Timing()
     chosen = selections(lm, run, sets, controls, k, seed)
     text = text_of(lm, tokens, data, np.zeros(lm.config.vocab_size, np.int64), progress)
     work = work_on(lm, text, None, memory, progress)
     held = _held_out(work, seed)
     names, own_directions = _given(lm, directions)
-    treatments = treatments_of([(own.name, own.sets) for own in chosen], (PROBE, NULL, *names))
+    treatments = _treatments(chosen, names, temperature)
     begun = prompts_of(work.tokens, held[work.units], prompts)
     how = (temperature, held, begun, bootstrap_draws, seed)
     measure = functools.partial(_measured, work, treatments, own_directions, *how)
@@ -139,6 +136,18 @@ def steer(
     }
     runs = sum(len(one.doses) for one in treatments)
     return dataclasses.replace(found, facts=facts_of(lm, own, timing, int(work.kept.sum()) * runs, facts))
+
+
+def _check(lm: LanguageModel, temperature: float, prompts: int) -> None:
+    check_runnable(lm.params)
+    refuse_mixture(lm.config, "steering")
+    if prompts and lm.config.n_positions <= PROMPT:
+        raise InputError(
+            f"the model has {lm.config.n_positions} positions, too few to continue text of {PROMPT} tokens; ask for 0 "
+            "prompts"
+        )
+    if not temperature > 0:
+        raise InputError(f"temperature is {temperature:g}; give a number above 0, or 1 for the model as it is")
 
 
 def _held_out(work: Work, seed: int) -> np.ndarray:
@@ -174,12 +183,21 @@ def _measured(
     found = predictions(steered, treatments, pushes)
     doses = table_of_doses(found, treatments, held)
     best = table_of_best(found, treatments, doses, held, draws, seed)
-    text = pd.DataFrame(columns=["treatment", "dose", "entropy", "loss_unsteered", "repeated"])
+    text = pd.DataFrame(columns=["treatment", "dose", "entropy", "loss_as_loaded", "repeated"])
     if len(prompts):
         at = dict(zip(best["treatment"], best["dose"], strict=True))
         how = (temperature, prompts, seed, memory, work.progress)
         text = table_of_text(work.lm, treatments, at, pushes, *how)
     return Steering({"probe_r2": probe.r2, "stream_length": probe.length}, doses, best, text)
+
+
+def _treatments(chosen: Sequence[Selection], directions: Sequence[str], temperature: float) -> list[Treatment]:
+    """All treatments; `directions`: the names of the given ones. Raises InputError for a name that another one has."""
+    found = treatments_of([(own.name, own.sets) for own in chosen], (PROBE, NULL, *directions), temperature)
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"two treatments are named {max(names, key=names.count)!r}; name the direction otherwise")
+    return found
 
 
 def _given(lm: LanguageModel, file: str | Path | None) -> tuple[list[str], np.ndarray]:

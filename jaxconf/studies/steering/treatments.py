@@ -28,9 +28,15 @@ class Treatment(NamedTuple):
     members: tuple[int, ...] = ()  # of a set: its neurons in the last layer
 
 
-def treatments_of(sets: Sequence[tuple[str, Sequence[NamedSet]]], directions: Sequence[str]) -> list[Treatment]:
-    """All treatments. `sets`: the name of each selection of neurons, and its sets, the first of which is its own."""
-    found = [Treatment(TEMPERATURE, "temperature", TEMPERATURE, TEMPERATURES, 1.0)]
+def treatments_of(
+    sets: Sequence[tuple[str, Sequence[NamedSet]]], directions: Sequence[str], temperature: float = 1.0
+) -> list[Treatment]:
+    """All treatments. `sets`: the name of each selection of neurons, and its sets, the first of which is its own.
+
+    `temperature`: that of the model, whose inverse is one of the doses of the treatment "temperature".
+    """
+    temperatures = tuple(sorted({*TEMPERATURES, 1 / temperature}))
+    found = [Treatment(TEMPERATURE, "temperature", TEMPERATURE, temperatures, 1.0)]
     for name, (own, *random) in sets:
         found.append(Treatment(name, "set", name, FACTORS, 1.0, _indices(own)))
         for one in random:

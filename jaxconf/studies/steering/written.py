@@ -67,7 +67,7 @@ def table_of_text(
     for name, dose, own, edits in runs:
         written = generate(lm.config, lm.params, prompts, new, temperature=own, seed=seed, edits=edits)
         text = np.concatenate([prompts, np.stack(written)], 1)
-        measured = _read(lm, text, own, edits, memory)
+        measured = _read(lm, text, prompts.shape[1], own, edits, memory)
         repeated = float(np.mean([_repeated(row) for row in written]))
         rows.append({"treatment": name, "dose": dose, **measured, "repeated": repeated})
         progress(f"writing with {name}", 0, 0)
@@ -86,15 +86,18 @@ def _edits(config: DecoderConfig, one: Treatment, dose: float, push: np.ndarray 
 
 
 def _read(
-    lm: LanguageModel, text: np.ndarray, temperature: float, edits: Mapping[str, Edit], memory: int
+    lm: LanguageModel, text: np.ndarray, begin: int, temperature: float, edits: Mapping[str, Edit], memory: int
 ) -> dict[str, float]:
-    """The mean entropy of the steered model at each written token, and the loss of the unsteered one, nats a token."""
+    """The mean entropy of the steered model at each written token, and the loss of the loaded one, nats a token.
+
+    `begin`: how many tokens of each text, int [b t], are its prompt.
+    """
     sums, each = np.zeros(2), 4 * 4 * text.shape[1] * lm.config.vocab_size
     for rows, real in batches_in_memory(len(text), each, memory):
         found = fetched(_both(lm.config, lm.params, jnp.asarray(text[rows]), dict(edits), temperature))
-        sums += [float(x[real][:, PROMPT - 1 :].sum(dtype=np.float64)) for x in found]
-    entropy, loss = sums / (len(text) * (text.shape[1] - PROMPT))
-    return {"entropy": float(entropy), "loss_unsteered": float(loss)}
+        sums += [float(x[real][:, begin - 1 :].sum(dtype=np.float64)) for x in found]
+    entropy, loss = sums / (len(text) * (text.shape[1] - begin))
+    return {"entropy": float(entropy), "loss_as_loaded": float(loss)}
 
 
 @functools.partial(jax.jit, static_argnames="config")
