@@ -111,8 +111,11 @@ def _figure_2e(table: NeuronTable) -> go.Figure:
     x, y = frame["rho"], frame["ln_mediated"].clip(lower=floor_of(frame["ln_mediated"]))
     figure = _scatter(table, x, y, "entropy", columns=("rho", "ln_mediated"))
     _add_nulls(figure, table, "rho", "ln_mediated")
-    for chance in frame["rho_chance"].dropna().unique():
-        figure.add_vline(chance, line=DASHED, annotation_text="chance", annotation_position="bottom right")
+    levels = np.sort(frame["rho_chance"].dropna().unique())
+    for chance in levels:
+        # Several kinds of components have levels near each other, of which the last has the label.
+        named = {"annotation_text": "chance", "annotation_position": "bottom right"} if chance == levels[-1] else {}
+        figure.add_vline(chance, line=DASHED, **named)
     figure.add_hline(table.rules.min_ln_mediated, line=DASHED)
     size = on_log_axis(frame["entropy_abs_delta"]).loc[drawn(table)]
     size = np.log10(size.where(size > 0))

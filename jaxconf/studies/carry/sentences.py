@@ -63,11 +63,11 @@ def _of_set(found: "Carry", name: str) -> str:
 def _of_decoding(found: "Carry") -> str:
     row, needed = worst(found, STREAM, by="r2"), directions_needed(found)
     parts = {name: worst(found, name, by="r2") for name in (DIRECTION, NORM)}
-    held = (
-        f"{needed} of {int(row['size'])} principal directions {'holds' if needed == 1 else 'hold'} {SHARE:.0%} of the stream's R²"
-        if needed
-        else f"the principal directions do not hold {SHARE:.0%} of the stream's R²"
-    )
+    whole = f"{SHARE:.0%} of the stream's R²"
+    verb = "holds" if needed == 1 else "hold"
+    held = f"the principal directions do not hold {whole}"
+    if needed:
+        held = f"{needed} of {int(row['size'])} principal directions {verb} {whole}"
     return (
         f"From the stream that enters the final MLP, the entropy can be decoded with an R² of {_told(row, 'r2')} in "
         f"the worst split: from its direction with {_told(parts[DIRECTION], 'r2')}, from its norm with "
