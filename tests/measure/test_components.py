@@ -139,9 +139,10 @@ def test_latents_of_every_form(kind: str, tmp_path: Path) -> None:
         return np.maximum(x, 0) * (x >= np.sort(x, -1)[..., -3, None])
 
     a, b, c = weights(d, n, d), weights(d, n, d), weights(d, n, d)
-    standard = {"architecture": "standard", "hook_name": last + "hook_resid_post", "apply_b_dec_to_input": True}
-    metadata = {"metadata": {"hook_name": last + "hook_mlp_out"}}
-    topk = {"architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True, **metadata}
+    standard = {"hook_point": last + "hook_resid_post"}  # b_dec is subtracted unless it is said not to be
+    metadata = {"metadata": {"hook_name": last + "hook_mlp_out"}, "normalize_activations": False}
+    topk = {"architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True, "apply_b_dec_to_input": False}
+    topk |= metadata
     transcoder = {
         "architecture": "jumprelu_transcoder",
         "hook_name": last + "ln2.hook_normalized",
@@ -149,7 +150,8 @@ def test_latents_of_every_form(kind: str, tmp_path: Path) -> None:
     }
     scope = tmp_path / "scope"
     scope.mkdir()
-    np.savez(scope / "params.npz", threshold=threshold, **a)
+    small = {name.replace("W_", "w_"): array for name, array in a.items()}  # as some of them are stored
+    np.savez(scope / "params.npz", threshold=threshold, **small)
     length = np.linalg.norm(b["W_dec"], axis=1)
     values = (stream - a["b_dec"], stream, out, normed)
     of_a, plain, of_b, of_c = (x @ of["W_enc"] + of["b_enc"] for x, of in zip(values, (a, a, b, c), strict=True))
@@ -220,7 +222,7 @@ def test_sets_of_latents_are_ablated_together(tmp_path: Path) -> None:
     lm = random_model("layer")
     tokens, d = windows_for(lm), lm.config.d_model
     a = weights(d, 9, d)
-    source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post"}, **a)
+    source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post", "apply_b_dec_to_input": False}, **a)
     how = {"counts": counts_for(lm), "bootstrap_draws": 0, "controls": 2}
     found = ablate_component_sets(lm, tokens, ["sae.1,sae.4", "sae.7"], f"heads,{source}", **how)
     assert found["set"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -254,6 +256,14 @@ def test_sets_that_there_are_not(names: str, tmp_path: Path) -> None:
     check_error(lambda: ablate_component_sets(lm, windows_for(lm), [names], f"heads,{source}", **how), BAD_SETS[names])
 
 
+def test_a_bias_is_no_set_of_directions() -> None:
+    lm = random_model("layer")
+    how = {"counts": counts_for(lm), "controls": 0}
+    check_error(
+        lambda: ablate_component_sets(lm, windows_for(lm), ["1.b_out"], "biases", **how), "no direction or latent"
+    )
+
+
 def test_which_sets_are_of_components() -> None:
     assert [is_component_set(text) for text in ("sae.1,sae.2", "11.584,11.3", "null.0", "1.2.3", "mine")] == [
         *(True, False, True, False, False)
@@ -280,6 +290,8 @@ def test_components_of_other_layers_and_twice() -> None:
     lm = random_model("rms")
     check_error(lambda: analysed(lm, windows_for(lm), components="null", layer=0), "those of the last layer, 1")
     check_error(lambda: analysed(lm, windows_for(lm), components="heads,heads"), "heads more than once")
+    check_error(lambda: analysed(lm, windows_for(lm), components="pc=1,pc=2"), "pc more than once")
+    check_error(lambda: analysed(lm, windows_for(lm), components="heads", frozen="all"), "heads and biases do not take")
     check_error(lambda: analysed(lm, windows_for(lm)[:1], components="heads", head_ablation="resample"), "one window")
 
 
@@ -301,6 +313,8 @@ def test_autoencoders_of_other_models(tmp_path: Path) -> None:
     refused("no array 'threshold'", {**here, "architecture": "jumprelu"}, **good)
     refused("keeps 9 latents of 4", {**here, "architecture": "topk", "k": 9}, **good)
     refused("no array 'W_dec'", here, W_enc=good["W_enc"], b_enc=good["b_enc"])
+    refused("no array 'b_dec', which it subtracts", here, **{name: x for name, x in good.items() if name != "b_dec"})
+    refused("does not say which site", {"architecture": "standard"}, **good)
     check_error(lambda: analysed(lm, windows_for(lm), components=f"sae={tmp_path}"), "neither sae_weights")
 
 
@@ -314,7 +328,9 @@ def test_files_of_directions_that_do_not_fit(tmp_path: Path) -> None:
     check_error(lambda: analysed(lm, windows_for(lm), components=f"directions={file}"), "there is no file")
     refused("no array 'write'", w=np.ones((1, 32)))
     refused("has the width 5, and the model 32", write=np.ones((1, 5)))
-    refused("a direction of 0", write=np.zeros((1, 32)))
-    refused("one entry for each of its 2", write=np.ones((2, 32)), bias=np.ones(3))
+    refused("a row of zeros", write=np.zeros((1, 32)))
+    refused("one entry for each of its 2", write=np.ones((2, 32)), read=np.ones((2, 32)), bias=np.ones(3))
+    refused("'bias' without 'read'", write=np.ones((2, 32)), bias=np.ones(2))
+    refused("has 'a' more than once", write=np.ones((2, 32)), names=["a", "a"])
     file.write_text("no arrays")
     check_error(lambda: analysed(lm, windows_for(lm), components=f"directions={file}"), "is not a file of NumPy")

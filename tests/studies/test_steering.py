@@ -3,6 +3,7 @@
 Letters: s window, t position, u unit, v vocabulary.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -181,11 +182,16 @@ def test_repeated_runs_of_tokens() -> None:
     assert _repeated(np.array([1, 2])) == 0
 
 
-def test_mistakes() -> None:
+def test_mistakes(tmp_path: Path) -> None:
     lm = random_model("rms")
     check_error(lambda: steer(lm, windows_for(lm), sets=[[(1, 3)]], temperature=0), "above 0")
     check_error(lambda: steer(lm, windows_for(lm), sets=[[(1, 3)]]), "at least 10 are needed")
     check_error(lambda: steer(lm, windows_for(lm, 20), sets=[[(0, 3)]]), "layer")
+    short = dataclasses.replace(lm, config=dataclasses.replace(lm.config, n_positions=16))
+    check_error(lambda: steer(short, windows_for(lm, 20), sets=[[(1, 3)]]), "too few to continue text of 16 tokens")
+    np.savez(tmp_path / "mine.npz", write=np.ones((1, lm.config.d_model)), names=["temperature"])
+    how = {"sets": [[(1, 3)]], "directions": tmp_path / "mine.npz"}
+    check_error(lambda: steer(lm, windows_for(lm, 20), **how), "two treatments are named 'temperature'")
 
 
 @pytest.mark.command

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.calibration import Predicted, unit_sums
-from jaxconf.analysis.carrying import Sums, add, fit, mean_errors, moments, no_sums, of_sets
+from jaxconf.analysis.carrying import Sums, add, filled_up, fit, mean_errors, moments, no_sums, of_sets
 from jaxconf.analysis.dictionaries import Dictionary, constant
 from jaxconf.analysis.rerun import Entry, Members, compiled_besides, compiled_entry, compiled_reference
 from jaxconf.analysis.steering import at_temperature, at_temperatures
@@ -23,7 +23,7 @@ from jaxconf.measure.set_runs import groups_of_windows
 from jaxconf.measure.work import Work
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.mesh import fetched
-from jaxconf.studies.steering.treatments import Treatment, members_of
+from jaxconf.studies.steering.treatments import Treatment
 
 FOLDS = 5  # parts of the training units, inside which the probe's penalty is chosen
 
@@ -139,7 +139,7 @@ def _of_group(
     found = at_temperatures(steered.config, steered.readout, entry, jnp.asarray(temperature.doses))
     for g, dose in enumerate(temperature.doses):
         yield [temperature.name], dose, jax.tree.map(lambda x, g=g: x[g][None], found)
-    yield from _scaled(steered, sets, *members_of(sets), steered.readout, entry)
+    yield from _scaled(steered, sets, *filled_up([one.members for one in sets]), steered.readout, entry)
     own = of_directions(steered.config, steered.readout, "paper", pushes.w)
     each = np.arange(len(along))[:, None]
     pushed, _ = steered.entry(rows, positions, own, pushes)

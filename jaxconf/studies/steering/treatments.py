@@ -1,12 +1,7 @@
-"""What is steered, and how strongly: the temperature, neuron sets of the last layer, and directions of its stream.
-
-Letters: c neuron set, n direction, d model width.
-"""
+"""What is steered, and how strongly: the temperature, neuron sets of the last layer, and directions of its stream."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from jaxconf.measure.named_sets import NamedSet
 
@@ -46,10 +41,3 @@ def treatments_of(
 
 def _indices(one: NamedSet) -> tuple[int, ...]:
     return tuple(index for _, index in one.members)
-
-
-def members_of(sets: Sequence[Treatment]) -> tuple[np.ndarray, np.ndarray]:
-    """The neurons of each set, int [c k], and which of them count, bool [c k]; smaller sets are filled up."""
-    most = max(len(one.members) for one in sets)
-    filled = [np.pad(one.members, (0, most - len(one.members)), mode="edge") for one in sets]
-    return np.stack(filled), np.arange(most) < np.array([len(one.members) for one in sets])[:, None]
