@@ -25,6 +25,7 @@ from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.observation import at_bos, entered
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
+from jaxconf.measure.answers import token_by_token
 from jaxconf.measure.neuron_sets import ablate_sets
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.sites import Ablate, Replace
@@ -68,15 +69,14 @@ def test_no_program_holds_the_logits_of_several_sets_of_heads_or_several_answers
     heads = rng.random((C, config.n_layers, config.n_heads)) < 0.5
     rest = positions, {1: np.array([2])}, (0, 1)
     seen, _ = entered(*how, tokens, *rest)
-    programs = [at_bos.lower(*how, seen, *rest, heads).compile()]
+    assert largest(at_bos.lower(*how, seen, *rest, heads).compile()) < C * 2 * 6 * config.vocab_size
     sets = Ablations(np.arange(5 * C).reshape(C, 5) % 20, np.zeros((C, 5), np.float32), np.ones((C, 5), bool))
     reading = ablated_answers.reading(config, read, np.arange(20))
-    given = tokens[:, None, :6]
+    given = ablated_answers.Given(*token_by_token(list(tokens[:, None, :6]), 6))
     _, ends, along = ablated_answers.begin(config, 40, lm.params, reading, tokens[:, :12], np.zeros(2, int), given)
     text = np.broadcast_to(np.arange(2), (C, 2))
-    programs.append(ablated_answers.judged.lower(config, reading, along, sets, given, np.full((2, 1), 6)).compile())
-    for compiled in programs:
-        assert largest(compiled) < C * 2 * 6 * config.vocab_size
+    judged = ablated_answers.judged.lower(config, reading, along, sets, given).compile()
+    assert largest(judged) < C * len(along.A) * config.vocab_size
     assert (
         largest(ablated_answers.likeliest.lower(config, reading, ends, text, sets).compile())
         < C * 2 * config.vocab_size

@@ -10,7 +10,8 @@ import pandas as pd
 
 from jaxconf.analysis.metrics import COLUMNS
 from jaxconf.results.rules import Rules
-from jaxconf.training.emergence import Emergence, append, append_optimum
+from jaxconf.results.run_folder import OPTIMUM
+from jaxconf.training.emergence import Emergence, append, append_rows
 
 FACTS = {"model": "some/model", "layer": 3, "k": 2, "rules": asdict(Rules())}
 STEPS, WITH_EFFECTS = [0, 1, 10, 100, 1000], [0, 10, 1000]
@@ -107,5 +108,5 @@ def write_in_world(folder: Path, rows: Iterable[dict[str, Any]]) -> Emergence:
     """A track with `planted_optimum` and with `temperature_r2`."""
     write(folder, (row | {"temperature_r2": np.arange(6) / 10} for row in rows))
     for step, of in planted_optimum().groupby("step"):
-        append_optimum(folder, int(step), of)
+        append_rows(folder, OPTIMUM, int(step), of)
     return Emergence.load(folder)

@@ -18,7 +18,7 @@ from jaxconf.models.language_model import load
 from jaxconf.results.optimum import UNABLATED, optimum_sentences
 from jaxconf.results.run_folder import OPTIMUM
 from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig
-from jaxconf.training.emergence import Emergence, append_optimum
+from jaxconf.training.emergence import Emergence, append_rows
 from jaxconf.training.run import train
 from jaxconf.training.summary import summary_lines
 
@@ -67,7 +67,7 @@ def test_the_model_has_the_tokenizer_of_its_world(run: Path) -> None:
 
 def test_a_step_that_is_measured_again_replaces_later_ones(tmp_path: Path) -> None:
     for step, loss in ((0, 3.0), (5, 2.0), (9, 1.0), (5, 2.5)):
-        append_optimum(tmp_path, step, pd.DataFrame({"loss": [loss, loss + 0.1]}))
+        append_rows(tmp_path, OPTIMUM, step, pd.DataFrame({"loss": [loss, loss + 0.1]}))
     found = pd.read_parquet(tmp_path / OPTIMUM)
     assert found["step"].tolist() == [0, 0, 5, 5]
     assert found["loss"].tolist() == [3.0, 3.1, 2.5, 2.6]
