@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from jaxconf.models.errors import listed
 from jaxconf.report.style import HUES, canvas, guide, styled
 from jaxconf.training.emergence import Emergence
 from jaxconf.training.findings import rules_of
@@ -18,9 +19,8 @@ def emergence_components(e: Emergence) -> Figure:
     kinds = list(e.components["component"].unique())
     colours = {kind: HUES[i % len(HUES)] for i, kind in enumerate(kinds)}
     met = e.components[e.components["is_entropy_neuron"]]["name"].unique().tolist()
-    note = (
-        f"entropy rule met at some step: {', '.join(met[:MOST_NAMED])}" if len(met) else "none meets the entropy rule"
-    )
+    named = f"thick: the entropy rule met at some step ({listed(met, MOST_NAMED)})"
+    note = f"{named if met else 'none meets the entropy rule'}; the lowest shares are cut off"
     figure, panels = canvas(where(e), "Components other than neurons", note, 1, 2, (9.5, 4))
     least = e.components["ln_mediated"].quantile(0.02)
     for axes, (column, label) in zip(panels, PANELS, strict=True):
