@@ -44,12 +44,20 @@ class Describe:
 
 def section(found: Steering) -> list[str]:
     facts, best = found.facts, found.best[found.best["kind"] != "random"]
-    heads = ["treatment", "dose", *(f"{name} (change)" for name in MEASURES), "written: entropy", "loss, unsteered"]
+    heads = [
+        "treatment",
+        "dose",
+        *(f"{name} (change)" for name in MEASURES),
+        "written: entropy",
+        "written: loss, as loaded",
+    ]
     text, rows = found.text.set_index("treatment"), []
     for row in best.to_dict("records"):
         cells = [f"{number(row[name])} ({row[f'{name}_change']:+.3f})" for name in MEASURES]
         of = text.loc[row["treatment"]]
-        rows.append([row["treatment"], f"{row['dose']:g}", *cells, number(of["entropy"]), number(of["loss_as_loaded"])])
+        rows.append(
+            [row["treatment"], f"{row['dose']:.3g}", *cells, number(of["entropy"]), number(of["loss_as_loaded"])]
+        )
     plain = text.loc["unsteered"]
     rows.append(["(unsteered)", "", *[""] * len(MEASURES), number(plain["entropy"]), number(plain["loss_as_loaded"])])
     of_text = f"{facts['tokens']:,} tokens of {Path(facts['data']).name}, {facts['positions']:,} kept positions"

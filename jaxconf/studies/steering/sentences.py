@@ -26,8 +26,13 @@ def sentences(found: "Steering") -> list[str]:
     ranked = best[best["kind"] != "random"].sort_values("ece")
     winner = ranked.iloc[0]
     read = f"a linear probe of the stream reads the entropy with R² {number(facts['probe_r2'])}"
-    said.append(f"The least error is that of {_named(winner)}; {read}.")
-    return said
+    first = "No treatment is better than none" if _neutral(winner) else f"The least error is that of {_named(winner)}"
+    return [*said, f"{first}; {read}."]
+
+
+def _neutral(row: "pd.Series | dict") -> bool:
+    """Whether the chosen dose changes nothing."""
+    return bool(row["dose"] == (0 if row["kind"] == "direction" else 1))
 
 
 def _named(row: "pd.Series | dict") -> str:
@@ -39,7 +44,7 @@ def dose_in_words(row: "pd.Series | dict") -> str:
     """What is done at the dose of a treatment."""
     match row["kind"]:
         case "temperature":
-            return f"dividing the logits by {row['dose']:g}"
+            return f"dividing the logits by {row['dose']:.3g}"
         case "direction":
             return f"adding {row['dose']:g} of the stream's length along the {row['treatment']}"
     return f"multiplying {of_set(row['treatment'])} by {row['dose']:g}"
@@ -53,6 +58,9 @@ def of_set(name: str) -> str:
 def _of(row: dict, best: pd.DataFrame) -> str:
     beside = best[(best["kind"] == "random") & (best["beside"] == row["treatment"])]
     among = f"; of {len(beside)} random sets, {(beside['ece'] <= row['ece']).sum()} do as well" if len(beside) else ""
+    if _neutral(row):
+        which = {"temperature": "the temperature", "set": of_set(row["treatment"])}
+        return f"No dose of {which.get(row['kind'], 'the ' + row['treatment'])} is better than none."
     words = dose_in_words(row)
     change = f"change {_interval(row, 'ece')}"
     return (
