@@ -192,7 +192,8 @@ def _windows(
     source = source_for(text, asked.lm.folder, f"--{option}")
     asked.progress(f"reading --{option}", 0, 0)
     found, of_reading = windows_and_facts(tokens, source, asked.lm)
-    return found, {option: source, **of_reading}
+    named = {name if option == "text" else f"{option}_{name}": fact for name, fact in of_reading.items()}
+    return found, {option: source, **named}
 
 
 def _facts(
