@@ -166,12 +166,18 @@ def compiled_base(config: DecoderConfig, readout: Readout, frequency: Frequency,
 
 
 @functools.partial(jax.jit, static_argnames="config")
+def compiled_unablated(config: DecoderConfig, readout: Readout, entry: Entry) -> Reference:
+    """The unablated model as the reference of `besides`."""
+    return reference(entry.before, _log_p(config, readout, entry))
+
+
+@functools.partial(jax.jit, static_argnames="config")
 def compiled_reference(config: DecoderConfig, readout: Readout, entry: Entry) -> tuple[Reference, Unchanged, Beside]:
     """The unablated model as the reference of `besides`, what `best_temperature` needs of it, and it beside itself.
 
     The last two are [s q].
     """
-    log_p = jax.nn.log_softmax(whole_logits(config, readout, entry.before.x, entry.before.inv))
+    log_p = _log_p(config, readout, entry)
     to = reference(entry.before, log_p)
     return to, unchanged(log_p), _unablated(config, readout, entry, to)
 
@@ -284,6 +290,11 @@ def _predictions(config: DecoderConfig, params: Params, readout: Readout, entry:
 
     lines: Line = _of_sets(of, config, params, readout, entry, of_sets)
     return Predictions(config, readout, entry.before, entry.parts, lines)
+
+
+def _log_p(config: DecoderConfig, readout: Readout, entry: Entry) -> jax.Array:
+    """The log-probabilities of the unablated model, float32 [s q v]."""
+    return jax.nn.log_softmax(whole_logits(config, readout, entry.before.x, entry.before.inv))
 
 
 def _unablated(config: DecoderConfig, readout: Readout, entry: Entry, to: Reference) -> Beside:

@@ -15,7 +15,8 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.calibration import Predicted, unit_sums
 from jaxconf.analysis.carrying import Sums, add, filled_up, fit, mean_errors, moments, no_sums, of_sets
 from jaxconf.analysis.dictionaries import Dictionary, constant
-from jaxconf.analysis.rerun import Entry, Members, compiled_besides, compiled_entry, compiled_reference
+from jaxconf.analysis.rerun import Entry, Members, compiled_besides, compiled_entry, compiled_unablated
+from jaxconf.analysis.set_predictions import Reference
 from jaxconf.analysis.steering import at_temperature, at_temperatures
 from jaxconf.analysis.unembedding import Readout, of_directions, readout
 from jaxconf.analysis.whole_logits import Prediction
@@ -139,11 +140,13 @@ def _of_group(
     found = at_temperatures(steered.config, steered.readout, entry, jnp.asarray(temperature.doses))
     for g, dose in enumerate(temperature.doses):
         yield [temperature.name], dose, jax.tree.map(lambda x, g=g: x[g][None], found)
-    yield from _scaled(steered, sets, *filled_up([one.members for one in sets]), steered.readout, entry)
+    # Of the directions too: their unablated model is the same.
+    unablated = compiled_unablated(steered.config, steered.readout, entry)
+    yield from _scaled(steered, sets, *filled_up([one.members for one in sets]), steered.readout, entry, unablated)
     own = of_directions(steered.config, steered.readout, "paper", pushes.w)
     each = np.arange(len(along))[:, None]
     pushed, _ = steered.entry(rows, positions, own, pushes)
-    yield from _scaled(steered, along, each, np.ones_like(each, bool), own, pushed)
+    yield from _scaled(steered, along, each, np.ones_like(each, bool), own, pushed, unablated)
 
 
 def _scaled(
@@ -153,17 +156,17 @@ def _scaled(
     counts: np.ndarray,
     own: Readout,
     entry: Entry,
+    unablated: Reference,
 ) -> Doses:
     """The doses of sets that are scaled: of neurons, or of directions whose coefficient is 1.
 
     `members`, `counts`: as in `Members`. `own`, `entry`: of the neurons, or of the directions.
     """
-    reference = compiled_reference(steered.config, own, entry)[0]
     ((_, h),) = entry.h.items()
     params, neutral = steered.work.lm.params, treatments[0].neutral
     for dose in treatments[0].doses:
         if dose == neutral:
             continue
         scaled = Members(members, counts, LayerAblation("scale", jnp.zeros(h.shape[-1]), 1 + dose - neutral))
-        found = compiled_besides(steered.config, params, own, entry, reference, False, scaled)
+        found = compiled_besides(steered.config, params, own, entry, unablated, False, scaled)
         yield [one.name for one in treatments], dose, found.predicted
