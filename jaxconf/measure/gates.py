@@ -35,10 +35,18 @@ def gates_of(work: Work, layer: int, null_proxy: np.ndarray, mean: np.ndarray) -
         how = (work.memory, work.progress, work.dictionary)
         every = activations_of_each(work.lm, work.tokens, layer, neurons, *how)
         for neuron, h in zip(neurons, every, strict=True):
-            own = h[work.kept & ~np.isnan(h)]
-            beyond[neuron] = np.quantile(own, HIGH) if own.size else 0
-            high.append(np.count_nonzero(own > beyond[neuron]))
+            beyond[neuron], where = where_high(h, work.kept & ~np.isnan(h))
+            high.append(np.count_nonzero(where))
     return Gates(neurons, LayerAblation("high", jnp.asarray(level), jnp.asarray(beyond)), np.array(high, int))
+
+
+def where_high(h: np.ndarray, kept: np.ndarray) -> tuple[float, np.ndarray]:
+    """The quantile HIGH of a neuron's activations `h` [s t] at the kept positions, and where they are above it.
+
+    `kept`: bool [s t], as is what is returned. 0 and nowhere if no position is kept.
+    """
+    beyond = float(np.quantile(h[kept], HIGH)) if kept.any() else 0.0
+    return beyond, kept & (h > beyond)
 
 
 def gate_columns(gates: Gates | None, sums: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:

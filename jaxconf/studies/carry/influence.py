@@ -18,7 +18,7 @@ from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.rerun import compiled_losses
 from jaxconf.measure.activations import activations_of_each
-from jaxconf.measure.gates import HIGH
+from jaxconf.measure.gates import where_high
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -114,8 +114,8 @@ def _clipping(
     high = np.zeros((len(neurons), *tokens.shape), bool)
     every = activations_of_each(lm, tokens, last, neurons, memory, progress)
     for row, (neuron, h) in enumerate(zip(neurons, every, strict=True)):
-        level[neuron], beyond[neuron] = h.mean(), np.quantile(h[kept], HIGH)
-        high[row] = kept & (h > beyond[neuron])
+        level[neuron] = h.mean()
+        beyond[neuron], high[row] = where_high(h, kept)
     return LayerAblation("high", jnp.asarray(level), jnp.asarray(beyond)), high
 
 
