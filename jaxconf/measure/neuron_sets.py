@@ -141,15 +141,14 @@ def check_set(
     return found
 
 
-def check_last_layer(config: DecoderConfig, neurons: Neurons, controls: int) -> list[tuple[int, int]]:
+def check_last_layer(config: DecoderConfig, neurons: Sequence[Sequence[int]], controls: int) -> list[tuple[int, int]]:
     """The set of neurons. Raises InputError as `check_set` does, and for neurons of other layers than the last."""
     found = check_set(config, neurons, controls)
+    last = config.n_layers - 1
     for layer, index in found:
-        if layer != config.n_layers - 1:
-            raise InputError(
-                f"neuron {neuron_name(layer, index)} is not of the last layer, which this study is limited to; name "
-                f"neurons of layer {config.n_layers - 1}"
-            )
+        if layer != last:
+            name = neuron_name(layer, index)
+            raise InputError(f"neuron {name} is not in the last layer, which is {last}; name neurons of that layer")
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import random_sets
-from jaxconf.measure.neuron_sets import check_set
+from jaxconf.measure.neuron_sets import check_last_layer, check_set
 from jaxconf.measure.selections import table_of_run
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
@@ -57,14 +57,10 @@ def sets_by_rule(config: DecoderConfig, table: NeuronTable, controls: int) -> li
 
 
 def given_sets(config: DecoderConfig, sets: Iterable[Sequence[Sequence[int]]], controls: int) -> list[Named]:
-    """The sets that a user names. Raises InputError as `check_set` does, and for neurons of other layers."""
-    found, last = [], config.n_layers - 1
+    """The sets that a user names. Raises InputError as `check_last_layer` does."""
+    found = []
     for neurons in sets:
-        pairs = check_set(config, neurons, controls)
-        for layer, index in pairs:
-            if layer != last:
-                name = neuron_name(layer, index)
-                raise InputError(f"neuron {name} is not in the last layer, which is {last}; name neurons of that layer")
+        pairs = check_last_layer(config, neurons, controls)
         name = ",".join(neuron_name(*pair) for pair in pairs)
         found.append(Named(name, "given", tuple(index for _, index in pairs), name))
     return found
