@@ -396,4 +396,4 @@ def test_what_no_prompt_can_be_made_of() -> None:
 
 
 def test_sets_of_other_layers_are_refused(knowledge: Path) -> None:
-    check_error(lambda: check_last_layer(random_model("layer").config, [(0, 3)], 2), "0.3", "layer 1")
+    check_error(lambda: check_last_layer(random_model("layer").config, [(0, 3)], 2), "0.3", "last layer, which is 1")
