@@ -43,7 +43,7 @@ class Writes(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """The norm behind the MLP: what enters it and what leaves it with its gain, both centred, [… d], and σ_m [… 1]."""
+    """A norm behind the MLP: what enters it, m, its scale, and what leaves it but its bias, p; m and p are centred."""
 
     m: Any
     scale: Any

@@ -8,7 +8,8 @@ attention adds to the stream by Δ = δ·W_O,h. A norm behind attention (Gemma 2
 
     Δ = (σ_o/σ_o' − 1)·p + (δ/σ_o')·γ ⊙ W_O,h    o what enters that norm, σ_o its scale, and p = γ ⊙ o/σ_o
 
-The total effect runs the MLP again on the stream with Δ. The direct effect adds Δ to the stream behind the MLP. In
+as `ablated_sets.moved` adds it. The total effect runs the MLP again on the stream with Δ. The direct effect adds Δ to
+the stream behind the MLP. In
 parallel blocks, where the MLP does not read what attention writes, the two are the same. Source: Stolfo et al. 2024
 (arXiv 2406.16254), section 3.2, for other components than neurons.
 """
@@ -19,13 +20,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxconf.analysis.ablated_sets import Behind, moved
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.streamed_sets import Moved, Unembedded, changes_of_set, sums_of_set, unembedded
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Changes, Prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward, layer_norm
-from jaxconf.models.norms import centre, gain, norm_scale
+from jaxconf.models.norms import centre, gain
 from jaxconf.models.sites import Replace
 
 
@@ -36,14 +38,6 @@ class Writers(NamedTuple):
     written: jax.Array  # c k d: with the gain of that norm; those of a null are turned at random
 
 
-class Behind(NamedTuple):
-    """The norm behind attention: what enters it, centred for LayerNorm, its scale, and what leaves it but its bias."""
-
-    o: jax.Array  # s q d
-    scale: jax.Array  # s q 1
-    p: jax.Array  # s q d
-
-
 class Attention(NamedTuple):
     """The last attention at the positions that count, and what the effects of all writers share."""
 
@@ -51,19 +45,17 @@ class Attention(NamedTuple):
     z: jax.Array  # s q h k
     out: jax.Array  # s q d: what attention adds to the stream
     stream: jax.Array  # s q d: the stream behind the layer
-    post: Behind | None  # in models with a norm behind attention
+    post: Behind | None  # the norm behind attention, whose p is not centred; None in models without one
     before: Unembedded  # s q
     base: Any  # the sums of the unablated model
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def head_values(config: DecoderConfig, params: Params, tokens: jax.Array) -> jax.Array:
     """z of every head of the last layer, float32 [s t h k], for tokens int [s t]."""
     site = f"blocks.{config.n_layers - 1}.attn.hook_z"
     captured = forward(config, params, tokens, capture=[site], stop_at_layer=config.n_layers).captured
     return captured[site].astype(jnp.float32)
-
-
-compiled_head_values = jax.jit(head_values, static_argnames="config")
 
 
 def head_writers(config: DecoderConfig, params: Params) -> Writers:
@@ -124,17 +116,7 @@ def compiled_attention(
     return Attention(resid, z, out, stream, post, before, base), found
 
 
-def written_change(config: DecoderConfig, seen: Attention, delta: jax.Array, writer: Writers) -> jax.Array:
-    """Δ, [s q d], for changes `delta` [s q k] of what is multiplied by the rows of one writer, [k d]."""
-    with jax.default_matmul_precision("highest"):
-        change = delta @ writer.written
-        if seen.post is None:
-            return change
-        o, scale, p = seen.post
-        inv = 1 / norm_scale(config, o + delta @ centre(config, writer.rows))
-        return (scale * inv - 1) * p + change * inv
-
-
+@functools.partial(jax.jit, static_argnames="config")
 def head_changes(
     config: DecoderConfig,
     params: Params,
@@ -161,16 +143,15 @@ def head_changes(
 
     def one(of: tuple[jax.Array, Writers]) -> tuple[Changes, Changes]:
         head, writer = of
-        change = written_change(config, seen, deltas[:, :, head], writer)
+        change = deltas[:, :, head], writer.written, centre(config, writer.rows), seen.post
+        with jax.default_matmul_precision("highest"):
+            out, direct = (moved(config, x, *change)[0] for x in (seen.out, seen.stream))
         run: dict[str, Any] = {"start_at_layer": last, "stop_at_layer": last + 1, "capture": [stream_site]}
-        edits = {out_site: Replace(seen.out + change)}
+        edits = {out_site: Replace(out)}
         stream = forward(config, params, seen.resid, edits=edits, **run).captured[stream_site]
-        return changes(stream.astype(jnp.float32)), changes(seen.stream + change)
+        return changes(stream.astype(jnp.float32)), changes(direct)
 
     return jax.lax.map(one, (heads, writers))
-
-
-compiled_head_changes = jax.jit(head_changes, static_argnames="config")
 
 
 @jax.jit

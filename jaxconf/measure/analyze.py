@@ -241,13 +241,14 @@ def _shown_cosines(
     Chosen are the entropy neurons; if these are fewer than SHOWN, the other components with the highest ρ are added.
     Heads, and the bias of attention, do not take part: they have no single direction.
     """
-    frame = table.to_pandas()
-    place = {name: (group, index) for group in groups if not group.attention for index, name in enumerate(group.names)}
-    ranked = frame[frame.index.isin(place)].sort_values(["is_entropy_neuron", "rho"], ascending=False)
+    frame, directed = table.to_pandas(), [group for group in groups if not group.attention]
+    ranked = frame[frame.index.isin([name for group in directed for name in group.names])]
+    ranked = ranked.sort_values(["is_entropy_neuron", "rho"], ascending=False)
     shown = list(ranked.index[: max(SHOWN, int(ranked["is_entropy_neuron"].sum()))])
-    writes = {
-        id(group): fetched(group.readout(lm, seen.own, convention).w_out)
-        for group in {id(place[name][0]): place[name][0] for name in shown}.values()
-    }
-    chosen = [writes[id(place[name][0])][place[name][1]] for name in shown]
+    writes = dict[str, np.ndarray]()
+    for group in directed:
+        if own := {name: index for index, name in enumerate(group.names) if name in shown}:
+            w_out = fetched(group.readout(lm, seen.own, convention).w_out)
+            writes |= {name: w_out[index] for name, index in own.items()}
+    chosen = [writes[name] for name in shown]
     return cosines(np.reshape(chosen, (len(chosen), lm.config.d_model)), seen.spectrum), shown

@@ -5,7 +5,7 @@ Letters: i width of the site that is read, d model width, n latent or direction.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +26,40 @@ FORMS: Mapping[str, Form] = {
 """The architectures of SAE Lens whose latents are read here. What a skip connection writes belongs to no latent."""
 
 
+class Stored(NamedTuple):
+    """An autoencoder as its files have it."""
+
+    arrays: Mapping[str, np.ndarray]
+    reads: str  # the site
+    form: Form
+    top: int  # how many latents are left if only the largest are
+    centred: bool  # whether b_dec is subtracted from what it reads
+    rescaled: bool  # whether the latents count by the length of what they write
+
+    @property
+    def latents(self) -> int:
+        return len(self.arrays["W_dec"])
+
+
 def read_autoencoder(config: DecoderConfig, folder: str | Path) -> Dictionary:
     """The latents of a sparse autoencoder or a transcoder for the last layer of a model of this shape.
+
+    Raises InputError as `stored_autoencoder` does.
+    """
+    stored = stored_autoencoder(config, folder)
+    W_enc, b_enc, W_dec = (np.asarray(stored.arrays[name], np.float64) for name in NEEDED)
+    if stored.centred:
+        b_enc = b_enc - np.asarray(stored.arrays["b_dec"], np.float64) @ W_enc
+    if stored.rescaled:  # the largest are chosen of what the latents write
+        length = np.linalg.norm(W_dec, axis=1)
+        W_enc, b_enc, W_dec = W_enc * length, b_enc * length, W_dec / length[:, None]
+    threshold = np.asarray(stored.arrays.get("threshold", np.zeros(len(W_dec))), np.float64)
+    weights = (jnp.asarray(x, jnp.float32) for x in (W_enc, b_enc, threshold, W_dec))
+    return Dictionary(stored.reads, stored.form, stored.top, *weights)
+
+
+def stored_autoencoder(config: DecoderConfig, folder: str | Path) -> Stored:
+    """What `read_autoencoder` reads, whose numbers safetensors files have not read yet.
 
     `folder`: that of SAE Lens, with cfg.json and sae_weights.safetensors, or of Gemma Scope, with params.npz. A folder
     without cfg.json is taken to be of the stream that enters the final norm, with a threshold for each latent. What
@@ -48,18 +80,12 @@ def read_autoencoder(config: DecoderConfig, folder: str | Path) -> Dictionary:
     if not reads:
         raise InputError(f"{folder / CONFIG} does not say which site the autoencoder reads; give hook_name")
     writes = of.get("hook_name_out") or reads
-    W_enc, b_enc, W_dec = (np.asarray(arrays[name], np.float64) for name in NEEDED)
-    _check_place(config, folder, reads, writes, W_enc, W_dec)
+    _check_place(config, folder, reads, writes, arrays["W_enc"], arrays["W_dec"])
     form, top = _form(folder, of, arrays)
-    if writes == reads and of.get("apply_b_dec_to_input", True):
-        if "b_dec" not in arrays:
-            raise InputError(f"the autoencoder in {folder} has no array 'b_dec', which it subtracts; give it")
-        b_enc = b_enc - np.asarray(arrays["b_dec"], np.float64) @ W_enc
-    if of.get("rescale_acts_by_decoder_norm", False):  # the largest are chosen of what the latents write
-        length = np.linalg.norm(W_dec, axis=1)
-        W_enc, b_enc, W_dec = W_enc * length, b_enc * length, W_dec / length[:, None]
-    threshold = np.asarray(arrays.get("threshold", np.zeros(len(W_dec))), np.float64)
-    return Dictionary(reads, form, top, *(jnp.asarray(x, jnp.float32) for x in (W_enc, b_enc, threshold, W_dec)))
+    centred = writes == reads and bool(of.get("apply_b_dec_to_input", True))
+    if centred and "b_dec" not in arrays:
+        raise InputError(f"the autoencoder in {folder} has no array 'b_dec', which it subtracts; give it")
+    return Stored(arrays, reads, form, top, centred, bool(of.get("rescale_acts_by_decoder_norm", False)))
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:

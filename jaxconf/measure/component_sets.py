@@ -46,7 +46,7 @@ def check_component_sets(
     config: DecoderConfig, sets: Sequence[str], components: str, controls: int, k: int | None = None
 ) -> list[tuple[str, list[int]]]:
     """The kind of each set, and the indices of its members. Raises InputError as `ablate_component_sets` does."""
-    kinds = names_of_directions(config, read_components(components), null_space_size(config, k))
+    kinds = names_of_directions(config, read_components(components), null_space_size(config, k)) if sets else {}
     return [_found(kinds, [name.strip() for name in text.split(",")], controls) for text in sets]
 
 

@@ -20,7 +20,7 @@ from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Spectrum
 from jaxconf.measure.activations import stream_covariance
-from jaxconf.measure.autoencoders import read_autoencoder, read_directions
+from jaxconf.measure.autoencoders import read_autoencoder, read_directions, stored_autoencoder
 from jaxconf.measure.groups import Group
 from jaxconf.measure.work import Work
 from jaxconf.models.config import DecoderConfig
@@ -77,7 +77,7 @@ def check_fit(config: DecoderConfig, names: Sequence[str], layers: Sequence[int]
             case "pc" if int(value) > config.d_model:
                 raise InputError(f"pc is {value}, but the stream has the width {config.d_model}; give at most that")
             case "sae":
-                read_autoencoder(config, value)
+                stored_autoencoder(config, value)
             case "directions":
                 read_directions(config, value)
 
@@ -97,7 +97,7 @@ def names_of_directions(config: DecoderConfig, names: Sequence[str], k: int) -> 
             case "pc":
                 count = int(value)
             case "sae":
-                count = len(read_autoencoder(config, value).w)
+                count = stored_autoencoder(config, value).latents
             case "directions":
                 directions, own = read_directions(config, value)
                 count = len(directions.w)

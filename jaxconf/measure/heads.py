@@ -18,8 +18,8 @@ from jaxconf.analysis.heads import (
     Writers,
     bias_writer,
     compiled_attention,
-    compiled_head_changes,
-    compiled_head_values,
+    head_changes,
+    head_values,
     head_vocabulary,
     head_writers,
     second_moments,
@@ -77,7 +77,7 @@ class _Heads:
         lm = self.work.lm
         if self.bias:
             return jnp.ones((len(rows), self.work.tokens.shape[1], 1, 1))
-        return compiled_head_values(lm.config, lm.params, lm.over_data(self.work.tokens[rows]))
+        return head_values(lm.config, lm.params, lm.over_data(self.work.tokens[rows]))
 
     @functools.cached_property
     def level(self) -> np.ndarray:
@@ -87,12 +87,13 @@ class _Heads:
             total += fetched(_total(self.values(rows), real))
         return total / self.work.tokens.size
 
-    def deltas(self, rows: np.ndarray) -> jax.Array:
-        """How the ablation changes z at every token of some windows, float32 [s t h k]."""
-        z = self.values(rows)
+    def deltas(self, z: jax.Array, rows: np.ndarray, positions: np.ndarray) -> jax.Array:
+        """How the ablation changes z at these positions of some windows, float32 [s t h k] like z."""
         if self.bias or self.ablation == "zero":
             return -z
-        return (jnp.asarray(self.level, jnp.float32) if self.ablation == "mean" else self.values(self.others[rows])) - z
+        if self.ablation == "mean":
+            return jnp.asarray(self.level, jnp.float32) - z
+        return self.values(self.others[rows])[:, positions] - z
 
 
 @jax.jit
@@ -115,7 +116,7 @@ def measured_heads(work: Work, how: How, seen: Seen, group: Group, memory: int) 
     ablation = how.head_ablation
     if ablation == "resample" and len(work.tokens) < 2:
         raise InputError("head_ablation is resample, but the text is one window; give at least two windows of tokens")
-    weights = fetched((seen.paper.W_U, head_writers(work.lm.config, work.lm.params).written))
+    weights = seen.spectrum.values, fetched(head_writers(work.lm.config, work.lm.params).written)
     which = (group.names, ablation, how.nulls, how.seed, *weights)
     heads = _Heads(work.resuming(memory, *which), group.constant, ablation, how.seed)
     count = len(group.names)
@@ -149,7 +150,8 @@ def _statistics(heads: _Heads) -> tuple[np.ndarray, np.ndarray]:
     of, lengths = np.zeros((h, k, k)), np.zeros((*work.tokens.shape, h), np.float32)
     work.progress("heads", 0, work.tokens.size)
     for rows, real in heads.batches():
-        z, deltas = heads.values(rows), heads.deltas(rows)
+        z = heads.values(rows)
+        deltas = heads.deltas(z, rows, np.arange(z.shape[1]))
         of += fetched(second_moments(deltas, work.kept[rows] & real[:, None]))
         lengths[rows[real]] = fetched(_lengths(z, heads.writers.rows))[real]
         work.progress("heads", (int(rows[real][-1]) + 1) * work.tokens.shape[1], work.tokens.size)
@@ -165,16 +167,17 @@ def _parts(heads: _Heads, seen: Seen, own: np.ndarray, how: How) -> Iterator[Par
         mask = work.kept[rows] & real[:, None]
         member = ((work.units[rows] == units[:, None, None]) & mask)[..., counted]  # p s q
         mask = mask[:, counted]
-        tokens, deltas = lm.over_data(work.tokens[rows]), heads.deltas(rows)[:, counted]
         unembedding = lm.config, lm.params, seen.paper, work.freq
-        attention, before = compiled_attention(*unembedding, tokens, counted)
+        attention, before = compiled_attention(*unembedding, lm.over_data(work.tokens[rows]), counted)
+        z = heads.values(rows)[:, counted] if heads.bias else attention.z
+        deltas = heads.deltas(z, rows, counted)
         sums: dict[str, list[np.ndarray]] = {}
         for some, real_ones in batches(len(own), min(ABREAST, len(own))):
             written = jnp.stack([
                 heads.writers.written[own[c]] if c < count else _turned(heads, how, c, own[c]) for c in some
             ])  # fmt: skip
             writers = Writers(heads.writers.rows[own[some]], written)
-            changes = compiled_head_changes(*unembedding, attention, before, deltas, own[some], writers)
+            changes = head_changes(*unembedding, attention, before, deltas, own[some], writers)
             for suffix, change in zip(("", DIRECT), changes, strict=True):
                 for name, effect in effects_of(change).items():
                     total = fetched(summed(effect, mask, member))[:, real_ones]

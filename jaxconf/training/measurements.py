@@ -42,27 +42,28 @@ def measure_weights(config: DecoderConfig, params: Params, counts: np.ndarray, k
 
 
 def measure_effects(
-    lm: LanguageModel, tokens: np.ndarray | Windows, kept: np.ndarray, counts: np.ndarray, k: int
-) -> dict[str, Any]:
-    """Measure the weights and effects of the last layer's neurons: what `measure_weights` gives and all NEURON_COLUMNS.
+    lm: LanguageModel,
+    tokens: np.ndarray | Windows,
+    kept: np.ndarray,
+    counts: np.ndarray,
+    k: int,
+    others: str = "",
+) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """Measure the weights and effects of the last layer's neurons, and of `others`, if there are some.
 
+    Returns what `measure_weights` gives with all NEURON_COLUMNS, and the rows of `NeuronTable.frame` of the others.
     `tokens`: windows, as for `jaxconf.analyze`. `kept`: which positions count, bool [s t]. `counts` and `k`: as for
-    `measure_weights`.
+    `measure_weights`. `others`: components other than neurons, as for `jaxconf.analyze`.
     """
-    table = analyze(lm, tokens, kept=kept, counts=counts, k=k, bootstrap_draws=DRAWS)
-    columns = {name: table.frame[name].to_numpy() for name in NEURON_COLUMNS}
-    rho_chance = float(table.frame["rho_chance"].iloc[0])
-    return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}
-
-
-def measure_components(
-    lm: LanguageModel, tokens: np.ndarray | Windows, kept: np.ndarray, counts: np.ndarray, k: int, components: str
-) -> pd.DataFrame:
-    """Components other than neurons: the rows of `NeuronTable.frame`.
-
-    `components`: as for `jaxconf.analyze`. The others are as for `measure_effects`.
-    """
-    return analyze(lm, tokens, kept=kept, counts=counts, k=k, components=components, bootstrap_draws=DRAWS).frame
+    components = f"neurons,{others}" if others else "neurons"
+    table = analyze(lm, tokens, kept=kept, counts=counts, k=k, components=components, bootstrap_draws=DRAWS)
+    neurons, rest = table.frame, None
+    if others:
+        own = table.frame["component"] == "neuron"
+        neurons, rest = table.frame[own], table.frame[~own].reset_index(drop=True)
+    columns = {name: neurons[name].to_numpy() for name in NEURON_COLUMNS}
+    rho_chance = float(neurons["rho_chance"].iloc[0])
+    return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}, rest
 
 
 def check_others(config: DecoderConfig, components: str) -> None:

@@ -50,7 +50,6 @@ from jaxconf.training.emergence import FILE, Emergence, append, append_rows
 from jaxconf.training.measurements import (
     NEURON_COLUMNS,
     check_others,
-    measure_components,
     measure_effects,
     measure_predictions,
     measure_weights,
@@ -358,6 +357,5 @@ def _measure(
         return {**dict.fromkeys(NEURON_COLUMNS), **measure_weights(lm.config, lm.params, text.counts, k)}, None
     lm = load(folder, mesh=mesh, accept=accept)
     kept = kept_positions(text.windows.tokens, lm.special_ids)
-    how = (text.windows, kept, text.counts, k)
-    row = {**measure_predictions(lm.config, lm.params, text.windows.tokens, kept), **measure_effects(lm, *how)}
-    return row, measure_components(lm, *how, components) if components else None
+    neurons, others = measure_effects(lm, text.windows, kept, text.counts, k, components)
+    return {**measure_predictions(lm.config, lm.params, text.windows.tokens, kept), **neurons}, others

@@ -28,7 +28,6 @@ from jaxconf.training import emergence
 from jaxconf.training.config import TrackConfig, TrainConfig
 from jaxconf.training.measurements import (
     NEURON_COLUMNS,
-    measure_components,
     measure_effects,
     measure_predictions,
     measure_weights,
@@ -99,8 +98,9 @@ class Tracker:
             )
         predictions = measure_predictions(self._decoder, params, self._windows, kept)
         if all(map(math.isfinite, predictions.values())):
+            others = None
             if step in self._with_effects:
-                neurons = measure_effects(lm, self._windows, kept, self._counts, self._k)
+                neurons, others = measure_effects(lm, self._windows, kept, self._counts, self._k, self._others)
             else:
                 weights = measure_weights(self._decoder, params, self._counts, self._k)
                 neurons = {**dict.fromkeys(NEURON_COLUMNS), **weights}
@@ -108,8 +108,7 @@ class Tracker:
                 beside = self._beside(lm, kept, neurons)
                 emergence.append_rows(self._folder, OPTIMUM, step, beside.sets)
                 neurons["temperature_r2"] = beside.neurons["temperature_r2"].to_numpy()
-            if self._others and step in self._with_effects:
-                others = measure_components(lm, self._windows, kept, self._counts, self._k, self._others)
+            if others is not None:
                 emergence.append_rows(self._folder, COMPONENTS, step, others)
             row = {"step": step, "train_loss": train_loss, **predictions, **neurons}
             emergence.append(self._folder, row, self._facts)
