@@ -19,6 +19,9 @@ SUMMARY = "summary.json"
 SETS = "sets.parquet"  # the table of `jaxconf.ablate_sets`, if that was asked for
 OPTIMUM = "optimum.parquet"  # the table of `jaxconf.measure.optimum`, if the best possible predictions are known
 OPTIMUM_NEURONS = "optimum_neurons.parquet"  # and that of the neurons
+PAGES = "pages.parquet"  # what the pages of single neurons show (`jaxconf.results.pages`), if they were asked for
+PASSAGES = "passages.parquet"  # and the text on them
+SITE = "site"  # the folder of these pages
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
 

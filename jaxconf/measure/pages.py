@@ -1,0 +1,251 @@
+"""What the pages of single neurons show: where a neuron fires, what it writes, and what it does there.
+
+The text is run once more for the neurons that have a page, since which these are is known only when all are measured.
+Letters: s window, t position, c neuron that has a page, n neuron of the layer, d width.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxconf.analysis.ablation import Ablation, LayerAblation
+from jaxconf.analysis.frequency import frequency
+from jaxconf.analysis.kinds import VALUED
+from jaxconf.analysis.passages import places, spread
+from jaxconf.analysis.rerun import compiled_total_losses
+from jaxconf.analysis.unembedding import Convention, Readout, at_layer, unit
+from jaxconf.analysis.weights import cosines
+from jaxconf.analysis.written_logits import StreamMoments, extremes, steps, stream_moments
+from jaxconf.data.windows import digest
+from jaxconf.measure.activations import activation_statistics, activations_of_each
+from jaxconf.measure.groups import Seen, seen_by
+from jaxconf.measure.inputs import with_target
+from jaxconf.measure.set_runs import SetRuns
+from jaxconf.models.decoder import check_runnable
+from jaxconf.models.errors import InputError
+from jaxconf.models.language_model import LanguageModel
+from jaxconf.models.mesh import fetched
+from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.pages import NEURON_COLUMNS, PAGED, PASSAGE_COLUMNS, NeuronPages, paged
+from jaxconf.runtime.batching import batches
+from jaxconf.runtime.memory import MEMORY, fitting
+from jaxconf.runtime.progress import Progress
+
+BYTES = 16  # of a neuron and a position on the host: activation, loss, entropy, and one of them as fetched
+SAMPLE = 300  # positions whose activations and entropies a page shows one by one
+TOKENS, NEAREST = 12, 8  # tokens, and other neurons, that a page names
+ABREAST = 32  # neurons whose logits are held together
+
+
+def neuron_pages(
+    lm: LanguageModel,
+    table: NeuronTable,
+    tokens: np.ndarray,
+    kept: np.ndarray,
+    *,
+    neurons: int | Literal["all"] = PAGED,
+    memory: int = MEMORY,
+    progress: Progress = lambda what, done, total: None,
+) -> NeuronPages:
+    """What the pages of the neurons of `jaxconf.results.pages.paged` show.
+
+    `lm`, `tokens`, `kept`: the model, the windows, int [s t], and the kept positions, bool [s t], that `table` is the
+    analysis of. The ablation is that of the table. `memory`: bytes that a batch may take, on a device and on the host.
+    Raises InputError if the model or the windows are not those of the table.
+    """
+    check_runnable(lm.params)
+    _check(lm, table, tokens)
+    names, frame = paged(table, neurons), table.neurons
+    places = {name: (int(row["layer"]), int(row["neuron"])) for name, row in frame.loc[names].iterrows()}
+
+    def measured(memory: int) -> NeuronPages:
+        text = _Text(lm, table, np.asarray(tokens, np.int32), with_target(tokens, kept), memory, progress)
+        found = [
+            text.pages(layer, [name for name in names if places[name][0] == layer], places)
+            for layer in sorted({layer for layer, _ in places.values()})
+        ]
+        neurons, passages = (
+            pd.concat([pd.DataFrame(columns=list(columns)), *(part[i] for part in found)], ignore_index=True)
+            for i, columns in enumerate((NEURON_COLUMNS, PASSAGE_COLUMNS))
+        )
+        return NeuronPages(neurons.set_index("name", drop=False).loc[names].reset_index(drop=True), passages)
+
+    return fitting(measured, memory, progress)
+
+
+def _check(lm: LanguageModel, table: NeuronTable, tokens: np.ndarray) -> None:
+    facts = table.facts
+    shape = {"n_layers": lm.config.n_layers, "d_model": lm.config.d_model, "n_neurons": lm.config.d_mlp}
+    for name, value in shape.items():
+        if facts.get(name, value) != value:
+            raise InputError(
+                f"the model has {name} {value}, but the table is of one with {facts[name]}; give the table's own model"
+            )
+    if facts.get("data_sha256", digest(tokens)) != digest(tokens):
+        raise InputError("the windows are not those that the table was measured on; give the windows.npy beside it")
+
+
+class _Measured(NamedTuple):
+    """Of some neurons of a layer at every position. Losses and entropies in nats; NaN at the last one of a window."""
+
+    h: np.ndarray  # c s t, NaN where the neuron's expert is not chosen
+    before: np.ndarray  # 2 s t: loss and entropy of the unablated model
+    after: np.ndarray  # 2 c s t: with the neuron ablated
+    moments: StreamMoments  # of the last stream
+
+
+@dataclasses.dataclass(frozen=True)
+class _Text:
+    lm: LanguageModel
+    table: NeuronTable
+    tokens: np.ndarray
+    kept: np.ndarray
+    memory: int
+    progress: Progress
+    words: dict[int, Any] = dataclasses.field(default_factory=dict)  # token → its text, as far as they are known
+
+    def pages(
+        self, layer: int, names: Sequence[str], places: dict[str, tuple[int, int]]
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `NeuronPages` of some neurons of a layer."""
+        lm, own = self.lm, np.array([places[name][1] for name in names])
+        ablation = _ablation(self.table.facts)
+        how = (lm, self.tokens, layer, self.memory, self.progress)
+        of_layer = ablation.of_layer(activation_statistics(*how, ordered=ablation.ordered))
+        rows, passages, moments = [], [], None
+        size = max(1, self.memory // (BYTES * self.tokens.size))
+        for some, real in batches(len(own), min(size, len(own))):
+            found = self._measured(layer, own[some], of_layer, moments)
+            moments = found.moments
+            for i in np.flatnonzero(real):
+                rows.append(self._spread(names[some[i]], found, i))
+                passages += self._passages(names[some[i]], found, i)
+        assert moments is not None
+        directions = fetched(at_layer(lm.config, lm.params, self._seen.own, self._convention, layer).w_out)
+        of_spectrum = list(cosines(directions[own], self._seen.spectrum).astype(np.float32))
+        paper = at_layer(lm.config, lm.params, self._seen.paper, "paper", layer)
+        written, near = self._written(paper, own, moments), self._nearest(directions, own, layer)
+        frame = pd.DataFrame(rows).assign(**written, **near, cosines=of_spectrum)
+        return frame[list(NEURON_COLUMNS)], pd.concat(passages, ignore_index=True)
+
+    @property
+    def _convention(self) -> Convention:
+        return self.table.facts.get("convention", "paper")
+
+    @functools.cached_property
+    def _seen(self) -> Seen:
+        return seen_by(self.lm, self._convention)
+
+    def _measured(
+        self, layer: int, own: np.ndarray, ablation: LayerAblation, moments: StreamMoments | None
+    ) -> _Measured:
+        """`own`: the neurons, int [c]. `moments`: if they are known already."""
+        lm, config, (S, T) = self.lm, self.lm.config, self.tokens.shape
+        each = activations_of_each(lm, self.tokens, layer, own, self.memory, self.progress)
+        h = np.stack(list(each))
+        # The direction of the frequencies does not matter for losses and entropies, so those of the windows will do.
+        own_frequency = frequency(np.bincount(self.tokens.ravel(), minlength=config.vocab_size))
+        runs = SetRuns(lm, {layer: np.arange(config.d_mlp) == own[:, None]}, own_frequency, self.memory)
+        before, after = np.full((2, S, T), np.nan, np.float32), np.full((2, len(own), S, T), np.nan, np.float32)
+        sums = []
+        stage = f"pages of layer {layer}"
+        self.progress(stage, 0, S * T)
+        for rows, real in runs.groups(S, T, T):
+            entry, unablated = runs.entry(self.tokens[rows], np.arange(T))
+            if moments is None:
+                sums.append(fetched(stream_moments(entry.before, self.kept[rows] & real[:, None])))
+            before[:, rows[real]] = np.stack(fetched((unablated.loss, unablated.entropy)))[:, real]
+            for some, real_sets in runs.chunks(len(rows), T):
+                some_sets = runs.some(some, {layer: ablation})
+                found = fetched(compiled_total_losses(config, lm.params, runs.readout, entry, some_sets))
+                where = np.ix_(range(2), some[real_sets], rows[real])
+                after[where] = np.stack(found)[:, real_sets][:, :, real]
+            self.progress(stage, (int(rows[real][-1]) + 1) * T, S * T)
+        before[..., -1] = after[..., -1] = np.nan
+        total = moments or StreamMoments(*(np.sum(np.asarray(x, np.float64), 0) for x in zip(*sums, strict=True)))
+        return _Measured(h, before, after, total)
+
+    def _spread(self, name: str, found: _Measured, i: int) -> dict[str, Any]:
+        """The columns of NEURON_COLUMNS on the neuron's activation."""
+        h, entropy = found.h[i], found.before[1]
+        of = spread(h, entropy, self.kept)
+        positions = np.flatnonzero(self.kept)
+        sample = np.sort(np.random.default_rng(0).permutation(positions)[:SAMPLE])
+        sample = sample[np.isfinite(h.ravel()[sample])]
+        return {
+            "name": name,
+            "low": of.low,
+            "high": of.high,
+            "histogram": of.counts,
+            "group_activation": of.group_activation,
+            "group_entropy": of.group_entropy,
+            "sample_activation": h.ravel()[sample],
+            "sample_entropy": entropy.ravel()[sample],
+        }
+
+    def _passages(self, name: str, found: _Measured, i: int) -> list[pd.DataFrame]:
+        """The rows of the neuron's passages, a table for each."""
+        changes = found.after[:, i] - found.before
+        frames, numbers = [], dict[str, int]()
+        for place in places(found.h[i], *changes, self.kept):
+            number = numbers[place.kind] = numbers.get(place.kind, -1) + 1
+            of_passage = {"neuron": name, "kind": place.kind, "number": number, "quantile": place.quantile}
+            position = np.arange(place.start, place.stop)
+            where = (place.window, slice(place.start, place.stop))
+            (loss, entropy), (loss_ablated, entropy_ablated) = found.before[:, *where], found.after[:, i, *where]
+            at = {
+                "at": place.position,
+                "window": place.window,
+                "position": position,
+                "token": self._words(self.tokens[where]),
+                "target": self._words(np.roll(self.tokens[place.window], -1)[where[1]]),
+                "activation": found.h[i][where],
+            }
+            effects = {"loss": loss, "loss_ablated": loss_ablated, "entropy": entropy}
+            frames.append(pd.DataFrame({**of_passage, **at, **effects, "entropy_ablated": entropy_ablated}))
+        return frames
+
+    def _written(self, seen: Readout, own: np.ndarray, moments: StreamMoments) -> dict[str, list[Any]]:
+        """The columns on the tokens that the neurons promote and suppress."""
+        found: dict[str, list[Any]] = {}
+        for how, step in zip(("", "_frozen"), steps(self.lm.config, fetched(seen.w_out)[own], moments), strict=True):
+            for some, real in batches(len(own), min(ABREAST, len(own))):
+                k = min(TOKENS, self.lm.config.vocab_size)
+                of = fetched(extremes(seen, jnp.asarray(step[some], jnp.float32), k))
+                for which, ids, by in (("promoted", of.up, of.up_by), ("suppressed", of.down, of.down_by)):
+                    found.setdefault(f"{which}{how}", []).extend(self._words(row) for row in ids[real])
+                    found.setdefault(f"{which}{how}_by", []).extend(by[real])
+        return found
+
+    def _nearest(self, directions: np.ndarray, own: np.ndarray, layer: int) -> dict[str, list[Any]]:
+        """The columns on the neurons of the layer whose `directions` [n d] are nearest to those of `own`, int [c]."""
+        w = fetched(unit(jnp.asarray(directions))[0])
+        names, found = self._names(layer), dict[str, list[Any]](nearest=[], nearest_cosine=[])
+        for neuron in own:
+            cosine = w @ w[neuron]
+            order = [other for other in np.argsort(-np.abs(cosine), kind="stable") if other != neuron][:NEAREST]
+            found["nearest"].append([names[other] for other in order])
+            found["nearest_cosine"].append(cosine[order])
+        return found
+
+    def _names(self, layer: int) -> dict[int, str]:
+        frame = self.table.neurons
+        here = frame[frame["layer"] == layer]
+        return dict(zip(here["neuron"].tolist(), here.index, strict=True))
+
+    def _words(self, ids: np.ndarray) -> list[Any]:
+        """Tokens as text, if the model has a tokenizer."""
+        for token in set(ids.tolist()) - self.words.keys():
+            self.words[token] = self.lm.tokenizer.token(token) if self.lm.has_tokenizer else token
+        return [self.words[token] for token in ids.tolist()]
+
+
+def _ablation(facts: dict[str, Any]) -> Ablation:
+    """The ablation of a table with these facts."""
+    kind = facts.get("ablation", "mean")
+    return Ablation(kind, facts["ablation_value"] if kind in VALUED else None)
