@@ -5,7 +5,7 @@ keeps its scale, and by (w − x⟨x, w⟩/(dσ²))·W/σ if it reacts. Soft cap
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ from jaxconf.models.config import DecoderConfig
 class StreamMoments(NamedTuple):
     """Sums over positions."""
 
-    count: np.ndarray
-    inverse: np.ndarray  # of 1/σ
-    outer: np.ndarray  # of x·xᵀ/σ³, [d d]
+    positions: Any
+    inverse: Any  # of 1/σ
+    outer: Any  # of x·xᵀ/σ³, [d d]
 
 
 class Extremes(NamedTuple):
@@ -47,10 +47,10 @@ def steps(config: DecoderConfig, w: np.ndarray, moments: StreamMoments) -> tuple
     The first have the final norm react, the second keep its scale. They are the same where that scale is a constant.
     """
     w = np.asarray(w, np.float64)
-    frozen = w * (moments.inverse / moments.count)
+    frozen = w * (moments.inverse / moments.positions)
     if not config.final_norm or config.frozen_scale is not None:
         return frozen, frozen
-    return frozen - w @ moments.outer / (moments.count * config.d_model), frozen
+    return frozen - w @ moments.outer / (moments.positions * config.d_model), frozen
 
 
 @functools.partial(jax.jit, static_argnames="k")

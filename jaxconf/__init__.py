@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from jaxconf.data.windows import windows as windows
     from jaxconf.data.worlds import world_of as world_of
     from jaxconf.measure.analyze import analyze as analyze
+    from jaxconf.measure.browse import browse as browse
     from jaxconf.measure.neuron_sets import ablate_sets as ablate_sets
     from jaxconf.measure.neuron_sets import per_token as per_token
     from jaxconf.measure.optimum import beside_optimum as beside_optimum
     from jaxconf.measure.options import AnalyzeOptions as AnalyzeOptions
+    from jaxconf.measure.pages import neuron_pages as neuron_pages
     from jaxconf.measure.run import run as run
     from jaxconf.measure.unigram import unigram as unigram
     from jaxconf.measure.weights import weight_statistics as weight_statistics

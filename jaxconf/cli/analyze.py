@@ -1,33 +1,16 @@
 """`jaxconf analyze`."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
-from tyro.constructors import PrimitiveConstructorSpec
 
-from jaxconf.cli.common import Accept, OptionalModel, Quiet, say, speaking
+from jaxconf.cli.common import COUNT_OR_ALL, Accept, OptionalModel, Quiet, say, speaking, whole_number_or
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.hosts import Hosts
 
-
-def _layer(words: Sequence[str]) -> Any:
-    """The value of --layer."""
-    try:
-        return words[0] if words[0] in ("last", "all") else int(words[0])
-    except ValueError:
-        raise ValueError(f"{words[0]!r} is no layer; give a whole number counted from 0, last or all") from None
-
-
-LAYER: Any = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="INT|{last,all}",
-    instance_from_str=_layer,
-    is_instance=lambda value: isinstance(value, int | str),
-    str_from_instance=lambda value: [str(value)],
-)
+LAYER: Any = whole_number_or("layer", "a whole number counted from 0, last or all", "last", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +23,7 @@ class Analyze(AnalyzeOptions):
     accept: Accept = AnalyzeOptions.accept
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = AnalyzeOptions.set
     layer: Annotated[int | Literal["last", "all"], LAYER] = AnalyzeOptions.layer
+    neurons: Annotated[int | Literal["all"], COUNT_OR_ALL] = AnalyzeOptions.neurons
     quiet: Quiet = False
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
@@ -49,7 +33,7 @@ class Analyze(AnalyzeOptions):
         from jaxconf.measure.run import run
         from jaxconf.report.terminal import print_sets, print_summary
         from jaxconf.results.optimum import optimum_sentences
-        from jaxconf.results.run_folder import OPTIMUM, SETS
+        from jaxconf.results.run_folder import OPTIMUM, SETS, SITE
         from jaxconf.runtime.hosts import first
 
         with speaking("tokens", self.quiet) as (console, progress):
@@ -63,3 +47,5 @@ class Analyze(AnalyzeOptions):
         if self.set:
             print_sets(pd.read_parquet(out / SETS), console)
         say(console, f"\nReport: {out / 'report.html'}")
+        if self.browse:
+            say(console, f"Site: {out / SITE / 'index.html'}")

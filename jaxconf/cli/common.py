@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
+import tyro.constructors
 
 from jaxconf.measure.options import Measuring, Output, Source
 
@@ -62,6 +63,27 @@ Quiet = Annotated[
         help="hide the progress, which is shown as bars in a terminal and otherwise as lines on standard error"
     ),
 ]
+
+
+def whole_number_or(what: str, advice: str, *words: str) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    """The value of an option that is a whole number or one of the `words`. `what` and `advice` are for the error."""
+
+    def read(given: Sequence[str]) -> Any:
+        try:
+            return given[0] if given[0] in words else int(given[0])
+        except ValueError:
+            raise ValueError(f"{given[0]!r} is no {what}; give {advice}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"INT|{{{','.join(words)}}}",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int | str),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+COUNT_OR_ALL: Any = whole_number_or("number of neurons", "a whole number or all", "all")
 
 
 @dataclasses.dataclass(frozen=True)

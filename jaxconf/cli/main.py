@@ -21,7 +21,8 @@ from jaxconf.runtime.version import __version__
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
 NAMES = (
-    "analyze induction compare universal copying carry steer tasks unigram train track sweep sweep-report report models"
+    "analyze browse induction compare universal copying carry steer tasks unigram train track sweep sweep-report "
+    "report models"
 )
 
 

@@ -9,20 +9,22 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation, LayerAblation
+from jaxconf.analysis.activations import Activations, ActivationStatistics, activations_of_neurons
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.analysis.passages import places, spread
-from jaxconf.analysis.rerun import compiled_total_losses
+from jaxconf.analysis.rerun import compiled_router, compiled_total_losses
 from jaxconf.analysis.unembedding import Convention, Readout, at_layer, unit
 from jaxconf.analysis.weights import cosines
 from jaxconf.analysis.written_logits import StreamMoments, extremes, steps, stream_moments
 from jaxconf.data.windows import digest
-from jaxconf.measure.activations import activation_statistics, activations_of_each
+from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.groups import Seen, seen_by
 from jaxconf.measure.inputs import with_target
 from jaxconf.measure.set_runs import SetRuns
@@ -39,6 +41,7 @@ from jaxconf.runtime.progress import Progress
 BYTES = 16  # of a neuron and a position on the host: activation, loss, entropy, and one of them as fetched
 SAMPLE = 300  # positions whose activations and entropies a page shows one by one
 TOKENS, NEAREST = 12, 8  # tokens, and other neurons, that a page names
+FROM_MEANS = ("mean", "clip", "zero", "fixed", "scale")  # ablations that need no other statistics
 ABREAST = 32  # neurons whose logits are held together
 
 
@@ -73,7 +76,7 @@ def neuron_pages(
             pd.concat([pd.DataFrame(columns=list(columns)), *(part[i] for part in found)], ignore_index=True)
             for i, columns in enumerate((NEURON_COLUMNS, PASSAGE_COLUMNS))
         )
-        return NeuronPages(neurons.set_index("name", drop=False).loc[names].reset_index(drop=True), passages)
+        return NeuronPages(neurons, passages).some(names)
 
     return fitting(measured, memory, progress)
 
@@ -114,15 +117,13 @@ class _Text:
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The rows of `NeuronPages` of some neurons of a layer."""
         lm, own = self.lm, np.array([places[name][1] for name in names])
-        ablation = _ablation(self.table.facts)
-        how = (lm, self.tokens, layer, self.memory, self.progress)
-        of_layer = ablation.of_layer(activation_statistics(*how, ordered=ablation.ordered))
+        ablation = self._ablation(layer)
         rows, passages, moments = [], [], None
         size = max(1, self.memory // (BYTES * self.tokens.size))
         for some, real in batches(len(own), min(size, len(own))):
-            found = self._measured(layer, own[some], of_layer, moments)
+            found = self._measured(layer, own[some], ablation, moments)
             moments = found.moments
-            for i in np.flatnonzero(real):
+            for i in range(int(real.sum())):
                 rows.append(self._spread(names[some[i]], found, i))
                 passages += self._passages(names[some[i]], found, i)
         assert moments is not None
@@ -132,6 +133,19 @@ class _Text:
         written, near = self._written(paper, own, moments), self._nearest(directions, own, layer)
         frame = pd.DataFrame(rows).assign(**written, **near, cosines=of_spectrum)
         return frame[list(NEURON_COLUMNS)], pd.concat(passages, ignore_index=True)
+
+    def _ablation(self, layer: int) -> LayerAblation:
+        """The ablation of the table. If it needs no more than mean activations, these are the table's."""
+        facts, frame = self.table.facts, self.table.neurons
+        kind = facts.get("ablation", "mean")
+        ablation = Ablation(kind, facts["ablation_value"] if kind in VALUED else None)
+        if kind in FROM_MEANS:
+            here = frame[frame["layer"] == layer].sort_values("neuron")
+            unknown = np.full(len(here), np.nan)
+            mean, std = (here[f"activation_{name}"].to_numpy(float) for name in ("mean", "std"))
+            return ablation.of_layer(ActivationStatistics(mean, std, unknown, unknown))
+        how = (self.lm, self.tokens, layer, self.memory, self.progress)
+        return ablation.of_layer(activation_statistics(*how, ordered=ablation.ordered))
 
     @property
     def _convention(self) -> Convention:
@@ -146,11 +160,10 @@ class _Text:
     ) -> _Measured:
         """`own`: the neurons, int [c]. `moments`: if they are known already."""
         lm, config, (S, T) = self.lm, self.lm.config, self.tokens.shape
-        each = activations_of_each(lm, self.tokens, layer, own, self.memory, self.progress)
-        h = np.stack(list(each))
         # The direction of the frequencies does not matter for losses and entropies, so those of the windows will do.
         own_frequency = frequency(np.bincount(self.tokens.ravel(), minlength=config.vocab_size))
         runs = SetRuns(lm, {layer: np.arange(config.d_mlp) == own[:, None]}, own_frequency, self.memory)
+        h = np.full((len(own), S, T), np.nan, np.float32)
         before, after = np.full((2, S, T), np.nan, np.float32), np.full((2, len(own), S, T), np.nan, np.float32)
         sums = []
         stage = f"pages of layer {layer}"
@@ -159,16 +172,25 @@ class _Text:
             entry, unablated = runs.entry(self.tokens[rows], np.arange(T))
             if moments is None:
                 sums.append(fetched(stream_moments(entry.before, self.kept[rows] & real[:, None])))
+            h[:, rows[real]] = np.moveaxis(self._activations(entry.h[layer], rows, layer, own)[real], -1, 0)
             before[:, rows[real]] = np.stack(fetched((unablated.loss, unablated.entropy)))[:, real]
             for some, real_sets in runs.chunks(len(rows), T):
                 some_sets = runs.some(some, {layer: ablation})
                 found = fetched(compiled_total_losses(config, lm.params, runs.readout, entry, some_sets))
-                where = np.ix_(range(2), some[real_sets], rows[real])
+                where = np.ix_(np.arange(2), some[real_sets], rows[real])
                 after[where] = np.stack(found)[:, real_sets][:, :, real]
             self.progress(stage, (int(rows[real][-1]) + 1) * T, S * T)
         before[..., -1] = after[..., -1] = np.nan
         total = moments or StreamMoments(*(np.sum(np.asarray(x, np.float64), 0) for x in zip(*sums, strict=True)))
         return _Measured(h, before, after, total)
+
+    def _activations(self, h: jax.Array, rows: np.ndarray, layer: int, own: np.ndarray) -> np.ndarray:
+        """The activations of some neurons in the windows `rows`, [s t c]; NaN where a neuron's expert is not chosen."""
+        counted: jax.Array | bool = True
+        if self.lm.config.experts:
+            router = compiled_router(self.lm.config, self.lm.params, self.lm.over_data(self.tokens[rows]), layer)
+            counted = router > 0
+        return fetched(activations_of_neurons(Activations(h.astype(jnp.float32), counted), own))
 
     def _spread(self, name: str, found: _Measured, i: int) -> dict[str, Any]:
         """The columns of NEURON_COLUMNS on the neuron's activation."""
@@ -192,7 +214,7 @@ class _Text:
         """The rows of the neuron's passages, a table for each."""
         changes = found.after[:, i] - found.before
         frames, numbers = [], dict[str, int]()
-        for place in places(found.h[i], *changes, self.kept):
+        for place in places(found.h[i], changes[0], changes[1], self.kept):
             number = numbers[place.kind] = numbers.get(place.kind, -1) + 1
             of_passage = {"neuron": name, "kind": place.kind, "number": number, "quantile": place.quantile}
             position = np.arange(place.start, place.stop)
@@ -243,9 +265,3 @@ class _Text:
         for token in set(ids.tolist()) - self.words.keys():
             self.words[token] = self.lm.tokenizer.token(token) if self.lm.has_tokenizer else token
         return [self.words[token] for token in ids.tolist()]
-
-
-def _ablation(facts: dict[str, Any]) -> Ablation:
-    """The ablation of a table with these facts."""
-    kind = facts.get("ablation", "mean")
-    return Ablation(kind, facts["ablation_value"] if kind in VALUED else None)

@@ -4,6 +4,7 @@
 of its passages. Losses and entropies are in nats. Letters: D singular values, k tokens.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -66,6 +67,11 @@ class NeuronPages(NamedTuple):
     neurons: pd.DataFrame
     passages: pd.DataFrame
 
+    def some(self, names: Sequence[str]) -> "NeuronPages":
+        """Those of the neurons `names`, in this order."""
+        own = self.neurons.set_index("name", drop=False).loc[list(names)].reset_index(drop=True)
+        return NeuronPages(own, self.passages[self.passages["neuron"].isin(names)])
+
     @property
     def names(self) -> list[str]:
         return self.neurons["name"].tolist()
@@ -96,7 +102,12 @@ def paged(table: NeuronTable, neurons: int | Literal["all"] = PAGED) -> list[str
     frame = table.neurons.sort_values("loss_abs_delta", ascending=False, kind="stable")
     if neurons == "all":
         return frame.index.tolist()
-    if neurons < 0:
-        raise InputError(f"neurons is {neurons}; give how many neurons get a page, or all")
+    check_paged(neurons)
     named = frame[[f"is_{kind}_neuron" for kind in KINDS]].any(axis=1).to_numpy()
     return frame.index[named | (np.arange(len(frame)) < neurons)].tolist()
+
+
+def check_paged(neurons: int | Literal["all"]) -> None:
+    """Raises InputError if `neurons` is below 0."""
+    if neurons != "all" and neurons < 0:
+        raise InputError(f"neurons is {neurons}; give how many neurons get a page, or all")

@@ -1,0 +1,2 @@
+"use strict";
+// Several runs side by side, or one after the other with a slider.
