@@ -46,11 +46,11 @@ def steps(config: DecoderConfig, w: np.ndarray, moments: StreamMoments) -> tuple
 
     The first have the final norm react, the second keep its scale. They are the same where that scale is a constant.
     """
-    w = np.asarray(w, np.float64)
-    frozen = w * (moments.inverse / moments.positions)
+    positions, inverse, outer = (np.asarray(x, np.float64) for x in moments)
+    frozen = np.asarray(w, np.float64) * (inverse / positions)
     if not config.final_norm or config.frozen_scale is not None:
         return frozen, frozen
-    return frozen - w @ moments.outer / (moments.positions * config.d_model), frozen
+    return frozen - w @ outer / (positions * config.d_model), frozen
 
 
 @functools.partial(jax.jit, static_argnames="k")

@@ -76,8 +76,6 @@ def _measure(
         try:
             lm = load_placed(facts["model"], facts.get("revision"), mesh, say, facts.get("accepted", ()))
         except InputError as error:
-            raise InputError(
-                f"{folder} has no pages, and its model cannot be loaded to measure them: {error}"
-            ) from error
+            raise InputError(f"{folder} has no pages, and its model cannot be loaded for them: {error}") from error
         pages = neuron_pages(lm, table, tokens, kept, neurons=neurons, memory=memory, progress=progress)
         pages.save(folder)

@@ -33,7 +33,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.pages import NEURON_COLUMNS, PAGED, PASSAGE_COLUMNS, NeuronPages, paged
+from jaxconf.results.pages import NEURON_COLUMNS, PAGED, NeuronPages, no_pages, paged
 from jaxconf.runtime.batching import batches
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
@@ -72,10 +72,9 @@ def neuron_pages(
             text.pages(layer, [name for name in names if places[name][0] == layer], places)
             for layer in sorted({layer for layer, _ in places.values()})
         ]
-        neurons, passages = (
-            pd.concat([pd.DataFrame(columns=list(columns)), *(part[i] for part in found)], ignore_index=True)
-            for i, columns in enumerate((NEURON_COLUMNS, PASSAGE_COLUMNS))
-        )
+        if not found:
+            return no_pages()
+        neurons, passages = (pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True))
         return NeuronPages(neurons, passages).some(names)
 
     return fitting(measured, memory, progress)

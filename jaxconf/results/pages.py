@@ -90,8 +90,13 @@ class NeuronPages(NamedTuple):
     def load(cls, folder: Path) -> "NeuronPages":
         """What the run folder holds; without rows if it holds nothing."""
         if not (folder / PAGES).is_file():
-            return cls(pd.DataFrame(columns=list(NEURON_COLUMNS)), pd.DataFrame(columns=list(PASSAGE_COLUMNS)))
+            return no_pages()
         return cls(pd.read_parquet(folder / PAGES), pd.read_parquet(folder / PASSAGES))
+
+
+def no_pages() -> NeuronPages:
+    """Pages of no neuron."""
+    return NeuronPages(*(pd.DataFrame(columns=list(columns)) for columns in (NEURON_COLUMNS, PASSAGE_COLUMNS)))
 
 
 def paged(table: NeuronTable, neurons: int | Literal["all"] = PAGED) -> list[str]:

@@ -1,9 +1,9 @@
 """What is said of a single neuron: its verdict, its rank in its layer, and its place among the nulls."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Kind
@@ -23,24 +23,28 @@ class Standing(NamedTuple):
     nulls: int | None = None
 
 
-def verdict_of(table: NeuronTable, name: str) -> list[str]:
-    """What a neuron is by the rules of the table, in a sentence, and then why, a sentence for each rule."""
-    frame = table.neurons
-    row = frame.loc[name].to_dict()
-    meets = [kind for kind in KINDS if row[f"is_{kind}_neuron"]]
-    if meets:
-        effect = sign(row["confidence_sign"])
-        does = f"; as the model uses it, it {effect} the entropy" if effect in ("raises", "lowers") else ""
-        first = f"{name} is {' and '.join(NOUNS[kind] for kind in meets)}{does}."
-    else:
-        first = f"{name} is neither {NOUNS['entropy']} nor {NOUNS['frequency']}."
-    sentences = [first]
-    for kind in KINDS:
-        shortfall = table.rules.shortfall(frame.loc[[name]], kind).iloc[0]
-        what = "met" if kind in meets else "not met"
-        told = f"{what} ({table.rules.told(kind, row)})" if pd.notna(shortfall) else "cannot be judged"
-        sentences.append(f"{kind.capitalize()} rule: {told}.")
-    return sentences
+def verdicts(table: NeuronTable, names: Sequence[str]) -> dict[str, list[str]]:
+    """Neuron → what it is by the rules of the table, in a sentence, and then why, a sentence for each rule."""
+    frame = table.neurons.loc[list(names)]
+    judged = {kind: table.rules.shortfall(table.neurons, kind).loc[list(names)].notna() for kind in KINDS}
+    found = {}
+    for name, row in frame.to_dict("index").items():
+        meets = [kind for kind in KINDS if row[f"is_{kind}_neuron"]]
+        sentences = [_first(str(name), meets, row["confidence_sign"])]
+        for kind in KINDS:
+            what = "met" if kind in meets else "not met"
+            told = f"{what} ({table.rules.told(kind, row)})" if judged[kind][name] else "cannot be judged"
+            sentences.append(f"{kind.capitalize()} rule: {told}.")
+        found[str(name)] = sentences
+    return found
+
+
+def _first(name: str, meets: Sequence[Kind], effect: float) -> str:
+    """The first sentence about a neuron that meets these rules. `effect`: its confidence_sign."""
+    if not meets:
+        return f"{name} is neither {NOUNS['entropy']} nor {NOUNS['frequency']}."
+    does = f"; as the model uses it, it {sign(effect)} the entropy" if effect in (1, -1) else ""
+    return f"{name} is {' and '.join(NOUNS[kind] for kind in meets)}{does}."
 
 
 def standings(table: NeuronTable, columns: list[str]) -> dict[str, dict[str, Standing]]:

@@ -124,7 +124,7 @@ function spectrum(cosines, D, k) {
   const label = `Cosines with the ${D} singular vectors of the unembedding; the ${k} with the smallest singular values are shaded`;
   return chart(label, width => {
     const each = D / cosines.length, shown = cosines.map(Math.abs);
-    const across = {label: "singular vectors, the smallest singular value at the right", domain: [D + 0.5, 0.8], log: true};
+    const across = {label: "singular vectors, smallest value last", domain: [D + 0.5, 0.8], log: true};
     const of = frame(width, 250, across, axisOf("|cosine|", [0, ...shown], {zero: true}));
     const edge = of.x(k + 0.5);
     of.root.append(shape("rect", {class: "null", x: edge, y: of.top, width: of.right - edge, height: of.bottom - of.top}, shape("title", {}, `null space: ${counted(k, "vector")}`)));

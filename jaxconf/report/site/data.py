@@ -4,7 +4,7 @@ Numbers that the site shows are those of the tables; of passages they have the t
 that are only drawn have four.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from jaxconf.results.files import plain
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import NeuronPages
 from jaxconf.results.rules import KINDS
-from jaxconf.results.verdicts import citation, standings, verdict_of
+from jaxconf.results.verdicts import citation, standings, verdicts
 from jaxconf.results.words import facts_in_words
 
 INDEX = (
@@ -71,7 +71,8 @@ def of_run(run: Run, shown: Collection[str]) -> dict[str, Any]:
     rows = [name for name in frame.index if name in places or name in shown]
     few = run.pages.neurons.set_index("name")["promoted"]
     here = frame.loc[rows]
-    rest = [name for name in drawn(table) if name in set(frame.index) - set(rows)][:BACKGROUND]
+    others = set(frame.index) - set(rows)
+    rest = [name for name in drawn(table) if name in others][:BACKGROUND]
     return plain(
         {
             "key": run.key,
@@ -112,12 +113,13 @@ def of_neurons(run: Run) -> list[dict[str, Any]]:
     table, frame = run.table, run.table.neurons
     numeric = [name for name in COLUMNS | MIXTURE_COLUMNS if name in frame and frame[name].dtype.kind == "f"]
     where, passages = standings(table, numeric), dict(list(run.pages.passages.groupby("neuron", sort=False)))
+    of, records = verdicts(table, run.pages.names), frame.loc[run.pages.names].to_dict("index")
     return [
         plain(
             {
                 "name": row["name"],
-                "verdict": verdict_of(table, row["name"]),
-                "values": {name: _value(frame.loc[row["name"]], name, where[row["name"]][name]) for name in numeric},
+                "verdict": of[row["name"]],
+                "values": {name: _value(records[row["name"]], name, where[row["name"]][name]) for name in numeric},
                 **_drawn(row),
                 "passages": _passages(passages.get(row["name"], run.pages.passages.head(0))),
             }
@@ -126,7 +128,7 @@ def of_neurons(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _value(row: pd.Series, name: str, standing: Any) -> list[Any]:
+def _value(row: Mapping[Any, Any], name: str, standing: Any) -> list[Any]:
     """Value, ends of its interval, and the fields of `Standing`."""
     return [float(row[name]), *(float(row.get(f"{name}_{end}", np.nan)) for end in ("lo", "hi")), *standing]
 
@@ -152,26 +154,18 @@ def _drawn(row: dict[str, Any]) -> dict[str, Any]:
 def _passages(frame: pd.DataFrame) -> dict[str, Any]:
     """The passages of a neuron, with its tokens as places in a list of words."""
     words: dict[str, int] = {}
+    columns = {name: frame[name].to_numpy() for name in frame}
+    begins = np.flatnonzero(~frame[["kind", "number"]].duplicated().to_numpy())
     found = []
-    for (kind, _), rows in frame.groupby(["kind", "number"], sort=False):
-        first = rows.iloc[0]
-        ids = [words.setdefault(visible(token), len(words)) for token in (*rows["token"], rows["target"].iloc[-1])]
-        values = {name: _rounded(rows[name], 3) for name in ("activation", "loss", "entropy")}
-        after = {name: _rounded(rows[f"{name}_ablated"], 3) for name in ("loss", "entropy")}
-        shown = rows[rows["position"] == first["at"]].iloc[0]
-        change = [float(shown[f"{name}_ablated"] - shown[name]) for name in ("loss", "entropy")]
-        place = {"window": int(first["window"]), "start": int(first["position"]), "at": int(first["at"])}
-        found.append(
-            {
-                "kind": kind,
-                "quantile": first["quantile"],
-                **place,
-                "tokens": ids,
-                **values,
-                "after": after,
-                "change": change,
-            }
-        )
+    for begin, end in zip(begins, [*begins[1:], len(frame)], strict=True):
+        of = {name: values[begin:end] for name, values in columns.items()}
+        ids = [words.setdefault(visible(token), len(words)) for token in (*of["token"], of["target"][-1])]
+        first = {name: of[name][0] for name in ("kind", "quantile", "window", "at")}
+        shown = of["at"][0] - of["position"][0]
+        change = [float(of[f"{name}_ablated"][shown]) - float(of[name][shown]) for name in ("loss", "entropy")]
+        values = {name: _rounded(of[name], 3) for name in ("activation", "loss", "entropy")}
+        after = {name: _rounded(of[f"{name}_ablated"], 3) for name in ("loss", "entropy")}
+        found.append({**first, "start": of["position"][0], "tokens": ids, **values, "after": after, "change": change})
     return {"words": list(words), "each": found}
 
 
