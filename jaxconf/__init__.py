@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from jaxconf.data.windows import windows as windows
     from jaxconf.data.worlds import world_of as world_of
     from jaxconf.measure.analyze import analyze as analyze
-    from jaxconf.measure.browse import browse as browse
     from jaxconf.measure.neuron_sets import ablate_sets as ablate_sets
     from jaxconf.measure.neuron_sets import per_token as per_token
     from jaxconf.measure.optimum import beside_optimum as beside_optimum
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from jaxconf.sweeps.plan import plan as plan
     from jaxconf.sweeps.run import sweep as sweep
     from jaxconf.sweeps.run import sweep_status as sweep_status
+    from jaxconf.training.browse import browse as browse
     from jaxconf.training.config import PRESETS as PRESETS
     from jaxconf.training.config import TrackConfig as TrackConfig
     from jaxconf.training.config import TrainConfig as TrainConfig

@@ -30,8 +30,8 @@ class Browse:
     quiet: Quiet = False
 
     def run(self) -> None:
-        from jaxconf.measure.browse import browse
         from jaxconf.runtime.memory import read_size
+        from jaxconf.training.browse import browse
 
         with speaking("tokens", self.quiet) as (console, progress):
             page = browse(

@@ -11,11 +11,11 @@ from planted_pages import HOSTILE, planted_run
 from planted_table import ENTROPY, TABLES, planted_table
 from refusals import check_error
 
-from jaxconf.measure.browse import browse
 from jaxconf.report.passages.passage import visible
 from jaxconf.report.site.data import INDEX
 from jaxconf.report.site.write import write_site
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.training.browse import browse
 
 
 def data_of(file):

@@ -138,15 +138,16 @@ function spectrum(cosines, D, k) {
 }
 
 // A scatter plot of neurons: `points` are {name, kind, x, y}, `behind` are pairs; a click on a point opens its neuron.
-function scatter(label, points, behind, across, up, guides, open) {
+function scatter(label, points, behind, across, up, guides, open, found = null) {
   const told = element("p", {class: "told", "aria-hidden": "true"}, "Point at a neuron for its values.");
   const host = chart(label, width => {
     const of = frame(width, heightFor(width), across, up);
     for (const value of guides.x) if (value >= across.domain[0] && value <= across.domain[1]) of.root.append(shape("line", {class: "rule", x1: of.x(value), x2: of.x(value), y1: of.top, y2: of.bottom}));
     for (const value of guides.y) if (value >= up.domain[0] && value <= up.domain[1]) of.root.append(shape("line", {class: "rule", x1: of.left, x2: of.right, y1: of.y(value), y2: of.y(value)}));
+    if (!points.length && !behind.length) of.root.append(shape("text", {class: "quiet", x: (of.left + of.right) / 2, y: (of.top + of.bottom) / 2, "text-anchor": "middle"}, "no neuron has both values here"));
     for (const [x, y] of behind) of.root.append(shape("circle", {class: "behind", cx: of.x(x), cy: of.y(y), r: 2}));
     for (const point of [...points].sort((a, b) => Boolean(a.kind) - Boolean(b.kind))) {
-      const dot = shape("circle", {class: `point ${point.kind}`, cx: of.x(point.x), cy: of.y(point.y), r: point.kind ? 5 : 4, "data-name": point.name});
+      const dot = shape("circle", {class: `point ${point.kind}${point.name === found ? " found" : ""}`, cx: of.x(point.x), cy: of.y(point.y), r: point.kind ? 5 : 4, "data-name": point.name});
       dot.addEventListener("pointerenter", () => { told.textContent = `${point.name}: ${across.label} ${number(point.x)}, ${up.label} ${number(point.y)}`; });
       dot.addEventListener("click", () => open(point.name));
       of.root.append(dot);

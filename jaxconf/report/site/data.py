@@ -5,7 +5,6 @@ that are only drawn have four.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +34,10 @@ FEW = 5  # tokens that the table names of each neuron
 class Run(NamedTuple):
     """A run on the site."""
 
-    key: str  # its folder on the site, and its part of a permalink
+    key: str  # its name; on the site its folder, and its part of a permalink
     table: NeuronTable
     pages: NeuronPages
-    hash: str  # SHA-256 of its neuron table
+    hash: str  # SHA-256 of the file of its neuron table, or of its track
 
 
 def of_site(runs: Sequence[Run]) -> dict[str, Any]:
@@ -64,22 +63,25 @@ def _head(run: Run) -> dict[str, Any]:
     )
 
 
-def of_run(run: Run, shown: Collection[str]) -> dict[str, Any]:
-    """A run: its facts, and a row for each neuron that has a page here or is among those `shown`."""
+def of_run(run: Run, shown: Collection[str], background: int = BACKGROUND) -> dict[str, Any]:
+    """A run: its facts, and a row for each neuron that has a page here or is among those `shown`.
+
+    `background`: how many of the others are drawn.
+    """
     table, frame = run.table, run.table.neurons
     places = {name: place for place, name in enumerate(run.pages.names)}
     rows = [name for name in frame.index if name in places or name in shown]
     few = run.pages.neurons.set_index("name")["promoted"]
     here = frame.loc[rows]
     others = set(frame.index) - set(rows)
-    rest = [name for name in drawn(table) if name in others][:BACKGROUND]
+    rest = [name for name in drawn(table) if name in others][:background]
     return plain(
         {
             "key": run.key,
             "title": title(table),
             "verdict": table.verdict(),
             "rules": table.rules.describe(),
-            "facts": [*facts_in_words(table.facts), ("Run (SHA-256 of its neuron table)", run.hash)],
+            "facts": [*facts_in_words(table.facts), ("SHA-256 of the table", run.hash)],
             "citation": citation(table, run.hash[:16]),
             "names": rows,
             "pages": [places.get(name, -1) for name in rows],
@@ -185,9 +187,7 @@ def _rounded(values: Any, digits: int = 4) -> list[float]:
     return [float(f"{value:.{digits}g}") for value in np.asarray(values, float)]
 
 
-def key_of(folder: Path, taken: Collection[str]) -> str:
-    """A name for a run's folder on the site, which no other run has."""
-    own = (
-        "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in folder.name) or "run"
-    )
+def key_of(name: str, taken: Collection[str]) -> str:
+    """A run's part of a permalink, made of its name, which no other run has."""
+    own = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name) or "run"
     return next(key for key in (own, *(f"{own}-{i}" for i in range(2, 2 + len(taken)))) if key not in taken)

@@ -32,7 +32,7 @@ function listed(run) {
 }
 
 // The figure that is chosen, for the neurons `places` of a run.
-function figureOf(run, places, domains = null) {
+function figureOf(run, places, domains = null, open = name => { location.hash = linkTo(run, name); }, found = null) {
   const {x, y, log = "", floor = null} = FIGURES[chosen.figure], values = run.values;
   const both = places.filter(i => values[x][i] !== null && values[y][i] !== null);
   const behind = run.background[x].map((value, i) => [value, run.background[y][i]]).filter(([a, b]) => a !== null && b !== null);
@@ -40,7 +40,7 @@ function figureOf(run, places, domains = null) {
   const [across, up] = domains ? domains(x, y, log, floor) : [axis(x, "x"), axis(y, "y")];
   const points = both.map(i => ({name: run.names[i], kind: kindOf(run, i), x: values[x][i], y: values[y][i]}));
   const guides = {x: run.guides[x] || [], y: run.guides[y] || []};
-  return scatter(`${chosen.figure}, of ${run.title}: ${counted(points.length, "neuron")}`, points, behind, across, up, guides, name => { location.hash = linkTo(run, name); });
+  return scatter(`${chosen.figure}, of ${run.title}: ${counted(points.length, "neuron")}`, points, behind, across, up, guides, open, found);
 }
 
 function figureChoice(redraw) {

@@ -11,7 +11,7 @@ const alike = (one, other) => JSON.stringify(one.shape) === JSON.stringify(other
 async function show() {
   const [key, name] = placeOf(), runs = site().runs;
   try {
-    if (runs.length > 1 && (key === undefined || key === "compare")) return shown("Comparison", "Comparison", await comparison(runs), [], "compare");
+    if (runs.length > 1 && (key === undefined || key === "compare")) return shown("Comparison", name === undefined ? "Comparison" : `Comparison: neuron ${name}`, await comparison(runs, name), [], "compare");
     const head = key === undefined ? runs[0] : runs.find(run => run.key === key);
     if (!head) throw new Error(`There is no run “${key}” on this site.`);
     const run = await load(`${head.key}/run`);
@@ -26,7 +26,7 @@ async function show() {
   }
 }
 
-const shortName = run => run.revision || run.key;
+const shortName = run => run.key;
 
 // Links to the neurons before and behind, in the order of the table.
 function steps(run, name) {
@@ -41,10 +41,10 @@ function shown(title, head, content, further, current, small = "") {
   const runs = site().runs, [, name] = placeOf(), now = key => key === current ? (name === undefined ? "page" : "true") : null;
   ways.replaceChildren(
     ...(runs.length > 1 ? [element("a", {href: "#/compare", "aria-current": now("compare")}, "Comparison")] : []),
-    ...runs.slice(0, 8).map(run => element("a", {href: `#/${encodeURIComponent(run.key)}`, "aria-current": now(run.key)}, runs.length > 1 ? shortName(run) : "All neurons")),
+    ...(runs.length > 8 ? [runs.find(run => run.key === current)].filter(Boolean) : runs).map(run => element("a", {href: `#/${encodeURIComponent(run.key)}`, "aria-current": now(run.key)}, runs.length > 1 ? shortName(run) : "All neurons")),
     element("span", {class: "step"}, further));
   main.replaceChildren(...content.filter(Boolean));
-  scrollTo(0, 0);
+  if (current !== "compare" || now("compare") === "page") scrollTo(0, 0);
 }
 
 addEventListener("hashchange", async () => { await show(); if (document.activeElement === document.body) main.focus({preventScroll: true}); });

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from jaxconf.models.errors import InputError
 from jaxconf.report.markup import filled
-from jaxconf.report.site.data import Run, key_of, of_neurons, of_run, of_site
+from jaxconf.report.site.data import BACKGROUND, Run, key_of, of_neurons, of_run, of_site
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import PAGED, NeuronPages, paged
 from jaxconf.results.run_folder import NEURONS
@@ -24,23 +24,37 @@ MARK = "data/site.js"  # a folder with this file is a site
 
 
 def write_site(folders: Sequence[Path], site: Path, neurons: int | Literal["all"] = PAGED) -> Path:
-    """Writes the site of the runs in these folders, whole or not at all, and returns the path of its first page.
+    """Writes the site of the runs in these folders. The arguments and the rest are as for `write_runs`."""
+    return write_runs([run_in(folder) for folder in folders], site, neurons)
 
-    `neurons`: as for `jaxconf.results.pages.paged`, of those that the run folders have pages of. `site`: its folder; an
-    older site there is replaced. Raises InputError if a folder holds no run, or if `site` holds anything else.
+
+def run_in(folder: Path) -> Run:
+    """The run in a folder, under the folder's name. Raises InputError if the folder holds no run."""
+    table = NeuronTable.load(folder)
+    return Run(folder.resolve().name, table, NeuronPages.load(folder), sha256(folder / NEURONS))
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write_runs(runs: Sequence[Run], site: Path, neurons: int | Literal["all"] = PAGED) -> Path:
+    """Writes the site of some runs, whole or not at all, and returns the path of its first page.
+
+    `neurons`: as for `jaxconf.results.pages.paged`, of those that the runs have pages of. `site`: its folder; an older
+    site there is replaced. Raises InputError if `site` holds anything else.
     """
     check_site(site)
-    runs: list[Run] = []
-    for folder in folders:
-        table, key = NeuronTable.load(folder), key_of(folder.resolve(), [run.key for run in runs])
-        digest = hashlib.sha256((folder / NEURONS).read_bytes()).hexdigest()
-        pages = NeuronPages.load(folder)
-        pages = pages.some([name for name in paged(table, neurons) if name in set(pages.names)])
-        runs.append(Run(key, table, pages, digest))
+    shown: list[Run] = []
+    for run in runs:
+        names = set(run.pages.names)
+        pages = run.pages.some([name for name in paged(run.table, neurons) if name in names])
+        shown.append(run._replace(key=key_of(run.key, [other.key for other in shown]), pages=pages))
     site.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=site.parent) as temporary:
         new = Path(temporary) / "site"
-        _write(runs, new)
+        _write(shown, new, neurons)
         if site.exists():
             site.replace(Path(temporary) / "old")
         new.replace(site)
@@ -55,7 +69,7 @@ def check_site(site: Path) -> None:
         raise InputError(f"{site} is a file, not a folder; give another folder")
 
 
-def _write(runs: Sequence[Run], site: Path) -> None:
+def _write(runs: Sequence[Run], site: Path, neurons: int | Literal["all"]) -> None:
     own, report = files("jaxconf.report.site"), files("jaxconf.report")
     (site / "data").mkdir(parents=True)
     headings = ", ".join(dict.fromkeys(run.table.facts.get("model", "unnamed model") for run in runs))
@@ -68,11 +82,12 @@ def _write(runs: Sequence[Run], site: Path) -> None:
     for name in SCRIPTS:
         (site / name).write_text((own / name).read_text("utf-8"), "utf-8")
     _write_data(site / MARK, "site", of_site(runs))
+    of_each = [set(paged(run.table, neurons)) for run in runs]
     for run in runs:
-        shown = {name for other in runs if _alike(run, other) for name in other.pages.names}
+        shown = set().union(*(names for other, names in zip(runs, of_each, strict=True) if _alike(run, other)))
         folder = site / "data" / run.key
         folder.mkdir()
-        _write_data(folder / "run.js", f"{run.key}/run", of_run(run, shown))
+        _write_data(folder / "run.js", f"{run.key}/run", of_run(run, shown, BACKGROUND // len(runs)))
         for place, data in enumerate(of_neurons(run)):
             _write_data(folder / f"{place}.js", f"{run.key}/{place}", data)
 
