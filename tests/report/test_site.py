@@ -1,6 +1,5 @@
 """The site as files: its numbers are those of the tables, its tokens are text, and it replaces nothing but a site."""
 
-import json
 import re
 import shutil
 
@@ -10,19 +9,13 @@ import pytest
 from planted_pages import HOSTILE, planted_run
 from planted_table import ENTROPY, TABLES, planted_table
 from refusals import check_error
+from site_data import data_of
 
 from jaxconf.report.passages.passage import visible
 from jaxconf.report.site.data import INDEX
 from jaxconf.report.site.write import write_site
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.training.browse import browse
-
-
-def data_of(file):
-    """What a data script gives to the site."""
-    name, value = re.fullmatch(r"loaded\((.*?), (.*)\);\n", file.read_text("ascii"), re.DOTALL).groups()
-    assert json.loads(name) == str(file.relative_to(file.parents[0 if file.stem == "site" else 1]).with_suffix(""))
-    return json.loads(value)
 
 
 def test_numbers_of_the_site_are_those_of_the_tables(tmp_path):

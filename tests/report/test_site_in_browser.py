@@ -133,6 +133,8 @@ def test_shown_numbers_are_those_of_the_table(site, page):
     assert set(columns) <= set(INDEX)
     for row in page.run(CELLS):
         assert row[1:-1] == [number(frame.loc[row[0], column]) for column in columns]
+        promoted = pages.neurons.set_index("name").loc[row[0], "promoted"]
+        assert row[-1] == "".join(f"{visible(token)} " for token in promoted[:5])
     page.open(index, f"#/run/{pages.names[0]}")
     page.heading(f"Neuron {pages.names[0]}")
     page.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")

@@ -82,7 +82,7 @@ def _write(runs: Sequence[Run], site: Path, neurons: int | Literal["all"]) -> No
     for name in SCRIPTS:
         (site / name).write_text((own / name).read_text("utf-8"), "utf-8")
     _write_data(site / MARK, "site", of_site(runs))
-    of_each = [set(paged(run.table, neurons)) for run in runs]
+    of_each = [set(run.pages.names or paged(run.table, neurons)) for run in runs]
     for run in runs:
         shown = set().union(*(names for other, names in zip(runs, of_each, strict=True) if _alike(run, other)))
         folder = site / "data" / run.key
