@@ -124,7 +124,7 @@ class _Text:
             moments = found.moments
             for i in range(int(real.sum())):
                 rows.append(self._spread(names[some[i]], found, i))
-                passages += self._passages(names[some[i]], found, i)
+                passages.append(self._passages(names[some[i]], found, i))
         assert moments is not None
         directions = fetched(at_layer(lm.config, lm.params, self._seen.own, self._convention, layer).w_out)
         of_spectrum = list(cosines(directions[own], self._seen.spectrum).astype(np.float32))
@@ -209,27 +209,41 @@ class _Text:
             "sample_entropy": entropy.ravel()[sample],
         }
 
-    def _passages(self, name: str, found: _Measured, i: int) -> list[pd.DataFrame]:
-        """The rows of the neuron's passages, a table for each."""
+    def _passages(self, name: str, found: _Measured, i: int) -> pd.DataFrame:
+        """The rows of the neuron's passages."""
         changes = found.after[:, i] - found.before
-        frames, numbers = [], dict[str, int]()
-        for place in places(found.h[i], changes[0], changes[1], self.kept):
-            number = numbers[place.kind] = numbers.get(place.kind, -1) + 1
-            of_passage = {"neuron": name, "kind": place.kind, "number": number, "quantile": place.quantile}
-            position = np.arange(place.start, place.stop)
-            where = (place.window, slice(place.start, place.stop))
-            (loss, entropy), (loss_ablated, entropy_ablated) = found.before[:, *where], found.after[:, i, *where]
-            at = {
-                "at": place.position,
-                "window": place.window,
-                "position": position,
-                "token": self._words(self.tokens[where]),
-                "target": self._words(np.roll(self.tokens[place.window], -1)[where[1]]),
-                "activation": found.h[i][where],
-            }
-            effects = {"loss": loss, "loss_ablated": loss_ablated, "entropy": entropy}
-            frames.append(pd.DataFrame({**of_passage, **at, **effects, "entropy_ablated": entropy_ablated}))
-        return frames
+        each = places(found.h[i], changes[0], changes[1], self.kept)
+        length = [place.stop - place.start for place in each]
+        kinds = np.array([place.kind for place in each], object)
+        numbers = [int((kinds[:which] == kind).sum()) for which, kind in enumerate(kinds)]
+
+        def repeated(values: Any) -> np.ndarray:
+            return np.repeat(np.asarray(values), length)
+
+        window = repeated([place.window for place in each]).astype(int)
+        position = np.concatenate([np.arange(place.start, place.stop) for place in each] or [np.zeros(0, int)])
+        (loss, entropy), (loss_ablated, entropy_ablated) = (
+            found.before[:, window, position],
+            found.after[:, i, window, position],
+        )
+        following = np.roll(self.tokens, -1, 1)
+        columns = {
+            "neuron": name,
+            "kind": repeated(kinds),
+            "number": repeated(numbers).astype(int),
+            "quantile": repeated([place.quantile for place in each]).astype(float),
+            "at": repeated([place.position for place in each]).astype(int),
+            "window": window,
+            "position": position,
+            "token": self._words(self.tokens[window, position]),
+            "target": self._words(following[window, position]),
+            "activation": found.h[i, window, position],
+            "loss": loss,
+            "loss_ablated": loss_ablated,
+            "entropy": entropy,
+            "entropy_ablated": entropy_ablated,
+        }
+        return pd.DataFrame(columns)
 
     def _written(self, seen: Readout, own: np.ndarray, moments: StreamMoments) -> dict[str, list[Any]]:
         """The columns on the tokens that the neurons promote and suppress."""

@@ -20,6 +20,7 @@ from jaxconf.training.browse import browse
 
 def test_numbers_of_the_site_are_those_of_the_tables(tmp_path):
     table = planted_table()
+    table.nulls.loc[0, "rho"] = table.frame.loc[5, "rho"]  # a null that is as large as a neuron
     pages = planted_run(tmp_path / "run", table)
     index = write_site([tmp_path / "run"], tmp_path / "site")
     assert index == tmp_path / "site" / "index.html"

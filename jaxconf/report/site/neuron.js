@@ -80,7 +80,7 @@ function passagesCard(page) {
 function passageOf(page, passage, place, most, reading) {
   const words = passage.tokens.map(i => page.passages.words[i]), count = passage.activation.length;
   const line = element("div", {class: "passage", role: "group", "aria-label": `${KINDS[passage.kind][0]}, passage ${place + 1}`});
-  const move = (event, to) => { if (to >= 0 && to < count) { line.children[to].focus(); event.preventDefault(); } event.stopPropagation(); };
+  const move = (event, to) => { if (to >= 0 && to < count) { line.children[to].focus(); event.preventDefault(); } };
   const tell = i => {
     for (const other of document.querySelectorAll(".passage .here")) other.classList.remove("here");
     line.children[i].classList.add("here");
