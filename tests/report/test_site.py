@@ -53,6 +53,16 @@ def test_numbers_of_the_site_are_those_of_the_tables(tmp_path):
         assert words == [visible(token) for token in shown["token"]]
 
 
+def test_many_cosines_are_joined_without_changing_their_norm(tmp_path):
+    table = planted_table()
+    table.singular_values = np.ones(1024)
+    pages = planted_run(tmp_path / "run", table, 2)
+    write_site([tmp_path / "run"], tmp_path / "site", 2)
+    for place, cosines in enumerate(pages.neurons["cosines"]):
+        found = data_of(tmp_path / f"site/data/run/{place}.js")["cosines"]
+        np.testing.assert_allclose(found, np.sqrt((cosines.reshape(512, 2) ** 2).mean(1)), rtol=1e-3)
+
+
 def test_tokens_never_reach_the_page_as_markup(tmp_path):
     planted_run(tmp_path / "run", planted_table())
     write_site([tmp_path / "run"], tmp_path / "site")

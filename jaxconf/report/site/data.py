@@ -4,6 +4,7 @@ Numbers that the site shows are those of the tables; of passages they have the t
 that are only drawn have four.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -92,7 +93,6 @@ def of_run(run: Run, shown: Collection[str], background: int = BACKGROUND) -> di
             "background": {name: _rounded(frame.loc[rest, name]) for name in INDEX},
             "guides": _guides(table),
             "count": len(frame),
-            "singular": _rounded(_binned(table.singular_values[None], np.mean)[0]),
             "D": len(table.singular_values),
             "k": table.facts.get("k"),
         }
@@ -117,15 +117,13 @@ def of_neurons(run: Run) -> list[dict[str, Any]]:
     where, passages = standings(table, numeric), dict(list(run.pages.passages.groupby("neuron", sort=False)))
     of, records = verdicts(table, run.pages.names), frame.loc[run.pages.names].to_dict("index")
     return [
-        plain(
-            {
-                "name": row["name"],
-                "verdict": of[row["name"]],
-                "values": {name: _value(records[row["name"]], name, where[row["name"]][name]) for name in numeric},
-                **_drawn(row),
-                "passages": _passages(passages.get(row["name"], run.pages.passages.head(0))),
-            }
-        )
+        {
+            "name": row["name"],
+            "verdict": of[row["name"]],
+            "values": plain({name: _value(records[row["name"]], name, where[row["name"]][name]) for name in numeric}),
+            **_drawn(row),
+            "passages": _passages(passages.get(row["name"], run.pages.passages.head(0))),
+        }
         for row in run.pages.neurons.to_dict("records")
     ]
 
@@ -143,12 +141,11 @@ def _drawn(row: dict[str, Any]) -> dict[str, Any]:
         for which in (way, f"{way}_frozen")
     }
     return {
-        "low": row["low"],
-        "high": row["high"],
+        **plain({name: row[name] for name in ("low", "high")}),
         "histogram": row["histogram"].tolist(),
         **{name: _rounded(row[name]) for name in row if name.startswith(("group_", "sample_"))},
         **tokens,
-        "cosines": _rounded(_binned(np.asarray(row["cosines"])[None], _root_mean_square)[0]),
+        "cosines": _rounded(_joined(np.asarray(row["cosines"], float))),
         "nearest": list(zip(row["nearest"].tolist(), row["nearest_cosine"].tolist(), strict=True)),
     }
 
@@ -167,24 +164,31 @@ def _passages(frame: pd.DataFrame) -> dict[str, Any]:
         change = [float(of[f"{name}_ablated"][shown]) - float(of[name][shown]) for name in ("loss", "entropy")]
         values = {name: _rounded(of[name], 3) for name in ("activation", "loss", "entropy")}
         after = {name: _rounded(of[f"{name}_ablated"], 3) for name in ("loss", "entropy")}
-        found.append({**first, "start": of["position"][0], "tokens": ids, **values, "after": after, "change": change})
+        found.append(
+            {
+                **plain(first),
+                "start": int(of["position"][0]),
+                "tokens": ids,
+                **values,
+                "after": after,
+                "change": plain(change),
+            }
+        )
     return {"words": list(words), "each": found}
 
 
-def _binned(rows: np.ndarray, how: Any) -> np.ndarray:
-    """Rows [c D], joined to at most BARS values each."""
-    count = rows.shape[1]
-    if count <= BARS:
-        return rows
-    return np.stack([how(part, axis=1) for part in np.array_split(rows, BARS, axis=1)], 1)
+def _joined(values: np.ndarray) -> np.ndarray:
+    """Values [D], of which neighbours are joined by their root mean square, so that at most BARS are left."""
+    begins = np.unique(np.arange(BARS) * len(values) // BARS)
+    counts = np.diff(begins, append=len(values))
+    return np.sqrt(np.add.reduceat(np.square(values), begins) / counts) if len(values) > BARS else values
 
 
-def _root_mean_square(x: np.ndarray, axis: int) -> np.ndarray:
-    return np.sqrt(np.mean(np.square(x), axis))
-
-
-def _rounded(values: Any, digits: int = 4) -> list[float]:
-    return [float(f"{value:.{digits}g}") for value in np.asarray(values, float)]
+def _rounded(values: Any, digits: int = 4) -> list[float | None]:
+    """The values with so many digits; None where they are not finite."""
+    return [
+        float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in np.asarray(values, float).tolist()
+    ]
 
 
 def key_of(name: str, taken: Collection[str]) -> str:
