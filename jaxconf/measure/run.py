@@ -129,6 +129,8 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         options.seed,
     )
     check_fit(config, parsed.components, layers, options.frozen)
+    if options.browse and "neurons" not in parsed.components:
+        raise InputError("--browse makes pages of neurons, which --components leaves out; add neurons to it")
     check_component_sets(config, parsed.component_sets, options.components, options.controls, options.k)
     for neurons in parsed.sets:
         check_form(config, neurons, "--set")

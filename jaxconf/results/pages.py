@@ -102,12 +102,15 @@ def no_pages() -> NeuronPages:
 def paged(table: NeuronTable, neurons: int | Literal["all"] = PAGED) -> list[str]:
     """The neurons that have a page: those that a rule names, and so many of those with the largest effects on the loss.
 
-    Their order is that of the effects, mean |change of loss|. Raises InputError if `neurons` is below 0.
+    Their order is that of the effects, mean |change of loss|. Raises InputError if `neurons` is below 0, and if the
+    table has no neurons but other components.
     """
+    check_paged(neurons)
     frame = table.neurons.sort_values("loss_abs_delta", ascending=False, kind="stable")
+    if frame.empty:
+        raise InputError("the table has no neurons, of which alone there are pages; analyse a layer's neurons")
     if neurons == "all":
         return frame.index.tolist()
-    check_paged(neurons)
     named = frame[[f"is_{kind}_neuron" for kind in KINDS]].any(axis=1).to_numpy()
     return frame.index[named | (np.arange(len(frame)) < neurons)].tolist()
 

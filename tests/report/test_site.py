@@ -110,6 +110,10 @@ def test_mistakes_of_browse(tmp_path):
     table = planted_table()
     planted_run(tmp_path / "run", table, 3)
     check_error(lambda: browse([]), "no run is given")
+    heads = TABLES["components"]()
+    heads.frame["component"] = "head"
+    heads.save(tmp_path / "heads")
+    check_error(lambda: browse(tmp_path / "heads"), "the table has no neurons")
     check_error(lambda: browse(tmp_path / "nowhere"), "does not exist; give the folder of a finished analysis")
     check_error(lambda: browse(tmp_path / "run", neurons=-2), "neurons is -2")
     check_error(lambda: browse(tmp_path / "run", neurons="all"), "no pages and no windows.npy")

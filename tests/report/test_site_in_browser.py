@@ -108,6 +108,17 @@ def test_the_keyboard_alone_is_enough(site, page):
     page.until("return document.querySelector('#heading').lastChild.textContent !== arguments[0]", f"Neuron {first}")
     page.press(Keys.ARROW_LEFT)
     page.heading(f"Neuron {first}")
+    tab_to("#next")
+    for _ in range(2):  # the link keeps the focus
+        before = page.text("#heading")
+        page.press(Keys.ENTER)
+        page.until("return document.querySelector('#heading').textContent !== arguments[0]", before)
+        page.until("return document.activeElement.id === 'next'")
+    for _ in range(2):
+        before = page.text("#heading")
+        page.press(Keys.ARROW_LEFT)
+        page.until("return document.querySelector('#heading').textContent !== arguments[0]", before)
+    page.heading(f"Neuron {first}")
     tab_to(".passage button")
     page.press(Keys.HOME)
     page.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)

@@ -47,7 +47,12 @@ function shown(title, head, content, further, current, small = "") {
   if (current !== "compare" || now("compare") === "page") scrollTo(0, 0);
 }
 
-addEventListener("hashchange", async () => { await show(); if (document.activeElement === document.body) main.focus({preventScroll: true}); });
+// What had the focus keeps it if the new page has it too, such as the link to the next neuron.
+addEventListener("hashchange", async () => {
+  const {id} = document.activeElement;
+  await show();
+  if (document.activeElement === document.body) (document.getElementById(id) || main).focus({preventScroll: true});
+});
 addEventListener("keydown", event => {
   if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || event.target.closest?.("input, select, .wide, .passage")) return;
   const link = {ArrowLeft: "previous", ArrowRight: "next"}[event.key];
