@@ -27,7 +27,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel, find, text_folder
 from jaxconf.report.run import save_run
-from jaxconf.report.site.write import check_site, write_site
+from jaxconf.report.site.write import check_site, is_site, write_site
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import check_paged
 from jaxconf.results.rules import KINDS, Rules
@@ -90,6 +90,8 @@ def run(
         if options.browse:
             progress("site", 0, 0)
             write_site([out], out / SITE, options.neurons)
+        elif is_site(out / SITE):
+            shutil.rmtree(out / SITE)  # it is of the run that was replaced
         shutil.rmtree(out / RESUME)
     return table
 

@@ -64,6 +64,8 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     after = NeuronPages.load(out)
     assert after.names == paged(table, 3)
     pd.testing.assert_frame_equal(after.some(before.names).passages, before.passages, check_like=True)
+    run(dataclasses.replace(options, browse=False, force=True))
+    assert not [name for name in ("site", "pages.parquet", "passages.parquet") if (out / name).exists()]
 
 
 def test_counts_of_another_tokenizer_are_found_before_the_weights_are_loaded(

@@ -20,7 +20,7 @@ from jaxconf.results.pages import PAGED, NeuronPages, paged
 from jaxconf.results.run_folder import NEURONS
 
 SCRIPTS = ("words.js", "charts.js", "overview.js", "neuron.js", "comparison.js", "site.js")
-MARK = "data/site.js"  # a folder with this file is a site
+MARK = "data/site.js"
 
 
 def write_site(folders: Sequence[Path], site: Path, neurons: int | Literal["all"] = PAGED) -> Path:
@@ -61,9 +61,14 @@ def write_runs(runs: Sequence[Run], site: Path, neurons: int | Literal["all"] = 
     return site / "index.html"
 
 
+def is_site(folder: Path) -> bool:
+    """Whether a folder holds a site."""
+    return (folder / MARK).is_file()
+
+
 def check_site(site: Path) -> None:
     """Raises InputError if `site` is anything but a site, an empty folder or nothing."""
-    if site.is_dir() and any(site.iterdir()) and not (site / MARK).is_file():
+    if site.is_dir() and any(site.iterdir()) and not is_site(site):
         raise InputError(f"{site} holds other files than a site; give another folder")
     if site.exists() and not site.is_dir():
         raise InputError(f"{site} is a file, not a folder; give another folder")
