@@ -1,0 +1,115 @@
+"""The page to play with: the bundled model, its world and what the page's scripts do with them, in one HTML file.
+
+The model runs in the browser. forward.js is its forward pass, optimum.js the best possible prediction, measures.js what
+is said about both, and page.js the page itself.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jaxconf.data.noise import Filter, Noise
+from jaxconf.data.own_text import source_for
+from jaxconf.data.worlds import world_of
+from jaxconf.models.files import replacing
+from jaxconf.models.language_model import BUNDLED, local_folder
+from jaxconf.report.markup import inert_json, styled_page
+
+PLAY = "play.html"
+NAMED = BUNDLED / "named_neurons.json"  # written by scripts/describe_bundled.py
+SCRIPTS = ("forward.js", "optimum.js", "measures.js")
+LINK = f'<a href="{PLAY}">Play with this model</a>'
+
+
+def write_play_page(file: str | Path) -> Path:
+    """Write the page, whole or not at all, and return its path. It holds all that it needs and opens from disk."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as path:
+        path.write_text(play_page(), encoding="utf-8")
+    return file
+
+
+def write_beside(facts: Mapping[str, Any], folder: str | Path) -> str:
+    """Write the page as PLAY into the folder of a report if `facts` are of the bundled model.
+
+    Returns the HTML of a link to it for the report, or nothing for another model. The page lies beside the report since
+    a report has to open offline wherever it is copied to.
+    """
+    if local_folder(str(facts.get("model", ""))).resolve() != BUNDLED.resolve():
+        return ""
+    write_play_page(Path(folder) / PLAY)
+    return LINK
+
+
+def play_page() -> str:
+    """The HTML of the page."""
+    here = files(__package__)
+    neurons = named_neurons()
+    return styled_page(
+        here / "page.html",
+        own_style=(here / "page.css").read_text("utf-8"),
+        theme=(files("jaxconf.report") / "theme.js").read_text("utf-8"),
+        scripts="\n".join(script(name) for name in SCRIPTS),
+        page=script("page.js"),
+        data=inert_json({"model": _model(), "world": of_world(_world()), "sets": neurons}),
+        **{kind: escape(", ".join(f"{_last_layer()}.{neuron}" for neuron in found)) for kind, found in neurons.items()},
+    )
+
+
+def script(name: str) -> str:
+    """The text of one of the page's scripts."""
+    return (files(__package__) / name).read_text("utf-8")
+
+
+def named_neurons() -> dict[str, list[int]]:
+    """The neurons of the last layer that the rules name in the bundled model, by kind."""
+    found: dict[str, list[int]] = json.loads(NAMED.read_text("utf-8"))
+    return found
+
+
+def of_world(world: Noise) -> dict[str, Any]:
+    """What optimum.js has to know of a noise world whose markers tell the level and whose stretches vary in length.
+
+    Letters: L level, P place, K kind of word, W word.
+    """
+    known = Filter(world)
+    return {
+        "tokens": world.tokens,
+        "words": world.words,
+        "noise": known.noise.tolist(),  # L
+        "next": known.table.argmax(1).tolist(),  # W: the word that follows without noise
+        "kinds": world.kinds.tolist(),  # W
+        "behind": known.behind.tolist(),  # L K W
+        "background": known.background.tolist(),  # W
+        "unseen": known.unseen.tolist(),  # L P-1 W
+        "start": known.start.tolist(),  # L P
+        "ended": known.ended,
+        "ends": known.ends,
+        "step": known.step.tolist(),  # P-1 P
+    }
+
+
+def _world() -> Noise:
+    world = world_of(source_for("own", BUNDLED))
+    assert isinstance(world, Noise)
+    return world
+
+
+def _model() -> dict[str, Any]:
+    weights = base64.b64encode((BUNDLED / "model.safetensors").read_bytes()).decode()
+    return {"config": _config(), "weights": weights}
+
+
+def _config() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((BUNDLED / "config.json").read_text("utf-8"))
+    return found
+
+
+def _last_layer() -> int:
+    layers: int = _config()["num_hidden_layers"]
+    return layers - 1
