@@ -65,6 +65,8 @@ def page(table: NeuronTable, lm: jaxconf.LanguageModel, own: str, beside: list[s
             f"`{own}` with AdamW, weight decay {RECIPE.weight_decay} on matrices, {RECIPE.steps:,} steps of "
             f"{RECIPE.batch * RECIPE.context:,} tokens.",
             "",
+            "[The page to play with](play/index.html) runs it in a browser.",
+            "",
             f"On `{facts['data']}` ({facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens, "
             f"{facts['positions']:,} kept positions) the loss is {facts['loss']:.3f} nats per token and the entropy "
             f"{facts['entropy']:.3f} nats.",

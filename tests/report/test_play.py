@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from page_scripts import in_chromium, in_node, needs_chromium, needs_node
+from scipy.special import xlogy
 
 import jaxconf
 from jaxconf.analysis.temperature import best_temperature, change, unchanged
 from jaxconf.data.worlds import world_of
 from jaxconf.models.errors import InputError
-from jaxconf.report.play.page import PLAY, named_neurons, of_world, play_page, script, write_beside
+from jaxconf.report.play.page import PLAY, link, named_neurons, of_world, play_page, script, write_beside
 
 PROMPTS = 200
 PAGE = Path(__file__).parents[2] / "docs" / "play" / "index.html"
@@ -105,6 +106,63 @@ def test_the_page_in_chromium_gives_our_logits(tmp_path: Path) -> None:
     assert abs(found - ours.after[np.arange(PROMPTS), at]).max() <= 1e-4
 
 
+ACT = """
+const said = () => document.getElementById("said").innerText;
+const enter = (id, value) => {
+  document.getElementById(id).value = value;
+  document.getElementById(id).dispatchEvent(new Event("input"));
+  return said();
+};
+const words = row => [...row.cells].map(cell => cell.innerText.trim());
+const rows = () => [...document.querySelectorAll("#bars tbody tr")].map(words);
+const found = { given: enter("text", given.text), scaled: enter("entropy", 2.5), rows: rows() };
+document.getElementById("frozen").click();
+found.frozen = said();
+document.querySelectorAll("#chips input")[2].click();
+found.earlier = [said(), document.getElementById("bars_title").innerText];
+found.wrong = [enter("text", "e3 w5 w200"), document.getElementById("problem").innerText];
+found.long = [enter("text", "w1 ".repeat(64)), document.getElementById("problem").innerText];
+found.impossible = [enter("text", "e3 e4"), document.getElementById("problem").innerText, rows()[0][4]];
+document.querySelector("button[data-entropy='1'][data-frequency='1']").click();
+found.reset = [said(), document.getElementById("entropy").value, document.getElementById("frozen").checked];
+found
+"""
+
+
+@needs_chromium
+def test_the_page_says_what_a_reader_does(tmp_path: Path) -> None:
+    """Every entropy and probability that it shows is ours; a text that it cannot read leaves the last one."""
+    lm, world = jaxconf.load(jaxconf.BUNDLED), world_of(jaxconf.source_for("own", jaxconf.BUNDLED))
+    text = "e5 w40 w41 w3 w4"
+    found = in_chromium(play_page(), ACT, {"text": text}, tmp_path)
+    tokens = np.array([[world.tokens.index(name) for name in ("<|endoftext|>", *text.split())]])
+    factors = np.ones(lm.config.d_mlp, np.float32)
+    factors[named_neurons()["entropy"]] = 2.5
+    before = lm.apply(tokens, capture=[NORM])
+    scaled = {NEURONS: jaxconf.Scale(jnp.asarray(factors))}
+    held = {**scaled, NORM: jaxconf.Replace(before.captured[NORM])}
+    every = [before, lm.apply(tokens, edits=scaled), lm.apply(tokens, edits=held)]
+    p = [np.asarray(jax.nn.softmax(of.logits[0]), np.float64) for of in every]
+    best = np.exp(world.optimum(tokens).log_probs[0])
+    was, free, frozen, right = ([f"{entropy:.2f}" for entropy in -xlogy(of, of).sum(-1)] for of in (*p, best))
+    assert f"entropy {was[-1]} nats (best possible: {right[-1]})" in found["given"]
+    assert f"Entropy neurons ×2.5: entropy {was[-1]} → {free[-1]} nats (best possible: {right[-1]})" in found["scaled"]
+    assert f"Entropy neurons ×2.5, norm frozen: entropy {was[-1]} → {frozen[-1]} nats" in found["frozen"]
+    assert f"entropy {was[2]} → {frozen[2]} nats (best possible: {right[2]})" in found["earlier"][0]
+    assert found["earlier"][1] == "What follows w40"
+    for row, token in zip(found["rows"][:-1], np.argsort(-p[0][-1]), strict=False):
+        assert row[0] == world.tokens[token]
+        shown = [float(cell.rstrip("%")) / 100 for cell in row[2:]]
+        np.testing.assert_allclose(shown, [of[-1, token] for of in (p[1], p[0], best)], rtol=0.06)
+    assert found["wrong"][0] == found["earlier"][0]
+    assert "w200" in found["wrong"][1]
+    assert "64 tokens" in found["long"][1]
+    assert "no best prediction" in found["impossible"][0]
+    assert found["impossible"][1:] == ["", "–"]
+    assert found["reset"][0].startswith("As it is")
+    assert found["reset"][1:] == ["1", False]
+
+
 @needs_node
 def test_the_optimum_is_ours(tmp_path: Path) -> None:
     """In windows that begin with END, as the model's, and in the middle of a text, where nothing is known."""
@@ -160,9 +218,15 @@ def test_the_page_in_docs_is_the_one_that_is_written() -> None:
     assert PAGE.stat().st_size <= 3 * 2**20
 
 
-def test_the_page_lies_beside_reports_of_the_bundled_model_only(tmp_path: Path) -> None:
-    assert write_beside({"model": "some/model"}, tmp_path) == write_beside({}, tmp_path) == ""
+@pytest.mark.parametrize("facts", [{"model": "bundled"}, {"model": str(jaxconf.BUNDLED)}, {"base": "bundled"}])
+def test_reports_of_the_bundled_model_link_to_the_page_beside_them(facts: dict[str, str], tmp_path: Path) -> None:
+    write_beside(facts, tmp_path / "new")
+    assert f'href="{PLAY}"' in link(facts)
+    assert (tmp_path / "new" / PLAY).read_text("utf-8") == play_page()
+
+
+def test_the_page_is_of_no_other_model(tmp_path: Path) -> None:
+    for facts in ({"model": "some/model"}, {"model": "models/bundled-not"}, {}):
+        write_beside(facts, tmp_path)
+        assert link(facts) == ""
     assert not list(tmp_path.iterdir())
-    for name in ("bundled", str(jaxconf.BUNDLED)):
-        assert f'href="{PLAY}"' in write_beside({"model": name}, tmp_path / name.replace("/", "_"))
-        assert (tmp_path / name.replace("/", "_") / PLAY).read_text("utf-8") == play_page()

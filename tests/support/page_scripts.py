@@ -31,12 +31,14 @@ def in_chromium(page: str, script: str, given: Any, folder: Path) -> Any:
     body, _, last = script.rstrip().rpartition("\n")
     harness = (
         f"<script>{{ const given = {json.dumps(given)};\n{body}\n"
-        "const found = document.body.appendChild(document.createElement('pre'));\n"
-        f"found.id = 'found'; found.textContent = JSON.stringify({last}); }}</script>"
+        "Object.assign(document.body.appendChild(document.createElement('pre')), "
+        f"{{ id: 'found', textContent: JSON.stringify({last}) }}); }}</script>"
     )
     head, end, tail = page.rpartition("</body>")
     file = folder / "page.html"
     file.write_text(head + harness + end + tail, "utf-8")
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", file.as_uri()]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    return json.loads(unescape(shown.partition('<pre id="found">')[2].partition("</pre>")[0]))
+    _, begun, rest = shown.partition('<pre id="found">')
+    assert begun, "the script ended with an error"
+    return json.loads(unescape(rest.partition("</pre>")[0]))

@@ -22,7 +22,6 @@ from jaxconf.report.markup import inert_json, styled_page
 PLAY = "play.html"
 NAMED = BUNDLED / "named_neurons.json"  # written by scripts/describe_bundled.py
 SCRIPTS = ("forward.js", "optimum.js", "measures.js")
-LINK = f'<a href="{PLAY}">Play with this model</a>'
 
 
 def write_play_page(file: str | Path) -> Path:
@@ -34,16 +33,23 @@ def write_play_page(file: str | Path) -> Path:
     return file
 
 
-def write_beside(facts: Mapping[str, Any], folder: str | Path) -> str:
-    """Write the page as PLAY into the folder of a report if `facts` are of the bundled model.
+def write_beside(facts: Mapping[str, Any], folder: str | Path) -> None:
+    """Write the page as PLAY into the folder of a report if its `facts` are of the bundled model.
 
-    Returns the HTML of a link to it for the report, or nothing for another model. The page lies beside the report since
-    a report has to open offline wherever it is copied to.
+    It lies beside the report, since a report opens offline wherever its folder is copied to.
     """
-    if local_folder(str(facts.get("model", ""))).resolve() != BUNDLED.resolve():
-        return ""
-    write_play_page(Path(folder) / PLAY)
-    return LINK
+    if _is_bundled(facts):
+        write_play_page(Path(folder) / PLAY)
+
+
+def link(facts: Mapping[str, Any]) -> str:
+    """The HTML of a report's link to the page that `write_beside` writes; nothing for another model."""
+    return f'<a href="{PLAY}">Play with this model in the browser</a>' if _is_bundled(facts) else ""
+
+
+def _is_bundled(facts: Mapping[str, Any]) -> bool:
+    """Whether the model, or the base model of a comparison, is the bundled one."""
+    return local_folder(str(facts.get("model", facts.get("base")))).resolve() == BUNDLED.resolve()
 
 
 def play_page() -> str:
