@@ -8,8 +8,8 @@ const LEAST = 1e-7; // the smallest probability on the axes of the points
 const data = JSON.parse(document.getElementById("data").textContent);
 const { world, sets } = data;
 const model = {
-  config: data.model.config,
-  tensors: readTensors(Uint8Array.from(atob(data.model.weights), letter => letter.charCodeAt(0))),
+  config: data.config,
+  tensors: readTensors(Uint8Array.from(atob(data.weights), letter => letter.charCodeAt(0))),
 };
 const END = world.tokens.length - 1, LONGEST = model.config.max_position_embeddings;
 const names = world.tokens.map((name, token) => (token === END ? "END" : name));
@@ -32,7 +32,7 @@ const times = factor => `×${factor.toFixed(1)}`;
 function read(text) {
   const written = text.split(/\s+/).filter(Boolean);
   const wrong = written.find(name => !ids.has(name));
-  if (wrong !== undefined) return `“${wrong}” is no token of this language; write w0 to w${world.words - 1}, e0 to e${world.noise.length - 1} or END.`;
+  if (wrong !== undefined) return `“${wrong}” is no token of this language; write ${names[0]} to ${names[world.words - 1]}, ${names[world.words]} to ${names[END - 1]} or END.`;
   if (written.length >= LONGEST) return `The text has ${written.length} tokens, and the model reads ${LONGEST - 1} at most; cut it.`;
   return written.map(name => ids.get(name));
 }
@@ -206,6 +206,7 @@ function drawText() {
 }
 
 followTheme(() => {});
+element("common").textContent = `${names[0]} to ${names[COMMON - 1]}, the commonest words`;
 world.noise.forEach((noise, level) => element("level").append(new Option(`${names[world.words + level]}: ε = ${noise.toFixed(2)}`, level)));
 element("level").value = 3;
 element("level").addEventListener("change", drawText);

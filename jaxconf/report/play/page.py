@@ -7,30 +7,30 @@ is said about both, and page.js the page itself.
 import base64
 import json
 from collections.abc import Mapping
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.data.noise import Filter, Noise
 from jaxconf.data.own_text import source_for
 from jaxconf.data.worlds import world_of
 from jaxconf.models.files import replacing
 from jaxconf.models.language_model import BUNDLED, local_folder
 from jaxconf.report.markup import inert_json, styled_page
+from jaxconf.results.words import counted
 
 PLAY = "play.html"
 NAMED = BUNDLED / "named_neurons.json"  # written by scripts/describe_bundled.py
 SCRIPTS = ("forward.js", "optimum.js", "measures.js")
 
 
-def write_play_page(file: str | Path) -> Path:
-    """Write the page, whole or not at all, and return its path. It holds all that it needs and opens from disk."""
+def write_play_page(file: str | Path) -> None:
+    """Write the page, whole or not at all. It holds all that it needs and opens from disk."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as path:
         path.write_text(play_page(), encoding="utf-8")
-    return file
 
 
 def write_beside(facts: Mapping[str, Any], folder: str | Path) -> None:
@@ -54,16 +54,24 @@ def _is_bundled(facts: Mapping[str, Any]) -> bool:
 
 def play_page() -> str:
     """The HTML of the page."""
-    here = files(__package__)
-    neurons = named_neurons()
+    here, world, config, neurons = files(__package__), _world(), _config(), named_neurons()
+    weights = base64.b64encode((BUNDLED / "model.safetensors").read_bytes()).decode()
+    layers = config["num_hidden_layers"]
+    sets = {kind: ", ".join(neuron_name(layers - 1, index) for index in found) for kind, found in neurons.items()}
     return styled_page(
         here / "page.html",
         own_style=(here / "page.css").read_text("utf-8"),
         theme=(files("jaxconf.report") / "theme.js").read_text("utf-8"),
         scripts="\n".join(script(name) for name in SCRIPTS),
         page=script("page.js"),
-        data=inert_json({"model": _model(), "world": of_world(_world()), "sets": neurons}),
-        **{kind: escape(", ".join(f"{_last_layer()}.{neuron}" for neuron in found)) for kind, found in neurons.items()},
+        data=inert_json({"config": config, "weights": weights, "world": of_world(world), "sets": neurons}),
+        words=str(world.words),
+        last_word=world.tokens[world.words - 1],
+        last_marker=world.separators[-1],
+        least=f"{world.noise[0]:.2f}",
+        most=f"{world.noise[-1]:.2f}",
+        size=f"{counted(layers, 'layer')} of {counted(config['intermediate_size'], 'neuron')}",
+        **sets,
     )
 
 
@@ -106,16 +114,6 @@ def _world() -> Noise:
     return world
 
 
-def _model() -> dict[str, Any]:
-    weights = base64.b64encode((BUNDLED / "model.safetensors").read_bytes()).decode()
-    return {"config": _config(), "weights": weights}
-
-
 def _config() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((BUNDLED / "config.json").read_text("utf-8"))
     return found
-
-
-def _last_layer() -> int:
-    layers: int = _config()["num_hidden_layers"]
-    return layers - 1
