@@ -4,6 +4,7 @@ Letters: s prompt, t position, m neuron, v vocabulary.
 """
 
 import base64
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -216,6 +217,12 @@ def test_the_temperature_is_the_one_of_the_studies(tmp_path: Path) -> None:
 def test_the_page_in_docs_is_the_one_that_is_written() -> None:
     assert PAGE.read_text("utf-8") == play_page(), "run scripts/play_page.py"
     assert PAGE.stat().st_size <= 3 * 2**20
+
+
+def test_the_page_loads_nothing_from_outside() -> None:
+    html = play_page().replace("http://www.w3.org/2000/svg", "")  # the name of SVG's elements
+    assert not re.search(r"""https?:|@import|url\((?!#)|\bsrc=|fetch\(|XMLHttp|<link""", html)
+    assert "default-src 'none'" in html  # browsers enforce it too
 
 
 @pytest.mark.parametrize("facts", [{"model": "bundled"}, {"model": str(jaxconf.BUNDLED)}, {"base": "bundled"}])
