@@ -1,6 +1,8 @@
 """Results in words: numbers, counts, the facts of an analysis, and the effects of neuron sets."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 
 from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.kinds import VALUED
+from jaxconf.models.hub import HUB_ID
 from jaxconf.results.columns import SET_COLUMNS
 
 # Each entry is a template, followed by the names of the facts that fill it.
@@ -58,6 +61,24 @@ def counted(count: int, noun: str) -> str:
 def count_of(count: int, kind: str) -> str:
     """How many neurons of a kind there are, for example "2 entropy neurons"."""
     return counted(count, f"{kind} neuron")
+
+
+def model_title(facts: Mapping[str, Any]) -> str:
+    """The name of a result's model for a title; the path that it was read from stands among the facts."""
+    return titled(str(facts.get("model", "unnamed model")), facts.get("revision", ""))
+
+
+def titled(model: str, revision: str | None = "") -> str:
+    """A model's name for a title: a hub id as it is, and of a folder the last part of its path.
+
+    `revision`: as a model has it, None for a folder. Without one, whatever can be a hub id counts as one. A folder in
+    the hub's cache has the id of its model.
+    """
+    if revision is not None and re.fullmatch(HUB_ID, model):
+        return model
+    *_, repository, snapshots, name = ("", "", *Path(model).absolute().parts)
+    cached = snapshots == "snapshots" and repository.startswith("models--")
+    return repository.removeprefix("models--").replace("--", "/") if cached else name
 
 
 def counts_doubts(facts: Mapping[str, Any]) -> list[str]:

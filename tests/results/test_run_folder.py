@@ -9,6 +9,7 @@ import pytest
 from refusals import check_error
 
 from jaxconf.report.figures import FIGURES
+from jaxconf.report.play.page import PLAY
 from jaxconf.report.run import draw
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, claim, staging, writable
@@ -118,7 +119,7 @@ def test_a_run_folder_that_version_0_1_0_wrote_is_read_and_drawn(tmp_path):
     shutil.copytree(RECORDED, tmp_path, dirs_exist_ok=True)
     table = draw(tmp_path)
     assert names(tmp_path) == sorted(
-        [NEURONS, POSITIONS, SPECTRUM, SUMMARY, "report.html", *(f"{name}.png" for name in FIGURES)]
+        [NEURONS, POSITIONS, SPECTRUM, SUMMARY, "report.html", PLAY, *(f"{name}.png" for name in FIGURES)]
     )
     assert "1 entropy neuron in layer 1: 1.176." in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert table.summary() == json.loads((RECORDED / SUMMARY).read_text(encoding="utf-8"))

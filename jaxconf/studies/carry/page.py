@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.verdicts import labels, table_of_verdicts
 
@@ -48,10 +48,10 @@ def page(found: "Carry", images: Sequence[Path]) -> str:
     columns = ["kind", "value", "split", "size", "r2", "gap", "penalty"]
     several, names = ["text"] if len(found.texts) > 1 else [], labels(found)
     verdicts = pd.concat([table_of_verdicts(found.of(text)) for text in found.texts])
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "carry",
-        str(found.facts["model"]),
+        found.facts,
         "Influence, carrying, decodability",
         SOURCE,
         verdict=paragraphs(sentences(found)),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxconf.report import markup
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.results.words import number
 from jaxconf.studies.tasks.neurons import MEAN
 from jaxconf.studies.tasks.sentences import sentences
@@ -61,10 +61,10 @@ def page(found: "Tasks", images: Sequence[Path]) -> str:
     for score in found.scores:
         rows = found.changes[found.changes["score"] == score]
         parts.append(f"<h3>{escape(score)}</h3>{_changes(rows)}")
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "tasks",
-        str(found.facts["model"]),
+        found.facts,
         "Real tasks",
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, CAPTIONS.keys() - {"tasks_forks"}),
