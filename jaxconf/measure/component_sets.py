@@ -16,6 +16,7 @@ import pandas as pd
 from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
+from jaxconf.analysis.neuron_sets import masks_of, random_sets
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
@@ -34,7 +35,8 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 
-NAME = re.compile(r"[A-Za-z]\w*\.\d+")
+WITHOUT = re.compile(r"\d+\.(h\d+|b_\w+)")  # names of heads and of biases
+NAME = re.compile(rf"[A-Za-z]\w*\.\d+|{WITHOUT.pattern}")
 
 
 def is_component_set(text: str) -> bool:
@@ -84,18 +86,17 @@ def ablate_component_sets(
     rows = []
     for number, (kind, own) in enumerate(chosen):
         group = groups[kind]
-        drawn: list[Sequence[int]] = [
-            own,
-            *_random(len(group.names), own, controls, np.random.default_rng([seed, number])),
+        pairs = [(last, index) for index in own]
+        drawn = [
+            pairs,
+            *random_sets((len(group.names),), pairs, controls, np.random.default_rng([seed, number])),
         ]
-        masks = np.zeros((len(drawn), len(group.names)), bool)
-        for row, members in enumerate(drawn):
-            masks[row, members] = True
+        masks = masks_of(len(group.names), drawn)[last]
         measure = functools.partial(_measured, work, group, masks, ablation, bootstrap_draws, seed)
         columns: dict[str, Any] = {
             "set": number,
             "control": np.arange(len(drawn)),
-            "neurons": [",".join(group.names[n] for n in members) for members in drawn],
+            "neurons": [",".join(group.names[n] for _, n in members) for members in drawn],
             "size": len(own),
         }
         rows.append(pd.DataFrame(columns | fitting(measure, memory, progress)))
@@ -104,6 +105,11 @@ def ablate_component_sets(
 
 def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: int) -> tuple[str, list[int]]:
     """The kind that the names are of, and their indices in it. `kinds`: kind → the names of its directions."""
+    for name in filter(WITHOUT.fullmatch, names):
+        raise InputError(
+            f"a set names {name}, but there is no direction or latent {name}: a head writes another direction at each "
+            "position and a bias never varies, so that neither has a coefficient to set; name directions or latents"
+        )
     kind = next((kind for kind, of in kinds.items() if names[0] in of), None)
     if kind is None:
         ranges = ", ".join(f"{of[0]} to {of[-1]}" for of in kinds.values()) or "none"
@@ -124,11 +130,6 @@ def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: i
             "0 controls"
         )
     return kind, own
-
-
-def _random(count: int, own: Sequence[int], controls: int, rng: np.random.Generator) -> list[list[int]]:
-    others = np.setdiff1d(np.arange(count), own)
-    return [np.sort(rng.choice(others, len(own), replace=False)).tolist() for _ in range(controls)]
 
 
 def _measured(

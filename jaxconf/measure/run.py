@@ -1,7 +1,7 @@
 """The whole of `jaxconf analyze`: from the names of a model and a text to a finished run folder."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets, is_component_set
+from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets
 from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
@@ -42,7 +42,7 @@ RESUME = ".partial"  # the folder in a run folder for the finished windows of an
 class Parsed(NamedTuple):
     """The options that `parse` has turned into other types."""
 
-    sets: list[list[tuple[int, ...]]]  # of --set, those of neurons
+    sets: list[Sequence[Sequence[int]]]  # of --set, those of neurons
     component_sets: list[str]  # of --set, the others
     single: list[tuple[int, ...]]  # of --per-token
     memory: int  # bytes
@@ -92,9 +92,10 @@ def parse(options: AnalyzeOptions) -> Parsed:
         raise InputError(f"--tokens is {options.tokens}; give at least 1")
     if options.ablation in ("fixed", "scale") and options.ablation_value is None:
         raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
+    sets = read_sets(options.set)
     return Parsed(
-        read_sets([text for text in options.set if not is_component_set(text)]),
-        [text for text in options.set if is_component_set(text)],
+        [one for one in sets if not isinstance(one, str)],
+        [one for one in sets if isinstance(one, str)],
         read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.max_q, options.min_change),

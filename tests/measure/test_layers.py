@@ -17,7 +17,7 @@ from refusals import check_error
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.metrics import EFFECTS
-from jaxconf.analysis.neuron_sets import one_by_one, random_sets
+from jaxconf.analysis.neuron_sets import one_by_one, random_sets, widths_of
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions, windows
@@ -211,7 +211,7 @@ def test_a_set_may_span_layers() -> None:
     upper, both = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)["loss_abs_delta"]
     assert measured("rms", 0).frame["loss_abs_delta"][3] > 1e-3
     assert upper != both
-    drawn = random_sets(lm.config, [(0, 3), (1, 5), (1, 6)], 4, np.random.default_rng(0))
+    drawn = random_sets(widths_of(lm.config), [(0, 3), (1, 5), (1, 6)], 4, np.random.default_rng(0))
     assert [[layer for layer, _ in members] for members in drawn] == 4 * [[0, 1, 1]]
 
 
