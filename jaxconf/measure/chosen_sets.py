@@ -40,13 +40,12 @@ def check_chosen(
     controls: int,
     k: int | None,
     last: bool = True,
-    where: str = "a set of neurons",
 ) -> list[Checked]:
     """The sets, each of neurons or of components of one kind.
 
     `components`: where the components are from, as for `jaxconf.analyze`. `controls`: how many random sets each is to
-    be compared with. `k`: the size of the null space. `last`: whether neurons must be of the last layer. `where`: what
-    names neurons. Raises InputError for components that no set names, and as `check_set`, `check_last_layer` and
+    be compared with. `k`: the size of the null space. `last`: whether neurons must be of the last layer. Raises
+    InputError for components that no set names, and as `check_set`, `check_last_layer` and
     `jaxconf.measure.component_sets.ablate_component_sets` do.
     """
     check_amounts(0, controls=controls)
@@ -63,8 +62,8 @@ def check_chosen(
             ((component, indices),) = check_component_sets(config, [one], components, controls, k)
             found.append(Checked(component, [(config.n_layers - 1, index) for index in indices]))
         else:
-            check_form(config, one, where)
-            own = check_last_layer(config, one, controls) if last else check_set(config, one, controls, where)
+            check_form(config, one, "a set")
+            own = check_last_layer(config, one, controls) if last else check_set(config, one, controls)
             found.append(Checked("neuron", own))
     return found
 
