@@ -68,8 +68,8 @@ def _of_selection(found: "Tasks", selection: str) -> str:
     means = "their means" if len(names) > 1 else "its mean"
     return (
         f"Setting the {counted(len(names), found.facts['nouns'][selection])} “{selection}” "
-        f"({listed(names, MOST_NAMED)}; chosen by {found.facts['chosen_by'][selection]}) to {means} changes, by {score}, "
-        f"{'; '.join(said)}.{random}"
+        f"({listed(names, MOST_NAMED)}; chosen by {found.facts['chosen_by'][selection]}) to {means} changes, by "
+        f"{score}, {'; '.join(said)}.{random}"
     )
 
 
