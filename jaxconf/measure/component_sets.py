@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation
+from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.neuron_sets import masks_of, random_sets
@@ -24,8 +25,8 @@ from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.components import groups_of, names_of_directions, read_components
 from jaxconf.measure.groups import Group
-from jaxconf.measure.inputs import check_amounts, text_of
-from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.inputs import check_amounts, in_words, text_of
+from jaxconf.measure.reruns import rerun_parts, token_effects
 from jaxconf.measure.work import Work, work_on
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
@@ -80,9 +81,7 @@ def ablate_component_sets(
     check_runnable(lm.params)
     chosen = check_component_sets(lm.config, sets, components, controls, k)
     work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)
-    values, last = spectrum(lm.config, lm.params), lm.config.n_layers - 1
-    names, size = read_components(components), null_space_size(lm.config, k)
-    groups = {group.component: group for group in groups_of(work, names, [last], values, size)}
+    groups, last = _groups(work, components, k), lm.config.n_layers - 1
     rows = []
     for number, (kind, own) in enumerate(chosen):
         group = groups[kind]
@@ -101,6 +100,51 @@ def ablate_component_sets(
         }
         rows.append(pd.DataFrame(columns | fitting(measure, memory, progress)))
     return pd.concat(rows, ignore_index=True)
+
+
+def per_component_token(
+    lm: LanguageModel,
+    tokens: np.ndarray | Windows | int,
+    names: str,
+    components: str,
+    *,
+    data: str = OWN,
+    kept: np.ndarray | None = None,
+    counts: np.ndarray | str | Path | None = None,
+    ablation: Ablation = MEAN,
+    k: int | None = None,
+    memory: int = MEMORY,
+    progress: Progress = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """As `jaxconf.per_token`, for directions or latents of one kind, such as "sae.12,sae.99".
+
+    `components`: where they are from, as for `jaxconf.analyze`. Raises InputError as `ablate_component_sets` does.
+    """
+    check_runnable(lm.params)
+    ((kind, own),) = check_component_sets(lm.config, [names], components, 0, k)
+    text = text_of(lm, tokens, data, counts, progress)
+
+    def measured(memory: int) -> pd.DataFrame:
+        work = work_on(lm, text, kept, memory, progress)
+        group = _groups(work, components, k)[kind]
+        work = dataclasses.replace(work, dictionary=group.dictionary)
+        levels = ablation.of_layer(_statistics(work, group, ablation))
+        return token_effects(work, group.layer, {n: group.names[n] for n in own}, levels, "final")
+
+    return in_words(lm, fitting(measured, memory, progress))
+
+
+def _groups(work: Work, components: str, k: int | None) -> dict[str, Group]:
+    """Kind → its group."""
+    config, names = work.lm.config, read_components(components)
+    values, last = spectrum(config, work.lm.params), config.n_layers - 1
+    groups = groups_of(work, names, [last], values, null_space_size(config, k))
+    return {group.component: group for group in groups}
+
+
+def _statistics(work: Work, group: Group, ablation: Ablation) -> ActivationStatistics:
+    what = work.lm, work.tokens, group.layer, work.memory, work.progress
+    return activation_statistics(*what, ordered=ablation.ordered, dictionary=group.dictionary)
 
 
 def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: int) -> tuple[str, list[int]]:
@@ -136,10 +180,8 @@ def _measured(
     work: Work, group: Group, masks: np.ndarray, ablation: Ablation, draws: int, seed: int, memory: int
 ) -> dict[str, np.ndarray]:
     """The effects of the sets, bool [c n], with intervals."""
-    work = dataclasses.replace(work, dictionary=group.dictionary)
-    statistics = activation_statistics(
-        work.lm, work.tokens, group.layer, memory, work.progress, ordered=ablation.ordered, dictionary=group.dictionary
-    )
+    work = dataclasses.replace(work, dictionary=group.dictionary, memory=memory)
+    statistics = _statistics(work, group, ablation)
     paper = group.readout(work.lm, readout(work.lm.config, work.lm.params), "paper")
     work = work.resuming(memory, group.component, masks, ablation, *statistics, *fetched((paper.w_out, paper.W_U)))
     parts = rerun_parts(work, {group.layer: masks}, {group.layer: ablation.of_layer(statistics)}, "final")

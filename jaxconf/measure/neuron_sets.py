@@ -249,7 +249,7 @@ def per_token(
     def measured(memory: int) -> pd.DataFrame:
         work, frames = work_on(lm, text, kept, memory, progress), []
         for layer, statistics in _statistics(work, ablation, chosen).items():
-            own = [index for of, index in chosen if of == layer]
+            own = {index: neuron_name(layer, index, lm.config.experts) for of, index in chosen if of == layer}
             frames.append(token_effects(work, layer, own, ablation.of_layer(statistics), frozen))
         return pd.concat(frames, ignore_index=True)
 

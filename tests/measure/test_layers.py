@@ -306,9 +306,11 @@ def test_sets_are_read_from_words_and_files(tmp_path: Path) -> None:
     file = tmp_path / "sets.txt"
     file.write_text("11.584,11.2378\n\n0.1\n")
     assert read_sets(["2.3, 2.4", str(file)]) == [[(2, 3), (2, 4)], [(11, 584), (11, 2378)], [(0, 1)]]
+    file.write_text("sae.1,sae.4\n2.3\n")
+    assert read_sets(["null.0", str(file)]) == ["null.0", "sae.1,sae.4", [(2, 3)]]
 
 
-@pytest.mark.parametrize("text", ["584", "11.584,", "11.5.8.1", "eleven.2", "missing.txt"])
+@pytest.mark.parametrize("text", ["584", "11.584,", "11.5.8.1", "eleven,2", "missing.txt"])
 def test_what_is_no_set_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"neither neurons nor a file; .* such as"):
         read_sets([text])
