@@ -239,7 +239,9 @@ def _within(site: str, layer: int) -> str:
 
 
 def _edit_within(edit: Edit, layer: int) -> Edit:
-    return AddFrom(_within(edit.reads, layer), edit.written) if isinstance(edit, AddFrom) else edit
+    if not isinstance(edit, AddFrom):
+        return edit
+    return AddFrom(_within(edit.reads, layer) or edit.reads, edit.written)  # of another layer, it is never found
 
 
 def _block(

@@ -19,6 +19,7 @@ from jaxconf.measure.analyze import analyze
 from jaxconf.measure.component_sets import ablate_component_sets, is_component_set
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
+from jaxconf.report.shown import token_boxes
 from jaxconf.results.neuron_table import NeuronTable
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -199,9 +200,11 @@ def test_a_planted_head_and_a_planted_latent_are_found(tmp_path: Path) -> None:
     sae = {"architecture": "standard", "hook_name": "blocks.0.hook_resid_post"}
     components = f"heads,{lens(tmp_path / 'sae', sae, **latents)}"
     tokens = np.random.default_rng(2).integers(0, lm.config.vocab_size, (40, 32))
-    table = analyze(lm, tokens, counts=counts, components=components, nulls=200, bootstrap_draws=100)
+    table = analyze(lm, tokens, counts=counts, components=components, nulls=200, bootstrap_draws=100, token_changes=64)
     assert len(table.names) == lm.config.n_heads + 12
     assert sorted(table.members("entropy").index) == ["0.h1", "sae.5"]
+    assert {"0.h1", "sae.5"} <= set(table.token_changes["neuron"])
+    assert {"0.h1", "sae.5"} <= {name for name, *_ in token_boxes(table, "entropy")}  # of Figure 2c
 
 
 def test_sets_of_latents_are_ablated_together(tmp_path: Path) -> None:
