@@ -156,7 +156,12 @@ def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: i
         )
     kind = next((kind for kind, of in kinds.items() if names[0] in of), None)
     if kind is None:
-        ranges = ", ".join(f"{of[0]} to {of[-1]}" for of in kinds.values()) or "none"
+        ranges = ", ".join(f"{of[0]} to {of[-1]}" for of in kinds.values())
+        if not ranges:
+            raise InputError(
+                f"there is no direction or latent {names[0]}, since --components names none; give where it is "
+                "from, such as --components sae=FOLDER"
+            )
         raise InputError(f"there is no direction or latent {names[0]}; those of --components are: {ranges}")
     places = {name: index for index, name in enumerate(kinds[kind])}
     missing = [name for name in names if name not in places]

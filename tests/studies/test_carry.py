@@ -387,7 +387,7 @@ def test_what_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     refused(lambda: carry(lm, tokens, sets=SETS, data=["a", "b"]), "give each text once")
     refused(lambda: carry(lm, tokens, sets=[*SETS, SETS[1]]), "give each set once")
     refused(lambda: carry(lm, tokens, sets=SETS, controls=0), "controls is 0")
-    monkeypatch.setattr(study, "sets_by_rule", lambda *_: [])
+    monkeypatch.setattr("jaxconf.studies.carry.sets.sets_by_rule", lambda *_: [])
     refused(lambda: carry(lm, tokens, bootstrap_draws=2), "no rule names an entropy neuron", "name neurons as a set")
 
 

@@ -177,7 +177,7 @@ def test_sets_that_cannot_be(tmp_path: Path) -> None:
 
     told("sae.9", of.component, "there is no direction or latent sae.9", "sae.0 to sae.8")
     told("sae.1,null.0", f"{of.component},null", "null.0 is not of the same kind as sae.1", "a set of one kind")
-    told("sae.1", "neurons", "there is no direction or latent sae.1", "none")
+    told("sae.1", "neurons", "there is no direction or latent sae.1", "such as --components sae=FOLDER")
     told(None, of.component, "no set names one of them", "leave components out")
     told([(1, 3)], of.component, "no set names one of them")
     told("1.h0", of.component, "a head writes another direction at each position", "name directions or latents")

@@ -29,6 +29,26 @@ def ruled_table(lm: LanguageModel, run: str | Path) -> NeuronTable:
     return table
 
 
+def all_sets(
+    lm: LanguageModel,
+    table: NeuronTable | None,
+    checked: Sequence[Checked],
+    populations: Mapping[str, Population],
+    controls: int,
+) -> list[NamedSet]:
+    """The sets of each rule by an analysis's `table`, if there is one, and those that a user names.
+
+    Raises InputError if there is none, for a set that is given twice, and as `sets_by_rule` does.
+    """
+    ruled = sets_by_rule(lm.config, table, controls, populations["neuron"]) if table else []
+    found = [*ruled, *given_sets(checked, populations)]
+    if not found:
+        raise InputError(f"no rule names an entropy neuron in the last layer of {lm.name}; name neurons as a set")
+    if len({of.name for of in found}) < len(found):
+        raise InputError(f"the sets are {'; '.join(of.name for of in found)}; give each set once")
+    return found
+
+
 def sets_by_rule(config: DecoderConfig, table: NeuronTable, controls: int, neurons: Population) -> list[NamedSet]:
     """The entropy neurons of the last layer by each rule that names some; `default` is the first one.
 

@@ -38,7 +38,7 @@ from jaxconf.studies.carry.influence import table_of_influence
 from jaxconf.studies.carry.page import page
 from jaxconf.studies.carry.positions import DIRECTION, NORM, STREAM, block_of, entropy_correlations, held, positions
 from jaxconf.studies.carry.sentences import sentences
-from jaxconf.studies.carry.sets import correlated_set, given_sets, random_beside, ruled_table, sets_by_rule
+from jaxconf.studies.carry.sets import all_sets, correlated_set, random_beside, ruled_table
 from jaxconf.studies.carry.setting import HELD_OUT, Text, read_text
 
 
@@ -147,22 +147,10 @@ def carry(
     first = texts[0]
     named = first.tokens[first.naming], first.kept[first.naming]
     of = populations(lm, checked, components, k, *named, memory, progress)
-    ruled = sets_by_rule(lm.config, table, controls, of["neuron"]) if table else []
-    chosen = [*ruled, *given_sets(checked, of)]
-    if not chosen:
-        raise InputError(f"no rule names an entropy neuron in the last layer of {lm.name}; name neurons as a set")
-    if len({of.name for of in chosen}) < len(chosen):
-        raise InputError(f"the sets are {'; '.join(of.name for of in chosen)}; give each set once")
+    chosen = all_sets(lm, table, checked, of, controls)
     random = random_beside(chosen, controls, seed)
     measure = functools.partial(_measured, lm, chosen, random, effects, bootstrap_draws, seed, progress)
     found = [fitting(functools.partial(measure, text), memory, progress) for text in texts]
-    names = [text.name for text in texts]
-    frames = {
-        name: pd.concat(
-            [frames[name].assign(data=text) for text, frames in zip(names, found, strict=True)], ignore_index=True
-        )
-        for name in found[0]
-    }
     own = {
         **_facts(texts, chosen, run, table),
         "controls": controls,
@@ -172,7 +160,18 @@ def carry(
         "seed": seed,
         "bootstrap": bootstrap_draws,
     }
-    return Carry(facts_of(lm, own, timing, sum(text.facts["positions"] for text in texts), facts), **frames)
+    return Carry(
+        facts_of(lm, own, timing, sum(text.facts["positions"] for text in texts), facts), **_joined(texts, found)
+    )
+
+
+def _joined(texts: Sequence[Text], found: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables of all texts."""
+    pairs = list(zip(texts, found, strict=True))
+    return {
+        name: pd.concat([frames[name].assign(data=text.name) for text, frames in pairs], ignore_index=True)
+        for name in found[0]
+    }
 
 
 def _analysed(

@@ -179,7 +179,7 @@ def induction_head_activations(found: "Induction") -> Figure:
     largest = own["heads"].iloc[-1] if (own["kind"] == "cumulative").any() else own["heads"].iloc[0]
     figure, (axes,) = canvas(
         model_name(found.facts),
-        "Neurons without induction heads",
+        f"{found.facts['noun'].capitalize()}s without induction heads",
         f"red: the heads {largest} attend to BOS alone; grey: random heads do; black: no head is ablated",
         1,
         1,
