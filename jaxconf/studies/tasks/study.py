@@ -147,8 +147,7 @@ def tasks(
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
     check_factors(scale)
     given = read_questions(data) if isinstance(data, str | Path) else check_kind(data)
-    check_runnable(lm.params)
-    refuse_mixture(lm.config, "the study of tasks")
+    _check(lm)
     asked = Asked(lm, lm.tokenizer, memory, progress)
     named = selected(lm, from_run, sets, components, controls, k)
     read, of_text = _windows(asked, text, tokens, "text")
@@ -178,6 +177,11 @@ def tasks(
         tokens=of_tokens,
         forks=forks,
     )
+
+
+def _check(lm: LanguageModel) -> None:
+    check_runnable(lm.params)
+    refuse_mixture(lm.config, "the study of tasks")
 
 
 def _populations(
