@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from jaxconf.models.mesh import make_mesh as make_mesh
     from jaxconf.models.sites import Ablate as Ablate
     from jaxconf.models.sites import Add as Add
+    from jaxconf.models.sites import AddFrom as AddFrom
     from jaxconf.models.sites import Dropout as Dropout
     from jaxconf.models.sites import Replace as Replace
     from jaxconf.models.sites import Scale as Scale

@@ -40,6 +40,13 @@ OwnText = Annotated[
         "so, and else stdlib"
     ),
 ]
+Components = Annotated[
+    str,
+    tyro.conf.arg(
+        help="where the components are from that a set names, as for `jaxconf analyze`, such as sae=FOLDER, null, pc=8 "
+        "or directions=FILE"
+    ),
+]
 Counts = Annotated[
     Path | None,
     tyro.conf.arg(

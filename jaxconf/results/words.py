@@ -81,6 +81,11 @@ def titled(model: str, revision: str | None = "") -> str:
     return repository.removeprefix("models--").replace("--", "/") if cached else name
 
 
+def noun_of(name: str) -> str:
+    """What has this name: "neuron" for 11.584, and "component" for others, such as sae.12."""
+    return "neuron" if name.replace(".", "").isdigit() else "component"
+
+
 def counts_doubts(facts: Mapping[str, Any]) -> list[str]:
     """A sentence that warns if a token-frequency direction cannot be relied on, by the facts about its counts.
 
@@ -181,7 +186,8 @@ def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]
             interval = f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}"
             below = (controls[column] < own[column]).sum()
             table.append((column, number(own[column]), interval, number(controls[column].median()), f"{below}"))
-        together = "neuron ablated" if own["size"] == 1 else "neurons ablated together"
+        noun = noun_of(own["neurons"].partition(",")[0])
+        together = f"{noun} ablated" if own["size"] == 1 else f"{noun}s ablated together"
         compared = table if len(controls) else [row[:3] for row in table]
         found.append((f"{own['size']:,} {together}: {own['neurons']}", compared))
     return found
