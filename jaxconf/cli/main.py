@@ -141,9 +141,9 @@ def _unknown(prog: str, words: Sequence[str], command: type[Any]) -> str:
         nearest_option = f"the nearest is {close[0]}, and " if close else ""
         return f"{name} has no option {wrong}; {nearest_option}{prog} --help lists all"
     extra = " ".join(words)
-    if options == ["--json"]:
+    if [field.name for field in dataclasses.fields(command)] == ["json"]:
         return f"{name} takes no arguments; leave out {extra!r}"
-    or_else = ", or give the option whose value it is before it" if options else ""
+    or_else = ", or give the option whose value it is before it" if options != ["--json"] else ""
     return f"{name} has no use for the argument {extra!r}; leave it out{or_else}"
 
 
