@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 OptionalModel = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")]
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+Repository = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
 Text = Annotated[
     str,
     tyro.conf.arg(
@@ -151,6 +152,21 @@ def terminal() -> "Console":
     from jaxconf.runtime.hosts import alone, first
 
     return Console(quiet=not (alone() or first()), stderr=_as_json.get())
+
+
+@contextlib.contextmanager
+def hub_progress(quiet: bool) -> Iterator[None]:
+    """Within the block, the bars that huggingface_hub shows on standard error are hidden if `quiet` is true."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if not quiet or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 @contextlib.contextmanager

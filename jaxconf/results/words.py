@@ -1,5 +1,6 @@
 """Results in words: numbers, counts, the facts of an analysis, and the effects of neuron sets."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,6 +99,16 @@ def reading_notes(facts: Mapping[str, Any]) -> list[str]:
     if joined:
         said.append(f"The rows of the text are lines, which are joined to documents at {joined}.")
     return said
+
+
+def model_of(facts: Mapping[str, Any]) -> str:
+    """The name of the model that was analysed: a hub id as it is, and of a folder its last part."""
+    name = str(facts.get("model", "unnamed model"))
+    return (
+        name
+        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+        else name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    )
 
 
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
