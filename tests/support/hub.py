@@ -132,16 +132,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif match and match[3] == "commit":
             self.commit(f"datasets/{match[2]}", [json.loads(line) for line in body.splitlines()])
         elif match and match[3] == "settings":
-            (self.hub.private.add if json.loads(body).get("visibility") == "private" else self.hub.private.discard)(
-                f"datasets/{match[2]}"
-            )
+            self.see(f"datasets/{match[2]}", json.loads(body))
             self.send_json({})
         else:
             self.fail(404, "NotFound")
 
     do_PUT = do_POST
 
-    def create(self, asked: dict[str, str]) -> None:
+    def create(self, asked: dict[str, object]) -> None:
         repo = f"datasets/{asked['organization']}/{asked['name']}"
         address = {"url": f"{self.hub.endpoint}/{repo}"}
         if repo in self.hub.repos:
@@ -150,9 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self.hub.uploads / repo
         folder.mkdir(parents=True)
         self.hub.repos[repo] = {"main": folder}
-        if asked.get("visibility") == "private":
-            self.hub.private.add(repo)
+        self.see(repo, asked)
         self.send_json(address)
+
+    def see(self, repo: str, asked: dict[str, object]) -> None:
+        """Make a dataset private or public, in the words of this or of an earlier huggingface_hub."""
+        private = asked.get("private", False) or asked.get("visibility") == "private"
+        (self.hub.private.add if private else self.hub.private.discard)(repo)
 
     def commit(self, repo: str, lines: list[dict]) -> None:
         folder, changed = self.hub.repos[repo]["main"], []
