@@ -145,7 +145,18 @@ class Sweep(Command):
                 console.print()
             say(console, described(found.devices), *warnings(found.needs, found.devices))
 
-        answer(console, lambda: dataclasses.asdict(found), show)
+        def summary() -> dict[str, Any]:
+            cells = [
+                {
+                    **{"model": model, "layer": layer, "cells": count},
+                    **dataclasses.asdict(of_one),
+                    **{"peak": of_one.peak, "seconds": of_one.seconds},
+                }
+                for (model, layer, of_one), count in found.needs.items()
+            ]
+            return {"devices": dataclasses.asdict(found.devices), "needs": cells}
+
+        answer(console, summary, show)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,3 +67,16 @@ def test_the_families(capsys):
     run("models", "--json")
     rows = json.loads(capsys.readouterr().out)["families"]
     assert rows == [row._asdict() for row in jaxconf.supported()]
+
+
+def test_a_plan_is_in_bytes_and_seconds(tmp_path, capsys):
+    (tmp_path / "s.toml").write_text('models = ["bundled"]\nablations = ["mean", "zero"]\n')
+    devices = {"count": 2, "memory": 16e9, "flops": 1e12, "exponentials": 1e9}
+    options = "--plan --devices 2 --device-memory 16GB --flops 1e12 --exponentials 1e9"
+    run("sweep", tmp_path / "s.toml", *options.split(), "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["devices"] == devices
+    (needs,) = found["needs"]
+    assert (needs["model"], needs["cells"]) == ("bundled", 2)
+    assert needs["peak"] == needs["weights"] + needs["unembedding"] + needs["working"]
+    assert needs["seconds"] == needs["seconds_forward"] + needs["seconds_effects"]
