@@ -53,8 +53,6 @@ def push(run: str | Path, name: str, *, public: bool = False) -> str:
     with _upload_errors(name):
         existed = api.repo_exists(name, repo_type="dataset")
         api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
-        if existed and public:
-            api.update_repo_settings(name, repo_type="dataset", private=False)
         there = api.list_repo_files(name, repo_type="dataset")
         old = [path for path in there if path not in files and any(fnmatch(path, pattern) for pattern in RESULT)]
         commit = api.create_commit(
@@ -67,6 +65,8 @@ def push(run: str | Path, name: str, *, public: bool = False) -> str:
             commit_message=f"jaxconf: {table.where}",
             repo_type="dataset",
         )
+        if existed and public:
+            api.update_repo_settings(name, repo_type="dataset", private=False)
     return str(commit.commit_url)
 
 
@@ -85,10 +85,13 @@ def pull(name: str, out: str | Path | None = None, *, revision: str | None = Non
         except InputError as error:
             raise InputError(f"the dataset {name} holds no {NEURONS} of jaxconf; check its name") from error
         with hub_errors("dataset", name, revision):
-            found = snapshot_download(  # what the revision named above, if it has moved since
-                name, repo_type="dataset", revision=neurons.name, allow_patterns=[*RESULT, CARD]
+            # The commit of the table, because the revision may name another by now.
+            found = Path(
+                snapshot_download(name, repo_type="dataset", revision=neurons.name, allow_patterns=[*RESULT, CARD])
             )
-        shutil.copytree(found, folder, dirs_exist_ok=True)
+        for path in [*_of_result(found), *([CARD] if (found / CARD).is_file() else [])]:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found / path, folder / path)
         return NeuronTable.load(folder)
 
 

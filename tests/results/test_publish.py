@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from commands import refusal, run
 from hub import Hub, hub, point_at
-from huggingface_hub import DatasetCard, constants
+from huggingface_hub import DatasetCard, constants, snapshot_download
 from planted_table import planted_table
 from refusals import refused
 
@@ -71,6 +71,15 @@ def test_a_push_is_one_commit_which_replaces_the_run_before(written, served, tmp
     assert "site/neurons/3.5.html" in served.commits[1]
     assert "site/neurons/3.5.html" not in there
     assert {"notes.txt", "site/index.html", "README.md"} <= there
+
+
+def test_a_pull_takes_the_files_of_a_run_alone(written, served, tmp_path):
+    jaxconf.push(written, NAME)
+    (served.repos[f"datasets/{NAME}"]["main"] / "notes.txt").write_text("not of a run")
+    snapshot_download(NAME, repo_type="dataset")  # the cache has all files then
+    jaxconf.pull(NAME, tmp_path / "back")
+    assert not (tmp_path / "back/notes.txt").exists()
+    assert (tmp_path / "back/site/neurons/3.5.html").is_file()
 
 
 def test_a_dataset_is_private_until_it_is_made_public(written, served, tmp_path, monkeypatch):
