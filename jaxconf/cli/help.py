@@ -19,8 +19,9 @@ from jaxconf.measure.options import Resampling
 from jaxconf.runtime.hosts import Hosts
 
 OFTEN = (
-    "data tokens out layer set neurons run ablation components statements questions sequences length revisions "
-    "effects scale vary seeds steps resume tries status plan revision format public counts controls prompts"
+    "data tokens out layer set run_folder from_run statements questions vary seeds steps resume layers neurons "
+    "ablation components sequences length revisions effects scale tries status plan revision format public counts "
+    "controls prompts"
 ).split()
 """Options that are needed often, in any command; those that are needed most often come first."""
 ALWAYS = ["force", "quiet", "json"]

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from commands import run
+from commands import options_of, run
 
-from jaxconf.cli.help import MOST
+from jaxconf.cli.help import ALWAYS, MOST, OFTEN, SELDOM
 from jaxconf.cli.main import COMMANDS, _options
 
 PRESETS = {"train": ["tiny"]}
@@ -36,6 +36,12 @@ def test_every_option_is_shown_once_and_the_needed_ones_first(name, capsys):
     assert first[-1] == "--json"
     assert len(first) <= MOST + 1
     assert list(boxes)[-1] == "seldom-needed options" or "seldom-needed options" not in boxes
+
+
+def test_every_ranked_option_is_one_of_some_command():
+    every = set().union(*(options_of(command) for command in COMMANDS.values()))
+    assert {*OFTEN, *ALWAYS, *SELDOM} <= every
+    assert not set(OFTEN) & {*ALWAYS, *SELDOM}
 
 
 def test_the_options_of_analyze_in_the_order_of_need(capsys):
