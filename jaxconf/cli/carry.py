@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Components, ModelSource, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, ModelSource, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
@@ -19,7 +19,7 @@ RUN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Carry:
+class Carry(Command):
     """Measure whether a model's entropy neurons only influence its confidence, or carry it too, and how well it can be
     decoded at all. Writes tables, figures and a page.
     """

@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Components, NamedModel, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, NamedModel, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Copying:
+class Copying(Command):
     """Give a model prompts that contradict what it knows, and measure whether it repeats the context or its memory,
     with and without its entropy neurons. Writes tables, figures and a page.
     """

@@ -4,14 +4,14 @@ import dataclasses
 
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Components, ModelSource, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, ModelSource, OwnText, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Induction:
+class Induction(Command):
     """Give a model text that repeats, and measure its entropy neurons, induction heads and calibration there. Writes
     tables, figures and a page.
     """

@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Components, ModelSource, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, ModelSource, OwnText, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Steer:
+class Steer(Command):
     """Scale a model's confidence neurons, push its stream, or change its temperature, and measure which calibrates it
     best on text that it was not chosen on. Writes tables, figures and a page.
     """

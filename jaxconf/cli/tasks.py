@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Components, NamedModel, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, NamedModel, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Tasks:
+class Tasks(Command):
     """Ask a model questions, and measure its accuracy, its calibration, and whether its confidence tells right answers
     from wrong ones, with and without its confidence neurons. Writes tables, figures and a page.
     """

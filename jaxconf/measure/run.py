@@ -28,7 +28,7 @@ from jaxconf.models.language_model import LanguageModel, find, text_folder
 from jaxconf.report.run import save_run
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Rules
-from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, claim, traced
+from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, RESUME, SETS, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
@@ -36,7 +36,6 @@ from jaxconf.runtime.progress import Progress
 
 SHOWN_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
 CONTROLS = 100  # random sets beside each set of named neurons, where the best possible predictions are known
-RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 
 
 class Parsed(NamedTuple):
