@@ -8,10 +8,14 @@ BIN := $(VENV)/bin
 # A module is compiled when it is imported first, which most of PyTorch's and of transformers' never are.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: demo test commands programs slow parity check clean
+.PHONY: demo play test commands programs slow parity check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --out runs/demo --force
+
+# The page on which the bundled model runs in the browser.
+play: $(VENV)/.installed
+	$(BIN)/python scripts/play_page.py
 
 # Files named test_parity import PyTorch, which takes seconds. COMMANDS=1 adds what `make commands` runs, as in CI: what tests of a file share is made once.
 test: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""Messages for the failures of the Hugging Face hub."""
+"""Ids of the Hugging Face hub, and messages for its failures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +17,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import repo_folder_name
 
 from jaxconf.models.errors import InputError, first_line
+
+HUB_ID = r"[\w-][\w.-]*(/[\w.-]+)?"
 
 
 @contextmanager

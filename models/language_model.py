@@ -24,7 +24,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.families import accepted, config_from_hf
 from jaxconf.models.files import read_object
 from jaxconf.models.generate import generate
-from jaxconf.models.hub import hub_errors
+from jaxconf.models.hub import HUB_ID, hub_errors
 from jaxconf.models.mesh import make_mesh, mesh_of, over_data
 from jaxconf.models.sites import Edit
 from jaxconf.models.tensor_files import no_weights
@@ -274,7 +274,7 @@ def find(
     if folder.is_file() and name.endswith(".gguf"):
         raise no_weights(name, [name])
     problem = f"{name} is a file, not a folder" if folder.is_file() else f"no folder {name}"
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+    if not re.fullmatch(HUB_ID, name):
         raise InputError(f"{problem}; give a folder that holds a {what}, or a hub id such as openai-community/gpt2")
     with hub_errors(what, name, revision, f"{problem}, and "):
         path = Path(

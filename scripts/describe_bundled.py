@@ -1,4 +1,4 @@
-"""Measure the bundled model, and write docs/bundled_model.md from the results.
+"""Measure the bundled model, and write docs/bundled_model.md and the names of its neurons from the results.
 
     python scripts/describe_bundled.py
 
@@ -6,6 +6,7 @@ A model of a world is measured on another text of that world, any other model on
 """
 
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pandas as pd
 import jaxconf
 from jaxconf.data.worlds import world_of
 from jaxconf.models.files import replacing
+from jaxconf.report.play.page import NAMED
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.optimum import optimum_sentences
-from jaxconf.results.rules import Kind
+from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.run_folder import OPTIMUM
 from jaxconf.results.words import counted
 from jaxconf.training.config import PRESETS
@@ -63,6 +65,8 @@ def page(table: NeuronTable, lm: jaxconf.LanguageModel, own: str, beside: list[s
             f"`{own}` with AdamW, weight decay {RECIPE.weight_decay} on matrices, {RECIPE.steps:,} steps of "
             f"{RECIPE.batch * RECIPE.context:,} tokens.",
             "",
+            "[The page to play with](play/index.html) runs it in a browser.",
+            "",
             f"On `{facts['data']}` ({facts['windows']} windows of {facts['tokens'] // facts['windows']} tokens, "
             f"{facts['positions']:,} kept positions) the loss is {facts['loss']:.3f} nats per token and the entropy "
             f"{facts['entropy']:.3f} nats.",
@@ -99,6 +103,9 @@ def main() -> None:
         beside = optimum_sentences(pd.read_parquet(Path(folder) / OPTIMUM)) if world else []
     with replacing(PAGE) as path:
         path.write_text(page(table, jaxconf.load(jaxconf.BUNDLED), own, beside))
+    named = {kind: table.members(kind)["neuron"].tolist() for kind in KINDS}
+    with replacing(NAMED) as path:
+        path.write_text(json.dumps(named, indent=1) + "\n")
 
 
 if __name__ == "__main__":

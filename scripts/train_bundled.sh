@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the bundled model: one layer, on a world in which both confidence and frequency have to be decided anew at every stretch. It takes minutes on two
 # cores. The weights differ between versions of JAX and kinds of device. The model in the repository was trained with Python 3.11 and JAX 0.10.2 on two CPU
-# cores. docs/emergence.md says what other seeds have.
+# cores. docs/emergence.md says what other seeds have. Afterwards, run describe_bundled.py and then play_page.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/bundled}

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxconf.cli.common import COUNT_OR_ALL, Quiet, say, speaking
+from jaxconf.cli.common import COUNT_OR_ALL, Command, Quiet, answer, say, speaking
 
 
 @dataclasses.dataclass(frozen=True)
-class Browse:
+class Browse(Command):
     """Make a site with a page for each neuron of finished analyses, which opens from disk and from any web server.
 
     Several runs are set side by side. What a run folder lacks is measured first, with the model that it names.
@@ -43,4 +43,4 @@ class Browse:
                 progress=progress,
                 say=lambda sentence: say(console, sentence),
             )
-        say(console, f"Site: {page}")
+        answer(console, lambda: {"site": page}, lambda: say(console, f"Site: {page}"))

@@ -3,24 +3,29 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Folder, Quiet, say
+from jaxconf.cli.common import Command, Folder, Quiet, answer, say, terminal
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.hosts import Hosts
 
+if TYPE_CHECKING:
+    from jaxconf.sweeps.queue import Status
+
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(Command):
     """Analyse every combination of the models, revisions, texts, ablations and layers that a file lists.
 
     Each combination is a cell. The same command may be started several times, also on several hosts: each is a worker,
     and all share the cells of one folder. Afterwards `jaxconf sweep report FOLDER` joins the finished cells into one
     table and one page.
     """
+
+    joins_by_itself: ClassVar[bool] = False
 
     definition: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """a TOML file with a list of models; it may also have lists of revisions, data, ablations and layers,
@@ -71,13 +76,10 @@ class Sweep:
         return self.out or Path("runs") / self.definition.stem
 
     def _work(self) -> None:
-        from rich.console import Console
-
-        from jaxconf.runtime.hosts import first
         from jaxconf.runtime.progress import progress
         from jaxconf.sweeps.run import sweep
 
-        console = Console(quiet=not first())
+        console = terminal()
         with progress(console, "tokens", self.quiet or console.is_terminal) as report:
             found = sweep(
                 self.definition,
@@ -89,25 +91,32 @@ class Sweep:
             )
         failed = [name for name, status in found.items() if status.state == "failed"]
         done = f"{len(found) - len(failed)} of {len(found)} cells are finished"
-        say(console, f"{done}; jaxconf sweep report {self._folder} joins them")
+        joined = f"{done}; jaxconf sweep report {self._folder} joins them"
+        answer(console, lambda: self._states(found), lambda: say(console, joined))
         if failed:
             first_of = f"the first was {failed[0]}: {found[failed[0]].message}"
             raise InputError(f"{len(failed)} of {len(found)} cells failed; {first_of}")
 
+    def _states(self, found: "dict[str, Status]") -> dict[str, Any]:
+        """The answer for programs: the sweep's folder and the state of each cell."""
+        return {"folder": self._folder, "cells": {name: dataclasses.asdict(cell) for name, cell in found.items()}}
+
     def _show(self) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         from jaxconf.sweeps.run import sweep_status
         from jaxconf.sweeps.terminal import sweep_table
 
-        console = Console()
+        console = terminal()
         if not self._folder.exists():
             raise InputError(
                 f"there is no folder {self._folder}, so no sweep of {self.definition} has begun there; start it with "
                 "jaxconf sweep, or give the folder of the sweep as --out"
             )
         found = sweep_status(self._folder, tries=self.tries, patience=self.patience)
+        if self.json:
+            answer(console, lambda: self._states(found), lambda: None)
+            return
         with Live(sweep_table(found), console=console, refresh_per_second=2) as live:
             while console.is_terminal and any(status.state in ("running", "waiting") for status in found.values()):
                 time.sleep(1)
@@ -115,13 +124,11 @@ class Sweep:
                 live.update(sweep_table(found))
 
     def _plan(self) -> None:
-        from rich.console import Console
-
         from jaxconf.sweeps.plan import plan
         from jaxconf.sweeps.terminal import plan_table
         from jaxconf.sweeps.words import described, in_words, warnings
 
-        console = Console()
+        console = terminal()
         with console.status("Estimating"):
             found = plan(
                 self.definition,
@@ -131,28 +138,43 @@ class Sweep:
                 exponentials=self.exponentials,
             )
         of_memory, of_time = in_words(found.needs)
-        console.print(plan_table("Memory of a device, estimated", of_memory))
-        console.print()
-        console.print(plan_table("Time of a worker, estimated", of_time))
-        console.print()
-        say(console, described(found.devices), *warnings(found.needs, found.devices))
+
+        def show() -> None:
+            for title, rows in (("Memory of a device", of_memory), ("Time of a worker", of_time)):
+                console.print(plan_table(f"{title}, estimated", rows))
+                console.print()
+            say(console, described(found.devices), *warnings(found.needs, found.devices))
+
+        def summary() -> dict[str, Any]:
+            cells = [
+                {
+                    **{"model": model, "layer": layer, "cells": count},
+                    **dataclasses.asdict(of_one),
+                    **{"peak": of_one.peak, "seconds": of_one.seconds},
+                }
+                for (model, layer, of_one), count in found.needs.items()
+            ]
+            return {"devices": dataclasses.asdict(found.devices), "needs": cells}
+
+        answer(console, summary, show)
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepReport:
+class SweepReport(Command):
     """Join the finished cells of a sweep into sweep.parquet and sweep.html."""
 
     folder: Folder
     """the sweep's folder"""
 
     def run(self) -> None:
-        from rich.console import Console
-
         from jaxconf.sweeps.definition import defined
         from jaxconf.sweeps.page import doubts, sweep_report
 
-        console = Console()
-        joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
-        if missing := cells - joined["cell"].nunique():
-            say(console, f"{missing} of {cells} cells are not finished, and are left out.")
-        say(console, *doubts(joined), f"Report: {self.folder / 'sweep.html'}")
+        joined, cells, page = sweep_report(self.folder), len(defined(self.folder).cells), self.folder / "sweep.html"
+        console, finished, doubtful = terminal(), joined["cell"].nunique(), doubts(joined)
+        left_out = [f"{cells - finished} of {cells} cells are not finished, and are left out."] * (finished < cells)
+        answer(
+            console,
+            lambda: {"page": page, "cells": cells, "finished": finished, "rows": len(joined), "doubts": doubtful},
+            lambda: say(console, *left_out, *doubtful, f"Report: {page}"),
+        )

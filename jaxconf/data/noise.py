@@ -128,7 +128,7 @@ class Noise(World):
 
         Source: forward filtering (Rabiner 1989, section III.A) of level and place.
         """
-        return _Filter(self).optimum(tokens)
+        return Filter(self).optimum(tokens)
 
 
 def _step(world: Noise) -> np.ndarray:
@@ -142,7 +142,7 @@ def _step(world: Noise) -> np.ndarray:
     return np.eye(world.stretch, world.stretch + 1, 1)
 
 
-class _Filter:
+class Filter:
     """What is known of level and place in windows, from their tokens so far."""
 
     def __init__(self, world: Noise):

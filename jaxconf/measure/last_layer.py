@@ -98,7 +98,8 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int
     neurons = config.d_mlp + further
     held = 16 * entries_held(config.vocab_size, neurons) if adaptive else 4 * config.vocab_size * int(BLOCK_N)
     fixed = 4 * neurons * config.d_model + held
-    return fixed + rows * 4 * (10 * config.vocab_size + 4 * len(EFFECTS) * neurons)
+    vectors = 10 + 5 * (config.norm_place in ("post", "both")) + 10 * (config.logit_softcap is not None)
+    return fixed + rows * 4 * (vectors * config.vocab_size + 4 * len(EFFECTS) * neurons)
 
 
 def last_layer_parts(

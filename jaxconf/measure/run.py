@@ -1,7 +1,7 @@
 """The whole of `jaxconf analyze`: from the names of a model and a text to a finished run folder."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets, is_component_set
+from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets, per_component_token
 from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
@@ -31,7 +31,7 @@ from jaxconf.report.site.write import check_site, is_site, write_site
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import check_paged
 from jaxconf.results.rules import KINDS, Rules
-from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, SITE, claim, traced
+from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, RESUME, SETS, SITE, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
@@ -39,15 +39,15 @@ from jaxconf.runtime.progress import Progress
 
 SHOWN_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
 CONTROLS = 100  # random sets beside each set of named neurons, where the best possible predictions are known
-RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 
 
 class Parsed(NamedTuple):
     """The options that `parse` has turned into other types."""
 
-    sets: list[list[tuple[int, ...]]]  # of --set, those of neurons
+    sets: list[Sequence[Sequence[int]]]  # of --set, those of neurons
     component_sets: list[str]  # of --set, the others
-    single: list[tuple[int, ...]]  # of --per-token
+    single: Sequence[Sequence[int]]  # of --per-token, if it names neurons
+    component_single: str  # of --per-token, if it names others
     memory: int  # bytes
     rules: Rules
     ablation: Ablation
@@ -103,10 +103,13 @@ def parse(options: AnalyzeOptions) -> Parsed:
     check_paged(options.neurons)
     if options.ablation in ("fixed", "scale") and options.ablation_value is None:
         raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
+    sets = read_sets(options.set)
+    single = read_sets([options.per_token], "--per-token")[0] if options.per_token else []
     return Parsed(
-        read_sets([text for text in options.set if not is_component_set(text)]),
-        [text for text in options.set if is_component_set(text)],
-        read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
+        [one for one in sets if not isinstance(one, str)],
+        [one for one in sets if isinstance(one, str)],
+        [] if isinstance(single, str) else single,
+        single if isinstance(single, str) else "",
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.max_q, options.min_change),
         Ablation(options.ablation, options.ablation_value),
@@ -137,6 +140,8 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
     for neurons in parsed.sets:
         check_form(config, neurons, "--set")
         check_set(config, neurons, options.controls, "--set")
+    if parsed.component_single:
+        check_component_sets(config, [parsed.component_single], options.components, 0, options.k)
     if parsed.single:
         check_form(config, parsed.single, "--per-token")
         check_set(config, parsed.single, 0, "--per-token")
@@ -149,11 +154,16 @@ def _sets(lm: LanguageModel, text: Text, options: AnalyzeOptions, parsed: Parsed
     if parsed.sets:
         tables.append(ablate_sets(lm, text.windows, parsed.sets, controls=controls, **how))
     if parsed.component_sets:
-        given = {name: value for name, value in how.items() if name != "frozen"} | {"k": options.k}
+        given = _without_frozen(how) | {"k": options.k}
         which = (parsed.component_sets, options.components)
         found = ablate_component_sets(lm, text.windows, *which, controls=controls, **given)
         tables.append(found.assign(set=found["set"] + len(parsed.sets)))
     return pd.concat(tables, ignore_index=True)
+
+
+def _without_frozen(how: dict[str, Any]) -> dict[str, Any]:
+    """For directions and latents, above which there is no norm but the final one."""
+    return {name: value for name, value in how.items() if name != "frozen"}
 
 
 def _measured(
@@ -222,4 +232,7 @@ def _measured(
         extra |= neuron_pages(lm, table, text.windows.tokens, kept, **given).tables()
     if parsed.single:
         extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
+    if parsed.component_single:
+        which = parsed.component_single, options.components
+        extra[PER_TOKEN] = per_component_token(lm, text.windows, *which, k=options.k, **_without_frozen(how))
     return table, kept, extra

@@ -1,10 +1,4 @@
 "use strict";
-const root = document.documentElement;
-const asked = new URLSearchParams(location.search).get("theme");
-if (asked === "light" || asked === "dark") root.dataset.theme = asked;
-const preference = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (root.dataset.theme || (preference.matches ? "dark" : "light")) === "dark";
-
 const data = JSON.parse(document.getElementById("data").textContent);
 
 function themed() {
@@ -17,11 +11,6 @@ function themed() {
   };
 }
 
-function paint(redraw) {
-  document.getElementById("theme").textContent = isDark() ? "Light" : "Dark";
-  if (redraw) for (const name in data.figures) Plotly.relayout(name, themed());
-}
-
 // The buttons are listed one by one and no server is set, because one of Plotly's default buttons uploads the figure.
 const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], plotlyServerURL: "" };
 
@@ -32,9 +21,6 @@ async function draw(name) {
   await Plotly.relayout(name, themed());
 }
 
-paint(false);
-document.getElementById("theme").addEventListener("click", () => {
-  root.dataset.theme = isDark() ? "light" : "dark";
-  paint(true);
+followTheme(() => {
+  for (const name in data.figures) Plotly.relayout(name, themed());
 });
-preference.addEventListener("change", () => paint(true));

@@ -4,6 +4,7 @@ Arguments are escaped here, except those whose description says that they are HT
 """
 
 import base64
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -26,6 +27,12 @@ def styled_page(template: Traversable, **parts: str) -> str:
 def filled(template: Traversable, **parts: str) -> str:
     """The template with `parts`, which are HTML, in place of its placeholders."""
     return Template(template.read_text("utf-8")).substitute(parts)
+
+
+def inert_json(data: Any) -> str:
+    """JSON in which an HTML parser finds no markup."""
+    inert = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+    return json.dumps(data, allow_nan=False).translate(inert)
 
 
 def paragraphs(sentences: Iterable[str]) -> str:

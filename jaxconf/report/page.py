@@ -13,6 +13,7 @@ from jaxconf.report.interactive import interactive_page
 from jaxconf.report.markup import card, entries, head, measured, paragraphs, row, row_head, table, text
 from jaxconf.report.passages.markup import passages_section
 from jaxconf.report.passages.plots import token_plots
+from jaxconf.report.play.page import link, write_beside
 from jaxconf.report.plots import hover_texts, plots
 from jaxconf.report.shown import MOST_POINTS, drawn, title
 from jaxconf.results.columns import BY_RULE_COLUMNS, NAMED_COLUMNS
@@ -22,7 +23,7 @@ from jaxconf.results.optimum import UNABLATED, optimum_sentences
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.run_folder import OPTIMUM, PER_TOKEN, SETS
-from jaxconf.results.words import counted, facts_in_words, number, sets_in_words, sign
+from jaxconf.results.words import counted, facts_in_words, model_title, noun_of, number, sets_in_words, sign
 
 MOST_ROWS = 200
 DESCRIBED = COLUMNS | MIXTURE_COLUMNS
@@ -94,7 +95,7 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
     """Writes report.html into `folder`, whole or not at all, and returns its path.
 
     The page loads nothing from outside itself. It has a section on neuron sets and one on single tokens if the folder
-    has their files.
+    has their files. Beside the report of the bundled model lies the page to play with.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,9 +107,10 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         every,
         {"hover": hover_texts(found)},
         title=escape(title(found)),
-        model=escape(str(found.facts.get("model", "unnamed model"))),
+        model=escape(model_title(found.facts)),
         where=escape(found.where),
         verdict=paragraphs(found.verdict()),
+        play=link(found.facts),
         facts=entries(facts_in_words(found.facts)),
         rules="".join(f"<li>{escape(rule)}</li>" for rule in found.rules.describe()),
         figures="".join(_card(name, *caption) for name, caption in _captions(found).items()),
@@ -123,6 +125,7 @@ def write_report(found: NeuronTable, folder: str | Path) -> Path:
         **_leaders(found),
         glossary=entries((name, what) for name, what in DESCRIBED.items() if name in found.frame),
     )
+    write_beside(found.facts, folder)
     with replacing(folder / "report.html") as path:
         path.write_text(html, encoding="utf-8")
     return folder / "report.html"
@@ -250,14 +253,15 @@ def _optimum(file: Path) -> str:
 
 def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
     every = effects["neuron"].nunique()
-    few = f" The first {len(neurons)} of {counted(every, 'neuron')} are shown." if len(neurons) < every else ""
+    noun = noun_of(neurons[0])
+    few = f" The first {len(neurons)} of {counted(every, noun)} are shown." if len(neurons) < every else ""
     most = f" Each figure shows {MOST_POINTS:,} positions: those with the largest effects and a sample of the others."
     thinned = most if len(effects) > MOST_POINTS * every else ""
-    heading = "Figure 4. Neuron {}, token by token"
+    heading = f"Figure 4. {noun.capitalize()} {{}}, token by token"
     cards = "".join(_card(f"figure_4_{neuron}", heading.format(neuron), TOKEN_CAPTION) for neuron in neurons)
     return (
-        '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating each neuron of '
-        f"--per-token does at single positions; {PER_TOKEN} holds all positions.{few}{thinned}</p>"
+        '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating each '
+        f"{noun} of --per-token does at single positions; {PER_TOKEN} holds all positions.{few}{thinned}</p>"
         f'<div class="figures">{cards}</div>'
         f'<div class="box stories">{passages_section(effects, neurons)}</div>'
     )

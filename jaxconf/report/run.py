@@ -14,6 +14,7 @@ from jaxconf.report.figures import FIGURES
 from jaxconf.report.optimum_figures import optimum_sets
 from jaxconf.report.page import write_report
 from jaxconf.report.passages.figures import save_token_figures
+from jaxconf.report.play.page import PLAY, write_beside
 from jaxconf.report.shown import title
 from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import NeuronTable
@@ -35,6 +36,7 @@ def save_run(
         *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS, PAGES, PASSAGES),
         "figure_4*.png",
         "figure_optimum.png",
+        PLAY,
     ) as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))
         np.save(there / "kept.npy", kept)
@@ -90,6 +92,7 @@ def save_study(
         facts = json.dumps({"verdict": list(verdict), **found.facts}, indent=1)
         (there / f"{name}.json").write_text(facts + "\n", encoding="utf-8")
         html = page(found, save_figures(figures, found, there))
+        write_beside(found.facts, there)
         (there / f"{name}.html").write_text(html, encoding="utf-8")
     return folder / f"{name}.html"
 

@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from jaxconf.models.files import replacing
+from jaxconf.results.words import model_title
 
 NORMAL, ENTROPY, FREQUENCY = "#8fa3bf", "#d1343f", "#2a9d5c"
 INK, QUIET = "#222b38", "#657083"
@@ -97,7 +98,7 @@ def save_figures(figures: Mapping[str, Callable[[Any], Figure]], subject: Any, f
 
 def model_name(facts: Mapping[str, Any]) -> str:
     """The name of the model in `facts`, cut to the length of a heading."""
-    return short(str(facts.get("model", "unnamed model")))
+    return short(model_title(facts))
 
 
 def short(name: str, most: int = 36) -> str:

@@ -1,6 +1,8 @@
 """Results in words: numbers, counts, the facts of an analysis, and the effects of neuron sets."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 
 from jaxconf.analysis.intervals import FEWEST
 from jaxconf.analysis.kinds import VALUED
+from jaxconf.models.hub import HUB_ID
 from jaxconf.results.columns import SET_COLUMNS
 
 # Each entry is a template, followed by the names of the facts that fill it.
@@ -60,6 +63,29 @@ def count_of(count: int, kind: str) -> str:
     return counted(count, f"{kind} neuron")
 
 
+def model_title(facts: Mapping[str, Any]) -> str:
+    """The name of a result's model for a title; the path that it was read from stands among the facts."""
+    return titled(str(facts.get("model", "unnamed model")), facts.get("revision", ""))
+
+
+def titled(model: str, revision: str | None = "") -> str:
+    """A model's name for a title: a hub id as it is, and of a folder the last part of its path.
+
+    `revision`: as a model has it, None for a folder. Without one, whatever can be a hub id counts as one. A folder in
+    the hub's cache has the id of its model.
+    """
+    if revision is not None and re.fullmatch(HUB_ID, model):
+        return model
+    *_, repository, snapshots, name = ("", "", *Path(model).absolute().parts)
+    cached = snapshots == "snapshots" and repository.startswith("models--")
+    return repository.removeprefix("models--").replace("--", "/") if cached else name
+
+
+def noun_of(name: str) -> str:
+    """What has this name: "neuron" for 11.584, and "component" for others, such as sae.12."""
+    return "neuron" if name.replace(".", "").isdigit() else "component"
+
+
 def counts_doubts(facts: Mapping[str, Any]) -> list[str]:
     """A sentence that warns if a token-frequency direction cannot be relied on, by the facts about its counts.
 
@@ -98,6 +124,16 @@ def reading_notes(facts: Mapping[str, Any]) -> list[str]:
     if joined:
         said.append(f"The rows of the text are lines, which are joined to documents at {joined}.")
     return said
+
+
+def model_of(facts: Mapping[str, Any]) -> str:
+    """The name of the model that was analysed: a hub id as it is, and of a folder its last part."""
+    name = str(facts.get("model", "unnamed model"))
+    return (
+        name
+        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+        else name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    )
 
 
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -160,7 +196,8 @@ def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]
             interval = f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}"
             below = (controls[column] < own[column]).sum()
             table.append((column, number(own[column]), interval, number(controls[column].median()), f"{below}"))
-        together = "neuron ablated" if own["size"] == 1 else "neurons ablated together"
+        noun = noun_of(own["neurons"].partition(",")[0])
+        together = f"{noun} ablated" if own["size"] == 1 else f"{noun}s ablated together"
         compared = table if len(controls) else [row[:3] for row in table]
         found.append((f"{own['size']:,} {together}: {own['neurons']}", compared))
     return found

@@ -13,7 +13,7 @@ from jaxconf.report.markup import head, paragraphs, picture, row, table, text
 from jaxconf.report.picture_page import picture_page
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.run_folder import staging
-from jaxconf.results.words import COUNT_FACTS, counts_doubts, number
+from jaxconf.results.words import COUNT_FACTS, counts_doubts, number, titled
 from jaxconf.sweeps.definition import AXES, CELLS, defined, finished
 
 OF_CELLS = tuple(AXES.values())
@@ -104,7 +104,8 @@ def _row(name: str, neurons: NeuronTable) -> str:
 
 
 def _cards(name: str, neurons: NeuronTable, folder: Path) -> str:
-    where = ", ".join(_words(neurons.facts.get(key)) for key in OF_CELLS if neurons.facts.get(key) is not None)
+    named = neurons.facts | {"model": titled(str(neurons.facts["model"]))}
+    where = ", ".join(_words(named.get(key)) for key in OF_CELLS if named.get(key) is not None)
     cards = "".join(picture(folder / f"{figure}.png", what, f"{what}: {where}") for figure, what in FIGURES.items())
     return f'<h3 class="cell">{escape(where)}</h3><div class="figures">{cards}</div>'
 

@@ -36,7 +36,7 @@ each_table = pytest.mark.parametrize("make", TABLES.values(), ids=TABLES.keys())
 def texts(name, plant=True):
     """All words in a figure of the planted table."""
     table = planted_table(plant=plant)
-    table.facts["model"] = "a$b$/model"
+    table.facts["model"] = "folder/a$b$"
     figure = FIGURES[name](table)
     every = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
     return " ".join([*(text.get_text() for text in every), figure.get_suptitle()])
@@ -82,7 +82,7 @@ def test_points_of_one_colour_have_no_colour_bar():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_names_the_model(name):
-    assert "a$b$/model, layer 3" in texts(name)
+    assert "a$b$, layer 3" in texts(name)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from refusals import check_error
 
 from jaxconf.analysis import adaptive_tail
 from jaxconf.analysis.activations import activations
-from jaxconf.analysis.effects import Adaptive, effects
+from jaxconf.analysis.effects import Adaptive, PostNorm, effects
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
@@ -73,17 +73,22 @@ def test_the_mesh_is_that_on_which_the_model_is_put(monkeypatch: pytest.MonkeyPa
     )
 
 
-@pytest.mark.parametrize("adaptive", marked([False, True], quick=[False]))
-def test_the_engines_take_what_is_planned(adaptive: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "adaptive"),
+    marked([("llama", False), ("llama", True), ("gemma2", False), ("gemma2", True)], quick=[("llama", False)]),
+)
+def test_the_engines_take_what_is_planned(kind: str, adaptive: bool) -> None:
     """By XLA's own plan: a tenth more at most, and no less than a quarter."""
-    config = config_of()
+    config = config_of(kind, **({"head_dim": 64, "num_key_value_heads": 1} if kind == "gemma2" else {}))
+    config = dataclasses.replace(config, logit_softcap=None)
     d, N, V = config.d_model, config.d_mlp, config.vocab_size
     group, rows = group_of_a_device(config, 64, 16, MEMORY, adaptive)
     rows = min(rows, group * 60)
     assert 1 < rows < group * 64
     readout = Readout(array(d, V), array(V), array(N, d), array(N, d), 1.0)
     how = Adaptive(1e-4, (array(8, dtype=jnp.int32), array(64, dtype=jnp.int32))) if adaptive else None
-    rest = array(rows, d), array(rows, N), array(rows, dtype=jnp.int32), array(group, rows), None, how
+    post = PostNorm(array(rows, d), array(rows, 1)) if kind == "gemma2" else None
+    rest = array(rows, d), array(rows, N), array(rows, dtype=jnp.int32), array(group, rows), post, how
     compiled = jax.jit(functools.partial(effects, config)).lower(readout, frequencies(V), *rest).compile()
     working = planned(config, adaptive=adaptive).working
     assert working / 4 < used(compiled) < 1.1 * working <= 1.1 * MEMORY

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.verdicts import labels, table_of_verdicts
 
@@ -20,13 +20,13 @@ SOURCE = "“Causal but Not Carrier” (Zahrivyi, 2026)"
 CAPTIONS = {
     "carry_side_by_side": (
         "Influence and carrying",
-        "Each point is a neuron set: how much clipping it changes the entropy, and how well it predicts the entropy of "
+        "Each point is a set: how much clipping it changes the entropy, and how well it predicts the entropy of "
         "other documents. A set at the right and at the height of the grey points is causal but not a carrier.",
     ),
     "carry_influence": (
         "Influence",
-        "The mean |change of entropy| if high activations are clipped, for single neurons and for sets. Grey: random "
-        "sets of as many neurons. The dashed line is what the rule “gates” asks for.",
+        "The mean |change of entropy| if high activations are clipped, for single members and for sets. Grey: random "
+        "sets of as many. The dashed line is what the rule “gates” asks for.",
     ),
     "carry_r2": (
         "Carrying and decodability",
@@ -48,10 +48,10 @@ def page(found: "Carry", images: Sequence[Path]) -> str:
     columns = ["kind", "value", "split", "size", "r2", "gap", "penalty"]
     several, names = ["text"] if len(found.texts) > 1 else [], labels(found)
     verdicts = pd.concat([table_of_verdicts(found.of(text)) for text in found.texts])
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "carry",
-        str(found.facts["model"]),
+        found.facts,
         "Influence, carrying, decodability",
         SOURCE,
         verdict=paragraphs(sentences(found)),

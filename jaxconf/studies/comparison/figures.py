@@ -25,9 +25,9 @@ from jaxconf.report.style import (
     log_axes,
     on_log_axis,
     say,
-    short,
     styled,
 )
+from jaxconf.studies.comparison.models import name_of
 from jaxconf.studies.comparison.sentences import MEASURES
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def comparison_norm_logitvar(found: "Comparison") -> Figure:
         axes.scatter(x[own], y[own], s=44, facecolor="none", edgecolor=INK, linewidths=0.9)
         guide(axes, x=x.quantile(1 - found.facts["share"]), width=0.8)
         log_axes(axes, y=found.neurons["logit_var"])
-        _title(axes, short(model))
+        _title(axes, name_of(found, model))
         axes.set_xlabel("‖w_out‖", parse_math=False)
         axes.set_ylabel("LogitVar")
         labels.append((axes, x, y, list(rows.index[own])))
@@ -95,7 +95,7 @@ def comparison_overlap(found: "Comparison") -> Figure:
         axes.plot(x, by_cosine["iou"], color=HUES[0], marker="s", markersize=3, linewidth=1.2, linestyle=":")
         axes.set_xticks(x, [str(n) for n in by_index["lowest"]])
         axes.set_ylim(-0.03, 1.05)
-        _title(axes, f"{short(tuned, 22)}, top {share:.0%} by norm")
+        _title(axes, f"{name_of(found, tuned, 22)}, top {share:.0%} by norm")
         axes.set_xlabel("lowest LogitVar")
         axes.set_ylabel("IoU")
     return figure
@@ -128,7 +128,7 @@ def comparison_changes(found: "Comparison") -> Figure:
             axes.plot(ends, ends, color=QUIET, linewidth=0.7)
         else:
             say(axes, "only the weights were compared")
-        _title(axes, short(tuned))
+        _title(axes, name_of(found, tuned))
         axes.set_xlabel(f"{label}, base", parse_math=False)
         axes.set_ylabel(f"{label}, tuned", parse_math=False)
     return figure
@@ -148,7 +148,7 @@ def comparison_matching(found: "Comparison") -> Figure:
         for column, colour, line, label in curves:
             axes.ecdf(rows[column], color=colour, linestyle=line, linewidth=1.3, label=label)
         guide(axes, x=found.facts["chance_cosine"], width=0.8)
-        _title(axes, short(tuned))
+        _title(axes, name_of(found, tuned))
         axes.set_xlabel("cosine of the write directions")
         axes.set_ylabel("share of the neurons")
         axes.set_ylim(-0.03, 1.03)
@@ -172,14 +172,16 @@ def comparison_calibration(found: "Comparison") -> Figure:
             low, value, high = row["value_lo"], row["value"], row["value_hi"]
             span = np.nan_to_num([[max(0.0, value - low)], [max(0.0, high - value)]])
             axes.errorbar([place], [value], yerr=span, fmt="o", color=colour, markersize=4, capsize=3)
-        axes.set_xticks(range(len(models)), [short(model, 14) for model in models], fontsize=8, parse_math=False)
+        axes.set_xticks(
+            range(len(models)), [name_of(found, model, 14) for model in models], fontsize=8, parse_math=False
+        )
         axes.set_xlim(-0.6, len(models) - 0.4)
         axes.set_ylabel(f"{label}, nats" if measure in IN_NATS else label)
     last.plot([0, 1], [0, 1], color=QUIET, linewidth=0.7)
     for model, colour in zip(models, colours, strict=True):
         rows = found.reliability[found.reliability["model"] == model]
         style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 2.5, "linewidth": 1}
-        last.plot(rows["confidence"], rows["accuracy"], label=short(model, 22), **style)
+        last.plot(rows["confidence"], rows["accuracy"], label=name_of(found, model, 22), **style)
     last.set_xlabel("confidence")
     last.set_ylabel("accuracy")
     for text in last.legend(loc="upper left").get_texts():
@@ -204,7 +206,7 @@ def _panels(
     """A figure with `count` panels, at most `most` in a row; with `share` they have the same limits."""
     rows, columns = grid_of(count, most)
     size = 1 + 3.3 * max(columns, 2), 0.9 + 3 * rows
-    base = short(found.facts["base"])
+    base = name_of(found, found.facts["base"])
     return canvas(base, subject, note, rows, columns, size, count=count, sharex=share, sharey=share)
 
 

@@ -5,7 +5,7 @@ Letters: s window, t position.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,12 @@ from jaxconf.measure.inputs import Model, accepted_by, config_of, loaded
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel, local_folder
+from jaxconf.report.style import short
+from jaxconf.results.words import titled
 from jaxconf.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from jaxconf.studies.comparison.study import Comparison
 
 
 class Chosen(NamedTuple):
@@ -66,6 +71,19 @@ def same_tokens(base: LanguageModel, tuned: LanguageModel, tokens: np.ndarray) -
     texts = [base.tokenizer.decode(row[~np.isin(row, special)]) for row in tokens]
     both = zip(base.tokenizer.encode_batch(texts), tuned.tokenizer.encode_batch(texts), strict=True)
     return all(np.array_equal(of_base, of_tuned) for of_base, of_tuned in both)
+
+
+def name_of(found: "Comparison", model: str, most: int = 36) -> str:
+    """The name of a compared model in titles and sentences, of at most so many characters.
+
+    It is without the path of its folder, unless another model of the comparison has the same name.
+    """
+
+    def named(model: str) -> str:
+        return titled(model, found.facts.get("revisions", {}).get(model, ""))
+
+    alike = [named(other) for other in (found.facts["base"], *found.facts["tuned"])].count(named(model)) > 1
+    return short(model if alike else named(model), most)
 
 
 def _with_names(models: Sequence[Model]) -> Iterator[tuple[str, Model]]:

@@ -11,6 +11,8 @@ import pandas as pd
 from jaxconf.report.markup import facts, frame_table, pictures
 from jaxconf.report.markup import paragraphs as marked_up
 from jaxconf.report.picture_page import picture_page
+from jaxconf.report.play.page import link
+from jaxconf.studies.comparison.models import name_of
 from jaxconf.studies.comparison.sentences import paragraphs
 
 if TYPE_CHECKING:
@@ -56,14 +58,15 @@ def page(found: "Comparison", images: Sequence[Path]) -> str:
     return picture_page(
         files(__package__) / "page.html",
         "comparison",
-        str(found.facts["base"]),
-        f"Beside {', '.join(tuned)}",
+        name_of(found, found.facts["base"]),
+        f"Beside {', '.join(name_of(found, name) for name in tuned)}",
         SOURCE,
+        link(found.facts),
         verdict=marked_up(paragraphs(found)),
         figures=pictures(images, CAPTIONS, BROAD),
-        overlaps="".join(_headed(name, _overlaps(_of(found.overlaps, name))) for name in tuned),
-        candidates="".join(_headed(name, _candidates(found, name)) for name in tuned),
-        changes="".join(_headed(name, _changes(_of(found.changes, name))) for name in tuned),
+        overlaps="".join(_headed(name_of(found, name), _overlaps(_of(found.overlaps, name))) for name in tuned),
+        candidates="".join(_headed(name_of(found, name), _candidates(found, name)) for name in tuned),
+        changes="".join(_headed(name_of(found, name), _changes(_of(found.changes, name))) for name in tuned),
         calibration=_calibration(found),
         facts=facts(found.facts),
     )
@@ -115,4 +118,7 @@ def _calibration(found: "Comparison") -> str:
         return "<p>No model has the base model's tokenizer, so none was run on the same tokens.</p>"
     renamed = {"value": "mean", "value_lo": "mean_lo", "value_hi": "mean_hi"}
     of_models = found.calibration.rename(columns=renamed).groupby("model", sort=False)
-    return "".join(_headed(str(name), frame_table(frame, "measure", ["mean", "change"])) for name, frame in of_models)
+    return "".join(
+        _headed(name_of(found, str(name)), frame_table(frame, "measure", ["mean", "change"]))
+        for name, frame in of_models
+    )

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from jaxconf.report.style import short
 from jaxconf.results.words import interval_doubts, number, reading_notes
+from jaxconf.studies.comparison.models import name_of
 
 if TYPE_CHECKING:
     from jaxconf.studies.comparison.study import Comparison
@@ -42,9 +42,9 @@ def _of_model(found: "Comparison", tuned: str) -> list[str]:
 
 
 def _overlap(found: "Comparison", tuned: str) -> str:
-    row = _at_default_thresholds(found, tuned, "index")
+    row, base = _at_default_thresholds(found, tuned, "index"), name_of(found, found.facts["base"])
     return (
-        f"{short(tuned)} shares {row['common']:.0f} of {short(found.facts['base'])}'s {row['base']:.0f} candidates "
+        f"{name_of(found, tuned)} shares {row['common']:.0f} of {base}'s {row['base']:.0f} candidates "
         f"(the lowest LogitVar among the top {found.facts['share']:.0%} by norm): IoU {number(row['iou'])}, "
         f"{_beside(row, 'chance')} permuting the neurons gives, and {_beside(row, 'norm_chance')} drawing from those "
         "with a large norm gives."
@@ -88,8 +88,8 @@ def _changes(found: "Comparison", tuned: str, run: bool) -> str:
     else:
         verdict = "There are no random neurons to compare them with"
     return (
-        f"The means over {short(found.facts['base'])}'s candidates change as follows (in brackets, the 95% range of "
-        f"the change of as many random neurons with a large norm): {'; '.join(told)}. {verdict}."
+        f"The means over {name_of(found, found.facts['base'])}'s candidates change as follows (in brackets, the 95% "
+        f"range of the change of as many random neurons with a large norm): {'; '.join(told)}. {verdict}."
     )
 
 
@@ -104,9 +104,10 @@ def _rule(found: "Comparison", tuned: str) -> str:
     both = [int((of & pairs[f"is_candidate_{side}"]).sum()) for of, side in zip(meets, ("base", "tuned"), strict=True)]
     if not any(rule):
         return "No neuron of either model meets the entropy rule, which also judges effects."
+    names = [name_of(found, name) for name in (found.facts["base"], tuned)]
     return (
-        f"The entropy rule, which also judges effects, is met by {rule[0]:,} neurons of {short(found.facts['base'])} "
-        f"({both[0]} of them candidates) and by {rule[1]:,} of {short(tuned)} ({both[1]} of them candidates)."
+        f"The entropy rule, which also judges effects, is met by {rule[0]:,} neurons of {names[0]} "
+        f"({both[0]} of them candidates) and by {rule[1]:,} of {names[1]} ({both[1]} of them candidates)."
     )
 
 

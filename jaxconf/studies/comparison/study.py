@@ -149,7 +149,7 @@ def compare(
         timing,
         int(work.kept.sum()) * own.config.d_mlp * len(predictions),
         ({"data": data, **of_reading} if isinstance(tokens, int) else {}) | dict(facts or {}),
-        named={"base": own.name, "tuned": names, "weights_only": weights_only},
+        named={"base": own.name, "tuned": names, "revisions": job.revisions, "weights_only": weights_only},
     )
     neurons, overlaps, changes = zip(*found, strict=True)
     every = pd.concat([job.statistics_of_base(bool(predictions)), *neurons], ignore_index=True)
@@ -193,6 +193,7 @@ class _Job:
         progress: Progress,
     ) -> None:
         self.base, self.name, self.how, self.work, self.load, self.progress = base, name, how, work, load, progress
+        self.revisions = {name: base.revision}
         self.predictions: dict[str, Sums] = {}  # of the models that were run, the base model's first
         self._writes = fetched(readout(base.config, base.params).w_out)
         self._of_base: dict[bool, pd.DataFrame] = {}
@@ -209,6 +210,7 @@ class _Job:
         The tuned model is freed on return. If it is run over the text, its predictions are added to `predictions`.
         """
         lm, progress = chosen.loaded(self.load, self.progress), self._named(chosen.name)
+        self.revisions[chosen.name] = lm.revision
         run = same_tokens(self.base, lm, self.how.tokens)
         before, after = self.statistics_of_base(run), statistics(lm, chosen.name, run, self.how, progress)
         progress("matching neurons", 0, 0)

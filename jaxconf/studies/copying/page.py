@@ -11,7 +11,7 @@ import pandas as pd
 from jaxconf.analysis.transitions import CLASSES, MEASURES
 from jaxconf.report import markup
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.studies.copying.neurons import CHOSEN
 from jaxconf.studies.copying.sentences import sentences
 
@@ -62,10 +62,10 @@ def page(found: "Copying", images: Sequence[Path]) -> str:
         f"{name}, the {selection} set": rows.pivot(index="before", columns="after", values="count")
         for (selection, name), rows in selected.groupby(["selection", "ablation"], sort=False)
     }
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "copying",
-        str(found.facts["model"]),
+        found.facts,
         "Context against memory",
         SOURCE,
         verdict=paragraphs(sentences(found)),

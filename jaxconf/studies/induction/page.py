@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.studies.induction.sentences import sentences
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ CAPTIONS = {
 def page(found: "Induction", images: Sequence[Path]) -> str:
     """The HTML of the page. `images`: the files of the figures."""
     doses = found.doses[found.doses["kind"] == "set"]
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "induction",
-        str(found.facts["model"]),
+        found.facts,
         "When text repeats",
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, {"induction_doses", "induction_ablations", "induction_heads"}),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.studies.steering.sentences import sentences
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def page(found: "Steering", images: Sequence[Path]) -> str:
     """The HTML of the page. `images`: the files of the figures."""
     best = found.best[found.best["kind"] != "random"]
     sets = "; ".join(f"{name}: {neurons}" for name, neurons in found.facts["sets"].items())
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "steer",
-        str(found.facts["model"]),
+        found.facts,
         "Steering",
         SOURCE,
         verdict=paragraphs(sentences(found)),

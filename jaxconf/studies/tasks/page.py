@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxconf.report import markup
 from jaxconf.report.markup import facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.results.words import number
 from jaxconf.studies.tasks.neurons import MEAN
 from jaxconf.studies.tasks.sentences import sentences
@@ -41,9 +41,9 @@ CAPTIONS = {
         "right says that confidence tells right answers from wrong ones; AURC is the area below it.",
     ),
     "tasks_sets": (
-        "Sets of neurons",
+        "Sets",
         "How each measure changes if a set is ablated or scaled. Only a point that lies outside the grey random sets "
-        "says something about the selected neurons. AUROC: the probability that a right answer is more confident than "
+        "says something about the selected set. AUROC: the probability that a right answer is more confident than "
         "a wrong one.",
     ),
     "tasks_forks": (
@@ -61,14 +61,15 @@ def page(found: "Tasks", images: Sequence[Path]) -> str:
     for score in found.scores:
         rows = found.changes[found.changes["score"] == score]
         parts.append(f"<h3>{escape(score)}</h3>{_changes(rows)}")
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "tasks",
-        str(found.facts["model"]),
+        found.facts,
         "Real tasks",
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, CAPTIONS.keys() - {"tasks_forks"}),
         changes="".join(parts),
+        nouns=f"{found.noun.capitalize()}s",
         neurons=frame_table(found.neurons, "neuron", ["selection", "activation_mean"]),
         forks=_forks(found.forks),
         to_forks="" if found.forks.empty else '<a href="#forks">Forks</a>',

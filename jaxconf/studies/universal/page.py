@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxconf.report.markup import entries, facts, frame_table, paragraphs, pictures
-from jaxconf.report.picture_page import picture_page
+from jaxconf.report.picture_page import study_page
 from jaxconf.studies.universal.attention import judged_heads
 from jaxconf.studies.universal.explanations import FEATURES
 from jaxconf.studies.universal.families import FamilyRules
@@ -93,10 +93,10 @@ def page(found: "Universality", images: Sequence[Path]) -> str:
     first = of_first(found)
     first = first.assign(name=first["layer"].astype(str) + "." + first["neuron"].astype(str))
     rules = FamilyRules(*(found.facts[name] for name in ("min_excess", "min_position_r2", "min_bos_change")))
-    return picture_page(
+    return study_page(
         files(__package__) / "page.html",
         "universal",
-        str(found.facts["model"]),
+        found.facts,
         "Universal neurons",
         PAPER,
         verdict=paragraphs([" ".join(sentences(found))]),

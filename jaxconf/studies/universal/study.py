@@ -265,6 +265,7 @@ def _with_explanations(
 def _names(models: Sequence[LanguageModel]) -> dict[str, Any]:
     return {
         "model": models[0].name,
+        "revision": models[0].revision,
         "models": [lm.name for lm in models],
         "revisions": [lm.revision for lm in models],
         **accepted_facts(*(lm.accepted for lm in models)),

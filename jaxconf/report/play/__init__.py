@@ -1,0 +1,1 @@
+"""The page to play with: the bundled model runs in the browser."""
