@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS, Kind
-from jaxconf.results.words import sign
+from jaxconf.results.words import model_title, sign
 
 NOUNS: dict[Kind, str] = {"entropy": "an entropy neuron", "frequency": "a token-frequency neuron"}
 
@@ -78,7 +78,7 @@ def citation(table: NeuronTable, run: str) -> str:
     version = facts.get("versions", {}).get("jaxconf", "")
     text = f"{facts.get('data', 'text')}, {number_of(facts.get('tokens'))} tokens"
     return (
-        f"{facts.get('model', 'unnamed model')}{revision}, {table.where}, on {text}. "
+        f"{model_title(facts)}{revision}, {table.where}, on {text}. "
         f"jaxconf {version}, {str(facts.get('created', ''))[:10]}, run {run}."
     )
 

@@ -18,6 +18,7 @@ from jaxconf.report.site.data import BACKGROUND, Run, key_of, of_neurons, of_run
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import PAGED, NeuronPages, paged
 from jaxconf.results.run_folder import NEURONS
+from jaxconf.results.words import model_title
 
 SCRIPTS = ("words.js", "charts.js", "overview.js", "neuron.js", "comparison.js", "site.js")
 MARK = "data/site.js"
@@ -77,7 +78,7 @@ def check_site(site: Path) -> None:
 def _write(runs: Sequence[Run], site: Path, neurons: int | Literal["all"]) -> None:
     own, report = files("jaxconf.report.site"), files("jaxconf.report")
     (site / "data").mkdir(parents=True)
-    headings = ", ".join(dict.fromkeys(run.table.facts.get("model", "unnamed model") for run in runs))
+    headings = ", ".join(dict.fromkeys(model_title(run.table.facts) for run in runs))
     html = filled(
         own / "site.html", title=escape(headings), scripts="".join(map(_tag, (*SCRIPTS[:-1], MARK, SCRIPTS[-1])))
     )
