@@ -17,10 +17,11 @@ class Browse(Command):
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """the run folders that `jaxconf analyze` wrote, in the order in which they are shown"""
+    """the run folders that `jaxconf analyze` wrote, in the order in which they are shown;
+    the folder of a training, or of `jaxconf track`, counts as a run for each measured step"""
     neurons: Annotated[int | Literal["all"], COUNT_OR_ALL] = 200
-    """how many neurons of each run get a page, those with the largest effects on the loss, beside those that a rule
-    names; or all"""
+    """how many neurons of each run get a page, those with the largest effects on the loss,
+    beside those that a rule names; or all"""
     out: Path | None = None
     """the folder for the site; site in the first run folder by default"""
     memory: str = "4GB"

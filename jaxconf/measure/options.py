@@ -113,8 +113,8 @@ class _Analysis:
     browse: bool = False
     """also make a site with a page for each neuron, which opens from disk and from any web server"""
     neurons: int | Literal["all"] = 200
-    """with --browse: how many neurons get a page, those with the largest effects on the loss, beside those that a rule
-    names; or all"""
+    """with --browse: how many neurons get a page, those with the largest effects on the loss,
+    beside those that a rule names; or all"""
     engine: Literal["auto", "exact", "adaptive"] = "auto"
     """exact computes with every token of the vocabulary;
     adaptive computes with the likely tokens and bounds the error from the others;
