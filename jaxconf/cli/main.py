@@ -12,7 +12,6 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
-from jaxconf.cli.sweep import Sweep
 from jaxconf.cli.train import preset
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import alone, join, leave, of_a_lost_host, part
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = parsed(list(sys.argv[1:] if arguments is None else arguments))
         use_cache()
         if hasattr(command, "hosts"):
-            join(command.hosts, by_itself=not isinstance(command, Sweep))
+            join(command.hosts)
         command.run()
         part()
     except InputError as error:

@@ -1,0 +1,279 @@
+"""The cells of a sweep as files. Whoever runs a cell, in whatever process, leaves its traces here and nowhere else.
+
+A sweep's folder holds
+
+    sweep.json                      the definition
+    cells/CELL/                     a finished run, as `jaxconf analyze` writes it
+    attempts/CELL.K.begun           attempt K at a cell: which worker makes it, or made it
+    attempts/CELL.K.failed          why it failed, if it did
+    attempts/CELL.K.died            or that its worker died
+    attempts/.CELL.K.work/          the run that it writes
+    counts/                         token counts, which all cells share
+    .lock                           which the command that works on the sweep holds
+
+A finished run is put in place by renaming its folder, which fails if there is a run already, so a cell appears whole
+and once. An attempt whose record (.begun) is gone has been called off: its worker stops when it next reports progress,
+after the window that it is at. The next attempt takes over the finished windows of the one before.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxconf.models.errors import InputError
+from jaxconf.models.files import replacing
+from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.resume import RESUME
+
+CELLS, ATTEMPTS, LOCK = "cells", "attempts", ".lock"
+EARLIER = "queue"  # the name that earlier versions gave to the folder of attempts; .claim was their .begun
+FREE_DEATHS = 1  # so many workers may die at a cell before that counts as the cell's failure
+State = Literal["finished", "running", "waiting", "failed"]
+Run = Callable[[Path, Progress], None]
+"""Writes the run of a cell into a folder, which may hold the finished windows of an attempt that ended early."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The state of a cell."""
+
+    state: State
+    attempts: int
+    worker: str = ""
+    seconds: float = 0.0  # since a running attempt began
+    message: str = ""  # of the last attempt that failed
+    deaths: int = 0  # of workers at this cell
+
+
+class CalledOff(Exception):
+    """The attempt is to end here."""
+
+
+def statuses(names: Iterable[str], folder: Path, tries: int) -> dict[str, Status]:
+    """The state of every cell, by name. `tries`: how many failures make a cell fail for good."""
+    found, alive, now = _records(folder), held(folder), time.time()
+    return {name: _status(found.get(name, {}), folder / CELLS / name, tries, alive, now) for name in names}
+
+
+def _status(of: Mapping[int, Mapping[str, Path]], cell: Path, tries: int, alive: bool, now: float) -> Status:
+    last = max(of, default=0)
+    if cell.is_dir():
+        return Status("finished", last)
+    failures = [of[k]["failed"] for k in sorted(of) if "failed" in of[k]]
+    deaths = sum("died" in files for files in of.values())
+    message = f"{deaths} workers died at this cell; does it need more memory?" if deaths > FREE_DEATHS else ""
+    if failures:
+        message = str(_read(failures[-1]).get("message", ""))
+    if alive and last and (record := _open_record(of[last])):
+        with contextlib.suppress(FileNotFoundError):  # it has ended in the meantime
+            since = now - record.stat().st_mtime
+            return Status("running", last, str(_read(record).get("worker", "")), max(0.0, since), message, deaths)
+    counted = len(failures) + max(0, deaths - FREE_DEATHS)
+    return Status("failed" if counted >= tries else "waiting", last, message=message, deaths=deaths)
+
+
+def finished(names: Iterable[str], folder: Path) -> list[str]:
+    """The cells whose runs are finished."""
+    return [name for name in names if (folder / CELLS / name).is_dir()]
+
+
+def _records(folder: Path) -> dict[str, dict[int, dict[str, Path]]]:
+    """Cell → number of an attempt → the suffix of each file about it → the file."""
+    found: dict[str, dict[int, dict[str, Path]]] = {}
+    place = next((folder / name for name in (ATTEMPTS, EARLIER) if (folder / name).is_dir()), None)
+    for entry in os.scandir(place) if place else ():
+        if parts := re.fullmatch(r"([^.].*)\.(\d+)\.(begun|claim|failed|died)", entry.name):
+            suffix = "begun" if parts[3] == "claim" else parts[3]
+            found.setdefault(parts[1], {}).setdefault(int(parts[2]), {})[suffix] = Path(entry.path)
+    return found
+
+
+def _open_record(files: Mapping[str, Path]) -> Path | None:
+    """The record of an attempt that nothing says the end of."""
+    return files.get("begun") if not {"failed", "died"} & files.keys() else None
+
+
+def _unended(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """The records of attempts of which nothing says the end, at cells that are not finished."""
+    found = _records(folder)
+    for name in names:
+        if not (folder / CELLS / name).is_dir():
+            yield from filter(None, map(_open_record, found.get(name, {}).values()))
+
+
+def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress = lambda what, done, total: None) -> str:
+    """Make an attempt at a cell, in the process that calls this. Returns how it ended, for people.
+
+    "" if it made none, because the cell is finished or because a worker has died at it, which is recorded here, or if
+    the attempt was called off. Nothing but Ctrl-C is raised: how the cell stands, `statuses` says.
+    """
+    if (folder / CELLS / name).is_dir() or lost(folder, [name]):
+        return ""
+    record, begun = folder / ATTEMPTS / f"{name}.{number}.begun", time.perf_counter()
+    _write(record, {"worker": f"{socket.gethostname()}:{os.getpid()}"})
+    place = _taken_over(folder, name, number)
+
+    def watched(what: str, done: int, total: int) -> None:
+        if not record.exists():
+            raise CalledOff
+        progress(what, done, total)
+
+    try:
+        run(place, watched)
+        for left in place.glob(".*.tmp"):  # left by a worker that died while it wrote
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        place.rename(folder / CELLS / name)
+    except CalledOff:
+        return ""
+    except KeyboardInterrupt:
+        record.unlink(missing_ok=True)
+        raise
+    except (Exception, SystemExit) as error:
+        if (folder / CELLS / name).is_dir() or not record.exists():
+            return ""  # the cell is another worker's
+        _discard(place)  # the next attempt must not continue from what failed
+        message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        fail(folder, name, number, message)
+        return f"{name}: failed, {message}"
+    return f"{name}: finished in {time.perf_counter() - begun:.0f} s"
+
+
+def fail(folder: Path, name: str, number: int, message: str) -> None:
+    """Record that an attempt failed."""
+    _write(folder / ATTEMPTS / f"{name}.{number}.failed", {"message": message})
+
+
+def lost(folder: Path, names: Iterable[str]) -> bool:
+    """Record that the workers of these cells are dead, and return whether any was.
+
+    A death after which more windows are finished than before is none of the cell's doing, and is not counted.
+    """
+    ended = list(_unended(folder, names))
+    for record in ended:
+        windows = record.with_name(f".{record.stem}.work").glob(f"{RESUME}/**/*.npz")
+        with contextlib.suppress(FileNotFoundError):  # its worker was not dead, and has finished
+            if any(file.stat().st_mtime > record.stat().st_mtime for file in windows):
+                record.unlink()
+            else:
+                record.rename(record.with_suffix(".died"))
+    return bool(ended)
+
+
+def call_off(folder: Path, names: Iterable[str]) -> set[str]:
+    """Ask the workers of these cells to stop after the window that they are at; returns the cells that had one."""
+    records = list(_unended(folder, names))
+    for record in records:
+        record.unlink(missing_ok=True)
+    return {record.stem.rpartition(".")[0] for record in records}
+
+
+def _taken_over(folder: Path, name: str, number: int) -> Path:
+    """The folder for the run of an attempt, with what the attempts before it have left."""
+    place = folder / ATTEMPTS / f".{name}.{number}.work"
+    left = [*place.parent.glob(f".{name}.*.work"), *place.parent.glob(f"{name}.*.work")]
+    if left and (latest := max(left, key=lambda path: int(path.suffixes[-2][1:]))) != place:
+        with contextlib.suppress(OSError):
+            latest.rename(place)
+    return place
+
+
+def _discard(place: Path) -> None:
+    left = place.with_name(f".{uuid.uuid4().hex}.tmp")
+    with contextlib.suppress(OSError):
+        place.rename(left)
+    shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def working(folder: Path) -> Iterator[Callable[..., None]]:
+    """The folder belongs to this process within the block: no other command may work on it.
+
+    .lock says which command it is and since when, and what the block gives to the function that it gets. The operating
+    system ends the lock with the process, however that ends. Raises InputError if another command holds it. Where the
+    file system has no locks, none is held; a cell still appears once.
+    """
+    with (folder / LOCK).open("a+") as lock:
+        for _ in range(10):  # `held` takes the lock for a moment
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if not held(folder):
+                break
+            time.sleep(0.05)
+        else:
+            by = of_command(folder).get("command", "unknown")
+            raise InputError(f"another jaxconf sweep ({by}) works on {folder}; wait for it, or stop it")
+
+        (folder / LOCK).touch()
+        since = (folder / LOCK).stat().st_mtime  # by the clock of the file system
+
+        def tell(**more: Any) -> None:
+            lock.truncate(0)
+            lock.write(json.dumps({"command": f"{socket.gethostname()}:{os.getpid()}", "since": since, **more}))
+            lock.flush()
+
+        tell()
+        yield tell
+
+
+def held(folder: Path) -> bool:
+    """Whether a command works on the folder."""
+    try:
+        with (folder / LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no command ever had the folder, or its file system has no locks
+        return False
+    return False
+
+
+def of_command(folder: Path) -> dict[str, Any]:
+    """What .lock says of the command that works on the folder, or did last."""
+    return _read(folder / LOCK)
+
+
+def time_left(found: Mapping[str, Status], folder: Path) -> float | None:
+    """Seconds until all cells are done, at the pace of the command that works on the folder; None if unknown."""
+    since = of_command(folder).get("since")
+    if since is None or not held(folder):
+        return None
+    done = sum((folder / CELLS / name).stat().st_mtime >= since for name in found if found[name].state == "finished")
+    left = sum(status.state in ("running", "waiting") for status in found.values())
+    return (time.time() - since) / done * left if done else None
+
+
+def opened(folder: Path) -> None:
+    """Make what a sweep's folder needs; what an earlier version left is gone on with."""
+    (folder / CELLS).mkdir(exist_ok=True)
+    if (folder / EARLIER).is_dir() and not (folder / ATTEMPTS).exists():
+        (folder / EARLIER).rename(folder / ATTEMPTS)
+    (folder / ATTEMPTS).mkdir(exist_ok=True)
+
+
+def tidy(folder: Path) -> None:
+    """Delete what attempts have left, once every cell is finished or has failed for good."""
+    for left in (*(folder / ATTEMPTS).glob("*.work"), *(folder / ATTEMPTS).glob(".*.work")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(file: Path, value: Mapping[str, Any]) -> None:
+    with replacing(file) as path:
+        path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
