@@ -115,7 +115,7 @@ def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress =
     """Make an attempt at a cell, in the process that calls this. Returns how it ended, for people.
 
     "" if it made none, because the cell is finished or because a worker has died at it, which is recorded here, or if
-    the attempt was called off. Nothing but Ctrl-C is raised: how the cell stands, `statuses` says.
+    the attempt was called off. Nothing but Ctrl-C is raised: `statuses` says how the cell stands.
     """
     if (folder / CELLS / name).is_dir() or lost(folder, [name]):
         return ""
@@ -144,13 +144,23 @@ def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress =
         _discard(place)  # the next attempt must not continue from what failed
         message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         fail(folder, name, number, message)
-        return f"{name}: failed, {message}"
-    return f"{name}: finished in {time.perf_counter() - begun:.0f} s"
+        return f"failed, {message}"
+    return f"finished in {time.perf_counter() - begun:.0f} s"
 
 
 def fail(folder: Path, name: str, number: int, message: str) -> None:
     """Record that an attempt failed."""
     _write(folder / ATTEMPTS / f"{name}.{number}.failed", {"message": message})
+
+
+def die(folder: Path, name: str, number: int) -> None:
+    """Record that an attempt could not even begin, because each worker that was to make it died."""
+    _write(folder / ATTEMPTS / f"{name}.{number}.died", {})
+
+
+def failure(folder: Path, name: str, number: int) -> str:
+    """Why an attempt failed; "" if it did not."""
+    return str(_read(folder / ATTEMPTS / f"{name}.{number}.failed").get("message", ""))
 
 
 def lost(folder: Path, names: Iterable[str]) -> bool:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxconf.models.errors import InputError, first_line
 from jaxconf.runtime.shares import Share, seen, shares
-from jaxconf.sweeps.cells import Run, Status, attempt, call_off, fail, lost, statuses
+from jaxconf.sweeps.cells import Run, Status, attempt, call_off, die, fail, failure, finished, lost, statuses
 from jaxconf.sweeps.plan import Need, needs
 from jaxconf.sweeps.run import stopping
 
@@ -51,7 +51,7 @@ def run_on_workers(
     waiting = {name: cells[name] for name, status in left.items() if status.state == "waiting"}
     if not waiting:
         return
-    with _installed(), _client(option, value, folder, len(waiting)) as client:
+    with _installed(), client_of(option, value, folder, len(waiting)) as client:
         tell(dashboard=client.dashboard_link)
         say(f"Dask's dashboard: {client.dashboard_link}")
         dispatch(client, runs, needs(waiting), folder, tries, say)
@@ -79,7 +79,7 @@ def dispatch(
         number = status.attempts + 1
         at[name] = client.submit(
             functools.partial(attempt, folder, name, number, runs[name]),
-            key=f"{name}-{number}-{os.urandom(4).hex()}",
+            key=("cell", name, number, os.urandom(4).hex()),
             pure=False,
             priority=order[name] - len(order) * status.attempts,
             resources=_resources(limits if not status.attempts else _limits(client), need[name], status.deaths),
@@ -92,9 +92,9 @@ def dispatch(
         while at and not stopped.is_set():
             with contextlib.suppress(queue.Empty):
                 name, number, future = ended.get(timeout=0.5)
-                if said := _outcome(folder, name, number, future):
-                    say(said)
                 del at[name]
+                if said := _ended(client, folder, name, number, future):
+                    say(f"{name}: {said}")
                 status = statuses([name], folder, tries)[name]
                 if status.state == "waiting":
                     submit(name, status)
@@ -107,19 +107,29 @@ def dispatch(
             raise KeyboardInterrupt
 
 
-def _outcome(folder: Path, name: str, number: int, future: "Future") -> str:
-    """How an attempt ended, for people; what Dask alone knows of it is recorded."""
+def _ended(client: "Client", folder: Path, name: str, number: int, future: "Future") -> str:
+    """How an attempt ended, for people: by the sweep's folder, because a result may be lost with its worker.
+
+    What Dask alone knows is recorded there first. "" if the attempt was called off, or found that a worker had died.
+    """
     from distributed import KilledWorker
 
-    if future.status == "finished":
-        return str(future.result())
-    if future.status != "error":
+    if future.status != "finished" and client.status != "running":
         raise InputError("the Dask scheduler was lost; give the same command again, which goes on")
-    error = future.exception()
-    if lost(folder, [name]) or isinstance(error, KilledWorker):
-        return f"{name}: its worker died"
-    fail(folder, name, number, f"{type(error).__name__}: {error}")  # before the attempt began
-    return f"{name}: failed, {type(error).__name__}: {error}"
+    error = future.exception() if future.status == "error" else None
+    dead = future.status != "finished" and lost(folder, [name])
+    if finished([name], folder):
+        return "finished"
+    if isinstance(error, KilledWorker) and not dead:
+        die(folder, name, number)
+    if dead or isinstance(error, KilledWorker):
+        return "its worker died"
+    if error:  # nothing of this project ran: the cluster could not even read what to do
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        remedy = "install the same versions of jaxconf and Dask on its scheduler and its workers"
+        fail(folder, name, number, f"the cluster cannot begin it ({reason}); {remedy}")
+    message = failure(folder, name, number)
+    return f"failed, {message}" if message else ""
 
 
 def _limits(client: "Client") -> dict[str, tuple[float, float]]:
@@ -152,7 +162,7 @@ def _installed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _client(option: str, value: Any, folder: Path, cells: int) -> Iterator["Client"]:
+def client_of(option: str, value: Any, folder: Path, cells: int) -> Iterator["Client"]:
     """A client of the workers that an option asks for, which end with the block unless they were there before."""
     import dask
     from distributed import Client

@@ -18,6 +18,7 @@ from jaxconf.sweeps.cells import Run, Status, attempt, call_off, lost, opened, s
 from jaxconf.sweeps.definition import define, defined, narrowed, options_of, read_sweep
 
 TRIES = 3
+_compiled_for: dict[str, str] = {}  # the model whose programs this process holds
 
 
 def sweep(
@@ -70,11 +71,14 @@ def sweep(
 
 
 def run_cell(cell: Mapping[str, Any], counts: Path, place: Path, progress: Progress) -> None:
-    """Write the run of a cell into the folder `place`. `counts`: a folder for the token counts that all cells share."""
-    try:
-        run(options_of(cell, place), progress, kept_counts=counts)
-    finally:
+    """Write the run of a cell into the folder `place`. `counts`: a folder for the token counts that all cells share.
+
+    Compiled programs are kept for the next cell if that is of the same model.
+    """
+    if cell["model"] != _compiled_for.get("model"):
         jax.clear_caches()
+    _compiled_for["model"] = cell["model"]
+    run(options_of(cell, place), progress, kept_counts=counts)
 
 
 def run_in_turn(
@@ -89,7 +93,7 @@ def run_in_turn(
         while waiting := [item for item in statuses(runs, folder, tries).items() if item[1].state == "waiting"]:
             name, status = min(waiting, key=lambda item: item[1].attempts)  # those that failed come last
             if said := attempt(folder, name, status.attempts + 1, runs[name], of_cell(name)):
-                say(said)
+                say(f"{name}: {said}")
             if stopped.is_set():
                 raise KeyboardInterrupt
 

@@ -75,7 +75,7 @@ def test_a_cell_that_is_called_off_keeps_its_windows(tmp_path: Path) -> None:
     (before,) = (folder / "attempts").glob(f".00.*.work/{RESUME}")
     stamps = {file.name: file.stat().st_mtime_ns for file in before.iterdir()}
     assert sorted(stamps) == ["0.npz", "1.npz", "2.npz"]
-    assert attempt(folder, "00", 2, runs["00"]).startswith("00: finished")
+    assert attempt(folder, "00", 2, runs["00"]).startswith("finished")
     after = folder / "cells" / "00" / RESUME
     assert {name: (after / name).stat().st_mtime_ns for name in stamps} == stamps
 
@@ -140,7 +140,7 @@ def test_who_was_thought_dead_stops_and_loses_nothing(tmp_path: Path) -> None:
 
     assert attempt(folder, "00", 1, late) == ""
     assert said[0] == ""
-    assert said[1].startswith("00: finished")
+    assert said[1].startswith("finished")
     assert (folder / "cells" / "00" / RESUME / "0.npz").read_text() == "first"
     assert results(folder) == {"00": 0}
     assert statuses(runs, folder, 3)["00"].state == "finished"
@@ -182,6 +182,7 @@ def test_a_command_has_the_folder_to_itself_until_it_ends(tmp_path: Path) -> Non
         assert held(folder)
         tell(dashboard="somewhere")
         begun_at = time.time()
+        assert lost(folder, ["00"])
         in_turn(squares(1), folder)
         assert time_left(statuses(squares(4), folder, 3), folder) == pytest.approx(
             3 * (time.time() - begun_at), abs=0.5
