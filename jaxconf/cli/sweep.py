@@ -162,10 +162,11 @@ class SweepReport:
         from rich.console import Console
 
         from jaxconf.sweeps.definition import defined
-        from jaxconf.sweeps.page import doubts, sweep_report
+        from jaxconf.sweeps.report import doubts, sweep_report
 
         console = Console()
-        joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
+        with console.status("Joining the cells"):
+            joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
         if missing := cells - joined["cell"].nunique():
             say(console, f"{missing} of {cells} cells are not finished, and are left out.")
         say(console, *doubts(joined), f"Report: {self.folder / 'sweep.html'}")

@@ -7,7 +7,6 @@ with one thread, one JAX and one cell at a time.
 import contextlib
 import functools
 import logging
-import math
 import os
 import queue
 import shutil

@@ -216,7 +216,7 @@ def test_slurm_runs_the_cells(slurm: Path, tmp_path: Path) -> None:
     assert "--nthreads 1" in script
     shellcheck = Path(sys.executable).with_name("shellcheck")
     subprocess.run([shellcheck, scripts[0]], check=True)
-    with pytest.raises(InputError, match="Slurm refuses such jobs .*invalid partition"):
+    with pytest.raises(InputError, match=r"Slurm refuses such jobs .*invalid partition"):
         on_slurm("partition=refused")
 
 
