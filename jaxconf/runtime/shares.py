@@ -70,8 +70,9 @@ def shares(found: Seen, count: int, environment: Mapping[str, str] = os.environ)
     left, dealt = names.split(","), []
     for size in sizes:
         own, left = left[:size], left[size:]
-        chips = {"TPU_CHIPS_PER_PROCESS_BOUNDS": BOUNDS[size], "TPU_PROCESS_BOUNDS": BOUNDS[1]}
-        variables = {name: ",".join(own), **(chips if found.backend == "tpu" else {})}
+        variables = {name: ",".join(own)}
+        if found.backend == "tpu":
+            variables |= {"TPU_CHIPS_PER_PROCESS_BOUNDS": BOUNDS[size], "TPU_PROCESS_BOUNDS": BOUNDS[1]}
         dealt.append(Share(variables, size, found.memory * size))
     return dealt
 
