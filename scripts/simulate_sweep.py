@@ -23,10 +23,12 @@ from check_plan import PAGE
 from plan_tables import SHAPES, between
 
 from jaxconf.models.files import replacing
+from jaxconf.runtime.lock import locked
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import RESUME
-from jaxconf.sweeps.cells import lost, opened, statuses, working
-from jaxconf.sweeps.cluster import client_of, dispatch
+from jaxconf.runtime.workers import workers
+from jaxconf.sweeps.cells import LOCK, lost, opened, statuses
+from jaxconf.sweeps.dispatch import LOG, dispatch
 from jaxconf.sweeps.plan import Need, needs
 from jaxconf.sweeps.run import run_in_turn
 
@@ -87,9 +89,9 @@ def measured(line: Line, need: dict[str, Need], seconds: float) -> list[str]:
     with tempfile.TemporaryDirectory() as there:
         folder, load = Path(there), os.getloadavg()[0]
         opened(folder)
-        with working(folder):
+        with locked(folder / LOCK):
             if line.workers:
-                with client_of("--workers", line.workers, folder, len(need)) as client:
+                with workers("--workers", line.workers, len(need), folder / LOG) as client:
                     begun, stop = time.perf_counter(), threading.Event()
                     if line.deaths:
                         pause = 60 / (line.deaths * line.workers)

@@ -108,7 +108,8 @@ class Sweep:
         from rich.console import Console
         from rich.live import Live
 
-        from jaxconf.sweeps.cells import held
+        from jaxconf.runtime.lock import held
+        from jaxconf.sweeps.cells import LOCK
         from jaxconf.sweeps.run import sweep_status
         from jaxconf.sweeps.terminal import sweep_table
 
@@ -123,7 +124,7 @@ class Sweep:
 
         console = Console()
         with Live(sweep_table(found(), self._folder), console=console, refresh_per_second=2) as live:
-            while console.is_terminal and held(self._folder):
+            while console.is_terminal and held(self._folder / LOCK):
                 time.sleep(1)
                 live.update(sweep_table(found(), self._folder))
 

@@ -55,9 +55,9 @@ def join(asked: Hosts) -> None:
     """Join this process with those of the other hosts, or do nothing if it is the only one.
 
     This must be called before JAX touches a device. The tasks of a Slurm step, of mpirun or of a TPU slice join even
-    without --coordinator. Raises InputError for options that do not fit together, and for a
-    coordinator that cannot be reached within TIMEOUT seconds. If a host is lost later, JAX ends this process within
-    HEARTBEAT seconds, and the watching process prints why.
+    without --coordinator. Raises InputError for options that do not fit together, and for a coordinator that cannot be
+    reached within TIMEOUT seconds. If a host is lost later, JAX ends this process within HEARTBEAT seconds, and the
+    watching process prints why.
     """
     address = asked.coordinator
     if address in (None, "auto"):

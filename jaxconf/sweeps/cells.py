@@ -18,12 +18,10 @@ after the window that it is at. The next attempt takes over the finished windows
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +30,7 @@ from typing import Any, Literal
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
+from jaxconf.runtime.lock import contents, held, this_process
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import RESUME
 
@@ -61,7 +60,7 @@ class CalledOff(Exception):
 
 def statuses(names: Iterable[str], folder: Path, tries: int) -> dict[str, Status]:
     """The state of every cell, by name. `tries`: how many failures make a cell fail for good."""
-    found, alive, now = _records(folder), held(folder), time.time()
+    found, alive, now = _records(folder), held(folder / LOCK), time.time()
     return {name: _status(found.get(name, {}), folder / CELLS / name, tries, alive, now) for name in names}
 
 
@@ -73,11 +72,12 @@ def _status(of: Mapping[int, Mapping[str, Path]], cell: Path, tries: int, alive:
     deaths = sum("died" in files for files in of.values())
     message = f"{deaths} workers died at this cell; does it need more memory?" if deaths > FREE_DEATHS else ""
     if failures:
-        message = str(_read(failures[-1]).get("message", ""))
+        message = str(contents(failures[-1]).get("message", ""))
     if alive and last and (record := _open_record(of[last])):
         with contextlib.suppress(FileNotFoundError):  # it has ended in the meantime
-            since = now - record.stat().st_mtime
-            return Status("running", last, str(_read(record).get("worker", "")), max(0.0, since), message, deaths)
+            since, about = now - record.stat().st_mtime, contents(record)
+            worker = str(about.get("process", about.get("worker", "")))  # which is how earlier versions call it
+            return Status("running", last, worker, max(0.0, since), message, deaths)
     counted = len(failures) + max(0, deaths - FREE_DEATHS)
     return Status("failed" if counted >= tries else "waiting", last, message=message, deaths=deaths)
 
@@ -120,7 +120,7 @@ def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress =
     if (folder / CELLS / name).is_dir() or lost(folder, [name]):
         return ""
     record, begun = folder / ATTEMPTS / f"{name}.{number}.begun", time.perf_counter()
-    _write(record, {"worker": f"{socket.gethostname()}:{os.getpid()}"})
+    _write(record, {"process": this_process()})
     place = _taken_over(folder, name, number)
 
     def watched(what: str, done: int, total: int) -> None:
@@ -133,34 +133,33 @@ def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress =
         for left in place.glob(".*.tmp"):  # left by a worker that died while it wrote
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         place.rename(folder / CELLS / name)
-    except CalledOff:
-        return ""
-    except KeyboardInterrupt:
+    except (CalledOff, KeyboardInterrupt) as stopped:
         record.unlink(missing_ok=True)
-        raise
+        if isinstance(stopped, KeyboardInterrupt):
+            raise
+        return ""
     except (Exception, SystemExit) as error:
         if (folder / CELLS / name).is_dir() or not record.exists():
             return ""  # the cell is another worker's
         _discard(place)  # the next attempt must not continue from what failed
-        message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        fail(folder, name, number, message)
-        return f"failed, {message}"
+        end(folder, name, number, str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}")
+        return ending(folder, name, number)
     return f"finished in {time.perf_counter() - begun:.0f} s"
 
 
-def fail(folder: Path, name: str, number: int, message: str) -> None:
-    """Record that an attempt failed."""
-    _write(folder / ATTEMPTS / f"{name}.{number}.failed", {"message": message})
+def end(folder: Path, name: str, number: int, message: str = "") -> None:
+    """Record that an attempt failed, with a message, or that all who were to make it died before they could."""
+    _write(folder / ATTEMPTS / f"{name}.{number}.{'failed' if message else 'died'}", {"message": message})
 
 
-def die(folder: Path, name: str, number: int) -> None:
-    """Record that an attempt could not even begin, because each worker that was to make it died."""
-    _write(folder / ATTEMPTS / f"{name}.{number}.died", {})
-
-
-def failure(folder: Path, name: str, number: int) -> str:
-    """Why an attempt failed; "" if it did not."""
-    return str(_read(folder / ATTEMPTS / f"{name}.{number}.failed").get("message", ""))
+def ending(folder: Path, name: str, number: int) -> str:
+    """How an attempt ended, for people; "" if it goes on or was called off."""
+    if (folder / CELLS / name).is_dir():
+        return "finished"
+    if (folder / ATTEMPTS / f"{name}.{number}.died").exists():
+        return "its worker died"
+    message = contents(folder / ATTEMPTS / f"{name}.{number}.failed").get("message")
+    return f"failed, {message}" if message else ""
 
 
 def lost(folder: Path, names: Iterable[str]) -> bool:
@@ -204,59 +203,10 @@ def _discard(place: Path) -> None:
     shutil.rmtree(left, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def working(folder: Path) -> Iterator[Callable[..., None]]:
-    """The folder belongs to this process within the block: no other command may work on it.
-
-    .lock says which command it is and since when, and what the block gives to the function that it gets. The operating
-    system ends the lock with the process, however that ends. Raises InputError if another command holds it. Where the
-    file system has no locks, none is held; a cell still appears once.
-    """
-    with (folder / LOCK).open("a+") as lock:
-        for _ in range(10):  # `held` takes the lock for a moment
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            if not held(folder):
-                break
-            time.sleep(0.05)
-        else:
-            by = of_command(folder).get("command", "unknown")
-            raise InputError(f"another jaxconf sweep ({by}) works on {folder}; wait for it, or stop it")
-
-        (folder / LOCK).touch()
-        since = (folder / LOCK).stat().st_mtime  # by the clock of the file system
-
-        def tell(**more: Any) -> None:
-            lock.truncate(0)
-            lock.write(json.dumps({"command": f"{socket.gethostname()}:{os.getpid()}", "since": since, **more}))
-            lock.flush()
-
-        tell()
-        yield tell
-
-
-def held(folder: Path) -> bool:
-    """Whether a command works on the folder."""
-    try:
-        with (folder / LOCK).open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no command ever had the folder, or its file system has no locks
-        return False
-    return False
-
-
-def of_command(folder: Path) -> dict[str, Any]:
-    """What .lock says of the command that works on the folder, or did last."""
-    return _read(folder / LOCK)
-
-
 def time_left(found: Mapping[str, Status], folder: Path) -> float | None:
     """Seconds until all cells are done, at the pace of the command that works on the folder; None if unknown."""
-    since = of_command(folder).get("since")
-    if since is None or not held(folder):
+    since = contents(folder / LOCK).get("since")
+    if since is None or not held(folder / LOCK):
         return None
     done = sum((folder / CELLS / name).stat().st_mtime >= since for name in found if found[name].state == "finished")
     left = sum(status.state in ("running", "waiting") for status in found.values())
@@ -280,10 +230,3 @@ def tidy(folder: Path) -> None:
 def _write(file: Path, value: Mapping[str, Any]) -> None:
     with replacing(file) as path:
         path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError):
-        return {}

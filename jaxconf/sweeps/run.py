@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,12 @@ import jax
 from jaxconf.measure.run import parse, run
 from jaxconf.models.errors import InputError
 from jaxconf.results.run_folder import writable
+from jaxconf.runtime.lock import contents, locked
 from jaxconf.runtime.progress import Progress
-from jaxconf.sweeps.cells import Run, Status, attempt, call_off, lost, opened, statuses, tidy, working
+from jaxconf.runtime.signals import signals
+from jaxconf.sweeps.cells import LOCK, CalledOff, Run, Status, attempt, lost, opened, statuses, tidy
 from jaxconf.sweeps.definition import define, defined, narrowed, options_of, read_sweep
+from jaxconf.sweeps.dispatch import STOPPING, run_on_workers
 
 TRIES = 3
 _compiled_for: dict[str, str] = {}  # the model whose programs this process holds
@@ -36,7 +37,7 @@ def sweep(
 
     A cell is the run of an analysis. By default this process runs one after the other. `workers`: processes on this
     machine that share its devices; `scheduler`: the address of a Dask cluster; `slurm`: what a worker is to be for
-    Slurm, as for `jaxconf.sweeps.cluster.on_slurm`. `definition`: a TOML file with lists of what is to be combined
+    Slurm, as for `jaxconf.runtime.workers.on_slurm`. `definition`: a TOML file with lists of what is to be combined
     (docs/sweeps.md). `out`: the folder of the sweep; runs/NAME by default, NAME being the file's. `tries`: how many
     failures make a cell fail for good. `progress`: as for `jaxconf.analyze`, with the cell's name before the stage, and
     called only without workers. `say`: called with a sentence for each attempt at a cell that ends. Ctrl-C lets the
@@ -56,13 +57,14 @@ def sweep(
     for cell in cells.values():
         parse(options_of(cell, out))
     runs = {name: functools.partial(run_cell, cell, out.resolve() / "counts") for name, cell in cells.items()}
-    with _usable(out), writable(out), working(out) as tell:
+    with _usable(out), writable(out), locked(out / LOCK) as tell:
+        if tell is None:
+            by = contents(out / LOCK).get("process", "of another user")
+            raise InputError(f"another jaxconf sweep ({by}) works on {out}; wait for it, or stop it")
         define(asked, out)
         opened(out)
         lost(out, runs)  # whoever worked on them did so for a command that has ended
         if where:
-            from jaxconf.sweeps.cluster import run_on_workers
-
             run_on_workers(runs, cells, out.resolve(), tries, where, say, tell)
         else:
             run_in_turn(runs, out, tries, progress, say)
@@ -85,42 +87,20 @@ def run_in_turn(
     runs: Mapping[str, Run], folder: Path, tries: int, progress: Progress, say: Callable[[str], None]
 ) -> None:
     """Make attempts at the cells, in this process, until each is finished or has failed for good."""
+    with signals() as caught:
 
-    def of_cell(name: str) -> Progress:
-        return lambda what, done, total: progress(f"{name}: {what}", done, total)
+        def report(name: str, what: str, done: int, total: int) -> None:
+            if caught:
+                say(STOPPING)
+                raise CalledOff
+            progress(f"{name}: {what}", done, total)
 
-    with stopping(lambda: call_off(folder, runs), say) as stopped:
         while waiting := [item for item in statuses(runs, folder, tries).items() if item[1].state == "waiting"]:
             name, status = min(waiting, key=lambda item: item[1].attempts)  # those that failed come last
-            if said := attempt(folder, name, status.attempts + 1, runs[name], of_cell(name)):
+            if said := attempt(folder, name, status.attempts + 1, runs[name], functools.partial(report, name)):
                 say(f"{name}: {said}")
-            if stopped.is_set():
+            if caught:
                 raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def stopping(stop: Callable[[], object], say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Within the block the first Ctrl-C calls `stop` and sets the event, and the second raises KeyboardInterrupt.
-
-    In a thread other than the main one, Ctrl-C is left as it is.
-    """
-    stopped = threading.Event()
-
-    def interrupted(number: int, frame: object) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-        stop()
-        say("Stopping after the windows that are being measured; Ctrl-C again stops at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def sweep_status(out: str | Path, *, tries: int = TRIES) -> dict[str, Status]:

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,9 +13,10 @@ from refusals import check_error
 from sweeps import RECORDED, begun, endings, fails, results, square, squares
 
 from jaxconf.models.errors import InputError
+from jaxconf.runtime.lock import locked
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import RESUME
-from jaxconf.sweeps.cells import Run, attempt, call_off, held, lost, opened, statuses, time_left, working
+from jaxconf.sweeps.cells import LOCK, Run, attempt, call_off, lost, opened, statuses, time_left
 from jaxconf.sweeps.definition import define, defined
 from jaxconf.sweeps.run import run_in_turn, sweep_status
 
@@ -96,7 +95,7 @@ def test_ctrl_c_waits_for_the_window_and_a_second_one_does_not(tmp_path: Path) -
         with pytest.raises(KeyboardInterrupt):
             run_in_turn({"00": run, "01": run}, folder, 3, quiet, said.append)
         assert signal.getsignal(signal.SIGINT) is before
-        assert sum("Ctrl-C again" in line for line in said) == 1
+        assert sum("Ctrl-C again" in line for line in said) == (presses == 1)
         assert len(list(folder.glob(f"attempts/.00.1.work/{RESUME}/*.npz"))) == kept
         found = statuses(["00", "01"], folder, 1)
         assert [(status.state, status.attempts) for status in found.values()] == [("waiting", 0), ("waiting", 0)]
@@ -160,34 +159,19 @@ def test_two_that_finish_a_cell_make_it_once(tmp_path: Path) -> None:
     assert attempt(folder, "00", 2, fails) == ""  # a finished cell is not begun
 
 
-def test_a_command_has_the_folder_to_itself_until_it_ends(tmp_path: Path) -> None:
+def test_what_runs_does_so_while_a_command_has_the_folder(tmp_path: Path) -> None:
     folder = begun(tmp_path)
-    code = (
-        "import sys, time; from pathlib import Path; from jaxconf.sweeps.cells import working\n"
-        f"with working(Path({str(folder)!r})): print('has it', flush=True); time.sleep(60)"
-    )
-    assert not held(folder)
-    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert other.stdout
-    assert other.stdout.readline() == "has it\n"
-    (folder / "attempts" / "00.1.begun").write_text(json.dumps({"worker": "host:1"}))
-    found = statuses(["00"], folder, 3)["00"]
-    assert (found.state, found.worker) == ("running", "host:1")
-    with pytest.raises(InputError, match=f":{other.pid}.* works on"), working(folder):
-        pass
-    other.kill()
-    other.communicate()
+    (folder / "attempts" / "00.1.begun").write_text(json.dumps({"process": "host:1"}))
     assert statuses(["00"], folder, 3)["00"].state == "waiting"
-    with working(folder) as tell:
-        assert held(folder)
-        tell(dashboard="somewhere")
+    with locked(folder / LOCK):
+        found = statuses(["00"], folder, 3)["00"]
+        assert (found.state, found.worker) == ("running", "host:1")
         begun_at = time.time()
         assert lost(folder, ["00"])
         in_turn(squares(1), folder)
-        assert time_left(statuses(squares(4), folder, 3), folder) == pytest.approx(
-            3 * (time.time() - begun_at), abs=0.5
-        )
-    assert not held(folder)
+        left = time_left(statuses(squares(4), folder, 3), folder)
+        assert left == pytest.approx(3 * (time.time() - begun_at), abs=0.5)
+    assert time_left(statuses(squares(4), folder, 3), folder) is None
 
 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:

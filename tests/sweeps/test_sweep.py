@@ -24,7 +24,8 @@ from jaxconf.cli import main
 from jaxconf.measure.run import parse
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.words import COUNT_FACTS
-from jaxconf.sweeps.cells import statuses, working
+from jaxconf.runtime.lock import locked
+from jaxconf.sweeps.cells import LOCK, statuses
 from jaxconf.sweeps.definition import options_of, read_sweep
 from jaxconf.sweeps.report import doubts, sweep_report
 
@@ -156,7 +157,7 @@ def test_a_sweep_and_its_report(
         (missing, ["--workers", "0"], "give at least 1"),
     ):
         assert words in refusal(capsys, "sweep", write(tmp_path, text), "--out", str(out), *arguments)
-    with working(out):
+    with locked(out / LOCK):
         assert "another jaxconf sweep" in refusal(capsys, "sweep", write(tmp_path, missing), "--out", str(out))
 
 
@@ -184,7 +185,7 @@ def test_a_sweep_of_the_version_before_is_joined(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path) -> None:
-    """24 analyses by three workers, ten of which are killed, as is the command; and the same in turn, left alone."""
+    """24 analyses by three workers, ten of which are killed, as is the command; and the same by three left alone."""
     models = [small / "model", *(copied(small / "model", tmp_path / f"copy{i}") for i in range(2))]
     lists = f"models = {[str(model) for model in models]}\nablations = {list(ABLATIONS)}\n"
     options = "[options]\ntokens = 256\nbootstrap_draws = 20\nnulls = 0\n"
@@ -198,7 +199,7 @@ def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path)
         "PYTHONPATH": os.pathsep.join([str(support), *sys.path]),
     }
 
-    def start() -> subprocess.Popen[str]:
+    def start(out: Path = out) -> subprocess.Popen[str]:
         how = ["sweep", str(file), "--out", str(out), "--workers", "3", "--tries", "5"]
         command = [sys.executable, "-m", "jaxconf", *how]
         return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -221,7 +222,7 @@ def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path)
                 command = start()
     said = command.communicate(timeout=900)
     assert command.returncode == 0, said
-    main(["sweep", str(file), "--out", str(undisturbed)])
+    assert start(undisturbed).wait(timeout=900) == 0
     for folder in (undisturbed, out):
         assert sorted(path.name for path in (folder / "cells").iterdir()) == names
         assert not list((folder / "attempts").glob(".*"))

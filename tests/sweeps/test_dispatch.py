@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusals import check_error
 from sweeps import begun, eats_memory, endings, fails, results, squares
 
 from jaxconf.models.errors import InputError
-from jaxconf.sweeps import cluster as module
-from jaxconf.sweeps.cells import Run, lost, statuses, working
-from jaxconf.sweeps.cluster import client_of, dispatch, on_slurm, slurm_options
+from jaxconf.runtime.lock import locked
+from jaxconf.runtime.workers import on_slurm, workers
+from jaxconf.sweeps.cells import LOCK, Run, lost, statuses
+from jaxconf.sweeps.dispatch import LOG, _resources, dispatch
 from jaxconf.sweeps.plan import Need
 
 
@@ -79,36 +79,12 @@ def _raise() -> None:
 def test_only_needs_that_not_every_worker_has_are_named() -> None:
     need = Need(6e9, 1, 1.0)
     same, apart = {"memory": (8e9, 8e9)}, {"memory": (8e9, 80e9), "devices": (1, 1)}
-    assert module._resources({}, need, 0) is None
-    assert module._resources(same, need, 5) is None
-    assert module._resources(apart, need, 0) is None
-    assert module._resources(apart, need, 1) is None
-    assert module._resources(apart, need, 2) == {"memory": 12e9}  # doubled after two deaths
-    assert module._resources(apart, need._replace(memory=50e9), 2) == {"memory": 80e9}  # what the largest has
-
-
-def test_slurm_is_given_pairs() -> None:
-    assert slurm_options("partition=gpu, gpus=1,max=3,exclusive=") == {
-        "cpus": "8", "mem": "64GB", "max": "3", "partition": "gpu", "gpus": "1", "exclusive": "",
-    }  # fmt: skip
-    for text in ("gpu", "", "max=many", "=1", "cpus=-1"):
-        check_error(lambda text=text: slurm_options(text), "--slurm is", "partition=gpu")
-
-
-def test_without_dask_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    how: dict[str, Any] = {"folder": begun(tmp_path), "tries": 1, "say": print, "tell": print}
-    check_error(
-        lambda: module.run_on_workers(squares(1), {"00": {}}, where={"--workers": 2}, **how),
-        "pip install 'jaxconf[cluster]'",
-    )
-
-
-@pytest.mark.command
-def test_a_scheduler_that_is_not_there(tmp_path: Path) -> None:
-    how: dict[str, Any] = {"folder": begun(tmp_path), "tries": 1, "say": print, "tell": print}
-    place = {"--scheduler": "nonsense://127.0.0.1:1"}
-    check_error(lambda: module.run_on_workers(squares(1), {"00": {}}, where=place, **how), "no Dask scheduler answers")
+    assert _resources({}, need, 0) is None
+    assert _resources(same, need, 5) is None
+    assert _resources(apart, need, 0) is None
+    assert _resources(apart, need, 1) is None
+    assert _resources(apart, need, 2) == {"memory": 12e9}  # doubled after two deaths
+    assert _resources(apart, need._replace(memory=50e9), 2) == {"memory": 80e9}  # what the largest has
 
 
 class Killer(threading.Thread):
@@ -136,7 +112,7 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     folder, said = begun(tmp_path), []
     runs: dict[str, Run] = {**squares(12, 0.6), "eater": eats_memory}
     killer = Killer(folder, {name: run for name, run in runs.items() if name != "eater"}, 3)
-    with working(folder), client_of("--workers", 2, folder, len(runs)) as client:
+    with locked(folder / LOCK), workers("--workers", 2, len(runs), folder / LOG) as client:
         killer.start()
         dispatch(client, runs, needed(runs), folder, 2, said.append)
         killer.join()
@@ -155,7 +131,7 @@ def test_a_stop_lets_the_workers_finish_their_windows(client: Any, tmp_path: Pat
     folder, runs = begun(tmp_path), squares(8, 2.0)
     press = threading.Timer(1.2, os.kill, (os.getpid(), signal.SIGINT))
     press.start()
-    with working(folder), pytest.raises(KeyboardInterrupt):
+    with locked(folder / LOCK), pytest.raises(KeyboardInterrupt):
         dispatch(client, runs, needed(runs), folder, 3, lambda sentence: None)
     kept = {path.parts[-3]: 1 for path in folder.glob("attempts/.*.work/.partial/*.npz")}
     assert len(kept) == 2  # the two that were begun
@@ -204,7 +180,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_slurm_runs_the_cells(slurm: Path, tmp_path: Path) -> None:
     folder, runs, said = begun(tmp_path / "sweep"), squares(6, 0.4), []
     asked = "partition=gpu,gpus=1,time=4:00:00,max=2"
-    with working(folder), client_of("--slurm", asked, folder, len(runs)) as client:
+    with locked(folder / LOCK), workers("--slurm", asked, len(runs), folder / LOG) as client:
         dispatch(client, runs, needed(runs), folder, 2, said.append)
     assert results(folder) == {f"{number:02d}": number**2 for number in range(6)}
     scripts = sorted((slurm / "jobs").iterdir())
@@ -218,8 +194,3 @@ def test_slurm_runs_the_cells(slurm: Path, tmp_path: Path) -> None:
     subprocess.run([shellcheck, scripts[0]], check=True)
     with pytest.raises(InputError, match=r"Slurm refuses such jobs .*invalid partition"):
         on_slurm("partition=refused")
-
-
-def test_without_slurm_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    check_error(lambda: on_slurm("partition=gpu"), "there is no sbatch")
