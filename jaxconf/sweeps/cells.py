@@ -20,7 +20,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import shutil
 import time
 import uuid
@@ -60,8 +59,8 @@ class CalledOff(Exception):
 
 def statuses(names: Iterable[str], folder: Path, tries: int) -> dict[str, Status]:
     """The state of every cell, by name. `tries`: how many failures make a cell fail for good."""
-    found, alive, now = _records(folder), held(folder / LOCK), time.time()
-    return {name: _status(found.get(name, {}), folder / CELLS / name, tries, alive, now) for name in names}
+    found, alive, now = _records(folder, names), held(folder / LOCK), time.time()
+    return {name: _status(of, folder / CELLS / name, tries, alive, now) for name, of in found.items()}
 
 
 def _status(of: Mapping[int, Mapping[str, Path]], cell: Path, tries: int, alive: bool, now: float) -> Status:
@@ -87,14 +86,16 @@ def finished(names: Iterable[str], folder: Path) -> list[str]:
     return [name for name in names if (folder / CELLS / name).is_dir()]
 
 
-def _records(folder: Path) -> dict[str, dict[int, dict[str, Path]]]:
-    """Cell → number of an attempt → the suffix of each file about it → the file."""
-    found: dict[str, dict[int, dict[str, Path]]] = {}
+def _records(folder: Path, names: Iterable[str]) -> dict[str, dict[int, dict[str, Path]]]:
+    """Cell → number of an attempt → the suffix of each file about it → the file. For all `names`, in one look."""
+    found: dict[str, dict[int, dict[str, Path]]] = {name: {} for name in names}
     place = next((folder / name for name in (ATTEMPTS, EARLIER) if (folder / name).is_dir()), None)
     for entry in os.scandir(place) if place else ():
-        if parts := re.fullmatch(r"([^.].*)\.(\d+)\.(begun|claim|failed|died)", entry.name):
-            suffix = "begun" if parts[3] == "claim" else parts[3]
-            found.setdefault(parts[1], {}).setdefault(int(parts[2]), {})[suffix] = Path(entry.path)
+        name, _, rest = entry.name.rpartition(".")
+        name, _, number = name.rpartition(".")
+        if name in found and number.isdecimal() and rest in ("begun", "claim", "failed", "died"):
+            suffix = "begun" if rest == "claim" else rest
+            found[name].setdefault(int(number), {})[suffix] = Path(entry.path)
     return found
 
 
@@ -105,10 +106,9 @@ def _open_record(files: Mapping[str, Path]) -> Path | None:
 
 def _unended(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     """The records of attempts of which nothing says the end, at cells that are not finished."""
-    found = _records(folder)
-    for name in names:
-        if not (folder / CELLS / name).is_dir():
-            yield from filter(None, map(_open_record, found.get(name, {}).values()))
+    for name, of in _records(folder, names).items():
+        if records := [record for files in of.values() if (record := _open_record(files))]:
+            yield from records if not (folder / CELLS / name).is_dir() else ()
 
 
 def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress = lambda what, done, total: None) -> str:

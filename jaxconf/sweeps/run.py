@@ -96,11 +96,11 @@ def run_in_turn(
             progress(f"{name}: {what}", done, total)
 
         while waiting := [item for item in statuses(runs, folder, tries).items() if item[1].state == "waiting"]:
-            name, status = min(waiting, key=lambda item: item[1].attempts)  # those that failed come last
-            if said := attempt(folder, name, status.attempts + 1, runs[name], functools.partial(report, name)):
-                say(f"{name}: {said}")
-            if caught:
-                raise KeyboardInterrupt
+            for name, status in waiting:  # those that fail come again after all others
+                if said := attempt(folder, name, status.attempts + 1, runs[name], functools.partial(report, name)):
+                    say(f"{name}: {said}")
+                if caught:
+                    raise KeyboardInterrupt
 
 
 def sweep_status(out: str | Path, *, tries: int = TRIES) -> dict[str, Status]:

@@ -149,7 +149,7 @@ sbatch)
         grep -q -- "-p refused" "$2" && {{ echo "sbatch: error: invalid partition" >&2; exit 1; }}
         exit 0
     fi
-    id=$(ls jobs | wc -l)
+    id=$$
     cp "$1" jobs/job$id.sh
     setsid bash jobs/job$id.sh >jobs.log 2>&1 &
     echo $! >pids/$id
