@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 
 HEADS = ["workers", "workers killed", "sleep of each", "took", "efficiency", "lost a cell", "load before"]
-LINES = (Line(1), Line(8), Line(32), Line(32, 0.1), Line(0))
+LINES = (Line(0), Line(1), Line(8), Line(32), Line(32, 0.1), Line(32, 1.0))
 
 
 def planned() -> dict[str, Need]:

@@ -93,7 +93,7 @@ def _records(folder: Path, names: Iterable[str]) -> dict[str, dict[int, dict[str
     for entry in os.scandir(place) if place else ():
         name, _, rest = entry.name.rpartition(".")
         name, _, number = name.rpartition(".")
-        if name in found and number.isdecimal() and rest in ("begun", "claim", "failed", "died"):
+        if name in found and number.isdecimal() and rest in ("begun", "claim", "failed", "died", "given"):
             suffix = "begun" if rest == "claim" else rest
             found[name].setdefault(int(number), {})[suffix] = Path(entry.path)
     return found
@@ -189,8 +189,8 @@ def call_off(folder: Path, names: Iterable[str]) -> set[str]:
 def _taken_over(folder: Path, name: str, number: int) -> Path:
     """The folder for the run of an attempt, with what the attempts before it have left."""
     place = folder / ATTEMPTS / f".{name}.{number}.work"
-    left = [*place.parent.glob(f".{name}.*.work"), *place.parent.glob(f"{name}.*.work")]
-    if left and (latest := max(left, key=lambda path: int(path.suffixes[-2][1:]))) != place:
+    before = (place.with_name(f"{dot}{name}.{k}.work") for k in range(number, 0, -1) for dot in (".", ""))
+    if (latest := next((path for path in before if path.is_dir()), place)) != place:
         with contextlib.suppress(OSError):
             latest.rename(place)
     return place
