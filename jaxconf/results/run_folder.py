@@ -21,7 +21,6 @@ OPTIMUM = "optimum.parquet"  # the table of `jaxconf.measure.optimum`, if the be
 OPTIMUM_NEURONS = "optimum_neurons.parquet"  # and that of the neurons
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
-RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 SITE = "site"  # the folder of `jaxconf browse`, if that was asked for
 RESULT = (
     NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SPECTRUM, SUMMARY,
