@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from jaxconf.studies.steering.study import steer as steer
     from jaxconf.studies.tasks.study import tasks as tasks
     from jaxconf.studies.universal.study import universal as universal
-    from jaxconf.sweeps.page import sweep_report as sweep_report
     from jaxconf.sweeps.plan import plan as plan
+    from jaxconf.sweeps.report import sweep_report as sweep_report
     from jaxconf.sweeps.run import sweep as sweep
     from jaxconf.sweeps.run import sweep_status as sweep_status
     from jaxconf.training.browse import browse as browse

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 import tyro.constructors
@@ -102,8 +102,6 @@ _as_json: ContextVar[bool] = ContextVar("_as_json", default=False)  # whether th
 class Command:
     """What every command has."""
 
-    joins_by_itself: ClassVar[bool] = True
-    """whether the tasks of a Slurm step, of mpirun or of a TPU slice do the job together without --coordinator"""
     json: bool = False
     """print the result as JSON on standard output, for programs; all else that is said goes to standard error"""
 

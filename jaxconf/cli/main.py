@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         use_cache()
         if hasattr(command, "hosts"):
-            join(command.hosts, by_itself=command.joins_by_itself)
+            join(command.hosts)
         with answering(command.json):
             command.run()
         part()

@@ -1,43 +1,47 @@
 """`jaxconf sweep` and `jaxconf sweep report`."""
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import OmitArgPrefixes as Group
 
 from jaxconf.cli.common import Command, Folder, Quiet, answer, say, terminal
 from jaxconf.models.errors import InputError
-from jaxconf.runtime.hosts import Hosts
 
 if TYPE_CHECKING:
-    from jaxconf.sweeps.queue import Status
+    from jaxconf.sweeps.cells import Status
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep(Command):
     """Analyse every combination of the models, revisions, texts, ablations and layers that a file lists.
 
-    Each combination is a cell. The same command may be started several times, also on several hosts: each is a worker,
-    and all share the cells of one folder. Afterwards `jaxconf sweep report FOLDER` joins the finished cells into one
+    Each combination is a cell. By default this process runs the cells in turn, on all its devices. --workers,
+    --scheduler and --slurm run them side by side, for which pip install 'jaxconf[cluster]' installs Dask. What is
+    finished stays: the same command again goes on. `jaxconf sweep report FOLDER` joins the finished cells into one
     table and one page.
     """
-
-    joins_by_itself: ClassVar[bool] = False
 
     definition: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """a TOML file with a list of models; it may also have lists of revisions, data, ablations and layers,
     and other options of `jaxconf analyze` under [options]"""
     out: Path | None = None
-    """the folder that all workers share; runs/NAME by default, where the file is NAME.toml"""
+    """the folder of the sweep; runs/NAME by default, where the file is NAME.toml"""
+    workers: int | None = None
+    """how many processes on this machine share its devices"""
+    scheduler: str | None = None
+    """the address of a Dask cluster that runs the cells, such as tcp://10.0.0.1:8786"""
+    slurm: str | None = None
+    """what a Slurm job that runs cells is to have, such as partition=gpu,gpus=1,time=4:00:00,max=64;
+    there are as many jobs as cells left, up to max (64); cpus (8) and mem (64GB) have defaults too,
+    and all other keys are options of sbatch"""
     tries: int = 3
     """how often a cell may fail before it is given up"""
-    patience: float = 60.0
-    """seconds without a sign of life after which a worker counts as dead and its cell is taken over"""
     status: bool = False
-    """run no cells; show the state of each cell until all are done"""
+    """run no cells; show the state of each cell, while a command works on them"""
     plan: bool = False
     """run no cells and load no weights; estimate the memory and time that the cells need;
     the next four options describe the devices, which by default are those that JAX sees"""
@@ -51,7 +55,6 @@ class Sweep(Command):
     exponentials: float | None = None
     """how many exponentials of logits each device sums per second; give it and --flops, or neither"""
     quiet: Quiet = False
-    hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
     def run(self) -> None:
         about_plan = (self.devices, self.device_memory, self.flops, self.exponentials)
@@ -76,26 +79,29 @@ class Sweep(Command):
         return self.out or Path("runs") / self.definition.stem
 
     def _work(self) -> None:
-        from jaxconf.runtime.progress import progress
         from jaxconf.sweeps.run import sweep
+        from jaxconf.sweeps.terminal import following
 
         console = terminal()
-        with progress(console, "tokens", self.quiet or console.is_terminal) as report:
+        with following(console, self._folder, self.tries, self.quiet) as (progress, told):
             found = sweep(
                 self.definition,
                 self._folder,
+                workers=self.workers,
+                scheduler=self.scheduler,
+                slurm=self.slurm,
                 tries=self.tries,
-                patience=self.patience,
-                progress=report,
-                say=lambda sentence: say(console, sentence),
+                progress=progress,
+                say=told,
             )
-        failed = [name for name, status in found.items() if status.state == "failed"]
+        failed = {name: status.message for name, status in found.items() if status.state == "failed"}
         done = f"{len(found) - len(failed)} of {len(found)} cells are finished"
         joined = f"{done}; jaxconf sweep report {self._folder} joins them"
         answer(console, lambda: self._states(found), lambda: say(console, joined))
         if failed:
-            first_of = f"the first was {failed[0]}: {found[failed[0]].message}"
-            raise InputError(f"{len(failed)} of {len(found)} cells failed; {first_of}")
+            lines = "".join(f"\n  {name}: {message}" for name, message in failed.items())
+            print(f"jaxconf: {len(failed)} of {len(found)} cells failed:{lines}", file=sys.stderr)
+            sys.exit(1)
 
     def _states(self, found: "dict[str, Status]") -> dict[str, Any]:
         """The answer for programs: the sweep's folder and the state of each cell."""
@@ -104,24 +110,28 @@ class Sweep(Command):
     def _show(self) -> None:
         from rich.live import Live
 
+        from jaxconf.runtime.lock import held
+        from jaxconf.sweeps.cells import LOCK
         from jaxconf.sweeps.run import sweep_status
         from jaxconf.sweeps.terminal import sweep_table
 
-        console = terminal()
         if not self._folder.exists():
             raise InputError(
                 f"there is no folder {self._folder}, so no sweep of {self.definition} has begun there; start it with "
                 "jaxconf sweep, or give the folder of the sweep as --out"
             )
-        found = sweep_status(self._folder, tries=self.tries, patience=self.patience)
+
+        def found() -> dict[str, "Status"]:
+            return sweep_status(self._folder, tries=self.tries)
+
         if self.json:
-            answer(console, lambda: self._states(found), lambda: None)
+            answer(terminal(), lambda: self._states(found()), lambda: None)
             return
-        with Live(sweep_table(found), console=console, refresh_per_second=2) as live:
-            while console.is_terminal and any(status.state in ("running", "waiting") for status in found.values()):
+        console = terminal()
+        with Live(sweep_table(found(), self._folder), console=console, refresh_per_second=2) as live:
+            while console.is_terminal and held(self._folder / LOCK):
                 time.sleep(1)
-                found = sweep_status(self._folder, tries=self.tries, patience=self.patience)
-                live.update(sweep_table(found))
+                live.update(sweep_table(found(), self._folder))
 
     def _plan(self) -> None:
         from jaxconf.sweeps.plan import plan
@@ -168,10 +178,12 @@ class SweepReport(Command):
 
     def run(self) -> None:
         from jaxconf.sweeps.definition import defined
-        from jaxconf.sweeps.page import doubts, sweep_report
+        from jaxconf.sweeps.report import doubts, sweep_report
 
-        joined, cells, page = sweep_report(self.folder), len(defined(self.folder).cells), self.folder / "sweep.html"
-        console, finished, doubtful = terminal(), joined["cell"].nunique(), doubts(joined)
+        console = terminal()
+        with console.status("Joining the cells"):
+            joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
+        page, finished, doubtful = self.folder / "sweep.html", joined["cell"].nunique(), doubts(joined)
         left_out = [f"{cells - finished} of {cells} cells are not finished, and are left out."] * (finished < cells)
         answer(
             console,

@@ -31,11 +31,12 @@ from jaxconf.report.site.write import check_site, is_site, write_site
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import check_paged
 from jaxconf.results.rules import KINDS, Rules
-from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, RESUME, SETS, SITE, claim, traced
+from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, SITE, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
 from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.resume import RESUME
 
 SHOWN_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
 CONTROLS = 100  # random sets beside each set of named neurons, where the best possible predictions are known
@@ -58,12 +59,14 @@ def run(
     options: AnalyzeOptions,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
+    kept_counts: Path | None = None,
 ) -> NeuronTable:
     """Measure the neurons of a model, write the run folder, and return the neuron table, as `jaxconf analyze` does.
 
     An interrupted run is resumed from the windows that it had finished. `progress`: as for `jaxconf.analyze`. `say`:
-    called with a sentence about the mesh, if that has several devices. Raises InputError for options that do not fit
-    the model, the text or the folder, if possible before the weights are loaded.
+    called with a sentence about the mesh, if that has several devices. `kept_counts`: a folder for the token counts of
+    texts that several runs share. Raises InputError for options that do not fit the model, the text or the folder, if
+    possible before the weights are loaded.
     """
     parsed = parse(options)
     with (
@@ -83,7 +86,7 @@ def run(
         if options.counts:
             read_counts(options.counts, config.vocab_size, tokens_counted(folder))
         lm = load_placed(options.model, options.revision, options.mesh, say, options.accept)
-        text = text_of(lm, options.tokens, data, options.counts, progress)
+        text = text_of(lm, options.tokens, data, options.counts, progress, kept_counts)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
         save_run(table, text.windows.tokens, kept, out, extra)

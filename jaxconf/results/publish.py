@@ -22,7 +22,8 @@ from jaxconf.models.errors import InputError, first_line
 from jaxconf.models.hub import hub_errors
 from jaxconf.results.card import dataset_card
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import NEURONS, RESULT, RESUME, appearing
+from jaxconf.results.run_folder import NEURONS, RESULT, appearing
+from jaxconf.runtime.resume import RESUME
 
 CARD = "README.md"
 

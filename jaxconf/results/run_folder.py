@@ -24,7 +24,6 @@ PASSAGES = "passages.parquet"  # and the text on them
 SITE = "site"  # the folder of these pages
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
-RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 SITE = "site"  # the folder of `jaxconf browse`, if that was asked for
 RESULT = (
     NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SPECTRUM, SUMMARY,
