@@ -224,6 +224,12 @@ def losses(config: DecoderConfig, params: Params, readout: Readout, entry: Entry
     return total, norm_frozen
 
 
+def total_losses(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> Loss:
+    """The first of `losses` alone, in about half the time."""
+    found = _predictions(config, params, readout, entry, of_sets)
+    return found.losses(found.lines.inv)[0]
+
+
 def besides(
     config: DecoderConfig,
     params: Params,
@@ -262,6 +268,7 @@ def predictions(
 
 compiled_changes = jax.jit(changes, static_argnames="config")
 compiled_losses = jax.jit(losses, static_argnames="config")
+compiled_total_losses = jax.jit(total_losses, static_argnames="config")
 compiled_besides = jax.jit(besides, static_argnames="config")
 compiled_predictions = jax.jit(predictions, static_argnames="config")
 

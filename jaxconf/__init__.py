@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jaxconf.measure.neuron_sets import per_token as per_token
     from jaxconf.measure.optimum import beside_optimum as beside_optimum
     from jaxconf.measure.options import AnalyzeOptions as AnalyzeOptions
+    from jaxconf.measure.pages import neuron_pages as neuron_pages
     from jaxconf.measure.run import run as run
     from jaxconf.measure.unigram import unigram as unigram
     from jaxconf.measure.weights import weight_statistics as weight_statistics
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from jaxconf.sweeps.report import sweep_report as sweep_report
     from jaxconf.sweeps.run import sweep as sweep
     from jaxconf.sweeps.run import sweep_status as sweep_status
+    from jaxconf.training.browse import browse as browse
     from jaxconf.training.config import PRESETS as PRESETS
     from jaxconf.training.config import TrackConfig as TrackConfig
     from jaxconf.training.config import TrainConfig as TrainConfig

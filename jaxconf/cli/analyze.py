@@ -1,34 +1,27 @@
 """`jaxconf analyze`."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
-from tyro.constructors import PrimitiveConstructorSpec
 
-from jaxconf.cli.common import Accept, Command, OptionalModel, Quiet, answer, say, speaking
+from jaxconf.cli.common import (
+    COUNT_OR_ALL,
+    Accept,
+    Command,
+    OptionalModel,
+    Quiet,
+    answer,
+    say,
+    speaking,
+    whole_number_or,
+)
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.hosts import Hosts
 
-
-def _layer(words: Sequence[str]) -> Any:
-    """The value of --layer."""
-    try:
-        return words[0] if words[0] in ("last", "all") else int(words[0])
-    except ValueError:
-        raise ValueError(f"{words[0]!r} is no layer; give a whole number counted from 0, last or all") from None
-
-
-LAYER: Any = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="INT|{last,all}",
-    instance_from_str=_layer,
-    is_instance=lambda value: isinstance(value, int | str),
-    str_from_instance=lambda value: [str(value)],
-)
+LAYER: Any = whole_number_or("layer", "a whole number counted from 0, last or all", "last", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +34,7 @@ class Analyze(Command, AnalyzeOptions):
     accept: Accept = AnalyzeOptions.accept
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = AnalyzeOptions.set
     layer: Annotated[int | Literal["last", "all"], LAYER] = AnalyzeOptions.layer
+    neurons: Annotated[int | Literal["all"], COUNT_OR_ALL] = AnalyzeOptions.neurons
     quiet: Quiet = False
     hosts: Group[Hosts] = dataclasses.field(default_factory=Hosts)
 
@@ -50,7 +44,7 @@ class Analyze(Command, AnalyzeOptions):
         from jaxconf.measure.run import run
         from jaxconf.report.terminal import print_sets, print_summary
         from jaxconf.results.optimum import optimum_sentences
-        from jaxconf.results.run_folder import OPTIMUM, SETS
+        from jaxconf.results.run_folder import OPTIMUM, SETS, SITE
 
         with speaking("tokens", self.quiet) as (console, progress):
             table = run(self, progress, lambda sentence: say(console, sentence))
@@ -60,6 +54,8 @@ class Analyze(Command, AnalyzeOptions):
         report, extra = out / "report.html", {OPTIMUM: (out / OPTIMUM).is_file(), SETS: bool(self.set)}
         tables = {name: pd.read_parquet(out / name) for name, there in extra.items() if there}
 
+        site = {"site": out / SITE / "index.html"} if self.browse else {}
+
         def show() -> None:
             print_summary(table, console)
             if OPTIMUM in tables:
@@ -67,9 +63,11 @@ class Analyze(Command, AnalyzeOptions):
             if SETS in tables:
                 print_sets(tables[SETS], console)
             say(console, f"\nReport: {report}")
+            for page in site.values():
+                say(console, f"Site: {page}")
 
         def summary() -> dict[str, Any]:
             rows = {Path(name).stem: frame.to_dict("records") for name, frame in tables.items()}
-            return {"report": report, **table.summary(), **rows}
+            return {"report": report, **site, **table.summary(), **rows}
 
         answer(console, summary, show)

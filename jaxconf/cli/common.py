@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
+import tyro.constructors
 
 from jaxconf.measure.options import Measuring, Output, Source
 
@@ -73,6 +74,26 @@ Quiet = Annotated[
     ),
 ]
 
+
+def whole_number_or(what: str, advice: str, *words: str) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    """The value of an option that is a whole number or one of the `words`. `what` and `advice` are for the error."""
+
+    def read(given: Sequence[str]) -> Any:
+        try:
+            return given[0] if given[0] in words else int(given[0])
+        except ValueError:
+            raise ValueError(f"{given[0]!r} is no {what}; give {advice}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"INT|{{{','.join(words)}}}",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int | str),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+COUNT_OR_ALL: Any = whole_number_or("number of neurons", "a whole number or all", "all")
 
 _as_json: ContextVar[bool] = ContextVar("_as_json", default=False)  # whether the command was given --json
 

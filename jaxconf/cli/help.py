@@ -19,8 +19,8 @@ from jaxconf.measure.options import Resampling
 from jaxconf.runtime.hosts import Hosts
 
 OFTEN = (
-    "data tokens out layer set run_folder from_run statements questions vary seeds steps resume layers neurons "
-    "ablation components sequences length revisions effects scale tries status plan revision format public counts "
+    "data tokens out layer set browse run_folder from_run statements questions vary seeds steps resume layers ablation "
+    "components neurons sequences length revisions effects scale tries status plan revision format public counts "
     "controls prompts"
 ).split()
 """Options that are needed often, in any command; those that are needed most often come first."""

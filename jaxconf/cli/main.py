@@ -23,7 +23,7 @@ from jaxconf.runtime.version import __version__
 
 DESCRIPTION = "Finds, measures and explains a language model's confidence neurons."
 GROUPS = {
-    "Measure a model": "analyze report models",
+    "Measure a model": "analyze browse report models",
     "Pass a result on": "push pull export",
     "Study a model": "induction compare universal copying carry steer tasks",
     "Train models, and measure many": "train track sweep sweep-report unigram",

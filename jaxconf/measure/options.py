@@ -110,6 +110,11 @@ class _Analysis:
     per_token: str | None = None
     """neurons, such as 11.584,11.2378, or directions or latents of --components, such as sae.12,sae.99, whose effect at
     every kept position is also written"""
+    browse: bool = False
+    """also make a site with a page for each neuron, which opens from disk and from any web server"""
+    neurons: int | Literal["all"] = 200
+    """with --browse: how many neurons get a page, those with the largest effects on the loss,
+    beside those that a rule names; or all"""
     engine: Literal["auto", "exact", "adaptive"] = "auto"
     """exact computes with every token of the vocabulary;
     adaptive computes with the likely tokens and bounds the error from the others;

@@ -22,13 +22,16 @@ from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, win
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
 from jaxconf.measure.optimum import beside_optimum
 from jaxconf.measure.options import AnalyzeOptions
+from jaxconf.measure.pages import neuron_pages
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel, find, text_folder
 from jaxconf.report.run import save_run
+from jaxconf.report.site.write import check_site, is_site, write_site
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.pages import check_paged
 from jaxconf.results.rules import KINDS, Rules
-from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, claim, traced
+from jaxconf.results.run_folder import OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, SITE, claim, traced
 from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
@@ -71,6 +74,8 @@ def run(
         claim(out, "neurons.parquet", options.force),
         traced(options.profile),
     ):
+        if options.browse:
+            check_site(out / SITE)
         progress("loading the model", 0, 0)
         # Mistakes are found before the weights are loaded, which can take minutes.
         config = config_of(options.model, options.revision, options.accept)
@@ -85,6 +90,11 @@ def run(
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
         save_run(table, text.windows.tokens, kept, out, extra)
+        if options.browse:
+            progress("site", 0, 0)
+            write_site([out], out / SITE, options.neurons)
+        elif is_site(out / SITE):
+            shutil.rmtree(out / SITE)  # it is of the run that was replaced
         shutil.rmtree(out / RESUME)
     return table
 
@@ -93,6 +103,7 @@ def parse(options: AnalyzeOptions) -> Parsed:
     """Turn texts among the options into other types. Raises InputError for options that are wrong for every model."""
     if options.tokens < 1:
         raise InputError(f"--tokens is {options.tokens}; give at least 1")
+    check_paged(options.neurons)
     if options.ablation in ("fixed", "scale") and options.ablation_value is None:
         raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
     sets = read_sets(options.set)
@@ -126,6 +137,8 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
         options.seed,
     )
     check_fit(config, parsed.components, layers, options.frozen)
+    if options.browse and "neurons" not in parsed.components:
+        raise InputError("--browse makes pages of neurons, which --components leaves out; add neurons to it")
     check_component_sets(config, parsed.component_sets, options.components, options.controls, options.k)
     for neurons in parsed.sets:
         check_form(config, neurons, "--set")
@@ -217,6 +230,9 @@ def _measured(
         extra |= {OPTIMUM: beside.sets, OPTIMUM_NEURONS: beside.neurons}
     if options.set:
         extra[SETS] = _sets(lm, text, options, parsed, how | resampling)
+    if options.browse:
+        given = {"neurons": options.neurons, "memory": parsed.memory, "progress": progress}
+        extra |= neuron_pages(lm, table, text.windows.tokens, kept, **given).tables()
     if parsed.single:
         extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
     if parsed.component_single:

@@ -18,7 +18,7 @@ from jaxconf.report.play.page import PLAY, write_beside
 from jaxconf.report.shown import title
 from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import NEURONS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SETS, staging
+from jaxconf.results.run_folder import NEURONS, OPTIMUM, OPTIMUM_NEURONS, PAGES, PASSAGES, PER_TOKEN, SETS, staging
 
 
 def save_run(
@@ -27,11 +27,16 @@ def save_run(
     """Writes the run folder of an analysis, or nothing if that fails.
 
     It holds windows.npy (int32 [s t]), kept.npy (bool [s t]), the neuron table, the `extra` tables (file name → table:
-    SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), the figures and the report. A failure leaves an older run folder as it
-    was.
+    SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS, PAGES, PASSAGES), the figures and the report. A failure leaves an older
+    run folder as it was.
     """
     with staging(
-        folder, NEURONS, *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS), "figure_4*.png", "figure_optimum.png", PLAY
+        folder,
+        NEURONS,
+        *(SETS, PER_TOKEN, OPTIMUM, OPTIMUM_NEURONS, PAGES, PASSAGES),
+        "figure_4*.png",
+        "figure_optimum.png",
+        PLAY,
     ) as there:
         np.save(there / "windows.npy", tokens.astype(np.int32))
         np.save(there / "kept.npy", kept)

@@ -19,7 +19,9 @@ from jaxconf.measure.analyze import analyze
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.measure.run import run
 from jaxconf.results.neuron_table import NeuronTable
+from jaxconf.results.pages import NeuronPages, paged
 from jaxconf.runtime.placement import load_placed
+from jaxconf.training.browse import browse
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "drawn_quickly")
 
@@ -34,7 +36,9 @@ def text(tmp_path: Path) -> str:
 @pytest.mark.command
 def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     out, stages, model = tmp_path / "run", [], str(build(tmp_path / "model", 0))
-    options = AnalyzeOptions(model, data=text, tokens=80, out=out, bootstrap_draws=5, ablation="zero", layer=1)
+    options = AnalyzeOptions(
+        model, data=text, tokens=80, out=out, bootstrap_draws=5, ablation="zero", layer=1, browse=True, neurons=2
+    )
     table = run(options, lambda what, done, total: stages.append(what))
     lm = load_placed(model, None, None, lambda sentence: None)
     counts = count_tokens(documents(text), lm.tokenizer, lm.config.vocab_size)
@@ -44,12 +48,24 @@ def test_it_is_what_its_parts_are(text: str, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(table.frame, parts.frame)
     pd.testing.assert_frame_equal(table.frame, NeuronTable.load(out).frame)
     assert (table.facts["model"], table.facts["data"]) == (model, text)
-    assert list(dict.fromkeys(stages))[-4:] == ["effects", "correlations", "tokens of layer 1", "figures and report"]
+    assert list(dict.fromkeys(stages))[-6:] == [
+        *("effects", "correlations", "tokens of layer 1", "pages of layer 1", "figures and report", "site")
+    ]
     means = table.token_changes.groupby("neuron").mean()
     assert len(means) >= 12  # the nearest to each rule, and others
     for column in means:
         np.testing.assert_allclose(means[column], table.to_pandas().loc[means.index, column], atol=1e-5)
     check_error(lambda: run(options), "exists already")
+    before = NeuronPages.load(out)
+    assert before.names == paged(table, 2)
+    assert (
+        browse(out, neurons=3) == out / "site" / "index.html"
+    )  # which measures a third one, with the model of the run
+    after = NeuronPages.load(out)
+    assert after.names == paged(table, 3)
+    pd.testing.assert_frame_equal(after.some(before.names).passages, before.passages, check_like=True)
+    run(dataclasses.replace(options, browse=False, force=True))
+    assert not [name for name in ("site", "pages.parquet", "passages.parquet") if (out / name).exists()]
 
 
 def test_counts_of_another_tokenizer_are_found_before_the_weights_are_loaded(
@@ -86,6 +102,8 @@ def test_text_of_another_world_is_found_before_the_weights_are_loaded(
         ({"tokens": 0}, "--tokens is 0"),
         ({"memory": "much"}, "--memory is 'much'"),
         ({"ablation": "fixed"}, "--ablation-value"),
+        ({"browse": True, "neurons": -1}, "neurons is -1"),
+        ({"browse": True, "components": "heads"}, "--browse makes pages of neurons"),
         ({"ablation_value": 0.5}, "ablation mean has the value 0.5, but takes none; leave it out"),
         ({"tokens": 10}, "tokens is 10, but one window has 64; give at least 64"),
         ({"max_q": 2.0}, "max_q is 2"),
