@@ -86,7 +86,8 @@ def of_toy(folder: Path) -> tuple[str, list[Picture]]:
             "Neurons turn into the null space",
             partial(emergence_rho, e),
             f"Before training, {before or 'none'} of the {rho.shape[1]} neurons writes more into the null space than "
-            f"chance gives. At step {first:,} the first meets the entropy rule (red), and at the end {listed(named, 8)} do.",
+            f"chance gives. At step {first:,} the first meets the entropy rule (red), and at the end "
+            f"{listed(named, 8)} do.",
         ),
         Picture(
             "spectrum",
@@ -267,8 +268,8 @@ def main(how: Gallery) -> None:
     lines = [
         "# Gallery",
         "",
-        "What entropy neurons look like in four models; [concepts.md](concepts.md) says what the words mean. Written by "
-        "`scripts/gallery.py` from finished runs.",
+        "What entropy neurons look like in four models; [concepts.md](concepts.md) says what the words mean. Written "
+        "by `scripts/gallery.py` from finished runs.",
         "",
         *sections,
     ]
