@@ -102,8 +102,7 @@ def of_toy(folder: Path) -> tuple[str, list[Picture]]:
             "Confidence finds its place",
             partial(emergence_optimum, e),
             "Each line is the mean entropy at one level of noise; the best possible one is dashed. At first the "
-            "model is as "
-            f"unsure everywhere; at the end the levels lie {number(spread)} nats apart, and the best ones "
+            f"model is as unsure everywhere; at the end the levels lie {number(spread)} nats apart, and the best ones "
             f"{number(best)}.",
         ),
     ]
@@ -268,7 +267,7 @@ def main(how: Gallery) -> None:
     lines = [
         "# Gallery",
         "",
-        "What entropy neurons look like in four models; [concepts.md](concepts.md) says what the words mean. Written "
+        "What entropy neurons look like in four models; [concepts](concepts.md) says what the words mean. Written "
         "by `scripts/gallery.py` from finished runs.",
         "",
         *sections,

@@ -41,8 +41,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     sources = {of: source for source, of in PAGES.items()}
-    source = sources.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return relinked(markdown, source, page.file.src_uri)
+    uri = page.file.src_uri
+    if uri.startswith("notebooks/"):
+        markdown += f"\n\n[This page as a notebook]({Path(uri).stem}.ipynb)\n"
+    return relinked(markdown, sources.get(uri, f"docs/{uri}"), uri)
 
 
 def relinked(markdown: str, source: str, page: str) -> str:

@@ -7,13 +7,14 @@
 # %%
 import dataclasses
 import tempfile
+from pathlib import Path
 
 import jaxconf
 
 config = dataclasses.replace(jaxconf.PRESETS["noise"], steps=400)
 track = jaxconf.TrackConfig(points=12, effects_every=0, tokens=512)
-folder = tempfile.mkdtemp()
-result = jaxconf.train(config, "noise", folder, track=track, force=True)
+folder = Path(tempfile.mkdtemp()) / "first"
+result = jaxconf.train(config, "noise", folder, track=track)
 print({name: round(result[name], 3) for name in ("loss", "held_out_loss")})
 
 # %% [markdown]
@@ -34,14 +35,14 @@ print(f"{layer}.{neuron}")
 rho.round(3).to_frame().T
 
 # %% [markdown]
-# It is not alone. In the first hundred steps nothing happens to the neurons, while the model learns which words are
-# frequent and which follow; then some turn into the null space together.
+# It is not alone. For some hundred steps no neuron is above chance, while the model learns which words follow; then
+# several turn into the null space together.
 
 # %%
 life.plot.rho()
 
 # %% [markdown]
-# What they turn to is made at the same time: all singular values of the unembedding grow but one.
+# What they turn to is made at the same time: the singular values of the unembedding grow, but the smallest falls back.
 
 # %%
 life.plot.spectrum()

@@ -25,7 +25,7 @@ SEARCH = """
     results: results(),
     equations: document.querySelectorAll("mjx-container").length,
     refused: document.querySelectorAll("[data-mjx-error]").length,
-    requested: performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !name.startsWith("file:")),
+    requested: performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !/^file:/.test(name)),
     marked: document.querySelectorAll(".arithmatex").length,
   };
   const shown = document.createElement("pre");
