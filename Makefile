@@ -41,11 +41,12 @@ parity: $(VENV)/.parity
 	$(MAKE) $(LENS)
 	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest $$(grep -rl mark.parity tests --include "test_*.py") -m parity $(if $(REWRITE),,$(PROCESSES) worksteal)
 
-check: $(VENV)/.check notebooks
+check: $(VENV)/.check
 	$(BIN)/python scripts/house.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs && wait $$types
+	$(MAKE) notebooks
 
 # Runs the notebooks that need no PyTorch; `make parity` runs the other.
 notebooks: $(VENV)/.check
