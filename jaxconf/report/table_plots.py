@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.plot_style import HOVER
-from jaxconf.report.plots import hover_texts, plots
+from jaxconf.report.plots import PLOTS, hover_texts
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import Kind
 
@@ -61,7 +61,7 @@ class TablePlots:
     def _drawn(self, name: str, interactive: bool) -> Any:
         if not interactive:
             return FIGURES[name](self.table)
-        figure, texts = plots(self.table)[name], hover_texts(self.table)
+        figure, texts = PLOTS[name](self.table), hover_texts(self.table)
         # On the page of the report, the points of all figures share one list of texts. Here a figure stands alone.
         for trace in figure.data:
             if trace.hovertemplate == HOVER and trace.customdata is not None:

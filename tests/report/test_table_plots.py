@@ -26,12 +26,13 @@ def test_every_figure_of_the_report_is_a_method():
     assert drawn == {heading(draw(table)) for name, draw in FIGURES.items() if not name.endswith("_means")}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_figure_is_also_an_interactive_one_of_the_same_axes(name):
+def test_a_figure_is_also_the_interactive_one_of_the_report():
     table = planted_table()
-    figure = getattr(table.plot, name)(interactive=True)
-    assert isinstance(figure, go.Figure)
-    assert figure.layout in [one.layout for one in plots(table).values()]
+    found = [getattr(table.plot, name)(interactive=True) for name in NAMES]
+    found.append(table.plot.loss_changes("frequency", interactive=True))
+    assert all(isinstance(figure, go.Figure) for figure in found)
+    axes = sorted(str(figure.layout) for figure in found)
+    assert axes == sorted(str(figure.layout) for figure in plots(table).values())
 
 
 def test_hovering_over_a_neuron_names_it():
