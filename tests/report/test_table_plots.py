@@ -20,6 +20,7 @@ def heading(figure: Figure) -> str:
     return figure.get_suptitle()
 
 
+@pytest.mark.usefixtures("drawn_quickly")
 def test_every_figure_of_the_report_is_a_method():
     table = planted_table()
     drawn = {heading(getattr(table.plot, name)()) for name in NAMES} | {heading(table.plot.loss_changes("frequency"))}
