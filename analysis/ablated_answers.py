@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxconf.analysis.ablated_sets import Ablations, States, Writes, set_logits, states, writes
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.models.config import DecoderConfig
@@ -27,12 +28,18 @@ class Reading:
     readout: Readout
     neurons: jax.Array  # int u
     writes: Writes
+    dictionary: Dictionary | None  # if the sets are of its directions instead of neurons
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def reading(config: DecoderConfig, readout: Readout, neurons: jax.Array) -> Reading:
-    """The reading of `neurons` of the last layer, int [u]. `readout`: in the paper's convention."""
-    return Reading(readout, neurons, writes(config, readout, neurons))
+def reading(
+    config: DecoderConfig, readout: Readout, neurons: jax.Array, dictionary: Dictionary | None = None
+) -> Reading:
+    """The reading of `neurons` of the last layer, int [u]. `readout`: in the paper's convention.
+
+    `dictionary`: if these are directions of it, which `readout` then has in the neurons' place.
+    """
+    return Reading(readout, neurons, writes(config, readout, neurons), dictionary)
 
 
 @struct.dataclass
@@ -61,12 +68,12 @@ def begin(
     for. Returns the cache, the states at the prompts' ends [p], and both these and the states before each later token
     of an answer, [p·(1 + s)].
     """
-    last, cache = last_layer(config, params, tokens, empty_cache(config, params, padding, slots))
+    last, cache = last_layer(config, params, tokens, empty_cache(config, params, padding, slots), read.dictionary)
     ends = jax.tree.map(lambda x: x[:, -1:], last)
     assert cache is not None
 
     def after(answer: jax.Array) -> LastLayer:
-        return last_layer(config, params, answer, cache)[0]
+        return last_layer(config, params, answer, cache, read.dictionary)[0]
 
     def chosen(end: jax.Array, x: jax.Array) -> jax.Array:
         of_prompt = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, x.shape[-1])
@@ -87,7 +94,7 @@ def advance(
     config: DecoderConfig, params: Params, read: Reading, cache: Cache, token: jax.Array
 ) -> tuple[Cache, States]:
     """Add a token [r] to each text of the cache. Returns the new cache and the states at the new ends."""
-    last, more = last_layer(config, params, token[:, None], cache)
+    last, more = last_layer(config, params, token[:, None], cache, read.dictionary)
     assert more is not None
     return more, states(config, read.readout, read.neurons, last)
 

@@ -62,6 +62,19 @@ class Dictionary:
         return self.coefficients(captured[self.reads])
 
 
+@struct.dataclass
+class Scaled:
+    """What is added to the stream if coefficients are multiplied by `factor`: Σ_n (factor_n − 1)·h_n·w_n."""
+
+    dictionary: Dictionary
+    factor: jax.Array  # n
+
+    def __call__(self, site: jax.Array) -> jax.Array:
+        """From the value of the site that the dictionary reads, [… i]: float32 [… d]."""
+        with jax.default_matmul_precision("highest"):
+            return ((self.factor - 1) * self.dictionary.coefficients(site)) @ self.dictionary.w
+
+
 def linear(reads: str, W_enc: np.ndarray, b_enc: np.ndarray, w: np.ndarray) -> Dictionary:
     """A dictionary whose coefficients are s·W_enc + b_enc; arrays [i n], [n] and [n d]."""
     arrays = (jnp.asarray(x, jnp.float32) for x in (W_enc, b_enc, np.zeros(len(w)), w))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation
 from jaxconf.analysis.set_predictions import Line, Loss, Predictions, line
@@ -33,9 +34,15 @@ class Totals(NamedTuple):
     activations: dict[int, jax.Array]  # layer → t n
 
 
-def activation_sites(layers: Iterable[int]) -> dict[int, str]:
-    """Layer → the site of its activations, which the down projection reads."""
-    return {layer: f"blocks.{layer}.mlp.hook_post" for layer in layers}
+def activation_sites(layers: Iterable[int], dictionary: Dictionary | None = None) -> dict[int, str]:
+    """Layer → the site of its activations, which the down projection reads, or that the `dictionary` reads."""
+    return {layer: f"blocks.{layer}.mlp.hook_post" if dictionary is None else dictionary.reads for layer in layers}
+
+
+@jax.jit
+def read_activations(value: jax.Array, dictionary: Dictionary | None = None) -> jax.Array:
+    """The activations, float32 [… n], from the value of their site in `activation_sites`."""
+    return value.astype(jnp.float32) if dictionary is None else dictionary.coefficients(value)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "sites"))
@@ -58,26 +65,42 @@ def observed(
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
 def observed_neurons(
-    config: DecoderConfig, params: Params, tokens: jax.Array, layer: int, neurons: jax.Array
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    layer: int,
+    neurons: jax.Array,
+    dictionary: Dictionary | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The entropy of each prediction, [b t], and the activations of some `neurons` of a layer, int [k]: [b t k]."""
-    (site,) = activation_sites([layer]).values()
+    """The entropy of each prediction, [b t], and the activations of some `neurons` of a layer, int [k]: [b t k].
+
+    With a `dictionary`, which reads a site of the layer, these are coefficients of some of its directions.
+    """
+    (site,) = activation_sites([layer], dictionary).values()
     predictions, captured = observed(config, params, tokens, (site,))
-    return predictions.entropy, captured[site][..., neurons].astype(jnp.float32)
+    return predictions.entropy, read_activations(captured[site], dictionary)[..., neurons]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layers"))
 def observed_totals(
-    config: DecoderConfig, params: Params, tokens: jax.Array, real: jax.Array, layers: tuple[int, ...]
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    real: jax.Array,
+    layers: tuple[int, ...],
+    dictionary: Dictionary | None = None,
 ) -> Totals:
-    """Sums over the windows `tokens`, int [b t], that are real. `real`: float32 [b], 1 for a real window, else 0."""
-    scale, sites = f"{final_norm_name(config)}.hook_scale", activation_sites(layers)
+    """Sums over the windows `tokens`, int [b t], that are real. `real`: float32 [b], 1 for a real window, else 0.
+
+    `dictionary`: if its coefficients are in the activations' place; `layers` is then the last one.
+    """
+    scale, sites = f"{final_norm_name(config)}.hook_scale", activation_sites(layers, dictionary)
     predictions, captured = observed(config, params, tokens, (scale, *sites.values()))
 
     def total(x: jax.Array) -> jax.Array:
         return jnp.einsum("b,b...->...", real, x.astype(jnp.float32))
 
-    activations = {layer: total(captured[site]) for layer, site in sites.items()}
+    activations = {layer: total(read_activations(captured[site], dictionary)) for layer, site in sites.items()}
     return Totals(total(predictions.entropy), total(predictions.loss), total(captured[scale][..., 0]), activations)
 
 
@@ -125,21 +148,23 @@ def at_bos(
     neurons: Mapping[int, np.ndarray],
     edited: tuple[int, ...],
     heads: np.ndarray,
+    dictionary: Dictionary | None = None,
 ) -> tuple[Loss, dict[int, jax.Array]]:
     """Loss and entropy [c b q], and the neurons' activations [c b q k], if each set's heads attend to BOS alone.
 
-    `heads`: which heads each set has, bool [c l h]. The other arguments are as for `entered`. Source: Stolfo et al.
-    2024 (arXiv 2406.16254), section 5.
+    `heads`: which heads each set has, bool [c l h]. `dictionary`: if the `neurons` are directions of it, all in the
+    last layer. The other arguments are as for `entered`. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5.
     """
     last = f"blocks.{config.n_layers - 1}.hook_resid_post"
-    above = activation_sites(layer for layer in neurons if layer >= edited[0])
+    above = activation_sites((layer for layer in neurons if layer >= edited[0]), dictionary)
     layers: dict[str, Any] = {"start_at_layer": edited[0], "stop_at_layer": config.n_layers}
 
     def one(heads: jax.Array) -> tuple[Line, dict[int, jax.Array]]:
         edits = bos_ablation(heads, edited, seen.resid.shape[1])
         captured = forward(config, params, seen.resid, edits, [last, *above.values()], **layers).captured
         x = centre(config.final, captured[last][:, positions].astype(jnp.float32))
-        h = {layer: captured[site][:, positions][..., neurons[layer]] for layer, site in above.items()}
+        of = {layer: read_activations(captured[site][:, positions], dictionary) for layer, site in above.items()}
+        h = {layer: x[..., neurons[layer]] for layer, x in of.items()}
         return line(config, seen.before, Moved(x, None, None)), h
 
     lines, h = jax.lax.map(one, heads)

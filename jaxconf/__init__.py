@@ -41,12 +41,16 @@ if TYPE_CHECKING:
     from jaxconf.models.mesh import make_mesh as make_mesh
     from jaxconf.models.sites import Ablate as Ablate
     from jaxconf.models.sites import Add as Add
+    from jaxconf.models.sites import AddFrom as AddFrom
     from jaxconf.models.sites import Dropout as Dropout
     from jaxconf.models.sites import Replace as Replace
     from jaxconf.models.sites import Scale as Scale
     from jaxconf.models.supported import supported as supported
     from jaxconf.report.run import draw as draw
+    from jaxconf.results.exports import export as export
     from jaxconf.results.neuron_table import NeuronTable as NeuronTable
+    from jaxconf.results.publish import pull as pull
+    from jaxconf.results.publish import push as push
     from jaxconf.results.rules import Rules as Rules
     from jaxconf.studies.carry.study import carry as carry
     from jaxconf.studies.comparison.study import compare as compare
@@ -55,8 +59,8 @@ if TYPE_CHECKING:
     from jaxconf.studies.steering.study import steer as steer
     from jaxconf.studies.tasks.study import tasks as tasks
     from jaxconf.studies.universal.study import universal as universal
-    from jaxconf.sweeps.page import sweep_report as sweep_report
     from jaxconf.sweeps.plan import plan as plan
+    from jaxconf.sweeps.report import sweep_report as sweep_report
     from jaxconf.sweeps.run import sweep as sweep
     from jaxconf.sweeps.run import sweep_status as sweep_status
     from jaxconf.training.config import PRESETS as PRESETS

@@ -25,7 +25,7 @@ from jaxconf.models.mlp import mlp
 from jaxconf.models.norms import norm
 from jaxconf.models.positions import sinusoids
 from jaxconf.models.products import product
-from jaxconf.models.sites import Edit, Sites, check_name
+from jaxconf.models.sites import AddFrom, Edit, Sites, check_name
 from jaxconf.models.softcap import capped
 
 Params = dict[str, Any]
@@ -97,7 +97,8 @@ def forward(
         | ({"embed"} if start_at_layer is None else set())
         | ({"ln_final"} if stop_at_layer is None else set())
     )
-    for name in (*edits, *capture):
+    read = [edit.reads for edit in edits.values() if isinstance(edit, AddFrom)]
+    for name in (*edits, *capture, *read):
         check_name(name, site_shapes(config))
         if _place(name) not in run:
             raise InputError(
@@ -195,7 +196,10 @@ def _run_blocks(
     edits: Mapping[str, Edit],
     capture: Collection[str],
 ) -> tuple[jax.Array, dict[str, jax.Array], KeysValues | None]:
-    edits_of = {i: {name: edits[full] for full in edits if (name := _within(full, i))} for i in range(first, last)}
+    edits_of = {
+        i: {name: _edit_within(edits[full], i) for full in edits if (name := _within(full, i))}
+        for i in range(first, last)
+    }
     capture_of = {i: frozenset(name for full in capture if (name := _within(full, i))) for i in range(first, last)}
 
     def alike(i: int) -> Any:
@@ -232,6 +236,12 @@ def _run_blocks(
 def _within(site: str, layer: int) -> str:
     prefix = f"blocks.{layer}."
     return site.removeprefix(prefix) if site.startswith(prefix) else ""
+
+
+def _edit_within(edit: Edit, layer: int) -> Edit:
+    if not isinstance(edit, AddFrom):
+        return edit
+    return AddFrom(_within(edit.reads, layer) or edit.reads, edit.written)  # of another layer, it is never found
 
 
 def _block(

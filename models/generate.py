@@ -14,7 +14,7 @@ import numpy as np
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, check_tokens, empty_cache, forward, site_shapes
 from jaxconf.models.errors import InputError
-from jaxconf.models.sites import Edit, check_name
+from jaxconf.models.sites import AddFrom, Edit, check_name
 
 
 def generate(
@@ -87,6 +87,8 @@ def padded(
 def _check_edits(config: DecoderConfig, edits: Mapping[str, Edit]) -> None:
     for name, edit in edits.items():
         check_name(name, site_shapes(config))
+        if isinstance(edit, AddFrom):
+            continue  # what it adds depends on the text, and not on the position
         shape = site_shapes(config)[name]
         positions = {-1, -2} if name.endswith(("hook_attn_scores", "hook_pattern")) else {1 - len(shape)}
         for array in jax.tree.leaves(edit):

@@ -27,6 +27,7 @@ Whatever is computed from a site uses its edited value: freezing `ln_final.hook_
 """
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +92,22 @@ class Dropout:
         return jnp.where(kept, activation / (1 - jnp.asarray(self.rate).astype(activation.dtype)), 0)
 
 
-Edit = Replace | Add | Scale | Ablate | Dropout
+@struct.dataclass
+class AddFrom:
+    """What `written` gives for the value of the site `reads` is added to the site.
+
+    `reads`: this site, or one of the same layer that runs before it. `written`: a callable pytree with array leaves,
+    from a value [… i] to what is added; a function would be no data.
+    """
+
+    reads: str = struct.field(pytree_node=False)
+    written: Any
+
+    def __call__(self, activation: jax.Array, read: jax.Array) -> jax.Array:
+        return activation + self.written(read).astype(activation.dtype)
+
+
+Edit = Replace | Add | Scale | Ablate | Dropout | AddFrom
 
 
 class Sites:
@@ -100,18 +116,34 @@ class Sites:
     def __init__(self, edits: Mapping[str, Edit], capture: Collection[str] | None):
         self._edits = edits
         self._capture = capture  # None: all sites
+        self._reads = {edit.reads for edit in edits.values() if isinstance(edit, AddFrom)}
+        self._read: dict[str, jax.Array] = {}
         self.captured: dict[str, jax.Array] = {}
 
     def used(self, *names: str) -> bool:
         """Whether any of these sites is captured or edited."""
-        return self._capture is None or any(name in self._edits or name in self._capture for name in names)
+        return self._capture is None or any(
+            name in self._edits or name in self._capture or name in self._reads for name in names
+        )
 
     def __call__(self, name: str, activation: jax.Array) -> jax.Array:
-        if name in self._edits:
-            activation = self._edits[name](activation)
+        edit = self._edits.get(name)
+        if isinstance(edit, AddFrom):
+            activation = edit(activation, activation if edit.reads == name else self._of(name, edit.reads))
+        elif edit is not None:
+            activation = edit(activation)
+        if name in self._reads:
+            self._read[name] = activation
         if self._capture is None or name in self._capture:
             self.captured[name] = activation
         return activation
+
+    def _of(self, name: str, reads: str) -> jax.Array:
+        if reads not in self._read:
+            raise InputError(
+                f"the edit of {name!r} reads {reads!r}, which does not run before it in its layer; read one that does"
+            )
+        return self._read[reads]
 
 
 def check_name(name: str, known: Collection[str]) -> None:

@@ -23,11 +23,11 @@ from bench_output import report, write
 from plan_tables import between
 
 from jaxconf.data.own_text import OWN
+from jaxconf.measure.named_sets import NamedSet, Population
 from jaxconf.models.language_model import BUNDLED, load
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.studies.carry.carried import tables_of_carrying
 from jaxconf.studies.carry.positions import held, positions
-from jaxconf.studies.carry.sets import Named
 from jaxconf.studies.carry.setting import read_text
 from jaxconf.studies.carry.study import predictors_of
 
@@ -57,16 +57,20 @@ def main(bench: Bench) -> dict[str, Any]:
     lm = load(bench.files[0] if bench.files else BUNDLED)
     text = read_text(lm, bench.tokens, bench.data, 0)
     rng = np.random.default_rng(0)
-    drawn = [tuple(rng.choice(lm.config.d_mlp, bench.size, replace=False).tolist()) for _ in range(bench.sets)]
+    drawn = [rng.choice(lm.config.d_mlp, bench.size, replace=False).tolist() for _ in range(bench.sets)]
+    of, last = Population.of_neurons(lm.config), lm.config.n_layers - 1
 
     def one_pass(count: int) -> None:
-        named = [Named(f"set {i}", "given", members, f"set {i}") for i, members in enumerate(drawn[:count])]
-        neurons = np.unique(drawn[:count])
+        named = [
+            NamedSet(f"set {i}", "given", [(last, n) for n in members], of, f"set {i}")
+            for i, members in enumerate(drawn[:count])
+        ]
+        neurons = {of: np.unique(drawn[:count])}
 
         def read() -> Any:
             return positions(lm, text, np.arange(len(text.tokens)), neurons, MEMORY, lambda *_: None)
 
-        kept = held(read, int(text.kept.sum()), len(neurons) + 2 * lm.config.d_model + 1, MEMORY)
+        kept = held(read, int(text.kept.sum()), len(neurons[of]) + 2 * lm.config.d_model + 1, MEMORY)
         tables_of_carrying(kept, predictors_of(lm.config.d_model, named, neurons, named[0]), text.part, 1000, 0)
 
     times: dict[int, list[float]] = {1: [], bench.sets: []}

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 from tyro.constructors import PrimitiveConstructorSpec
 
-from jaxconf.cli.common import Accept, OptionalModel, Quiet, say, speaking
+from jaxconf.cli.common import Accept, Command, OptionalModel, Quiet, answer, say, speaking
 from jaxconf.measure.options import AnalyzeOptions
 from jaxconf.runtime.hosts import Hosts
 
@@ -31,7 +32,7 @@ LAYER: Any = PrimitiveConstructorSpec(
 
 
 @dataclasses.dataclass(frozen=True)
-class Analyze(AnalyzeOptions):
+class Analyze(Command, AnalyzeOptions):
     """Measure every neuron of a model's last layer, or of other layers, and write a run folder with a table, figures
     and a report.
     """
@@ -50,16 +51,25 @@ class Analyze(AnalyzeOptions):
         from jaxconf.report.terminal import print_sets, print_summary
         from jaxconf.results.optimum import optimum_sentences
         from jaxconf.results.run_folder import OPTIMUM, SETS
-        from jaxconf.runtime.hosts import first
 
         with speaking("tokens", self.quiet) as (console, progress):
             table = run(self, progress, lambda sentence: say(console, sentence))
-        if not first():
+        if console.quiet:  # another host has the folder
             return
         out = self.folder(self.model)
-        print_summary(table, console)
-        if (out / OPTIMUM).is_file():
-            say(console, "", *optimum_sentences(pd.read_parquet(out / OPTIMUM)))
-        if self.set:
-            print_sets(pd.read_parquet(out / SETS), console)
-        say(console, f"\nReport: {out / 'report.html'}")
+        report, extra = out / "report.html", {OPTIMUM: (out / OPTIMUM).is_file(), SETS: bool(self.set)}
+        tables = {name: pd.read_parquet(out / name) for name, there in extra.items() if there}
+
+        def show() -> None:
+            print_summary(table, console)
+            if OPTIMUM in tables:
+                say(console, "", *optimum_sentences(tables[OPTIMUM]))
+            if SETS in tables:
+                print_sets(tables[SETS], console)
+            say(console, f"\nReport: {report}")
+
+        def summary() -> dict[str, Any]:
+            rows = {Path(name).stem: frame.to_dict("records") for name, frame in tables.items()}
+            return {"report": report, **table.summary(), **rows}
+
+        answer(console, summary, show)

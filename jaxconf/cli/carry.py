@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import ModelSource, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, ModelSource, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
@@ -19,7 +19,7 @@ RUN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Carry:
+class Carry(Command):
     """Measure whether a model's entropy neurons only influence its confidence, or carry it too, and how well it can be
     decoded at all. Writes tables, figures and a page.
     """
@@ -35,8 +35,9 @@ class Carry:
     """on about how many of these tokens the influence is measured"""
     run_folder: Annotated[Path | None, tyro.conf.arg(name="run", help=RUN)] = None
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """a set of neurons of the last layer, such as 11.584,11.2378, or a file with such a set on each line;
-    may be given several times"""
+    """a set of neurons of the last layer, such as 11.584,11.2378, or of components, such as sae.12,sae.99, or a file
+    with such a set on each line; may be given several times"""
+    components: Components = "neurons"
     controls: int = 20
     """random sets to compare each set with, each of as many neurons"""
     output: Group[Output] = dataclasses.field(default_factory=Output)
@@ -64,6 +65,7 @@ class Carry:
                 effects=self.effects,
                 run=self.run_folder,
                 sets=sets,
+                components=self.components,
                 controls=self.controls,
                 k=how.k,
                 bootstrap_draws=how.bootstrap_draws,

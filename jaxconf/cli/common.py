@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 OptionalModel = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")]
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+Repository = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
 Text = Annotated[
     str,
     tyro.conf.arg(
@@ -38,6 +41,13 @@ OwnText = Annotated[
     tyro.conf.arg(
         help='the text to read, as for `jaxconf analyze`: "own" is what the model was trained on if its folder says '
         "so, and else stdlib"
+    ),
+]
+Components = Annotated[
+    str,
+    tyro.conf.arg(
+        help="where the components are from that a set names, as for `jaxconf analyze`, such as sae=FOLDER, null, pc=8 "
+        "or directions=FILE"
     ),
 ]
 Counts = Annotated[
@@ -62,6 +72,17 @@ Quiet = Annotated[
         help="hide the progress, which is shown as bars in a terminal and otherwise as lines on standard error"
     ),
 ]
+
+
+_as_json: ContextVar[bool] = ContextVar("_as_json", default=False)  # whether the command was given --json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """What every command has."""
+
+    json: bool = False
+    """print the result as JSON on standard output, for programs; all else that is said goes to standard error"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,18 +136,68 @@ def job(model: str, mark: str, output: Output, measuring: Measuring, quiet: bool
 
 @contextlib.contextmanager
 def speaking(unit: str, quiet: bool) -> Iterator[tuple["Console", "Progress"]]:
-    """A console, which prints on the first host only, and the function that shows the progress within the block.
+    """A console, as `terminal` gives it, and the function that shows the progress within the block.
 
     `unit`: what the rates count, such as "tokens".
     """
-    from rich.console import Console
-
-    from jaxconf.runtime.hosts import first
     from jaxconf.runtime.progress import progress
 
-    console = Console(quiet=not first())
+    console = terminal()
     with progress(console, unit, quiet) as report:
         yield console, report
+
+
+def terminal() -> "Console":
+    """The console for what is said to people: standard error with --json, and else standard output.
+
+    It prints on the first host only.
+    """
+    from rich.console import Console
+
+    from jaxconf.runtime.hosts import alone, first
+
+    return Console(quiet=not (alone() or first()), stderr=_as_json.get())
+
+
+@contextlib.contextmanager
+def hub_progress(quiet: bool) -> Iterator[None]:
+    """Within the block, the bars that huggingface_hub shows on standard error are hidden if `quiet` is true."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if not quiet or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+@contextlib.contextmanager
+def answering(as_json: bool) -> Iterator[None]:
+    """Within the block, `answer` prints JSON if `as_json` is true."""
+    token = _as_json.set(as_json)
+    try:
+        yield
+    finally:
+        _as_json.reset(token)
+
+
+def answer(console: "Console", summary: Callable[[], Any], show: Callable[[], None]) -> None:
+    """Print the result of a command: what `summary` returns as JSON on standard output with --json, or else by `show`.
+
+    Every command ends with it. `summary`: its mappings and sequences may hold numpy's numbers and paths; numbers that
+    are not finite become null.
+    """
+    if console.quiet:
+        return
+    if not _as_json.get():
+        show()
+        return
+    from jaxconf.results.files import plain
+
+    print(json.dumps(plain(summary()), indent=2, default=str))
 
 
 def say(console: "Console", *sentences: str) -> None:
@@ -136,5 +207,9 @@ def say(console: "Console", *sentences: str) -> None:
 
 
 def say_result(console: "Console", sentences: Sequence[str], page: Path) -> None:
-    """Print the sentences about what a study found, and the path of its page."""
-    say(console, *sentences, f"\nPage: {page}")
+    """Print what a study found: the sentences and the path of its page, or with --json its facts and both."""
+    answer(
+        console,
+        lambda: {"page": page, **json.loads(page.with_suffix(".json").read_text("utf-8"))},
+        lambda: say(console, *sentences, f"\nPage: {page}"),
+    )

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Accept, Model, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Accept, Command, Model, OwnText, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
@@ -16,7 +16,7 @@ RESUME = ".partial-compare"
 
 
 @dataclasses.dataclass(frozen=True)
-class Compare:
+class Compare(Command):
     """Compare a base model with models that were trained further from it: their candidate entropy neurons, the effects
     of ablating them, and calibration. Writes tables, figures and a page.
     """

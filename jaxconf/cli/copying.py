@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import NamedModel, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, NamedModel, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Copying:
+class Copying(Command):
     """Give a model prompts that contradict what it knows, and measure whether it repeats the context or its memory,
     with and without its entropy neurons. Writes tables, figures and a page.
     """
@@ -25,8 +25,9 @@ class Copying:
     statements: int = 100
     """how many statements to ask, drawn at random; up to three prompts are made of each"""
     neurons: str | None = None
-    """neurons of the last layer that are ablated together, such as 11.584,11.2378;
-    by default the ten with the highest rho"""
+    """neurons of the last layer that are ablated together, such as 11.584,11.2378, or components in their place, such
+    as sae.12,sae.99; by default the ten neurons with the highest rho"""
+    components: Components = "neurons"
     controls: int = 100
     """how many random sets of as many neurons to compare with"""
     as_published: bool = False
@@ -51,7 +52,7 @@ class Copying:
     def run(self) -> None:
         from jaxconf.data.statements import read_statements
         from jaxconf.measure.inputs import check_amounts
-        from jaxconf.measure.neuron_sets import read_option
+        from jaxconf.measure.neuron_sets import read_set
         from jaxconf.runtime.memory import read_size
         from jaxconf.studies.copying.sentences import sentences
         from jaxconf.studies.copying.study import copying
@@ -59,7 +60,7 @@ class Copying:
         how = self.measuring
         check_amounts(1, statements=self.statements, tokens=self.tokens)
         check_amounts(0, seed=how.seed)
-        neurons = read_option("--neurons", self.neurons) if self.neurons else None
+        neurons = read_set("--neurons", self.neurons) if self.neurons else None
         memory = read_size(how.memory, "--memory")
         read_statements(self.data)  # mistakes in the file are reported before the weights are loaded
         model = self.source.model
@@ -72,6 +73,7 @@ class Copying:
                 text=in_column(self.text, self.text_column, "--text"),
                 tokens=self.tokens,
                 neurons=neurons,
+                components=self.components,
                 controls=self.controls,
                 k=how.k,
                 as_published=self.as_published,

@@ -4,14 +4,14 @@ import dataclasses
 
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import ModelSource, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, ModelSource, OwnText, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Induction:
+class Induction(Command):
     """Give a model text that repeats, and measure its entropy neurons, induction heads and calibration there. Writes
     tables, figures and a page.
     """
@@ -29,7 +29,9 @@ class Induction:
     """also measure natural repeats: places where a window of 256 tokens has the same six tokens twice,
     among the first 262,144 tokens of the text"""
     neurons: str | None = None
-    """the neurons to measure, such as 11.584,11.2378; by default the ten of the last layer with the highest rho"""
+    """the neurons to measure, such as 11.584,11.2378, or components in their place, such as sae.12,sae.99;
+    by default the ten neurons of the last layer with the highest rho"""
+    components: Components = "neurons"
     heads: str | None = None
     """the heads that are ablated by making them attend to BOS alone, such as 5.1,5.5;
     by default the four with the highest induction scores, but at most a quarter of all heads"""
@@ -44,14 +46,14 @@ class Induction:
 
     def run(self) -> None:
         from jaxconf.measure.inputs import check_amounts
-        from jaxconf.measure.neuron_sets import read_option
+        from jaxconf.measure.neuron_sets import read_option, read_set
         from jaxconf.runtime.memory import read_size
         from jaxconf.studies.induction.sentences import sentences
         from jaxconf.studies.induction.study import induction
 
         how = self.measuring
         check_amounts(1, sequences=self.sequences, tokens=self.tokens)
-        neurons = read_option("--neurons", self.neurons) if self.neurons else None
+        neurons = read_set("--neurons", self.neurons) if self.neurons else None
         heads = read_option("--heads", self.heads, "head") if self.heads else None
         memory = read_size(how.memory, "--memory")
         model = self.source.model
@@ -66,6 +68,7 @@ class Induction:
                 random=self.random,
                 natural=self.natural,
                 neurons=neurons,
+                components=self.components,
                 heads=heads,
                 controls=self.controls,
                 k=how.k,

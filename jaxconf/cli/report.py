@@ -2,20 +2,19 @@
 
 import dataclasses
 
-from jaxconf.cli.common import Folder
+from jaxconf.cli.common import Command, Folder, answer, terminal
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Command):
     """Draw the figures of an analysis again, and write its report again, from its run folder."""
 
     folder: Folder
     """the run folder that `jaxconf analyze` wrote"""
 
     def run(self) -> None:
-        from rich.console import Console
-
         from jaxconf.report.run import draw
         from jaxconf.report.terminal import print_summary
 
-        print_summary(draw(self.folder), Console())
+        console, table = terminal(), draw(self.folder)
+        answer(console, table.summary, lambda: print_summary(table, console))

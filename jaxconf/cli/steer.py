@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import ModelSource, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, ModelSource, OwnText, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Steer:
+class Steer(Command):
     """Scale a model's confidence neurons, push its stream, or change its temperature, and measure which calibrates it
     best on text that it was not chosen on. Writes tables, figures and a page.
     """
@@ -27,8 +27,10 @@ class Steer:
     from_run: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     """the folder of a finished `jaxconf analyze` of this model, whose entropy and frequency neurons are scaled"""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """neurons of the last layer that are scaled together, such as 11.584,11.2378, or a file with such a set on each
-    line; may be given several times; without --run and --set, the ten with the highest rho"""
+    """neurons of the last layer that are scaled together, such as 11.584,11.2378, or components, such as sae.12,sae.99,
+    or a file with such a set on each line; may be given several times; without --run and --set, the ten neurons with
+    the highest rho"""
+    components: Components = "neurons"
     directions: Path | None = None
     """an .npz file of further directions to push the stream along: its array "write" has one on each row, and "names"
     may name them"""
@@ -59,6 +61,7 @@ class Steer:
                 data=in_column(self.data, self.text_column),
                 run=self.from_run,
                 sets=sets,
+                components=self.components,
                 directions=self.directions,
                 temperature=self.temperature,
                 prompts=self.prompts,

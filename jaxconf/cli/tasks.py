@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import NamedModel, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Command, Components, NamedModel, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Output, Resampling
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Tasks:
+class Tasks(Command):
     """Ask a model questions, and measure its accuracy, its calibration, and whether its confidence tells right answers
     from wrong ones, with and without its confidence neurons. Writes tables, figures and a page.
     """
@@ -27,8 +27,10 @@ class Tasks:
     from_run: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     """the folder of a finished `jaxconf analyze` of this model, whose entropy and frequency neurons are ablated"""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """neurons of the last layer that are ablated together, such as 11.584,11.2378, or a file with such a set on each
-    line; may be given several times; without --run and --set, the ten with the highest rho"""
+    """neurons of the last layer that are ablated together, such as 11.584,11.2378, or components, such as
+    sae.12,sae.99, or a file with such a set on each line; may be given several times; without --run and --set, the ten
+    neurons with the highest rho"""
+    components: Components = "neurons"
     scale: tuple[float, ...] = (0.0, 2.0)
     """factors by which the activations of the neurons are multiplied, besides setting them to their means"""
     questions: int = 200
@@ -77,6 +79,7 @@ class Tasks:
                 questions,
                 from_run=self.from_run,
                 sets=sets,
+                components=self.components,
                 scale=self.scale,
                 questions=self.questions,
                 text=in_column(self.text, self.text_column, "--text"),

@@ -7,14 +7,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, TextColumn, say, speaking
-from jaxconf.cli.train import grid_sentences
+from jaxconf.cli.common import Accept, Command, Counts, OwnText, Quiet, TextColumn, answer, say, speaking
+from jaxconf.cli.train import answer_of_grid
 from jaxconf.data.sources import in_column
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Track:
+class Track(Command):
     """Draw what was measured during a training run or a grid; or, with --revisions, measure the public revisions of a
     hub model and draw that.
     """
@@ -75,8 +75,13 @@ class Track:
             )
         source = Path(self.source)
         if isinstance(found, pd.DataFrame):
-            say(console, *grid_sentences(found, source))
+            answer_of_grid(console, found, source)
             return
         measured = self.out or Path("runs") / source.name
         folder = measured if self.revisions is not None else source if source.is_dir() else source.parent
-        say(console, *summary_lines(found), f"\nFigures: {folder}/emergence_*.png\nPage: {folder}/emergence.html")
+        lines, page = summary_lines(found), folder / "emergence.html"
+        answer(
+            console,
+            lambda: {"page": page, "verdict": lines, "facts": found.facts},
+            lambda: say(console, *lines, f"\nFigures: {folder}/emergence_*.png\nPage: {page}"),
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Quiet, Text, TextColumn, say, speaking
+from jaxconf.cli.common import Command, Quiet, Text, TextColumn, answer, say, speaking
 from jaxconf.data.sources import in_column
 from jaxconf.models.errors import InputError, nearest
 from jaxconf.runtime.hosts import Hosts, first, part
@@ -17,10 +17,11 @@ from jaxconf.training.config import PRESET_DATA, PRESETS, TrackConfig, TrainConf
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
 
 @dataclasses.dataclass(frozen=True)
-class Train:
+class Train(Command):
     """Train small decoders from scratch, measure their neurons on the way, and save them in Hugging Face layout.
 
     A preset may follow the word train and sets the defaults: noise (synthetic text in which the best confidence is
@@ -100,17 +101,31 @@ class Train:
                 part()
                 sys.exit(128 + stopped.signum)
         if vary or self.seeds != 1:
-            say(console, *grid_sentences(table, self.out))
+            answer_of_grid(console, table, self.out)
             return
-        say(console, *reading_notes(result))
-        say(console, f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}")
+        lines = []
         if self.track.points and first():
             from jaxconf.training.emergence import Emergence
             from jaxconf.training.summary import summary_lines
 
             share = f"Measuring took {result['tracking_share']:.0%} of the time"
-            say(console, f"{share}; jaxconf track {self.out} draws what was measured:")
-            say(console, *summary_lines(Emergence.load(self.out)))
+            lines = [f"{share}; jaxconf track {self.out} draws what was measured:"]
+            lines += summary_lines(Emergence.load(self.out))
+        loss = f"Held-out loss {result['held_out_loss']:.4f} nats per token; run folder: {self.out}"
+        answer(
+            console,
+            lambda: {"folder": self.out, **result, "verdict": lines[1:]},
+            lambda: say(console, *reading_notes(result), loss, *lines),
+        )
+
+
+def answer_of_grid(console: "Console", table: "pd.DataFrame", out: Path) -> None:
+    """Print the result of a grid. `table`: as `jaxconf.grid` returns it."""
+    answer(
+        console,
+        lambda: {"folder": out, "models": table.to_dict("records")},
+        lambda: say(console, *grid_sentences(table, out)),
+    )
 
 
 def grid_sentences(table: "pd.DataFrame", out: Path) -> list[str]:

@@ -3,13 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from jaxconf.cli.common import Accept, Model, OwnText, Quiet, TextColumn, say, speaking
+from jaxconf.cli.common import Accept, Command, Model, OwnText, Quiet, TextColumn, answer, say, speaking
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Unigram:
+class Unigram(Command):
     """Count the tokens of a text with a model's tokenizer, and save them as .npy, an integer for each token id."""
 
     model: Model
@@ -41,5 +41,6 @@ class Unigram:
                 progress=progress,
                 say=lambda sentence: say(console, sentence),
             )
-        seen = f"{np.count_nonzero(counts):,} of {len(counts):,} ids seen"
-        say(console, f"{counts.sum():,} tokens, {seen}: {self.out}")
+        found = {"tokens": counts.sum(), "ids": len(counts), "ids_seen": np.count_nonzero(counts), "counts": self.out}
+        said = "{tokens:,} tokens, {ids_seen:,} of {ids:,} ids seen: {counts}".format(**found)
+        answer(console, lambda: found, lambda: say(console, said))

@@ -6,14 +6,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes as Group
 
-from jaxconf.cli.common import Accept, Counts, OwnText, Quiet, TextColumn, job, say_result
+from jaxconf.cli.common import Accept, Command, Counts, OwnText, Quiet, TextColumn, job, say_result
 from jaxconf.data.sources import in_column
 from jaxconf.measure.options import Measuring, Output
 from jaxconf.runtime.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True)
-class Universal:
+class Universal(Command):
     """Find which neurons of a model recur in models that were trained independently of it. Writes tables of every
     neuron with its best matches and families, figures and a page.
     """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from huggingface_hub.utils import WeakFileLock
 
 from jaxconf.data.documents import documents, hub_place
 from jaxconf.data.sources import parsed
@@ -49,40 +50,55 @@ def count_tokens(
 
 
 def counts_of_source(
-    source: str, tokenizer: Tokenizer, vocab_size: int, progress: Callable[[int], None] | None = None
+    source: str,
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    progress: Callable[[int], None] | None = None,
+    keep: Path | None = None,
 ) -> np.ndarray:
     """`count_tokens` of the first COUNTED characters of a source, which is named as for `jaxconf.documents`.
 
     The counts of a hub dataset are kept in the user's cache folder, so they are made once for each tokenizer and
-    commit. Those of other sources are not, because local files may change.
+    commit. Those of other sources are not, because local files may change, unless `keep` names a folder for the counts
+    of texts that stay as they are: of several processes that need the same counts, one makes them, and the others wait.
     """
-    file = _kept_file(source, tokenizer, vocab_size) if source.startswith("hf://") else None
-    if file and (kept := _kept_counts(file, vocab_size)) is not None:
-        return kept
-    counts = count_tokens(first_documents(documents(source), COUNTED), tokenizer, vocab_size, progress)
-    if file and first():
-        with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk, costs only time
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as path, path.open("wb") as out:
-                np.savez(out, allow_pickle=False, counts=counts)
+
+    def found() -> np.ndarray:
+        return count_tokens(first_documents(documents(source), COUNTED), tokenizer, vocab_size, progress)
+
+    if keep is None and not source.startswith("hf://"):
+        return found()
+    file = (keep or _cache()) / f"{_name_of_counts(source, tokenizer, vocab_size)}.npz"
+    lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        lock = WeakFileLock(file.with_suffix(".lock"))
+    with lock:
+        if (kept := _kept_counts(file, vocab_size)) is not None:
+            return kept
+        counts = found()
+        if first():
+            with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk, costs only time
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(file) as path, path.open("wb") as out:
+                    np.savez(out, allow_pickle=False, counts=counts)
     return counts
 
 
-def _kept_file(source: str, tokenizer: Tokenizer, vocab_size: int) -> Path:
-    """Where the counts of a hub dataset are kept. The name is a hash of everything that they depend on."""
-    place = hub_place(source)
-    made_of = (
-        tokenizer.to_json(),
-        tokenizer.splits_special_tokens,
-        vocab_size,
-        place.dataset,
-        place.revision.resolved,
-        place.path,
-        *parsed(source)[1:],
-    )
-    name = hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
+def _cache() -> Path:
+    """Where the counts of hub datasets are kept."""
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser raises where a user has no home
-    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "jaxconf" / "counts" / f"{name}.npz"
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "jaxconf" / "counts"
+
+
+def _name_of_counts(source: str, tokenizer: Tokenizer, vocab_size: int) -> str:
+    """A hash of everything that the counts of a source depend on, but for the content of local files."""
+    place: tuple[object, ...] = (source,)
+    if source.startswith("hf://"):
+        of_hub = hub_place(source)
+        place = (of_hub.dataset, of_hub.revision.resolved, of_hub.path, *parsed(source)[1:])
+    made_of = (tokenizer.to_json(), tokenizer.splits_special_tokens, vocab_size, *place)
+    return hashlib.sha256(repr((__version__, COUNTED, *made_of)).encode()).hexdigest()
 
 
 def _kept_counts(file: Path, vocab_size: int) -> np.ndarray | None:

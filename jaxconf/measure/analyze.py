@@ -215,7 +215,7 @@ def _table(
 
         def changes(memory: int) -> pd.DataFrame:
             of_memory = dataclasses.replace(work, memory=memory)
-            return token_changes(of_memory, table, groups, ablations, how.frozen, changes_at)
+            return token_changes(of_memory, how, seen, table, groups, ablations, changes_at)
 
         table.token_changes = fitting(changes, work.memory, work.progress)
     return table

@@ -15,6 +15,10 @@ import numpy as np
 from jaxconf.analysis.ablated_answers import Given, Reading, advance, begin, branched, judged, likeliest, reading
 from jaxconf.analysis.ablated_sets import Ablations, States
 from jaxconf.analysis.unembedding import readout
+from jaxconf.measure.activations import COPIES
+from jaxconf.measure.named_sets import NamedSet, Population
+from jaxconf.measure.treated_sets import Together, Treated, together
+from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache
 from jaxconf.models.generate import padded
 from jaxconf.models.language_model import LanguageModel
@@ -32,9 +36,10 @@ class Answers(NamedTuple):
     entropy: np.ndarray  # float32 [c p]: of the prediction of the first new token, in nats
 
 
-def unablated() -> Ablations:
+def unablated(config: DecoderConfig) -> list[Together]:
     """A single set that ablates nothing: the model as it is."""
-    return Ablations(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32), np.zeros((1, 1), bool))
+    none = NamedSet("no ablation", "none", [(config.n_layers - 1, 0)], Population.of_neurons(config))
+    return together([Treated(none, 0, 0)])
 
 
 def ablated_answers(
@@ -46,13 +51,15 @@ def ablated_answers(
     memory: int,
     progress: Progress,
     what: str,
+    population: Population | None = None,
 ) -> Answers:
     """With each set ablated at every position: how the model continues every prompt, and how likely it finds answers.
 
     `prompts`: token ids of each. `given`: the answers of each prompt whose log-probability is measured, as token ids;
     every prompt has the same number of them. `n_new`: how many new tokens are generated, greedily, 0 or more; the end
     of a text does not stop the generation. `memory`: bytes for the texts that are worked on together. `progress`:
-    called with `what` as the stage. Raises InputError for prompts that are too long for the model's context together
+    called with `what` as the stage. `population`: what the sets are of, by default the last layer's neurons. Raises
+    InputError for prompts that are too long for the model's context together
     with the new tokens or an answer.
     """
     config, (C, P) = lm.config, (len(sets.members), len(prompts))
@@ -62,11 +69,13 @@ def ablated_answers(
     order = np.argsort(lengths.max(1), kind="stable")  # answers of about one length are worked on together
     neurons, numbered = np.unique(sets.members, return_inverse=True)
     sets = sets._replace(members=numbered.reshape(sets.members.shape))
-    job = _Job(lm, reading(config, readout(config, lm.params), neurons), n_new)
+    of = population or Population.of_neurons(config)
+    job = _Job(lm, reading(config, of.readout(config, readout(config, lm.params)), neurons, of.dictionary), n_new)
     slots = tokens.shape[1] + max(n_new, longest)
     branches = min(C, SETS) if n_new > 1 else 1
     states = 1 + _filled(int((lengths - 1).sum(1).max()))
-    size = _prompts_at_once(lm, slots, states, branches, P, memory)
+    coefficients = 0 if of.dictionary is None else of.count
+    size = _prompts_at_once(lm, slots, states, branches, P, memory, coefficients)
     whole, first = np.zeros((2, C, P, n_answers), np.float32)
     found = Answers(np.zeros((C, P, n_new), np.int32), whole, first, np.zeros((C, P), np.float32))
     each = n_new + n_answers
@@ -86,6 +95,22 @@ def ablated_answers(
             done = places[0] * C + (some[-1] + 1) * real.sum()
             progress(what, int(done) * each, C * P * each)
     return found
+
+
+def answers_together(
+    lm: LanguageModel,
+    prompts: Sequence[np.ndarray],
+    given: Sequence[Sequence[np.ndarray]],
+    sets: Sequence[Together],
+    n_new: int,
+    memory: int,
+    progress: Progress,
+    what: str,
+) -> Answers:
+    """`ablated_answers` of the sets of all populations, in the order of their rows."""
+    every = [ablated_answers(lm, prompts, given, of.sets, n_new, memory, progress, what, of.population) for of in sets]
+    order = np.argsort(np.concatenate([of.rows for of in sets]))
+    return Answers(*(np.concatenate(parts)[order] for parts in zip(*every, strict=True)))
 
 
 def token_by_token(
@@ -115,15 +140,18 @@ def _filled(length: int) -> int:
     return 4 ** math.ceil(math.log(max(1, length), 4))
 
 
-def _prompts_at_once(lm: LanguageModel, slots: int, states: int, branches: int, count: int, memory: int) -> int:
+def _prompts_at_once(
+    lm: LanguageModel, slots: int, states: int, branches: int, count: int, memory: int, coefficients: int = 0
+) -> int:
     """How many prompts are worked on together, the same number on each device.
 
     `states`: how many predictions the answers to a prompt need. `branches`: how many texts continue a prompt, each
-    with its own keys and values. In the worst case, every set continues it with a different one.
+    with its own keys and values. In the worst case, every set continues it with a different one. `coefficients`: how
+    many a dictionary gives at each token.
     """
     config, devices = lm.config, lm.mesh.shape["data"]
     a_text = 4 * (2 * config.n_layers * 2 * slots * config.n_kv_heads * config.d_head + 4 * config.vocab_size)
-    a_prompt = branches * a_text + 4 * states * 4 * config.vocab_size
+    a_prompt = branches * a_text + 4 * states * 4 * config.vocab_size + COPIES * 4 * slots * coefficients
     most = devices * int(max(1, memory * 3 // 4 // a_prompt))
     batches = -(-count // most)
     return devices * -(-count // (batches * devices))  # as many in each batch, so that none is filled up

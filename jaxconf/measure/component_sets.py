@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import MEAN, Ablation
+from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
+from jaxconf.analysis.neuron_sets import masks_of, random_sets
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
@@ -23,8 +25,8 @@ from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.components import groups_of, names_of_directions, read_components
 from jaxconf.measure.groups import Group
-from jaxconf.measure.inputs import check_amounts, text_of
-from jaxconf.measure.reruns import rerun_parts
+from jaxconf.measure.inputs import check_amounts, in_words, text_of
+from jaxconf.measure.reruns import rerun_parts, token_effects
 from jaxconf.measure.work import Work, work_on
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import check_runnable
@@ -34,7 +36,8 @@ from jaxconf.models.mesh import fetched
 from jaxconf.runtime.memory import MEMORY, fitting
 from jaxconf.runtime.progress import Progress
 
-NAME = re.compile(r"[A-Za-z]\w*\.\d+")
+WITHOUT = re.compile(r"\d+\.(h\d+|b_\w+)")  # names of heads and of biases
+NAME = re.compile(rf"[A-Za-z]\w*\.\d+|{WITHOUT.pattern}")
 
 
 def is_component_set(text: str) -> bool:
@@ -78,35 +81,87 @@ def ablate_component_sets(
     check_runnable(lm.params)
     chosen = check_component_sets(lm.config, sets, components, controls, k)
     work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)
-    values, last = spectrum(lm.config, lm.params), lm.config.n_layers - 1
-    names, size = read_components(components), null_space_size(lm.config, k)
-    groups = {group.component: group for group in groups_of(work, names, [last], values, size)}
+    groups, last = _groups(work, components, k), lm.config.n_layers - 1
     rows = []
     for number, (kind, own) in enumerate(chosen):
         group = groups[kind]
-        drawn: list[Sequence[int]] = [
-            own,
-            *_random(len(group.names), own, controls, np.random.default_rng([seed, number])),
+        pairs = [(last, index) for index in own]
+        drawn = [
+            pairs,
+            *random_sets((len(group.names),), pairs, controls, np.random.default_rng([seed, number])),
         ]
-        masks = np.zeros((len(drawn), len(group.names)), bool)
-        for row, members in enumerate(drawn):
-            masks[row, members] = True
+        masks = masks_of(len(group.names), drawn)[last]
         measure = functools.partial(_measured, work, group, masks, ablation, bootstrap_draws, seed)
         columns: dict[str, Any] = {
             "set": number,
             "control": np.arange(len(drawn)),
-            "neurons": [",".join(group.names[n] for n in members) for members in drawn],
+            "neurons": [",".join(group.names[n] for _, n in members) for members in drawn],
             "size": len(own),
         }
         rows.append(pd.DataFrame(columns | fitting(measure, memory, progress)))
     return pd.concat(rows, ignore_index=True)
 
 
+def per_component_token(
+    lm: LanguageModel,
+    tokens: np.ndarray | Windows | int,
+    names: str,
+    components: str,
+    *,
+    data: str = OWN,
+    kept: np.ndarray | None = None,
+    counts: np.ndarray | str | Path | None = None,
+    ablation: Ablation = MEAN,
+    k: int | None = None,
+    memory: int = MEMORY,
+    progress: Progress = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """As `jaxconf.per_token`, for directions or latents of one kind, such as "sae.12,sae.99".
+
+    `components`: where they are from, as for `jaxconf.analyze`. Raises InputError as `ablate_component_sets` does.
+    """
+    check_runnable(lm.params)
+    ((kind, own),) = check_component_sets(lm.config, [names], components, 0, k)
+    text = text_of(lm, tokens, data, counts, progress)
+
+    def measured(memory: int) -> pd.DataFrame:
+        work = work_on(lm, text, kept, memory, progress)
+        group = _groups(work, components, k)[kind]
+        work = dataclasses.replace(work, dictionary=group.dictionary)
+        levels = ablation.of_layer(_statistics(work, group, ablation))
+        return token_effects(work, group.layer, {n: group.names[n] for n in own}, levels, "final")
+
+    return in_words(lm, fitting(measured, memory, progress))
+
+
+def _groups(work: Work, components: str, k: int | None) -> dict[str, Group]:
+    """Kind → its group."""
+    config, names = work.lm.config, read_components(components)
+    values, last = spectrum(config, work.lm.params), config.n_layers - 1
+    groups = groups_of(work, names, [last], values, null_space_size(config, k))
+    return {group.component: group for group in groups}
+
+
+def _statistics(work: Work, group: Group, ablation: Ablation) -> ActivationStatistics:
+    what = work.lm, work.tokens, group.layer, work.memory, work.progress
+    return activation_statistics(*what, ordered=ablation.ordered, dictionary=group.dictionary)
+
+
 def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: int) -> tuple[str, list[int]]:
     """The kind that the names are of, and their indices in it. `kinds`: kind → the names of its directions."""
+    for name in filter(WITHOUT.fullmatch, names):
+        raise InputError(
+            f"a set names {name}, but there is no direction or latent {name}: a head writes another direction at each "
+            "position and a bias never varies, so that neither has a coefficient to set; name directions or latents"
+        )
     kind = next((kind for kind, of in kinds.items() if names[0] in of), None)
     if kind is None:
-        ranges = ", ".join(f"{of[0]} to {of[-1]}" for of in kinds.values()) or "none"
+        ranges = ", ".join(f"{of[0]} to {of[-1]}" for of in kinds.values())
+        if not ranges:
+            raise InputError(
+                f"there is no direction or latent {names[0]}, since --components names none; give where it is "
+                "from, such as --components sae=FOLDER"
+            )
         raise InputError(f"there is no direction or latent {names[0]}; those of --components are: {ranges}")
     places = {name: index for index, name in enumerate(kinds[kind])}
     missing = [name for name in names if name not in places]
@@ -126,19 +181,12 @@ def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: i
     return kind, own
 
 
-def _random(count: int, own: Sequence[int], controls: int, rng: np.random.Generator) -> list[list[int]]:
-    others = np.setdiff1d(np.arange(count), own)
-    return [np.sort(rng.choice(others, len(own), replace=False)).tolist() for _ in range(controls)]
-
-
 def _measured(
     work: Work, group: Group, masks: np.ndarray, ablation: Ablation, draws: int, seed: int, memory: int
 ) -> dict[str, np.ndarray]:
     """The effects of the sets, bool [c n], with intervals."""
-    work = dataclasses.replace(work, dictionary=group.dictionary)
-    statistics = activation_statistics(
-        work.lm, work.tokens, group.layer, memory, work.progress, ordered=ablation.ordered, dictionary=group.dictionary
-    )
+    work = dataclasses.replace(work, dictionary=group.dictionary, memory=memory)
+    statistics = _statistics(work, group, ablation)
     paper = group.readout(work.lm, readout(work.lm.config, work.lm.params), "paper")
     work = work.resuming(memory, group.component, masks, ablation, *statistics, *fetched((paper.w_out, paper.W_U)))
     parts = rerun_parts(work, {group.layer: masks}, {group.layer: ablation.of_layer(statistics)}, "final")

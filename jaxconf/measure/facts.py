@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.models.config import DecoderConfig
+from jaxconf.models.families import leaves
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.timing import Timing
 from jaxconf.runtime.version import __version__
@@ -35,6 +37,7 @@ def facts_of(
         **(names(lm) if named is None else named),
         **accepted_facts(lm.accepted),
         **shape_facts(lm.config),
+        "parameters": sum(math.prod(leaf.shape(lm.config)) for leaf in leaves(lm.config)),
         **own,
         "mesh": dict(lm.mesh.shape),
         **timing.facts(pairs),

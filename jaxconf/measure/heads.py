@@ -7,7 +7,7 @@ bias is a head whose one coefficient is always 1.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from jaxconf.analysis.heads import (
 )
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS, UNABLATED, effects_of
 from jaxconf.analysis.unembedding import Spectrum
+from jaxconf.analysis.whole_logits import Changes, Prediction
 from jaxconf.measure.activations import windows_at_once
 from jaxconf.measure.gates import gate_columns
 from jaxconf.measure.groups import Group, HeadAblation, How, Measured, Seen, collected, frames, judged, shares_of
@@ -167,18 +168,14 @@ def _parts(heads: _Heads, seen: Seen, own: np.ndarray, how: How) -> Iterator[Par
         mask = work.kept[rows] & real[:, None]
         member = ((work.units[rows] == units[:, None, None]) & mask)[..., counted]  # p s q
         mask = mask[:, counted]
-        unembedding = lm.config, lm.params, seen.paper, work.freq
-        attention, before = compiled_attention(*unembedding, lm.over_data(work.tokens[rows]), counted)
-        z = heads.values(rows)[:, counted] if heads.bias else attention.z
-        deltas = heads.deltas(z, rows, counted)
+        changes, before = _changes(heads, seen, rows, counted)
         sums: dict[str, list[np.ndarray]] = {}
         for some, real_ones in batches(len(own), min(ABREAST, len(own))):
             written = jnp.stack([
                 heads.writers.written[own[c]] if c < count else _turned(heads, how, c, own[c]) for c in some
             ])  # fmt: skip
-            writers = Writers(heads.writers.rows[own[some]], written)
-            changes = head_changes(*unembedding, attention, before, deltas, own[some], writers)
-            for suffix, change in zip(("", DIRECT), changes, strict=True):
+            both = changes(own[some], Writers(heads.writers.rows[own[some]], written))
+            for suffix, change in zip(("", DIRECT), both, strict=True):
                 for name, effect in effects_of(change).items():
                     total = fetched(summed(effect, mask, member))[:, real_ones]
                     sums.setdefault(name + suffix, []).append(total)
@@ -193,6 +190,46 @@ def _parts(heads: _Heads, seen: Seen, own: np.ndarray, how: How) -> Iterator[Par
         found = work.part(f"{rows[0]}", functools.partial(compute, rows, real, units))
         sums = {name: found[name] for effect in EFFECTS for name in (effect, effect + DIRECT)}
         yield Part(units, sums, work.positions(rows[real], found), {})
+
+
+def _changes(
+    heads: _Heads, seen: Seen, rows: np.ndarray, positions: np.ndarray
+) -> tuple[Callable[[np.ndarray, Writers], tuple[Changes, Changes]], Prediction]:
+    """The changes of the total and the direct effects at these positions of some windows, as a function of the last
+    arguments of `head_changes`; and the unablated predictions.
+    """
+    work, lm = heads.work, heads.work.lm
+    unembedding = lm.config, lm.params, seen.paper, work.freq
+    attention, before = compiled_attention(*unembedding, lm.over_data(work.tokens[rows]), positions)
+    z = heads.values(rows)[:, positions] if heads.bias else attention.z
+    deltas = heads.deltas(z, rows, positions)
+    return functools.partial(head_changes, *unembedding, attention, before, deltas), before
+
+
+def head_token_changes(
+    work: Work, how: How, seen: Seen, group: Group, own: Sequence[int], names: Sequence[str]
+) -> list[pd.DataFrame]:
+    """The effects `names` of some heads of a group, or of the bias, at every kept position.
+
+    There is a table for each batch of windows and each head, whose name is in the column `neuron`.
+    """
+    heads, which = _Heads(work, group.constant, how.head_ablation, how.seed), np.asarray(own)
+    writers = Writers(heads.writers.rows[which], heads.writers.written[which])
+    windows, counted, T = np.flatnonzero(work.kept.any(1)), np.flatnonzero(work.kept.any(0)), work.tokens.shape[1]
+    frames = []
+    work.progress("tokens of heads", 0, len(windows) * T)
+    for batch, real in groups_of_windows(work.lm, work.memory, len(windows), T, len(counted)):
+        rows = windows[batch]
+        kept = work.kept[rows][:, counted] & real[:, None]  # s q
+        changes, _ = _changes(heads, seen, rows, counted)
+        effects = effects_of(changes(which, writers)[0])
+        found = fetched({name: effects[name] for name in names})  # c s q
+        for c, index in enumerate(own):
+            frames.append(
+                pd.DataFrame({"neuron": group.names[index], **{name: x[c][kept] for name, x in found.items()}})
+            )
+        work.progress("tokens of heads", (int(batch[real][-1]) + 1) * T, len(windows) * T)
+    return frames
 
 
 def _turned(heads: _Heads, how: How, c: int, head: int) -> jax.Array:

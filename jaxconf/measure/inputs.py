@@ -128,12 +128,13 @@ def text_of(
     data: str,
     counts: np.ndarray | str | Path | None,
     progress: Progress,
+    kept_counts: Path | None = None,
 ) -> Text:
     """The text that `jaxconf.analyze` is given or reads.
 
     `tokens`: windows, or how many tokens of `data` are read. `counts`: token counts or a file of them; by default those
-    of the first 40 million characters of `data`, never those of the windows, which are far too few. Raises InputError
-    if there are no counts and no tokenizer to count with.
+    of the first 40 million characters of `data`, never those of the windows, which are far too few. `kept_counts`: as
+    `keep` for `counts_of_source`. Raises InputError if there are no counts and no tokenizer to count with.
     """
     is_read = isinstance(tokens, int)
     if is_read or counts is None:
@@ -141,12 +142,16 @@ def text_of(
     if is_read:
         progress("reading the text", 0, 0)
     read, of_reading = windows_and_facts(tokens, data, lm)
-    found, facts = counts_of(lm, data, counts, progress)
+    found, facts = counts_of(lm, data, counts, progress, kept_counts)
     return Text(read, found, {"data": data if is_read else "tokens", **of_reading, **facts})
 
 
 def counts_of(
-    lm: LanguageModel, data: str, counts: np.ndarray | str | Path | None, progress: Progress
+    lm: LanguageModel,
+    data: str,
+    counts: np.ndarray | str | Path | None,
+    progress: Progress,
+    kept_counts: Path | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Token counts, int [v], for the arguments of `text_of`; and the facts about them, as `counts_facts`."""
     if counts is not None:
@@ -155,7 +160,11 @@ def counts_of(
         raise InputError("the model has no tokenizer to count the tokens of a text with; give counts")
     progress("token counts", 0, 0)
     data = source_for(data, lm.folder)
-    found = counts_of_source(data, lm.tokenizer, lm.config.vocab_size, lambda done: progress("token counts", done, 0))
+
+    def count(done: int) -> None:
+        progress("token counts", done, 0)
+
+    found = counts_of_source(data, lm.tokenizer, lm.config.vocab_size, count, kept_counts)
     return found, counts_facts(found, f"{data}, {FIRST}")
 
 

@@ -16,11 +16,12 @@ from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.neuron_names import neuron_name, place, read_names
-from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
+from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets, widths_of
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.component_sets import is_component_set
 from jaxconf.measure.inputs import in_words, text_of
 from jaxconf.measure.reruns import rerun_parts, token_effects
 from jaxconf.measure.work import Work, work_on
@@ -40,6 +41,9 @@ FORMS = {
 }
 """How neurons and attention heads are named, for error messages."""
 
+Named = Sequence[Sequence[int]] | str
+"""A set as a user names it: (layer, index) of each neuron, or the names of components, such as "sae.12,sae.99"."""
+
 
 def read_option(option: str, text: str, kind: str = "neuron") -> list[tuple[int, int]]:
     """The (layer, index) of each neuron or head that an option names; `kind`: which of the two.
@@ -53,24 +57,34 @@ def read_option(option: str, text: str, kind: str = "neuron") -> list[tuple[int,
     return [(layer, index) for layer, index in names]
 
 
-def read_sets(texts: Sequence[str], option: str = "--set") -> list[list[tuple[int, ...]]]:
-    """The sets that an option names: neurons as "11.584,11.2378", or the name of a file with such a set on each line.
+def read_set(option: str, text: str) -> Named:
+    """The neurons that an option names, as `read_option`, or the components."""
+    return text if is_component_set(text) else read_option(option, text)
+
+
+def read_sets(texts: Sequence[str], option: str = "--set") -> list[Named]:
+    """The sets that an option names: neurons as "11.584,11.2378", components as "sae.12,sae.99", which stay as they
+    are, or the name of a file with such a set on each line.
 
     Neurons of a mixture of experts have three numbers each. Raises InputError for a text that is neither, and for a
     file without sets.
     """
     one_a_line = f"give one set of neurons on each line, as {FORMS['neuron']}"
-    sets = []
+    sets: list[Named] = []
     for text in texts:
         if Path(text).is_file():
             lines = [line for line in Path(text).read_text(errors="replace").splitlines() if line.strip()]
             if not lines:
                 raise InputError(f"the file {text} has no sets of neurons; {one_a_line}")
-            sets += [_read(line, f"the file {text} has a line {line!r}; {one_a_line}") for line in lines]
+            sets += [_read_set(line, f"the file {text} has a line {line!r}; {one_a_line}") for line in lines]
         else:
             problem = f"{option} is {str(text)!r}, which is neither neurons nor a file"
-            sets.append(_read(text, f"{problem}; give {FORMS['neuron']}, or a file with a set on each line"))
+            sets.append(_read_set(text, f"{problem}; give {FORMS['neuron']}, or a file with a set on each line"))
     return sets
+
+
+def _read_set(text: str, message: str) -> Named:
+    return text if is_component_set(text) else _read(text, message)
 
 
 def _read(text: str, message: str) -> list[tuple[int, ...]]:
@@ -132,7 +146,7 @@ def check_set(
     if not found:
         raise InputError("a set of neurons is empty; give at least one neuron, such as 11.584")
     check_once("neuron", found, where, config.experts)
-    if controls and (most := crowded(config, found)):
+    if controls and (most := crowded(widths_of(config), found)):
         group = "an expert" if config.experts else "a layer"
         raise InputError(
             f"a set takes {most[0]} of {group}'s {most[1]} neurons, which leaves too few for random sets; "
@@ -194,7 +208,7 @@ def ablate_sets(
     statistics = _statistics(work, ablation, [pair for neurons in chosen for pair in neurons])
 
     def measured(drawn: Sequence[Neurons], memory: int) -> dict[str, np.ndarray]:
-        masks = masks_of(lm.config, drawn)
+        masks = masks_of(lm.config.d_mlp, drawn)
         own = [x for layer in masks for x in statistics[layer]]
         of_sets = work.resuming(memory, drawn, ablation, frozen, *own)
         parts = rerun_parts(of_sets, masks, {layer: ablation.of_layer(statistics[layer]) for layer in masks}, frozen)
@@ -203,7 +217,7 @@ def ablate_sets(
 
     rows = []
     for number, neurons in enumerate(chosen):
-        drawn = [neurons, *random_sets(lm.config, neurons, controls, np.random.default_rng([seed, number]))]
+        drawn = [neurons, *random_sets(widths_of(lm.config), neurons, controls, np.random.default_rng([seed, number]))]
         names = [",".join(neuron_name(*pair, lm.config.experts) for pair in members) for members in drawn]
         columns = {"set": number, "control": np.arange(len(drawn)), "neurons": names, "size": len(neurons)}
         rows.append(pd.DataFrame(columns | fitting(functools.partial(measured, drawn), memory, progress)))
@@ -235,7 +249,7 @@ def per_token(
     def measured(memory: int) -> pd.DataFrame:
         work, frames = work_on(lm, text, kept, memory, progress), []
         for layer, statistics in _statistics(work, ablation, chosen).items():
-            own = [index for of, index in chosen if of == layer]
+            own = {index: neuron_name(layer, index, lm.config.experts) for of, index in chosen if of == layer}
             frames.append(token_effects(work, layer, own, ablation.of_layer(statistics), frozen))
         return pd.concat(frames, ignore_index=True)
 

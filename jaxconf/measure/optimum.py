@@ -14,7 +14,7 @@ import pandas as pd
 from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.frequency import frequency
-from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
+from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets, widths_of
 from jaxconf.analysis.optimum import Distance, distance
 from jaxconf.analysis.rerun import compiled_besides, compiled_best
 from jaxconf.analysis.set_predictions import Beside as Compared
@@ -85,7 +85,7 @@ def beside_optimum(
     of the same layers. `memory`: bytes of a device that a group of windows may take.
     """
     drawn = _drawn(lm, sets, controls, seed)
-    masks = masks_of(lm.config, [one.members for one in drawn]) or {layer: np.zeros((0, lm.config.d_mlp), bool)}
+    masks = masks_of(lm.config.d_mlp, [one.members for one in drawn]) or {layer: np.zeros((0, lm.config.d_mlp), bool)}
     T, unused = tokens.shape[1], frequency(np.zeros(lm.config.vocab_size))
     runs = SetRuns(lm, {layer: np.zeros((len(drawn), lm.config.d_mlp), bool)} | masks, unused, memory)
     statistics = {of: activation_statistics(lm, tokens, of, memory, progress) for of in masks}
@@ -126,8 +126,8 @@ def _drawn(lm: LanguageModel, sets: Mapping[str, Neurons], controls: int, seed: 
         if not len(members):
             continue
         drawn.append(NamedSet(name, "set", members))
-        if not crowded(lm.config, members):
-            random = random_sets(lm.config, members, controls, np.random.default_rng([seed, number]))
+        if not crowded(widths_of(lm.config), members):
+            random = random_sets(widths_of(lm.config), members, controls, np.random.default_rng([seed, number]))
             drawn += [NamedSet(name, "random", one) for one in random]
     return drawn
 

@@ -108,7 +108,8 @@ class _Analysis:
     controls: int = 20
     """random sets to compare each --set with, each of as many neurons of the same layers"""
     per_token: str | None = None
-    """neurons, such as 11.584,11.2378, whose effect at every kept position is also written"""
+    """neurons, such as 11.584,11.2378, or directions or latents of --components, such as sae.12,sae.99, whose effect at
+    every kept position is also written"""
     engine: Literal["auto", "exact", "adaptive"] = "auto"
     """exact computes with every token of the vocabulary;
     adaptive computes with the likely tokens and bounds the error from the others;

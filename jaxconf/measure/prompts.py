@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxconf.analysis.ablated_sets import Ablations
-from jaxconf.measure.answers import Answers, ablated_answers
+from jaxconf.measure.answers import Answers, answers_together
+from jaxconf.measure.treated_sets import Together
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.runtime.memory import fitting
@@ -26,16 +26,16 @@ class Asked:
     progress: Progress
 
     def answers(
-        self, prompts: Sequence[str], given: np.ndarray, sets: Ablations, new_tokens: int, what: str
+        self, prompts: Sequence[str], given: np.ndarray, sets: Sequence[Together], new_tokens: int, what: str
     ) -> Answers:
-        """The answers to the prompts with each neuron set ablated, and the probabilities of `given` texts [p j].
+        """The answers to the prompts with each set treated, and the probabilities of `given` texts [p j].
 
         `what`: the name of the stage that the progress is reported for.
         """
         ids, of_given = encoded(self.tokenizer, prompts), encoded_answers(self.tokenizer, prompts, given)
 
         def answered(memory: int) -> Answers:
-            return ablated_answers(self.lm, ids, of_given, sets, new_tokens, memory, self.progress, what)
+            return answers_together(self.lm, ids, of_given, sets, new_tokens, memory, self.progress, what)
 
         return fitting(answered, self.memory, self.progress)
 

@@ -6,7 +6,7 @@ of neurons or null, n neuron.
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +16,6 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED, effects_of
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import one_by_one
 from jaxconf.analysis.nulls import Nulls
 from jaxconf.analysis.rerun import (
@@ -114,9 +113,11 @@ def summed(effect: jax.Array, mask: np.ndarray, member: np.ndarray) -> jax.Array
 
 
 def token_effects(
-    work: Work, layer: int, neurons: Sequence[int], ablation: LayerAblation, frozen: Frozen
+    work: Work, layer: int, neurons: Mapping[int, str], ablation: LayerAblation, frozen: Frozen
 ) -> pd.DataFrame:
     """What ablating each of these neurons of a layer does at every kept position: a row for each neuron and position.
+
+    `neurons`: the index of each → its name; of directions, if `work` has a dictionary.
 
     Columns: `neuron` (its name), `window`, `position`, `token`, `target` (the next token) and `activation`; in
     nats, of the unablated model and with the neuron ablated, `loss`, `loss_ablated`, `loss_ablated_ln_frozen` (with the
@@ -125,9 +126,10 @@ def token_effects(
     `reciprocal_rank_ablated_ln_frozen` of the target; and the most likely token, `top`, `top_ablated` and
     `top_ablated_ln_frozen`. Source: Stolfo et al. 2024 (arXiv 2406.16254), figure 4.
     """
-    config, (S, T) = work.lm.config, work.tokens.shape
-    masks = {layer: np.arange(config.d_mlp) == np.asarray(neurons)[:, None]}
-    runs = SetRuns(work.lm, masks, work.freq, work.memory, frozen)
+    (S, T), indices = work.tokens.shape, np.array(list(neurons))
+    count = work.lm.config.d_mlp if work.dictionary is None else len(work.dictionary.w)
+    masks = {layer: np.arange(count) == indices[:, None]}
+    runs = SetRuns(work.lm, masks, work.freq, work.memory, frozen, work.dictionary)
     rows = []
     work.progress(f"tokens of layer {layer}", 0, S * T)
     for window in np.flatnonzero(work.kept.any(1)):
@@ -138,10 +140,10 @@ def token_effects(
         unablated, own = jax.tree.map(lambda x, at=position: x[0, at], fetched((before, entry.h[layer])))
         for some, real in runs.chunks(1, T):
             found = fetched(compiled_predictions(*runs.how, entry, runs.some(some, {layer: ablation})))
-            for index, neuron in enumerate(np.asarray(neurons)[some[real]]):
+            for index, neuron in enumerate(indices[some[real]]):
                 ablated = jax.tree.map(lambda x, index=index, at=position: x[index, 0, at], found)
                 place = {
-                    "neuron": neuron_name(layer, neuron, config.experts),
+                    "neuron": neurons[neuron],
                     "window": window,
                     "position": position,
                     "token": batch[0, position],

@@ -1,7 +1,7 @@
 """The whole of `jaxconf analyze`: from the names of a model and a text to a finished run folder."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jaxconf.data.token_counts import read_counts
 from jaxconf.data.windows import kept_positions
 from jaxconf.data.worlds import world_of
 from jaxconf.measure.analyze import analyze, check_options
-from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets, is_component_set
+from jaxconf.measure.component_sets import ablate_component_sets, check_component_sets, per_component_token
 from jaxconf.measure.components import check_fit, read_components
 from jaxconf.measure.inputs import Text, config_of, text_of, tokens_counted, window_length, with_target
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token, read_sets
@@ -33,18 +33,19 @@ from jaxconf.runtime.hosts import only_first_writes
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import load_placed
 from jaxconf.runtime.progress import Progress
+from jaxconf.runtime.resume import RESUME
 
 SHOWN_POSITIONS = 1024  # positions that figures 2c and 3c show of each neuron
 CONTROLS = 100  # random sets beside each set of named neurons, where the best possible predictions are known
-RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
 
 
 class Parsed(NamedTuple):
     """The options that `parse` has turned into other types."""
 
-    sets: list[list[tuple[int, ...]]]  # of --set, those of neurons
+    sets: list[Sequence[Sequence[int]]]  # of --set, those of neurons
     component_sets: list[str]  # of --set, the others
-    single: list[tuple[int, ...]]  # of --per-token
+    single: Sequence[Sequence[int]]  # of --per-token, if it names neurons
+    component_single: str  # of --per-token, if it names others
     memory: int  # bytes
     rules: Rules
     ablation: Ablation
@@ -55,12 +56,14 @@ def run(
     options: AnalyzeOptions,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
+    kept_counts: Path | None = None,
 ) -> NeuronTable:
     """Measure the neurons of a model, write the run folder, and return the neuron table, as `jaxconf analyze` does.
 
     An interrupted run is resumed from the windows that it had finished. `progress`: as for `jaxconf.analyze`. `say`:
-    called with a sentence about the mesh, if that has several devices. Raises InputError for options that do not fit
-    the model, the text or the folder, if possible before the weights are loaded.
+    called with a sentence about the mesh, if that has several devices. `kept_counts`: a folder for the token counts of
+    texts that several runs share. Raises InputError for options that do not fit the model, the text or the folder, if
+    possible before the weights are loaded.
     """
     parsed = parse(options)
     with (
@@ -78,7 +81,7 @@ def run(
         if options.counts:
             read_counts(options.counts, config.vocab_size, tokens_counted(folder))
         lm = load_placed(options.model, options.revision, options.mesh, say, options.accept)
-        text = text_of(lm, options.tokens, data, options.counts, progress)
+        text = text_of(lm, options.tokens, data, options.counts, progress, kept_counts)
         table, kept, extra = _measured(lm, text, options, parsed, out, progress)
         progress("figures and report", 0, 0)
         save_run(table, text.windows.tokens, kept, out, extra)
@@ -92,10 +95,13 @@ def parse(options: AnalyzeOptions) -> Parsed:
         raise InputError(f"--tokens is {options.tokens}; give at least 1")
     if options.ablation in ("fixed", "scale") and options.ablation_value is None:
         raise InputError(f"--ablation {options.ablation} needs a number; give --ablation-value, such as 0.5")
+    sets = read_sets(options.set)
+    single = read_sets([options.per_token], "--per-token")[0] if options.per_token else []
     return Parsed(
-        read_sets([text for text in options.set if not is_component_set(text)]),
-        [text for text in options.set if is_component_set(text)],
-        read_sets([options.per_token], "--per-token")[0] if options.per_token else [],
+        [one for one in sets if not isinstance(one, str)],
+        [one for one in sets if isinstance(one, str)],
+        [] if isinstance(single, str) else single,
+        single if isinstance(single, str) else "",
         read_size(options.memory, "--memory"),
         Rules(options.min_ln_mediated, options.max_q, options.min_change),
         Ablation(options.ablation, options.ablation_value),
@@ -124,6 +130,8 @@ def check(config: DecoderConfig, options: AnalyzeOptions, parsed: Parsed) -> tup
     for neurons in parsed.sets:
         check_form(config, neurons, "--set")
         check_set(config, neurons, options.controls, "--set")
+    if parsed.component_single:
+        check_component_sets(config, [parsed.component_single], options.components, 0, options.k)
     if parsed.single:
         check_form(config, parsed.single, "--per-token")
         check_set(config, parsed.single, 0, "--per-token")
@@ -136,11 +144,16 @@ def _sets(lm: LanguageModel, text: Text, options: AnalyzeOptions, parsed: Parsed
     if parsed.sets:
         tables.append(ablate_sets(lm, text.windows, parsed.sets, controls=controls, **how))
     if parsed.component_sets:
-        given = {name: value for name, value in how.items() if name != "frozen"} | {"k": options.k}
+        given = _without_frozen(how) | {"k": options.k}
         which = (parsed.component_sets, options.components)
         found = ablate_component_sets(lm, text.windows, *which, controls=controls, **given)
         tables.append(found.assign(set=found["set"] + len(parsed.sets)))
     return pd.concat(tables, ignore_index=True)
+
+
+def _without_frozen(how: dict[str, Any]) -> dict[str, Any]:
+    """For directions and latents, above which there is no norm but the final one."""
+    return {name: value for name, value in how.items() if name != "frozen"}
 
 
 def _measured(
@@ -206,4 +219,7 @@ def _measured(
         extra[SETS] = _sets(lm, text, options, parsed, how | resampling)
     if parsed.single:
         extra[PER_TOKEN] = per_token(lm, text.windows, parsed.single, **how)
+    if parsed.component_single:
+        which = parsed.component_single, options.components
+        extra[PER_TOKEN] = per_component_token(lm, text.windows, *which, k=options.k, **_without_frozen(how))
     return table, kept, extra

@@ -1,16 +1,16 @@
-"""Which neurons of the last layer a study treats together, and the random sets that they are compared with."""
+"""Which sets of the last layer a study treats, and the random sets that they are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxconf.analysis.neuron_sets import random_sets
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho
-from jaxconf.measure.named_sets import NamedSet, beside_random
-from jaxconf.measure.neuron_sets import check_form, check_last_layer, highest_rho
+from jaxconf.measure.chosen_sets import Checked, check_chosen
+from jaxconf.measure.named_sets import NamedSet, Population, beside_random
+from jaxconf.measure.neuron_sets import Named, check_last_layer, highest_rho
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -18,43 +18,64 @@ from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS
 
 
-class Selection(NamedTuple):
-    """Neurons that are treated together, and the random sets that they are compared with."""
+class Selected(NamedTuple):
+    """Neurons or components that are treated together."""
 
     name: str
-    neurons: list[tuple[int, int]]
-    sets: list[NamedSet]  # the neurons, and random sets
+    of: Checked
     by: str  # how they were chosen
 
 
-def selections(
-    lm: LanguageModel,
-    run: str | Path | None,
-    sets: Sequence[Sequence[Sequence[int]]],
-    controls: int,
-    k: int | None,
-    seed: int,
-) -> list[Selection]:
+class Selection(NamedTuple):
+    """Those, and the random sets that they are compared with."""
+
+    name: str
+    sets: list[NamedSet]  # the set itself first
+    by: str
+
+    @property
+    def own(self) -> NamedSet:
+        return self.sets[0]
+
+
+def selected(
+    lm: LanguageModel, run: str | Path | None, sets: Sequence[Named], components: str, controls: int, k: int | None
+) -> list[Selected]:
     """The "entropy" and "frequency" neurons of an analysis in the folder `run`, and each of `sets`, "set 1" and so on.
 
-    If neither is given, the neurons of the "highest rho", for which `k` is the size of the null space. Each has
-    `controls` random sets. Raises InputError for neurons of other layers than the last, for a folder that is no run or
-    that names no such neurons, and as `check_last_layer` does.
+    If neither is given, the neurons of the "highest rho", for which `k` is the size of the null space. The other
+    arguments are as for `jaxconf.measure.chosen_sets.check_chosen`. Raises InputError as that does, and for a folder
+    that is no run or that names no such neurons of the last layer.
     """
-    found = [(name, neurons, f"the rule of {run}") for name, neurons in _of_run(lm, run).items()] if run else []
-    for number, own in enumerate(sets, 1):
-        check_form(lm.config, own, f"set {number}")
-        found.append((f"set {number}", [(layer, index) for layer, index in own], "name"))
-    if not found:
-        size = null_space_size(lm.config, k)
-        every = rho(fetched(readout(lm.config, lm.params).w_out), spectrum(lm.config, lm.params), size)
-        found.append(("highest rho", highest_rho(lm.config, every), f"the highest rho({size}) of the last layer"))
-    chosen = []
-    for number, (name, neurons, by) in enumerate(found):
-        own = check_last_layer(lm.config, neurons, controls)
-        drawn = random_sets(lm.config, own, controls, np.random.default_rng([seed, number]))
-        chosen.append(Selection(name, own, beside_random(own, drawn), by))
-    return chosen
+    given = [
+        Selected(f"set {number}", of, "name")
+        for number, of in enumerate(check_chosen(lm.config, sets, components, controls, k), 1)
+    ]
+    of_run = _of_run(lm, run).items() if run else ()
+    found = [
+        Selected(kind, Checked("neuron", check_last_layer(lm.config, neurons, controls)), f"the rule of {run}")
+        for kind, neurons in of_run
+    ]
+    if found or given:
+        return [*found, *given]
+    size = null_space_size(lm.config, k)
+    every = rho(fetched(readout(lm.config, lm.params).w_out), spectrum(lm.config, lm.params), size)
+    best = Checked("neuron", highest_rho(lm.config, every))
+    return [Selected("highest rho", best, f"the highest rho({size}) of the last layer")]
+
+
+def selections(
+    found: Sequence[Selected], populations: Mapping[str, Population], controls: int, seed: int
+) -> list[Selection]:
+    """Each with `controls` random sets. `populations`: from `jaxconf.measure.chosen_sets.populations`."""
+    return [
+        Selection(
+            name,
+            beside_random(populations[of.component], of.members, controls, np.random.default_rng([seed, number])),
+            by,
+        )
+        for number, (name, of, by) in enumerate(found)
+    ]
 
 
 def table_of_run(lm: LanguageModel, run: str | Path) -> NeuronTable:

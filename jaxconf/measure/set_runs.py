@@ -6,7 +6,7 @@ are evaluated by its algebra, and for all others the layers above are run again:
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy as np
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.dictionaries import Dictionary
-from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.rerun import Entry, Frozen, Masks, Members, NullRows, Sets, compiled_entry, streams
 from jaxconf.analysis.unembedding import Readout, of_directions, readout
 from jaxconf.analysis.whole_logits import Prediction
+from jaxconf.measure.named_sets import NamedSet
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import Batch, batches, batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_window
@@ -35,6 +36,13 @@ class SetRuns:
     memory: int  # bytes of a device
     frozen: Frozen = "final"
     dictionary: Dictionary | None = None  # if the sets are of its directions instead of neurons; the layer is the last
+
+    @classmethod
+    def of(cls, lm: LanguageModel, sets: Sequence[NamedSet], memory: int) -> "SetRuns":
+        """Those of sets of one population, without token frequencies."""
+        population, unused = sets[0].population, frequency(np.zeros(lm.config.vocab_size))
+        masks = population.masks([one.members for one in sets])
+        return cls(lm, masks, unused, memory, dictionary=population.dictionary)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ import pandas as pd
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import effects_of
 from jaxconf.analysis.rerun import Frozen, compiled_base, compiled_changes
-from jaxconf.measure.groups import Group
+from jaxconf.measure.groups import Group, How, Seen
+from jaxconf.measure.heads import head_token_changes
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.measure.work import Work
 from jaxconf.models.mesh import fetched
@@ -25,24 +26,28 @@ CHANGES = ("loss_abs_delta", "loss_abs_delta_ln_frozen", "loss_abs_delta_freq_fr
 
 def token_changes(
     work: Work,
+    how: How,
+    seen: Seen,
     table: NeuronTable,
     groups: Sequence[Group],
     ablations: Sequence[LayerAblation | None],
-    frozen: Frozen,
     positions: int,
 ) -> pd.DataFrame:
     """`NeuronTable.token_changes` of a table, at about so many `positions` if as many are kept.
 
-    `groups`: those of the table. `ablations`: how the components of each are ablated; groups without one, which are of
-    attention, are left out.
+    `groups`: those of the table. `ablations`: how the components of each are ablated; None for those of attention.
     """
     names = {name for kind in KINDS for names in boxed(table, kind) for name in names}
     some = dataclasses.replace(work, kept=_some(work.kept, positions))
     frames = [pd.DataFrame()]
     for group, ablation in zip(groups, ablations, strict=True):
         own = [index for index, name in enumerate(group.names) if name in names]
-        if own and ablation is not None:
-            frames += _of_group(some, group, own, ablation, frozen)
+        if own:
+            frames += (
+                head_token_changes(some, how, seen, group, own, CHANGES)
+                if ablation is None
+                else _of_group(some, group, own, ablation, how.frozen)
+            )
     return pd.concat(frames, ignore_index=True)
 
 

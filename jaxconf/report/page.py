@@ -23,7 +23,7 @@ from jaxconf.results.optimum import UNABLATED, optimum_sentences
 from jaxconf.results.published_rules import entropy_rules
 from jaxconf.results.rules import KINDS, Kind
 from jaxconf.results.run_folder import OPTIMUM, PER_TOKEN, SETS
-from jaxconf.results.words import counted, facts_in_words, model_title, number, sets_in_words, sign
+from jaxconf.results.words import counted, facts_in_words, model_title, noun_of, number, sets_in_words, sign
 
 MOST_ROWS = 200
 DESCRIBED = COLUMNS | MIXTURE_COLUMNS
@@ -253,14 +253,15 @@ def _optimum(file: Path) -> str:
 
 def _tokens(effects: pd.DataFrame, neurons: list[str]) -> str:
     every = effects["neuron"].nunique()
-    few = f" The first {len(neurons)} of {counted(every, 'neuron')} are shown." if len(neurons) < every else ""
+    noun = noun_of(neurons[0])
+    few = f" The first {len(neurons)} of {counted(every, noun)} are shown." if len(neurons) < every else ""
     most = f" Each figure shows {MOST_POINTS:,} positions: those with the largest effects and a sample of the others."
     thinned = most if len(effects) > MOST_POINTS * every else ""
-    heading = "Figure 4. Neuron {}, token by token"
+    heading = f"Figure 4. {noun.capitalize()} {{}}, token by token"
     cards = "".join(_card(f"figure_4_{neuron}", heading.format(neuron), TOKEN_CAPTION) for neuron in neurons)
     return (
-        '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating each neuron of '
-        f"--per-token does at single positions; {PER_TOKEN} holds all positions.{few}{thinned}</p>"
+        '<h2 id="tokens">Token by token</h2><p class="note" style="margin-bottom: 12px">What ablating each '
+        f"{noun} of --per-token does at single positions; {PER_TOKEN} holds all positions.{few}{thinned}</p>"
         f'<div class="figures">{cards}</div>'
         f'<div class="box stories">{passages_section(effects, neurons)}</div>'
     )

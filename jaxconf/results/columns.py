@@ -1,8 +1,9 @@
 """Columns that summaries and tables show; `jaxconf.analysis.metrics` says what each of them means."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from jaxconf.analysis.metrics import UNABLATED
+from jaxconf.analysis.metrics import METRICS, MIXTURE_COLUMNS, UNABLATED
 
 if TYPE_CHECKING:
     from jaxconf.results.rules import Kind
@@ -39,3 +40,18 @@ SET_COLUMNS = ("loss_delta", "entropy_delta", "kl_freq_delta", "loss_abs_delta",
 
 POSITION_COLUMNS = ("window", "position", "token", "target", *UNABLATED)
 """The columns of the table of positions."""
+
+
+def meanings(columns: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Each column of a neuron table with its unit and its description; both are "" for one that is not known."""
+    known = {metric.name: (metric.unit, metric.description) for metric in METRICS}
+    known |= {name: ("", description) for name, description in MIXTURE_COLUMNS.items()}
+    known |= {"component": ("", "kind of component"), "name": ("", "name of the component")}
+    ends = {"_lo": "lower", "_hi": "upper"}
+    found = []
+    for column in columns:
+        unit, description = known.get(column, ("", ""))
+        if column not in known and column[:-3] in known and column[-3:] in ends:
+            unit, description = known[column[:-3]][0], f"{ends[column[-3:]]} end of the 95% interval of {column[:-3]}"
+        found.append((column, unit, description))
+    return found

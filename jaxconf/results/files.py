@@ -17,7 +17,7 @@ KEY = b"jaxconf"  # of the facts, in the metadata of a Parquet file's schema
 
 def write_parquet(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None:
     """Writes a table with its facts, whole or not at all."""
-    metadata = {**(table.schema.metadata or {}), KEY: json.dumps(plain(facts)).encode()}
+    metadata = {**(table.schema.metadata or {}), KEY: packed(facts)}
     with replacing(path) as temporary:
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
@@ -37,6 +37,11 @@ def read_parquet(path: Path, what: str, advice: str, columns: Sequence[str] = ()
         return table, json.loads((table.schema.metadata or {})[KEY])
     except (ValueError, KeyError) as error:
         raise InputError(f"{path} is not a {what} of jaxconf; {advice}") from error
+
+
+def packed(facts: Any) -> bytes:
+    """Facts as the metadata of a schema holds them."""
+    return json.dumps(plain(facts)).encode()
 
 
 def plain(value: Any) -> Any:

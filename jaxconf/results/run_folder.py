@@ -21,6 +21,12 @@ OPTIMUM = "optimum.parquet"  # the table of `jaxconf.measure.optimum`, if the be
 OPTIMUM_NEURONS = "optimum_neurons.parquet"  # and that of the neurons
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
+SITE = "site"  # the folder of `jaxconf browse`, if that was asked for
+RESULT = (
+    NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SPECTRUM, SUMMARY,
+    "windows.npy", "kept.npy", "figure_*.png", "report.html", f"{SITE}/*", f"{SITE}/**/*",
+)  # fmt: skip
+"""Patterns of the files of an analysis in its run folder, which other commands may share."""
 
 
 @contextlib.contextmanager
@@ -105,6 +111,21 @@ def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
     for old in {file for pattern in optional for file in folder.glob(pattern)}:
         if old.name not in {file.name for file in written}:
             old.unlink()
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which becomes `folder` when the block ends; if that fails, it is deleted.
+
+    Raises InputError, before the block, if `folder` exists and is not an empty folder, or cannot be written.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"the folder {folder} exists already; give another --out, or delete it first")
+    with writable(folder), tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        yield made
+        made.replace(folder)
 
 
 def _unwritable(folder: Path, option: str, error: OSError) -> InputError:

@@ -81,6 +81,11 @@ def titled(model: str, revision: str | None = "") -> str:
     return repository.removeprefix("models--").replace("--", "/") if cached else name
 
 
+def noun_of(name: str) -> str:
+    """What has this name: "neuron" for 11.584, and "component" for others, such as sae.12."""
+    return "neuron" if name.replace(".", "").isdigit() else "component"
+
+
 def counts_doubts(facts: Mapping[str, Any]) -> list[str]:
     """A sentence that warns if a token-frequency direction cannot be relied on, by the facts about its counts.
 
@@ -119,6 +124,16 @@ def reading_notes(facts: Mapping[str, Any]) -> list[str]:
     if joined:
         said.append(f"The rows of the text are lines, which are joined to documents at {joined}.")
     return said
+
+
+def model_of(facts: Mapping[str, Any]) -> str:
+    """The name of the model that was analysed: a hub id as it is, and of a folder its last part."""
+    name = str(facts.get("model", "unnamed model"))
+    return (
+        name
+        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+        else name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    )
 
 
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -181,7 +196,8 @@ def sets_in_words(effects: pd.DataFrame) -> list[tuple[str, list[tuple[str, ...]
             interval = f"{number(own[f'{column}_lo'])} to {number(own[f'{column}_hi'])}"
             below = (controls[column] < own[column]).sum()
             table.append((column, number(own[column]), interval, number(controls[column].median()), f"{below}"))
-        together = "neuron ablated" if own["size"] == 1 else "neurons ablated together"
+        noun = noun_of(own["neurons"].partition(",")[0])
+        together = f"{noun} ablated" if own["size"] == 1 else f"{noun}s ablated together"
         compared = table if len(controls) else [row[:3] for row in table]
         found.append((f"{own['size']:,} {together}: {own['neurons']}", compared))
     return found

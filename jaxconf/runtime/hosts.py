@@ -44,26 +44,26 @@ class Hosts:
     coordinator: str | None = None
     """HOST:PORT of the first host, if several hosts do the job together,
     or auto, to take it from Slurm, Open MPI, the TPU or Kubernetes;
-    by default the tasks of a Slurm step, of mpirun or of a TPU slice join automatically, except in a sweep"""
+    by default the tasks of a Slurm step, of mpirun or of a TPU slice join automatically"""
     hosts: int | None = None
     """with --coordinator HOST:PORT: how many hosts there are"""
     host: int | None = None
     """with --coordinator HOST:PORT: the number of this host, counted from 0"""
 
 
-def join(asked: Hosts, by_itself: bool = True) -> None:
+def join(asked: Hosts) -> None:
     """Join this process with those of the other hosts, or do nothing if it is the only one.
 
-    This must be called before JAX touches a device. `by_itself`: whether the tasks of a Slurm step, of mpirun or of a
-    TPU slice join even without --coordinator. Raises InputError for options that do not fit together, and for a
-    coordinator that cannot be reached within TIMEOUT seconds. If a host is lost later, JAX ends this process within
-    HEARTBEAT seconds, and the watching process prints why.
+    This must be called before JAX touches a device. The tasks of a Slurm step, of mpirun or of a TPU slice join even
+    without --coordinator. Raises InputError for options that do not fit together, and for a coordinator that cannot be
+    reached within TIMEOUT seconds. If a host is lost later, JAX ends this process within HEARTBEAT seconds, and the
+    watching process prints why.
     """
     address = asked.coordinator
     if address in (None, "auto"):
         if asked.hosts is not None or asked.host is not None:
             raise InputError("--hosts and --host need the first host's address; give --coordinator HOST:PORT too")
-        if address is None and not (by_itself and _several()):
+        if address is None and not _several():
             return
     elif not _is_address(address):
         raise InputError(

@@ -28,7 +28,7 @@ def use_cache(environment: MutableMapping[str, str] = os.environ) -> None:
     if environment.get(SWITCH) == "off" or "JAX_COMPILATION_CACHE_DIR" in environment:
         return
     # Programs use what the processor has, and loading one that another processor compiled could end the process.
-    folder = _chosen(environment) / _machine()
+    folder = chosen(environment) / _machine()
     if not _writable(folder):
         return
     with contextlib.suppress(FileNotFoundError):  # there is no folder yet, or another process deletes the same files
@@ -38,7 +38,7 @@ def use_cache(environment: MutableMapping[str, str] = os.environ) -> None:
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
-def _chosen(environment: MutableMapping[str, str]) -> Path:
+def chosen(environment: MutableMapping[str, str]) -> Path:
     if given := environment.get(SWITCH):
         return Path(given).expanduser().resolve()
     above = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

@@ -11,6 +11,8 @@ import numpy as np
 from jaxconf.models.files import replacing
 from jaxconf.runtime.hosts import first, told
 
+RESUME = ".partial"  # the folder in a run folder for the finished windows of an unfinished analysis
+
 
 def folder_of(parent: Path, *depends_on: Any) -> Path:
     """Make and return a folder in `parent` for the parts of one measurement.

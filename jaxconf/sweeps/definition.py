@@ -1,14 +1,11 @@
-"""The definition of a sweep: the TOML file that gives it, and its copy in the folder that the workers share."""
+"""The definition of a sweep: the TOML file that gives it, and its copy in the sweep's folder."""
 
-import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import re
 import tomllib
 import types
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,12 +17,11 @@ from jaxconf.data.worlds import world_of
 from jaxconf.measure.inputs import accepted_by
 from jaxconf.measure.options import AnalyzeOptions, Output
 from jaxconf.models.errors import InputError, nearest
-from jaxconf.results.run_folder import writable
-from jaxconf.runtime.hosts import told
+from jaxconf.models.files import replacing
 
 AXES = {"models": "model", "revisions": "revision", "data": "data", "ablations": "ablation", "layers": "layer"}
 """The name of a list in a sweep's file → the option of `jaxconf analyze` that takes one of its values."""
-DEFINITION, CELLS, QUEUE = "sweep.json", "cells", "queue"
+DEFINITION = "sweep.json"
 
 # The options of `jaxconf analyze` that a sweep may set → their types.
 KNOWN: dict[str, Any] = {
@@ -182,18 +178,11 @@ def define(sweep: Sweep, folder: Path) -> None:
 
     Raises InputError if the folder holds another definition.
     """
-    text = json.dumps(sweep.cells, indent=1, sort_keys=True) + "\n"
-    with writable(folder):
-        for name in (CELLS, QUEUE):
-            (folder / name).mkdir(exist_ok=True)
-        own = folder / f".{uuid.uuid4().hex}.tmp"
-        own.write_text(text, encoding="utf-8")
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(own, folder / DEFINITION)  # appears complete at once, and fails if there is one already
-        finally:
-            own.unlink()
-    if told((folder / DEFINITION).read_bytes).decode() != text:
+    text, file = json.dumps(sweep.cells, indent=1, sort_keys=True) + "\n", folder / DEFINITION
+    if not file.exists():
+        with replacing(file) as path:
+            path.write_text(text, encoding="utf-8")
+    if file.read_text("utf-8") != text:
         raise InputError(f"{folder} holds a sweep with another definition; give another --out")
 
 
@@ -206,8 +195,3 @@ def defined(folder: Path) -> Sweep:
         if folder.is_file():
             problem = f"{folder} is a file, not a folder"
         raise InputError(f"{problem}; give a folder that jaxconf sweep wrote") from error
-
-
-def finished(sweep: Sweep, folder: Path) -> list[str]:
-    """The cells whose runs are finished."""
-    return [name for name in sweep.cells if (folder / CELLS / name).is_dir()]

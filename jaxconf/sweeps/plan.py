@@ -3,8 +3,9 @@
 import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
@@ -56,6 +57,37 @@ def plan(
     for cell, texts in zip(cells, parsed, strict=True):
         needs[Path(cell.model).name, str(cell.layer), _plan_of(configs[cell.model], found, cell, texts)] += 1
     return SweepPlan(found, needs)
+
+
+class Need(NamedTuple):
+    """What a cell needs of a worker."""
+
+    memory: float  # bytes, if one device had to hold all
+    devices: int  # at least so many
+    seconds: float  # on one device of the rates TYPICAL; only good for comparing cells
+
+
+TYPICAL = (1e13, 5e10)  # operations and exponentials in a second
+
+
+def needs(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Need]:
+    """What each cell needs, by its name. No device is touched, and one config.json of each model is read.
+
+    A cell that no estimate can be made for, such as one whose model is missing, needs nothing, and counts as the
+    longest: it will fail soon, or else nobody knows.
+    """
+    found, configs = {}, {}
+    for name, cell in cells.items():
+        options = options_of(cell, Path())
+        try:
+            count = math.prod(read_mesh(options.mesh, 1)) if options.mesh else 1
+            if options.model not in configs:
+                configs[options.model] = config_of(options.model, options.revision, options.accept)
+            one = _plan_of(configs[options.model], Devices(count, math.inf, *TYPICAL), options, parse(options))
+            found[name] = Need(one.peak * count, count, one.seconds)
+        except InputError:
+            found[name] = Need(0, 1, math.inf)
+    return found
 
 
 def _devices(count: int | None, memory: str | None, flops: float | None, exponentials: float | None) -> Devices:

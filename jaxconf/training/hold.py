@@ -24,7 +24,7 @@ def held_neurons(config: TrainConfig, decoder: DecoderConfig) -> list[tuple[int,
 
 def hold(decoder: DecoderConfig, neurons: Neurons) -> dict[str, Edit]:
     """Edits that hold the activations of these neurons at zero."""
-    masks = masks_of(decoder, [neurons])  # of one set: bool [1 n] for each layer
+    masks = masks_of(decoder.d_mlp, [neurons])  # of one set: bool [1 n] for each layer
     return {f"blocks.{layer}.mlp.hook_post": Ablate(mask[0], jnp.zeros(())) for layer, mask in masks.items()}
 
 

@@ -5,14 +5,11 @@ Letters: m model, b sequence, t position. The models of one program share their 
 resumed run gives the same losses to the bit as a run that was never interrupted.
 """
 
-import contextlib
 import json
 import math
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from jaxconf.models.files import replacing
 from jaxconf.models.mesh import fetched, placed, wait_on_cpus
 from jaxconf.runtime.hosts import largest
 from jaxconf.runtime.placement import training_placement
+from jaxconf.runtime.signals import signals
 from jaxconf.training import checkpoints
 from jaxconf.training.config import TrainConfig
 from jaxconf.training.hold import held_neurons, without_output
@@ -184,7 +182,7 @@ def train_models(
     if training.step == 0 and 0 in tracked:
         measure()
     begun = time.perf_counter()
-    with _signals() as caught:
+    with signals() as caught:
         while training.step < steps:
             training.take_step()
             step, end = training.step, training.step == steps
@@ -210,29 +208,3 @@ def train_models(
     results = [training.finish(i, folder) for i, folder in enumerate(folders)]
     shutil.rmtree(checkpoint_folder, ignore_errors=True)
     return results
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Within the block the first SIGTERM or SIGINT is only added to the list. A second one acts as outside the block.
-
-    Outside the main thread Python cannot set signal handlers, so there the list stays empty.
-    """
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(number: int, frame: Any) -> None:
-        caught.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

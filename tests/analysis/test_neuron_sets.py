@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_models import random_model
 
-from jaxconf.analysis.neuron_sets import masks_of, one_by_one, random_sets
+from jaxconf.analysis.neuron_sets import masks_of, one_by_one, random_sets, widths_of
 
 CONFIG = random_model("layer").config
 neurons = st.tuples(st.integers(0, CONFIG.n_layers - 1), st.integers(0, CONFIG.d_mlp - 1))
@@ -13,7 +13,7 @@ neurons = st.tuples(st.integers(0, CONFIG.n_layers - 1), st.integers(0, CONFIG.d
 
 @given(st.lists(st.lists(neurons, min_size=1, unique=True), min_size=1, max_size=5))
 def test_masks_hold_the_members_and_no_others(sets: list[list[tuple[int, int]]]) -> None:
-    masks = masks_of(CONFIG, sets)
+    masks = masks_of(CONFIG.d_mlp, sets)
     assert list(masks) == sorted({layer for members in sets for layer, _ in members})
     for row, members in enumerate(sets):
         found = {(layer, int(n)) for layer, mask in masks.items() for n in np.flatnonzero(mask[row])}
@@ -22,17 +22,17 @@ def test_masks_hold_the_members_and_no_others(sets: list[list[tuple[int, int]]])
 
 @given(st.lists(neurons, min_size=1, max_size=CONFIG.d_mlp // 2, unique=True), st.integers(0, 2**32 - 1))
 def test_random_sets_have_as_many_other_neurons_of_each_layer(own: list[tuple[int, int]], seed: int) -> None:
-    drawn = random_sets(CONFIG, own, 3, np.random.default_rng(seed))
+    drawn = random_sets(widths_of(CONFIG), own, 3, np.random.default_rng(seed))
     assert len(drawn) == 3
     for members in drawn:
         assert set(own).isdisjoint(members)
         assert len(set(members)) == len(members)
         assert sorted(layer for layer, _ in members) == sorted(layer for layer, _ in own)
-    assert drawn == random_sets(CONFIG, own, 3, np.random.default_rng(seed))
+    assert drawn == random_sets(widths_of(CONFIG), own, 3, np.random.default_rng(seed))
 
 
 def test_every_other_neuron_is_drawn_equally_often() -> None:
-    drawn = random_sets(CONFIG, [(0, 3), (0, 7)], 4000, np.random.default_rng(0))
+    drawn = random_sets(widths_of(CONFIG), [(0, 3), (0, 7)], 4000, np.random.default_rng(0))
     counts = np.bincount([n for members in drawn for _, n in members], minlength=CONFIG.d_mlp)
     assert (counts[[3, 7]] == 0).all()
     expected = 2 * 4000 / (CONFIG.d_mlp - 2)

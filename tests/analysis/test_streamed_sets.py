@@ -94,7 +94,7 @@ def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
     kept = kept_positions(tokens, lm.special_ids)
     sets = [[(layer, n) for n in members] for members in ([3, 40, 7, 11], [5], [1, 2])]
     found = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)
-    masks = masks_of(lm.config, sets)
+    masks = masks_of(lm.config.d_mlp, sets)
     expected = by_definition(lm, tokens, kept, counts, at_mean, layer, sets=masks[layer])
     assert expected["loss_abs_delta"].median() > 1e-3
     for column in EFFECTS:

@@ -202,7 +202,11 @@ def test_counts_are_counted_saved_and_used(analysed, model, text, tmp_path, caps
     counts = np.load(file)
     assert counts.shape == (VOCABULARY,)
     assert f"{counts.sum():,} tokens" in capsys.readouterr().out
-    run("analyze", model, "--data", text, *ANALYSIS, "--out", out, "--counts", file)
+    run("unigram", model, "--data", text, "--out", file, "--force", "--json")
+    assert json.loads(capsys.readouterr().out)["tokens"] == counts.sum()
+    run("analyze", model, "--data", text, *ANALYSIS, "--out", out, "--counts", file, "--json")
+    answered = json.loads(capsys.readouterr().out)
+    assert answered == {"report": str(out / "report.html"), **json.loads((out / "summary.json").read_text())}
     given, default = NeuronTable.load(out), NeuronTable.load(analysed.folder)
     assert given.facts["counts"] == str(file)
     pd.testing.assert_frame_equal(given.frame, default.frame)
@@ -262,7 +266,11 @@ def test_train_and_track(trained, text, tmp_path, capsys):
     drawn = {file.name for file in out.glob("emergence_*.png")}
     assert drawn == {f"emergence_{name}.png" for name in ("spectrum", "rho", "first", "series", "events")}
     assert (out / "emergence.html").is_file()
-    assert "chance" in capsys.readouterr().out
+    assert "chance" in (said := capsys.readouterr().out)
+    run("track", out, "--json")
+    answered = json.loads(capsys.readouterr().out)
+    assert answered["page"] == str(out / "emergence.html")
+    assert all(sentence in said for sentence in answered["verdict"])
 
 
 @pytest.mark.slow

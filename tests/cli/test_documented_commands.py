@@ -16,7 +16,8 @@ def lines(page: Path) -> list[str]:
     """The lines of a page's code blocks that begin with jaxconf, one for each command."""
     text = page.read_text("utf-8").replace("\\\n", "")  # a line may go on in the next one
     blocks = re.findall(r"(?m)^    (jaxconf .*)$", text) + re.findall(r"(?m)^(jaxconf .*)$", text)
-    return [part.strip() for line in blocks for part in line.split("&&")]
+    given = (part.strip() for line in blocks for part in re.split("&&| [|>] ", line))
+    return [part for part in given if part.startswith("jaxconf ")]
 
 
 def test_every_command_has_its_section():

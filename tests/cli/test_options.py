@@ -68,5 +68,9 @@ def test_choices_are_those_of_the_functions() -> None:
 
 
 def test_what_shows_its_progress_can_be_quiet() -> None:
-    quick = {"sweep-report", "report", "models"}
+    quick = {"sweep-report", "report", "models", "export", "doctor", "completion"}
     assert {name for name, command in COMMANDS.items() if "quiet" in options_of(command)} == COMMANDS.keys() - quick
+
+
+def test_every_command_can_answer_in_json() -> None:
+    assert all("json" in options_of(command) for command in COMMANDS.values())

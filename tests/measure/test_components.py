@@ -1,18 +1,17 @@
 """Heads, biases, latents and directions: their effects against edits of the whole model, and planted ones."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from autoencoders import lens, weights
 from edited_runs import rerun_edits
 from parameters import marked
 from planted_model import planted_model
 from random_models import analysed, counts_for, random_model, windows_for
 from refusals import check_error
-from safetensors.numpy import save_file
 
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.data.windows import kept_positions
@@ -20,6 +19,7 @@ from jaxconf.measure.analyze import analyze
 from jaxconf.measure.component_sets import ablate_component_sets, is_component_set
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
+from jaxconf.report.shown import token_boxes
 from jaxconf.results.neuron_table import NeuronTable
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -104,19 +104,6 @@ def test_other_ablations_of_heads(ablation: str) -> None:
 RNG = np.random.default_rng(3)
 
 
-def lens(folder: Path, config: dict, **arrays: np.ndarray) -> str:
-    """An autoencoder in the layout of SAE Lens, as the value of a component."""
-    folder.mkdir(exist_ok=True)
-    (folder / "cfg.json").write_text(json.dumps(config))
-    save_file({name: x.astype(np.float32) for name, x in arrays.items()}, folder / "sae_weights.safetensors")
-    return f"sae={folder}"
-
-
-def weights(i: int, n: int, d: int) -> dict[str, np.ndarray]:
-    shapes = {"W_enc": (i, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
-    return {name: 0.5 * RNG.standard_normal(shape) for name, shape in shapes.items()}
-
-
 def written(lm: LanguageModel, tokens: np.ndarray, h: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:
     """The edits of the last stream that set one coefficient, of [s t n], after the other to its mean."""
     (stream,) = sites_of(lm, tokens, "hook_resid_post")
@@ -138,7 +125,7 @@ def test_latents_of_every_form(kind: str, tmp_path: Path) -> None:
     def top(x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0) * (x >= np.sort(x, -1)[..., -3, None])
 
-    a, b, c = weights(d, n, d), weights(d, n, d), weights(d, n, d)
+    a, b, c = weights(RNG, d, n, d), weights(RNG, d, n, d), weights(RNG, d, n, d)
     standard = {"hook_point": last + "hook_resid_post"}  # b_dec is subtracted unless it is said not to be
     metadata = {"metadata": {"hook_name": last + "hook_mlp_out"}, "normalize_activations": False}
     topk = {"architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True, "apply_b_dec_to_input": False}
@@ -207,21 +194,23 @@ def test_a_planted_head_and_a_planted_latent_are_found(tmp_path: Path) -> None:
     wo[0, 1] = 3 * np.outer(np.random.default_rng(0).standard_normal(wo.shape[2]), null)
     blocks = {**params["blocks"], "attn": {**attn, "wo": jnp.asarray(wo)}}
     lm = dataclasses.replace(lm, params={**params, "blocks": blocks})
-    latents = weights(d, 12, d)
+    latents = weights(RNG, d, 12, d)
     latents["W_dec"] *= 0.1
     latents["W_dec"][5] = 2 * null
     sae = {"architecture": "standard", "hook_name": "blocks.0.hook_resid_post"}
     components = f"heads,{lens(tmp_path / 'sae', sae, **latents)}"
     tokens = np.random.default_rng(2).integers(0, lm.config.vocab_size, (40, 32))
-    table = analyze(lm, tokens, counts=counts, components=components, nulls=200, bootstrap_draws=100)
+    table = analyze(lm, tokens, counts=counts, components=components, nulls=200, bootstrap_draws=100, token_changes=64)
     assert len(table.names) == lm.config.n_heads + 12
     assert sorted(table.members("entropy").index) == ["0.h1", "sae.5"]
+    assert {"0.h1", "sae.5"} <= set(table.token_changes["neuron"])
+    assert {"0.h1", "sae.5"} <= {name for name, *_ in token_boxes(table, "entropy")}  # of Figure 2c
 
 
 def test_sets_of_latents_are_ablated_together(tmp_path: Path) -> None:
     lm = random_model("layer")
     tokens, d = windows_for(lm), lm.config.d_model
-    a = weights(d, 9, d)
+    a = weights(RNG, d, 9, d)
     source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post", "apply_b_dec_to_input": False}, **a)
     how = {"counts": counts_for(lm), "bootstrap_draws": 0, "controls": 2}
     found = ablate_component_sets(lm, tokens, ["sae.1,sae.4", "sae.7"], f"heads,{source}", **how)
@@ -251,7 +240,7 @@ BAD_SETS = {
 @pytest.mark.parametrize("names", BAD_SETS)
 def test_sets_that_there_are_not(names: str, tmp_path: Path) -> None:
     lm = random_model("rms")
-    source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post"}, **weights(32, 9, 32))
+    source = lens(tmp_path / "a", {"hook_name": "blocks.1.hook_resid_post"}, **weights(RNG, 32, 9, 32))
     how = {"counts": counts_for(lm), "controls": 2}
     check_error(lambda: ablate_component_sets(lm, windows_for(lm), [names], f"heads,{source}", **how), BAD_SETS[names])
 
@@ -302,8 +291,8 @@ def test_autoencoders_of_other_models(tmp_path: Path) -> None:
         source = lens(tmp_path / "sae", config, **arrays)
         check_error(lambda: analysed(lm, windows_for(lm), components=source), why)
 
-    here, good = {"hook_name": "blocks.1.hook_resid_post"}, weights(32, 4, 32)
-    refused("has the width 48, and blocks.1.hook_resid_post of the model has 32", here, **weights(48, 4, 48))
+    here, good = {"hook_name": "blocks.1.hook_resid_post"}, weights(RNG, 32, 4, 32)
+    refused("has the width 48, and blocks.1.hook_resid_post of the model has 32", here, **weights(RNG, 48, 4, 48))
     refused("writes to blocks.0.hook_resid_post", {"hook_name": "blocks.0.hook_resid_post"}, **good)
     refused(
         "reads blocks.1.nothing", {"hook_name": "blocks.1.nothing", "hook_name_out": "blocks.1.hook_mlp_out"}, **good

@@ -17,7 +17,7 @@ from refusals import check_error
 
 from jaxconf.analysis.ablation import Ablation
 from jaxconf.analysis.metrics import EFFECTS
-from jaxconf.analysis.neuron_sets import one_by_one, random_sets
+from jaxconf.analysis.neuron_sets import one_by_one, random_sets, widths_of
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions, windows
@@ -211,7 +211,7 @@ def test_a_set_may_span_layers() -> None:
     upper, both = ablate_sets(lm, tokens, sets, controls=0, counts=counts, bootstrap_draws=0)["loss_abs_delta"]
     assert measured("rms", 0).frame["loss_abs_delta"][3] > 1e-3
     assert upper != both
-    drawn = random_sets(lm.config, [(0, 3), (1, 5), (1, 6)], 4, np.random.default_rng(0))
+    drawn = random_sets(widths_of(lm.config), [(0, 3), (1, 5), (1, 6)], 4, np.random.default_rng(0))
     assert [[layer for layer, _ in members] for members in drawn] == 4 * [[0, 1, 1]]
 
 
@@ -306,9 +306,11 @@ def test_sets_are_read_from_words_and_files(tmp_path: Path) -> None:
     file = tmp_path / "sets.txt"
     file.write_text("11.584,11.2378\n\n0.1\n")
     assert read_sets(["2.3, 2.4", str(file)]) == [[(2, 3), (2, 4)], [(11, 584), (11, 2378)], [(0, 1)]]
+    file.write_text("sae.1,sae.4\n2.3\n")
+    assert read_sets(["null.0", str(file)]) == ["null.0", "sae.1,sae.4", [(2, 3)]]
 
 
-@pytest.mark.parametrize("text", ["584", "11.584,", "11.5.8.1", "eleven.2", "missing.txt"])
+@pytest.mark.parametrize("text", ["584", "11.584,", "11.5.8.1", "eleven,2", "missing.txt"])
 def test_what_is_no_set_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"neither neurons nor a file; .* such as"):
         read_sets([text])

@@ -1,10 +1,20 @@
-"""The changes at single positions that the figures show, against the predictions with one neuron after the other."""
+"""The changes at single positions that the figures show, against runs with one ablation after the other."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from random_models import analysed, counts_for, random_model, windows_for
+from repeated_runs import MEMORY, in_nats
 
+from jaxconf.analysis.ablation import MEAN
+from jaxconf.data.windows import Windows
+from jaxconf.measure.groups import Group, How, seen_by
+from jaxconf.measure.heads import head_token_changes
+from jaxconf.measure.inputs import Text
 from jaxconf.measure.neuron_sets import per_token
+from jaxconf.measure.token_changes import CHANGES
+from jaxconf.measure.work import work_on
+from jaxconf.models.sites import Replace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -28,3 +38,23 @@ def test_the_changes_at_single_positions_in_every_layer() -> None:
         expected = alone[alone["neuron"] == name][list(of_neuron.columns[1:])]
         assert len(expected) == 2 * (tokens.shape[1] - 2)
         np.testing.assert_allclose(of_neuron.iloc[:, 1:], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_the_changes_of_heads(kind: str) -> None:
+    lm = random_model(kind)
+    tokens, site = windows_for(lm), f"blocks.{lm.config.n_layers - 1}.attn.hook_z"
+    text = Text(Windows(tokens, np.indices(tokens.shape)[0]), counts_for(lm), {})
+    how = How(MEAN, "mean", "paper", "final", None, 1, 0, 0, 0)
+    work = work_on(lm, text, None, MEMORY, lambda *_: None)
+    group = Group("head", 1, ["1.h0", "1.h1"], attention=True)
+    found = pd.concat(head_token_changes(work, how, seen_by(lm, "paper"), group, [0, 1], CHANGES))
+    plain = lm.apply(tokens, capture=[site])
+    z, before = np.asarray(plain.captured[site]), in_nats(plain.logits, tokens)["loss"]
+    for head in range(2):
+        edited = np.where(np.arange(2)[:, None] == head, z.mean((0, 1)), z).astype(np.float32)
+        after = in_nats(lm.apply(tokens, edits={site: Replace(edited)}).logits, tokens)["loss"]
+        of_one = found[found["neuron"] == f"1.h{head}"]
+        assert set(of_one) == {"neuron", *CHANGES}
+        np.testing.assert_allclose(of_one["loss_abs_delta"], np.abs(after - before)[work.kept], atol=1e-4)
+        assert of_one["loss_abs_delta"].max() > 1e-3

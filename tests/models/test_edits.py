@@ -21,7 +21,7 @@ from refusals import check_error
 
 from jaxconf.models.decoder import Params, abstract_params, forward
 from jaxconf.models.errors import InputError
-from jaxconf.models.sites import Ablate, Add, Replace, Scale, check_name
+from jaxconf.models.sites import Ablate, Add, AddFrom, Replace, Scale, check_name
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -117,6 +117,49 @@ def test_frozen_norm(name: str) -> None:
     np.testing.assert_allclose(out.captured[normalized], before.captured[normalized] / 2, atol=1e-5)
     bias = params["ln_final"]["bias"] @ params["unembed"]["w"] if config.norm == "layer" else 0
     np.testing.assert_allclose(out.logits - bias, (before.logits - bias) / 2, atol=2e-5)
+
+
+@struct.dataclass
+class Matrix:
+    weights: jax.Array
+
+    def __call__(self, value: jax.Array) -> jax.Array:
+        return value @ self.weights
+
+
+@pytest.mark.parametrize(("name", "reads"), [("neox-linear", "mlp.hook_post"), ("llama-mqa", "hook_resid_post")])
+def test_what_is_added_from_another_site(name: str, reads: str) -> None:
+    config, params = cases.decoder(name)
+    stream, source = "blocks.1.hook_resid_post", f"blocks.1.{reads}"
+    captured = whole(name).captured
+    weights = 0.1 * np.random.default_rng(0).standard_normal((captured[source].shape[-1], config.d_model))
+    added = AddFrom(source, Matrix(jnp.asarray(weights, jnp.float32)))
+    found = run(config, params, TOKENS, {stream: added}, (source,))
+    expected = run(config, params, TOKENS, {stream: Replace(captured[stream] + captured[source] @ weights)}).logits
+    np.testing.assert_allclose(found.logits, expected, atol=1e-4)
+    assert np.abs(found.logits - whole(name).logits).max() > 1e-2
+    other = Ablate(np.arange(captured[source].shape[-1]) < 3, np.float32(0))  # what is read is the edited value
+    if source != stream:
+        both = run(config, params, TOKENS, {stream: added, source: other})
+        h = np.where(np.arange(captured[source].shape[-1]) < 3, 0, captured[source])
+        plain = run(config, params, TOKENS, {source: other}, (stream,)).captured[stream]
+        np.testing.assert_allclose(
+            both.logits, run(config, params, TOKENS, {stream: Replace(plain + h @ weights)}).logits, atol=1e-4
+        )
+
+
+def test_what_cannot_be_read() -> None:
+    config, params = cases.decoder("llama-mqa")
+    matrix = Matrix(jnp.zeros((config.d_model, config.d_model)))
+
+    def told(site: str, reads: str, *parts: str) -> None:
+        check_error(lambda: run(config, params, TOKENS, {site: AddFrom(reads, matrix)}), *parts)
+
+    told("blocks.1.hook_resid_mid", "blocks.1.hook_resid_post", "which does not run before it", "read one that does")
+    told(
+        "blocks.1.hook_resid_post", "blocks.0.hook_resid_post", "'blocks.0.hook_resid_post', which does not run before"
+    )
+    told("blocks.1.hook_resid_post", "blocks.1.hook_resid_pots", "no site", "hook_resid_post")
 
 
 def test_edits_broadcast() -> None:

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from refusals import check_error
 
+from jaxconf.models.errors import InputError
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.play.page import PLAY
 from jaxconf.report.run import draw
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, claim, staging, writable
+from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, appearing, claim, staging, writable
 
 pytestmark = pytest.mark.usefixtures("drawn_quickly")
 
@@ -113,6 +114,20 @@ def test_optional_files_of_an_older_result_go(tmp_path):
         "optional_c": "new",
         "of_another": "old",
     }
+
+
+def test_a_folder_appears_when_it_is_complete_or_not_at_all(tmp_path):
+    with appearing(tmp_path / "a" / "b") as there:
+        (there / "file").write_text("whole")
+        assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert (tmp_path / "a" / "b" / "file").read_text() == "whole"
+    with pytest.raises(ZeroDivisionError), appearing(tmp_path / "c" / "d") as there:
+        (there / "file").write_text(str(1 // 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    for taken in (tmp_path / "a" / "b", tmp_path / "a" / "b" / "file"):
+        with pytest.raises(InputError, match="exists already"), appearing(taken):
+            pass
 
 
 def test_a_run_folder_that_version_0_1_0_wrote_is_read_and_drawn(tmp_path):

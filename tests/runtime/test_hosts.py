@@ -227,21 +227,6 @@ def test_two_hosts_track_revisions(effects: list[str], text: str, tmp_path: Path
     np.testing.assert_allclose(ours.singular_values, alone.singular_values, rtol=1e-6)
 
 
-@pytest.mark.slow
-def test_two_hosts_are_one_worker_of_a_sweep(text: str, tmp_path: Path) -> None:
-    definition = tmp_path / "sweep.toml"
-    model = build(tmp_path / "small", 0)
-    lists = f'models = ["{model}", "{tmp_path / "nowhere"}"]\ndata = ["{text}"]\n'
-    definition.write_text(f"{lists}[options]\ntokens = 520\nbootstrap_draws = 0\n")
-    workers = launch(2, ["sweep", str(definition), "--out", str(tmp_path / "sweep"), "--tries", "1"])
-    assert all("1 of 2 cells failed" in said for said in ended(workers, 2))
-    found = [folder.name for folder in (tmp_path / "sweep" / "cells").iterdir()]
-    assert [name[5:10] for name in found] == ["small"]
-    how = ["analyze", str(model), "--data", text, "--tokens", "520", "--bootstrap-draws", "0"]
-    ended(launch(1, [*how, "--out", str(tmp_path / "alone")]), 0)
-    runs_agree(tmp_path / "sweep" / "cells" / found[0], tmp_path / "alone")
-
-
 @pytest.mark.command
 def test_what_the_first_host_refuses_all_refuse(text: str, tmp_path: Path) -> None:
     (tmp_path / "neurons.parquet").touch()

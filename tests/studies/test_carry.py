@@ -18,6 +18,7 @@ from refusals import refused
 from jaxconf.analysis.intervals import resamples
 from jaxconf.data.windows import Windows, kept_positions
 from jaxconf.measure import gates
+from jaxconf.measure.named_sets import NamedSet, Population
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
 from jaxconf.studies.carry import study
@@ -235,7 +236,9 @@ def test_the_interval_of_influence_draws_documents_again() -> None:
     lm, tokens, found = of_random_model()
     text = read_text(lm, tokens, "", 0)
     rows = text.others[np.linspace(0, len(text.others) - 1, 200 // tokens.shape[1]).round().astype(int)]
-    sums, counts = changes(lm, text, rows, [[8]], 10**6, lambda *_: None)
+    sums, counts = changes(
+        lm, text, rows, [NamedSet("1.8", "given", [(1, 8)], Population.of_neurons(lm.config))], 10**6, lambda *_: None
+    )
     units = np.unique(text.units[rows][text.kept[rows]])
     drawn = []
     for times in resamples(np.bincount(text.units[rows][text.kept[rows]])[units], 50, 0).astype(int):
@@ -271,7 +274,9 @@ def test_positions_are_what_the_model_has_there() -> None:
     lm = random_model("rms")
     tokens, neurons = windows_for(lm, 40), np.array([2, 30])
     text, kept = read_text(lm, tokens, "", 0), kept_rows(lm, tokens)
-    found = list(positions(lm, text, np.arange(40), neurons, 10**6, lambda *_: None))
+    found = list(
+        positions(lm, text, np.arange(40), {Population.of_neurons(lm.config): neurons}, 10**6, lambda *_: None)
+    )
     of, y = by_apply(lm, tokens, kept, "hook_resid_mid")
     of[NEURONS] = of[NEURONS][:, neurons]
     for name, x in of.items():
@@ -300,7 +305,8 @@ def test_features_are_read_again_where_the_host_cannot_keep_them() -> None:
 
     def read() -> Iterator[Positions]:
         calls.append(1)
-        return positions(lm, text, np.arange(len(tokens)), np.array([3, 8]), 10**6, lambda *_: None)
+        of = {Population.of_neurons(lm.config): np.array([3, 8])}
+        return positions(lm, text, np.arange(len(tokens)), of, 10**6, lambda *_: None)
 
     count = int(text.kept.sum())
     kept, again = held(read, count, 67, 10**6), held(read, count, 67, 10**4)
@@ -381,7 +387,7 @@ def test_what_cannot_be_measured_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     refused(lambda: carry(lm, tokens, sets=SETS, data=["a", "b"]), "give each text once")
     refused(lambda: carry(lm, tokens, sets=[*SETS, SETS[1]]), "give each set once")
     refused(lambda: carry(lm, tokens, sets=SETS, controls=0), "controls is 0")
-    monkeypatch.setattr(study, "sets_by_rule", lambda *_: [])
+    monkeypatch.setattr("jaxconf.studies.carry.sets.sets_by_rule", lambda *_: [])
     refused(lambda: carry(lm, tokens, bootstrap_draws=2), "no rule names an entropy neuron", "name neurons as a set")
 
 

@@ -25,6 +25,8 @@ from jaxconf.analysis.transitions import CLASSES, MEASURES
 from jaxconf.data.documents import documents
 from jaxconf.data.statements import COLUMNS, objects_of, own_object, read_statements
 from jaxconf.data.windows import windows
+from jaxconf.measure.chosen_sets import Checked
+from jaxconf.measure.named_sets import Population
 from jaxconf.measure.neuron_sets import check_last_layer
 from jaxconf.models.language_model import load
 from jaxconf.studies.copying.figures import FIGURES
@@ -217,13 +219,14 @@ def test_the_published_rule_takes_the_papers_k() -> None:
 
 def test_the_chosen_are_the_same_beside_the_published(knowledge: Path) -> None:
     lm = load(knowledge / "model")
-    [alone] = selections(lm, None, CONTROLS, K, False, 0)
-    beside, published = selections(lm, None, CONTROLS, K, True, 0)
+    of = {"neuron": Population.of_neurons(lm.config)}
+    [alone] = selections(lm, None, of, CONTROLS, K, False, 0)
+    beside, published = selections(lm, None, of, CONTROLS, K, True, 0)
     assert beside.sets == alone.sets
     assert published.sets[0].listed != beside.sets[0].listed
-    named, _ = selections(lm, [(0, 3)], CONTROLS, K, True, 0)
-    assert named.neurons == [(0, 3)]
-    check_error(lambda: selections(lm, None, CONTROLS, None, True, 0), "rho(1)", "larger k")
+    named, _ = selections(lm, Checked("neuron", [(0, 3)]), of, CONTROLS, K, True, 0)
+    assert named.own.members == [(0, 3)]
+    check_error(lambda: selections(lm, None, of, CONTROLS, None, True, 0), "rho(1)", "larger k")
 
 
 def test_quantiles_place_the_set_among_the_random_ones(found: Copying) -> None:

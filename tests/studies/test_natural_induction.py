@@ -13,19 +13,21 @@ import pytest
 from random_models import random_model, with_repeats
 from repeated_runs import MEMORY, in_nats, of_random_model
 
-from jaxconf.measure.named_sets import NamedSet
+from jaxconf.measure.named_sets import NamedSet, Population
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Ablate, Replace
 from jaxconf.studies.induction.figures import induction_ablations, induction_heads, induction_natural
 from jaxconf.studies.induction.natural import Natural, Places, natural_induction, natural_places
 from jaxconf.studies.induction.page import page
+from jaxconf.studies.induction.repeated_text import Shown
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
+NEURONS = Population.of_neurons(random_model("layer").config)
 SETS = [
-    NamedSet("1.7", "neuron", [(1, 7)]),
-    NamedSet("the set", "set", [(1, 7), (1, 2)]),
-    NamedSet("random 1", "random", [(1, 3), (1, 4)]),
+    NamedSet("1.7", "neuron", [(1, 7)], NEURONS),
+    NamedSet("the set", "set", [(1, 7), (1, 2)], NEURONS),
+    NamedSet("random 1", "random", [(1, 3), (1, 4)], NEURONS),
 ]
 SITE = "blocks.1.mlp.hook_post"
 EOS = 0
@@ -33,7 +35,7 @@ EOS = 0
 
 def natural(lm: LanguageModel, windows: np.ndarray, text: np.ndarray) -> tuple[Places, Natural]:
     places = natural_places(lm, windows)
-    shown = [((1, 7), "chosen"), ((1, 3), "random")]
+    shown = [Shown("1.7", (1, 7), "chosen"), Shown("1.3", (1, 3), "random")]
     return places, natural_induction(
         lm, windows, places, text, SETS, shown, 20, 0, MEMORY, lambda what, done, total: None
     )

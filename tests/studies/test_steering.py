@@ -17,7 +17,8 @@ from refusals import check_error
 from jaxconf.analysis.calibration import unit_sums
 from jaxconf.analysis.frequency import frequency
 from jaxconf.data.windows import kept_positions
-from jaxconf.measure.named_sets import NamedSet
+from jaxconf.measure.named_sets import NamedSet, Population
+from jaxconf.measure.selections import Selection
 from jaxconf.measure.work import Work
 from jaxconf.models.generate import generate
 from jaxconf.models.language_model import LanguageModel
@@ -26,7 +27,7 @@ from jaxconf.runtime.memory import MEMORY
 from jaxconf.studies.steering.doses import Steered, predictions, probe_of
 from jaxconf.studies.steering.study import steer
 from jaxconf.studies.steering.tables import table_of_best, table_of_doses
-from jaxconf.studies.steering.treatments import NULL, PROBE, TEMPERATURE, Treatment, treatments_of
+from jaxconf.studies.steering.treatments import NULL, PROBE, TEMPERATURE, Treatment, pushes_of, treatments_of
 from jaxconf.studies.steering.written import PROMPT, _repeated, prompts_of, table_of_text
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -63,11 +64,13 @@ def by_running(work: Work, edits: dict[str, Edit], temperature: float) -> dict[s
 def test_every_dose_is_what_the_edited_model_predicts(kind: str) -> None:
     work = work_of(random_model(kind))
     config, last = work.lm.config, f"blocks.{work.lm.config.n_layers - 1}."
-    sets = [("pair", [NamedSet("the set", "set", [(1, 3), (1, 20)]), NamedSet("random 1", "random", [(1, 7), (1, 9)])])]
+    neurons = Population.of_neurons(config)
+    own, random = NamedSet("the set", "set", [(1, 3), (1, 20)], neurons), [(1, 7), (1, 9)]
+    sets = [Selection("pair", [own, NamedSet("random 1", "random", random, neurons)], "name")]
     rng = np.random.default_rng(4)
     pushes = rng.standard_normal((2, config.d_model)).astype(np.float32)
-    treatments = treatments_of(sets, (PROBE, NULL))
-    found = predictions(Steered.of(work, COLD, np.zeros(6, bool)), treatments, pushes)
+    treatments = treatments_of(sets, pushes_of(config, [PROBE, NULL], pushes))
+    found = predictions(Steered.of(work, COLD, np.zeros(6, bool)), treatments)
     assert len(found) == sum(len(one.doses) for one in treatments) - 4  # four treatments share their neutral dose
 
     def close(name: str, dose: float, edits: dict[str, Edit], temperature: float = COLD) -> None:
@@ -115,7 +118,7 @@ def test_doses_are_chosen_on_one_half_and_measured_on_the_other() -> None:
     doses = {"a": (0.0, 1.0, 2.0)}
     treatments = [
         Treatment(TEMPERATURE, "temperature", TEMPERATURE, (1.0,), 1.0),
-        Treatment("a", "set", "a", doses["a"], 1.0, (3,)),
+        Treatment("a", "set", "a", doses["a"], 1.0),
     ]
 
     def sums(gap_chosen: float, gap_held: float, loss: float) -> dict[str, np.ndarray]:
@@ -145,13 +148,13 @@ def test_what_a_steered_model_writes() -> None:
     held[[1, 4]] = True
     prompts = prompts_of(work.tokens, held, 5)
     np.testing.assert_array_equal(prompts, work.tokens[[1, 4], :PROMPT])
-    sets = [("pair", [NamedSet("the set", "set", [(1, 3), (1, 20)])])]
+    own = NamedSet("the set", "set", [(1, 3), (1, 20)], Population.of_neurons(lm.config))
     push = np.random.default_rng(1).standard_normal((1, lm.config.d_model)).astype(np.float32)
-    treatments = treatments_of(sets, (PROBE,))
+    treatments = treatments_of([Selection("pair", [own], "name")], pushes_of(lm.config, [PROBE], push))
     doses = {TEMPERATURE: 1.5, "pair": 4.0, PROBE: 0.8}
-    table = table_of_text(lm, treatments, doses, push, COLD, prompts, 0, MEMORY, lambda *_: None)
+    table = table_of_text(lm, treatments, doses, COLD, prompts, 0, MEMORY, lambda *_: None)
     assert table["treatment"].tolist() == ["unsteered", TEMPERATURE, "pair", PROBE]
-    again = table_of_text(lm, treatments, doses, push, COLD, prompts, 0, MEMORY, lambda *_: None)
+    again = table_of_text(lm, treatments, doses, COLD, prompts, 0, MEMORY, lambda *_: None)
     assert table.equals(again)
     factors = np.ones(lm.config.d_mlp, np.float32)
     factors[[3, 20]] = 4
@@ -171,7 +174,7 @@ def test_what_a_steered_model_writes() -> None:
     assert row["loss_as_loaded"] == pytest.approx(-np.take_along_axis(plain, written[..., None], -1).mean(), rel=1e-5)
     # Without an effect, a treatment writes what the unsteered model does.
     neutral = {TEMPERATURE: 1.0, "pair": 1.0, PROBE: 0.0}
-    same = table_of_text(lm, treatments, neutral, push, COLD, prompts, 0, MEMORY, lambda *_: None)
+    same = table_of_text(lm, treatments, neutral, COLD, prompts, 0, MEMORY, lambda *_: None)
     for column in ("entropy", "loss_as_loaded", "repeated"):
         np.testing.assert_allclose(same[column], table[column][0], rtol=1e-5)
 

@@ -39,8 +39,8 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def options_of(command: type) -> set[str]:
     """The options of a command, and those of its groups."""
-    names = set()
-    for name, hint in get_type_hints(command).items():
+    names, hints = set(), get_type_hints(command)
+    for name, hint in ((field.name, hints[field.name]) for field in dataclasses.fields(command)):
         names |= options_of(hint) if dataclasses.is_dataclass(hint) else {name}
     return names
 

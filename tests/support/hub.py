@@ -1,5 +1,5 @@
-"""A stand-in for the Hugging Face hub on this machine: enough of its protocol for `huggingface_hub` to list and
-download.
+"""A stand-in for the Hugging Face hub on this machine: enough of its protocol for `huggingface_hub` to list, download
+and commit.
 
     with hub({"models/owner/name": {"main": folder, "v1": other}}, tmp_path / "cache") as server:
         jaxconf.load(folder)
@@ -8,6 +8,7 @@ download.
 Inside the block this process, and processes it starts, know no other hub, empty caches and no token.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -24,6 +25,7 @@ from huggingface_hub import close_session, constants, hf_api
 
 INFO = r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?"
 TREE = r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)"
+CHANGE = r"/api/(datasets)/([^/]+/[^/]+)/(preupload|commit|settings|paths-info)(?:/main|/[0-9a-f]{40})?"
 FILE = r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)"
 
 
@@ -35,16 +37,23 @@ class Hub:
     token: str | None = None
     endpoint: str = ""
     requests: list[str] = field(default_factory=list)
+    writer: str | None = None  # the token that may make and change datasets, and see those in `private`
+    private: set[str] = field(default_factory=set)
+    uploads: Path = Path()  # where new datasets are
+    commits: list[list[str]] = field(default_factory=list)  # of each commit, the paths that it changed
 
 
 @contextmanager
-def hub(repos: dict[str, dict[str, Path]], cache: Path, token: str | None = None) -> Iterator[Hub]:
+def hub(
+    repos: dict[str, dict[str, Path]], cache: Path, token: str | None = None, writer: str | None = None
+) -> Iterator[Hub]:
     """Serves repos of the form {"models/OWNER/NAME" or "datasets/OWNER/NAME": {revision: folder}}.
 
     The folders are read anew at each request, so that a test can change one as a push would. With `token` the repos are
-    gated: anyone can list their files, and only who sends the token can download them.
+    gated: anyone can list their files, and only who sends the token can download them. Who sends the token `writer` can
+    make datasets and commit to them.
     """
-    served = Hub(repos, token)
+    served = Hub(repos, token, writer=writer, uploads=cache.with_name(f"{cache.name}-uploads"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": served}))
     served.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -97,10 +106,76 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer_tree(*match.groups())
         elif match := re.fullmatch(INFO, path):
             self.answer_info(*match.groups())
+        elif path == "/":
+            self.send(200, b"", {})
         else:
             self.fail(404, "NotFound")
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        self.hub.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path, writes = urlsplit(self.path).path, self.headers.get("Authorization") == f"Bearer {self.hub.writer}"
+        match = re.fullmatch(CHANGE, path)
+        if path == "/api/validate-yaml":
+            self.send_json({"errors": [], "warnings": []})
+        elif match and match[3] == "paths-info":
+            self.answer_paths(f"datasets/{match[2]}", json.loads(body)["paths"])
+        elif not writes:
+            self.fail(403, "Forbidden")
+        elif path == "/api/repos/create":
+            self.create(json.loads(body))
+        elif match and match[3] == "preupload":
+            modes = {"uploadMode": "regular", "shouldIgnore": False}
+            self.send_json({"files": [{"path": file["path"], **modes} for file in json.loads(body)["files"]]})
+        elif match and match[3] == "commit":
+            self.commit(f"datasets/{match[2]}", [json.loads(line) for line in body.splitlines()])
+        elif match and match[3] == "settings":
+            self.see(f"datasets/{match[2]}", json.loads(body))
+            self.send_json({})
+        else:
+            self.fail(404, "NotFound")
+
+    do_PUT = do_POST
+
+    def create(self, asked: dict[str, object]) -> None:
+        repo = f"datasets/{asked['organization']}/{asked['name']}"
+        address = {"url": f"{self.hub.endpoint}/{repo}"}
+        if repo in self.hub.repos:
+            self.send_json(address, 409)
+            return
+        folder = self.hub.uploads / repo
+        folder.mkdir(parents=True)
+        self.hub.repos[repo] = {"main": folder}
+        self.see(repo, asked)
+        self.send_json(address)
+
+    def see(self, repo: str, asked: dict[str, object]) -> None:
+        """Make a dataset private or public, in the words of this or of an earlier huggingface_hub."""
+        private = asked.get("private", False) or asked.get("visibility") == "private"
+        (self.hub.private.add if private else self.hub.private.discard)(repo)
+
+    def commit(self, repo: str, lines: list[dict]) -> None:
+        folder, changed = self.hub.repos[repo]["main"], []
+        for line in lines[1:]:  # the first has the message
+            file = folder / line["value"]["path"]
+            changed.append(line["value"]["path"])
+            if line["key"] == "file":
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(base64.b64decode(line["value"]["content"]))
+            else:
+                file.unlink()
+        self.hub.commits.append(changed)
+        commit, _ = self.find(repo, "main")
+        url = f"{self.hub.endpoint}/{repo}/commit/{commit}"
+        self.send_json({"success": True, "commitUrl": url, "commitOid": commit, "pullRequestUrl": None})
+
+    def answer_paths(self, repo: str, paths: list[str]) -> None:
+        if found := self.find(repo, "main"):
+            _, files = found
+            rows = [{"type": "file", "path": path, "size": len(files[path])} for path in paths if path in files]
+            self.send_json([{**row, "oid": _sha1(files[row["path"]])} for row in rows])
 
     def answer_info(self, kind: str, repo: str, revision: str | None) -> None:
         if found := self.find(f"{kind}/{repo}", revision or "main"):
@@ -126,11 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif data is None:
             self.fail(404, "EntryNotFound", {"X-Repo-Commit": commit})
         else:
-            self.send(200, data, {"ETag": f'"{_sha1(data)}"', "X-Repo-Commit": commit})
+            about = {"ETag": f'"{_sha1(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+            if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+                first, last = int(part[1]), min(int(part[2] or len(data)), len(data) - 1)
+                about["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+                self.send(206, data[first : last + 1], about)
+            else:
+                self.send(200, data, about)
 
     def find(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """The commit that a branch, tag or commit names, and its files; None after answering that there is none."""
-        if repo not in self.hub.repos:
+        unseen = repo in self.hub.private and self.headers.get("Authorization") != f"Bearer {self.hub.writer}"
+        if repo not in self.hub.repos or unseen:
             self.fail(404, "RepoNotFound")
             return None
         for name, folder in self.hub.repos[repo].items():
@@ -149,15 +231,15 @@ class _Handler(BaseHTTPRequestHandler):
     def fail(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
         self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": code} | (headers or {}))
 
-    def send_json(self, value: object) -> None:
-        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def send_json(self, value: object, status: int = 200) -> None:
+        self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:

@@ -137,7 +137,8 @@ def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | Non
     )
     norm = {"model_type": "gemma2", "head_dim": 64, "num_key_value_heads": 1} if post else {"model_type": "llama"}
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
-    operations = planned(config, adaptive=True).seconds_effects - planned(config).seconds_effects
+    adaptive, exact = (planned(config, adaptive=how, memory=2 * MEMORY) for how in (True, False))
+    operations = adaptive.seconds_effects - exact.seconds_effects
     of_a_position = linear * config.d_model + squares * config.d_mlp
     positions = operations / (SMALL * 2 * config.vocab_size * of_a_position)
     # No fewer than there are, and few that only fill blocks.

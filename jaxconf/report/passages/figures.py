@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from jaxconf.report.passages.passage import Passage, change_of_loss, neurons_to_draw, passages, scales
 from jaxconf.report.style import HUES, INK, NORMAL, canvas, grid_of, guide, model_name, save_figures, styled
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.words import counted, number
+from jaxconf.results.words import counted, noun_of, number
 
 NEGATIVE, POSITIVE, _, FALL, _, RISE = HUES
 
@@ -92,7 +92,8 @@ def save_token_figures(table: NeuronTable, effects: pd.DataFrame, folder: Path) 
 def _how_many(effects: pd.DataFrame, neurons: list[str]) -> str:
     every = effects["neuron"].nunique()
     positions = int((effects["neuron"] == neurons[0]).sum())
-    which = f"the first {len(neurons)} of {every} neurons" if len(neurons) < every else counted(every, "neuron")
+    noun = noun_of(neurons[0])
+    which = f"the first {len(neurons)} of {every} {noun}s" if len(neurons) < every else counted(every, noun)
     return f"{which}; {counted(positions, 'kept position')}"
 
 

@@ -79,7 +79,7 @@ def carry_side_by_side(found: "Carry") -> Figure:
 def carry_influence(found: "Carry") -> Figure:
     """The influence of single neurons, of the sets, and of their random sets."""
     figure, panels = _panels(
-        found, "Influence", f"grey: random sets of as many neurons; dashed: {GATE_ENTROPY:g} nats", height=4.4
+        found, "Influence", f"grey: random sets of as many {found.noun}s; dashed: {GATE_ENTROPY:g} nats", height=4.4
     )
     for axes, text in zip(panels, found.texts, strict=True):
         of = found.of(text)
@@ -144,7 +144,7 @@ def carry_components(found: "Carry") -> Figure:
             axes.scatter(row["size"], row["r2"], color=ENTROPY, s=18, zorder=3, linewidths=0)
         log_axes(axes, x=of.components["number"])
         axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]))
-        axes.set_xlabel("number of components, or of neurons")
+        axes.set_xlabel(f"number of principal components, or of {found.noun}s")
         axes.set_ylabel(LABELS["entropy"])
     return figure
 

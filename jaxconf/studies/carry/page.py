@@ -20,13 +20,13 @@ SOURCE = "“Causal but Not Carrier” (Zahrivyi, 2026)"
 CAPTIONS = {
     "carry_side_by_side": (
         "Influence and carrying",
-        "Each point is a neuron set: how much clipping it changes the entropy, and how well it predicts the entropy of "
+        "Each point is a set: how much clipping it changes the entropy, and how well it predicts the entropy of "
         "other documents. A set at the right and at the height of the grey points is causal but not a carrier.",
     ),
     "carry_influence": (
         "Influence",
-        "The mean |change of entropy| if high activations are clipped, for single neurons and for sets. Grey: random "
-        "sets of as many neurons. The dashed line is what the rule “gates” asks for.",
+        "The mean |change of entropy| if high activations are clipped, for single members and for sets. Grey: random "
+        "sets of as many. The dashed line is what the rule “gates” asks for.",
     ),
     "carry_r2": (
         "Carrying and decodability",

@@ -3,13 +3,14 @@
 Letters: s window, t position of a window, p kept position, f feature of a block, y value.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxconf.analysis.activations import Products, correlations
-from jaxconf.analysis.observation import observed
+from jaxconf.analysis.observation import activation_sites, observed, read_activations
+from jaxconf.measure.named_sets import Population
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
@@ -34,17 +35,29 @@ Read = Callable[[], Iterable[Positions]]
 """Gives all kept positions, each time it is called."""
 
 
+def block_of(population: Population) -> str:
+    """The name of the block of a population's activations."""
+    return NEURONS if population.dictionary is None else population.component
+
+
 def positions(
-    lm: LanguageModel, text: Text, windows: np.ndarray, neurons: np.ndarray, memory: int, progress: Progress
+    lm: LanguageModel,
+    text: Text,
+    windows: np.ndarray,
+    members: Mapping[Population, np.ndarray],
+    memory: int,
+    progress: Progress,
 ) -> Iterator[Positions]:
     """The kept positions of the windows with these indices, one group of windows after the other.
 
-    The blocks are the activations of these `neurons` of the last layer, and the stream that enters its MLP: the stream
-    itself, its direction (divided by its length) and its length.
+    The blocks are the activations of some `members` of each population, int, and the stream that enters the last MLP:
+    the stream itself, its direction (divided by its length) and its length.
     """
     config, (S, T) = lm.config, (len(windows), text.tokens.shape[1])
-    last = f"blocks.{config.n_layers - 1}"
-    sites = f"{last}.mlp.hook_post", f"{last}.hook_resid_{'pre' if config.parallel else 'mid'}"
+    last = config.n_layers - 1
+    into = f"blocks.{last}.hook_resid_{'pre' if config.parallel else 'mid'}"
+    reads = {of: activation_sites([last], of.dictionary)[last] for of in members}
+    sites = tuple(dict.fromkeys([into, *reads.values()]))
     each = bytes_of_a_window(config, T) + 4 * T * 6 * config.vocab_size
     progress("positions", 0, S * T)
     for group, real in batches_in_memory(S, each, memory, lm.mesh.shape["data"]):
@@ -52,11 +65,13 @@ def positions(
         tokens, mask = text.tokens[rows], text.kept[rows] & real[:, None]
         found, captured = observed(config, lm.params, lm.over_data(tokens), sites)
         top, entropy, loss = fetched((found.top, found.entropy, found.loss))
-        h, stream = (fetched(captured[site])[mask].astype(np.float32) for site in sites)
+        stream = fetched(captured[into])[mask].astype(np.float32)
+        every = {of: read_activations(captured[reads[of]], of.dictionary)[..., own] for of, own in members.items()}
         length = np.linalg.norm(stream, axis=1, keepdims=True)
         right = (top == np.roll(tokens, -1, 1))[mask]
         yield Positions(
-            {NEURONS: h[:, neurons], STREAM: stream, DIRECTION: stream / np.maximum(length, 1e-30), NORM: length},
+            {block_of(of): fetched(h)[mask] for of, h in every.items()}
+            | {STREAM: stream, DIRECTION: stream / np.maximum(length, 1e-30), NORM: length},
             np.stack([entropy[mask], loss[mask], right], 1).astype(np.float32),
             text.units[rows][mask],
         )
@@ -74,14 +89,14 @@ def held(read: Callable[[], Iterator[Positions]], count: int, features: int, mem
     return lambda: found
 
 
-def entropy_correlations(read: Iterable[Positions]) -> np.ndarray:
-    """The correlation of each neuron's activation with the entropy over these positions, float64 [f].
+def entropy_correlations(read: Iterable[Positions], block: str = NEURONS) -> np.ndarray:
+    """The correlation of each activation of a block with the entropy over these positions, float64 [f].
 
     NaN where one of the two is constant.
     """
     sums: Products | None = None
     for of in read:
-        h, entropy = of.blocks[NEURONS].astype(np.float64), of.values[:, :1].astype(np.float64)
+        h, entropy = of.blocks[block].astype(np.float64), of.values[:, :1].astype(np.float64)
         more = Products(len(h), h.sum(0), np.square(h).sum(0), entropy.sum(), np.square(entropy).sum(), entropy.T @ h)
         sums = more if sums is None else Products(*(x + y for x, y in zip(sums, more, strict=True)))
     assert sums is not None

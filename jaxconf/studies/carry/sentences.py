@@ -78,9 +78,9 @@ def _of_decoding(found: "Carry") -> str:
 def _of_controls(found: "Carry") -> str:
     first = worst(found, COMPONENTS, by="r2")
     row, of = worst(found, CORRELATED), influence_of(found, CORRELATED)
-    neurons = found.sets.loc[found.sets["set"] == CORRELATED, "neuron"].tolist()
+    neurons, noun = found.sets.loc[found.sets["set"] == CORRELATED, "neuron"].tolist(), found.noun
     return (
-        f"As many neurons with the largest |correlation| with the entropy in training documents "
+        f"As many {noun}s with the largest |correlation| with the entropy in training documents "
         f"({listed(neurons, NAMED)}) have an R² of {_told(row, 'r2')}, and clipping them changes the entropy by "
         f"{_told(of, 'entropy_abs_delta')} nats; as many principal components of the stream have an R² of "
         f"{_told(first, 'r2')}."

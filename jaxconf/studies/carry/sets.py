@@ -1,17 +1,16 @@
-"""The neuron sets of the study: those of each rule, those that a user names, controls, and random ones.
+"""The sets of the study: those of each rule, those that a user names, controls, and random ones.
 
-Letters: n neuron.
+The kind of a set is "rule", "given", "correlation" or "random". Letters: n neuron or component.
 """
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxconf.analysis.neuron_names import neuron_name
-from jaxconf.analysis.neuron_sets import random_sets
-from jaxconf.measure.neuron_sets import check_last_layer, check_set
+from jaxconf.measure.chosen_sets import Checked
+from jaxconf.measure.named_sets import NamedSet, Population
+from jaxconf.measure.neuron_sets import check_set
 from jaxconf.measure.selections import table_of_run
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
@@ -22,16 +21,6 @@ from jaxconf.results.published_rules import entropy_rules
 CORRELATED = "|corr|"
 
 
-@dataclasses.dataclass(frozen=True)
-class Named:
-    """A neuron set of the last layer."""
-
-    name: str
-    kind: str  # "rule", "given", "correlation" or "random"
-    neurons: tuple[int, ...]  # indices in the layer
-    beside: str  # the set whose random sets it is compared with; of a random set, the one that it is drawn for
-
-
 def ruled_table(lm: LanguageModel, run: str | Path) -> NeuronTable:
     """As `table_of_run`. Raises InputError also for a table that lacks what the rules ask for."""
     table = table_of_run(lm, run)
@@ -40,7 +29,27 @@ def ruled_table(lm: LanguageModel, run: str | Path) -> NeuronTable:
     return table
 
 
-def sets_by_rule(config: DecoderConfig, table: NeuronTable, controls: int) -> list[Named]:
+def all_sets(
+    lm: LanguageModel,
+    table: NeuronTable | None,
+    checked: Sequence[Checked],
+    populations: Mapping[str, Population],
+    controls: int,
+) -> list[NamedSet]:
+    """The sets of each rule by an analysis's `table`, if there is one, and those that a user names.
+
+    Raises InputError if there is none, for a set that is given twice, and as `sets_by_rule` does.
+    """
+    ruled = sets_by_rule(lm.config, table, controls, populations["neuron"]) if table else []
+    found = [*ruled, *given_sets(checked, populations)]
+    if not found:
+        raise InputError(f"no rule names an entropy neuron in the last layer of {lm.name}; name neurons as a set")
+    if len({of.name for of in found}) < len(found):
+        raise InputError(f"the sets are {'; '.join(of.name for of in found)}; give each set once")
+    return found
+
+
+def sets_by_rule(config: DecoderConfig, table: NeuronTable, controls: int, neurons: Population) -> list[NamedSet]:
     """The entropy neurons of the last layer by each rule that names some; `default` is the first one.
 
     Raises InputError for a rule that names so many that too few others are left for random sets.
@@ -49,40 +58,40 @@ def sets_by_rule(config: DecoderConfig, table: NeuronTable, controls: int) -> li
     frame = table.frame[table.frame["layer"] == last].reset_index(drop=True)
     found = []
     for rule in entropy_rules(table.rules, frame):
-        neurons = frame.loc[rule.named.to_numpy(), "neuron"].tolist()
-        if neurons:
-            check_set(config, [(last, n) for n in neurons], controls, f"the rule {rule.name}")
-            found.append(Named(rule.name, "rule", tuple(neurons), rule.name))
+        members = [(last, int(n)) for n in frame.loc[rule.named.to_numpy(), "neuron"]]
+        if members:
+            check_set(config, members, controls, f"the rule {rule.name}")
+            found.append(NamedSet(rule.name, "rule", members, neurons, rule.name))
     return found
 
 
-def given_sets(config: DecoderConfig, sets: Iterable[Sequence[Sequence[int]]], controls: int) -> list[Named]:
-    """The sets that a user names. Raises InputError as `check_last_layer` does."""
+def given_sets(checked: Iterable[Checked], populations: Mapping[str, Population]) -> list[NamedSet]:
+    """The sets that a user names, each by the names of its members."""
     found = []
-    for neurons in sets:
-        pairs = check_last_layer(config, neurons, controls)
-        name = ",".join(neuron_name(*pair) for pair in pairs)
-        found.append(Named(name, "given", tuple(index for _, index in pairs), name))
+    for component, members in checked:
+        one = NamedSet("", "given", members, populations[component])
+        found.append(one._replace(name=one.listed, beside=one.listed))
     return found
 
 
-def correlated_set(correlation: np.ndarray, main: Named) -> Named:
-    """As many neurons as the main set has, those whose activation correlates most with the entropy, by size.
+def correlated_set(correlation: np.ndarray, main: NamedSet) -> NamedSet:
+    """As many as the main set has, of its population, whose activation correlates most with the entropy, by size.
 
-    `correlation`: of each neuron, [n]; NaN for a constant activation.
+    `correlation`: of each of the population, [n]; NaN for a constant activation.
     """
+    (layer, _), *_ = main.members
     order = np.argsort(-np.abs(np.nan_to_num(correlation)), kind="stable")
-    return Named(CORRELATED, "correlation", tuple(order[: len(main.neurons)].tolist()), main.name)
+    members = [(layer, int(n)) for n in order[: len(main.members)]]
+    return NamedSet(CORRELATED, "correlation", members, main.population, main.name)
 
 
-def random_beside(config: DecoderConfig, named: Sequence[Named], controls: int, seed: int) -> list[Named]:
-    """`controls` random sets of other neurons for each set, of as many neurons."""
-    found, last = [], config.n_layers - 1
+def random_beside(named: Sequence[NamedSet], controls: int, seed: int) -> list[NamedSet]:
+    """`controls` random sets for each set, of as many others of its population."""
+    found = []
     for number, of in enumerate(named):
-        rng = np.random.default_rng([seed, number])
-        drawn = random_sets(config, [(last, n) for n in of.neurons], controls, rng)
+        drawn = of.population.random(of.members, controls, np.random.default_rng([seed, number]))
         found += [
-            Named(f"random {i} beside {of.name}", "random", tuple(n for _, n in members), of.name)
+            NamedSet(f"random {i} beside {of.name}", "random", members, of.population, of.name)
             for i, members in enumerate(drawn)
         ]
     return found

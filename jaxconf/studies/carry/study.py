@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
 from jaxconf.measure.analyze import analyze
+from jaxconf.measure.chosen_sets import NEURONS, check_chosen, populations
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture
+from jaxconf.measure.named_sets import NamedSet, Population, by_population
+from jaxconf.measure.neuron_sets import Named
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -34,15 +36,17 @@ from jaxconf.studies.carry.carried import COMPONENTS, Predictor, tables_of_carry
 from jaxconf.studies.carry.figures import FIGURES
 from jaxconf.studies.carry.influence import table_of_influence
 from jaxconf.studies.carry.page import page
-from jaxconf.studies.carry.positions import DIRECTION, NEURONS, NORM, STREAM, entropy_correlations, held, positions
+from jaxconf.studies.carry.positions import DIRECTION, NORM, STREAM, block_of, entropy_correlations, held, positions
 from jaxconf.studies.carry.sentences import sentences
-from jaxconf.studies.carry.sets import Named, correlated_set, given_sets, random_beside, ruled_table, sets_by_rule
+from jaxconf.studies.carry.sets import all_sets, correlated_set, random_beside, ruled_table
 from jaxconf.studies.carry.setting import HELD_OUT, Text, read_text
 
 
 @dataclasses.dataclass
 class Carry:
     """The result of `carry`. Entropies and losses are in nats. Neurons are named "layer.index".
+
+    What is said of neurons here is of components where a set names these.
 
     All tables have a column `data`, the text. `set` is the name of a set, and `kind` what it is: "rule", "given" (named
     by the user), "correlation" (the largest |correlation| with the entropy), or "random". `beside` names the set whose
@@ -72,6 +76,11 @@ class Carry:
         """The texts, in the order in which they were given."""
         return list(self.facts["texts"])
 
+    @property
+    def noun(self) -> str:
+        """What the main set, and the set of the largest correlations, is of."""
+        return str(self.facts["nouns"][self.facts["main"]])
+
     def of(self, text: str) -> "Carry":
         """The same result with the rows of one text only."""
         names = ("sets", "influence", "carrying", "components")
@@ -93,7 +102,8 @@ def carry(
     data: str | Sequence[str] = (),
     effects: int = 4096,
     run: str | Path | None = None,
-    sets: Sequence[Sequence[Sequence[int]]] = (),
+    sets: Sequence[Named] = (),
+    components: str = NEURONS,
     controls: int = 20,
     k: int | None = None,
     bootstrap_draws: int = 1000,
@@ -106,17 +116,19 @@ def carry(
 
     `tokens`: windows, as `jaxconf.windows` gives them or a plain int [s t], each window of which counts as a document;
     or how many tokens to read of each text of `data`, by default of the one that the model was trained on if its folder
-    says so, and else of stdlib. `effects`: on about how many tokens the influence is measured.
-    `run`: the folder of a finished analysis of this model, whose entropy neurons by each rule are the sets. `sets`:
-    further sets, (layer, index) of each neuron. Without `run` and `sets`, `jaxconf.analyze` names the sets, on the
-    documents of the first text that are never held out. `controls`: how many random sets of as many neurons each set is
-    compared with. `k`: size of the null space, for that analysis. `bootstrap_draws`: resamples of the documents behind
-    each interval. `memory`: bytes of a device that a batch may take, and of the host for the features of all positions,
-    which are read twice if they take more. `facts`: are added to those of the result.
+    says so, and else of stdlib. `effects`: on about how many tokens the influence is measured. `run`: the folder of a
+    finished analysis of this model, whose entropy neurons by each rule are the sets. `sets`: further sets, (layer,
+    index) of each neuron, or the names of directions or latents of one kind, such as "sae.12,sae.99". `components`:
+    where these are from, as for `jaxconf.analyze`; principal components are those of the documents of the first text
+    that are never held out. Without `run` and `sets`, `jaxconf.analyze` names the sets, on the documents of the first
+    text that are never held out. `controls`: how many random sets of as many neurons each set is compared with. `k`:
+    size of the null space, for that analysis. `bootstrap_draws`: resamples of the documents behind each interval.
+    `memory`: bytes of a device that a batch may take, and of the host for the features of all positions, which are read
+    twice if they take more. `facts`: are added to those of the result.
 
     Source: Zahrivyi, *Causal but Not Carrier* (2026). Raises InputError for a mixture of experts, a run of another
-    model, neurons that are not in the last layer, a model of which no rule names a neuron, texts that are too short to
-    be split, and as `jaxconf.analyze` does.
+    model, neurons that are not in the last layer, components that there are not, a model of which no rule names a
+    neuron, texts that are too short to be split, and as `jaxconf.analyze` does.
     """
     check_amounts(1, tokens=tokens, effects=effects, controls=controls)
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
@@ -124,30 +136,23 @@ def carry(
     refuse_mixture(lm.config, "the study of carrying")
     k = null_space_size(lm.config, k)
     timing = Timing()
-    given, table = given_sets(lm.config, sets, controls), None if run is None else ruled_table(lm, run)
+    checked = check_chosen(lm.config, sets, components, controls, k)
+    table = None if run is None else ruled_table(lm, run)
     progress("reading the text", 0, 0)
     texts = [read_text(lm, tokens, name, seed) for name in ([data] if isinstance(data, str) else data or [OWN])]
     if len({text.name for text in texts}) < len(texts):
         raise InputError(f"the texts are {', '.join(text.name for text in texts)}; give each text once")
-    if table is None and not given:
+    if table is None and not checked:
         table = _analysed(lm, texts[0], k, bootstrap_draws, seed, memory, progress)
-    chosen = [*(sets_by_rule(lm.config, table, controls) if table else []), *given]
-    if not chosen:
-        raise InputError(f"no rule names an entropy neuron in the last layer of {lm.name}; name neurons as a set")
-    if len({of.name for of in chosen}) < len(chosen):
-        raise InputError(f"the sets are {'; '.join(of.name for of in chosen)}; give each set once")
-    random = random_beside(lm.config, chosen, controls, seed)
+    first = texts[0]
+    named = first.tokens[first.naming], first.kept[first.naming]
+    of = populations(lm, checked, components, k, *named, memory, progress)
+    chosen = all_sets(lm, table, checked, of, controls)
+    random = random_beside(chosen, controls, seed)
     measure = functools.partial(_measured, lm, chosen, random, effects, bootstrap_draws, seed, progress)
     found = [fitting(functools.partial(measure, text), memory, progress) for text in texts]
-    names = [text.name for text in texts]
-    frames = {
-        name: pd.concat(
-            [frames[name].assign(data=text) for text, frames in zip(names, found, strict=True)], ignore_index=True
-        )
-        for name in found[0]
-    }
     own = {
-        **_facts(lm, texts, chosen, run, table),
+        **_facts(texts, chosen, run, table),
         "controls": controls,
         "effects": effects,
         "splits": len(HELD_OUT),
@@ -155,7 +160,18 @@ def carry(
         "seed": seed,
         "bootstrap": bootstrap_draws,
     }
-    return Carry(facts_of(lm, own, timing, sum(text.facts["positions"] for text in texts), facts), **frames)
+    return Carry(
+        facts_of(lm, own, timing, sum(text.facts["positions"] for text in texts), facts), **_joined(texts, found)
+    )
+
+
+def _joined(texts: Sequence[Text], found: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables of all texts."""
+    pairs = list(zip(texts, found, strict=True))
+    return {
+        name: pd.concat([frames[name].assign(data=text.name) for text, frames in pairs], ignore_index=True)
+        for name in found[0]
+    }
 
 
 def _analysed(
@@ -172,8 +188,8 @@ def _analysed(
 
 def _measured(
     lm: LanguageModel,
-    chosen: Sequence[Named],
-    random: Sequence[Named],
+    chosen: Sequence[NamedSet],
+    random: Sequence[NamedSet],
     effects: int,
     draws: int,
     seed: int,
@@ -183,44 +199,48 @@ def _measured(
 ) -> dict[str, pd.DataFrame]:
     """The tables of one text, without the column `data`."""
     config, main = lm.config, chosen[0]
-    every = np.arange(config.d_mlp)
-    correlated = correlated_set(entropy_correlations(positions(lm, text, text.naming, every, memory, progress)), main)
+    every = {main.population: np.arange(main.population.count)}
+    naming = positions(lm, text, text.naming, every, memory, progress)
+    correlated = correlated_set(entropy_correlations(naming, block_of(main.population)), main)
     named = [*chosen, correlated, *random]
     influence = table_of_influence(lm, text, named, effects, draws, seed, memory, progress)
-    neurons = np.array(sorted({n for of in named for n in of.neurons}))
-    read = functools.partial(positions, lm, text, np.arange(len(text.tokens)), neurons, memory, progress)
-    kept = held(read, int(text.kept.sum()), len(neurons) + 2 * config.d_model + 1, memory)
-    predictors = predictors_of(config.d_model, named, neurons, main)
+    members = {
+        of: np.unique([index for row in own for index in named[row].indices])
+        for of, own in by_population(named).items()
+    }
+    read = functools.partial(positions, lm, text, np.arange(len(text.tokens)), members, memory, progress)
+    features = sum(map(len, members.values())) + 2 * config.d_model + 1
+    kept = held(read, int(text.kept.sum()), features, memory)
+    predictors = predictors_of(config.d_model, named, members, main)
     carrying, curves = tables_of_carrying(kept, predictors, text.part, draws, seed, progress)
-    rows = [
-        {"set": of.name, "kind": of.kind, "beside": of.beside, "neuron": neuron_name(config.n_layers - 1, n)}
-        for of in named
-        for n in of.neurons
-    ]
+    rows = [{"set": of.name, "kind": of.kind, "beside": of.beside, "neuron": name} for of in named for name in of.names]
     return {"sets": pd.DataFrame(rows), "influence": influence, "carrying": carrying, "components": curves}
 
 
-def predictors_of(width: int, named: Sequence[Named], neurons: np.ndarray, main: Named) -> list[Predictor]:
-    """All sets of features; `neurons` [n]: those of the block of neurons, ascending."""
+def predictors_of(
+    width: int, named: Sequence[NamedSet], members: Mapping[Population, np.ndarray], main: NamedSet
+) -> list[Predictor]:
+    """All sets of features; `members`: those of the block of each population, int, ascending."""
+    features = [tuple(np.searchsorted(members[of.population], of.indices).tolist()) for of in named]
     of_sets = [
-        Predictor(of.name, of.kind, NEURONS, tuple(np.searchsorted(neurons, of.neurons).tolist()), of.beside)
-        for of in named
+        Predictor(of.name, of.kind, block_of(of.population), own, of.beside)
+        for of, own in zip(named, features, strict=True)
     ]
     of_stream = [Predictor(block, block, block, tuple(range(width)), "") for block in (STREAM, DIRECTION)]
-    first = tuple(range(min(len(main.neurons), width)))
+    first = tuple(range(min(len(main.members), width)))
     others = [Predictor(NORM, NORM, NORM, (0,), ""), Predictor(COMPONENTS, COMPONENTS, STREAM, first, main.name)]
     return [*of_sets, *of_stream, *others]
 
 
 def _facts(
-    lm: LanguageModel, texts: Sequence[Text], chosen: Sequence[Named], run: str | Path | None, table: NeuronTable | None
+    texts: Sequence[Text], chosen: Sequence[NamedSet], run: str | Path | None, table: NeuronTable | None
 ) -> dict[str, Any]:
-    last = lm.config.n_layers - 1
     return {
         "texts": {text.name: text.facts for text in texts},
         "data": ", ".join(text.name for text in texts),
-        "sets": {of.name: [neuron_name(last, n) for n in of.neurons] for of in chosen},
+        "sets": {of.name: of.names for of in chosen},
         "main": chosen[0].name,
+        "nouns": {of.name: of.population.noun for of in chosen},
         "named_by": "a run" if run else "the training documents of the first text" if table else "the user",
         **({"run": str(run), **_seen(texts[0], Path(run))} if run else {}),
     }

@@ -1,21 +1,20 @@
-"""The neurons of the last layer that are ablated together, and the random sets that they are compared with.
+"""The neurons of the last layer, or components, that are ablated together, and the random sets beside them.
 
-Letter: n neuron of the last layer.
+Letter: n neuron of the last layer, or component.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.neuron_names import neuron_name
-from jaxconf.analysis.neuron_sets import Neurons, random_sets
 from jaxconf.analysis.selection import LEAST_RHO, candidates, published_k, scaled_k
 from jaxconf.analysis.unembedding import readout, spectrum
 from jaxconf.analysis.weights import null_space_size, rho, vocabulary_statistics
-from jaxconf.measure.named_sets import NamedSet, beside_random
+from jaxconf.measure.chosen_sets import Checked
+from jaxconf.measure.named_sets import NamedSet, Population, beside_random
 from jaxconf.measure.neuron_sets import check_last_layer, highest_rho
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
@@ -23,16 +22,15 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched, mesh_of
 
 CHOSEN, PUBLISHED = "chosen", "published"
-"""The selections: the neurons that were named or have the highest ρ, and those by the rule of Tighidet et al. 2025."""
+"""The selections: what was named or has the highest ρ, and the neurons by the rule of Tighidet et al. 2025."""
 
 
 class Selection(NamedTuple):
-    """Neurons, random sets, and weight statistics of all neurons of the last layer."""
+    """Neurons or components, random sets, and weight statistics of all that they are drawn from."""
 
     name: str  # CHOSEN or PUBLISHED
-    neurons: list[tuple[int, int]]
-    sets: list[NamedSet]  # the neurons, and random sets
-    by: str  # how they were chosen
+    sets: list[NamedSet]  # the selected set, and random sets
+    by: str  # how it was chosen
     k: int
     k_from: str  # why k has that value
     rho: np.ndarray  # float64 [n]
@@ -40,46 +38,55 @@ class Selection(NamedTuple):
     w_norm: np.ndarray  # float32 [n]
 
     @property
-    def indices(self) -> list[int]:
-        """The indices of the neurons in the layer."""
-        return [n for _, n in self.neurons]
+    def own(self) -> NamedSet:
+        return self.sets[0]
 
 
 def selections(
-    lm: LanguageModel, neurons: Neurons | None, controls: int, k: int | None, as_published: bool, seed: int
+    lm: LanguageModel,
+    chosen: Checked | None,
+    populations: Mapping[str, Population],
+    controls: int,
+    k: int | None,
+    as_published: bool,
+    seed: int,
 ) -> list[Selection]:
-    """The `neurons`, by default those with the highest ρ; then those of the published rule, if `as_published`.
+    """The `chosen` set, by default the neurons with the highest ρ; then those of the published rule, if `as_published`.
 
-    Each has `controls` random sets. `k`: size of the null space, for ρ; by default as in `jaxconf.analyze`, and for the
-    published rule that of the paper. Raises InputError as `check_last_layer` does, for a bad `k`, and if no neuron
-    meets the published rule.
+    Each has `controls` random sets. `populations`: from `jaxconf.measure.chosen_sets.populations`. `k`: size of the
+    null space, for ρ; by default as in `jaxconf.analyze`, and for the published rule that of the paper. Raises
+    InputError for a bad `k`, as `check_last_layer` does, and if no neuron meets the published rule.
     """
     config, last = lm.config, lm.config.n_layers - 1
     seen, values = readout(config, lm.params), spectrum(config, lm.params)
-    w_out = fetched(seen.w_out)
-    of_weights = fetched(vocabulary_statistics(mesh_of(lm.params), seen, jnp.zeros(config.vocab_size)))
-    logit_var, w_norm = of_weights["logit_var"], of_weights["w_norm"]
 
-    def selection(name: str, own: Neurons, by: str, size: int, k_from: str, own_rho: np.ndarray) -> Selection:
-        chosen = check_last_layer(config, own, controls)
-        drawn = random_sets(config, chosen, controls, np.random.default_rng([seed, 0]))
-        return Selection(name, chosen, beside_random(chosen, drawn), by, size, k_from, own_rho, logit_var, w_norm)
+    def selection(name: str, of: Checked, by: str, size: int, k_from: str) -> Selection:
+        population = populations[of.component]
+        own = population.readout(config, seen)
+        weights = fetched(vocabulary_statistics(mesh_of(lm.params), own, jnp.zeros(config.vocab_size)))
+        statistics = rho(fetched(own.w_out), values, size), weights["logit_var"], weights["w_norm"]
+        sets = beside_random(population, of.members, controls, np.random.default_rng([seed, 0]))
+        return Selection(name, sets, by, size, k_from, *statistics)
+
+    def of_neurons(size: int) -> np.ndarray:
+        return rho(fetched(seen.w_out), values, size)
 
     size, k_from = null_space_size(config, k), "the default" if k is None else "as given"
-    own_rho = rho(w_out, values, size)
-    by = "name" if neurons else f"the highest rho of layer {last}"
-    found = [selection(CHOSEN, neurons or highest_rho(config, own_rho), by, size, k_from, own_rho)]
+    by = "name" if chosen else f"the highest rho of layer {last}"
+    own = chosen or Checked("neuron", highest_rho(config, of_neurons(size)))
+    found = [selection(CHOSEN, own, by, size, k_from)]
     if as_published:
         size, k_from = published_size(config, k)
-        own_rho = rho(w_out, values, size)
-        indices = candidates(logit_var, own_rho)
+        of_weights = vocabulary_statistics(mesh_of(lm.params), seen, jnp.zeros(config.vocab_size))
+        indices = candidates(fetched(of_weights["logit_var"]), of_neurons(size))
         if not len(indices):
             raise InputError(
                 f"no neuron of layer {last} has a rho({size}) of {LEAST_RHO:g} or more, as the published rule asks; "
                 "give a larger k, or leave as_published out"
             )
         by = f"the lowest LogitVar among the neurons of layer {last} with a rho({size}) of {LEAST_RHO:g} or more"
-        found.append(selection(PUBLISHED, [(last, int(n)) for n in indices], by, size, k_from, own_rho))
+        neurons = check_last_layer(config, [(last, int(n)) for n in indices], controls)
+        found.append(selection(PUBLISHED, Checked("neuron", neurons), by, size, k_from))
     return found
 
 
@@ -96,13 +103,12 @@ def published_size(config: DecoderConfig, k: int | None) -> tuple[int, str]:
     )
 
 
-def table_of_neurons(found: Sequence[Selection], values: pd.DataFrame) -> pd.DataFrame:
+def table_of_neurons(found: Sequence[Selection], values: Mapping[Population, pd.DataFrame]) -> pd.DataFrame:
     """The table `Copying.neurons`. `values`: a row per neuron of the layer, with the values that it is set to."""
     parts = []
     for own in found:
-        n = own.indices
-        names = [neuron_name(*pair) for pair in own.neurons]
+        n = own.own.indices
         columns = {"k": own.k, "rho": own.rho[n], "logit_var": own.logit_var[n], "w_norm": own.w_norm[n]}
-        table = pd.DataFrame({"selection": own.name, "neuron": names, **columns})
-        parts.append(table.join(values.loc[n].reset_index(drop=True)))
+        table = pd.DataFrame({"selection": own.name, "neuron": own.own.names, **columns})
+        parts.append(table.join(values[own.own.population].loc[n].reset_index(drop=True)))
     return pd.concat(parts, ignore_index=True)

@@ -33,9 +33,8 @@ def own_objects(asked: Asked, statements: pd.DataFrame, pool: pd.Series) -> pd.D
 
     `pool`: the objects of each relation.
     """
-    found = asked.answers(
-        statements["query"].tolist(), statements[["object"]].to_numpy(), unablated(), NEW_TOKENS, "own objects"
-    )
+    queries, objects = statements["query"].tolist(), statements[["object"]].to_numpy()
+    found = asked.answers(queries, objects, unablated(asked.lm.config), NEW_TOKENS, "own objects")
     said = [asked.text(ids) for ids in found.tokens[0]]
     own = [own_object(text, pool[relation]) for text, relation in zip(said, statements["relation"], strict=True)]
     knows = [normal(one) == normal(other) for one, other in zip(own, statements["object"], strict=True)]
@@ -51,7 +50,7 @@ def contradicting_prompts(asked: Asked, statements: pd.DataFrame, pool: pd.Serie
     """
     found = _counterfactuals(asked.tokenizer, statements, pool)
     scores = asked.answers(
-        found["query"].tolist(), found[["context"]].to_numpy(), unablated(), 0, "counterfactual objects"
+        found["query"].tolist(), found[["context"]].to_numpy(), unablated(asked.lm.config), 0, "counterfactual objects"
     )
     found["log_p_query"] = scores.log_p[0, :, 0] / found["tokens"]
     ranked = found.sort_values(["statement", "log_p_query"], kind="stable")

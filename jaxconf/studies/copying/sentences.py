@@ -73,9 +73,10 @@ def _of_published(found: "Copying") -> str:
 
 def _of_scores(found: "Copying", selection: str) -> str:
     own, names = _row(found, "transition_score"), found.facts[selection]
+    noun = found.facts["noun"] if selection == CHOSEN else "neuron"
     by = f" (chosen by {found.facts['chosen_by']})" if selection == CHOSEN else ""
     return (
-        f"Setting the {counted(len(names), f'{selection} neuron')}, {', '.join(names)}{by}, to "
+        f"Setting the {counted(len(names), f'{selection} {noun}')}, {', '.join(names)}{by}, to "
         f"{'their means' if len(names) > 1 else 'its mean'} changes the class of {own['value']:.1%} of the prompts "
         "(the global transition score)" + _among(found, own, "{:.1%}".format)
     )
@@ -114,12 +115,13 @@ def _of_other_values(found: "Copying") -> str:
 
 
 def _of_meaning(facts: dict[str, Any]) -> str:
+    of = "layer" if facts["noun"] == "neuron" else "kind"
     published = f", that of the published {number(facts['published_w_norm'])}" if PUBLISHED in facts else ""
     return (
-        "A score above those of the random sets says that the selected neurons matter more for the answer than others "
-        "of their layer. If they held copying back, more prompts would go from memory to context than the other way, "
-        "and the random sets would not do the same. Random sets have as many neurons, but not equally large ones: the "
-        f"mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}{published}, that of the layer "
+        f"A score above those of the random sets says that the selected {facts['noun']}s matter more for the answer "
+        f"than others of their {of}. If they held copying back, more prompts would go from memory to context than the "
+        f"other way, and the random sets would not do the same. Random sets have as many {facts['noun']}s, but not "
+        f"equally large ones: the mean ‖w_out‖ of the chosen is {number(facts['w_norm'])}{published}, that of the {of} "
         f"{number(facts['w_norm_layer'])}."
     )
 

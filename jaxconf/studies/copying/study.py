@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.neuron_names import neuron_name
-from jaxconf.analysis.neuron_sets import Neurons
-from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.statements import objects_of, read_statements
 from jaxconf.data.windows import digest
+from jaxconf.measure.chosen_sets import NEURONS, check_chosen, populations
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
-from jaxconf.measure.neuron_sets import check_last_layer
+from jaxconf.measure.neuron_sets import Named
 from jaxconf.measure.prompts import Asked
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
@@ -106,7 +104,8 @@ def copying(
     statements: int = 100,
     text: str = OWN,
     tokens: np.ndarray | int = 16384,
-    neurons: Neurons | None = None,
+    neurons: Named | None = None,
+    components: str = NEURONS,
     controls: int = 100,
     k: int | None = None,
     as_published: bool = False,
@@ -120,15 +119,16 @@ def copying(
     `data`: a CSV file of statements, or what `jaxconf.read_statements` gives. `statements`: how many are asked, drawn
     with `seed` among those of relations with two objects or more. `tokens`: the text from whose activations the
     ablation values come: windows, int [s t], or how many tokens of `text`. `neurons`: (layer, index) of the chosen set,
-    all in the last layer, by default the ten with the highest ρ. `controls`: how many random sets of as many other
-    neurons there are. `k`: size of the null space, for ρ. `as_published`: whether neurons that are chosen as in the
-    paper are measured too, the ten with the lowest LogitVar among those with a ρ of 0.4 or more, at the paper's k for a
-    model of this shape (40, 48 or 96), or 3/128 of the width for others, unless `k` is given. `memory`: bytes for the
-    texts that are processed together. `facts`: are added to those of the result.
+    all in the last layer, by default the ten with the highest ρ; or the names of directions or latents of one kind,
+    such as "sae.12,sae.99". `components`: where these are from, as for `jaxconf.analyze`. `controls`: how many random
+    sets of as many others there are. `k`: size of the null space, for ρ. `as_published`: whether neurons that are
+    chosen as in the paper are measured too, the ten with the lowest LogitVar among those with a ρ of 0.4 or more, at
+    the paper's k for a model of this shape (40, 48 or 96), or 3/128 of the width for others, unless `k` is given.
+    `memory`: bytes for the texts that are processed together. `facts`: are added to those of the result.
 
     Source: Tighidet et al. 2025 (arXiv 2509.10663). Raises InputError for a model without a tokenizer, neurons of other
-    layers or that it does not have, no neuron that the paper's rule allows, prompts that do not fit it, statements that
-    no prompt can be made of, and as `jaxconf.read_statements` and `jaxconf.documents` do.
+    layers, neurons or components that it does not have, no neuron that the paper's rule allows, prompts that do not fit
+    it, statements that no prompt can be made of, and as `jaxconf.read_statements` and `jaxconf.documents` do.
     """
     check_amounts(1, statements=statements, tokens=tokens)
     check_amounts(0, seed=seed)
@@ -136,19 +136,19 @@ def copying(
     check_runnable(lm.params)
     refuse_mixture(lm.config, "the study of copying")
     asked = Asked(lm, lm.tokenizer, memory, progress)
-    check_last_layer(lm.config, neurons or [(lm.config.n_layers - 1, 0)], controls)
-    null_space_size(lm.config, k)
+    named = check_chosen(lm.config, [neurons] if neurons else [], components, controls, k)
     progress("reading the text", 0, 0)
     text = source_for(text, lm.folder, "--text") if isinstance(tokens, int) else text
     (windows, _), of_reading = windows_and_facts(tokens, text, lm)
     timing = Timing()
-    chosen = selections(lm, neurons, controls, k, as_published, seed)
+    of = populations(lm, named, components, k, windows, None, memory, progress)
+    chosen = selections(lm, named[0] if named else None, of, controls, k, as_published, seed)
     drawn = own_objects(asked, drawn_statements(given, statements, seed), objects_of(given))
     prompts = contradicting_prompts(asked, drawn, objects_of(given))
-    values = values_of(asked, windows)
+    values = {one: values_of(asked, windows, one) for one in {own.own.population: None for own in chosen}}
     found = outcomes(asked, prompts, chosen, values)
     answers, transitions, sets = tables_of_sets(prompts, found, chosen)
-    ablated = len(ABLATIONS) * sum(len(own.sets) * len(own.neurons) for own in chosen)
+    ablated = len(ABLATIONS) * sum(len(own.sets) * len(own.own.members) for own in chosen)
     from_names = {} if data is given else {"data": str(data)}
     from_names |= {"text": text, **of_reading} if isinstance(tokens, int) else {}
     return Copying(
@@ -194,9 +194,10 @@ def _facts(
 def _facts_of_selection(own: Selection) -> dict[str, Any]:
     prefix = "" if own.name == CHOSEN else f"{own.name}_"
     return {
-        own.name: [neuron_name(*pair) for pair in own.neurons],
+        own.name: own.own.names,
+        f"{prefix}noun": own.own.population.noun,
         f"{own.name}_by": own.by,
-        f"{prefix}w_norm": float(own.w_norm[own.indices].mean()),
+        f"{prefix}w_norm": float(own.w_norm[own.own.indices].mean()),
         f"{prefix}k": own.k,
         f"{prefix}k_from": own.k_from,
     }

@@ -4,13 +4,12 @@ Letters: p prompt, c combination of a neuron set and an ablation value, s window
 2025 (arXiv 2509.10663).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.transitions import (
@@ -24,7 +23,9 @@ from jaxconf.analysis.transitions import (
 )
 from jaxconf.data.statements import answer_class
 from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.named_sets import Population
 from jaxconf.measure.prompts import Asked
+from jaxconf.measure.treated_sets import Treated, together
 from jaxconf.runtime.memory import fitting
 from jaxconf.studies.copying.neurons import Selection
 from jaxconf.studies.copying.prompts import NEW_TOKENS
@@ -51,40 +52,37 @@ class Outcomes(NamedTuple):
         return pd.DataFrame(columns)
 
 
-def values_of(asked: Asked, windows: np.ndarray) -> pd.DataFrame:
-    """The values that the neurons of the last layer are set to, from their activations on windows, int32 [s t].
+def values_of(asked: Asked, windows: np.ndarray, population: Population) -> pd.DataFrame:
+    """The values that the members of a population are set to, from their activations on windows, int32 [s t].
 
-    The table has a row per neuron, and a column for each of ABLATIONS.
+    The table has a row per neuron of the last layer, or per direction, and a column for each of ABLATIONS.
     """
-    lm, last = asked.lm, asked.lm.config.n_layers - 1
+    lm, last, dictionary = asked.lm, asked.lm.config.n_layers - 1, population.dictionary
 
     def statistics(memory: int) -> ActivationStatistics:
-        return activation_statistics(lm, windows, last, memory, asked.progress, ordered=True)
+        how = memory, asked.progress
+        return activation_statistics(lm, windows, last, *how, ordered=True, dictionary=dictionary)
 
     found = fitting(statistics, asked.memory, asked.progress)
     return pd.DataFrame({kind: Ablation(kind).level(found) for kind in ABLATIONS})
 
 
-def ablations_of(found: Sequence[Selection], values: pd.DataFrame) -> Ablations:
+def treated(found: Sequence[Selection], values: Mapping[Population, pd.DataFrame]) -> list[Treated]:
     """No ablation (c = 0), and then that of every set for each of ABLATIONS. `values`: from `values_of`."""
-    sets = [[n for _, n in one.members] for own in found for one in own.sets]
-    sizes = np.array([[len(indices)] for indices in sets])
-    largest = int(sizes.max())
-    members = np.array([np.pad(indices, (0, largest - len(indices)), mode="edge") for indices in sets])
-    to = [values[name].to_numpy()[members] for name in ABLATIONS]
-    ablated = np.arange(largest) < sizes
-    return Ablations(
-        np.concatenate([members[:1], *[members] * len(ABLATIONS)]),
-        np.concatenate([np.zeros(members[:1].shape), *to]).astype(np.float32),
-        np.concatenate([np.zeros_like(ablated[:1]), *[ablated] * len(ABLATIONS)]),
-    )
+    sets = [one for own in found for one in own.sets]
+    ablated = [
+        Treated(one, values[one.population][name].to_numpy()[one.indices], 1) for name in ABLATIONS for one in sets
+    ]
+    return [Treated(sets[0], 0, 0), *ablated]
 
 
-def outcomes(asked: Asked, prompts: pd.DataFrame, found: Sequence[Selection], values: pd.DataFrame) -> Outcomes:
+def outcomes(
+    asked: Asked, prompts: pd.DataFrame, found: Sequence[Selection], values: Mapping[Population, pd.DataFrame]
+) -> Outcomes:
     """The answers to the prompts. `prompts`: from `contradicting_prompts`. `values`: from `values_of`."""
     given = prompts[["context", "own"]].to_numpy()
-    ablations = ablations_of(found, values)
-    answers = asked.answers(prompts["prompt"].tolist(), given, ablations, NEW_TOKENS, "answers of every set")
+    sets = together(treated(found, values))
+    answers = asked.answers(prompts["prompt"].tolist(), given, sets, NEW_TOKENS, "answers of every set")
     tokens = answers.tokens
     texts, classes = np.empty(tokens.shape[:2], object), np.zeros(tokens.shape[:2], np.int64)
     for p, (context, own) in enumerate(zip(prompts["context"], prompts["own"], strict=True)):

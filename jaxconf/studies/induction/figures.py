@@ -63,7 +63,7 @@ def induction_activations(found: "Induction") -> Figure:
     figure, (axes,) = canvas(
         model_name(found.facts),
         "Activations",
-        f"colours: chosen neurons; grey: a random set of the same size{SMOOTHED}",
+        f"colours: chosen {found.facts['noun']}s; grey: a random set of the same size{SMOOTHED}",
         1,
         1,
         (7, 3.8),
@@ -93,12 +93,12 @@ def induction_change(found: "Induction") -> Figure:
     figure, (axes,) = canvas(
         model_name(found.facts),
         "Change from first copy to second",
-        "red: chosen neurons; dashed: the chance level of ρ",
+        f"red: chosen {found.facts['noun']}s; dashed: the chance level of ρ",
         1,
         1,
         (5.4, 4),
     )
-    frame = found.neurons.set_index(found.neurons["layer"].astype(str) + "." + found.neurons["neuron"].astype(str))
+    frame = found.neurons.set_index("name")
     own = frame["is_chosen"]
     for rows, colour, size in ((frame[~own], NORMAL, 6), (frame[own], ENTROPY, 18)):
         axes.scatter(rows["rho"], rows["weighted_change"], s=size, color=colour, linewidths=0)
@@ -113,10 +113,11 @@ def induction_change(found: "Induction") -> Figure:
 @styled
 def induction_ablations(found: "Induction") -> Figure:
     """The effects of clip and full ablation by position, beside random sets, as changes and as ratios (Figure 5b)."""
+    noun = found.facts["noun"]
     note = (
         "red: the chosen set, clipped (dotted: norm frozen) and, as in the paper, fully ablated (dashed); grey: random "
-        "sets of this size, clipped\nother colours: single neurons, clipped; left: changes, right: ratios of after to "
-        f"before{SMOOTHED}"
+        f"sets of this size, clipped\nother colours: single {noun}s, clipped; left: changes, right: ratios of "
+        f"after to before{SMOOTHED}"
     )
     figure, panels = canvas(model_name(found.facts), "Mean ablation", note, 2, 2, (11, 5), sharex=True)
     for axes, (name, end) in zip(panels, product(("entropy", "loss"), ("", "_ratio")), strict=True):
@@ -178,7 +179,7 @@ def induction_head_activations(found: "Induction") -> Figure:
     largest = own["heads"].iloc[-1] if (own["kind"] == "cumulative").any() else own["heads"].iloc[0]
     figure, (axes,) = canvas(
         model_name(found.facts),
-        "Neurons without induction heads",
+        f"{found.facts['noun'].capitalize()}s without induction heads",
         f"red: the heads {largest} attend to BOS alone; grey: random heads do; black: no head is ablated",
         1,
         1,
@@ -237,10 +238,11 @@ def induction_natural(found: "Induction") -> Figure:
     natural = found.natural
     assert natural is not None
     protocols = natural.sets["protocol"].unique()
+    noun = found.facts["noun"]
     note = (
-        "left: chosen neurons in colours, solid the second time, dotted the first; grey: a random set the second time; "
-        "at 1 are B and X\nright: ablation, the second time; red: the chosen set, black: single neurons, grey: random "
-        "sets"
+        f"left: chosen {noun}s in colours, solid the second time, dotted the first; grey: a random set the second "
+        f"time; at 1 are B and X\nright: ablation, the second time; red: the chosen set, black: single {noun}s, "
+        "grey: random sets"
     )
     size = 9.4, 0.6 + 3.4 * len(protocols)
     figure, panels = canvas(model_name(found.facts), "Natural induction", note, len(protocols), 2, size)

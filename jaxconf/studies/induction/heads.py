@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.induction import head_scores, random_heads
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.observation import Totals, entered
 from jaxconf.analysis.observation import at_bos as at_bos_of_sets
@@ -71,21 +71,22 @@ def sets_of_heads(config: DecoderConfig, heads: Members, controls: int, seed: in
 
 
 def tables_at_bos(
-    setting: Setting, sets: Sequence[NamedSet], chosen: Neurons, means: Totals
+    setting: Setting, sets: Sequence[NamedSet], chosen: NamedSet, means: Totals
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables `Induction.head_sets` and `Induction.head_activations`.
 
-    `sets`: the sets of heads that attend to BOS alone. `chosen`: the neurons whose activations are given. `means`: of
+    `sets`: the sets of heads that attend to BOS alone. `chosen`: the set whose activations are given. `means`: of
     the unablated model.
     """
     tokens, repeat = setting.texts.repeated, setting.texts.repeat
-    found: AtBos = setting.fitted(at_bos, tokens, [one.members for one in sets], chosen, repeat)
-    before = [means.activations[layer][repeat, n].mean() for layer, n in chosen]
+    members, dictionary = chosen.members, chosen.population.dictionary
+    found: AtBos = setting.fitted(at_bos, tokens, [one.members for one in sets], members, dictionary, repeat)
+    before = [means.activations[layer][repeat, n].mean() for layer, n in members]
     of_neurons = pd.DataFrame(
         {
-            "heads": np.repeat([one.name for one in sets], len(chosen)),
-            "kind": np.repeat([one.kind for one in sets], len(chosen)),
-            "neuron": [neuron_name(*pair) for pair in chosen] * len(sets),
+            "heads": np.repeat([one.name for one in sets], len(members)),
+            "kind": np.repeat([one.kind for one in sets], len(members)),
+            "neuron": chosen.names * len(sets),
             "activation": np.tile(before, len(sets)),
             "activation_ablated": found.activations.ravel(),
         }
@@ -122,13 +123,15 @@ def at_bos(
     tokens: np.ndarray,
     sets: Sequence[Members],
     chosen: Neurons,
+    dictionary: Dictionary | None,
     repeat: np.ndarray,
     memory: int,
     progress: Progress,
 ) -> AtBos:
     """What changes on tokens, int32 [b t], if the heads of each set attend to BOS alone.
 
-    `repeat`: the positions that count, bool [t].
+    `chosen`: the neurons, or the directions of the `dictionary`, whose activations are given. `repeat`: the positions
+    that count, bool [t].
     """
     config, read, positions = lm.config, readout(lm.config, lm.params), np.flatnonzero(repeat)
     masks = np.zeros((len(sets), config.n_layers, config.n_heads), bool)
@@ -144,7 +147,7 @@ def at_bos(
     progress("heads that attend to BOS", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
         seen, before = entered(config, lm.params, read, lm.over_data(tokens[rows]), positions, neurons, edited)
-        after, h = fetched(at_bos_of_sets(config, lm.params, read, seen, positions, neurons, edited, masks))
+        after, h = fetched(at_bos_of_sets(config, lm.params, read, seen, positions, neurons, edited, masks, dictionary))
         unablated = fetched(before)
         both = {of: np.concatenate([getattr(unablated, of)[None], getattr(after, of)]) for of in ("entropy", "loss")}
         sums.append({of: x[:, real].sum(-1, dtype=np.float64).T for of, x in both.items()})

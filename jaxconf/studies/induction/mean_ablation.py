@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
-from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.intervals import ratio
 from jaxconf.analysis.mean_ablation import set_to, summed
-from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.rerun import compiled_losses
 from jaxconf.measure.named_sets import NamedSet, table_of_sets
 from jaxconf.measure.set_runs import SetRuns
@@ -101,13 +99,13 @@ def table_of_ablation(
 def mean_ablations(
     lm: LanguageModel, tokens: np.ndarray, plans: Sequence[Plan], counted: np.ndarray, memory: int, progress: Progress
 ) -> list[Ablated]:
-    """The effects of several ablations on tokens, int32 [b t]. All sets have neurons of the same layers.
+    """The effects of several ablations on tokens, int32 [b t]. All sets are of one population and of the same layers.
 
     `counted`: the positions that the sums are over, bool [b t]. In `by_position` what concerns the loss is NaN at the
     last position, because no token follows it.
     """
-    freq, T = frequency(np.zeros(lm.config.vocab_size)), tokens.shape[1]
-    runs = [SetRuns(lm, masks_of(lm.config, [one.members for one in sets]), freq, memory) for sets, _ in plans]
+    T = tokens.shape[1]
+    runs = [SetRuns.of(lm, sets, memory) for sets, _ in plans]
     changes: list[list[Means]] = [[] for _ in plans]
     unablated: list[Means] = []
     progress("mean ablation", 0, tokens.size)

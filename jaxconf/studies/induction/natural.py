@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.mean_ablation import clipped_at, set_to
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.ngrams import repeated_once
-from jaxconf.analysis.observation import activation_sites, observed
+from jaxconf.analysis.observation import activation_sites, observed, read_activations
 from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.measure.activations import activation_statistics
 from jaxconf.measure.named_sets import NamedSet
@@ -100,7 +100,7 @@ def natural_induction(
     places: Places,
     text: np.ndarray,
     sets: Sequence[NamedSet],
-    shown: Shown,
+    shown: Sequence[Shown],
     bootstrap_draws: int,
     seed: int,
     memory: int,
@@ -111,9 +111,10 @@ def natural_induction(
     `text`: windows that are the other text if all of `windows` have places, int32 [s T]. `sets`: the neuron sets that
     are ablated. `shown`: the neurons whose activations are given.
     """
-    both = places.all
-    named = {layer for one in sets for layer, _ in one.members} | {layer for (layer, _), _ in shown}
-    found, activations = _observed(lm, windows[both[:, 0]], both, tuple(sorted(named)), memory, progress)
+    both, dictionary = places.all, sets[0].population.dictionary
+    named = {layer for one in sets for layer, _ in one.members} | {one.member[0] for one in shown}
+    layers = tuple(sorted(named))
+    found, activations = _observed(lm, windows[both[:, 0]], both, layers, dictionary, memory, progress)
     unmeasured = np.setdiff1d(np.arange(len(windows)), both[:, 0])[:MOST_WINDOWS]
     other = windows[unmeasured] if len(unmeasured) else text
     frames, tables = [], []
@@ -123,7 +124,7 @@ def natural_induction(
         h = {layer: x[:, np.isin(both[:, 0], own[:, 0])] for layer, x in activations.items()}
         frames.append(_table_of_activations(protocol, h, shown))
         ablation = "clip" if protocol == "ours" else "full"
-        ablations = _clips(h) if protocol == "ours" else _of_other_text(lm, other, h, memory, progress)
+        ablations = _clips(h) if protocol == "ours" else _of_other_text(lm, other, h, dictionary, memory, progress)
         tokens = windows[own[:, 0]]
         counted = np.arange(tokens.shape[1]) == own[:, 2:]
         [ablated] = mean_ablations(lm, tokens, [(sets, ablations)], counted, memory, progress)
@@ -149,18 +150,30 @@ def _clips(activations: dict[int, np.ndarray]) -> dict[int, LayerAblation]:
 
 
 def _of_other_text(
-    lm: LanguageModel, other: np.ndarray, layers: Iterable[int], memory: int, progress: Progress
+    lm: LanguageModel,
+    other: np.ndarray,
+    layers: Iterable[int],
+    dictionary: Dictionary | None,
+    memory: int,
+    progress: Progress,
 ) -> dict[int, LayerAblation]:
     """The paper's: activations are set to their means over all tokens of the `other` text, int32 [s t]."""
-    return {layer: set_to(activation_statistics(lm, other, layer, memory, progress).mean) for layer in layers}
+    means = (activation_statistics(lm, other, of, memory, progress, dictionary=dictionary).mean for of in layers)
+    return {layer: set_to(mean) for layer, mean in zip(layers, means, strict=True)}
 
 
 def _observed(
-    lm: LanguageModel, tokens: np.ndarray, places: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    places: np.ndarray,
+    layers: tuple[int, ...],
+    dictionary: Dictionary | None,
+    memory: int,
+    progress: Progress,
 ) -> tuple[Prediction, dict[int, np.ndarray]]:
     """The predictions [m t]; and layer → the activations at the OFFSETS from both places, float64 [2 m offset n]."""
     predictions: list[Prediction] = []
-    sites = activation_sites(layers)
+    sites = activation_sites(layers, dictionary)
     along: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
     each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
     progress("natural induction", 0, tokens.size)
@@ -170,7 +183,8 @@ def _observed(
         predictions.append(jax.tree.map(lambda x, real=real: x[real], seen))
         where = places[rows, 1:].T[:, :, None] + OFFSETS  # 2 m offset
         for layer, site in sites.items():
-            along[layer].append(h[site][real][np.arange(len(rows))[:, None], where])
+            value = h[site][real][np.arange(len(rows))[:, None], where]
+            along[layer].append(fetched(read_activations(value, dictionary)))
         progress("natural induction", (rows[-1] + 1) * tokens.shape[1], tokens.size)
     found: Prediction = jax.tree.map(lambda *x: np.concatenate(x), *predictions)
     return found, {layer: np.concatenate(parts, 1).astype(np.float64) for layer, parts in along.items()}
@@ -189,10 +203,11 @@ def _table_of_pairs(windows: np.ndarray, places: Places, found: Prediction) -> p
     return pd.DataFrame(pairs | {name: np.isin(window, own[:, 0]) for name, own in protocols.items()})
 
 
-def _table_of_activations(protocol: str, activations: dict[int, np.ndarray], shown: Shown) -> pd.DataFrame:
+def _table_of_activations(protocol: str, activations: dict[int, np.ndarray], shown: Sequence[Shown]) -> pd.DataFrame:
     frames = []
-    for (layer, n), kind in shown:
+    for one in shown:
+        layer, n = one.member
         at_first, at_second = activations[layer][:, :, :, n].mean(1)
-        of_neuron = {"protocol": protocol, "neuron": neuron_name(layer, n), "kind": kind, "offset": OFFSETS}
+        of_neuron = {"protocol": protocol, "neuron": one.name, "kind": one.kind, "offset": OFFSETS}
         frames.append(pd.DataFrame(of_neuron | {"activation_first": at_first, "activation_second": at_second}))
     return pd.concat(frames, ignore_index=True)

@@ -4,16 +4,16 @@ Letters: b sequence, t position, n neuron.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.induction import halves
 from jaxconf.analysis.mean_ablation import clipped_at
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.observation import Totals, observed_totals
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -21,20 +21,35 @@ from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 
-Shown = Sequence[tuple[tuple[int, int], str]]
-"""Neurons whose activations are given, (layer, index), and the kind of each: "chosen" or "random"."""
+
+class Shown(NamedTuple):
+    """A neuron whose activations are given."""
+
+    name: str
+    member: tuple[int, int]
+    kind: str  # "chosen" or "random"
 
 
-def observe(lm: LanguageModel, tokens: np.ndarray, layers: tuple[int, ...], memory: int, progress: Progress) -> Totals:
+def observe(
+    lm: LanguageModel,
+    tokens: np.ndarray,
+    layers: tuple[int, ...],
+    dictionary: Dictionary | None,
+    memory: int,
+    progress: Progress,
+) -> Totals:
     """Means over sequences, int32 [b t], at every position, in float64. The loss at the last position is NaN.
 
-    `layers`: the layers whose activations are given.
+    `layers`: the layers whose activations are given. `dictionary`: if its coefficients are in the activations' place;
+    the layer is then the last one.
     """
     totals: Any = None
     each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
     progress("repeated text", 0, tokens.size)
     for rows, real in batches_in_memory(len(tokens), each, memory, D):
-        sums = observed_totals(lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers)
+        sums = observed_totals(
+            lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers, dictionary
+        )
         found = jax.tree.map(lambda x: x.astype(np.float64), fetched(sums))
         totals = found if totals is None else jax.tree.map(np.add, totals, found)
         progress("repeated text", (rows[-1] + 1) * tokens.shape[1], tokens.size)
@@ -64,11 +79,12 @@ def table_of_positions(means: Totals) -> pd.DataFrame:
     return pd.DataFrame({**place, "entropy": means.entropy, "loss": means.loss, "scale": means.scale})
 
 
-def table_of_activations(means: Totals, shown: Shown) -> pd.DataFrame:
+def table_of_activations(means: Totals, shown: Sequence[Shown]) -> pd.DataFrame:
     """The table `Induction.activations`, of the neurons `shown`."""
     frames = []
-    for (layer, n), kind in shown:
+    for one in shown:
+        layer, n = one.member
         h = means.activations[layer][:, n]
-        of_neuron = {"neuron": neuron_name(layer, n), "kind": kind, "position": np.arange(len(h)), "activation": h}
+        of_neuron = {"neuron": one.name, "kind": one.kind, "position": np.arange(len(h)), "activation": h}
         frames.append(pd.DataFrame(of_neuron))
     return pd.concat(frames, ignore_index=True)

@@ -14,8 +14,6 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.calibration import expected_calibration_error
-from jaxconf.analysis.frequency import frequency
-from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.rerun import compiled_besides, compiled_reference
 from jaxconf.analysis.set_predictions import Beside
 from jaxconf.analysis.temperature import Unchanged, best_temperature
@@ -55,8 +53,7 @@ def scaling(
     `data`: the value of the column `data`.
     """
     config, positions = lm.config, np.flatnonzero(counted.any(0))
-    masks = masks_of(config, [one.members for one in sets])
-    runs = SetRuns(lm, masks, frequency(np.zeros(config.vocab_size)), memory)
+    runs = SetRuns.of(lm, sets, memory)
     before: list[tuple[Unchanged, Beside]] = []  # [p] each
     after: dict[float, list[Beside]] = {factor: [] for factor in FACTORS if factor != 1}  # [c p] each
     progress(f"scaling, {data}", 0, tokens.size)
@@ -66,7 +63,9 @@ def scaling(
         as_it_is, *base = compiled_reference(config, runs.readout, entry)
         before.append(jax.tree.map(lambda x, where=where: x[where], fetched(tuple(base))))
         for factor in after:
-            scaled = {layer: LayerAblation("scale", jnp.zeros(config.d_mlp), factor) for layer in masks}
+            scaled = {
+                layer: LayerAblation("scale", jnp.zeros(mask.shape[1]), factor) for layer, mask in runs.sets.items()
+            }
             parts = []
             for some, _ in runs.chunks(len(rows), tokens.shape[1]):
                 found = compiled_besides(

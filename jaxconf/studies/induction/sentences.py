@@ -24,7 +24,10 @@ def sentences(found: "Induction") -> list[str]:
     said = [_of_positions(found), _of_clip_ablation(found), *_of_full_ablation(found)]
     said += [_of_heads(found), _of_named_heads(found), _of_scaling(found)]
     if found.natural:
-        said += [_of_natural_induction(found.natural), _of_natural_induction_as_published(found.natural)]
+        said += [
+            _of_natural_induction(found.natural, found.facts["noun"]),
+            _of_natural_induction_as_published(found.natural),
+        ]
     return said + reading_notes(found.facts)
 
 
@@ -42,7 +45,7 @@ def _of_clip_ablation(found: "Induction") -> str:
     own, controls = _beside_random(found.sets[found.sets["ablation"] == "clip"])
     chosen = found.facts["chosen"]
     return (
-        f"Clip ablation of the {len(chosen)} chosen neurons, {', '.join(chosen)} (chosen by "
+        f"Clip ablation of the {len(chosen)} chosen {found.facts['noun']}s, {', '.join(chosen)} (chosen by "
         f"{found.facts['chosen_by']}), changes {_effects(own)}"
         + _as_large(controls["entropy"], own["entropy"], ENTROPY)
     )
@@ -84,13 +87,13 @@ def _of_scaling(found: "Induction") -> str:
     at_most = found.doses["factor"] == found.doses["factor"].max()
     own, controls = _beside_random(found.doses[(found.doses["data"] == "text") & at_most])
     return (
-        f"If the chosen neurons' activations are multiplied by {own['factor']:g}, the temperature that mimics this "
-        f"best on text is {own['temperature']:.3f}; it explains {own['explained']:.1%} of the change of the "
-        "log-probabilities" + _as_large(controls["explained"], own["explained"], "by that share")
+        f"If the activations of the chosen {found.facts['noun']}s are multiplied by {own['factor']:g}, the temperature "
+        f"that mimics this best on text is {own['temperature']:.3f}; it explains {own['explained']:.1%} of the "
+        "change of the log-probabilities" + _as_large(controls["explained"], own["explained"], "by that share")
     )
 
 
-def _of_natural_induction(natural: "Natural") -> str:
+def _of_natural_induction(natural: "Natural", noun: str) -> str:
     pairs = natural.pairs[natural.pairs["is_ours"]]
     own, controls = _beside_random(natural.sets[natural.sets["protocol"] == "ours"])
     means = {name: pairs[name].mean() for name in ("repeats", "induced", "correct", "entropy_first", "entropy_second")}
@@ -99,7 +102,7 @@ def _of_natural_induction(natural: "Natural") -> str:
         f"token follows both times. The second time, the model expects the token of the first time in "
         f"{means['induced']:.0%} of the windows, and its expectation is right in {means['correct']:.0%}. From the "
         f"first time to the second, the entropy of the prediction goes "
-        f"{_from_to(means['entropy_first'], means['entropy_second'])}. Clip ablation of the chosen neurons changes "
+        f"{_from_to(means['entropy_first'], means['entropy_second'])}. Clip ablation of the chosen {noun}s changes "
         f"{_effects(own, 'the second time')}" + _as_large(controls["entropy"], own["entropy"], ENTROPY)
     )
 

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.neuron_names import neuron_name
-from jaxconf.analysis.neuron_sets import Neurons
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import digest
+from jaxconf.measure.chosen_sets import NEURONS, Checked, check_chosen, populations
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture
 from jaxconf.measure.named_sets import Members
-from jaxconf.measure.neuron_sets import check_set, highest_rho
+from jaxconf.measure.neuron_sets import Named, highest_rho
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -50,11 +49,13 @@ from jaxconf.studies.induction.setting import Setting, check_repeats, read_texts
 class Induction:
     """The result of `induction`. Losses and entropies are in nats. Neurons and heads are named "layer.index".
 
+    If components are chosen, what is said of neurons here is of these, and the layer is the last one.
+
     positions: a row per position, with means over sequences. `copy` (0 for BOS, 1, 2), `entropy`, `loss`, and `scale`,
     the final norm's.
-    neurons: a row per neuron of the layers with chosen neurons and of the last layer. `w_norm`, `rho`, `rho_chance`,
-    the mean activations `activation_first` and `activation_second` in the two copies, and `weighted_change`, their
-    difference times w_norm (Figure 11).
+    neurons: a row per neuron of the layers with chosen neurons and of the last layer, or per component of the kind that
+    is chosen. `name`, `w_norm`, `rho`, `rho_chance`, the mean activations `activation_first` and `activation_second` in
+    the two copies, and `weighted_change`, their difference times w_norm (Figure 11).
     activations: a row per position of every chosen neuron and of the neurons of one random set. `kind` ("chosen" or
     "random") and the mean `activation` over sequences (Figure 5a).
     ablations: a row per `ablation`, neuron set and position. `ablation` is "clip", or "full" for sets of several
@@ -104,7 +105,8 @@ def induction(
     length: int = 100,
     random: bool = False,
     natural: np.ndarray | bool = False,
-    neurons: Neurons | None = None,
+    neurons: Named | None = None,
+    components: str = NEURONS,
     heads: Members | None = None,
     controls: int = 20,
     k: int | None = None,
@@ -120,31 +122,35 @@ def induction(
     `data`. `sequences`: the text to repeat: int [b L], or how many pieces of `length` tokens, which are read from
     `data` or, with `random`, drawn at random. `natural`: also look for six tokens that occur twice in unmodified text,
     namely in these windows, int [s T], or if true in the first 262,144 tokens of `data`.
-    `neurons`: (layer, index) of the chosen neurons, by default the ten of the last layer with the highest ρ. `heads`:
+    `neurons`: (layer, index) of the chosen neurons, by default the ten of the last layer with the highest ρ; or the
+    names of directions or latents of one kind, such as "sae.12,sae.99", which then stand in the neurons' place.
+    `components`: where these are from, as for `jaxconf.analyze`; principal components are those of `tokens`. `heads`:
     (layer, index) of the heads that are made to attend to BOS alone, by default the four with the highest induction
     scores, but at most a quarter of all. `controls`: how many random sets of as many neurons, and of as many heads.
     `k`: size of the null space, for ρ. `memory`: bytes for the sequences and sets that are processed together. `facts`:
     are added to those of the result.
 
     Source: Stolfo et al. 2024 (arXiv 2406.16254), section 5, figures 5, 10 and 11; scaling is ours. Raises InputError
-    for a model without BOS, sequences longer than its positions, neurons and heads that it does not have, and text that
-    is too short.
+    for a model without BOS, sequences longer than its positions, neurons, components and heads that it does not have,
+    and text that is too short.
     """
     check_amounts(1, tokens=tokens, sequences=sequences)
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
     check_runnable(lm.params)
     refuse_mixture(lm.config, "the study of induction")
     check_repeats(lm, length if isinstance(sequences, int) else sequences.shape[1])
-    check_set(lm.config, neurons or [(0, 0)], controls)
-    check_heads(lm.config, heads or [])
     k = null_space_size(lm.config, k)
+    named = check_chosen(lm.config, [neurons] if neurons else [], components, controls, k, last=False)
+    check_heads(lm.config, heads or [])
     progress("reading the text", 0, 0)
     texts = read_texts(lm, tokens, data, sequences, length, random, natural, seed)
     places = None if texts.searched is None else natural_places(lm, texts.searched)
     timing = Timing()
     setting = Setting(lm, texts, bootstrap_draws, seed, memory, progress)
     space = null_space(lm, k)
-    chosen = choose(lm.config, neurons or highest_rho(lm.config, rho_of_last_layer(space)), controls, seed)
+    of = populations(lm, named, components, k, texts.windows, texts.kept, memory, progress)
+    (picked,) = named or [Checked("neuron", highest_rho(lm.config, rho_of_last_layer(space)))]
+    chosen = choose(of[picked.component], picked.members, controls, seed)
     found = _measured(setting, space, chosen, heads, places)
     chosen_by = "name" if neurons else f"the highest rho of layer {lm.config.n_layers - 1}"
     own, pairs = _facts(setting, found, chosen, chosen_by, k), texts.repeated.size * len(found.neurons)
@@ -157,16 +163,17 @@ def _measured(
 ) -> Induction:
     """The result with all tables, and without facts."""
     lm, tokens = setting.lm, setting.texts.repeated
-    means = setting.fitted(observe, tokens, tuple(sorted(chosen.layers | {lm.config.n_layers - 1})))
+    layers, dictionary = tuple(sorted(chosen.layers | {lm.config.n_layers - 1})), chosen.own.population.dictionary
+    means = setting.fitted(observe, tokens, layers, dictionary)
     ablations, sets = tables_of_ablations(setting, chosen.sets, clips_of(means))
     scores, on_random = (setting.fitted(scores_of_heads, of) for of in (tokens, setting.random))
     of_heads = sets_of_heads(lm.config, heads or highest_scores(scores), len(chosen.random), setting.seed)
-    head_sets, head_activations = tables_at_bos(setting, of_heads, chosen.neurons, means)
+    head_sets, head_activations = tables_at_bos(setting, of_heads, chosen.own, means)
     doses = table_of_scaling(setting, chosen.compared)
     return Induction(
         facts={},
         positions=table_of_positions(means),
-        neurons=table_of_neurons(lm, space, means, chosen.neurons),
+        neurons=table_of_neurons(lm, space, means, chosen.own),
         activations=table_of_activations(means, chosen.shown),
         ablations=ablations,
         sets=sets,
@@ -190,7 +197,8 @@ def _facts(setting: Setting, found: Induction, chosen: Chosen, chosen_by: str, k
         "length": texts.length,
         "data_sha256": digest(texts.repeated),
         "text_positions": int(texts.kept.sum()),
-        "chosen": [neuron_name(*pair) for pair in chosen.neurons],
+        "chosen": chosen.own.names,
+        "noun": chosen.own.population.noun,
         "chosen_by": chosen_by,
         "heads": found.head_sets.loc[found.head_sets["kind"] == "single", "set"].tolist(),
         "controls": len(chosen.random),

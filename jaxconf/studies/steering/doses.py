@@ -1,7 +1,7 @@
 """The predictions of a text at every dose of every treatment, as sums over its units.
 
-Letters: s window, t position, q position that is kept in some window, u unit that is drawn again, c neuron set, n
-direction, d model width.
+Letters: s window, t position, q position that is kept in some window, u unit that is drawn again, c set, d model
+width.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +14,13 @@ import numpy as np
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.calibration import Predicted, unit_sums
 from jaxconf.analysis.carrying import Sums, add, filled_up, fit, mean_errors, moments, no_sums, of_sets
-from jaxconf.analysis.dictionaries import Dictionary, constant
+from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.rerun import Entry, Members, compiled_besides, compiled_entry, compiled_unablated
 from jaxconf.analysis.set_predictions import Reference
 from jaxconf.analysis.steering import at_temperature, at_temperatures
-from jaxconf.analysis.unembedding import Readout, of_directions, readout
+from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.analysis.whole_logits import Prediction
+from jaxconf.measure.named_sets import by_population
 from jaxconf.measure.set_runs import groups_of_windows
 from jaxconf.measure.work import Work
 from jaxconf.models.config import DecoderConfig
@@ -99,13 +100,8 @@ def _fitted(sums: Sums, d: int) -> tuple[np.ndarray, float]:
     return weights[0, :, 0], 1 - float(error / (test.variance + (test.value_mean - train.value_mean) ** 2)[0])
 
 
-def predictions(
-    steered: Steered, treatments: Sequence[Treatment], directions: np.ndarray
-) -> dict[tuple[str, float], dict[str, np.ndarray]]:
-    """The predictions at every dose of every treatment.
-
-    `directions` [n d]: what one unit of a dose adds to the stream, in the order of these treatments.
-    """
+def predictions(steered: Steered, treatments: Sequence[Treatment]) -> dict[tuple[str, float], dict[str, np.ndarray]]:
+    """The predictions at every dose of every treatment."""
     count = len(steered.work.unit_counts)
     found: dict[tuple[str, float], dict[str, np.ndarray]] = {}
 
@@ -118,10 +114,9 @@ def predictions(
             for key, x in sums.items():
                 have[key] += x
 
-    pushes = constant(steered.config, directions)
     for rows, positions, where in steered.groups("doses"):
         units = steered.units(rows, positions, where)
-        for names, dose, of in _of_group(steered, treatments, rows, positions, pushes):
+        for names, dose, of in _of_group(steered, treatments, rows, positions):
             keep(names, dose, fetched(of), units, where)
     return found
 
@@ -130,39 +125,31 @@ Doses = Iterator[tuple[list[str], float, Any]]
 """The names of treatments, a dose, and their predictions of a group of windows, [c s q], one dose after the other."""
 
 
-def _of_group(
-    steered: Steered, treatments: Sequence[Treatment], rows: np.ndarray, positions: np.ndarray, pushes: Dictionary
-) -> Doses:
-    temperature = next(one for one in treatments if one.kind == "temperature")
-    sets = [one for one in treatments if one.kind in ("set", "random")]
-    along = [one for one in treatments if one.kind == "direction"]
+def _of_group(steered: Steered, treatments: Sequence[Treatment], rows: np.ndarray, positions: np.ndarray) -> Doses:
+    temperature, *others = sorted(treatments, key=lambda one: one.kind != "temperature")
+    sets = [one.own for one in others if one.own]
     entry, _ = steered.entry(rows, positions, steered.readout)
     found = at_temperatures(steered.config, steered.readout, entry, jnp.asarray(temperature.doses))
     for g, dose in enumerate(temperature.doses):
         yield [temperature.name], dose, jax.tree.map(lambda x, g=g: x[g][None], found)
     # Of the directions too: their unablated model is the same.
     unablated = compiled_unablated(steered.config, steered.readout, entry)
-    yield from _scaled(steered, sets, *filled_up([one.members for one in sets]), steered.readout, entry, unablated)
-    own = of_directions(steered.config, steered.readout, "paper", pushes.w)
-    each = np.arange(len(along))[:, None]
-    pushed, _ = steered.entry(rows, positions, own, pushes)
-    yield from _scaled(steered, along, each, np.ones_like(each, bool), own, pushed, unablated)
+    for population, which in by_population(sets).items():
+        own, of = population.readout(steered.config, steered.readout), entry
+        if population.dictionary is not None:
+            of, _ = steered.entry(rows, positions, own, population.dictionary)
+        yield from _scaled(steered, [others[row] for row in which], own, of, unablated)
 
 
 def _scaled(
-    steered: Steered,
-    treatments: Sequence[Treatment],
-    members: np.ndarray,
-    counts: np.ndarray,
-    own: Readout,
-    entry: Entry,
-    unablated: Reference,
+    steered: Steered, treatments: Sequence[Treatment], own: Readout, entry: Entry, unablated: Reference
 ) -> Doses:
-    """The doses of sets that are scaled: of neurons, or of directions whose coefficient is 1.
+    """The doses of sets of one population that are scaled, or of directions whose coefficient is 1.
 
-    `members`, `counts`: as in `Members`. `own`, `entry`: of the neurons, or of the directions.
+    `own`, `entry`: of the population.
     """
     ((_, h),) = entry.h.items()
+    members, counts = filled_up([one.own.indices for one in treatments if one.own])
     params, neutral = steered.work.lm.params, treatments[0].neutral
     for dose in treatments[0].doses:
         if dose == neutral:

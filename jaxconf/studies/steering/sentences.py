@@ -36,7 +36,7 @@ def _neutral(row: "pd.Series | dict") -> bool:
 
 
 def _named(row: "pd.Series | dict") -> str:
-    named = {"temperature": "another temperature", "set": f"scaling {of_set(row['treatment'])}"}
+    named = {"temperature": "another temperature", "set": f"scaling {of_set(row)}"}
     return named.get(row["kind"], f"the {row['treatment']}")
 
 
@@ -47,19 +47,20 @@ def dose_in_words(row: "pd.Series | dict") -> str:
             return f"dividing the logits by {row['dose']:.3g}"
         case "direction":
             return f"adding {row['dose']:g} of the stream's length along the {row['treatment']}"
-    return f"multiplying {of_set(row['treatment'])} by {row['dose']:g}"
+    return f"multiplying {of_set(row)} by {row['dose']:g}"
 
 
-def of_set(name: str) -> str:
-    """The name of a selection of neurons inside a sentence."""
-    return f"the {name} neurons" if name in KINDS else f"the neurons of “{name}”"
+def of_set(row: "pd.Series | dict") -> str:
+    """The name of a selection of neurons or components inside a sentence."""
+    name, noun = row["treatment"], "neurons" if row["component"] == "neuron" else "components"
+    return f"the {name} {noun}" if name in KINDS else f"the {noun} of “{name}”"
 
 
 def _of(row: dict, best: pd.DataFrame) -> str:
     beside = best[(best["kind"] == "random") & (best["beside"] == row["treatment"])]
     among = f"; of {len(beside)} random sets, {(beside['ece'] <= row['ece']).sum()} do as well" if len(beside) else ""
     if _neutral(row):
-        which = {"temperature": "the temperature", "set": of_set(row["treatment"])}
+        which = {"temperature": "the temperature", "set": of_set(row)}
         return f"No dose of {which.get(row['kind'], 'the ' + row['treatment'])} is better than none."
     words = dose_in_words(row)
     change = f"change {_interval(row, 'ece')}"

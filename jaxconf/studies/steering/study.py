@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.dictionaries import null_directions
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.unembedding import spectrum
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.autoencoders import read_directions
+from jaxconf.measure.chosen_sets import NEURONS, populations
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, text_of
-from jaxconf.measure.selections import Selection, selections
+from jaxconf.measure.neuron_sets import Named
+from jaxconf.measure.selections import Selection, selected, selections
 from jaxconf.measure.work import Work, work_on
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -33,8 +34,8 @@ from jaxconf.studies.steering.doses import Steered, predictions, probe_of
 from jaxconf.studies.steering.figures import FIGURES
 from jaxconf.studies.steering.page import page
 from jaxconf.studies.steering.sentences import sentences
-from jaxconf.studies.steering.tables import table_of_best, table_of_doses
-from jaxconf.studies.steering.treatments import NULL, PROBE, Treatment, treatments_of
+from jaxconf.studies.steering.tables import PARTS, table_of_best, table_of_doses
+from jaxconf.studies.steering.treatments import NULL, PROBE, TEMPERATURE, pushes_of, treatments_of
 from jaxconf.studies.steering.written import PROMPT, prompts_of, table_of_text
 
 LEAST = 10  # units, of which half are held out
@@ -78,7 +79,8 @@ def steer(
     *,
     data: str = OWN,
     run: str | Path | None = None,
-    sets: Sequence[Sequence[Sequence[int]]] = (),
+    sets: Sequence[Named] = (),
+    components: str = NEURONS,
     directions: str | Path | None = None,
     temperature: float = 0.7,
     prompts: int = 32,
@@ -101,24 +103,28 @@ def steer(
     `directions`: a file of further directions, as `jaxconf.measure.autoencoders.read_directions` reads it; only its
     directions count. `prompts`: how many beginnings of held-out windows the model continues with each treatment; 0 for
     none. `tokens`, `data`, `bootstrap_draws`, `memory`, `progress`: as for `jaxconf.analyze`. `run`, `sets`,
-    `controls`, `k`: the neurons, as for `jaxconf.measure.selections.selections`. `facts`: are added to those of the
-    result.
+    `components`, `controls`, `k`: what is scaled, neurons or directions and latents, as for
+    `jaxconf.measure.selections.selected`; principal components are those of the half that chooses. `facts`: are added
+    to those of the result.
 
     Raises InputError for a mixture of experts, a temperature that is not above 0, neurons that are not in the last
-    layer, text with too few documents to be split, and as `jaxconf.analyze` does.
+    layer, components that there are not, text with too few documents to be split, and as `jaxconf.analyze` does.
     """
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed, controls=controls, prompts=prompts)
     _check(lm, temperature, prompts)
     timing = Timing()
-    chosen = selections(lm, run, sets, controls, k, seed)
+    named = selected(lm, run, sets, components, controls, k)
+    names, own_directions = _given(lm, directions)
+    _check_names([*(one.name for one in named), PROBE, NULL, *names])
     text = text_of(lm, tokens, data, np.zeros(lm.config.vocab_size, np.int64), progress)
     work = work_on(lm, text, None, memory, progress)
     held = _held_out(work, seed)
-    names, own_directions = _given(lm, directions)
-    treatments = _treatments(chosen, names, temperature)
+    picked, choosing = [one.of for one in named], work.kept & ~held[work.units]
+    of = populations(lm, picked, components, k, work.tokens, choosing, memory, progress)
+    chosen = selections(named, of, controls, seed)
     begun = prompts_of(work.tokens, held[work.units], prompts)
     how = (temperature, held, begun, bootstrap_draws, seed)
-    measure = functools.partial(_measured, work, treatments, own_directions, *how)
+    measure = functools.partial(_measured, work, chosen, (names, own_directions), *how)
     found = fitting(measure, memory, progress)
     own = {
         "data": text.facts["data"],
@@ -134,7 +140,7 @@ def steer(
         "bootstrap": bootstrap_draws,
         **found.facts,
     }
-    runs = sum(len(one.doses) for one in treatments)
+    runs = len(found.doses) // len(PARTS)
     return dataclasses.replace(found, facts=facts_of(lm, own, timing, int(work.kept.sum()) * runs, facts))
 
 
@@ -165,8 +171,8 @@ def _held_out(work: Work, seed: int) -> np.ndarray:
 
 def _measured(
     work: Work,
-    treatments: Sequence[Treatment],
-    given: np.ndarray,
+    chosen: Sequence[Selection],
+    given: tuple[list[str], np.ndarray],
     temperature: float,
     held: np.ndarray,
     prompts: np.ndarray,
@@ -174,30 +180,30 @@ def _measured(
     seed: int,
     memory: int,
 ) -> Steering:
-    """The result, with the facts of the probe alone. `given`: further directions of length 1, [n d]."""
+    """The result, with the facts of the probe alone. `given`: names of further directions, of length 1 each, [n d]."""
     work = dataclasses.replace(work, memory=memory)
     config, steered = work.lm.config, Steered.of(work, temperature, held)
     probe = probe_of(steered)
     least = np.asarray(null_directions(config, spectrum(config, work.lm.params), 1).w)
-    pushes = probe.length * np.concatenate([probe.direction[None], least, given])
-    found = predictions(steered, treatments, pushes)
+    names, further = given
+    pushes = probe.length * np.concatenate([probe.direction[None], least, further])
+    treatments = treatments_of(chosen, pushes_of(config, [PROBE, NULL, *names], pushes), temperature)
+    found = predictions(steered, treatments)
     doses = table_of_doses(found, treatments, held)
     best = table_of_best(found, treatments, doses, held, draws, seed)
     text = pd.DataFrame(columns=["treatment", "dose", "entropy", "loss_as_loaded", "repeated"])
     if len(prompts):
         at = dict(zip(best["treatment"], best["dose"], strict=True))
         how = (temperature, prompts, seed, memory, work.progress)
-        text = table_of_text(work.lm, treatments, at, pushes, *how)
+        text = table_of_text(work.lm, treatments, at, *how)
     return Steering({"probe_r2": probe.r2, "stream_length": probe.length}, doses, best, text)
 
 
-def _treatments(chosen: Sequence[Selection], directions: Sequence[str], temperature: float) -> list[Treatment]:
-    """All treatments; `directions`: the names of the given ones. Raises InputError for a name that another one has."""
-    found = treatments_of([(own.name, own.sets) for own in chosen], (PROBE, NULL, *directions), temperature)
-    names = [one.name for one in found]
-    if len(set(names)) < len(names):
-        raise InputError(f"two treatments are named {max(names, key=names.count)!r}; name the direction otherwise")
-    return found
+def _check_names(names: Sequence[str]) -> None:
+    """Raises InputError for two treatments with one name; `names`: of all but the temperature."""
+    every = [TEMPERATURE, *names]
+    if len(set(every)) < len(every):
+        raise InputError(f"two treatments are named {max(every, key=every.count)!r}; name the direction otherwise")
 
 
 def _given(lm: LanguageModel, file: str | Path | None) -> tuple[list[str], np.ndarray]:
@@ -211,4 +217,4 @@ def _given(lm: LanguageModel, file: str | Path | None) -> tuple[list[str], np.nd
 
 
 def _in_words(chosen: Sequence[Selection]) -> dict[str, str]:
-    return {own.name: ", ".join(neuron_name(*pair) for pair in own.neurons) for own in chosen}
+    return {own.name: ", ".join(own.own.names) for own in chosen}

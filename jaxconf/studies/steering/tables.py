@@ -26,6 +26,7 @@ def table_of_doses(found: Found, treatments: Sequence[Treatment], held: np.ndarr
             of_parts = calibration(sums, np.stack([~held, held]).astype(float))
             for number, part in enumerate(PARTS):
                 place = {"treatment": one.name, "kind": one.kind, "beside": one.beside, "dose": dose, "part": part}
+                place |= {"component": one.component}
                 rows.append({**place, **{name: float(of_parts[name][number]) for name in MEASURES}})
     return pd.DataFrame(rows)
 
@@ -42,7 +43,7 @@ def table_of_best(
         # Of doses that are equally good, the one that changes least is taken.
         order = own.assign(far=(own["dose"] - one.neutral).abs()).sort_values(["ece", "far"])
         dose = float(order["dose"].iloc[0])
-        row = {"treatment": one.name, "kind": one.kind, "beside": one.beside, "dose": dose}
+        row = {"treatment": one.name, "kind": one.kind, "beside": one.beside, "dose": dose, "component": one.component}
         changes = calibration_change(_of(_at(found, one, dose), held), unsteered, resampled)
         for name in MEASURES:
             of = changes[name]._asdict()

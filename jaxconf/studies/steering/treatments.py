@@ -1,9 +1,17 @@
-"""What is steered, and how strongly: the temperature, neuron sets of the last layer, and directions of its stream."""
+"""What is steered, and how strongly: the temperature, sets of the last layer, and directions of its stream.
+
+Letters: n direction, d model width.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxconf.measure.named_sets import NamedSet
+import numpy as np
+
+from jaxconf.analysis.dictionaries import constant
+from jaxconf.measure.named_sets import NamedSet, Population
+from jaxconf.measure.selections import Selection
+from jaxconf.models.config import DecoderConfig
 
 TEMPERATURE = "temperature"
 PROBE, NULL = "probe direction", "null direction"
@@ -20,24 +28,29 @@ class Treatment(NamedTuple):
     beside: str  # of a random set: the set that it is compared with, else its own name
     doses: tuple[float, ...]
     neutral: float  # the dose that changes nothing
-    members: tuple[int, ...] = ()  # of a set: its neurons in the last layer
+    own: NamedSet | None = None  # the set that is scaled, or the one direction that is added; None of the temperature
+
+    @property
+    def component(self) -> str:
+        """What the set is of; "" for the temperature."""
+        return self.own.population.component if self.own else ""
 
 
-def treatments_of(
-    sets: Sequence[tuple[str, Sequence[NamedSet]]], directions: Sequence[str], temperature: float = 1.0
-) -> list[Treatment]:
-    """All treatments. `sets`: the name of each selection of neurons, and its sets, the first of which is its own.
+def treatments_of(sets: Sequence[Selection], pushes: Sequence[NamedSet], temperature: float = 1.0) -> list[Treatment]:
+    """All treatments. `sets`: what is scaled. `pushes`: what is added, from `pushes_of`.
 
     `temperature`: that of the model, whose inverse is one of the doses of the treatment "temperature".
     """
     temperatures = tuple(sorted({*TEMPERATURES, 1 / temperature}))
     found = [Treatment(TEMPERATURE, "temperature", TEMPERATURE, temperatures, 1.0)]
-    for name, (own, *random) in sets:
-        found.append(Treatment(name, "set", name, FACTORS, 1.0, _indices(own)))
+    for name, (own, *random), _ in sets:
+        found.append(Treatment(name, "set", name, FACTORS, 1.0, own))
         for one in random:
-            found.append(Treatment(f"{one.name} beside {name}", "random", name, FACTORS, 1.0, _indices(one)))
-    return found + [Treatment(name, "direction", name, AMOUNTS, 0.0) for name in directions]
+            found.append(Treatment(f"{one.name} beside {name}", "random", name, FACTORS, 1.0, one))
+    return found + [Treatment(one.name, "direction", one.name, AMOUNTS, 0.0, one) for one in pushes]
 
 
-def _indices(one: NamedSet) -> tuple[int, ...]:
-    return tuple(index for _, index in one.members)
+def pushes_of(config: DecoderConfig, names: Sequence[str], directions: np.ndarray) -> list[NamedSet]:
+    """Directions that are added to the stream, each a set by itself; what one unit of a dose adds, [n d]."""
+    population, last = Population("direction", (len(names),), names, constant(config, directions)), config.n_layers - 1
+    return [NamedSet(name, "direction", [(last, n)], population) for n, name in enumerate(names)]

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from jaxconf.analysis.calibration import predicted
+from jaxconf.analysis.dictionaries import Scaled, last_stream
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, forward
 from jaxconf.models.generate import generate
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.models.sites import Add, Edit, Scale
+from jaxconf.models.sites import AddFrom, Edit, Scale
 from jaxconf.runtime.batching import batches_in_memory
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.steering.treatments import TEMPERATURE, Treatment
@@ -40,7 +41,6 @@ def table_of_text(
     lm: LanguageModel,
     treatments: Sequence[Treatment],
     doses: Mapping[str, float],
-    directions: np.ndarray,
     temperature: float,
     prompts: np.ndarray,
     seed: int,
@@ -49,19 +49,16 @@ def table_of_text(
 ) -> pd.DataFrame:
     """The table `Steering.text`. `doses`: name of a treatment → the dose that it is given at.
 
-    `directions` [n d]: what one unit of a dose adds to the stream, for each treatment of that kind in turn.
     `temperature`: that of the model.
     """
     new = min(NEW, lm.config.n_positions - prompts.shape[1])
-    along = iter(directions)
     runs: list[tuple[str, float, float, dict[str, Edit]]] = [("unsteered", 1.0, temperature, {})]
     for one in treatments:
-        push = next(along) if one.kind == "direction" else None
         if one.kind == "random":
             continue
         dose = doses[one.name]
         own = temperature * dose if one.name == TEMPERATURE else temperature
-        runs.append((one.name, dose, own, _edits(lm.config, one, dose, push)))
+        runs.append((one.name, dose, own, _edits(lm.config, one, dose)))
     rows = []
     progress("writing", 0, 0)
     for name, dose, own, edits in runs:
@@ -74,15 +71,14 @@ def table_of_text(
     return pd.DataFrame(rows)
 
 
-def _edits(config: DecoderConfig, one: Treatment, dose: float, push: np.ndarray | None) -> dict[str, Edit]:
-    last = f"blocks.{config.n_layers - 1}."
-    if one.kind == "set":
-        factors = np.ones(config.d_mlp, np.float32)
-        factors[list(one.members)] = dose
-        return {last + "mlp.hook_post": Scale(jnp.asarray(factors))}
-    if push is not None:
-        return {last + "hook_resid_post": Add(jnp.asarray(dose * push, jnp.float32))}
-    return {}
+def _edits(config: DecoderConfig, one: Treatment, dose: float) -> dict[str, Edit]:
+    if one.own is None:
+        return {}
+    dictionary, factors = one.own.population.dictionary, np.ones(one.own.population.count, np.float32)
+    factors[one.own.indices] = 1 + dose - one.neutral
+    if dictionary is None:
+        return {f"blocks.{config.n_layers - 1}.mlp.hook_post": Scale(jnp.asarray(factors))}
+    return {last_stream(config): AddFrom(dictionary.reads, Scaled(dictionary, jnp.asarray(factors)))}
 
 
 def _read(

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.calibration import Predicted
 from jaxconf.analysis.question_scores import answered, choice_scores, said
 from jaxconf.data.questions import Question
 from jaxconf.data.statements import begins, normal
-from jaxconf.measure.answers import ablated_answers
+from jaxconf.measure.answers import answers_together
 from jaxconf.measure.prompts import Asked, encoded, encoded_answers
+from jaxconf.measure.treated_sets import Together
 from jaxconf.runtime.memory import fitting
 
 NEW_TOKENS = 16  # of a short answer
@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
     texts: np.ndarray  # object [c q]: the answers
 
 
-def outcomes(asked: Asked, questions: Sequence[Question], sets: Ablations) -> dict[str, Outcome]:
+def outcomes(asked: Asked, questions: Sequence[Question], sets: Sequence[Together]) -> dict[str, Outcome]:
     """Score → the answers to the questions with each set treated.
 
     The scores of multiple choice are those of `jaxconf.analysis.question_scores.SCORES`, and that of short answers is
@@ -37,7 +37,7 @@ def outcomes(asked: Asked, questions: Sequence[Question], sets: Ablations) -> di
     return _of_choices(asked, questions, sets) if questions[0].choices else _of_short(asked, questions, sets)
 
 
-def _of_choices(asked: Asked, questions: Sequence[Question], sets: Ablations) -> dict[str, Outcome]:
+def _of_choices(asked: Asked, questions: Sequence[Question], sets: Sequence[Together]) -> dict[str, Outcome]:
     most = max(len(one.choices) for one in questions)
     real = np.arange(most) < np.array([[len(one.choices)] for one in questions])
     # Every prompt has equally many answers: the first choice stands where there are fewer choices.
@@ -53,7 +53,7 @@ def _of_choices(asked: Asked, questions: Sequence[Question], sets: Ablations) ->
     return {name: Outcome(answered(score, right), texts[at, score.argmax(-1)]) for name, score in every.items()}
 
 
-def _of_short(asked: Asked, questions: Sequence[Question], sets: Ablations) -> dict[str, Outcome]:
+def _of_short(asked: Asked, questions: Sequence[Question], sets: Sequence[Together]) -> dict[str, Outcome]:
     prompts = [one.question for one in questions]
     answers = np.array([[one.answer] for one in questions], object)
     found = asked.answers(prompts, answers, sets, NEW_TOKENS, "short answers with every set")
@@ -80,7 +80,7 @@ def _until_line_break(asked: Asked, ids: np.ndarray) -> np.ndarray:
 
 
 def _mean_log_p(
-    asked: Asked, prompts: Sequence[str], pairs: Sequence[tuple[int, tuple[int, ...]]], sets: Ablations
+    asked: Asked, prompts: Sequence[str], pairs: Sequence[tuple[int, tuple[int, ...]]], sets: Sequence[Together]
 ) -> np.ndarray:
     """The mean log-probability of the tokens of an answer with each set treated, [c pairs].
 
@@ -91,7 +91,7 @@ def _mean_log_p(
 
     def measured(memory: int) -> np.ndarray:
         what = "probabilities of the short answers"
-        found = ablated_answers(asked.lm, of_pairs, given, sets, 0, memory, asked.progress, what)
+        found = answers_together(asked.lm, of_pairs, given, sets, 0, memory, asked.progress, what)
         return found.log_p[:, :, 0]
 
     return fitting(measured, asked.memory, asked.progress) / np.array([len(answer) for _, answer in pairs])

@@ -83,12 +83,12 @@ def tasks_sets(found: "Tasks") -> Figure:
     """What every treatment of each selection changes, beside its random sets."""
     note = (
         "changes from no ablation; points: the selected sets, with 95% intervals over questions, paired\n"
-        "grey: random sets of as many neurons"
+        f"grey: random sets of as many {found.noun}s"
     )
     places = [(treatment, selection) for treatment in found.treatments for selection in found.selections]
     rows, columns = len(found.scores), len(SHOWN)
     size = (2.2 + columns * max(1.7, 0.36 * len(places) + 0.7), 1.6 + 2.4 * rows)
-    figure, panels = canvas(model_name(found.facts), "Sets of neurons", note, rows, columns, size, sharex=True)
+    figure, panels = canvas(model_name(found.facts), f"Sets of {found.noun}s", note, rows, columns, size, sharex=True)
     for i, (score, measure) in enumerate((score, measure) for score in found.scores for measure in SHOWN):
         _draw_sets(panels[i], found, places, score, measure)
     return figure
@@ -125,7 +125,7 @@ def tasks_passage(found: "Tasks") -> Figure:
     rows = found.tokens[found.tokens["window"] == window].head(PASSAGE)
     note = (
         "the beginning of the window with the most forks, which are shaded\n"
-        "at each token: the entropy of the prediction of the next one, and the activations of the neurons"
+        f"at each token: the entropy of the prediction of the next one, and the activations of the {found.noun}s"
     )
     figure, panels = canvas(model_name(found.facts), "Token by token", note, 2, 1, (12, 5), sharex=True)
     x = np.arange(len(rows))

@@ -41,9 +41,9 @@ CAPTIONS = {
         "right says that confidence tells right answers from wrong ones; AURC is the area below it.",
     ),
     "tasks_sets": (
-        "Sets of neurons",
+        "Sets",
         "How each measure changes if a set is ablated or scaled. Only a point that lies outside the grey random sets "
-        "says something about the selected neurons. AUROC: the probability that a right answer is more confident than "
+        "says something about the selected set. AUROC: the probability that a right answer is more confident than "
         "a wrong one.",
     ),
     "tasks_forks": (
@@ -69,6 +69,7 @@ def page(found: "Tasks", images: Sequence[Path]) -> str:
         verdict=paragraphs(sentences(found)),
         figures=pictures(images, CAPTIONS, CAPTIONS.keys() - {"tasks_forks"}),
         changes="".join(parts),
+        nouns=f"{found.noun.capitalize()}s",
         neurons=frame_table(found.neurons, "neuron", ["selection", "activation_mean"]),
         forks=_forks(found.forks),
         to_forks="" if found.forks.empty else '<a href="#forks">Forks</a>',

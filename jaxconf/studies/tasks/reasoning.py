@@ -1,7 +1,7 @@
 """Entropy and the chosen neurons' activations token by token, and whether they fire at forks.
 
-Letters: s window, t position, n chosen neuron. A fork is a kept position whose prediction has an entropy above the 0.9
-quantile of all of them.
+Letters: s window, t position, n chosen neuron or component. A fork is a kept position whose prediction has an entropy
+above the 0.9 quantile of all of them.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import pandas as pd
 
 from jaxconf.analysis.forks import Forks, at_forks, drawn_differences, forks_of
 from jaxconf.analysis.intervals import resamples, units_of
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.nulls import q_values
 from jaxconf.analysis.observation import observed_neurons
 from jaxconf.data.windows import Windows
 from jaxconf.measure.inputs import in_words, prepared
+from jaxconf.measure.named_sets import Population
 from jaxconf.measure.selections import Selection
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -37,11 +37,17 @@ def tables_of_reasoning(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`Tasks.tokens` and `Tasks.forks`. `draws`: bootstrap resamples of the documents."""
     tokens, kept = prepared(lm, windows, None)
-    neurons = list(dict.fromkeys(pair for own in found for pair in own.neurons))
-    names, indices = [neuron_name(*pair) for pair in neurons], np.array([index for _, index in neurons])
+    chosen: dict[Population, dict[tuple[int, int], None]] = {}  # without those that are in several selections twice
+    for own in found:
+        chosen.setdefault(own.own.population, {}).update(dict.fromkeys(own.own.members))
+    names = [of.name(member) for of, members in chosen.items() for member in members]
 
     def measured(memory: int) -> tuple[np.ndarray, np.ndarray]:
-        return _observed(lm, tokens, indices, memory, progress)
+        every = [
+            _observed(lm, tokens, of, np.array([index for _, index in members]), memory, progress)
+            for of, members in chosen.items()
+        ]
+        return every[0][0], np.concatenate([h for _, h in every], -1)
 
     entropy, h = fitting(measured, memory, progress)
     forks, documents = forks_of(entropy[kept]), windows.documents[kept]
@@ -57,15 +63,15 @@ def tables_of_reasoning(
 
 
 def _observed(
-    lm: LanguageModel, tokens: np.ndarray, neurons: np.ndarray, memory: int, progress: Progress
+    lm: LanguageModel, tokens: np.ndarray, of: Population, members: np.ndarray, memory: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The entropy of each prediction, float32 [s t], and the activations of the last layer's `neurons`, [s t n]."""
+    """The entropy of each prediction, float32 [s t], and the activations of some `members` of a population, [s t n]."""
     (S, T), stage = tokens.shape, "reasoning text"
-    entropy, h = np.zeros((S, T), np.float32), np.zeros((S, T, len(neurons)), np.float32)
+    entropy, h = np.zeros((S, T), np.float32), np.zeros((S, T, len(members)), np.float32)
     progress(stage, 0, tokens.size)
     for rows, real in batches_in_memory(S, bytes_of_a_set(lm.config, T), memory, lm.mesh.shape["data"]):
         here, last = lm.over_data(tokens[rows]), lm.config.n_layers - 1
-        of_some = fetched(observed_neurons(lm.config, lm.params, here, last, neurons))
+        of_some = fetched(observed_neurons(lm.config, lm.params, here, last, members, of.dictionary))
         entropy[rows[real]], h[rows[real]] = (x[real] for x in of_some)
         progress(stage, (int(rows[real][-1]) + 1) * T, tokens.size)
     return entropy, h
@@ -79,5 +85,5 @@ def _table_of_forks(
     columns |= {"difference_lo": low, "difference_hi": high}
     columns |= {"null_mean": of.null_mean, "null_lo": of.null_lo, "null_hi": of.null_hi, "p": of.p, "q": q_values(of.p)}
     every = pd.DataFrame(columns, index=pd.Index(names, name="neuron"))
-    parts = [every.loc[[neuron_name(*pair) for pair in own.neurons]].assign(selection=own.name) for own in found]
+    parts = [every.loc[own.own.names].assign(selection=own.name) for own in found]
     return pd.concat(parts).reset_index()

@@ -67,8 +67,9 @@ def _of_selection(found: "Tasks", selection: str) -> str:
     random = f" “Beyond” is the difference from the mean of {counted(controls, 'random set')}." if controls else ""
     means = "their means" if len(names) > 1 else "its mean"
     return (
-        f"Setting the {counted(len(names), 'neuron')} “{selection}” ({listed(names, MOST_NAMED)}; chosen by "
-        f"{found.facts['chosen_by'][selection]}) to {means} changes, by {score}, {'; '.join(said)}.{random}"
+        f"Setting the {counted(len(names), found.facts['nouns'][selection])} “{selection}” "
+        f"({listed(names, MOST_NAMED)}; chosen by {found.facts['chosen_by'][selection]}) to {means} changes, by "
+        f"{score}, {'; '.join(said)}.{random}"
     )
 
 
@@ -96,8 +97,8 @@ def _of_forks(found: "Tasks") -> str:
 
     return (
         f"The reasoning text has {counted(positions, 'kept position')}, of which {forks:,} are forks (entropy above "
-        f"the 0.9 quantile). Neurons whose mean activation there is higher than circular shifts of the forks within "
-        f"documents give (q ≤ {SURE:g}): {named(more)} of {len(every):,}; lower: {named(less)}."
+        f"the 0.9 quantile). {found.noun.capitalize()}s whose mean activation there is higher than circular shifts of "
+        f"the forks within documents give (q ≤ {SURE:g}): {named(more)} of {len(every):,}; lower: {named(less)}."
     )
 
 

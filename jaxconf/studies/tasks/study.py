@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.questions import Question, check_kind, read_questions
 from jaxconf.data.windows import Windows, digest
 from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.chosen_sets import NEURONS, populations
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
+from jaxconf.measure.named_sets import Population, by_population
+from jaxconf.measure.neuron_sets import Named
 from jaxconf.measure.prompts import Asked
-from jaxconf.measure.selections import Selection, selections
+from jaxconf.measure.selections import Selected, Selection, selected, selections
+from jaxconf.measure.treated_sets import together
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.report.run import save_study
@@ -45,6 +48,8 @@ from jaxconf.studies.tasks.sentences import sentences
 @dataclasses.dataclass
 class Tasks:
     """The result of `tasks`. Entropies are in nats, shares from 0 to 1. Neurons are named "layer.index".
+
+    What is said of neurons here is of components where a set names these.
 
     A `score` is "acc", "acc_norm" or "acc_token" of multiple choice, and "match" of short answers; a `treatment` is
     "none", "mean", or a factor on the activations, such as "x2"; a `selection` is the neurons that are treated.
@@ -86,6 +91,11 @@ class Tasks:
         return list(self.neurons["selection"].unique())
 
     @property
+    def noun(self) -> str:
+        """What is treated."""
+        return "neuron" if set(self.facts["nouns"].values()) == {"neuron"} else "component"
+
+    @property
     def treatments(self) -> list[str]:
         return list(self.changes["treatment"].unique())
 
@@ -102,7 +112,8 @@ def tasks(
     data: str | Path | Sequence[Question],
     *,
     from_run: str | Path | None = None,
-    sets: Sequence[Sequence[Sequence[int]]] = (),
+    sets: Sequence[Named] = (),
+    components: str = NEURONS,
     scale: Sequence[float] = (0.0, 2.0),
     questions: int = 200,
     text: str = OWN,
@@ -117,46 +128,45 @@ def tasks(
     facts: Mapping[str, Any] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Tasks:
-    """How well a model answers questions, how calibrated it is, and what ablating or scaling neuron sets changes.
+    """How well a model answers questions, how calibrated it is, and what ablating or scaling sets of neurons changes.
 
     `data`: questions, or a source of them, as for `jaxconf.read_questions`; `questions` of them are asked, drawn with
-    `seed`. The neurons, all of the last layer: the entropy and the frequency neurons of the finished analysis in the
-    folder `from_run`; `sets`, (layer, index) of each neuron; without both, the ten with the highest ρ, for which `k` is
-    the size of the null space. They are set to their means over a text (windows, or so many `tokens` of `text`), and
-    multiplied by each factor of `scale`. `controls`: how many random sets of as many other neurons there are for each.
-    `reasoning`: text, as for `jaxconf.documents`, or windows, in which entropy and activations are given token by
-    token; `reasoning_tokens` of it are read. `bootstrap_draws`: resamples of the questions and of the text's documents.
-    `memory`: bytes for what is processed together. `facts`: are added to those of the result.
+    `seed`. The neurons, all of the last layer: the entropy and the frequency neurons of the analysis in the folder
+    `from_run`; `sets`, (layer, index) of each neuron, or the names of directions or latents of one kind, such as
+    "sae.12,sae.99", from `components`, as for `jaxconf.analyze`; without both, the ten with the highest ρ, for which
+    `k` is the size of the null space. They are set to their means over a text (windows, or so many `tokens` of `text`),
+    and multiplied by each factor of `scale`. `controls`: random sets of as many others, for each. `reasoning`: text, as
+    for `jaxconf.documents`, or windows, whose first `reasoning_tokens` are told token by token. `bootstrap_draws`:
+    resamples of the questions and of the text's documents. `memory`: bytes for what is processed together. `facts`: are
+    added to those of the result.
 
-    Raises InputError for a model without a tokenizer, a mixture of experts, neurons of other layers or that the model
+    Raises InputError for a model without a tokenizer, a mixture of experts, neurons and components that its last layer
     does not have, questions that do not fit it, and as `jaxconf.read_questions` and `jaxconf.documents` do.
     """
     check_amounts(1, questions=questions, tokens=tokens, reasoning_tokens=reasoning_tokens)
     check_amounts(0, bootstrap_draws=bootstrap_draws, seed=seed)
     check_factors(scale)
     given = read_questions(data) if isinstance(data, str | Path) else check_kind(data)
-    check_runnable(lm.params)
-    refuse_mixture(lm.config, "the study of tasks")
+    _check(lm)
     asked = Asked(lm, lm.tokenizer, memory, progress)
-    chosen = selections(lm, from_run, sets, controls, k, seed)
+    named = selected(lm, from_run, sets, components, controls, k)
     read, of_text = _windows(asked, text, tokens, "text")
     thought, of_reasoning = _windows(asked, reasoning, reasoning_tokens, "reasoning")
     assert read is not None
-    means = _means(asked, read.tokens)
+    chosen = selections(named, _populations(asked, named, components, k, read.tokens), controls, seed)
+    means = _means(asked, read.tokens, chosen)
     timing = Timing()
     rows = np.sort(np.random.default_rng([seed, 1]).permutation(len(given))[:questions])
     drawn = [given[row] for row in rows]
-    of_sets, ablations = treated(chosen, scale, means)
-    found = outcomes(asked, drawn, ablations)
+    of_sets, done = treated(chosen, scale, means)
+    found = outcomes(asked, drawn, together(done))
     measured, changes = tables_of_measures(found, of_sets, bootstrap_draws, seed, progress)
     reliability, risks = tables_of_curves(found, of_sets)
-    of_tokens, forks = pd.DataFrame(), pd.DataFrame()
-    if thought is not None:
-        of_tokens, forks = tables_of_reasoning(lm, thought, chosen, bootstrap_draws, seed, memory, progress)
+    of_tokens, forks = _reasoning(asked, thought, chosen, bootstrap_draws, seed)
     own = {**_facts(data, given, drawn, chosen, read.tokens), "seed": seed, "bootstrap": bootstrap_draws}
-    pairs = len(drawn) * int(ablations.ablated.astype(bool).sum())
+    pairs = len(drawn) * sum(len(of.one.members) for of in done if of.ablated)
     return Tasks(
-        facts=facts_of(lm, own, timing, pairs, {**of_text, **of_reasoning, **(facts or {})}),
+        facts_of(lm, own, timing, pairs, {**of_text, **of_reasoning, **(facts or {})}),
         questions=table_of_questions(drawn, rows),
         answers=table_of_answers(found, of_sets),
         sets=measured,
@@ -169,12 +179,38 @@ def tasks(
     )
 
 
-def _means(asked: Asked, windows: np.ndarray) -> np.ndarray:
-    """The mean activation of each neuron of the last layer over windows, int32 [s t]."""
+def _check(lm: LanguageModel) -> None:
+    check_runnable(lm.params)
+    refuse_mixture(lm.config, "the study of tasks")
+
+
+def _populations(
+    asked: Asked, named: Sequence[Selected], components: str, k: int | None, windows: np.ndarray
+) -> dict[str, Population]:
+    of = [one.of for one in named]
+    return populations(asked.lm, of, components, k, windows, None, asked.memory, asked.progress)
+
+
+def _reasoning(
+    asked: Asked, windows: Windows | None, chosen: Sequence[Selection], draws: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`Tasks.tokens` and `Tasks.forks`, which are empty without a reasoning text."""
+    if windows is None:
+        return pd.DataFrame(), pd.DataFrame()
+    return tables_of_reasoning(asked.lm, windows, chosen, draws, seed, asked.memory, asked.progress)
+
+
+def _means(asked: Asked, windows: np.ndarray, chosen: Sequence[Selection]) -> dict[Population, np.ndarray]:
+    """Population → the mean activation of each of its last layer's over windows, int32 [s t]."""
+    return {of: _means_of(asked, windows, of) for of in by_population([own.own for own in chosen])}
+
+
+def _means_of(asked: Asked, windows: np.ndarray, of: Population) -> np.ndarray:
     last = asked.lm.config.n_layers - 1
 
     def measured(memory: int) -> np.ndarray:
-        return activation_statistics(asked.lm, windows, last, memory, asked.progress).mean
+        how = memory, asked.progress
+        return activation_statistics(asked.lm, windows, last, *how, dictionary=of.dictionary).mean
 
     return fitting(measured, asked.memory, asked.progress)
 
@@ -214,6 +250,7 @@ def _facts(
         "controls": len(chosen[0].sets) - 1,
         "text_tokens": int(text.size),
         "text_sha256": digest(text),
-        "selections": {own.name: ",".join(neuron_name(*pair) for pair in own.neurons) for own in chosen},
+        "selections": {own.name: own.own.listed for own in chosen},
         "chosen_by": {own.name: own.by for own in chosen},
+        "nouns": {own.name: own.own.population.noun for own in chosen},
     }
