@@ -24,6 +24,7 @@ SEARCH = """
   const found = {
     results: results(),
     equations: document.querySelectorAll("mjx-container").length,
+    shrunk: [...document.querySelectorAll("mjx-container > svg")].filter(svg => svg.clientWidth < 5).length,
     refused: document.querySelectorAll("[data-mjx-error]").length,
     requested: performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !/^file:/.test(name)),
     marked: document.querySelectorAll(".arithmatex").length,
@@ -63,13 +64,20 @@ def test_every_link_and_picture_of_a_page_is_there():
 def test_from_disk_equations_are_set_and_the_search_finds(tmp_path: Path):
     page = SITE / "measures_searched.html"
     page.write_text((SITE / "measures.html").read_text("utf-8").replace("</body>", f"{SEARCH}</body>"), "utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    command = [
+        CHROMIUM,
+        *FLAGS,
+        "--window-size=500,900",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     try:
         shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     finally:
         page.unlink()
     found = json.loads(unescape(shown.partition('<pre id="found">')[2].partition("</pre>")[0]))
     assert found["equations"] == found["marked"] > 20
-    assert found["refused"] == 0
+    assert found["refused"] == found["shrunk"] == 0
     assert any("concepts.html" in address or "measures.html" in address for address in found["results"])
     assert found["requested"] == []
