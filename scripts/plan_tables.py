@@ -89,6 +89,13 @@ def between(page: str, name: str, inside: str) -> str:
     return re.sub(f"(?s){begin}.*{end}", lambda _: f"{begin}\n\n{inside}\n\n{end}", page)
 
 
+def within(page: str, name: str) -> str:
+    """What stands between the two markers of `name`."""
+    found = re.search(f"(?s)<!-- {name} -->(.*)<!-- end of {name} -->", page)
+    assert found, name
+    return found[1].strip()
+
+
 def written(page: str) -> str:
     """The page with its tables computed again."""
     pythia, llama = tomls(page)

@@ -1,4 +1,4 @@
-"""Measures what the entropy neurons of real language models influence and carry, and puts it into docs/carrying.md.
+"""Measures what the entropy neurons of real language models influence and carry, for docs/carrying.md.
 
     python scripts/real_carrying.py --models FOLDER --texts FOLDER --runs FOLDER
     python scripts/real_carrying.py … --names SmolLM2-135M-Instruct gemma-3-270m
@@ -6,20 +6,23 @@
 By default SmolLM2 alone is measured; the second line measures Gemma too. The folder of models holds them in Hugging
 Face layout; that of texts wikitext2-valid.txt and tinystories.jsonl. The sets are those of finished analyses, whose run
 folders `scripts/real_models.py` writes to --runs. Documents are the openings of WikiText's articles, and stories. A
-model that has its result in --out already is not measured again. The figures of the first model go to docs/figures.
+model that has its result in --out already is not measured again. The figures of the first model go to docs/figures,
+and the main numbers of all also to docs/real_model.md.
 """
 
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tyro
 from bench_output import write
 from plan_tables import between
-from real_models import SMOL, STORIES, WIKITEXT, markdown
+from real_models import CARRYING, SMOL, STORIES, WIKITEXT, markdown
+from real_models import PAGE as MODELS
 
 import jaxconf
 from jaxconf.cli.common import speaking
@@ -27,12 +30,13 @@ from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.words import number
 from jaxconf.studies.carry.figures import FIGURES
+from jaxconf.studies.carry.positions import STREAM
 from jaxconf.studies.carry.sentences import sentences
 from jaxconf.studies.carry.study import Carry
-from jaxconf.studies.carry.verdicts import table_of_verdicts
+from jaxconf.studies.carry.verdicts import table_of_verdicts, worst
 
 PAGE = Path(__file__).parents[1] / "docs" / "carrying.md"
-MARK, FOLDER = "real_carrying", PAGE.parent / "figures"
+FOLDER = PAGE.parent / "figures"
 PICTURES = ("carry_side_by_side", "carry_r2", "carry_components")
 OPENING = 1200  # characters of an article, about 300 tokens
 TITLE = re.compile(r"^ = [^=].*[^=] = $", re.MULTILINE)
@@ -118,9 +122,9 @@ def table(found: Carry) -> list[str]:
         [
             row["set"],
             str(row["size"]),
-            *(f"{number(row[x])} ({number(row[f'{x}_lo'])} to {number(row[f'{x}_hi'])})" for x in ("influence", "R²")),
+            *(interval(row, name) for name in ("influence", "R²")),
             number(row["random"]),
-            f"{number(row['gap'])} ({number(row['gap_lo'])} to {number(row['gap_hi'])})",
+            interval(row, "gap"),
             number(row["of decodable"]),
             row["verdict"],
         ]
@@ -129,9 +133,30 @@ def table(found: Carry) -> list[str]:
     return markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
+def interval(row: Mapping[str, Any] | pd.Series, name: str) -> str:
+    return f"{number(row[name])} ({number(row[f'{name}_lo'])} to {number(row[f'{name}_hi'])})"
+
+
+def main_numbers(measured: Mapping[str, Carry]) -> list[str]:
+    """A row of Markdown for each model, by its name, and each text: the main set alone."""
+    heads = ["model", "text", "neurons", "influence, nats", "R²", "gap to random sets", "decodable, R²", "verdict"]
+    rows = []
+    for name, found in measured.items():
+        for text in found.texts:
+            of = found.of(text)
+            own = table_of_verdicts(of).iloc[0]
+            neurons = ", ".join(of.sets.loc[of.sets["set"] == own["set"], "neuron"])
+            numbers = (interval(own, "influence"), interval(own, "R²"), interval(own, "gap"))
+            decodable = interval(worst(of, STREAM, by="r2"), "r2")
+            rows.append([name, Path(text).stem, neurons, *numbers, decodable, own["verdict"]])
+    return markdown(heads, rows)
+
+
 if __name__ == "__main__":
     how = tyro.cli(Describe)
-    inside = "\n".join(line for name in how.names for line in section(name, measure(how, name), run_of(how, name)))
-    write(PAGE, between(PAGE.read_text("utf-8"), MARK, inside.strip()))
+    measured = {name: measure(how, name) for name in how.names}
+    inside = "\n".join(line for name, found in measured.items() for line in section(name, found, run_of(how, name)))
+    write(PAGE, between(PAGE.read_text("utf-8"), CARRYING, inside.strip()))
+    write(MODELS, between(MODELS.read_text("utf-8"), CARRYING, "\n".join(main_numbers(measured))))
     pictures = {draw.removeprefix("carry_"): FIGURES[draw] for draw in PICTURES}
-    save_figures({f"carrying_{name}": draw for name, draw in pictures.items()}, measure(how, how.names[0]), FOLDER)
+    save_figures({f"carrying_{name}": draw for name, draw in pictures.items()}, measured[how.names[0]], FOLDER)

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import tyro
 from bench_effects import device
+from plan_tables import between, within
 
 import jaxconf
 from jaxconf.analysis.nulls import LEAST
@@ -37,6 +38,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "real_model.md"
 SMOL, GEMMA = "SmolLM2-135M-Instruct", "gemma-3-270m"
 WIKITEXT, STORIES = "wikitext2-valid.txt", "tinystories.jsonl"
 COSTS = "costs.json"
+CARRYING = "real_carrying"  # the section that scripts/real_carrying.py writes
 MOST = 12  # neurons of a table
 
 
@@ -207,8 +209,7 @@ def page(tables: list[NeuronTable], parts: list[NeuronTable], cost: dict[str, An
         [
             "# Two real models",
             "",
-            "Written by `scripts/real_models.py` from runs of `jaxconf analyze` with its default options. What the "
-            "entropy neurons influence and what they carry is in [carrying.md](carrying.md#real-models).",
+            "Written by `scripts/real_models.py` from runs of `jaxconf analyze` with its default options.",
             "",
             *(f"* **{rule.name}**: {rule.text}" for rule in rules),
             f"* **default**, for frequency neurons: {tables[0].rules.describe()[1]}",
@@ -227,6 +228,15 @@ def page(tables: list[NeuronTable], parts: list[NeuronTable], cost: dict[str, An
             f"{LEAST} of them: {statistics.median(ratios):.2f} times as long (median of {len(ratios)} pairs run in "
             f"turn, {ratios[0]:.2f} to {ratios[-1]:.2f}; {cost['device']}).",
             "",
+            "## Influence, carrying, decodability",
+            "",
+            "Written by `scripts/real_carrying.py` from `jaxconf carry`: the neurons that the rule `default` names, in "
+            "the worst of three splits, with 95% intervals. The other sets and the meaning of the columns are in "
+            "[carrying.md](carrying.md#real-models).",
+            "",
+            f"<!-- {CARRYING} -->",
+            f"<!-- end of {CARRYING} -->",
+            "",
         ]
     )
 
@@ -236,8 +246,9 @@ def main() -> None:
     measure(how)
     tables = [NeuronTable.load(how.out / run.folder) for run in RUNS]
     parts = [NeuronTable.load(how.out / f"half {half}") for half in range(2)]
+    made = page(tables, parts, json.loads((how.out / COSTS).read_text()))
     with replacing(PAGE) as path:
-        path.write_text(page(tables, parts, json.loads((how.out / COSTS).read_text())), encoding="utf-8")
+        path.write_text(between(made, CARRYING, within(PAGE.read_text("utf-8"), CARRYING)), encoding="utf-8")
 
 
 if __name__ == "__main__":
