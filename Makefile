@@ -5,10 +5,12 @@ VENV ?= .venv
 TESTS ?= tests
 PROCESSES := --numprocesses auto --maxprocesses 4 --dist
 BIN := $(VENV)/bin
+LENS := build/notebooks/transformerlens.md
+NOTEBOOKS := $(filter-out $(LENS),$(patsubst docs/%.py,build/%.md,$(wildcard docs/notebooks/*.py)))
 # A module is compiled when it is imported first, which most of PyTorch's and of transformers' never are.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: demo play test commands programs slow parity check clean
+.PHONY: demo play test commands programs slow parity check notebooks docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxconf analyze bundled --out runs/demo --force
@@ -35,6 +37,8 @@ slow: $(VENV)/.test
 
 # Compares live with PyTorch; REWRITE=1 records Hugging Face's outputs again, in one process, which sees all that was measured.
 parity: $(VENV)/.parity
+	rm -f $(LENS)
+	$(MAKE) $(LENS)
 	JAXCONF_REWRITE=$(REWRITE) $(BIN)/python -m pytest $$(grep -rl mark.parity tests --include "test_*.py") -m parity $(if $(REWRITE),,$(PROCESSES) worksteal)
 
 check: $(VENV)/.check
@@ -42,6 +46,25 @@ check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --markdown-docs -p no:cacheprovider README.md docs && wait $$types
+	$(MAKE) notebooks
+
+# Runs the notebooks that need no PyTorch; `make parity` runs the other.
+notebooks: $(VENV)/.check
+	rm -f $(NOTEBOOKS)
+	$(MAKE) -j 2 $(NOTEBOOKS)
+
+# A notebook becomes a page of the site once it has run without an error.
+build/notebooks/%.md: docs/notebooks/%.py
+	mkdir -p build/notebooks
+	$(BIN)/jupytext --quiet --to ipynb --output build/notebooks/$*.ipynb $<
+	PYTHONWARNINGS="ignore:IProgress not found" JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.jax_cache $(BIN)/python -m pytest --nbmake --overwrite -p no:cacheprovider build/notebooks/$*.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown build/notebooks/$*.ipynb
+
+# The documentation site, build/site/index.html, which opens from disk. Its links are checked. Notebooks that have run are not run again.
+docs: $(VENV)/.docs
+	$(MAKE) -j 2 $(NOTEBOOKS) $(LENS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m pytest tests/scripts/test_site.py
 
 clean:
 	rm -rf .venv* build *.egg-info
@@ -59,9 +82,13 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.parity: $(VENV)/.test
-	$(INSTALL) torch==2.13.0 --editable '.[test,parity]'  # any other torch may bring gigabytes of CUDA
+	$(INSTALL) torch==2.13.0 --editable '.[test,parity,notebook]'  # any other torch may bring gigabytes of CUDA
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test
 	$(INSTALL) --editable '.[test,check]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.parity
+	$(INSTALL) --editable '.[docs]'
 	touch $@

@@ -4,6 +4,8 @@ The page holds the hover text of a neuron once, for all figures. The `customdata
 neuron's row, by which the page finds the text.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -26,18 +28,8 @@ MOST_SINGLE = 200  # positions of figure 3a whose tokens show on hover
 
 
 def plots(table: NeuronTable) -> dict[str, go.Figure]:
-    """The figures by name: figure_1, figure_2a and so on (2c, 2d, 2e, 3a, 3b, 3c, nulls)."""
-    return {
-        "figure_1": _figure_1(table),
-        "figure_2a": _figure_2a(table),
-        "figure_2c": _token_boxes(table, "entropy"),
-        "figure_2d": _figure_2d(table),
-        "figure_2e": _figure_2e(table),
-        "figure_3a": _figure_3a(table),
-        "figure_3b": _figure_3b(table),
-        "figure_3c": _token_boxes(table, "frequency"),
-        "figure_nulls": _figure_nulls(table),
-    }
+    """The figures by name, as in PLOTS."""
+    return {name: draw(table) for name, draw in PLOTS.items()}
 
 
 def hover_texts(table: NeuronTable) -> list[str]:
@@ -345,3 +337,16 @@ def _points(
         legendgroup=kind or "neurons",
         hovertemplate=HOVER,
     )
+
+
+PLOTS: dict[str, Callable[[NeuronTable], go.Figure]] = {
+    "figure_1": _figure_1,
+    "figure_2a": _figure_2a,
+    "figure_2c": partial(_token_boxes, kind="entropy"),
+    "figure_2d": _figure_2d,
+    "figure_2e": _figure_2e,
+    "figure_3a": _figure_3a,
+    "figure_3b": _figure_3b,
+    "figure_3c": partial(_token_boxes, kind="frequency"),
+    "figure_nulls": _figure_nulls,
+}

@@ -5,6 +5,7 @@ needed.
 """
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ INK, QUIET = "#222b38", "#657083"
 # because they mark entropy and frequency neurons.
 HUES = ("#4f83e0", "#e08a2e", "#a866d4", "#1fa6b0", "#8c8f2c", "#d265a6")
 
+DOTS = 160  # of a picture, per inch
 BESIDE = 7  # how far above or below its point a name may be without a line to it, in points
 
 STYLE: Any = {
@@ -45,6 +47,19 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
+
+
+class Picture(Figure):
+    """A matplotlib Figure that a notebook shows by itself.
+
+    Of plain ones it shows those of pyplot, which is not used here.
+    """
+
+    def _repr_png_(self) -> bytes:
+        picture = BytesIO()
+        self.savefig(picture, format="png", dpi=DOTS)
+        return picture.getvalue()
+
 
 styled = mpl.rc_context(STYLE)
 """Decorates a function that draws a figure, so that it draws in STYLE."""
@@ -67,7 +82,7 @@ def canvas(
     inches. `count`: the number of panels, if that is less than `rows` times `columns`. `grid`: further arguments of
     `Figure.subplots`, such as sharex or width_ratios.
     """
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, **grid).ravel())
     for spare in panels[count:] if count is not None else ():
         spare.remove()
@@ -85,14 +100,14 @@ def grid_of(count: int, most: int) -> tuple[int, int]:
 def save_figures(figures: Mapping[str, Callable[[Any], Figure]], subject: Any, folder: str | Path) -> list[Path]:
     """Draws the result `subject` with each function of `figures` (file name → function) into a PNG file in `folder`.
 
-    Returns the paths of the files. Each file is written whole or not at all, with 160 dots per inch.
+    Returns the paths of the files. Each file is written whole or not at all, with DOTS dots per inch.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, draw in zip(paths, figures.values(), strict=True):
         with replacing(path) as temporary:
-            draw(subject).savefig(temporary, format="png", dpi=160)
+            draw(subject).savefig(temporary, format="png", dpi=DOTS)
     return paths
 
 

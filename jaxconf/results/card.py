@@ -11,6 +11,8 @@ from jaxconf.results.run_folder import (
     NULLS,
     OPTIMUM,
     OPTIMUM_NEURONS,
+    PAGES,
+    PASSAGES,
     PER_TOKEN,
     POSITIONS,
     SETS,
@@ -28,6 +30,8 @@ TABLES = {
     OPTIMUM: "the model's predictions beside the best possible ones",
     OPTIMUM_NEURONS: "the same for single neurons",
     PER_TOKEN: "the predictions with and without single neurons, at every kept position",
+    PAGES: "what the pages of single neurons show",
+    PASSAGES: "the passages on these pages, token by token",
 }
 TAGS = ["jaxconf", "interpretability", "mechanistic-interpretability", "entropy-neurons", "calibration"]
 

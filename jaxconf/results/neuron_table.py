@@ -5,6 +5,8 @@ Letters: D singular values of the folded unembedding, m chosen neurons. Losses, 
 
 import json
 from dataclasses import dataclass, field
+from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,23 @@ import pyarrow as pa
 from jaxconf.analysis.metrics import COLUMNS, EFFECTS, GATES, PUBLISHED, RHO_AT, TIGHIDET
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.models.errors import InputError, listed
-from jaxconf.results.columns import BY_RULE_COLUMNS, EVIDENCE_COLUMNS, MAIN_COLUMNS, POSITION_COLUMNS
+from jaxconf.results.columns import (
+    BY_RULE_COLUMNS,
+    EVIDENCE_COLUMNS,
+    MAIN_COLUMNS,
+    NAMED_COLUMNS,
+    POSITION_COLUMNS,
+)
 from jaxconf.results.experts import experts_in_words, of_experts
 from jaxconf.results.files import plain, read_parquet, write_parquet
 from jaxconf.results.published_rules import entropy_rules
-from jaxconf.results.rules import CHANGE, Kind, Rules, rules_from
+from jaxconf.results.rules import CHANGE, KINDS, Kind, Rules, rules_from
 from jaxconf.results.run_folder import NEURONS, NULLS, POSITIONS, SPECTRUM, SUMMARY, TOKEN_CHANGES, staging
-from jaxconf.results.words import counted, counts_doubts, interval_doubts
+from jaxconf.results.words import counted, counts_doubts, interval_doubts, number
 
 SIZE: dict[Kind, str] = {"entropy": "rho", "frequency": "kl_freq_abs_delta"}  # the column that ranks a kind
 MOST_NAMED = 8  # neurons that a sentence names
+MOST_SHOWN = 10  # neurons of a table in a notebook
 LATER = (
     *EFFECTS, *GATES, *RHO_AT, PUBLISHED, TIGHIDET, "null_proxy", "rho_p", "rho_z", "entropy_corr", "loss_corr",
     "ln_mediated_p", "ln_mediated_q", "freq_mediated_p", "freq_mediated_q", "freq_mediated_chance", "entropy_mediated",
@@ -243,6 +252,28 @@ class NeuronTable:
             summary["entropy_neurons_by_rule"] = self.by_rule().reset_index().to_dict("records")
             summary["entropy_neurons_by_size"] = self.by_size()
         return plain(summary)
+
+    @property
+    def plot(self) -> Any:
+        """The figures of the table by name: `table.plot.null_space()`.
+
+        They are the methods of `jaxconf.report.table_plots.TablePlots`; each returns a figure of matplotlib or Plotly.
+        """
+        # Drawing is above tables, so it is looked up when somebody draws, as pandas does with its `plot`.
+        return import_module("jaxconf.report.table_plots").TablePlots(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, and the neurons that meet each rule or come nearest to it."""
+        parts = [f"<p>{escape(sentence)}</p>" for sentence in self.verdict()]
+        for kind in KINDS:
+            found = self.members(kind)
+            rows = found if len(found) else self.nearest(kind)
+            if len(rows):
+                heading = f"{kind.capitalize()} {self.noun}s" if len(found) else f"Nearest to the {kind} rule"
+                shown = rows.head(MOST_SHOWN)[list(NAMED_COLUMNS[kind])].map(number).rename_axis(index=None)
+                more = f", {MOST_SHOWN} of {len(rows):,}" if len(rows) > MOST_SHOWN else ""
+                parts.append(f"<p><b>{heading}</b>{more}</p>{shown.to_html()}")
+        return "".join(parts)
 
     def save(self, folder: str | Path) -> None:
         """Writes the table into `folder`: its frames as .parquet, spectrum.npz and summary.json.

@@ -24,10 +24,9 @@ PASSAGES = "passages.parquet"  # and the text on them
 SITE = "site"  # the folder of these pages
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
-SITE = "site"  # the folder of `jaxconf browse`, if that was asked for
 RESULT = (
-    NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, SPECTRUM, SUMMARY,
-    "windows.npy", "kept.npy", "figure_*.png", "report.html", f"{SITE}/*", f"{SITE}/**/*",
+    NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, PAGES, PASSAGES, SPECTRUM,
+    SUMMARY, "windows.npy", "kept.npy", "figure_*.png", "report.html", f"{SITE}/*", f"{SITE}/**/*",
 )  # fmt: skip
 """Patterns of the files of an analysis in its run folder, which other commands may share."""
 

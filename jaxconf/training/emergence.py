@@ -7,7 +7,7 @@ nats.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
 from jaxconf.results.files import read_parquet, write_parquet
 from jaxconf.results.run_folder import COMPONENTS, OPTIMUM
+
+if TYPE_CHECKING:
+    from jaxconf.training.track_plots import TrackPlots
 
 FILE = "emergence.parquet"
 
@@ -53,6 +56,13 @@ class Emergence:
     facts: dict[str, Any]
     optimum: pd.DataFrame = field(default_factory=pd.DataFrame)
     components: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def plot(self) -> "TrackPlots":
+        """The figures of the track by name: `track.plot.rho()`."""
+        from jaxconf.training.track_plots import TrackPlots  # which draws tracks, and so imports this module
+
+        return TrackPlots(self)
 
     @classmethod
     def load(cls, source: str | Path) -> "Emergence":

@@ -5,6 +5,7 @@ import importlib
 import operator
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,12 @@ def test_exports_are_listed_and_others_refused():
     assert {"load", "analyze", "run", "sweep", "__version__"} <= set(jaxconf.__all__) <= set(dir(jaxconf))
     with pytest.raises(AttributeError, match="no_such_name"):
         operator.attrgetter("no_such_name")(jaxconf)
+
+
+def test_the_api_page_has_every_export_once():
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    shown = re.findall(r"(?m)^::: jaxconf\.(\w+)$", page)
+    assert sorted(shown) == sorted(set(jaxconf.__all__) - {"__version__"})
 
 
 def test_importing_the_package_and_the_command_line_loads_nothing_heavy():
