@@ -25,8 +25,8 @@ SITE = "site"  # the folder of these pages
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
 RESULT = (
-    NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, PAGES, PASSAGES, SPECTRUM, SUMMARY,
-    "windows.npy", "kept.npy", "figure_*.png", "report.html", f"{SITE}/*", f"{SITE}/**/*",
+    NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, PAGES, PASSAGES, SPECTRUM,
+    SUMMARY, "windows.npy", "kept.npy", "figure_*.png", "report.html", f"{SITE}/*", f"{SITE}/**/*",
 )  # fmt: skip
 """Patterns of the files of an analysis in its run folder, which other commands may share."""
 
