@@ -64,7 +64,7 @@ build/notebooks/%.md: docs/notebooks/%.py
 docs: $(VENV)/.docs
 	$(MAKE) -j 2 $(NOTEBOOKS) $(LENS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
-	$(BIN)/python -m pytest tests/scripts/test_site.py
+	$(BIN)/python -m pytest tests/scripts/test_documentation_site.py
 
 clean:
 	rm -rf .venv* build *.egg-info

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from edited_runs import rerun as by_definition
+from parameters import marked
 from random_models import random_model, windows_for
 
 from jaxconf.analysis import ablated_answers, rerun
@@ -87,7 +88,12 @@ def at_mean(h: np.ndarray) -> np.ndarray:
     return np.broadcast_to(h.mean((0, 1)), h.shape)
 
 
-@pytest.mark.parametrize("kind", ["layer", "rms", "capped", "summed", "no norm", "large, capped"])
+@pytest.mark.parametrize(
+    "kind",
+    marked(
+        ["layer", "rms", "capped", "summed", "no norm", "large, capped"], quick=["layer", "no norm", "large, capped"]
+    ),
+)
 def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
     lm = random_model(kind)
     tokens, counts, layer = windows_for(lm), np.arange(lm.config.vocab_size), lm.config.n_layers - 1

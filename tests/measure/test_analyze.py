@@ -351,7 +351,7 @@ def test_weight_statistics_are_the_analysis_without_running_the_model(kind, conv
             weight_statistics(lm, **wrong)
 
 
-@pytest.mark.parametrize("kind", ["large, no norm", "large, norm-free"])
+@pytest.mark.parametrize("kind", marked(["large, no norm", "large, norm-free"], quick=["large, no norm"]))
 def test_without_a_final_norm_nothing_passes_through_its_scale(kind):
     lm = random_model(kind)
     frames = {

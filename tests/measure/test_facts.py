@@ -6,7 +6,7 @@ from jaxconf.analysis.ablation import Ablation
 from jaxconf.measure.facts import ablation_facts, facts_of
 from jaxconf.runtime.timing import Timing
 
-SHAPE = ["model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer"]
+SHAPE = ["model_type", "n_layers", "d_model", "n_neurons", "vocab_size", "layer", "parameters"]
 LAST = ["mesh", "seconds", "seconds_compiling", "pairs_per_second", "peak_memory", "versions", "device", "created"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from jaxconf.runtime import program_cache
 from jaxconf.runtime.program_cache import use_cache
 
+KNOWLEDGE = Path(__file__).parents[1] / "support" / "recorded" / "knowledge"
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 COUNTED = """
 import collections, sys
@@ -88,8 +89,8 @@ def test_a_second_run_compiles_nothing_but_what_a_spoilt_file_held(tmp_path: Pat
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
     def programs_compiled() -> tuple[int, str]:
-        out = ["--out", str(tmp_path / "out"), "--force", "--quiet"]
-        command = [sys.executable, "-c", COUNTED, "analyze", "--tokens", "256", *out]
+        what = ["analyze", str(KNOWLEDGE / "model"), "--data", str(KNOWLEDGE / "text.jsonl"), "--tokens", "256"]
+        command = [sys.executable, "-c", COUNTED, *what, "--out", str(tmp_path / "out"), "--force", "--quiet"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         requests, hits = map(int, done.stdout.splitlines()[-1].split())
         return requests - hits, done.stderr

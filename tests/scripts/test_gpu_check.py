@@ -20,7 +20,7 @@ STEPS = "facts effects-gpt2-small real-logits sets effects-gemma-2b load seeds e
 MINUTES = 8
 # What scripts/gpu_check.sh expects there and, in the second line, what comes along with that.
 PROMISED = set("jax flax optax orbax-checkpoint pandas pyarrow matplotlib rich tokenizers safetensors".split())
-PROMISED |= {"numpy", "scipy", "ml_dtypes", "huggingface_hub"}
+PROMISED |= {"numpy", "scipy", "ml_dtypes", "huggingface_hub", "packaging"}
 
 
 def script(name: str, *arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
