@@ -4,7 +4,8 @@
 
 Each line of the table that it writes into docs/sweeps.md is a sweep of 1,000 cells on real worker processes: 125
 revisions of each of the eight smaller Pythia models. All times are scaled down by the same factor, so that the workers
-of a line together would sleep for SECONDS (60) if they lost no time. In the last line random workers are killed, 10% of them in a minute.
+of a line together would sleep for SECONDS (60) if they lost no time. In the last line random workers are killed, a
+tenth of them in a minute.
 """
 
 import functools
