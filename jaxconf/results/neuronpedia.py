@@ -3,7 +3,7 @@
 Neuronpedia's documentation fixes the folders MODEL_ID/SOURCE_ID/, in each of them the files model.jsonl, release.jsonl,
 source.jsonl and sourceset.jsonl and the folders features/, activations/ and explanations/, whose files are named
 batch-0.jsonl.gz and so on; and that each line is a JSON object. It does not fix the keys of these objects. The keys
-here are those by which its own exports name the same things, and only where a run has the value: a run holds no
+here are those by which its own exports name the same things, and only where the neuron table has the value: it holds no
 passages, so there is no activations/, and no directions or promoted tokens.
 """
 

@@ -59,7 +59,8 @@ def test_commands_on_a_finished_run(written, capsys, monkeypatch):
     run("export", written, "--json")
     assert json.loads(capsys.readouterr().out) == {"folder": str(written / "csv"), "format": "csv"}
     shutil.rmtree(written / "csv")
-    assert "no file" not in refusal(capsys, "export", written / "nowhere", "--json")
+    said = refusal(capsys, "export", written / "nowhere", "--json")
+    assert "does not exist; give the folder of a finished analysis" in said
     assert capsys.readouterr().out == ""
 
 
