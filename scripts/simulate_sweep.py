@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from check_plan import PAGE
-from plan_tables import SHAPES, between
+from plan_tables import SHAPES, between, markdown
 
 from jaxconf.models.files import replacing
 from jaxconf.runtime.lock import locked
@@ -116,14 +116,13 @@ def measured(line: Line, need: dict[str, Need], seconds: float) -> list[str]:
 
 def main() -> None:
     seconds, need = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0, planned()
-    rows = [HEADS, ["---"] * len(HEADS)]
+    rows = [HEADS]
     for line in LINES:
         rows.append(measured(line, need, seconds))
         print(" | ".join(rows[-1]), flush=True)
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     cores = f"{os.cpu_count()} cores, which the workers share with the scheduler:"
     with replacing(PAGE) as path:
-        path.write_text(between(PAGE.read_text(), NAME, f"{cores}\n\n{table}"))
+        path.write_text(between(PAGE.read_text(), NAME, f"{cores}\n\n{markdown(rows)}"))
 
 
 if __name__ == "__main__":

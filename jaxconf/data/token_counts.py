@@ -66,21 +66,23 @@ def counts_of_source(
     def found() -> np.ndarray:
         return count_tokens(first_documents(documents(source), COUNTED), tokenizer, vocab_size, progress)
 
-    if keep is None and not source.startswith("hf://"):
+    folders = [*([keep] if keep else []), *([_cache()] if source.startswith("hf://") else [])]
+    if not folders:
         return found()
-    file = (keep or _cache()) / f"{_name_of_counts(source, tokenizer, vocab_size)}.npz"
+    name = _name_of_counts(source, tokenizer, vocab_size)
     lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-        lock = WeakFileLock(file.with_suffix(".lock"))
+        lock = WeakFileLock(keep / f"{name}.lock")
     with lock:
-        if (kept := _kept_counts(file, vocab_size)) is not None:
-            return kept
+        for folder in folders:
+            if (kept := _kept_counts(folder / f"{name}.npz", vocab_size)) is not None:
+                return kept
         counts = found()
-        if first():
+        for folder in folders if first() else ():
             with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk, costs only time
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(file) as path, path.open("wb") as out:
+                folder.mkdir(parents=True, exist_ok=True)
+                with replacing(folder / f"{name}.npz") as path, path.open("wb") as out:
                     np.savez(out, allow_pickle=False, counts=counts)
     return counts
 

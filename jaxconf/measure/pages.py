@@ -63,14 +63,13 @@ def neuron_pages(
     """
     check_runnable(lm.params)
     _check(lm, table, tokens)
-    names, frame = paged(table, neurons), table.neurons
-    places = {name: (int(row["layer"]), int(row["neuron"])) for name, row in frame.loc[names].iterrows()}
+    names = paged(table, neurons)
 
     def measured(memory: int) -> NeuronPages:
         text = _Text(lm, table, np.asarray(tokens, np.int32), with_target(tokens, kept), memory, progress)
         found = [
-            text.pages(layer, [name for name in names if places[name][0] == layer], places)
-            for layer in sorted({layer for layer, _ in places.values()})
+            text.pages(int(layer), rows.index.tolist(), rows["neuron"].to_numpy())
+            for layer, rows in table.neurons.loc[names].groupby("layer")
         ]
         if not found:
             return no_pages()
@@ -88,7 +87,7 @@ def _check(lm: LanguageModel, table: NeuronTable, tokens: np.ndarray) -> None:
             raise InputError(
                 f"the model has {name} {value}, but the table is of one with {facts[name]}; give the table's own model"
             )
-    if facts.get("data_sha256", digest(tokens)) != digest(tokens):
+    if facts.get("data_sha256", own := digest(tokens)) != own:
         raise InputError("the windows are not those that the table was measured on; give the windows.npy beside it")
 
 
@@ -111,11 +110,9 @@ class _Text:
     progress: Progress
     words: dict[int, Any] = dataclasses.field(default_factory=dict)  # token → its text, as far as they are known
 
-    def pages(
-        self, layer: int, names: Sequence[str], places: dict[str, tuple[int, int]]
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows of `NeuronPages` of some neurons of a layer."""
-        lm, own = self.lm, np.array([places[name][1] for name in names])
+    def pages(self, layer: int, names: Sequence[str], own: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `NeuronPages` of some neurons of a layer. `own`: their indices in it, int [c]."""
+        lm = self.lm
         ablation = self._ablation(layer)
         rows, passages, moments = [], [], None
         size = max(1, self.memory // (BYTES * self.tokens.size))
@@ -159,9 +156,8 @@ class _Text:
     ) -> _Measured:
         """`own`: the neurons, int [c]. `moments`: if they are known already."""
         lm, config, (S, T) = self.lm, self.lm.config, self.tokens.shape
-        # The direction of the frequencies does not matter for losses and entropies, so those of the windows will do.
-        own_frequency = frequency(np.bincount(self.tokens.ravel(), minlength=config.vocab_size))
-        runs = SetRuns(lm, {layer: np.arange(config.d_mlp) == own[:, None]}, own_frequency, self.memory)
+        unused = frequency(np.zeros(config.vocab_size))  # for losses and entropies
+        runs = SetRuns(lm, {layer: np.arange(config.d_mlp) == own[:, None]}, unused, self.memory)
         h = np.full((len(own), S, T), np.nan, np.float32)
         before, after = np.full((2, S, T), np.nan, np.float32), np.full((2, len(own), S, T), np.nan, np.float32)
         sums = []
@@ -195,9 +191,7 @@ class _Text:
         """The columns of NEURON_COLUMNS on the neuron's activation."""
         h, entropy = found.h[i], found.before[1]
         of = spread(h, entropy, self.kept)
-        positions = np.flatnonzero(self.kept)
-        sample = np.sort(np.random.default_rng(0).permutation(positions)[:SAMPLE])
-        sample = sample[np.isfinite(h.ravel()[sample])]
+        sample = self._sample[np.isfinite(h.ravel()[self._sample])]
         return {
             "name": name,
             "low": of.low,
@@ -208,6 +202,11 @@ class _Text:
             "sample_activation": h.ravel()[sample],
             "sample_entropy": entropy.ravel()[sample],
         }
+
+    @functools.cached_property
+    def _sample(self) -> np.ndarray:
+        """The positions that pages show one by one, int [SAMPLE] at most, as places in the flat windows."""
+        return np.sort(np.random.default_rng(0).permutation(np.flatnonzero(self.kept))[:SAMPLE])
 
     def _passages(self, name: str, found: _Measured, i: int) -> pd.DataFrame:
         """The rows of the neuron's passages."""
@@ -226,7 +225,6 @@ class _Text:
             found.before[:, window, position],
             found.after[:, i, window, position],
         )
-        following = np.roll(self.tokens, -1, 1)
         columns = {
             "neuron": name,
             "kind": repeated(kinds),
@@ -236,7 +234,7 @@ class _Text:
             "window": window,
             "position": position,
             "token": self._words(self.tokens[window, position]),
-            "target": self._words(following[window, position]),
+            "target": self._words(self.tokens[window, (position + 1) % self.tokens.shape[1]]),
             "activation": found.h[i, window, position],
             "loss": loss,
             "loss_ablated": loss_ablated,

@@ -19,9 +19,12 @@ from jaxconf.results.words import number
 
 
 def styled_page(template: Traversable, **parts: str) -> str:
-    """A page in the style of page.css: the template with `parts`, which are HTML, in place of its placeholders."""
-    style = (files("jaxconf.report") / "page.css").read_text("utf-8")
-    return filled(template, style=style, **parts)
+    """A page in the style of page.css: the template with `parts`, which are HTML, in place of its placeholders.
+
+    Its script may have theme.js in place of `theme`.
+    """
+    style, theme = ((files("jaxconf.report") / name).read_text("utf-8") for name in ("page.css", "theme.js"))
+    return filled(template, style=style, theme=theme, **parts)
 
 
 def filled(template: Traversable, **parts: str) -> str:

@@ -14,11 +14,21 @@ from jaxconf.report.figures import FIGURES
 from jaxconf.report.optimum_figures import optimum_sets
 from jaxconf.report.page import write_report
 from jaxconf.report.passages.figures import save_token_figures
-from jaxconf.report.play.page import PLAY, write_beside
+from jaxconf.report.play.page import write_beside
 from jaxconf.report.shown import title
 from jaxconf.report.style import save_figures
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import NEURONS, OPTIMUM, OPTIMUM_NEURONS, PAGES, PASSAGES, PER_TOKEN, SETS, staging
+from jaxconf.results.run_folder import (
+    NEURONS,
+    OPTIMUM,
+    OPTIMUM_NEURONS,
+    PAGES,
+    PASSAGES,
+    PER_TOKEN,
+    PLAY,
+    SETS,
+    staging,
+)
 
 
 def save_run(

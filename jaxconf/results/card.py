@@ -19,7 +19,7 @@ from jaxconf.results.run_folder import (
     SITE,
     TOKEN_CHANGES,
 )
-from jaxconf.results.words import facts_in_words, model_of
+from jaxconf.results.words import facts_in_words, model_title
 
 TABLES = {
     NEURONS: "a row per neuron, or other component; the facts of the run are in the schema's metadata",
@@ -43,7 +43,7 @@ def dataset_card(table: NeuronTable, name: str, files: Sequence[str]) -> str:
         {"config_name": file.removesuffix(".parquet"), "data_files": file, **({"default": True} if not i else {})}
         for i, file in enumerate(tables)
     ]
-    model = model_of(table.facts)
+    model = model_title(table.facts)
     about = DatasetCardData(pretty_name=f"Confidence neurons of {model}", tags=TAGS, configs=configs)
     pages = [page for page in ("report.html", f"{SITE}/index.html") if page in files]
     return "\n".join(

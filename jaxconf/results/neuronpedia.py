@@ -18,7 +18,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.results.files import plain
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS
-from jaxconf.results.words import model_of
+from jaxconf.results.words import model_title
 
 SOURCE_SET = "jaxconf-mlp"  # of all layers; a source is one layer of it
 BATCH = 1024  # lines of a file
@@ -32,7 +32,7 @@ def write_neuronpedia(table: NeuronTable, folder: Path) -> None:
     neurons = table.neurons
     if neurons.empty:
         raise InputError("the run measured no neurons, which are what Neuronpedia's layout holds; give another run")
-    model = re.sub(r"[^\w.-]+", "-", model_of(table.facts).rpartition("/")[2])
+    model = re.sub(r"[^\w.-]+", "-", model_title(table.facts).rpartition("/")[2])
     for layer, rows in neurons.groupby("layer"):
         source = f"{layer}-{SOURCE_SET}"
         there = folder / model / source
@@ -56,9 +56,9 @@ def write_neuronpedia(table: NeuronTable, folder: Path) -> None:
 def _about(table: NeuronTable, model: str, source: str) -> dict[str, dict[str, Any]]:
     """The objects of the files that describe a source."""
     facts = table.facts
-    title = f"Confidence neurons of {model_of(facts)}"
+    title = f"Confidence neurons of {model_title(facts)}"
     return {
-        "model": {"id": model, "displayName": model_of(facts), "displayNameShort": model},
+        "model": {"id": model, "displayName": model_title(facts), "displayNameShort": model},
         "release": {"name": "jaxconf", "description": title, "descriptionShort": title},
         "sourceset": {
             "modelId": model,

@@ -22,11 +22,12 @@ OPTIMUM_NEURONS = "optimum_neurons.parquet"  # and that of the neurons
 PAGES = "pages.parquet"  # what the pages of single neurons show (`jaxconf.results.pages`), if they were asked for
 PASSAGES = "passages.parquet"  # and the text on them
 SITE = "site"  # the folder of these pages
+PLAY = "play.html"  # the page on which the bundled model runs, which its reports link to
 COMPONENTS = "components.parquet"  # of a track: the components other than neurons, if any were measured
 PER_TOKEN = "per_token.parquet"  # the table of `jaxconf.per_token`, if that was asked for
 RESULT = (
     NEURONS, POSITIONS, NULLS, TOKEN_CHANGES, SETS, OPTIMUM, OPTIMUM_NEURONS, PER_TOKEN, PAGES, PASSAGES, SPECTRUM,
-    SUMMARY, "windows.npy", "kept.npy", "figure_*.png", "report.html", f"{SITE}/*", f"{SITE}/**/*",
+    SUMMARY, "windows.npy", "kept.npy", "figure_*.png", "report.html", PLAY, f"{SITE}/*", f"{SITE}/**/*",
 )  # fmt: skip
 """Patterns of the files of an analysis in its run folder, which other commands may share."""
 
@@ -116,6 +117,18 @@ def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def swapped(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which takes its place when the block ends; if that fails, it is deleted."""
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        yield made
+        if folder.exists():
+            folder.replace(Path(temporary, ".old"))
+        made.replace(folder)
+
+
+@contextlib.contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, which becomes `folder` when the block ends; if that fails, it is deleted.
 
@@ -123,11 +136,8 @@ def appearing(folder: Path) -> Iterator[Path]:
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"the folder {folder} exists already; give another --out, or delete it first")
-    with writable(folder), tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary:
-        made = Path(temporary) / folder.name
-        made.mkdir()
+    with writable(folder), swapped(folder) as made:
         yield made
-        made.replace(folder)
 
 
 def _unwritable(folder: Path, option: str, error: OSError) -> InputError:

@@ -47,16 +47,19 @@ def _first(name: str, meets: Sequence[Kind], effect: float) -> str:
     return f"{name} is {' and '.join(NOUNS[kind] for kind in meets)}{does}."
 
 
-def standings(table: NeuronTable, columns: list[str]) -> dict[str, dict[str, Standing]]:
-    """Neuron → column → its standing, for every neuron of the table."""
-    found: dict[str, dict[str, Standing]] = {name: {} for name in table.neurons.index}
+def standings(table: NeuronTable, names: Sequence[str], columns: list[str]) -> dict[str, dict[str, Standing]]:
+    """Neuron → column → its standing among all of its layer, for the neurons with these `names`."""
+    found: dict[str, dict[str, Standing]] = {name: {} for name in names}
     for layer, frame in table.neurons.groupby("layer"):
+        own = frame.index[frame.index.isin(found)]
+        if not len(own):
+            continue
         nulls = table.nulls[table.nulls["layer"] == layer] if len(table.nulls) else table.nulls
         for column in columns:
             values = frame[column].astype(float)
             ranks, of = values.rank(ascending=False, method="min"), int(values.notna().sum())
             beside = _beside(np.sort(nulls[column].dropna().to_numpy(float))) if column in nulls else None
-            for name, value, rank in zip(frame.index, values, ranks, strict=True):
+            for name, value, rank in zip(own, values[own], ranks[own], strict=True):
                 known = np.isfinite(rank)
                 of_nulls = beside(value) if beside and known else ()
                 found[name][column] = Standing(int(rank) if known else 0, of, *of_nulls)
@@ -76,13 +79,8 @@ def citation(table: NeuronTable, run: str) -> str:
     facts = table.facts
     revision = f", revision {facts['revision']}" if facts.get("revision") else ""
     version = facts.get("versions", {}).get("jaxconf", "")
-    text = f"{facts.get('data', 'text')}, {number_of(facts.get('tokens'))} tokens"
+    tokens = f"{facts['tokens']:,}" if "tokens" in facts else "n/a"
     return (
-        f"{model_title(facts)}{revision}, {table.where}, on {text}. "
+        f"{model_title(facts)}{revision}, {table.where}, on {facts.get('data', 'text')}, {tokens} tokens. "
         f"jaxconf {version}, {str(facts.get('created', ''))[:10]}, run {run}."
     )
-
-
-def number_of(count: int | None) -> str:
-    """A count with commas."""
-    return "n/a" if count is None else f"{count:,}"

@@ -126,16 +126,6 @@ def reading_notes(facts: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def model_of(facts: Mapping[str, Any]) -> str:
-    """The name of the model that was analysed: a hub id as it is, and of a folder its last part."""
-    name = str(facts.get("model", "unnamed model"))
-    return (
-        name
-        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
-        else name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
-    )
-
-
 def facts_in_words(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The facts of an analysis for a reader, (name, value) in reading order; facts that are missing are left out."""
 

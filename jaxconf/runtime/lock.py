@@ -24,12 +24,13 @@ def locked(file: Path) -> Iterator[Callable[..., None] | None]:
     """
     with file.open("a+") as lock:
         for _ in range(10):  # `held` takes the lock for a moment
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            if not held(file):
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:  # this file system has no locks
                 break
-            time.sleep(0.05)
         else:
             yield None
             return
@@ -55,6 +56,11 @@ def held(file: Path) -> bool:
     except OSError:  # there is no such file, or its file system has no locks
         return False
     return False
+
+
+def holder(file: Path) -> dict[str, Any]:
+    """What the process that holds a file says of itself: {} if none holds it."""
+    return contents(file) if held(file) else {}
 
 
 def contents(file: Path) -> dict[str, Any]:

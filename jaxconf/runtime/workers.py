@@ -142,7 +142,8 @@ def slurm_options(text: str) -> dict[str, str]:
     """The keys and values of --slurm, with the defaults. Raises InputError for anything else."""
     pairs = [part.partition("=") for part in text.split(",")]
     found = {"cpus": "8", "mem": "64GB", "max": "64"} | {key.strip(): value.strip() for key, _, value in pairs}
-    if not all(key and equals for key, equals, _ in pairs) or not (found["max"] + found["cpus"]).isdecimal():
+    counted = all(found[key].isdecimal() and int(found[key]) for key in ("max", "cpus"))
+    if not counted or not all(key and equals for key, equals, _ in pairs):
         raise InputError(
             f"--slurm is {text!r}; give what a job is to have, such as partition=gpu,gpus=1,time=4:00:00,max=64"
         )

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from jaxconf.models.errors import InputError
 from jaxconf.models.files import replacing
-from jaxconf.runtime.lock import contents, held, this_process
+from jaxconf.runtime.lock import contents, held, holder, this_process
 from jaxconf.runtime.progress import Progress
 from jaxconf.runtime.resume import RESUME
 
@@ -74,8 +74,7 @@ def _status(of: Mapping[int, Mapping[str, Path]], cell: Path, tries: int, alive:
         message = str(contents(failures[-1]).get("message", ""))
     if alive and last and (record := _open_record(of[last])):
         with contextlib.suppress(FileNotFoundError):  # it has ended in the meantime
-            since, about = now - record.stat().st_mtime, contents(record)
-            worker = str(about.get("process", about.get("worker", "")))  # which is how earlier versions call it
+            since, worker = now - record.stat().st_mtime, str(contents(record).get("process", ""))
             return Status("running", last, worker, max(0.0, since), message, deaths)
     counted = len(failures) + max(0, deaths - FREE_DEATHS)
     return Status("failed" if counted >= tries else "waiting", last, message=message, deaths=deaths)
@@ -107,8 +106,9 @@ def _open_record(files: Mapping[str, Path]) -> Path | None:
 def _unended(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     """The records of attempts of which nothing says the end, at cells that are not finished."""
     for name, of in _records(folder, names).items():
-        if records := [record for files in of.values() if (record := _open_record(files))]:
-            yield from records if not (folder / CELLS / name).is_dir() else ()
+        records = [record for files in of.values() if (record := _open_record(files))]
+        if records and not (folder / CELLS / name).is_dir():
+            yield from records
 
 
 def attempt(folder: Path, name: str, number: int, run: Run, progress: Progress = lambda what, done, total: None) -> str:
@@ -205,8 +205,8 @@ def _discard(place: Path) -> None:
 
 def time_left(found: Mapping[str, Status], folder: Path) -> float | None:
     """Seconds until all cells are done, at the pace of the command that works on the folder; None if unknown."""
-    since = contents(folder / LOCK).get("since")
-    if since is None or not held(folder / LOCK):
+    since = holder(folder / LOCK).get("since")
+    if since is None:
         return None
     done = sum((folder / CELLS / name).stat().st_mtime >= since for name in found if found[name].state == "finished")
     left = sum(status.state in ("running", "waiting") for status in found.values())
@@ -223,7 +223,7 @@ def opened(folder: Path) -> None:
 
 def tidy(folder: Path) -> None:
     """Delete what attempts have left, once every cell is finished or has failed for good."""
-    for left in (*(folder / ATTEMPTS).glob("*.work"), *(folder / ATTEMPTS).glob(".*.work")):
+    for left in (folder / ATTEMPTS).glob("*.work"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -3,7 +3,6 @@
 Dask decides who runs what and when; what became of a cell is read in the sweep's folder alone.
 """
 
-import contextlib
 import functools
 import os
 import queue
@@ -43,10 +42,11 @@ def run_on_workers(
     waiting = {name: cells[name] for name, status in left.items() if status.state == "waiting"}
     if not waiting:
         return
+    need = needs(waiting)
     with workers(option, value, len(waiting), folder / LOG) as client:
         tell(dashboard=client.dashboard_link)
         say(f"Dask's dashboard: {client.dashboard_link}")
-        dispatch(client, runs, needs(waiting), folder, tries, say)
+        dispatch(client, runs, need, folder, tries, say)
 
 
 def dispatch(
@@ -82,14 +82,16 @@ def dispatch(
         for name, status in statuses(need, folder, tries).items():
             submit(name, status)
         while at and not caught:
-            with contextlib.suppress(queue.Empty):
+            try:
                 name, number, future = ended.get(timeout=0.5)
-                del at[name]
-                if said := _ended(client, folder, name, number, future):
-                    say(f"{name}: {said}")
-                status = statuses([name], folder, tries)[name]
-                if status.state == "waiting":
-                    submit(name, status)
+            except queue.Empty:
+                continue
+            del at[name]
+            if said := _ended(client, folder, name, number, future):
+                say(f"{name}: {said}")
+            status = statuses([name], folder, tries)[name]
+            if status.state == "waiting":
+                submit(name, status)
         if caught:
             say(STOPPING)
             begun = call_off(folder, need)

@@ -76,14 +76,17 @@ def needs(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Need]:
     A cell that no estimate can be made for, such as one whose model is missing, needs nothing, and counts as the
     longest: it will fail soon, or else nobody knows.
     """
-    found, configs = {}, {}
+    found, configs = {}, dict[str, DecoderConfig | None]()
     for name, cell in cells.items():
         options = options_of(cell, Path())
         try:
             count = math.prod(read_mesh(options.mesh, 1)) if options.mesh else 1
             if options.model not in configs:
+                configs[options.model] = None  # which stays if it cannot be read
                 configs[options.model] = config_of(options.model, options.revision, options.accept)
-            one = _plan_of(configs[options.model], Devices(count, math.inf, *TYPICAL), options, parse(options))
+            if (config := configs[options.model]) is None:
+                raise InputError(f"the config.json of {options.model} cannot be read")
+            one = _plan_of(config, Devices(count, math.inf, *TYPICAL), options, parse(options))
             found[name] = Need(one.peak * count, count, one.seconds)
         except InputError:
             found[name] = Need(0, 1, math.inf)

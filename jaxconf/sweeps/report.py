@@ -1,6 +1,5 @@
 """The joined result of a sweep: one table of every neuron of every cell, and one page that compares the cells."""
 
-import shutil
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxconf.models.errors import InputError, listed
 from jaxconf.models.files import replacing
 from jaxconf.results.files import KEY, packed
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import staging
+from jaxconf.results.run_folder import swapped
 from jaxconf.results.words import COUNT_FACTS, counts_doubts
 from jaxconf.studies.scale.page import scale_page
 from jaxconf.studies.scale.summary import named_neurons, summaries
@@ -71,7 +70,7 @@ def _steps(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def _write_table(joined: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], place: Path) -> None:
     """Write a file for each model, whole or not at all."""
     schema = pa.Schema.from_pandas(joined.drop(columns="model"), preserve_index=False)
-    with staging(place.parent, "") as there:
+    with swapped(place) as there:
         for model, own in joined.groupby("model", sort=False):
             file = there / f"model={urllib.parse.quote(str(model), safe='')}" / "neurons.parquet"
             file.parent.mkdir()
@@ -79,14 +78,6 @@ def _write_table(joined: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], p
             with pq.ParquetWriter(file, schema.with_metadata({**(schema.metadata or {}), KEY: packed(told)})) as writer:
                 for _, of_cell in own.drop(columns="model").groupby("cell", sort=False):
                     writer.write_table(pa.Table.from_pandas(of_cell, schema, preserve_index=False))
-        whole = there / place.name
-        whole.mkdir()
-        for part in there.glob("model=*"):
-            part.rename(whole / part.name)
-        if place.is_dir():
-            shutil.rmtree(place)
-        elif place.is_file():  # of an earlier version
-            place.unlink()
 
 
 def doubts(joined: pd.DataFrame) -> list[str]:

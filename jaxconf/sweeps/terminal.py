@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxconf.models.errors import InputError
-from jaxconf.runtime.lock import contents, held
+from jaxconf.runtime.lock import holder
 from jaxconf.runtime.progress import Progress, duration, progress
 from jaxconf.sweeps.cells import LOCK, Status, time_left
 from jaxconf.sweeps.run import sweep_status
@@ -61,7 +61,7 @@ def sweep_table(found: Mapping[str, Status], folder: Path, stage: str = "") -> T
 
     `stage`: how far the cell is that this process runs, if it runs one itself.
     """
-    about = contents(folder / LOCK) if held(folder / LOCK) else {}
+    about = holder(folder / LOCK)
     below = [stage, f"Dask's dashboard: {about['dashboard']}" if about.get("dashboard") else ""]
     table = Table(title=_counts(found, folder), title_justify="left", title_style="bold", box=None)
     table.caption, table.caption_justify = "\n".join(filter(None, below)), "left"

@@ -14,7 +14,7 @@ from jaxconf.report.site.data import Run
 from jaxconf.report.site.write import check_site, run_in, sha256, write_runs
 from jaxconf.results.columns import POSITION_COLUMNS
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.pages import PAGED, NeuronPages, check_paged, no_pages, paged
+from jaxconf.results.pages import PAGED, check_paged, no_pages, paged
 from jaxconf.results.run_folder import NEURONS, SITE, writable
 from jaxconf.runtime.memory import MEMORY
 from jaxconf.runtime.placement import load_placed
@@ -50,14 +50,15 @@ def browse(
     site = Path(out) if out is not None else folders[0] / SITE
     check_site(site)
     tracks = {folder: Emergence.load(folder) for folder in folders if _is_track(folder)}
-    tables = {folder: NeuronTable.load(folder) for folder in folders if folder not in tracks}
+    found = {folder: run_in(folder) for folder in folders if folder not in tracks}
     with writable(site.parent):
-        for folder, table in tables.items():
-            if not set(paged(table, neurons)) <= set(NeuronPages.load(folder).names):
-                _measure(folder, table, neurons, mesh, memory, progress, say)
+        for folder, run in found.items():
+            if not set(paged(run.table, neurons)) <= set(run.pages.names):
+                _measure(folder, run.table, neurons, mesh, memory, progress, say)
+                found[folder] = run_in(folder)
         progress("site", 0, 0)
         of_each = (
-            steps_of(tracks[folder], sha256(folder / FILE)) if folder in tracks else [run_in(folder)]
+            steps_of(tracks[folder], sha256(folder / FILE)) if folder in tracks else [found[folder]]
             for folder in folders
         )
         return write_runs([run for of_folder in of_each for run in of_folder], site, neurons)

@@ -21,7 +21,8 @@ import jaxconf
 from jaxconf.analysis.temperature import best_temperature, change, unchanged
 from jaxconf.data.worlds import world_of
 from jaxconf.models.errors import InputError
-from jaxconf.report.play.page import PLAY, link, named_neurons, of_world, play_page, script, write_beside
+from jaxconf.report.play.page import link, named_neurons, of_world, play_page, script, write_beside
+from jaxconf.results.run_folder import PLAY
 
 PROMPTS = 200
 PAGE = Path(__file__).parents[2] / "docs" / "play" / "index.html"

@@ -11,9 +11,9 @@ from planted_table import planted_table
 from jaxconf.report.markup import facts as facts_in_html
 from jaxconf.report.page import write_report
 from jaxconf.report.picture_page import study_page
-from jaxconf.report.play.page import PLAY
 from jaxconf.report.run import save_study
 from jaxconf.report.shown import title
+from jaxconf.results.run_folder import PLAY
 
 PATH = "/srv/models/tiny"
 

@@ -31,7 +31,8 @@ def written(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxconf.report.run._draw", lambda table, folder: (folder / "report.html").write_text("<p>"))
         save_run(table, np.zeros((2, 8), int), np.ones((2, 8), bool), folder, {})
-    for name in ("site/index.html", "site/neurons/3.5.html", "model.safetensors", "config.json", "site/.hidden"):
+    of_run = ("play.html", "site/index.html", "site/neurons/3.5.html")
+    for name in (*of_run, "model.safetensors", "config.json", "site/.hidden"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return folder

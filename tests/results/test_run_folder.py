@@ -10,10 +10,9 @@ from refusals import check_error
 
 from jaxconf.models.errors import InputError
 from jaxconf.report.figures import FIGURES
-from jaxconf.report.play.page import PLAY
 from jaxconf.report.run import draw
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import NEURONS, POSITIONS, SPECTRUM, SUMMARY, appearing, claim, staging, writable
+from jaxconf.results.run_folder import NEURONS, PLAY, POSITIONS, SPECTRUM, SUMMARY, appearing, claim, staging, writable
 
 pytestmark = pytest.mark.usefixtures("drawn_quickly")
 

@@ -55,6 +55,14 @@ def test_a_machine_without_a_network_is_in_order(caches, monkeypatch):
     assert not any(finding.problem for finding in of.values())
 
 
+def test_a_proxy_of_no_use_is_said(caches, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://nowhere")
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
+    huggingface_hub.utils.close_session()
+    assert "cannot be reached" in found()["hub"].found
+    huggingface_hub.utils.close_session()
+
+
 def test_a_hub_that_never_answers_is_waited_for_no_longer_than_said(caches, monkeypatch):
     class Silent:
         def head(self, *_: object, **__: object) -> None:

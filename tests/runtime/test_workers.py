@@ -19,7 +19,7 @@ def test_slurm_is_given_pairs() -> None:
     assert slurm_options("partition=gpu, gpus=1,max=3,exclusive=") == {
         "cpus": "8", "mem": "64GB", "max": "3", "partition": "gpu", "gpus": "1", "exclusive": "",
     }  # fmt: skip
-    for text in ("gpu", "", "max=many", "=1", "cpus=-1"):
+    for text in ("gpu", "", "max=many", "max=", "max=0", "=1", "cpus=-1"):
         check_error(lambda text=text: slurm_options(text), "--slurm is", "partition=gpu")
 
 

@@ -5,7 +5,6 @@ is said about both, and page.js the page itself.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,12 +14,12 @@ from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.data.noise import Filter, Noise
 from jaxconf.data.own_text import source_for
 from jaxconf.data.worlds import world_of
-from jaxconf.models.files import replacing
+from jaxconf.models.files import read_object, replacing
 from jaxconf.models.language_model import BUNDLED, local_folder
 from jaxconf.report.markup import inert_json, styled_page
+from jaxconf.results.run_folder import PLAY
 from jaxconf.results.words import counted
 
-PLAY = "play.html"
 NAMED = BUNDLED / "named_neurons.json"  # written by scripts/describe_bundled.py
 SCRIPTS = ("forward.js", "optimum.js", "measures.js")
 
@@ -54,14 +53,14 @@ def _is_bundled(facts: Mapping[str, Any]) -> bool:
 
 def play_page() -> str:
     """The HTML of the page."""
-    here, world, config, neurons = files(__package__), _world(), _config(), named_neurons()
+    here, world, neurons = files(__package__), _world(), named_neurons()
+    config = read_object(BUNDLED / "config.json")
     weights = base64.b64encode((BUNDLED / "model.safetensors").read_bytes()).decode()
     layers = config["num_hidden_layers"]
     sets = {kind: ", ".join(neuron_name(layers - 1, index) for index in found) for kind, found in neurons.items()}
     return styled_page(
         here / "page.html",
         own_style=(here / "page.css").read_text("utf-8"),
-        theme=(files("jaxconf.report") / "theme.js").read_text("utf-8"),
         scripts="\n".join(script(name) for name in SCRIPTS),
         page=script("page.js"),
         data=inert_json({"config": config, "weights": weights, "world": of_world(world), "sets": neurons}),
@@ -82,8 +81,7 @@ def script(name: str) -> str:
 
 def named_neurons() -> dict[str, list[int]]:
     """The neurons of the last layer that the rules name in the bundled model, by kind."""
-    found: dict[str, list[int]] = json.loads(NAMED.read_text("utf-8"))
-    return found
+    return read_object(NAMED)
 
 
 def of_world(world: Noise) -> dict[str, Any]:
@@ -112,8 +110,3 @@ def _world() -> Noise:
     world = world_of(source_for("own", BUNDLED))
     assert isinstance(world, Noise)
     return world
-
-
-def _config() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((BUNDLED / "config.json").read_text("utf-8"))
-    return found

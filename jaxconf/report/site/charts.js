@@ -27,10 +27,8 @@ function chart(label, draw) {
   return host;
 }
 
-const extent = values => {
-  const known = values.filter(value => value !== null && Number.isFinite(value));
-  return known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
-};
+// Not Math.min(...values): a function takes no list as long as the neurons of many runs.
+const extent = values => values.length ? values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]) : [0, 1];
 
 // Where an axis has its ticks: round numbers, or powers of ten.
 function ticks(domain, log, count) {
@@ -121,7 +119,7 @@ function againstEntropy(page) {
 
 // The cosines with the singular vectors, counted from the smallest singular value; the null space is shaded.
 function spectrum(cosines, D, k) {
-  const label = `Cosines with the ${D} singular vectors of the unembedding; the ${k} with the smallest singular values are shaded`;
+  const label = `Cosines with the ${D} singular vectors of the unembedding; the null space, ${counted(k, "vector")} with the smallest singular values, is shaded`;
   return chart(label, width => {
     const each = D / cosines.length, shown = cosines.map(Math.abs);
     const across = {label: "singular vectors, smallest value last", domain: [D + 0.5, 0.8], log: true};
@@ -157,14 +155,14 @@ function scatter(label, points, behind, across, up, guides, open, found = null) 
   return element("div", {}, host, told);
 }
 
-// Lines over runs: `lines` are {label, values}, `places` the labels of the runs, and `here` is the run that is marked.
+// Lines over runs: `lines` are {label, values}, `places` the labels of the runs, and `here` is the run that is marked, or -1.
 function timeline(label, lines, places, here) {
   return chart(label, width => {
     const values = lines.flatMap(line => line.values), last = Math.max(1, places.length - 1);
     const of = frame(width, 240, {label: "", domain: [-0.2, last + 0.2], log: false, bare: true}, axisOf("", values, {zero: true}));
     const every = Math.max(1, Math.ceil(places.length / Math.max(2, Math.floor(width / 110))));
     places.forEach((place, i) => i % every || of.root.append(shape("text", {class: "quiet", x: of.x(i), y: of.bottom + 16, "text-anchor": "middle"}, place.length > 14 ? `…${place.slice(-13)}` : place)));
-    of.root.append(shape("line", {class: "rule", x1: of.x(here), x2: of.x(here), y1: of.top, y2: of.bottom}));
+    if (here >= 0) of.root.append(shape("line", {class: "rule", x1: of.x(here), x2: of.x(here), y1: of.top, y2: of.bottom}));
     lines.forEach(({label: name, values}, i) => {
       const second = i ? " second" : "", known = values.map((value, j) => [value, j]).filter(([value]) => value !== null);
       of.root.append(shape("path", {class: `line${second}`, d: path(known.map(([value, j]) => [of.x(j), of.y(value)]))}));

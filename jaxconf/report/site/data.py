@@ -23,8 +23,7 @@ from jaxconf.results.words import facts_in_words
 
 INDEX = (
     "rho", "ln_mediated", "freq_mediated", "entropy_delta", "entropy_abs_delta", "loss_delta", "loss_abs_delta",
-    "kl_freq_abs_delta", "top1_change", "w_norm", "logit_var", "cos_freq", "activation_mean", "activation_std",
-    "entropy_corr",
+    "kl_freq_abs_delta", "top1_change", "w_norm", "logit_var", "cos_freq",
 )  # fmt: skip
 """The columns of the table of neurons; the figures draw some of them."""
 BACKGROUND = 1200  # neurons without a page that a figure draws behind those with one
@@ -44,24 +43,18 @@ class Run(NamedTuple):
 def of_site(runs: Sequence[Run]) -> dict[str, Any]:
     """The runs that the site has, and what each column means."""
     every = COLUMNS | MIXTURE_COLUMNS
-    return {"runs": [_head(run) for run in runs], "columns": every, "index": list(INDEX)}
+    return {"runs": [_head(run) for run in runs], "columns": every}
 
 
 def _head(run: Run) -> dict[str, Any]:
-    facts, table = run.table.facts, run.table
-    shape = [facts.get(name) for name in ("model_type", "n_layers", "d_model", "n_neurons", "vocab_size")]
-    counts = {kind: int(table.neurons[f"is_{kind}_neuron"].sum()) for kind in KINDS}
-    told = {"revision": facts.get("revision"), "step": facts.get("step"), "loss": facts.get("loss")}
-    return plain(
-        {
-            "key": run.key,
-            "title": title(table),
-            "shape": shape,
-            **told,
-            "entropy": facts.get("entropy"),
-            "named": counts,
-        }
-    )
+    counts = {kind: int(run.table.neurons[f"is_{kind}_neuron"].sum()) for kind in KINDS}
+    told = {name: run.table.facts.get(name) for name in ("revision", "loss", "entropy")}
+    return plain({"key": run.key, "shape": shape_of(run), **told, "named": counts})
+
+
+def shape_of(run: Run) -> list[Any]:
+    """The shape of a run's model: a neuron of one run can be told in another of the same shape."""
+    return [run.table.facts.get(name) for name in ("model_type", "n_layers", "d_model", "n_neurons")]
 
 
 def of_run(run: Run, shown: Collection[str], background: int = BACKGROUND) -> dict[str, Any]:
@@ -114,7 +107,10 @@ def of_neurons(run: Run) -> list[dict[str, Any]]:
     """What the page of each neuron shows, in the order of `NeuronPages.neurons`."""
     table, frame = run.table, run.table.neurons
     numeric = [name for name in COLUMNS | MIXTURE_COLUMNS if name in frame and frame[name].dtype.kind == "f"]
-    where, passages = standings(table, numeric), dict(list(run.pages.passages.groupby("neuron", sort=False)))
+    where, passages = (
+        standings(table, run.pages.names, numeric),
+        dict(list(run.pages.passages.groupby("neuron", sort=False))),
+    )
     of, records = verdicts(table, run.pages.names), frame.loc[run.pages.names].to_dict("index")
     return [
         {

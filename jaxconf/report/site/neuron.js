@@ -18,7 +18,7 @@ function neuronPage(run, page, others) {
     element("div", {class: "grid"},
       card("How its activation is spread", histogram(page.low, page.high, page.histogram), `All tokens, in ${page.histogram.length} equal bins; the axis of tokens is logarithmic.`),
       card("Activation and entropy", againstEntropy(page), `Grey: a sample of the kept positions. Red: means of ten groups of equally many positions. The correlation over all of them is ${number(page.values.entropy_corr?.[0])}.`),
-      card("Its direction in the unembedding's spectrum", spectrum(page.cosines, run.D, run.k), `Shaded: the null space, the ${counted(run.k, "direction")} that the unembedding all but ignores. The share of the norm there is rho, ${number(page.values.rho[0])}.`),
+      card("Its direction in the unembedding's spectrum", spectrum(page.cosines, run.D, run.k), `Shaded: the null space, ${counted(run.k, "direction")} that the unembedding all but ignores. The share of the norm there is rho, ${number(page.values.rho[0])}.`),
       tokens,
       nearestCard(run, page),
       others.length > 1 ? timelineCard(run, name, others) : null,
@@ -41,7 +41,7 @@ function tokensOf(page) {
   const same = JSON.stringify([page.promoted[0], page.suppressed[0]]) === JSON.stringify([page.promoted_frozen[0], page.suppressed_frozen[0]]);
   const total = [list("promotes", page.promoted), list("suppresses", page.suppressed)];
   const frozen = [list("promotes, norm frozen", page.promoted_frozen), list("suppresses, norm frozen", page.suppressed_frozen)];
-  const told = "By how much a logit changes for each unit of activation, on average over the kept positions. The norm reacts to the neuron; ";
+  const told = "By how much a logit changes for each unit of activation (of what is added behind the norm, where one follows the MLP), on average over the kept positions. The norm reacts to the neuron; ";
   return card("Tokens that it promotes and suppresses", element("div", {class: "pairs"}, total, same ? null : frozen), told + (same ? "with its scale frozen, the tokens are the same." : "with its scale frozen, the order is that of w·W_U."));
 }
 
@@ -54,10 +54,7 @@ function nearestCard(run, page) {
 }
 
 function timelineCard(run, name, others) {
-  const here = others.findIndex(other => other.key === run.key);
-  const of = column => others.map(other => { const i = at(other, name); return i < 0 ? null : other.values[column][i]; });
-  const lines = [["rho", "ln_mediated"], ["entropy_delta", "loss_delta"]].map(pair => timeline(`${pair.join(" and ")} of ${name} over the runs`, pair.map(column => ({label: column, values: of(column)})), others.map(other => other.short), here));
-  return card("Over the runs", element("div", {}, lines), "The neuron of the same name in each run whose model has this shape. The dashed line is this run.", true);
+  return card("Over the runs", element("div", {}, timelines(others, name, run)), "The neuron of the same name in each run whose model has this shape. The dashed line is this run.", true);
 }
 
 // The passages: every token is shaded by the activation there, and says on hover or focus what is predicted behind it.

@@ -19,14 +19,12 @@ async function show() {
     const place = run.pages[at(run, name)];
     if (place === undefined || place < 0) throw new Error(`Neuron ${name} has no page in this run.`);
     const page = await load(`${head.key}/${place}`);
-    const others = runs.length > 1 ? await Promise.all(runs.filter(other => alike(head, other)).map(async other => ({...(await load(`${other.key}/run`)), short: shortName(other)}))) : [];
+    const others = runs.length > 1 ? await Promise.all(runs.filter(other => alike(head, other)).map(other => load(`${other.key}/run`))) : [];
     shown(`${name}, ${run.title}`, `Neuron ${name}`, neuronPage(run, page, others), steps(run, name), head.key, run.title);
   } catch (error) {
     shown("Not found", "Not found", [element("p", {role: "alert"}, error.message), element("p", {}, element("a", {href: "#/"}, "To the first page"))], [], null);
   }
 }
-
-const shortName = run => run.key;
 
 // Links to the neurons before and behind, in the order of the table.
 function steps(run, name) {
@@ -41,7 +39,7 @@ function shown(title, head, content, further, current, small = "") {
   const runs = site().runs, [, name] = placeOf(), now = key => key === current ? (name === undefined ? "page" : "true") : null;
   ways.replaceChildren(
     ...(runs.length > 1 ? [element("a", {href: "#/compare", "aria-current": now("compare")}, "Comparison")] : []),
-    ...(runs.length > 8 ? [runs.find(run => run.key === current)].filter(Boolean) : runs).map(run => element("a", {href: `#/${encodeURIComponent(run.key)}`, "aria-current": now(run.key)}, runs.length > 1 ? shortName(run) : "All neurons")),
+    ...(runs.length > 8 ? [runs.find(run => run.key === current)].filter(Boolean) : runs).map(run => element("a", {href: `#/${encodeURIComponent(run.key)}`, "aria-current": now(run.key)}, runs.length > 1 ? run.key : "All neurons")),
     element("span", {class: "step"}, further));
   main.replaceChildren(...content.filter(Boolean));
   if (current !== "compare" || now("compare") === "page") scrollTo(0, 0);

@@ -39,19 +39,17 @@ function tableOf(heads, rows, label) {
 }
 
 // Data are scripts that call `loaded`, since a page opened from disk may load scripts but no other files.
-const store = {waiting: {}, found: {}};
+const store = {asked: {}, found: {}};
 
 function loaded(name, data) {
   store.found[name] = data;
-  for (const done of store.waiting[name] || []) done(data);
-  delete store.waiting[name];
 }
 
+// What is missing is asked for again the next time.
 function load(name) {
-  if (name in store.found) return Promise.resolve(store.found[name]);
-  return new Promise((done, failed) => {
-    const first = !(name in store.waiting);
-    (store.waiting[name] ??= []).push(done);
-    if (first) document.head.append(element("script", {src: `data/${name}.js`, onerror: () => failed(new Error(`data/${name}.js is missing`))}));
-  });
+  return store.asked[name] ??= new Promise((done, failed) => document.head.append(element("script", {
+    src: `data/${name}.js`,
+    onload: () => done(store.found[name]),
+    onerror: () => { delete store.asked[name]; failed(new Error(`data/${name}.js is missing`)); },
+  })));
 }

@@ -4,8 +4,8 @@ Its data are scripts that call `loaded`, since a page that is opened from disk c
 """
 
 import hashlib
+import itertools
 import json
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 from jaxconf.models.errors import InputError
 from jaxconf.report.markup import filled
-from jaxconf.report.site.data import BACKGROUND, Run, key_of, of_neurons, of_run, of_site
+from jaxconf.report.site.data import BACKGROUND, Run, key_of, of_neurons, of_run, of_site, shape_of
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.pages import PAGED, NeuronPages, paged
-from jaxconf.results.run_folder import NEURONS
+from jaxconf.results.run_folder import NEURONS, swapped
 from jaxconf.results.words import model_title
 
 SCRIPTS = ("words.js", "charts.js", "overview.js", "neuron.js", "comparison.js", "site.js")
 MARK = "data/site.js"
+COMPARISON = "compare"  # the first part of the permalinks of the comparison
 
 
 def write_site(folders: Sequence[Path], site: Path, neurons: int | Literal["all"] = PAGED) -> Path:
@@ -51,14 +52,11 @@ def write_runs(runs: Sequence[Run], site: Path, neurons: int | Literal["all"] = 
     for run in runs:
         names = set(run.pages.names)
         pages = run.pages.some([name for name in paged(run.table, neurons) if name in names])
-        shown.append(run._replace(key=key_of(run.key, [other.key for other in shown]), pages=pages))
+        taken = [COMPARISON, *(other.key for other in shown)]
+        shown.append(run._replace(key=key_of(run.key, taken), pages=pages))
     site.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=site.parent) as temporary:
-        new = Path(temporary) / "site"
+    with swapped(site) as new:
         _write(shown, new, neurons)
-        if site.exists():
-            site.replace(Path(temporary) / "old")
-        new.replace(site)
     return site / "index.html"
 
 
@@ -90,7 +88,8 @@ def _write(runs: Sequence[Run], site: Path, neurons: int | Literal["all"]) -> No
     _write_data(site / MARK, "site", of_site(runs))
     of_each = [set(run.pages.names or paged(run.table, neurons)) for run in runs]
     for run in runs:
-        shown = set().union(*(names for other, names in zip(runs, of_each, strict=True) if _alike(run, other)))
+        alike = [shape_of(other) == shape_of(run) for other in runs]
+        shown = set().union(*itertools.compress(of_each, alike))
         folder = site / "data" / run.key
         folder.mkdir()
         _write_data(folder / "run.js", f"{run.key}/run", of_run(run, shown, BACKGROUND // len(runs)))
@@ -100,12 +99,6 @@ def _write(runs: Sequence[Run], site: Path, neurons: int | Literal["all"]) -> No
 
 def _tag(source: str) -> str:
     return f'<script src="{source}"></script>\n'
-
-
-def _alike(run: Run, other: Run) -> bool:
-    """Whether a neuron of one run can be told in the other: whether their models have one shape."""
-    names = ("model_type", "n_layers", "d_model", "n_neurons")
-    return all(run.table.facts.get(name) == other.table.facts.get(name) for name in names)
 
 
 def _write_data(file: Path, name: str, data: Any) -> None:

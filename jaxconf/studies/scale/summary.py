@@ -63,8 +63,8 @@ def named_neurons(tables: Mapping[str, NeuronTable], of: pd.DataFrame) -> pd.Dat
     """
     parts = []
     for same, group in of.groupby(list(SAME), sort=False):
+        frames = {cell: tables[cell].neurons for cell in group["cell"]}
         for kind in KINDS:
-            frames = {cell: tables[cell].neurons for cell in group["cell"]}
             ever = {name for frame in frames.values() for name in frame.index[frame[f"is_{kind}_neuron"]]}
             for row in group.itertuples():
                 chosen = frames[row.cell].loc[lambda frame, ever=ever: frame.index.isin(ever)]
