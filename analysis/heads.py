@@ -9,9 +9,8 @@ attention adds to the stream by Δ = δ·W_O,h. A norm behind attention (Gemma 2
     Δ = (σ_o/σ_o' − 1)·p + (δ/σ_o')·γ ⊙ W_O,h    o what enters that norm, σ_o its scale, and p = γ ⊙ o/σ_o
 
 as `ablated_sets.moved` adds it. The total effect runs the MLP again on the stream with Δ. The direct effect adds Δ to
-the stream behind the MLP. In
-parallel blocks, where the MLP does not read what attention writes, the two are the same. Source: Stolfo et al. 2024
-(arXiv 2406.16254), section 3.2, for other components than neurons.
+the stream behind the MLP. In parallel blocks, where the MLP does not read what attention writes, the two are the same.
+Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2, for other components than neurons.
 """
 
 import functools

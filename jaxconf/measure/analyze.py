@@ -245,10 +245,10 @@ def _shown_cosines(
     ranked = frame[frame.index.isin([name for group in directed for name in group.names])]
     ranked = ranked.sort_values(["is_entropy_neuron", "rho"], ascending=False)
     shown = list(ranked.index[: max(SHOWN, int(ranked["is_entropy_neuron"].sum()))])
-    writes = dict[str, np.ndarray]()
+    writes, chosen = dict[str, np.ndarray](), set(shown)
     for group in directed:
-        if own := {name: index for index, name in enumerate(group.names) if name in shown}:
+        if own := {name: index for index, name in enumerate(group.names) if name in chosen}:
             w_out = fetched(group.readout(lm, seen.own, convention).w_out)
             writes |= {name: w_out[index] for name, index in own.items()}
-    chosen = [writes[name] for name in shown]
-    return cosines(np.reshape(chosen, (len(chosen), lm.config.d_model)), seen.spectrum), shown
+    found = [writes[name] for name in shown]
+    return cosines(np.reshape(found, (len(found), lm.config.d_model)), seen.spectrum), shown

@@ -59,8 +59,7 @@ def ablated_answers(
     every prompt has the same number of them. `n_new`: how many new tokens are generated, greedily, 0 or more; the end
     of a text does not stop the generation. `memory`: bytes for the texts that are worked on together. `progress`:
     called with `what` as the stage. `population`: what the sets are of, by default the last layer's neurons. Raises
-    InputError for prompts that are too long for the model's context together
-    with the new tokens or an answer.
+    InputError for prompts that are too long for the model's context together with the new tokens or an answer.
     """
     config, (C, P) = lm.config, (len(sets.members), len(prompts))
     lengths = np.array([[len(ids) for ids in of_prompt] for of_prompt in given])

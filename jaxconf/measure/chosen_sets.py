@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxconf.analysis.unembedding import spectrum
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.windows import Windows
 from jaxconf.measure.component_sets import check_component_sets
-from jaxconf.measure.components import LABELS, check_fit, groups_of, read_components
+from jaxconf.measure.components import check_fit, groups_named, read_components
 from jaxconf.measure.inputs import Text, check_amounts
 from jaxconf.measure.named_sets import Population
 from jaxconf.measure.neuron_sets import Named, check_form, check_last_layer, check_set
@@ -49,17 +48,20 @@ def check_chosen(
     `jaxconf.measure.component_sets.ablate_component_sets` do.
     """
     check_amounts(0, controls=controls)
+    null_space_size(config, k)
     names = read_components(components)
     check_fit(config, names, [config.n_layers - 1])
-    if components != NEURONS and not any(isinstance(one, str) for one in sets):
+    named = [one for one in sets if isinstance(one, str)]
+    if components != NEURONS and not named:
         raise InputError(
             f"components is {components}, but no set names one of them; name some, such as sae.12,sae.99, or leave "
             "components out"
         )
+    of_components = iter(check_component_sets(config, named, components, controls, k))
     found = []
     for one in sets:
         if isinstance(one, str):
-            ((component, indices),) = check_component_sets(config, [one], components, controls, k)
+            component, indices = next(of_components)
             found.append(Checked(component, [(config.n_layers - 1, index) for index in indices]))
         else:
             check_form(config, one, "a set")
@@ -86,18 +88,10 @@ def populations(
     """
     found = {"neuron": Population.of_neurons(lm.config)}
     kinds = {one.component for one in chosen} - found.keys()
-    names = [name for name in read_components(components) if _label(name) in kinds]
-    if names:
+    if kinds:
         # No direction depends on the documents or on token counts.
         text = Text(Windows(tokens, np.indices(tokens.shape)[0]), np.zeros(lm.config.vocab_size, np.int64), {})
         work = work_on(lm, text, kept, memory, progress)
-        values, size = spectrum(lm.config, lm.params), null_space_size(lm.config, k)
-        for group in groups_of(work, names, [lm.config.n_layers - 1], values, size):
-            of = (len(group.names),)
-            found[group.component] = Population(group.component, of, tuple(group.names), group.dictionary)
+        for kind, group in groups_named(work, components, kinds, k).items():
+            found[kind] = Population(kind, (len(group.names),), tuple(group.names), group.dictionary)
     return found
-
-
-def _label(name: str) -> str:
-    kind = name.partition("=")[0]
-    return LABELS.get(kind, kind)

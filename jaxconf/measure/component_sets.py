@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -18,12 +19,12 @@ from jaxconf.analysis.activations import ActivationStatistics
 from jaxconf.analysis.intervals import bootstrap, columns_of
 from jaxconf.analysis.metrics import SHARES
 from jaxconf.analysis.neuron_sets import masks_of, random_sets
-from jaxconf.analysis.unembedding import readout, spectrum
+from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
 from jaxconf.measure.activations import activation_statistics
-from jaxconf.measure.components import groups_of, names_of_directions, read_components
+from jaxconf.measure.components import groups_named, names_of_directions, read_components
 from jaxconf.measure.groups import Group
 from jaxconf.measure.inputs import check_amounts, in_words, text_of
 from jaxconf.measure.reruns import rerun_parts, token_effects
@@ -81,7 +82,22 @@ def ablate_component_sets(
     check_runnable(lm.params)
     chosen = check_component_sets(lm.config, sets, components, controls, k)
     work = work_on(lm, text_of(lm, tokens, data, counts, progress), kept, memory, progress, resume_folder)
-    groups, last = _groups(work, components, k), lm.config.n_layers - 1
+    groups, last = groups_named(work, components, {kind for kind, _ in chosen}, k), lm.config.n_layers - 1
+    lengths = fetched(jnp.linalg.norm(readout(lm.config, lm.params).W_U, axis=0))
+
+    @functools.cache
+    def statistics(kind: str, memory: int) -> ActivationStatistics:
+        return _statistics(dataclasses.replace(work, memory=memory), groups[kind], ablation)
+
+    def measured(kind: str, masks: np.ndarray, memory: int) -> dict[str, np.ndarray]:
+        dictionary, own = groups[kind].dictionary, statistics(kind, memory)
+        assert dictionary is not None
+        of_sets = dataclasses.replace(work, dictionary=dictionary)
+        of_sets = of_sets.resuming(memory, kind, masks, ablation, *own, lengths, fetched(dictionary.w))
+        parts = rerun_parts(of_sets, {last: masks}, {last: ablation.of_layer(own)}, "final")
+        rows = ((part.units, part.sums) for part in parts)
+        return columns_of(bootstrap(rows, work.unit_counts, SHARES, bootstrap_draws, seed))
+
     rows = []
     for number, (kind, own) in enumerate(chosen):
         group = groups[kind]
@@ -91,14 +107,13 @@ def ablate_component_sets(
             *random_sets((len(group.names),), pairs, controls, np.random.default_rng([seed, number])),
         ]
         masks = masks_of(len(group.names), drawn)[last]
-        measure = functools.partial(_measured, work, group, masks, ablation, bootstrap_draws, seed)
         columns: dict[str, Any] = {
             "set": number,
             "control": np.arange(len(drawn)),
             "neurons": [",".join(group.names[n] for _, n in members) for members in drawn],
             "size": len(own),
         }
-        rows.append(pd.DataFrame(columns | fitting(measure, memory, progress)))
+        rows.append(pd.DataFrame(columns | fitting(functools.partial(measured, kind, masks), memory, progress)))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -126,20 +141,12 @@ def per_component_token(
 
     def measured(memory: int) -> pd.DataFrame:
         work = work_on(lm, text, kept, memory, progress)
-        group = _groups(work, components, k)[kind]
+        group = groups_named(work, components, {kind}, k)[kind]
         work = dataclasses.replace(work, dictionary=group.dictionary)
         levels = ablation.of_layer(_statistics(work, group, ablation))
         return token_effects(work, group.layer, {n: group.names[n] for n in own}, levels, "final")
 
     return in_words(lm, fitting(measured, memory, progress))
-
-
-def _groups(work: Work, components: str, k: int | None) -> dict[str, Group]:
-    """Kind → its group."""
-    config, names = work.lm.config, read_components(components)
-    values, last = spectrum(config, work.lm.params), config.n_layers - 1
-    groups = groups_of(work, names, [last], values, null_space_size(config, k))
-    return {group.component: group for group in groups}
 
 
 def _statistics(work: Work, group: Group, ablation: Ablation) -> ActivationStatistics:
@@ -179,16 +186,3 @@ def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: i
             "0 controls"
         )
     return kind, own
-
-
-def _measured(
-    work: Work, group: Group, masks: np.ndarray, ablation: Ablation, draws: int, seed: int, memory: int
-) -> dict[str, np.ndarray]:
-    """The effects of the sets, bool [c n], with intervals."""
-    work = dataclasses.replace(work, dictionary=group.dictionary, memory=memory)
-    statistics = _statistics(work, group, ablation)
-    paper = group.readout(work.lm, readout(work.lm.config, work.lm.params), "paper")
-    work = work.resuming(memory, group.component, masks, ablation, *statistics, *fetched((paper.w_out, paper.W_U)))
-    parts = rerun_parts(work, {group.layer: masks}, {group.layer: ablation.of_layer(statistics)}, "final")
-    rows = ((part.units, part.sums) for part in parts)
-    return columns_of(bootstrap(rows, work.unit_counts, SHARES, draws, seed))

@@ -11,14 +11,15 @@
 (`jaxconf.measure.autoencoders` reads the last two.) Letters: d model width, n component.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from jaxconf.analysis.dictionaries import Dictionary, along, last_stream, null_directions, output_bias
 from jaxconf.analysis.neuron_names import neuron_name
 from jaxconf.analysis.rerun import Frozen
-from jaxconf.analysis.unembedding import Spectrum
+from jaxconf.analysis.unembedding import Spectrum, spectrum
+from jaxconf.analysis.weights import null_space_size
 from jaxconf.measure.activations import stream_covariance
 from jaxconf.measure.autoencoders import read_autoencoder, read_directions, stored_autoencoder
 from jaxconf.measure.groups import Group
@@ -30,6 +31,12 @@ PLAIN = ("neurons", "heads", "biases", "null")
 """The components that need no value."""
 LABELS = {"directions": "direction"}  # what a component of a kind is called, if not as the kind
 VALUED = {"pc": "how many, such as pc=8", "sae": "a folder, such as sae=FOLDER", "directions": "an .npz file"}
+
+
+def label_of(name: str) -> str:
+    """What the components with a name such as "sae=FOLDER" are called, before their numbers."""
+    kind = name.partition("=")[0]
+    return LABELS.get(kind, kind)
 
 
 def read_components(text: str) -> tuple[str, ...]:
@@ -90,7 +97,7 @@ def names_of_directions(config: DecoderConfig, names: Sequence[str], k: int) -> 
     found = {}
     for name in names:
         kind, _, value = name.partition("=")
-        label, own = LABELS.get(kind, kind), None
+        label, own = label_of(name), None
         match kind:
             case "null":
                 count = k
@@ -107,17 +114,27 @@ def names_of_directions(config: DecoderConfig, names: Sequence[str], k: int) -> 
     return found
 
 
-def groups_of(work: Work, names: Sequence[str], layers: Sequence[int], values: Spectrum, k: int) -> list[Group]:
+def groups_named(work: Work, components: str, kinds: Collection[str], k: int | None) -> dict[str, Group]:
+    """Kind → the group of its directions, for those `kinds` of directions or latents that `components` names.
+
+    `components`, `k`: as for `jaxconf.analyze`.
+    """
+    names = [name for name in read_components(components) if label_of(name) in kinds]
+    values = spectrum(work.lm.config, work.lm.params) if "null" in names else None
+    groups = groups_of(work, names, [work.lm.config.n_layers - 1], values, null_space_size(work.lm.config, k))
+    return {group.component: group for group in groups}
+
+
+def groups_of(work: Work, names: Sequence[str], layers: Sequence[int], values: Spectrum | None, k: int) -> list[Group]:
     """The groups of the components with these `names`, in their order.
 
-    `layers`: those whose neurons are measured; other components are those of the last layer. `values`: the spectrum of
-    the unembedding. `k`: the size of its null space, whose directions are the components "null". They have passed
-    `check_fit`.
+    `layers`: those whose neurons are measured; other components are those of the last layer. `values`, `k`: the
+    spectrum of the unembedding and the size of its null space, for the components "null". They have passed `check_fit`.
     """
     return [group for name in names for group in _groups_of(work, name, layers, values, k)]
 
 
-def _groups_of(work: Work, name: str, layers: Sequence[int], values: Spectrum, k: int) -> list[Group]:
+def _groups_of(work: Work, name: str, layers: Sequence[int], values: Spectrum | None, k: int) -> list[Group]:
     config = work.lm.config
     last = config.n_layers - 1
     kind, _, value = name.partition("=")
@@ -130,6 +147,7 @@ def _groups_of(work: Work, name: str, layers: Sequence[int], values: Spectrum, k
         case "biases":
             return _biases(work, last)
         case "null":
+            assert values is not None
             found = null_directions(config, values, k)
         case "pc":
             found = _principal(work, int(value))
@@ -139,7 +157,7 @@ def _groups_of(work: Work, name: str, layers: Sequence[int], values: Spectrum, k
             found, own = read_directions(config, value)
             if own is not None:
                 return [Group("direction", last, own, found)]
-    label = LABELS.get(kind, kind)
+    label = label_of(name)
     return [Group(label, last, [f"{label}.{n}" for n in range(len(found.w))], found)]
 
 

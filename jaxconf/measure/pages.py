@@ -261,7 +261,8 @@ class _Text:
         names, found = self._names(layer), dict[str, list[Any]](nearest=[], nearest_cosine=[])
         for neuron in own:
             cosine = w @ w[neuron]
-            order = [other for other in np.argsort(-np.abs(cosine), kind="stable") if other != neuron][:NEAREST]
+            order = np.argsort(-np.abs(cosine), kind="stable")[: NEAREST + 1]
+            order = order[order != neuron][:NEAREST]
             found["nearest"].append([names[other] for other in order])
             found["nearest_cosine"].append(cosine[order])
         return found

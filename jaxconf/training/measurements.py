@@ -57,10 +57,8 @@ def measure_effects(
     """
     components = f"neurons,{others}" if others else "neurons"
     table = analyze(lm, tokens, kept=kept, counts=counts, k=k, components=components, bootstrap_draws=DRAWS)
-    neurons, rest = table.frame, None
-    if others:
-        own = table.frame["component"] == "neuron"
-        neurons, rest = table.frame[own], table.frame[~own].reset_index(drop=True)
+    neurons = table.neurons
+    rest = table.frame[table.frame["component"] != "neuron"].reset_index(drop=True) if others else None
     columns = {name: neurons[name].to_numpy() for name in NEURON_COLUMNS}
     rho_chance = float(neurons["rho_chance"].iloc[0])
     return {**columns, "rho_chance": rho_chance, "singular_values": table.singular_values}, rest

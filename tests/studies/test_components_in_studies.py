@@ -35,7 +35,7 @@ from jaxconf.measure.work import Work
 from jaxconf.models.generate import generate
 from jaxconf.models.language_model import load
 from jaxconf.models.sites import Ablate, Replace
-from jaxconf.studies.carry.positions import positions
+from jaxconf.studies.carry.positions import DIRECTION, block_of, positions
 from jaxconf.studies.carry.sentences import sentences as of_carry
 from jaxconf.studies.carry.setting import read_text
 from jaxconf.studies.carry.study import carry
@@ -262,9 +262,22 @@ def test_carry(kind: str, tmp_path: Path) -> None:
     predicted = [of_text for of_text in found.carrying["set"].unique() if "random" not in of_text]
     assert {OWN, f"{last}.3"} <= set(predicted)
     assert "As many components with the largest |correlation|" in " ".join(of_carry(found))
-    groups = list(positions(lm, text, rows, {latents_of(of): np.array([1, 4])}, 10**6, quiet))
-    own = np.concatenate([group.blocks["sae"] for group in groups])
+    latents = latents_of(of)
+    groups = list(positions(lm, text, rows, {latents: np.array([1, 4])}, 10**6, quiet))
+    own = np.concatenate([group.blocks[block_of(latents)] for group in groups])
     np.testing.assert_allclose(own, h[kept][:, [1, 4]], atol=1e-4)
+
+
+def test_directions_of_a_user_are_not_those_of_the_stream(tmp_path: Path) -> None:
+    lm = Latents("rms", tmp_path).lm
+    tokens, d = windows_for(lm, 12), lm.config.d_model
+    np.savez(tmp_path / "own.npz", write=np.eye(d)[:3])
+    components = f"directions={tmp_path / 'own.npz'}"
+    picked = check_chosen(lm.config, ["direction.1"], components, 0, None)
+    given = populations(lm, picked, components, None, tokens, None, 10**9, quiet)["direction"]
+    text = read_text(lm, tokens, "", 0)
+    group = next(iter(positions(lm, text, np.arange(len(tokens)), {given: np.array([1])}, 10**6, quiet)))
+    assert (group.blocks[block_of(given)].shape[1], group.blocks[DIRECTION].shape[1]) == (1, d)
 
 
 def latents_of(of: Latents) -> Population:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.intervals import resamples
-from jaxconf.analysis.rerun import compiled_losses
+from jaxconf.analysis.rerun import compiled_total_losses
 from jaxconf.measure.activations import activations_of_each
 from jaxconf.measure.gates import where_high
 from jaxconf.measure.named_sets import NamedSet, Population, by_population
@@ -93,11 +93,12 @@ def changes(
     progress("influence", 0, tokens.size)
     for group, real in runs.groups(len(rows), T, len(counted)):
         entry, before = runs.entry(tokens[group], counted)
+        entropy = fetched(before.entropy)
         own, of_unit = high[:, group][..., counted] & real[:, None], units[group][:, counted]
         for some, _ in runs.chunks(len(group), T):
             of_sets = runs.some(some, {last: ablation})
-            total, _ = fetched(compiled_losses(config, lm.params, runs.readout, entry, of_sets))
-            moved = np.abs(total.entropy - fetched(before.entropy)).astype(np.float64)  # c s q
+            total = fetched(compiled_total_losses(config, lm.params, runs.readout, entry, of_sets))
+            moved = np.abs(total.entropy - entropy).astype(np.float64)  # c s q
             for change, c in zip(moved, some, strict=True):
                 where = own[np.searchsorted(neurons, sets[c].indices)].any(0)
                 np.add.at(sums[:, c], of_unit[where], change[where])

@@ -36,8 +36,8 @@ Read = Callable[[], Iterable[Positions]]
 
 
 def block_of(population: Population) -> str:
-    """The name of the block of a population's activations."""
-    return NEURONS if population.dictionary is None else population.component
+    """The name of the block of a population's activations, which is none of the stream's."""
+    return NEURONS if population.dictionary is None else f"{population.component} components"
 
 
 def positions(

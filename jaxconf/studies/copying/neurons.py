@@ -3,6 +3,7 @@
 Letter: n neuron of the last layer, or component.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -60,25 +61,26 @@ def selections(
     config, last = lm.config, lm.config.n_layers - 1
     seen, values = readout(config, lm.params), spectrum(config, lm.params)
 
+    @functools.cache
+    def weights_of(component: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """What a population writes, [n d], and its statistics over the vocabulary, [n] each."""
+        own = populations[component].readout(config, seen)
+        return fetched((own.w_out, vocabulary_statistics(mesh_of(lm.params), own, jnp.zeros(config.vocab_size))))
+
     def selection(name: str, of: Checked, by: str, size: int, k_from: str) -> Selection:
-        population = populations[of.component]
-        own = population.readout(config, seen)
-        weights = fetched(vocabulary_statistics(mesh_of(lm.params), own, jnp.zeros(config.vocab_size)))
-        statistics = rho(fetched(own.w_out), values, size), weights["logit_var"], weights["w_norm"]
+        population, (w_out, weights) = populations[of.component], weights_of(of.component)
+        statistics = rho(w_out, values, size), weights["logit_var"], weights["w_norm"]
         sets = beside_random(population, of.members, controls, np.random.default_rng([seed, 0]))
         return Selection(name, sets, by, size, k_from, *statistics)
 
-    def of_neurons(size: int) -> np.ndarray:
-        return rho(fetched(seen.w_out), values, size)
-
     size, k_from = null_space_size(config, k), "the default" if k is None else "as given"
     by = "name" if chosen else f"the highest rho of layer {last}"
-    own = chosen or Checked("neuron", highest_rho(config, of_neurons(size)))
+    own = chosen or Checked("neuron", highest_rho(config, rho(weights_of("neuron")[0], values, size)))
     found = [selection(CHOSEN, own, by, size, k_from)]
     if as_published:
         size, k_from = published_size(config, k)
-        of_weights = vocabulary_statistics(mesh_of(lm.params), seen, jnp.zeros(config.vocab_size))
-        indices = candidates(fetched(of_weights["logit_var"]), of_neurons(size))
+        w_out, weights = weights_of("neuron")
+        indices = candidates(weights["logit_var"], rho(w_out, values, size))
         if not len(indices):
             raise InputError(
                 f"no neuron of layer {last} has a rho({size}) of {LEAST_RHO:g} or more, as the published rule asks; "

@@ -158,8 +158,8 @@ def _of_other_text(
     progress: Progress,
 ) -> dict[int, LayerAblation]:
     """The paper's: activations are set to their means over all tokens of the `other` text, int32 [s t]."""
-    means = (activation_statistics(lm, other, of, memory, progress, dictionary=dictionary).mean for of in layers)
-    return {layer: set_to(mean) for layer, mean in zip(layers, means, strict=True)}
+    how = memory, progress
+    return {of: set_to(activation_statistics(lm, other, of, *how, dictionary=dictionary).mean) for of in layers}
 
 
 def _observed(
