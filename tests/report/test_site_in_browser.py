@@ -1,5 +1,9 @@
 """The site in a real browser, as a reader uses it: by pointer, by keyboard alone, and by links."""
 
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 from browser import Browser, browser
@@ -182,6 +186,7 @@ def test_tokens_are_text_and_nothing_leaves_the_page(site, page):
                 page.open(index, place)
                 page.until("return document.querySelector('.chart svg')")
                 assert page.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+                assert page.barriers() == []
     assert page.texts(".passage")[0] == "".join(visible(token) for token in HOSTILE)
     assert page.driver.title != "taken"
     assert page.run("return document.querySelectorAll('main img, main script').length") == 0
@@ -189,6 +194,23 @@ def test_tokens_are_text_and_nothing_leaves_the_page(site, page):
     assert any(url.endswith("/site.js") for url in requests)
     assert all(url.startswith(("file:", "data:", "about:")) for url in requests)
     assert page.errors() == []
+
+
+def test_a_web_server_shows_what_the_disk_shows(site, page):
+    pages, _, index = site
+    served = functools.partial(SimpleHTTPRequestHandler, directory=index.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page.requests(), page.errors()
+        page.driver.get(address)
+        page.heading(LAYER)
+        assert sorted(rows(page)) == sorted(pages.names)
+        page.run("location.hash = arguments[0]", f"#/run/{pages.names[0]}")
+        page.until("return document.querySelector('.passage')")
+        assert all(url.startswith(address) for url in page.requests())
+        assert page.errors() == []
+        server.shutdown()
 
 
 def test_a_missing_file_is_told_each_time_and_many_values_have_an_axis(site, page):
