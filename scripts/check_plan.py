@@ -84,7 +84,8 @@ def measured(run: dict[str, int]) -> Found:
         drawn(config),
         np.random.default_rng(0).integers(1, config.vocab_size, (run["tokens"] // LENGTH, LENGTH)),
     )
-    once = functools.partial(analyze, lm, tokens, layer=run["layer"], bootstrap_draws=0)
+    counts = np.arange(1, config.vocab_size + 1)
+    once = functools.partial(analyze, lm, tokens, counts=counts, layer=run["layer"], bootstrap_draws=0)
     once()
     before, begun = measured_rates(time.process_time), time.process_time()
     once()
