@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_knowledge import RECORDED
 
 from jaxconf.runtime import program_cache
 from jaxconf.runtime.program_cache import use_cache
 
-KNOWLEDGE = Path(__file__).parents[1] / "support" / "recorded" / "knowledge"
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 COUNTED = """
 import collections, sys
@@ -89,7 +89,7 @@ def test_a_second_run_compiles_nothing_but_what_a_spoilt_file_held(tmp_path: Pat
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
     def programs_compiled() -> tuple[int, str]:
-        what = ["analyze", str(KNOWLEDGE / "model"), "--data", str(KNOWLEDGE / "text.jsonl"), "--tokens", "256"]
+        what = ["analyze", str(RECORDED / "model"), "--data", str(RECORDED / "text.jsonl"), "--tokens", "256"]
         command = [sys.executable, "-c", COUNTED, *what, "--out", str(tmp_path / "out"), "--force", "--quiet"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         requests, hits = map(int, done.stdout.splitlines()[-1].split())

@@ -1,13 +1,11 @@
 """The documentation site that `make docs` has built: it is whole, and works from disk without asking for anything."""
 
-import json
 import re
-import subprocess
 from html import unescape
 from pathlib import Path
 
 import pytest
-from page_scripts import CHROMIUM, FLAGS, needs_chromium
+from page_scripts import found_in_chromium, needs_chromium
 
 SITE = Path(__file__).parents[2] / "build" / "site"
 pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="`make docs` has not built the site")
@@ -64,19 +62,10 @@ def test_every_link_and_picture_of_a_page_is_there():
 def test_from_disk_equations_are_set_and_the_search_finds(tmp_path: Path):
     page = SITE / "measures_searched.html"
     page.write_text((SITE / "measures.html").read_text("utf-8").replace("</body>", f"{SEARCH}</body>"), "utf-8")
-    command = [
-        CHROMIUM,
-        *FLAGS,
-        "--window-size=500,900",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--dump-dom",
-        page.as_uri(),
-    ]
     try:
-        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+        found = found_in_chromium(page, tmp_path)
     finally:
         page.unlink()
-    found = json.loads(unescape(shown.partition('<pre id="found">')[2].partition("</pre>")[0]))
     assert found["equations"] == found["marked"] > 20
     assert found["refused"] == found["shrunk"] == 0
     assert any("concepts.html" in address or "measures.html" in address for address in found["results"])

@@ -21,7 +21,7 @@ from jaxconf.models.errors import InputError
 from jaxconf.runtime.lock import locked
 from jaxconf.runtime.workers import on_slurm, workers
 from jaxconf.sweeps.cells import LOCK, Run, lost, statuses
-from jaxconf.sweeps.dispatch import LOG, _resources, dispatch
+from jaxconf.sweeps.dispatch import LOG, _resources, dispatch, run_on_workers
 from jaxconf.sweeps.plan import Need
 
 
@@ -49,8 +49,9 @@ def test_a_cell_that_fails_does_so_alone(client: Any, tmp_path: Path) -> None:
     assert (found["bad"].state, found["bad"].attempts) == ("failed", 2)
     assert found["bad"].message == "there is no such model; give another"
     assert sum(line.startswith("bad: failed") for line in said) == 2
-    dispatch(client, runs, {}, folder, 2, said.append)
-    assert len(said) == 8  # and nothing is done again
+    cells = {name: {} for name in runs}
+    run_on_workers(runs, cells, folder, 2, {"--scheduler": "nobody:1"}, said.append, lambda **about: None)
+    assert len(said) == 8  # nothing is done again, and no scheduler is asked for
 
 
 @pytest.mark.command
