@@ -146,7 +146,8 @@ def study(name: str, kind: str, data: int, model: int) -> dict[str, pd.DataFrame
         )
     if name == "compare":
         return tables(compare(lm, [other], tokens, bootstrap_draws=20))
-    return tables(universal([lm, other], tokens, effects=tokens.size))
+    counts = np.arange(1, lm.config.vocab_size + 1)
+    return tables(universal([lm, other], tokens, counts=counts, effects=tokens.size))
 
 
 @pytest.mark.slow
