@@ -67,7 +67,7 @@ def needs(toml: str, devices: Devices) -> collections.Counter[tuple[str, str, Pl
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.toml")
         file.write_text(toml)
-        cells = read_sweep(file).cells.values()
+        cells = read_sweep(file).values()
     found: collections.Counter[tuple[str, str, Plan]] = collections.Counter()
     for cell in cells:
         config, layer = config_from_hf(SHAPES[cell["model"]]), cell.get("layer", "last")

@@ -182,7 +182,7 @@ class SweepReport(Command):
 
         console = terminal()
         with console.status("Joining the cells"):
-            joined, cells = sweep_report(self.folder), len(defined(self.folder).cells)
+            joined, cells = sweep_report(self.folder), len(defined(self.folder))
         page, finished, doubtful = self.folder / "sweep.html", joined["cell"].nunique(), doubts(joined)
         left_out = [f"{cells - finished} of {cells} cells are not finished, and are left out."] * (finished < cells)
         answer(

@@ -31,14 +31,11 @@ KNOWN: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """The cells of a sweep. `cells`: the name of each cell → the options of `jaxconf analyze` that make it."""
-
-    cells: Mapping[str, Mapping[str, Any]]
+Cells = Mapping[str, Mapping[str, Any]]
+"""The name of each cell → the options of `jaxconf analyze` that make it."""
 
 
-def read_sweep(file: Path) -> Sweep:
+def read_sweep(file: Path) -> Cells:
     """The cells of a TOML file, one for each combination of its lists.
 
     The lists are `models`, which is required, `revisions`, `data`, `ablations` and `layers`. A table `options` holds
@@ -59,12 +56,12 @@ def read_sweep(file: Path) -> Sweep:
             f"options of {file} sets ablation_value, which only {', '.join(VALUED)} take; give one of them in "
             "ablations, or leave the value out"
         )
-    cells = {}
+    cells: dict[str, Mapping[str, Any]] = {}
     for place, values in enumerate(itertools.product(*given.values())):
         chosen = dict(zip((AXES[name] for name in given), values, strict=True))
         local = {name: _anywhere(name, value) for name, value in chosen.items()}
         cells[_name(place, chosen)] = {**fixed, **local}
-    return Sweep(cells)
+    return cells
 
 
 def _check_lists(file: Path, given: Mapping[str, Any]) -> None:
@@ -159,26 +156,26 @@ def options_of(cell: Mapping[str, Any], folder: Path) -> AnalyzeOptions:
     return AnalyzeOptions(**given, out=folder, force=True)
 
 
-def narrowed(sweep: Sweep) -> Sweep:
-    """The sweep whose cells each accept only such attributes of config.json as their own model has.
+def narrowed(cells: Cells) -> Cells:
+    """The cells, each of which accepts only such attributes of config.json as its own model has.
 
     Raises InputError as `jaxconf.models.families.accepted` does.
     """
-    models = {name: (cell["model"], cell.get("revision")) for name, cell in sweep.cells.items()}
-    accept = next(iter(sweep.cells.values())).get("accept", ())
+    models = {name: (cell["model"], cell.get("revision")) for name, cell in cells.items()}
+    accept = next(iter(cells.values())).get("accept", ())
     if not accept:
-        return sweep
+        return cells
     each = list(dict.fromkeys(models.values()))
     passed = dict(zip(each, accepted_by(each, accept), strict=True))
-    return Sweep({name: {**cell, "accept": list(passed[models[name]])} for name, cell in sweep.cells.items()})
+    return {name: {**cell, "accept": list(passed[models[name]])} for name, cell in cells.items()}
 
 
-def define(sweep: Sweep, folder: Path) -> None:
+def define(cells: Cells, folder: Path) -> None:
     """Write the definition into the folder, unless it is there already.
 
     Raises InputError if the folder holds another definition.
     """
-    text, file = json.dumps(sweep.cells, indent=1, sort_keys=True) + "\n", folder / DEFINITION
+    text, file = json.dumps(cells, indent=1, sort_keys=True) + "\n", folder / DEFINITION
     if not file.exists():
         with replacing(file) as path:
             path.write_text(text, encoding="utf-8")
@@ -186,10 +183,10 @@ def define(sweep: Sweep, folder: Path) -> None:
         raise InputError(f"{folder} holds a sweep with another definition; give another --out")
 
 
-def defined(folder: Path) -> Sweep:
-    """The sweep that a folder holds. Raises InputError if it holds none."""
+def defined(folder: Path) -> Cells:
+    """The cells of the sweep that a folder holds. Raises InputError if it holds none."""
     try:
-        return Sweep(json.loads((folder / DEFINITION).read_text("utf-8")))
+        return json.loads((folder / DEFINITION).read_text("utf-8"))
     except (OSError, ValueError) as error:
         problem = f"{folder} holds no sweep" if folder.is_dir() else f"there is no folder {folder}"
         if folder.is_file():

@@ -15,6 +15,7 @@ from jaxconf.models.errors import InputError, first_line
 from jaxconf.runtime.signals import signals
 from jaxconf.runtime.workers import workers
 from jaxconf.sweeps.cells import Run, Status, attempt, call_off, end, ending, lost, statuses
+from jaxconf.sweeps.definition import Cells
 from jaxconf.sweeps.plan import Need, needs
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ STOPPING = "Stopping after the windows that are being measured; Ctrl-C again sto
 
 def run_on_workers(
     runs: Mapping[str, Run],
-    cells: Mapping[str, Mapping[str, Any]],
+    cells: Cells,
     folder: Path,
     tries: int,
     where: Mapping[str, Any],

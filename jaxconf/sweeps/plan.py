@@ -3,9 +3,9 @@
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -16,7 +16,7 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.memory import read_size
 from jaxconf.runtime.placement import memory_of_a_device, read_mesh
-from jaxconf.sweeps.definition import narrowed, options_of, read_sweep
+from jaxconf.sweeps.definition import Cells, narrowed, options_of, read_sweep
 from jaxconf.sweeps.estimate import Devices, Plan, estimate, sets_again
 from jaxconf.sweeps.rates import measured_rates
 from jaxconf.sweeps.words import Needs
@@ -46,7 +46,7 @@ def plan(
     does in a second; give both or neither. What is not given is taken from the devices of this process; measuring both
     rates takes some seconds. Raises InputError for a definition that no worker could run, and for numbers out of range.
     """
-    cells = [options_of(cell, Path()) for cell in narrowed(read_sweep(Path(definition))).cells.values()]
+    cells = [options_of(cell, Path()) for cell in narrowed(read_sweep(Path(definition))).values()]
     parsed = [parse(cell) for cell in cells]
     configs: dict[str, DecoderConfig] = {}
     for cell in cells:
@@ -70,7 +70,7 @@ class Need(NamedTuple):
 TYPICAL = (1e13, 5e10)  # operations and exponentials in a second
 
 
-def needs(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Need]:
+def needs(cells: Cells) -> dict[str, Need]:
     """What each cell needs, by its name. No device is touched, and one config.json of each model is read.
 
     A cell that no estimate can be made for, such as one whose model is missing, needs nothing, and counts as the

@@ -18,7 +18,7 @@ from jaxconf.results.words import COUNT_FACTS, counts_doubts
 from jaxconf.studies.scale.page import scale_page
 from jaxconf.studies.scale.summary import named_neurons, summaries
 from jaxconf.sweeps.cells import CELLS, finished
-from jaxconf.sweeps.definition import AXES, defined
+from jaxconf.sweeps.definition import AXES, Cells, defined
 from jaxconf.training.revisions import steps_of
 
 TABLE, PAGE = "sweep.parquet", "sweep.html"
@@ -37,7 +37,7 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
     finished.
     """
     folder = Path(folder)
-    cells = defined(folder).cells
+    cells = defined(folder)
     names = finished(cells, folder)
     if not names:
         raise InputError(f"no cell of {folder} is finished; run them with jaxconf sweep")
@@ -60,7 +60,7 @@ def sweep_report(folder: str | Path) -> pd.DataFrame:
     return joined
 
 
-def _steps(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _steps(cells: Cells) -> dict[str, float]:
     """The name of a cell → the training step that its revision is of, NaN if it names none."""
     revisions = list(dict.fromkeys(cell["revision"] for cell in cells.values() if cell.get("revision")))
     steps = steps_of(revisions) if revisions else {}

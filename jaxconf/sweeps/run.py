@@ -53,7 +53,7 @@ def sweep(
     if len(where) > 1:
         raise InputError(f"{' and '.join(where)} name different workers; give one of them")
     asked = read_sweep(definition)
-    cells = narrowed(asked).cells
+    cells = narrowed(asked)
     for cell in cells.values():
         parse(options_of(cell, out))
     runs = {name: functools.partial(run_cell, cell, out.resolve() / "counts") for name, cell in cells.items()}
@@ -111,7 +111,7 @@ def sweep_status(out: str | Path, *, tries: int = TRIES) -> dict[str, Status]:
     """
     _check(tries)
     with _usable(Path(out)):
-        return statuses(defined(Path(out)).cells, Path(out), tries)
+        return statuses(defined(Path(out)), Path(out), tries)
 
 
 def _check(tries: int) -> None:

@@ -71,8 +71,7 @@ def test_models_that_are_compared_accept_what_they_have(models: list[str]) -> No
 def test_cells_accept_what_their_models_have(models: list[str], tmp_path: Path) -> None:
     file = tmp_path / "sweep.toml"
     file.write_text(f"models = {json.dumps(models)}\nlayers = [0, 1]\n[options]\naccept = ['note', 'mark']\n")
-    sweep = narrowed(read_sweep(file))
-    cells = [options_of_cell(cell, tmp_path) for cell in sweep.cells.values()]
+    cells = [options_of_cell(cell, tmp_path) for cell in narrowed(read_sweep(file)).values()]
     assert [cell.accept for cell in cells] == [()] * 2 + [("note",)] * 2 + [("note", "mark")] * 2
     file.write_text(f"models = {json.dumps(models)}\n")
     assert narrowed(read_sweep(file)) == read_sweep(file)

@@ -175,9 +175,7 @@ def test_what_runs_does_so_while_a_command_has_the_folder(tmp_path: Path) -> Non
 
 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
-    from jaxconf.sweeps.definition import Sweep
-
-    one, other = Sweep({"a": {"model": "a"}}), Sweep({"b": {"model": "b"}})
+    one, other = {"a": {"model": "a"}}, {"b": {"model": "b"}}
     check_error(lambda: defined(tmp_path), "holds no sweep")
     check_error(lambda: defined(tmp_path / "nowhere"), "there is no folder")
     define(one, tmp_path)
@@ -203,7 +201,7 @@ def test_a_half_done_sweep_of_the_version_before_is_finished(tmp_path: Path) -> 
     """Its workers died at three cells, one of which has windows; one cell was given back, one was not begun."""
     folder = tmp_path / "sweep"
     shutil.copytree(RECORDED, folder)
-    names = list(defined(folder).cells)
+    names = list(defined(folder))
     for file in (folder / "queue").glob("*.failed"):
         file.unlink()
     (folder / "queue" / f"{names[3]}.3.given").touch()

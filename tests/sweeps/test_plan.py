@@ -248,7 +248,7 @@ def test_the_readme_names_every_script_and_has_the_tables_of_now() -> None:
 def test_the_readme_sweeps_can_be_read(tmp_path: Path) -> None:
     for toml in plan_tables.tomls(README.read_text()):
         (tmp_path / "sweep.toml").write_text(toml)
-        cells = read_sweep(tmp_path / "sweep.toml").cells
+        cells = read_sweep(tmp_path / "sweep.toml")
         assert {cell["model"] for cell in cells.values()} <= plan_tables.SHAPES.keys()
 
 

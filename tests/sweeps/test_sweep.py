@@ -35,7 +35,7 @@ ABLATIONS = ("mean", "median", "mode", "min", "mean+3std", "mean-3std", "zero", 
 
 def test_cells_are_the_product_of_the_lists(tmp_path: Path) -> None:
     lists = 'models = ["a/b", "c"]\nrevisions = ["step1", "step2"]\nlayers = ["last", 3]\n'
-    cells = read_sweep(write(tmp_path, f"{lists}[options]\ntokens = 512\ntolerance = 1\n")).cells
+    cells = read_sweep(write(tmp_path, f"{lists}[options]\ntokens = 512\ntolerance = 1\n"))
     assert len(cells) == 8
     assert next(iter(cells)) == "0000-b-step1-last"
     assert cells["0007-c-step2-3"] == {"tokens": 512, "tolerance": 1, "model": "c", "revision": "step2", "layer": 3}
@@ -47,7 +47,7 @@ def test_local_models_and_texts_are_named_for_any_working_directory(tmp_path: Pa
         (tmp_path / name).mkdir()
     lists = 'models = ["noise", "bundled", "a/b"]\n'
     lists += 'data = ["noise", "own", "stdlib", "text.txt", "noise:seed=1", "text.txt:split=a"]\n'
-    cells = read_sweep(write(tmp_path, lists)).cells.values()
+    cells = read_sweep(write(tmp_path, lists)).values()
     assert {cell["model"] for cell in cells} == {str(tmp_path / "noise"), "bundled", "a/b"}
     texts = {str(tmp_path / "text.txt"), str(tmp_path / "text.txt:split=a")}
     assert {cell["data"] for cell in cells} == {"noise", "own", "stdlib", "noise:seed=1"} | texts
@@ -55,7 +55,7 @@ def test_local_models_and_texts_are_named_for_any_working_directory(tmp_path: Pa
 
 def test_the_value_of_all_ablations_goes_to_those_that_take_one(tmp_path: Path) -> None:
     lists = 'models = ["a"]\nablations = ["mean", "fixed", "zero", "scale"]\n[options]\nablation_value = 2.0\n'
-    asked = read_sweep(write(tmp_path, lists)).cells.values()
+    asked = read_sweep(write(tmp_path, lists)).values()
     ablations = [parse(options_of(cell, tmp_path)).ablation for cell in asked]
     assert ablations == [Ablation(), Ablation("fixed", 2.0), Ablation("zero"), Ablation("scale", 2.0)]
 
@@ -190,7 +190,7 @@ def test_a_disturbed_sweep_is_as_an_undisturbed_one(small: Path, tmp_path: Path)
     lists = f"models = {[str(model) for model in models]}\nablations = {list(ABLATIONS)}\n"
     options = "[options]\ntokens = 256\nbootstrap_draws = 20\nnulls = 0\n"
     file = write(tmp_path, f"{lists}data = ['{small / 'text.txt'}']\n{options}")
-    names, undisturbed, out = list(read_sweep(file).cells), tmp_path / "0" / "sweep", tmp_path / "1" / "sweep"
+    names, undisturbed, out = list(read_sweep(file)), tmp_path / "0" / "sweep", tmp_path / "1" / "sweep"
     assert len(names) == 24
     support = Path(__file__).parents[1] / "support"
     environment = {
