@@ -43,6 +43,27 @@ def log_axis(values: pd.Series) -> dict[str, Any]:
     return LOG if (values > 0).any() else {}
 
 
+def short(values: pd.Series | np.ndarray) -> list[float | None]:
+    """Four significant digits are as many as can be seen, and the page stays small."""
+    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
+
+
+def step_places(steps: pd.Series) -> dict[int, float]:
+    """Training step → its place on an axis that is logarithmic but for step 0."""
+    positive = steps[steps > 0]
+    zero = np.log10(positive.min() if len(positive) else 1) - 0.5
+    return {int(step): round(float(np.log10(step)), 4) if step > 0 else float(zero) for step in steps.unique()}
+
+
+def step_ticks(places: dict[int, float]) -> dict[str, Any]:
+    """The ticks of such an axis: at powers of ten between the steps, or else at the steps, and at 0."""
+    powers = [power for power in range(19) if min(places.values()) <= power <= max(places.values())]
+    at = {float(power): f"{10**power:,}" for power in powers} or {place: f"{step:,}" for step, place in places.items()}
+    if 0 in places:
+        at = {places[0]: "0"} | at
+    return {"tickvals": list(at), "ticktext": list(at.values())}
+
+
 def colour_bar(title: str, powers: np.ndarray | None = None) -> dict[str, Any]:
     """A colour bar; `powers`: the powers of ten that it labels, if its colours stand for logarithms."""
     bar: dict[str, Any] = {"title": title, "thickness": 10, "outlinewidth": 0}

@@ -7,10 +7,11 @@ from pathlib import Path
 from jaxconf.models.files import replacing
 from jaxconf.report.interactive import interactive_page
 from jaxconf.report.markup import card, entries, frame_table, paragraphs
+from jaxconf.report.plot_style import step_places
 from jaxconf.results.words import facts_in_words
 from jaxconf.training.curves import about_neurons
 from jaxconf.training.emergence import Emergence
-from jaxconf.training.emergence_plots import MOST_GREY, curve_height, curve_plots, moving, places
+from jaxconf.training.emergence_plots import MOST_GREY, curve_height, curve_plots, moving
 from jaxconf.training.events import DEFINITIONS, WORDS, event_lines, events, followed, followed_neurons, in_order
 from jaxconf.training.findings import with_effects
 from jaxconf.training.step_axes import where
@@ -37,7 +38,7 @@ def write_emergence_page(e: Emergence, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    effects, place, curves = with_effects(e), places(e), curve_plots(e)
+    effects, place, curves = with_effects(e), step_places(e.steps["step"]), curve_plots(e)
     measured = [int(step) for step in effects.index[effects]]
     steps = [{"step": step, "place": place[step], "label": f"Step {step:,}"} for step in measured]
     html = interactive_page(

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from jaxconf.report.plot_style import DASHED, dressed
+from jaxconf.report.plot_style import DASHED, dressed, short, step_places, step_ticks
 from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL, QUIET, floor_of
 from jaxconf.results.words import number
 from jaxconf.training.curves import Panel, curves, marks
@@ -41,8 +41,8 @@ def moving(e: Emergence) -> go.Figure:
         colour = np.where(entropy, ENTROPY, np.where(frequency, FREQUENCY, NORMAL))
         told = pd.DataFrame({column: table.loc[step].map(number) for column, table in values.items()})
         return {
-            "x": _short(rho.loc[step]),
-            "y": _short(shown.loc[step]),
+            "x": short(rho.loc[step]),
+            "y": short(shown.loc[step]),
             "customdata": told.to_numpy().tolist(),
             "marker": {"color": colour.tolist(), "size": sizes.loc[step].round(1).tolist()},
         }
@@ -81,19 +81,6 @@ def _sizes(changes: pd.DataFrame) -> pd.DataFrame:
     return (4 + 14 * (positive - low) / max(high - low, 1e-9)).clip(4, 18).fillna(4)
 
 
-def _short(values: pd.Series | np.ndarray) -> list[float | None]:
-    """Four significant digits are as many as can be seen, and the page stays small."""
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
-
-
-def places(e: Emergence) -> dict[int, float]:
-    """Step → its place on an axis that is logarithmic but for step 0."""
-    steps = e.steps["step"].to_numpy()
-    positive = steps[steps > 0]
-    zero = np.log10(positive.min() if len(positive) else 1) - 0.5
-    return {int(step): round(float(np.log10(step)), 4) if step > 0 else zero for step in steps}
-
-
 def curve_height(e: Emergence) -> int:
     """The height of the figure `curve_plots`, in pixels."""
     return TOP + 50 + PANEL * len(curves(e))
@@ -101,7 +88,7 @@ def curve_height(e: Emergence) -> int:
 
 def curve_plots(e: Emergence) -> go.Figure:
     """The panels of `curves`, one below the other, with a line at each event. The last shape marks the last step."""
-    panels, place = curves(e), places(e)
+    panels, place = curves(e), step_places(e.steps["step"])
     count = len(panels)
     spacing = GAP / (PANEL * count) if count > 1 else 0
     figure = dressed(make_subplots(rows=count, cols=1, shared_xaxes=True, vertical_spacing=spacing))
@@ -117,12 +104,7 @@ def curve_plots(e: Emergence) -> go.Figure:
         top = {"xref": "x", "yref": "paper", "y": 1, "yshift": 32 + 14 * (index % 3), "yanchor": "bottom"}
         figure.add_annotation(text=letters, x=place[int(step)], showarrow=False, **top)
     _across(figure, max(place.values()), {"color": QUIET, "width": 3})
-    ticks = [
-        tick for tick in (10**power for power in range(15)) if min(filter(None, place), default=1) <= tick <= max(place)
-    ]
-    zero = [place[0]] if 0 in place else []
-    named = [*["0"] * len(zero), *(f"{tick:,}" for tick in ticks)]
-    figure.update_xaxes(tickvals=[*zero, *np.log10(ticks)], ticktext=named)
+    figure.update_xaxes(**step_ticks(place))
     figure.update_xaxes(title="training step", row=count, col=1)
     figure.update_layout(showlegend=False, margin={"t": TOP}, height=curve_height(e))
     return figure
@@ -138,7 +120,7 @@ def _add_panel(figure: go.Figure, panel: Panel, row: int, place: dict[int, float
         measured = values.dropna()
         hover = f"{name}, step %{{customdata:,}}: %{{y:.3g}}<extra></extra>"
         line = {"color": colour, "width": 1.6, "shape": "hv" if panel.axis == "count" else "linear"}
-        at = {"x": measured.index.map(place), "y": _short(measured), "customdata": measured.index}
+        at = {"x": measured.index.map(place), "y": short(measured), "customdata": measured.index}
         figure.add_trace(go.Scatter(line=line, hovertemplate=hover, name=name, **at).update(style), row=row, col=1)
 
     if panel.rest.shape[1]:
@@ -148,7 +130,7 @@ def _add_panel(figure: go.Figure, panel: Panel, row: int, place: dict[int, float
         y = np.vstack([grey, np.full(grey.shape[1], np.nan)]).T.ravel()
         x = np.tile([*grey.index.map(place), np.nan], grey.shape[1])
         line = {"mode": "lines", "line": {"color": NORMAL, "width": 0.6}, "opacity": 0.5, "hoverinfo": "skip"}
-        figure.add_trace(go.Scatter(x=_short(x), y=_short(y), **line), row=row, col=1)
+        figure.add_trace(go.Scatter(x=short(x), y=short(y), **line), row=row, col=1)
     for name, colour in zip(panel.lines.columns, panel.colours, strict=True):
         add(name, panel.lines[name], colour, mode="lines+markers", marker={"size": 4})
     if panel.guide is not None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from planted_track import CHANCE, LN_MEDIATED, RHO, STEPS, WITH_EFFECTS, planted_rows, write, write_in_world
 
+from jaxconf.report.plot_style import step_places
 from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
 from jaxconf.training.emergence_page import write_emergence_page
-from jaxconf.training.emergence_plots import curve_plots, moving, places
+from jaxconf.training.emergence_plots import curve_plots, moving
 from jaxconf.training.events import event_lines
 
 NAMES = {f"3.{neuron}" for neuron in range(6)}
@@ -68,7 +69,7 @@ def test_points_grow_with_the_change_of_entropy(tmp_path):
 
 
 def test_places_are_logarithmic_but_for_step_0(planted):
-    place = places(planted)
+    place = step_places(planted.steps["step"])
     assert [place[step] for step in STEPS[1:]] == [0, 1, 2, 3]
     assert place[0] == -0.5
 

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from jaxconf.report.plot_style import dressed
+from jaxconf.report.plot_style import dressed, short, step_places, step_ticks
 from jaxconf.report.style import HUES
 from jaxconf.studies.scale.summary import METRICS, SAME
 
@@ -48,7 +48,7 @@ def against_steps(of: pd.DataFrame) -> dict[str, go.Figure]:
 
     Only models that were analysed at several steps have one.
     """
-    figures, colours, places = {}, line_colours(of), _places(of["step"].dropna())
+    figures, colours, places = {}, line_colours(of), step_places(of["step"].dropna())
     for model, own in of.dropna(subset=["step"]).groupby("model", sort=False):
         if own["step"].nunique() < 2:
             continue
@@ -57,10 +57,10 @@ def against_steps(of: pd.DataFrame) -> dict[str, go.Figure]:
             line = group.sort_values("step")
             where = {"model": model, **dict(zip(SAME[1:], same, strict=True))}
             texts = line["revision"] + "<br>" + ", ".join(filter(None, same))
-            values = {metric: _plain(line[metric]) for metric in METRICS}
+            values = {metric: short(line[metric]) for metric in METRICS}
             x, first = line["step"].map(places), line[next(iter(METRICS))]
             _add(figure, x, first, texts, colours[same], where, values)
-        figure.update_xaxes(title="training step", **_ticks(places))
+        figure.update_xaxes(title="training step", **step_ticks(places), range=_range(places))
         figures[str(model)] = figure.update_layout(showlegend=False, margin=SMALL)
     return figures
 
@@ -93,8 +93,8 @@ def _add(
 ) -> None:
     figure.add_trace(
         go.Scatter(
-            x=_plain(x),
-            y=_plain(y),
+            x=short(x),
+            y=short(y),
             text=texts,
             mode="lines+markers",
             line={"color": colour, "width": 1.6},
@@ -105,24 +105,10 @@ def _add(
     )
 
 
-def _places(steps: pd.Series) -> dict[float, float]:
-    """Step → its place on an axis that is logarithmic but for step 0."""
-    positive = steps[steps > 0]
-    zero = np.log10(positive.min() if len(positive) else 1) - 0.5
-    return {step: float(np.log10(step)) if step > 0 else float(zero) for step in steps.unique()}
-
-
-def _ticks(places: dict[float, float]) -> dict[str, Any]:
-    """At powers of ten between the steps, and at 0."""
-    powers = [power for power in range(19) if min(places.values()) <= power <= max(places.values())]
-    at = {float(power): f"10<sup>{power}</sup>" for power in powers} or {
-        place: f"{step:,.0f}" for step, place in places.items()
-    }
-    if 0 in places:
-        at = {places[0]: "0"} | at
+def _range(places: dict[int, float]) -> list[float]:
     low, high = min(places.values()), max(places.values())
     room = 0.05 * (high - low) or 0.5
-    return {"tickvals": list(at), "ticktext": list(at.values()), "range": [low - room, high + room]}
+    return [low - room, high + room]
 
 
 def _powers(sizes: pd.Series) -> dict[str, Any]:
@@ -138,10 +124,6 @@ def _size(count: float) -> str:
         if count >= unit:
             return f"{count / unit:.3g}{letter}"
     return f"{count:.0f}"
-
-
-def _plain(values: pd.Series) -> list[float | None]:
-    return [float(f"{value:.4g}") if pd.notna(value) else None for value in values]
 
 
 def _short(model: str) -> str:
