@@ -79,8 +79,8 @@ class Sweep(Command):
         return self.out or Path("runs") / self.definition.stem
 
     def _work(self) -> None:
+        from jaxconf.cli.sweep_terminal import following
         from jaxconf.sweeps.run import sweep
-        from jaxconf.sweeps.terminal import following
 
         console = terminal()
         with following(console, self._folder, self.tries, self.quiet) as (progress, told):
@@ -110,10 +110,10 @@ class Sweep(Command):
     def _show(self) -> None:
         from rich.live import Live
 
+        from jaxconf.cli.sweep_terminal import sweep_table
         from jaxconf.runtime.lock import held
         from jaxconf.sweeps.cells import LOCK
         from jaxconf.sweeps.run import sweep_status
-        from jaxconf.sweeps.terminal import sweep_table
 
         if not self._folder.exists():
             raise InputError(
@@ -134,8 +134,8 @@ class Sweep(Command):
                 live.update(sweep_table(found(), self._folder))
 
     def _plan(self) -> None:
+        from jaxconf.cli.sweep_terminal import plan_table
         from jaxconf.sweeps.plan import plan
-        from jaxconf.sweeps.terminal import plan_table
         from jaxconf.sweeps.words import described, in_words, warnings
 
         console = terminal()

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jaxconf.cli.common import say
 from jaxconf.models.errors import InputError
 from jaxconf.runtime.lock import holder
 from jaxconf.runtime.progress import Progress, duration, progress
@@ -38,19 +40,16 @@ def following(
         nonlocal stage
         stage = f"{what}, {done:,} of {total:,}" if total else what
 
-    def told(sentence: str) -> None:
-        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
-
     def counted(sentence: str) -> None:
         with contextlib.suppress(InputError):
             sentence = f"{sentence}; {_counts(sweep_status(folder, tries=tries), folder)}"
-        told(sentence)
+        say(console, sentence)
 
     if quiet:
-        yield lambda what, done, total: None, told
+        yield lambda what, done, total: None, functools.partial(say, console)
     elif console.is_terminal:
         with Live(get_renderable=shown, console=console, refresh_per_second=1, transient=True):
-            yield report, told
+            yield report, functools.partial(say, console)
     else:
         with progress(console, "tokens") as logged:
             yield logged, counted
