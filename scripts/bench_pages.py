@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 from bench_effects import device
 from bench_output import write
-from plan_tables import between
+from plan_tables import between, markdown
 
 from jaxconf.cli.common import speaking
 from jaxconf.measure.options import AnalyzeOptions
@@ -47,7 +47,7 @@ def timed(bench: Bench, model: str, browse: bool, out: Path) -> tuple[float, Neu
         return time.monotonic() - start, table
 
 
-def row(bench: Bench, model: str) -> str:
+def row(bench: Bench, model: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         plain, browsed = Path(folder, "plain"), Path(folder, "browsed")
         rounds = [
@@ -58,18 +58,17 @@ def row(bench: Bench, model: str) -> str:
     seconds = statistics.median(without), statistics.median(with_them)
     more = statistics.median(one / other - 1 for one, other in zip(with_them, without, strict=True))
     facts = table.facts
-    cells = (
+    return [
         *(Path(model).name, f"{len(table.neurons):,}", f"{facts['vocab_size']:,}", f"{facts['tokens']:,}"),
         *(f"{len(paged(table)):,}", *(f"{each:.1f}" for each in seconds), f"{100 * more:.0f}%"),
         f"{size / 1e6:.1f} MB",
-    )
-    return f"| {' | '.join(cells)} |"
+    ]
 
 
 def main(bench: Bench) -> str:
     rows = [row(bench, model) for model in bench.models]
     below = f"Written by `scripts/bench_pages.py`: medians of {bench.rounds} rounds on {device()}."
-    return "\n".join([f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|", *rows, "", below])
+    return f"{markdown([HEADS, *rows])}\n\n{below}"
 
 
 if __name__ == "__main__":

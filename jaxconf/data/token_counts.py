@@ -75,11 +75,10 @@ def counts_of_source(
         keep.mkdir(parents=True, exist_ok=True)
         lock = WeakFileLock(keep / f"{name}.lock")
     with lock:
-        for folder in folders:
-            if (kept := _kept_counts(folder / f"{name}.npz", vocab_size)) is not None:
-                return kept
-        counts = found()
-        for folder in folders if first() else ():
+        kept = {folder: _kept_counts(folder / f"{name}.npz", vocab_size) for folder in folders}
+        known = [counts for counts in kept.values() if counts is not None]
+        counts = known[0] if known else found()
+        for folder in [folder for folder, own in kept.items() if own is None] if first() else ():
             with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk, costs only time
                 folder.mkdir(parents=True, exist_ok=True)
                 with replacing(folder / f"{name}.npz") as path, path.open("wb") as out:

@@ -56,9 +56,14 @@ def step_places(steps: pd.Series) -> dict[int, float]:
 
 
 def step_ticks(places: dict[int, float]) -> dict[str, Any]:
-    """The ticks of such an axis: at powers of ten between the steps, or else at the steps, and at 0."""
-    powers = [power for power in range(19) if min(places.values()) <= power <= max(places.values())]
-    at = {float(power): f"{10**power:,}" for power in powers} or {place: f"{step:,}" for step, place in places.items()}
+    """The ticks of such an axis: at powers of ten between the steps, or else at the first and the last step, and at 0.
+
+    Step 0 has a place, but no power of ten lies between it and the next step.
+    """
+    steps = sorted(step for step in places if step > 0)
+    ends = {places[step]: f"{step:,}" for step in (steps[0], steps[-1])} if steps else {}
+    powers = [power for power in range(19) if steps and steps[0] <= 10**power <= steps[-1]]
+    at = {float(power): f"{10**power:,}" for power in powers} or ends
     if 0 in places:
         at = {places[0]: "0"} | at
     return {"tickvals": list(at), "ticktext": list(at.values())}

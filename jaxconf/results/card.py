@@ -14,6 +14,7 @@ from jaxconf.results.run_folder import (
     PAGES,
     PASSAGES,
     PER_TOKEN,
+    PLAY,
     POSITIONS,
     SETS,
     SITE,
@@ -45,7 +46,7 @@ def dataset_card(table: NeuronTable, name: str, files: Sequence[str]) -> str:
     ]
     model = model_title(table.facts)
     about = DatasetCardData(pretty_name=f"Confidence neurons of {model}", tags=TAGS, configs=configs)
-    pages = [page for page in ("report.html", f"{SITE}/index.html") if page in files]
+    pages = [page for page in ("report.html", f"{SITE}/index.html", PLAY) if page in files]
     return "\n".join(
         [
             "---",

@@ -118,26 +118,45 @@ def staging(folder: Path, mark: str, *optional: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def swapped(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its place when the block ends; if that fails, it is deleted."""
+    """A temporary folder beside `folder`, which takes its place when the block ends.
+
+    If that fails, the temporary folder is deleted, and an older `folder` stays.
+    """
     with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary:
         made = Path(temporary) / folder.name
         made.mkdir()
         yield made
-        if folder.exists():
-            folder.replace(Path(temporary, ".old"))
-        made.replace(folder)
+        old = Path(temporary, ".old")
+        try:
+            if folder.exists():
+                folder.replace(old)
+            made.replace(folder)
+        except BaseException:
+            if old.exists():
+                old.replace(folder)
+            raise
 
 
 @contextlib.contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, which becomes `folder` when the block ends; if that fails, it is deleted.
 
-    Raises InputError, before the block, if `folder` exists and is not an empty folder, or cannot be written.
+    Raises InputError, before the block, if `folder` exists and is not an empty folder, or cannot be written; and after
+    the block, if something was written there in the meantime.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"the folder {folder} exists already; give another --out, or delete it first")
-    with writable(folder), swapped(folder) as made:
+    with (
+        writable(folder),
+        tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary,
+    ):
+        made = Path(temporary) / folder.name
+        made.mkdir()
         yield made
+        try:
+            made.replace(folder)
+        except OSError as error:
+            raise _unwritable(folder, "--out", error) from error
 
 
 def _unwritable(folder: Path, option: str, error: OSError) -> InputError:

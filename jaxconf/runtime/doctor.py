@@ -14,12 +14,11 @@ from typing import NamedTuple
 import huggingface_hub
 import jax
 from huggingface_hub import constants
-from huggingface_hub.errors import HTTPError
 from packaging.requirements import Requirement
 
 from jaxconf.models.errors import first_line
 from jaxconf.runtime.placement import memory_of_a_device
-from jaxconf.runtime.program_cache import SWITCH, chosen, writable
+from jaxconf.runtime.program_cache import SWITCH, can_be_written, chosen
 from jaxconf.runtime.version import __version__
 
 SHOWN = ("jax", "jaxlib", "flax", "numpy", "huggingface_hub")
@@ -122,7 +121,7 @@ def _hub(timeout: float) -> Finding:
         try:
             huggingface_hub.get_session().head(constants.ENDPOINT, timeout=timeout)
             said.append(f"answers in {time.monotonic() - begun:.2f} s")
-        except (OSError, HTTPError, ValueError, ImportError) as error:  # the last two: an address or a proxy of no use
+        except Exception as error:  # a wrong address or proxy raises errors of many kinds, and none may end the command
             said.append(f"cannot be reached ({first_line(error)}); what is in the cache works")
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -142,7 +141,7 @@ def _caches(timeout: float) -> Iterator[Finding]:
         if folder is None:
             yield Finding(what, f"off, as {SWITCH} says")
             continue
-        if not writable(folder):
+        if not can_be_written(folder):
             variable = "HF_HUB_CACHE" if name != "programs" else SWITCH
             yield Finding(what, str(folder), f"it cannot be written; set {variable} to a folder that can")
             continue

@@ -29,7 +29,7 @@ def use_cache(environment: MutableMapping[str, str] = os.environ) -> None:
         return
     # Programs use what the processor has, and loading one that another processor compiled could end the process.
     folder = chosen(environment) / _machine()
-    if not writable(folder):
+    if not can_be_written(folder):
         return
     with contextlib.suppress(FileNotFoundError):  # there is no folder yet, or another process deletes the same files
         _shrink(folder)
@@ -53,8 +53,8 @@ def _machine() -> str:
     return f"{platform.machine()}-{hashlib.sha256(has.encode()).hexdigest()[:12]}"
 
 
-def writable(folder: Path) -> bool:
-    """Whether files can be written in a folder, which is made if needed."""
+def can_be_written(folder: Path) -> bool:
+    """Whether files can be written in a folder, or could be if it were made. Makes nothing."""
     there = next((part for part in (folder, *folder.parents) if part.exists()), folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 

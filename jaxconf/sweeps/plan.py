@@ -73,23 +73,22 @@ TYPICAL = (1e13, 5e10)  # operations and exponentials in a second
 def needs(cells: Cells) -> dict[str, Need]:
     """What each cell needs, by its name. No device is touched, and one config.json of each model is read.
 
-    A cell that no estimate can be made for, such as one whose model is missing, needs nothing, and counts as the
+    A cell that no estimate can be made for, such as one whose model is missing, needs no memory, and counts as the
     longest: it will fail soon, or else nobody knows.
     """
-    found, configs = {}, dict[str, DecoderConfig | None]()
+    found, configs, asked = {}, dict[str, DecoderConfig](), set[tuple[str, str | None]]()
     for name, cell in cells.items():
-        options = options_of(cell, Path())
+        options, count = options_of(cell, Path()), 1
+        of = options.model, options.revision
         try:
             count = math.prod(read_mesh(options.mesh, 1)) if options.mesh else 1
-            if options.model not in configs:
-                configs[options.model] = None  # which stays if it cannot be read
-                configs[options.model] = config_of(options.model, options.revision, options.accept)
-            if (config := configs[options.model]) is None:
-                raise InputError(f"the config.json of {options.model} cannot be read")
-            one = _plan_of(config, Devices(count, math.inf, *TYPICAL), options, parse(options))
+            if options.model not in configs and of not in asked:
+                asked.add(of)
+                configs[options.model] = config_of(*of, options.accept)
+            one = _plan_of(configs[options.model], Devices(count, math.inf, *TYPICAL), options, parse(options))
             found[name] = Need(one.peak * count, count, one.seconds)
-        except InputError:
-            found[name] = Need(0, 1, math.inf)
+        except (InputError, KeyError):
+            found[name] = Need(0, count, math.inf)
     return found
 
 

@@ -1,5 +1,6 @@
 """Token counts: of a text, kept for a hub dataset, and read from a file."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_kept_counts_are_of_the_column_and_the_split(dataset: Path) -> None:
         "split=test,column=body": "four",
     }.items():
         assert np.array_equal(counts_of_source(f"{TEXT}:{fields}", byte_tokenizer(), 300), counted(text))
+
+
+def test_counts_of_the_users_cache_are_also_kept_for_a_sweep(dataset: Path, encoded: list[str], tmp_path: Path) -> None:
+    expected = counts_of_source(TEXT, byte_tokenizer(), 300)
+    encoded.clear()
+    assert np.array_equal(counts_of_source(TEXT, byte_tokenizer(), 300, keep=tmp_path / "counts"), expected)
+    shutil.rmtree(tmp_path / "hub-of-jaxconf")  # as for a host with another home
+    assert np.array_equal(counts_of_source(TEXT, byte_tokenizer(), 300, keep=tmp_path / "counts"), expected)
+    assert dataset.read_text() not in encoded
 
 
 def test_a_spoilt_file_of_counts_is_made_anew(dataset: Path, tmp_path: Path) -> None:

@@ -208,7 +208,9 @@ def test_a_web_server_shows_what_the_disk_shows(site, page):
         assert sorted(rows(page)) == sorted(pages.names)
         page.run("location.hash = arguments[0]", f"#/run/{pages.names[0]}")
         page.until("return document.querySelector('.passage')")
-        assert all(url.startswith(address) for url in page.requests())
+        requests = page.requests()
+        assert f"{address}site.js" in requests
+        assert all(url.startswith(address) for url in requests)
         assert page.errors() == []
         server.shutdown()
 

@@ -12,7 +12,18 @@ from jaxconf.models.errors import InputError
 from jaxconf.report.figures import FIGURES
 from jaxconf.report.run import draw
 from jaxconf.results.neuron_table import NeuronTable
-from jaxconf.results.run_folder import NEURONS, PLAY, POSITIONS, SPECTRUM, SUMMARY, appearing, claim, staging, writable
+from jaxconf.results.run_folder import (
+    NEURONS,
+    PLAY,
+    POSITIONS,
+    SPECTRUM,
+    SUMMARY,
+    appearing,
+    claim,
+    staging,
+    swapped,
+    writable,
+)
 
 pytestmark = pytest.mark.usefixtures("drawn_quickly")
 
@@ -127,6 +138,28 @@ def test_a_folder_appears_when_it_is_complete_or_not_at_all(tmp_path):
     for taken in (tmp_path / "a" / "b", tmp_path / "a" / "b" / "file"):
         with pytest.raises(InputError, match="exists already"), appearing(taken):
             pass
+    with pytest.raises(InputError, match="cannot be written"), appearing(tmp_path / "d"):
+        (tmp_path / "d" / "file").write_text("of another")
+    assert [path.read_text() for path in (tmp_path / "d").iterdir()] == ["of another"]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_folder_that_is_not_replaced_stays(tmp_path, monkeypatch, step):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "file").write_text("old")
+    replace, calls = Path.replace, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), swapped(tmp_path / "site") as there:
+        (there / "file").write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"site"}
+    assert (tmp_path / "site" / "file").read_text() == "old"
 
 
 def test_a_run_folder_that_version_0_1_0_wrote_is_read_and_drawn(tmp_path):

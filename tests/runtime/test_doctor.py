@@ -55,12 +55,17 @@ def test_a_machine_without_a_network_is_in_order(caches, monkeypatch):
     assert not any(finding.problem for finding in of.values())
 
 
-def test_a_proxy_of_no_use_is_said(caches, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "ftp://nowhere")
-    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("proxy", "address", "word"), [("ftp://nowhere", "https://127.0.0.1:9", "ftp"), ("", "https://hub:port", "port")]
+)
+def test_a_proxy_and_an_address_of_no_use_are_said(caches, monkeypatch, proxy, address, word):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
     huggingface_hub.utils.close_session()
-    assert "cannot be reached" in found()["hub"].found
+    said = found()["hub"].found.removeprefix(address)
     huggingface_hub.utils.close_session()
+    assert "cannot be reached" in said
+    assert word in said
 
 
 def test_a_hub_that_never_answers_is_waited_for_no_longer_than_said(caches, monkeypatch):

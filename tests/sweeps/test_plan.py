@@ -33,9 +33,11 @@ from jaxconf.cli.main import COMMANDS
 from jaxconf.measure.last_layer import group_of_a_device
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
+from jaxconf.models.errors import InputError
 from jaxconf.runtime import placement
 from jaxconf.sweeps.definition import read_sweep
 from jaxconf.sweeps.estimate import SMALL, Devices, sets_again
+from jaxconf.sweeps.plan import Need, needs
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -213,6 +215,32 @@ def test_a_sweep_is_planned_without_weights(
     said = capsys.readouterr().out
     assert "large needs 27.5 GB on each of 1 devices, with its weights split 1 ways, and each has 16.0 GB" in said
     assert {path.name for path in tmp_path.iterdir()} == {"large", "sweep.toml"}  # no folder for the sweep
+
+
+def test_cells_whose_model_cannot_be_read_need_an_unknown_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not keep the other revisions of the model from being estimated."""
+    asked: list[tuple[str, str | None]] = []
+
+    def read(model: str, revision: str | None, accept: tuple[str, ...]) -> DecoderConfig:
+        asked.append((model, revision))
+        if revision == "wrong" or model == "missing":
+            raise InputError("there is no such revision")
+        return config_of()
+
+    monkeypatch.setattr("jaxconf.sweeps.plan.config_of", read)
+    cells: dict[str, dict[str, Any]] = {
+        "a": {"model": "of/hub", "revision": "wrong", "mesh": "data=4"},
+        "b": {"model": "of/hub", "revision": "wrong"},
+        "c": {"model": "of/hub", "revision": "right"},
+        "d": {"model": "of/hub", "revision": "other"},
+        "e": {"model": "missing"},
+    }
+    found = needs(cells)
+    assert found["a"] == Need(0, 4, math.inf)
+    assert found["b"] == found["e"] == Need(0, 1, math.inf)
+    assert found["c"] == found["d"]
+    assert 0 < found["c"].seconds < math.inf
+    assert asked == [("of/hub", "wrong"), ("of/hub", "right"), ("missing", None)]
 
 
 def test_wrong_plans_are_one_sentence(

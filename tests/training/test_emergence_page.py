@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from planted_track import CHANCE, LN_MEDIATED, RHO, STEPS, WITH_EFFECTS, planted_rows, write, write_in_world
 
-from jaxconf.report.plot_style import step_places
 from jaxconf.report.style import ENTROPY, FREQUENCY, NORMAL
 from jaxconf.training.emergence_page import write_emergence_page
 from jaxconf.training.emergence_plots import curve_plots, moving
@@ -66,12 +65,6 @@ def test_points_grow_with_the_change_of_entropy(tmp_path):
     sizes = [point_of(figure, figure.frames[1].data[0], f"3.{neuron}")[3] for neuron in range(6)]
     assert sizes[0] < sizes[1] < sizes[2] < sizes[3] == 18
     assert sizes[4:] == [4, 4]
-
-
-def test_places_are_logarithmic_but_for_step_0(planted):
-    place = step_places(planted.steps["step"])
-    assert [place[step] for step in STEPS[1:]] == [0, 1, 2, 3]
-    assert place[0] == -0.5
 
 
 def test_the_curves_are_those_of_the_track_with_a_line_at_each_event(planted):
