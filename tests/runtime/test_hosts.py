@@ -47,9 +47,17 @@ def text(tmp_path: Path) -> str:
     return str(file)
 
 
+def confident_model(folder: Path) -> Path:
+    """One with sharp predictions, so that ablations change them by far more than rounding does."""
+    hf = HF | {"hidden_size": 32, "num_attention_heads": 4}
+    model, lm = build(folder, 0, hf), random_model("", hf=hf)
+    save_params(lm.config, lm.params, model / "model.safetensors")
+    return model
+
+
 @pytest.mark.slow
 def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text: str, tmp_path: Path) -> None:
-    model = build(tmp_path / "model", 0)
+    model = confident_model(tmp_path / "model")
     how = ["analyze", str(model), "--data", text, "--tokens", "2400", "--bootstrap-draws", "0"]
     alone = launch(1, [*how, "--out", str(tmp_path / "alone")])
     split = [*how, "--out", str(tmp_path / "run"), "--mesh", "data=1,model=2", "--memory", "200KB"]
@@ -82,9 +90,7 @@ def test_a_lost_host_ends_the_others_and_a_restart_gives_the_tables_of_one(text:
     ("count", "devices", "mesh"), [(2, 2, "data=4,model=1"), (4, 2, "data=2,model=4"), (4, 1, "data=2,model=2")]
 )
 def test_the_tables_of_several_are_those_of_one(count: int, devices: int, mesh: str, text: str, tmp_path: Path) -> None:
-    hf = HF | {"hidden_size": 32, "num_attention_heads": 4}
-    model, lm = build(tmp_path / "model", 0, hf), random_model("", hf=hf)
-    save_params(lm.config, lm.params, model / "model.safetensors")  # confident: rounding changes no share
+    model = confident_model(tmp_path / "model")
     how = ["analyze", str(model), "--data", text, "--tokens", "520", "--layer", "all", *PICKED]
     several = launch(count, [*how, "--out", str(tmp_path / "several"), "--mesh", mesh], devices)
     ended(several, 0)
