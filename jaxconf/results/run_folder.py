@@ -122,11 +122,9 @@ def swapped(folder: Path) -> Iterator[Path]:
 
     If that fails, the temporary folder is deleted, and an older `folder` stays.
     """
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary:
-        made = Path(temporary) / folder.name
-        made.mkdir()
+    with _beside(folder) as made:
         yield made
-        old = Path(temporary, ".old")
+        old = made.with_name(".old")
         try:
             if folder.exists():
                 folder.replace(old)
@@ -146,17 +144,21 @@ def appearing(folder: Path) -> Iterator[Path]:
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"the folder {folder} exists already; give another --out, or delete it first")
-    with (
-        writable(folder),
-        tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary,
-    ):
-        made = Path(temporary) / folder.name
-        made.mkdir()
+    with writable(folder), _beside(folder) as made:
         yield made
         try:
             made.replace(folder)
         except OSError as error:
             raise _unwritable(folder, "--out", error) from error
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A folder of the same name in a temporary one beside `folder`."""
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        yield made
 
 
 def _unwritable(folder: Path, option: str, error: OSError) -> InputError:

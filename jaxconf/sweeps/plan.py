@@ -1,6 +1,7 @@
 """The plan of a sweep: the memory and time that its cells will need, estimated before any cell is run."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -76,19 +77,19 @@ def needs(cells: Cells) -> dict[str, Need]:
     A cell that no estimate can be made for, such as one whose model is missing, needs no memory, and counts as the
     longest: it will fail soon, or else nobody knows.
     """
-    found, configs, asked = {}, dict[str, DecoderConfig](), set[tuple[str, str | None]]()
+    found, configs, asked = dict[str, Need](), dict[str, DecoderConfig](), set[tuple[str, str | None]]()
     for name, cell in cells.items():
-        options, count = options_of(cell, Path()), 1
-        of = options.model, options.revision
-        try:
+        options = options_of(cell, Path())
+        of, found[name] = (options.model, options.revision), Need(0, 1, math.inf)
+        with contextlib.suppress(InputError):
             count = math.prod(read_mesh(options.mesh, 1)) if options.mesh else 1
+            found[name] = Need(0, count, math.inf)
             if options.model not in configs and of not in asked:
                 asked.add(of)
                 configs[options.model] = config_of(*of, options.accept)
-            one = _plan_of(configs[options.model], Devices(count, math.inf, *TYPICAL), options, parse(options))
-            found[name] = Need(one.peak * count, count, one.seconds)
-        except (InputError, KeyError):
-            found[name] = Need(0, count, math.inf)
+            if config := configs.get(options.model):
+                one = _plan_of(config, Devices(count, math.inf, *TYPICAL), options, parse(options))
+                found[name] = Need(one.peak * count, count, one.seconds)
     return found
 
 
