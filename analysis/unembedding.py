@@ -41,7 +41,6 @@ class Readout:
     write_gain: jax.Array | float
 
 
-@functools.partial(jax.jit, static_argnames=("config", "convention"))
 def readout(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Readout:
     """The last layer's readout, float32. Changes nothing in `params`.
 
@@ -51,6 +50,12 @@ def readout(config: DecoderConfig, params: Params, convention: Convention = "pap
     final norm. W_U and b_U lose their mean over the vocabulary, which the softmax ignores, unless logits are
     soft-capped. "raw": weights as stored.
     """
+    return _readout(config, params, convention)
+
+
+# JAX would compile a function with a default twice: for callers who leave the argument out, and for those who do not.
+@functools.partial(jax.jit, static_argnames=("config", "convention"))
+def _readout(config: DecoderConfig, params: Params, convention: Convention) -> Readout:
     W_U = unembedding(config, params).astype(jnp.float32)
     b_U = params["unembed"]["b"].astype(jnp.float32) if config.head_bias else jnp.zeros(W_U.shape[1])
     writes = _writes(config, params, convention, -1)
