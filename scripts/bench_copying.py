@@ -24,7 +24,7 @@ from plan_tables import between
 from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.ablation import Ablation, Kind
 from jaxconf.data.statements import objects_of, read_statements
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.answers import ablated_answers
 from jaxconf.measure.prompts import encoded, encoded_answers
 from jaxconf.models.files import replacing
@@ -70,7 +70,8 @@ def drawn_sets(lm: LanguageModel, prompts: list[np.ndarray], bench: Bench) -> Ab
     shortest = min(map(len, prompts))
     ablation = Ablation(bench.ablation)
     text = np.stack([row[:shortest] for row in prompts])
-    to = ablation.level(activation_statistics(lm, text, last, MEMORY, quiet, ordered=ablation.ordered))[members]
+    activity = LayerActivations(lm, text, last, MEMORY)
+    to = ablation.level(activation_statistics(activity, quiet, ordered=ablation.ordered))[members]
     return Ablations(members, to.astype(np.float32), np.ones(members.shape, bool))
 
 

@@ -4,11 +4,14 @@ With a `dictionary` (`jaxconf.analysis.dictionaries`), which reads a site of the
 activations' place, and its directions in the neurons'.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 from jaxconf.analysis.activations import (
+    Activations,
     ActivationStatistics,
     Moments,
     Products,
@@ -49,98 +52,100 @@ def _groups(lm: LanguageModel, tokens: np.ndarray, memory: int, dictionary: Dict
     return batches(S, D * min(windows_at_once(lm.config, T, memory, directions), -(-S // D)))
 
 
+@dataclasses.dataclass
+class LayerActivations:
+    """A layer's activations over text, in groups of windows that the devices run together.
+
+    The model runs over the text whenever they are read, but only the first time if the host can keep them in a quarter
+    of `memory` bytes. Several hosts keep none.
+    """
+
+    lm: LanguageModel
+    tokens: np.ndarray  # int [s t]
+    layer: int
+    memory: int  # bytes of a device that a group may take
+    dictionary: Dictionary | None = None
+    _found: list[Activations] = dataclasses.field(default_factory=list, init=False, repr=False)  # of all groups or none
+
+    def __iter__(self) -> Iterator[tuple[Batch, Activations]]:
+        lm, groups = self.lm, [*_groups(self.lm, self.tokens, self.memory, self.dictionary)]
+        if self._found:
+            for group, found in zip(groups, self._found, strict=True):
+                yield group, jax.tree.map(lambda x: lm.over_data(x) if x.ndim else x, found)
+            return
+        every = list[Activations]()
+        for group in groups:
+            found = activations(lm.config, lm.params, lm.over_data(self.tokens[group[0]]), self.layer, self.dictionary)
+            if jax.process_count() == 1 and len(groups) * sum(x.nbytes for x in found) <= self.memory // 4:
+                every.append(fetched(found))
+            yield group, found
+        self._found = every
+
+
 def activation_correlations(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    layer: int,
-    mean: np.ndarray,
-    kept: np.ndarray,
-    values: np.ndarray,
-    memory: int,
-    progress: Progress,
-    dictionary: Dictionary | None = None,
+    of: LayerActivations, mean: np.ndarray, kept: np.ndarray, values: np.ndarray, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pearson correlations over the kept positions of each neuron's activation with each of k values, float64 [k n],
     and at how many of these positions each neuron counts, [n].
 
-    In a mixture of experts, a neuron counts where its expert is chosen. `tokens`: int [s t]. `mean`: of the
-    activations, [n], from which deviations are summed. `kept`: bool [s t]. `values`: float32 [k s t]. A correlation is
-    NaN where the activation or the value is constant.
+    In a mixture of experts, a neuron counts where its expert is chosen. `mean`: of the activations, [n], from which
+    deviations are summed. `kept`: bool [s t]. `values`: float32 [k s t]. A correlation is NaN where the activation or
+    the value is constant.
     """
-    config, T = lm.config, tokens.shape[1]
+    lm, (S, T) = of.lm, of.tokens.shape
     centred = np.where(kept, values - values[:, kept].mean(1)[:, None, None], 0).astype(np.float32)
-    progress("correlations", 0, tokens.size)
+    progress("correlations", 0, S * T)
     mean = np.nan_to_num(mean).astype(np.float32)
     sums: Products | None = None
-    for rows, real in _groups(lm, tokens, memory, dictionary):
+    for (rows, real), h in of:
         counted = lm.over_data((kept[rows] & real[:, None]).astype(np.float32))
         some = lm.over_data(np.moveaxis(centred[:, rows] * real[:, None], 0, -1))
-        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer, dictionary)
         found = fetched(sums_of_products(h, counted, some, mean))
         more = Products(*(np.asarray(x, np.float64) for x in found))
         sums = more if sums is None else Products(*(x + y for x, y in zip(sums, more, strict=True)))
-        progress("correlations", (int(rows[real][-1]) + 1) * T, tokens.size)
+        progress("correlations", (int(rows[real][-1]) + 1) * T, S * T)
     assert sums is not None
     return correlations(sums), np.broadcast_to(sums.count, mean.shape)
 
 
-def activation_statistics(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    layer: int,
-    memory: int,
-    progress: Progress,
-    *,
-    ordered: bool = False,
-    dictionary: Dictionary | None = None,
-) -> ActivationStatistics:
-    """The activation statistics of every neuron of a layer, over all tokens of the windows `tokens`, int [s t].
+def activation_statistics(of: LayerActivations, progress: Progress, *, ordered: bool = False) -> ActivationStatistics:
+    """The activation statistics of every neuron of a layer, over all tokens.
 
     `ordered`: whether to include the median and the mode, which need all activations of a neuron at once.
     """
-    config, T = lm.config, tokens.shape[1]
+    S, T = of.tokens.shape
     found: Moments | None = None
-    progress("activations", 0, tokens.size)
-    for rows, real in _groups(lm, tokens, memory, dictionary):
-        h = activations(config, lm.params, lm.over_data(tokens[rows]), layer, dictionary)
+    progress("activations", 0, S * T)
+    for (rows, real), h in of:
         arrays = fetched(moments_of_a_layer(h, real))
         more = Moments(*(x.astype(np.float64) for x in arrays))
         found = more if found is None else merged(found, more)
-        progress("activations", (int(rows[real][-1]) + 1) * T, tokens.size)
+        progress("activations", (int(rows[real][-1]) + 1) * T, S * T)
     assert found is not None
     statistics = statistics_of(found)
     if not ordered:
         return statistics
-    neurons = np.arange(len(statistics.mean))
-    every = activations_of_each(lm, tokens, layer, neurons, memory, progress, dictionary)
+    every = activations_of_each(of, np.arange(len(statistics.mean)), progress)
     own = (h[~np.isnan(h)] for h in every)
     median, modes = zip(*((np.median(h), mode(h)) if h.size else (np.nan, np.nan) for h in own), strict=True)
     return statistics._replace(median=np.array(median, np.float64), mode=np.array(modes))
 
 
-def activations_of_each(
-    lm: LanguageModel,
-    tokens: np.ndarray,
-    layer: int,
-    neurons: np.ndarray,
-    memory: int,
-    progress: Progress,
-    dictionary: Dictionary | None = None,
-) -> Iterator[np.ndarray]:
+def activations_of_each(of: LayerActivations, neurons: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
     """The activations of one neuron of a layer after the other, float32 [s t]; `neurons`: which, int.
 
     In a mixture of experts they are NaN where the neuron's expert is not chosen.
 
-    The host holds as many neurons' activations as fit into `memory` bytes, and the model runs over the text once for
+    The host holds as many neurons' activations as fit into the memory of `of`, and all activations are read once for
     each such block of neurons.
     """
-    size = min(len(neurons), max(1, memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
+    tokens = of.tokens
+    size = min(len(neurons), max(1, of.memory // (BYTES_OF_AN_ACTIVATION * tokens.size)))
     stage = f"activations of {counted(len(neurons), 'neuron')}"
     progress(stage, 0, tokens.size)
     for some, real_neurons in batches(len(neurons), size):
         h = np.empty((size, *tokens.shape), np.float32)
-        for rows, real in _groups(lm, tokens, memory, dictionary):
-            of_all = activations(lm.config, lm.params, lm.over_data(tokens[rows]), layer, dictionary)
+        for (rows, real), of_all in of:
             found = fetched(activations_of_neurons(of_all, neurons[some]))
             h[:, rows[real]] = np.moveaxis(found[real], -1, 0)
         yield from h[real_neurons]

@@ -23,7 +23,7 @@ from jaxconf.analysis.unembedding import readout
 from jaxconf.analysis.weights import null_space_size
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.components import groups_named, names_of_directions, read_components
 from jaxconf.measure.groups import Group
 from jaxconf.measure.inputs import check_amounts, in_words, text_of
@@ -150,8 +150,8 @@ def per_component_token(
 
 
 def _statistics(work: Work, group: Group, ablation: Ablation) -> ActivationStatistics:
-    what = work.lm, work.tokens, group.layer, work.memory, work.progress
-    return activation_statistics(*what, ordered=ablation.ordered, dictionary=group.dictionary)
+    activity = LayerActivations(work.lm, work.tokens, group.layer, work.memory, group.dictionary)
+    return activation_statistics(activity, work.progress, ordered=ablation.ordered)
 
 
 def _found(kinds: Mapping[str, Sequence[str]], names: Sequence[str], controls: int) -> tuple[str, list[int]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import GATES
-from jaxconf.measure.activations import activations_of_each
+from jaxconf.measure.activations import LayerActivations, activations_of_each
 from jaxconf.measure.work import Work
 
 PROXY = 0.98  # the quantile of the null proxy above which neurons are measured
@@ -25,15 +25,14 @@ class Gates(NamedTuple):
     high: np.ndarray  # int [g]: at how many kept positions the activation is high
 
 
-def gates_of(work: Work, layer: int, null_proxy: np.ndarray, mean: np.ndarray) -> Gates:
-    """The neurons of a layer whose `null_proxy` [n] is above its quantile. `mean`: of the activations, [n]."""
+def gates_of(work: Work, activity: LayerActivations, null_proxy: np.ndarray, mean: np.ndarray) -> Gates:
+    """The neurons of a layer whose `null_proxy` [n] is above its quantile. `mean`: of their `activity`, [n]."""
     known = null_proxy[~np.isnan(null_proxy)]
     neurons = np.flatnonzero(null_proxy > np.quantile(known, PROXY)) if len(known) else np.zeros(0, int)
     level, beyond = np.zeros((2, len(mean)), np.float32)
     level[:], high = np.nan_to_num(mean), []
     if len(neurons):
-        how = (work.memory, work.progress, work.dictionary)
-        every = activations_of_each(work.lm, work.tokens, layer, neurons, *how)
+        every = activations_of_each(activity, neurons, work.progress)
         for neuron, h in zip(neurons, every, strict=True):
             beyond[neuron], where = where_high(h, work.kept & ~np.isnan(h))
             high.append(np.count_nonzero(where))

@@ -20,7 +20,7 @@ from jaxconf.analysis.nulls import Nulls, draw_nulls, p_values, q_values, tail_p
 from jaxconf.analysis.rerun import Frozen, streams
 from jaxconf.analysis.unembedding import Convention, Readout, Spectrum, at_layer, of_directions, readout, spectrum
 from jaxconf.analysis.weights import rho
-from jaxconf.measure.activations import activation_correlations, activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_correlations, activation_statistics
 from jaxconf.measure.gates import Gates, gate_columns, gates_of
 from jaxconf.measure.last_layer import Ablations, last_layer_parts
 from jaxconf.measure.reruns import neuron_parts
@@ -98,22 +98,21 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     of_weights = number if dictionary is None else None
     columns = weight_columns(config, lm.params, here, work.freq, seen.spectrum, how.k, of_weights)
     kind = Ablation("zero") if group.constant else how.ablation
-    statistics = activation_statistics(
-        lm, work.tokens, number, memory, work.progress, ordered=kind.ordered, dictionary=dictionary
-    )
+    activity = LayerActivations(lm, work.tokens, number, memory, dictionary)
+    statistics = activation_statistics(activity, work.progress, ordered=kind.ordered)
     weights = (seen.spectrum.values, *(columns[name] for name in sorted(columns)))
     which = (group.component, number, kind, how.frozen, how.tolerance, how.nulls, how.seed)
     work = work.resuming(memory, *which, *statistics, *weights)
     w_out, ablation = fetched(paper.w_out), kind.of_layer(statistics)
     nulls, size, gates = draw_nulls(config, w_out, how.nulls, how.seed), len(w_out), None
     if dictionary is not None or streams(config, number, how.frozen):
-        gates = gates_of(work, number, columns["null_proxy"], statistics.mean)
+        gates = gates_of(work, activity, columns["null_proxy"], statistics.mean)
         parts = last_layer_parts(work, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
     else:
         parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
     found = collected(work, parts, size, how)
     columns |= {"activation_mean": statistics.mean, "activation_std": statistics.std, **found.columns}
-    correlated, routed = _correlations(work, number, statistics, found.positions)
+    correlated, routed = _correlations(work, activity, statistics, found.positions)
     count = len(nulls.neurons)
     null_columns = _null_columns(nulls, {name: value[:count] / work.kept.sum() for name, value in found.others.items()})
     columns |= correlated | gate_columns(gates, {name: value[count:] for name, value in found.others.items()}, size)
@@ -188,7 +187,7 @@ def _null_columns(nulls: Nulls, effects: dict[str, np.ndarray]) -> dict[str, np.
 
 
 def _correlations(
-    work: Work, number: int, statistics: ActivationStatistics, positions: pd.DataFrame
+    work: Work, activity: LayerActivations, statistics: ActivationStatistics, positions: pd.DataFrame
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The correlations of each neuron's activation with the unablated model's entropy and loss, float64 [n].
 
@@ -196,8 +195,7 @@ def _correlations(
     """
     values = np.zeros((2, *work.kept.shape), np.float32)
     values[:, positions["window"], positions["position"]] = positions[["entropy", "loss"]].T
-    what = (work.kept, values, work.memory, work.progress, work.dictionary)
-    found, routed = activation_correlations(work.lm, work.tokens, number, statistics.mean, *what)
+    found, routed = activation_correlations(activity, statistics.mean, work.kept, values, work.progress)
     return dict(zip(("entropy_corr", "loss_corr"), found, strict=True)), routed / work.kept.sum()
 
 

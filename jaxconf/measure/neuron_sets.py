@@ -20,7 +20,7 @@ from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.data.own_text import OWN
 from jaxconf.data.windows import Windows
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.component_sets import is_component_set
 from jaxconf.measure.inputs import in_words, text_of
 from jaxconf.measure.reruns import rerun_parts, token_effects
@@ -258,7 +258,6 @@ def per_token(
 
 def _statistics(work: Work, ablation: Ablation, neurons: Neurons) -> dict[int, ActivationStatistics]:
     """Layer → statistics of its activations, for each layer that has one of the neurons, in ascending order."""
-    return {
-        layer: activation_statistics(work.lm, work.tokens, layer, work.memory, work.progress, ordered=ablation.ordered)
-        for layer in sorted({layer for layer, _ in neurons})
-    }
+    layers = sorted({layer for layer, _ in neurons})
+    every = {layer: LayerActivations(work.lm, work.tokens, layer, work.memory) for layer in layers}
+    return {layer: activation_statistics(of, work.progress, ordered=ablation.ordered) for layer, of in every.items()}

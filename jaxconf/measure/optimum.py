@@ -19,7 +19,7 @@ from jaxconf.analysis.optimum import Distance, distance
 from jaxconf.analysis.rerun import compiled_besides, compiled_best
 from jaxconf.analysis.set_predictions import Beside as Compared
 from jaxconf.data.worlds import World
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.named_sets import NamedSet
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.language_model import LanguageModel
@@ -88,7 +88,7 @@ def beside_optimum(
     masks = masks_of(lm.config.d_mlp, [one.members for one in drawn]) or {layer: np.zeros((0, lm.config.d_mlp), bool)}
     T, unused = tokens.shape[1], frequency(np.zeros(lm.config.vocab_size))
     runs = SetRuns(lm, {layer: np.zeros((len(drawn), lm.config.d_mlp), bool)} | masks, unused, memory)
-    statistics = {of: activation_statistics(lm, tokens, of, memory, progress) for of in masks}
+    statistics = {of: activation_statistics(LayerActivations(lm, tokens, of, memory), progress) for of in masks}
     ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in HOW.items()}
     found: dict[str, list[Distance]] = {name: [] for name in (UNABLATED, *HOW)}
     positions, activations = [], []

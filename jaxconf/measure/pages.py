@@ -24,7 +24,7 @@ from jaxconf.analysis.unembedding import Convention, Readout, at_layer, unit
 from jaxconf.analysis.weights import cosines
 from jaxconf.analysis.written_logits import StreamMoments, extremes, steps, stream_moments
 from jaxconf.data.windows import digest
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.groups import Seen, seen_by
 from jaxconf.measure.inputs import with_target
 from jaxconf.measure.set_runs import SetRuns
@@ -140,8 +140,8 @@ class _Text:
             unknown = np.full(len(here), np.nan)
             mean, std = (here[f"activation_{name}"].to_numpy(float) for name in ("mean", "std"))
             return ablation.of_layer(ActivationStatistics(mean, std, unknown, unknown))
-        how = (self.lm, self.tokens, layer, self.memory, self.progress)
-        return ablation.of_layer(activation_statistics(*how, ordered=ablation.ordered))
+        activity = LayerActivations(self.lm, self.tokens, layer, self.memory)
+        return ablation.of_layer(activation_statistics(activity, self.progress, ordered=ablation.ordered))
 
     @property
     def _convention(self) -> Convention:

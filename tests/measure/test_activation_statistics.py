@@ -1,6 +1,7 @@
 """Statistics of a layer over text, against numpy on all activations. Letters: s window, t position, n neuron."""
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -11,9 +12,14 @@ from random_models import random_model
 
 from jaxconf.analysis import activations as analysis
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.activations import ActivationStatistics
+from jaxconf.analysis.activations import Activations, ActivationStatistics
 from jaxconf.measure import activations as measure
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import (
+    LayerActivations,
+    activation_correlations,
+    activation_statistics,
+    activations_of_each,
+)
 from jaxconf.models.language_model import LanguageModel
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -24,7 +30,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def statistics(lm: LanguageModel, tokens: np.ndarray, layer: int, memory: int) -> ActivationStatistics:
-    return activation_statistics(lm, tokens, layer, memory, quiet, ordered=True)
+    return activation_statistics(LayerActivations(lm, tokens, layer, memory), quiet, ordered=True)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -55,11 +61,36 @@ def test_groups_of_windows_compile_once(monkeypatch: pytest.MonkeyPatch) -> None
     tokens = np.ones((5, 24), int)
     a_window = measure.bytes_of_a_window(lm.config, 24)
     said = []
-    activation_statistics(
-        lm, tokens, 0, 8 * a_window, lambda what, done, total: said.append((what, done, total)), ordered=True
-    )
+    activity = LayerActivations(lm, tokens, 0, 8 * a_window)
+    activation_statistics(activity, lambda what, done, total: said.append((what, done, total)), ordered=True)
     assert said[:4] == [("activations", done * 24, 120) for done in (0, 2, 4, 5)]
     assert said[-1] == ("activations of 48 neurons", 120, 120)
+
+
+def test_the_model_runs_over_the_text_once_where_the_host_can_keep_its_activations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = []
+
+    def counting(*of: Any) -> Activations:
+        ran.append(of)
+        return analysis.activations(*of)
+
+    monkeypatch.setattr(measure, "activations", counting)
+    lm = random_model("layer")
+    tokens = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 24))
+    neurons, kept, values = np.array([3, 40]), np.ones((5, 24), bool), np.zeros((1, 5, 24), np.float32)
+    values[0] = tokens % 7
+    expected = measured = None
+    for memory, runs in ((8 * measure.bytes_of_a_window(lm.config, 24), 3), (20_000, 3 * 5)):
+        ran.clear()
+        activity = LayerActivations(lm, tokens, 1, memory)
+        mean = activation_statistics(activity, quiet).mean
+        each = [*activations_of_each(activity, neurons, quiet)]
+        measured = mean, each, activation_correlations(activity, mean, kept, values, quiet)
+        assert len(ran) == runs
+        expected = expected or measured
+    chex.assert_trees_all_close(measured, expected, atol=1e-6)
 
 
 def test_a_neuron_that_never_changes_has_one_value() -> None:

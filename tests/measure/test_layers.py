@@ -21,7 +21,7 @@ from jaxconf.analysis.neuron_sets import one_by_one, random_sets, widths_of
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions, windows
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.inputs import Text, windows_of
 from jaxconf.measure.neuron_sets import ablate_sets, per_token, read_sets
 from jaxconf.measure.reruns import rerun_parts
@@ -172,7 +172,8 @@ def test_running_again_equals_the_algebra_of_the_last_layer() -> None:
     lm, tokens, kept, counts = model("parallel")
     kept = kept & (np.arange(tokens.shape[1]) < tokens.shape[1] - 1)
     table = measured("parallel", 2)
-    ablation = Ablation().of_layer(activation_statistics(lm, tokens, 2, 2**28, lambda *_: None))
+    activity = LayerActivations(lm, tokens, 2, 2**28)
+    ablation = Ablation().of_layer(activation_statistics(activity, lambda *_: None))
     text = Text(windows_of(tokens, "", lm), counts, {})
     work = work_on(lm, text, kept, 2**28, lambda *_: None)
     (part,) = rerun_parts(work, {2: one_by_one(lm.config)}, {2: ablation}, "final")

@@ -27,7 +27,7 @@ from jaxconf.analysis.neuron_names import neuron_name, place, read_names
 from jaxconf.analysis.nulls import draw_nulls
 from jaxconf.analysis.unembedding import at_layer, readout
 from jaxconf.data.windows import kept_positions
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.neuron_sets import ablate_sets, check_form, check_set, per_token
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.sites import Replace
@@ -125,7 +125,8 @@ def test_a_null_is_its_neuron_with_another_direction() -> None:
 def test_statistics_are_those_where_the_expert_is_chosen(kind: str) -> None:
     lm, table, (h, weight) = model(kind), measured(kind, 1), seen(kind, 1)
     frame, kept = table.frame, kept_positions(windows_for(lm), lm.special_ids)
-    found = activation_statistics(lm, windows_for(lm), 1, 2**28, lambda *_: None, ordered=True)
+    activity = LayerActivations(lm, windows_for(lm), 1, 2**28)
+    found = activation_statistics(activity, lambda *_: None, ordered=True)
     entropy = np.full(kept.shape, np.nan)
     entropy[table.positions["window"], table.positions["position"]] = table.positions["entropy"]
     for n in range(lm.config.d_mlp):

@@ -7,7 +7,7 @@ from random_models import SHAPE, analysed, counts_for, random_model, windows_for
 from refusals import check_error
 
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.measure.activations import activations_of_each
+from jaxconf.measure.activations import LayerActivations, activations_of_each
 from jaxconf.measure.neuron_sets import per_token
 from jaxconf.measure.pages import neuron_pages
 from jaxconf.results.pages import NEURON_COLUMNS, PASSAGE_COLUMNS, paged
@@ -46,7 +46,9 @@ def test_passages_equal_runs_with_one_neuron_ablated(kind: str, layer: str, abla
     assert (both["target"] == both["target_alone"]).all()
     for name, of_neuron in pages.passages.groupby("neuron"):
         own = alone.loc[name]
-        (h,) = activations_of_each(lm, tokens, *places[name], 10**9, lambda *told: None)  # NaN where not routed
+        layer, neuron = places[name]
+        activity = LayerActivations(lm, tokens, int(layer), 10**9)
+        (h,) = activations_of_each(activity, neuron, lambda *told: None)  # NaN where not routed
         top = of_neuron[(of_neuron["kind"] == "top") & (of_neuron["position"] == of_neuron["at"])]["activation"]
         assert np.isclose(top.max(), np.nanmax(h[kept]), atol=1e-5)
         changes = (own["loss_ablated"] - own["loss"]).abs()

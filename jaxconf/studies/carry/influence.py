@@ -15,7 +15,7 @@ import pandas as pd
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.intervals import resamples
 from jaxconf.analysis.rerun import compiled_total_losses
-from jaxconf.measure.activations import activations_of_each
+from jaxconf.measure.activations import LayerActivations, activations_of_each
 from jaxconf.measure.gates import where_high
 from jaxconf.measure.named_sets import NamedSet, Population, by_population
 from jaxconf.measure.set_runs import SetRuns
@@ -120,7 +120,8 @@ def _clipping(
     last = lm.config.n_layers - 1
     level, beyond = np.zeros((2, population.count), np.float32)
     high = np.zeros((len(neurons), *tokens.shape), bool)
-    every = activations_of_each(lm, tokens, last, neurons, memory, progress, population.dictionary)
+    activity = LayerActivations(lm, tokens, last, memory, population.dictionary)
+    every = activations_of_each(activity, neurons, progress)
     for row, (neuron, h) in enumerate(zip(neurons, every, strict=True)):
         level[neuron] = h.mean()
         beyond[neuron], high[row] = where_high(h, kept)

@@ -22,7 +22,7 @@ from jaxconf.analysis.transitions import (
     transition_tables,
 )
 from jaxconf.data.statements import answer_class
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.named_sets import Population
 from jaxconf.measure.prompts import Asked
 from jaxconf.measure.treated_sets import Treated, together
@@ -60,8 +60,8 @@ def values_of(asked: Asked, windows: np.ndarray, population: Population) -> pd.D
     lm, last, dictionary = asked.lm, asked.lm.config.n_layers - 1, population.dictionary
 
     def statistics(memory: int) -> ActivationStatistics:
-        how = memory, asked.progress
-        return activation_statistics(lm, windows, last, *how, ordered=True, dictionary=dictionary)
+        activity = LayerActivations(lm, windows, last, memory, dictionary)
+        return activation_statistics(activity, asked.progress, ordered=True)
 
     found = fitting(statistics, asked.memory, asked.progress)
     return pd.DataFrame({kind: Ablation(kind).level(found) for kind in ABLATIONS})

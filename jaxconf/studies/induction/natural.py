@@ -20,7 +20,7 @@ from jaxconf.analysis.mean_ablation import clipped_at, set_to
 from jaxconf.analysis.ngrams import repeated_once
 from jaxconf.analysis.observation import activation_sites, observed, read_activations
 from jaxconf.analysis.whole_logits import Prediction
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.named_sets import NamedSet
 from jaxconf.models.errors import InputError
 from jaxconf.models.language_model import LanguageModel
@@ -158,8 +158,8 @@ def _of_other_text(
     progress: Progress,
 ) -> dict[int, LayerAblation]:
     """The paper's: activations are set to their means over all tokens of the `other` text, int32 [s t]."""
-    how = memory, progress
-    return {of: set_to(activation_statistics(lm, other, of, *how, dictionary=dictionary).mean) for of in layers}
+    every = {layer: LayerActivations(lm, other, layer, memory, dictionary) for layer in layers}
+    return {layer: set_to(activation_statistics(of, progress).mean) for layer, of in every.items()}
 
 
 def _observed(

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxconf.data.own_text import OWN, source_for
 from jaxconf.data.questions import Question, check_kind, read_questions
 from jaxconf.data.windows import Windows, digest
-from jaxconf.measure.activations import activation_statistics
+from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.chosen_sets import NEURONS, populations
 from jaxconf.measure.facts import facts_of
 from jaxconf.measure.inputs import check_amounts, refuse_mixture, windows_and_facts
@@ -209,8 +209,8 @@ def _means_of(asked: Asked, windows: np.ndarray, of: Population) -> np.ndarray:
     last = asked.lm.config.n_layers - 1
 
     def measured(memory: int) -> np.ndarray:
-        how = memory, asked.progress
-        return activation_statistics(asked.lm, windows, last, *how, dictionary=of.dictionary).mean
+        activity = LayerActivations(asked.lm, windows, last, memory, of.dictionary)
+        return activation_statistics(activity, asked.progress).mean
 
     return fitting(measured, asked.memory, asked.progress)
 
