@@ -23,6 +23,7 @@ from jaxconf.analysis.adaptive_tail import (
     Series,
     Tail,
     linear_tail,
+    square_weights,
     tail_alone,
     tail_moments,
     tail_products,
@@ -50,6 +51,7 @@ from jaxconf.analysis.softmax_sums import (
     swept,
     without_named,
 )
+from jaxconf.models.softcap import capped
 
 HEAD = 1024  # tokens of a position that are summed exactly
 BLOCK_T, BLOCK_V = Size("adaptive_t"), Size("adaptive_v")
@@ -76,8 +78,7 @@ class _Positions(NamedTuple):
     tail: Tail
     moments: Any  # of the tail with W_U, [t d] (see `tail_moments`)
     head_tokens: Any  # A, P, ids, b, u and f of each head, in chunks: [blocks c U t]
-    tail_tokens: Any  # A and P of the tail, [blocks B t v]
-    tail_offsets: list[jax.Array]  # b, u and f, [B v]
+    squares: Any  # what multiplies M² in the tail's sums, [blocks B t v] (see `square_weights`)
     every_token: tuple[Any, ...]  # A and P [t c U ABREAST], then b, u and f [1 c U ABREAST]
 
 
@@ -157,7 +158,7 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     rest = without_named(rows)
     ids = lax.top_k(rows.A * inv + vocabulary.b, HEAD)[1]  # t k
     tail = rest.at[t, ids].set(FAR / inv)
-    alone = tail_alone(rows, tail, vocabulary, lse)
+    target = capped(jnp.take_along_axis(rows.A * inv + vocabulary.b, rows.target[:, None], 1), vocabulary.cap)
 
     def in_chunks(x: jax.Array) -> jax.Array:  # of what every position's head has, [t k]
         return x.reshape(-1, sizes.block_k, HEAD // int(UNROLL), int(UNROLL)).transpose(0, 2, 3, 1)
@@ -172,18 +173,21 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     tail_tokens = jax.tree.map(in_blocks, (tail, rows.P))
     tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, sizes.block_v) for x, value in offsets]
     W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
+    blocks = tail_tokens, jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))
+    of_target = _by_position(sizes.block_t, target)
+    alone = lax.map(lambda x: tail_alone(vocabulary.cap, x[0], tail_offsets, x[2], *x[1]), (*blocks, of_target))
+    alone = jax.tree.map(lambda x: x.reshape(sizes.t, 1), alone)
     with jax.named_scope("tail_moments"):
-        moments = lax.map(
-            lambda x: tail_moments(vocabulary.cap, x[0], tail_offsets, W_U, *x[1]),
-            (tail_tokens, jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))),
-        )
+        moments = lax.map(lambda x: tail_moments(vocabulary.cap, x[0], tail_offsets, W_U, *x[1]), blocks)
+    with jax.named_scope("tail_squares"):
+        squares = lax.map(lambda x: square_weights(vocabulary.cap, x[0], tail_offsets, *x[1]), blocks)
     moments = jax.tree.map(lambda x: x.reshape(sizes.t, -1), moments)
     every = (
         _every_token(rest),
         None if rows.P is None else _every_token(rows.P),
         *(_every_token(x[None], value) for x, value in offsets),
     )
-    return _Positions(named, same, inv, along_u, lse, alone, moments, head_tokens, tail_tokens, tail_offsets, every)
+    return _Positions(named, same, inv, along_u, lse, alone, moments, head_tokens, squares, every)
 
 
 def _of_neurons(
@@ -194,18 +198,15 @@ def _of_neurons(
     `w` [n d] and `M` [v n]: of these neurons.
     """
     V, cap = len(vocabulary.b), vocabulary.cap
-    inv, lse, tail = positions.inv, positions.lse, positions.tail
+    inv, tail = positions.inv, positions.tail
     tokens = at_tokens(positions.named, [M[i[:, 0]] for i in positions.named.ids], vocabulary)
 
     def of_head(of_block: Callable[..., Any], *arrays: Any) -> Any:
         return _of_heads(of_block, positions.head_tokens, arrays, M, sizes)
 
     blocks = M.reshape(-1, sizes.block_v, M.shape[1])
-    of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))
     with jax.named_scope("tail_squares"):
-        squared = lax.map(
-            lambda x: tail_squares(cap, x[0], positions.tail_offsets, blocks, *x[1]), (positions.tail_tokens, of_rows)
-        )
+        squared = lax.map(lambda weights: tail_squares(weights, blocks), positions.squares)
     squared = jax.tree.map(lambda x: x.reshape(sizes.t, sizes.block_n), squared)
     products = tail_products(positions.moments, squared, w)
     squares = {} if cap is None else {"u": jnp.abs(vocabulary.u), "f": vocabulary.f}

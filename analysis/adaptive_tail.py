@@ -34,8 +34,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconf.analysis.softmax_sums import NEVER, Cells, Rows, Vocabulary
-from jaxconf.models.softcap import capped
+from jaxconf.analysis.softmax_sums import NEVER, Cells
 
 REACH = 40  # nats; weights that underflow to 0 in float32 are negligible even if they grow by a factor of e^40
 TINY = 1e-30
@@ -158,44 +157,6 @@ def tail_block(
     return Block(hidden, ell, weights, [jnp.where(hidden, 0, x) for x in bases], slope, bend)
 
 
-def tail_alone(rows: Rows, tail: jax.Array, vocabulary: Vocabulary, lse: jax.Array) -> Tail:
-    """The tail before any neuron is ablated. `tail`: A [t v], in which tokens outside the tail have no weight."""
-    inv, cap = rows.inv[:, None], vocabulary.cap
-    block = tail_block(tail, rows.P, (vocabulary.b, vocabulary.u, vocabulary.f), inv, lse, cap)
-
-    def total(x: jax.Array) -> jax.Array:
-        return x.sum(1, keepdims=True)
-
-    def most(x: jax.Array, least: float = 0.0) -> jax.Array:
-        return jnp.where(block.hidden, least, x).max(1, keepdims=True)
-
-    def pairs(x: list[jax.Array], weight: jax.Array) -> list[list[jax.Array]]:
-        return [[total(weight * y * z) for z in x] for y in x]
-
-    def of(name: str, weight: jax.Array) -> Alone:
-        terms = block.terms(name, vocabulary.u)
-        first = [total(weight * x) for x in terms]
-        bent = [] if block.bend is None else pairs(block.bases, weight * block.bend)
-        return Alone(total(weight), first, pairs(terms, weight) if name in "qs" else [], bent)
-
-    weights = {name: of(name, weight) for name, weight in block.weights.items()}
-    mean = [x / jnp.maximum(weights["q"].total, TINY) for x in weights["q"].b]
-    off = [most(jnp.abs(x - m)) for x, m in zip(block.terms("q", vocabulary.u), mean, strict=True)]
-    target = jnp.take_along_axis(rows.A * inv + vocabulary.b, rows.target[:, None], 1)
-    capped_tail = None
-    if cap is not None:
-        target = capped(target, cap)
-        linear = {name: block.weights[name] for name in "uf"}
-        capped_tail = Capped(
-            [most(jnp.abs(x)) for x in block.bases],
-            -most(-block.slope, -1.0),
-            {name: total(x * block.ell) for name, x in linear.items()},
-            {name: [total(jnp.abs(x) * y * y) for y in block.bases] for name, x in linear.items()},
-        )
-    above = total(jnp.where(block.hidden, 0.0, block.ell > target))
-    return Tail(weights, off, most(block.ell, -jnp.inf), above, capped_tail)
-
-
 def tail_moments(cap: float | None, tails: Any, offsets: Any, W_U: jax.Array, inv: jax.Array, lse: jax.Array) -> Any:
     """Sums of each weight as in `Along`, with W_U in the place of M, [t d].
 
@@ -224,32 +185,96 @@ def tail_moments(cap: float | None, tails: Any, offsets: Any, W_U: jax.Array, in
     return jax.tree.unflatten(jax.tree.structure(shapes), found.reshape(-1, len(inv), len(W_U)))
 
 
-def tail_squares(
-    cap: float | None, tails: Any, offsets: Any, M: jax.Array, inv: jax.Array, lse: jax.Array
-) -> dict[str, Squares]:
-    """`Squares` of each weight. `M`: [B v n]; the others are as for `tail_moments`."""
+def tail_alone(cap: float | None, tails: Any, offsets: Any, target: jax.Array, inv: jax.Array, lse: jax.Array) -> Tail:
+    """The tail before any neuron is ablated. `target`: its logit, [t 1]; the others are as for `tail_moments`."""
 
-    def factors(x: Any) -> dict[str, Squares]:
+    def of_block(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is summed over the blocks of tokens, and what the largest of all is taken of."""
         (A, P), (b, u, f) = x
         block = tail_block(A, P, (b, u, f), inv, lse, cap)
-        return {
+
+        def total(x: jax.Array) -> jax.Array:
+            return x.sum(1, keepdims=True)
+
+        def most(x: jax.Array) -> jax.Array:
+            return jnp.where(block.hidden, -jnp.inf, x).max(1, keepdims=True)
+
+        def pairs(x: list[jax.Array], weight: jax.Array) -> list[list[jax.Array]]:
+            return [[total(weight * y * z) for z in x] for y in x]
+
+        def of(name: str, weight: jax.Array) -> Alone:
+            terms = block.terms(name, u)
+            first = [total(weight * x) for x in terms]
+            bent = [] if block.bend is None else pairs(block.bases, weight * block.bend)
+            return Alone(total(weight), first, pairs(terms, weight) if name in "qs" else [], bent)
+
+        terms = block.terms("q", u)
+        sums = {
+            "weights": {name: of(name, weight) for name, weight in block.weights.items()},
+            "above": total(jnp.where(block.hidden, 0.0, block.ell > target)),
+        }
+        largest = {"b": [most(x) for x in terms], "minus_b": [most(-x) for x in terms], "top": most(block.ell)}
+        if cap is not None:
+            linear = {name: block.weights[name] for name in "uf"}
+            sums |= {
+                "along": {name: total(x * block.ell) for name, x in linear.items()},
+                "squares": {name: [total(jnp.abs(x) * y * y) for y in block.bases] for name, x in linear.items()},
+            }
+            largest |= {"b_size": [most(jnp.abs(x)) for x in block.bases], "minus_slope": most(-block.slope)}
+        return sums, largest
+
+    def add(found: Any, x: Any) -> tuple[Any, None]:
+        both = zip(found, of_block(x), (jnp.add, jnp.maximum), strict=True)
+        return tuple(jax.tree.map(join, old, new) for old, new, join in both), None
+
+    sums, largest = jax.eval_shape(of_block, jax.tree.map(lambda x: x[0], (tails, offsets)))
+    start = (
+        jax.tree.map(lambda x: jnp.zeros(x.shape), sums),
+        jax.tree.map(lambda x: jnp.full(x.shape, -jnp.inf), largest),
+    )
+    (sums, largest), _ = lax.scan(add, start, (tails, offsets))
+    q = sums["weights"]["q"]
+    mean = [x / jnp.maximum(q.total, TINY) for x in q.b]
+    both = zip(largest["b"], largest["minus_b"], mean, strict=True)
+    off = [jnp.maximum(jnp.maximum(high - m, minus_low + m), 0) for high, minus_low, m in both]
+    capped_tail = None
+    if cap is not None:
+        b_most = [jnp.maximum(x, 0) for x in largest["b_size"]]
+        capped_tail = Capped(b_most, jnp.minimum(-largest["minus_slope"], 1), sums["along"], sums["squares"])
+    return Tail(sums["weights"], off, largest["top"], sums["above"], capped_tail)
+
+
+def square_weights(cap: float | None, tails: Any, offsets: Any, inv: jax.Array, lse: jax.Array) -> dict[str, Squares]:
+    """What multiplies M² in `Squares` of each weight, [B t v]; the arguments are as for `tail_moments`."""
+
+    def of_block(x: Any) -> dict[str, Squares]:
+        (A, P), (b, u, f) = x
+        block = tail_block(A, P, (b, u, f), inv, lse, cap)
+        found = {
             name: Squares(
                 weight * block.slope**2 if name in "qs" else None,
                 None if block.bend is None else weight * block.bend,
             )
             for name, weight in block.weights.items()
         }
+        return jax.tree.map(lambda x: x.astype(squares_dtype(cap)), found)
 
-    def multiply(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
-        *of_tail, M = x
-        of_weights = jnp.concatenate(jax.tree.leaves(factors(of_tail)))
-        left, right = (y.astype(squares_dtype(cap)) for y in (of_weights, M * M))
-        return total + lax.dot(left, right, preferred_element_type=jnp.float32), None
+    return lax.map(of_block, (tails, offsets))
 
-    T, n = len(inv), M.shape[-1]
-    shapes = jax.eval_shape(factors, jax.tree.map(lambda x: x[0], (tails, offsets)))
-    found = lax.scan(multiply, jnp.zeros((len(jax.tree.leaves(shapes)) * T, n)), (tails, offsets, M))[0]
-    return jax.tree.unflatten(jax.tree.structure(shapes), found.reshape(-1, T, n))
+
+def tail_squares(weights: dict[str, Squares], M: jax.Array) -> dict[str, Squares]:
+    """`Squares` of each weight, from `square_weights` and `M`, [B v n]."""
+
+    def add(total: Any, x: tuple[Any, jax.Array]) -> tuple[Any, None]:
+        of_weights, M = x
+
+        def product(weight: jax.Array) -> jax.Array:
+            return lax.dot(weight, (M * M).astype(weight.dtype), preferred_element_type=jnp.float32)
+
+        return jax.tree.map(lambda y, weight: y + product(weight), total, of_weights), None
+
+    start = jax.tree.map(lambda weight: jnp.zeros((weight.shape[1], M.shape[-1])), weights)
+    return lax.scan(add, start, (weights, M))[0]
 
 
 def tail_products(moments: dict[str, Along], squares: dict[str, Squares], w: jax.Array) -> dict[str, Products]:

@@ -127,14 +127,14 @@ def test_operations_of_layers_that_run_again_are_those_that_xla_counts(frozen: F
 @pytest.mark.parametrize("cap", [None, 30.0])
 @pytest.mark.parametrize("post", [False, True])
 def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | None) -> None:
-    T, B, v, n, d = 3, 2, 5, 4, 7
+    T, B, v, d = 3, 2, 5, 7
     tail = array(B, T, v)
     tails, offsets, of_rows = (tail, tail if post else None), [array(B, v)] * 3, (array(T, 1), array(T, 1))
     linear, squares = (
-        len(jax.tree.leaves(jax.eval_shape(functools.partial(of_tail, cap), tails, offsets, multiplied, *of_rows)))
+        len(jax.tree.leaves(jax.eval_shape(functools.partial(of_tail, cap), tails, offsets, *multiplied, *of_rows)))
         for of_tail, multiplied in (
-            (adaptive_tail.tail_moments, array(d, B * v)),
-            (adaptive_tail.tail_squares, array(B, v, n)),
+            (adaptive_tail.tail_moments, [array(d, B * v)]),
+            (adaptive_tail.square_weights, []),
         )
     )
     norm = {"model_type": "gemma2", "head_dim": 64, "num_key_value_heads": 1} if post else {"model_type": "llama"}
