@@ -30,7 +30,7 @@ from jaxconf.analysis.softmax_sums import (
     without_named,
 )
 
-BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = Size("exact_t"), Size("exact_n"), Size("exact_v"), Size("unroll")
+BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = Size("exact_t"), Size("exact_n"), Size("exact_v"), Size("exact_unroll")
 
 
 def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary) -> Sums:

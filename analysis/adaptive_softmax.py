@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconf.analysis.ablated_softmax import UNROLL
 from jaxconf.analysis.adaptive_tail import (
     REACH,
     Neurons,
@@ -54,7 +53,7 @@ from jaxconf.analysis.softmax_sums import (
 from jaxconf.models.softcap import capped
 
 HEAD = 1024  # tokens of a position that are summed exactly
-BLOCK_T, BLOCK_V = Size("adaptive_t"), Size("adaptive_v")
+BLOCK_T, BLOCK_V, UNROLL = Size("adaptive_t"), Size("adaptive_v"), Size("adaptive_unroll")
 MATRIX, LANES = Size("matrix"), Size("lanes")
 CELLS, PAIRS, ABREAST = Size("cells"), Size("pairs"), Size("abreast")
 

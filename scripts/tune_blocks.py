@@ -1,7 +1,7 @@
 """Times the sizes of the engines' blocks, and prints this backend's row of jaxconf/analysis/blocks.py.
 
     python scripts/tune_blocks.py                  # all sizes, on two cores about ten minutes
-    python scripts/tune_blocks.py exact_n unroll   # only these
+    python scripts/tune_blocks.py exact_n exact_t   # only these
 
 One size after the other is doubled, or else halved, as long as its engine becomes faster by more than GAIN. The inputs
 are those of scripts/bench_effects.py at a small shape of GPT-2 Small's width and vocabulary; an accelerator needs more
@@ -122,8 +122,10 @@ def rerun(problem: Problem) -> Run:
 
 
 ENGINES: dict[str, Callable[[Problem], Run]] = {
-    **dict.fromkeys(("exact_t", "exact_n", "exact_v", "unroll"), exact),
-    **dict.fromkeys(("adaptive_t", "adaptive_v", "matrix", "lanes", "cells", "pairs", "abreast"), adaptive),
+    **dict.fromkeys(("exact_t", "exact_n", "exact_v", "exact_unroll"), exact),
+    **dict.fromkeys(
+        ("adaptive_t", "adaptive_v", "adaptive_unroll", "matrix", "lanes", "cells", "pairs", "abreast"), adaptive
+    ),
     **dict.fromkeys(("set_v", "set_unroll"), by_algebra),
     "set_cells": rerun,
 }

@@ -42,7 +42,7 @@ hypothesis.settings.load_profile("jaxconf")
 
 SHARED = Path(__file__).parents[2] / "shared"
 KEPT = 2 * 10**9  # bytes; a process that holds more drops its compiled programs
-UNROLL = ablated_softmax.UNROLL
+UNROLLED = {module: module.UNROLL for module in (ablated_softmax, adaptive_softmax)}
 SAVE, DRAW = Figure.savefig, Figure.draw_without_rendering
 BLANK = np.ones((2, 2, 3))  # a white picture
 
@@ -83,8 +83,8 @@ def compile_all(quickly: bool) -> None:
     quickly_here = quickly and jax.default_backend() == "cpu"  # other backends' compilers hardly ever run that way
     jax.config.update("jax_disable_most_optimizations", quickly_here)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly_here))
-    for module in (ablated_softmax, adaptive_softmax):
-        module.UNROLL = 4 if quickly else UNROLL  # shorter programs
+    for module, unroll in UNROLLED.items():
+        module.UNROLL = 4 if quickly else unroll  # shorter programs
 
 
 @pytest.fixture(scope="session", autouse=True)

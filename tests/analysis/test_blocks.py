@@ -32,9 +32,9 @@ def test_an_unknown_backend_is_an_accelerator(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("backend", ROWS)
 def test_the_sizes_divide_each_other_where_the_engines_rely_on_it(backend: str) -> None:
     row = ROWS[backend]
-    for name in ("adaptive_t", "unroll", "abreast"):
+    for name in ("adaptive_t", "adaptive_unroll", "abreast"):
         assert getattr(row, name).bit_count() == 1, name
-    assert adaptive_softmax.HEAD % row.unroll == 0
+    assert adaptive_softmax.HEAD % row.adaptive_unroll == 0
     assert row.set_v % row.set_unroll == 0
     assert row.lanes % 4 == 0
 
@@ -42,8 +42,8 @@ def test_the_sizes_divide_each_other_where_the_engines_rely_on_it(backend: str) 
 @pytest.mark.parametrize("case", ["", "soft caps"])
 def test_the_engines_are_right_with_the_sizes_of_an_accelerator(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROWS, jax.default_backend(), blocks.ACCELERATOR)
-    for module in (ablated_softmax, adaptive_softmax):
-        monkeypatch.setattr(module, "UNROLL", Size("unroll"))
+    monkeypatch.setattr(ablated_softmax, "UNROLL", Size("exact_unroll"))
+    monkeypatch.setattr(adaptive_softmax, "UNROLL", Size("adaptive_unroll"))
     rows, cells, w, vocabulary = problem(case)
     expected, size = by_every_token(rows, cells, w, vocabulary)
     logits = rows.A * rows.inv[:, None] + vocabulary.b
