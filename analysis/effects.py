@@ -195,6 +195,30 @@ def effects(
     return sums, {name: getattr(found, name) for name in UNABLATED}, audit
 
 
+def adaptive_losses(
+    config: DecoderConfig,
+    readout: Readout,
+    frequency: Frequency,
+    last: LastLayer,
+    ablation: LayerAblation,
+    neurons: jax.Array,
+    target: jax.Array,
+    tolerance: jax.Array | float,
+) -> tuple[jax.Array, jax.Array]:
+    """The loss and the entropy of each row with each of some `neurons`, int [n], ablated, float32 [n r].
+
+    Both are within `tolerance` of the exact ones, all in nats. `readout`, `frequency` and `target`, int [r], are as
+    for `effects`. `last`: the last layer at each row.
+    """
+    some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
+    delta = last.written(ablation.ablated(last.h) - last.h)[:, neurons]
+    change, found, _ = _changes(config, some, frequency, last.x, delta, target, last.post, tolerance)
+    moved = _ablated(some, delta)
+    both = ((found.loss, change.loss), (found.entropy, change.entropy))
+    loss, entropy = ((before[:, None] + jnp.where(moved, by, 0)).T for before, by in both)
+    return loss, entropy
+
+
 def sharded_effects(
     mesh: Mesh,
     config: DecoderConfig,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxconf.analysis.ablated_softmax import BLOCK_N, BLOCK_T
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
-from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, sharded_effects
+from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, adaptive_losses, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.activations import windows_at_once
@@ -98,8 +98,9 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int
     neurons = config.d_mlp + further
     held = 16 * entries_held(config.vocab_size, neurons) if adaptive else 4 * config.vocab_size * int(BLOCK_N)
     fixed = 4 * neurons * config.d_model + held
-    vectors = 10 + 5 * (config.norm_place in ("post", "both")) + 10 * (config.logit_softcap is not None)
-    return fixed + rows * 4 * (vectors * config.vocab_size + 4 * len(EFFECTS) * neurons)
+    soft_capped = config.logit_softcap is not None
+    vectors = 6 + 3 * (config.norm_place in ("post", "both")) + 8 * (adaptive and soft_capped)
+    return fixed + rows * 4 * (vectors * config.vocab_size + 24 * neurons)
 
 
 def last_layer_parts(
@@ -119,7 +120,8 @@ def last_layer_parts(
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
     groups = [(group, real, work.units_in(group[real])) for group, real in batches(S, windows * D)]
     units = max(len(of_group) for *_, of_group in groups)
-    stream = _Stream(work, readout, ablations, tolerance, seed, windows, min(rows, most), most, units)
+    together = -(-most // -(-most // rows))  # batches of about the same size, since the engines fill up their blocks
+    stream = _Stream(work, readout, ablations, tolerance, seed, windows, together, most, units)
     work.progress("effects", 0, S * T)
     for group, real, of_group in groups:
         found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real, of_group))
@@ -211,6 +213,11 @@ def _some_of(rows: Any, some: np.ndarray) -> Any:
 @functools.cache
 def compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]]:
     return jax.jit(sharded_effects, static_argnames=("mesh", "config"), compiler_options=compiler_options())
+
+
+@functools.cache
+def compiled_adaptive_losses() -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return jax.jit(adaptive_losses, static_argnames="config", compiler_options=compiler_options())
 
 
 def compiler_options() -> dict[str, int]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import Ablation, LayerAblation
 from jaxconf.analysis.activations import Activations, ActivationStatistics, activations_of_neurons
+from jaxconf.analysis.effects import LastLayer
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.kinds import VALUED
 from jaxconf.analysis.passages import places, spread
@@ -27,6 +28,7 @@ from jaxconf.data.windows import digest
 from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.groups import Seen, seen_by
 from jaxconf.measure.inputs import with_target
+from jaxconf.measure.last_layer import compiled_adaptive_losses, rows_at_once
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -169,15 +171,35 @@ class _Text:
                 sums.append(fetched(stream_moments(entry.before, self.kept[rows] & real[:, None])))
             h[:, rows[real]] = np.moveaxis(self._activations(entry.h[layer], rows, layer, own)[real], -1, 0)
             before[:, rows[real]] = np.stack(fetched((unablated.loss, unablated.entropy)))[:, real]
-            for some, real_sets in runs.chunks(len(rows), T):
-                some_sets = runs.some(some, {layer: ablation})
-                found = fetched(compiled_total_losses(config, lm.params, runs.readout, entry, some_sets))
-                where = np.ix_(np.arange(2), some[real_sets], rows[real])
-                after[where] = np.stack(found)[:, real_sets][:, :, real]
+            if isinstance(entry.start, LastLayer) and self.table.facts.get("engine") == "adaptive":
+                after[:, :, rows[real]] = self._adaptive(runs, entry.start, rows, ablation, own)[:, :, real]
+            else:
+                for some, real_sets in runs.chunks(len(rows), T):
+                    some_sets = runs.some(some, {layer: ablation})
+                    found = fetched(compiled_total_losses(config, lm.params, runs.readout, entry, some_sets))
+                    where = np.ix_(np.arange(2), some[real_sets], rows[real])
+                    after[where] = np.stack(found)[:, real_sets][:, :, real]
             self.progress(stage, (int(rows[real][-1]) + 1) * T, S * T)
         before[..., -1] = after[..., -1] = np.nan
         total = moments or StreamMoments(*(np.sum(np.asarray(x, np.float64), 0) for x in zip(*sums, strict=True)))
         return _Measured(h, before, after, total)
+
+    def _adaptive(
+        self, runs: SetRuns, last: LastLayer, rows: np.ndarray, ablation: LayerAblation, own: np.ndarray
+    ) -> np.ndarray:
+        """Loss and entropy in the windows `rows` with each of some neurons ablated, [2 c s t]; the table's tolerance.
+
+        `last`: the last layer in these windows.
+        """
+        config, tokens = self.lm.config, self.tokens[rows]
+        every = jax.tree.map(lambda y: y.reshape(-1, y.shape[-1]), last)
+        target, found = np.roll(tokens, -1, 1).ravel(), []
+        size = min(tokens.size, rows_at_once(config, self.memory, True))
+        for some, _ in batches(tokens.size, size):
+            here = jax.tree.map(lambda y, some=some: y[some], every), ablation, own, target[some]
+            how = config, runs.readout, runs.frequency, *here, self.table.facts["tolerance"]
+            found.append(np.stack(fetched(compiled_adaptive_losses()(*how))))
+        return np.concatenate(found, 2)[..., : tokens.size].reshape(2, len(own), *tokens.shape)
 
     def _activations(self, h: jax.Array, rows: np.ndarray, layer: int, own: np.ndarray) -> np.ndarray:
         """The activations of some neurons in the windows `rows`, [s t c]; NaN where a neuron's expert is not chosen."""

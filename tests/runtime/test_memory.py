@@ -39,6 +39,7 @@ KINDS = {
             ("plain", False, 5 * 10**8),
             ("plain", True, 10**9),
             ("a norm behind the MLP", False, 10**9),
+            ("a norm behind the MLP", True, 10**9),
             ("soft caps", False, 10**9),
             ("soft caps", True, 10**9),
         ],
@@ -65,8 +66,6 @@ def test_the_plan_keeps_to_the_memory(kind: str, adaptive: bool, memory: int) ->
     assert plan is not None
     used = plan.temp_size_in_bytes + plan.output_size_in_bytes
     assert used < memory * 3 / 4
-    if kind == "soft caps" and not adaptive and used <= memory / 4:
-        pytest.xfail("a row is taken to need three times what its plan has")
     assert memory / 4 < used  # not much less
 
 
