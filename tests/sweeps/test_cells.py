@@ -88,7 +88,10 @@ def test_ctrl_c_waits_for_the_window_and_a_second_one_does_not(tmp_path: Path) -
             for window in range(4):
                 progress("windows", window, 4)
                 for _ in range(presses if window == 1 else 0):
-                    signal.raise_signal(signal.SIGINT)  # to this thread, so that two are not taken as one
+                    handler = signal.getsignal(signal.SIGINT)
+                    signal.raise_signal(signal.SIGINT)
+                    while signal.getsignal(signal.SIGINT) is handler:  # so that two are not taken as one
+                        time.sleep(0.001)
                 (place / RESUME / f"{window}.npz").touch()
 
         before = signal.getsignal(signal.SIGINT)
