@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_a_cell_that_is_called_off_keeps_its_windows(tmp_path: Path) -> None:
     assert {name: (after / name).stat().st_mtime_ns for name in stamps} == stamps
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_waits_for_the_window_and_a_second_one_does_not(tmp_path: Path) -> None:
     for presses, kept in ((1, 2), (2, 1)):
         folder, said = begun(tmp_path / str(presses)), []
