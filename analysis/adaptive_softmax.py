@@ -172,15 +172,19 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     tail_tokens = jax.tree.map(in_blocks, (tail, rows.P))
     tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, sizes.block_v) for x, value in offsets]
     W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
-    blocks = tail_tokens, jax.tree.map(functools.partial(_by_position, sizes.block_t), (inv, lse))
-    of_target = _by_position(sizes.block_t, target)
-    alone = lax.map(lambda x: tail_alone(vocabulary.cap, x[0], tail_offsets, x[2], *x[1]), (*blocks, of_target))
-    alone = jax.tree.map(lambda x: x.reshape(sizes.t, 1), alone)
-    with jax.named_scope("tail_moments"):
-        moments = lax.map(lambda x: tail_moments(vocabulary.cap, x[0], tail_offsets, W_U, *x[1]), blocks)
-    with jax.named_scope("tail_squares"):
-        squares = lax.map(lambda x: square_weights(vocabulary.cap, x[0], tail_offsets, *x[1]), blocks)
-    moments = jax.tree.map(lambda x: x.reshape(sizes.t, -1), moments)
+
+    def of_tails(x: Any) -> tuple[Tail, Any, Any]:
+        tails, target, *of_rows = x
+        alone = tail_alone(vocabulary.cap, tails, tail_offsets, target, *of_rows)
+        with jax.named_scope("tail_moments"):
+            moments = tail_moments(vocabulary.cap, tails, tail_offsets, W_U, *of_rows)
+        with jax.named_scope("tail_squares"):
+            squares = square_weights(vocabulary.cap, tails, tail_offsets, *of_rows)
+        return alone, moments, squares
+
+    of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (target, inv, lse))
+    *summed, squares = lax.map(of_tails, (tail_tokens, *of_rows))
+    alone, moments = jax.tree.map(lambda x: x.reshape(sizes.t, -1), summed)
     every = (
         _every_token(rest),
         None if rows.P is None else _every_token(rows.P),

@@ -1,7 +1,7 @@
 """Times the sizes of the engines' blocks, and prints this backend's row of jaxconf/analysis/blocks.py.
 
     python scripts/tune_blocks.py                  # all sizes, on two cores about ten minutes
-    python scripts/tune_blocks.py exact_n exact_t   # only these
+    python scripts/tune_blocks.py exact_n exact_t  # only these
 
 One size after the other is doubled, or else halved, as long as its engine becomes faster by more than GAIN. The inputs
 are those of scripts/bench_effects.py at a small shape of GPT-2 Small's width and vocabulary; an accelerator needs more
