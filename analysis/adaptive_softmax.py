@@ -21,6 +21,7 @@ from jaxconf.analysis.adaptive_tail import (
     Neurons,
     Series,
     Tail,
+    entropy_error,
     linear_tail,
     square_weights,
     tail_alone,
@@ -228,7 +229,7 @@ def _of_neurons(
         mean_f, off_fr = mean_f + tail_f, off_u * (vocabulary.u.max() - vocabulary.u.min())
     z = tuple(tile.logits(token) for token in tokens)
     raw = of_head(raw_sums, tile, *z, z[0])
-    series = tail_series(tail, products, of_M, cells, tile.kappa, inv, cap)
+    series = tail_series(tail, products, of_M, cells, tile.kappa, inv, positions.lse, cap)
     return _joined(raw, series, positions, z, V - HEAD, mean_f, (off_fr, off_kl))
 
 
@@ -304,7 +305,7 @@ def _bound(x: Series, lse: jax.Array, after: jax.Array, mean: jax.Array | None) 
     off = share * x.S_error
     bound = -jnp.log1p(-jnp.minimum(off, 1))
     if mean is not None:  # entropy = log S + G/S
-        of_entropy = (off * jnp.abs(1 - (lse - mean)) + share * x.G_error) / (1 - off) + (off / (1 - off)) ** 2
+        of_entropy = share * entropy_error(x.left, lse - mean) / (1 - off) + (off / (1 - off)) ** 2
         bound = jnp.maximum(bound, of_entropy)
     # Where all likely tokens have become unlikely, tokens whose weights underflowed to 0 could matter.
     return jnp.where((off < 0.5) & jnp.isfinite(after) & (lse - after < REACH), bound, jnp.inf)

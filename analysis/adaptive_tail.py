@@ -14,9 +14,12 @@ On the tail, with weights q = e^ℓ/Σe^ℓ, p has a mean p̄, and x = p − p̄
     Σ q·p·e^p = e^p̄·Σ q·(p̄ + (1 + p̄)·x + (1 + p̄/2)·x² + …)
 
 need only the moments of q and s with b, b², bM, M and M². These are matrix products of tail × neurons, which all
-effects share. With |x| ≤ R, the terms beyond x² add at most e^R·R/6 · Σ q·x² to the first sum, the same with s to the
-second, and (e^R·R/2 + |p̄|·e^R·R/6) · Σ q·x² to the third (e^p̄ left aside). All of these numbers are known, so every
-(t, n) has a bound.
+effects share. The terms beyond x² are
+
+    e^x − 1 − x − x²/2 = x²·h(x)        x·(e^x − 1 − x) = x²·k(x)
+
+where h and k increase with x. With x between −B and A, h and k are taken to be in the middle of their ranges. Then a
+weight of Σ w·x² is missed by at most half the range of h. A and B are known, so every (t, n) has a bound.
 
 Soft-capped logits change by
 
@@ -112,8 +115,37 @@ class Series(NamedTuple):
     S: jax.Array  # Σ e^(z − ρ), ρ = log Σ e^ℓ
     G: jax.Array  # Σ e^(z − ρ)·(ρ − z)
     S_error: jax.Array
-    G_error: jax.Array
     most: jax.Array  # an upper bound of p
+    left: "Left"
+
+
+class Left(NamedTuple):
+    """Numbers from which `entropy_error` bounds what the series leaves out, [t n]."""
+
+    scale: jax.Array  # e^p̄; infinite where there is no bound
+    mean: jax.Array  # p̄
+    above: jax.Array  # A
+    below: jax.Array  # B
+    least: jax.Array  # the smallest −log q, [t 1]
+    q: "Moments"
+    s: "Moments"
+
+
+class Moments(NamedTuple):
+    """Sums over a tail with a weight w, [t n]."""
+
+    first: jax.Array  # Σ w·x, and with a soft cap Σ w·E·p²/2
+    second: jax.Array  # Σ w·x²
+    rounded: jax.Array  # a bound on the error of `second` by rounding to bfloat16
+    capped: jax.Array  # a bound on what the soft cap adds to the error of Σ w·e^x
+
+
+class Beyond(NamedTuple):
+    """h or k of the terms beyond x², over the range of x, [t n]."""
+
+    middle: jax.Array  # the mean of its least and its largest value
+    half: jax.Array  # half the difference of these two
+    size: jax.Array  # its largest absolute value
 
 
 class Block(NamedTuple):
@@ -314,6 +346,7 @@ def tail_series(
     cells: Cells,
     kappa: Any,
     inv: jax.Array,
+    lse: jax.Array,
     cap: float | None,
 ) -> tuple[Series, Series, Series]:
     """The series of the total effect, the norm frozen and the frequency frozen; the G of the last must not be used."""
@@ -333,42 +366,70 @@ def tail_series(
             b_off += bend * p * p
         above, below = (most - M_mean) * c, (least - M_mean) * c
         above, below = jnp.maximum(above, below) + b_off, b_off - jnp.minimum(above, below)  # x is in [−below, above]
-        R, third = jnp.maximum(above, below), _third(above, below)
+        R, (h, k_range) = jnp.maximum(above, below), beyond(above, below)
 
-        def moments(alone: Alone, of: Products) -> tuple[jax.Array, jax.Array, jax.Array]:
-            """Σ w·x, Σ w·x², and a bound on what the series leaves out of Σ w·e^x."""
+        def moments(alone: Alone, of: Products) -> Moments:
             first, square = _first(alone, of, k, c), _form(alone.bb, of.bM, of.MM, k, c)
             second = jnp.maximum(square - 2 * mean * first + mean * mean * alone.total, 0)
             rounded = ROUNDED * c * c * of.MM if cap is None else jnp.float32(0)
-            off = third * (second + rounded) + rounded / 2
+            off = jnp.float32(0)
             if tail.capped is not None and cap is not None:
                 slope = tail.capped.slope
                 capless = jnp.maximum(_form(alone.bb, of.bM, of.MM, k[:-1], c), 0) / slope**2
                 squares = jnp.where(slope > 0, capless, jnp.inf)
                 squares = jnp.minimum(squares, p * p * alone.total)  # at least Σ w·p²
-                off += (third * 2 * R * bend + p / (3 * cap**2) + bend * R) * squares
-            return first + _bent(alone, of, k, c) - mean * alone.total, second, off
+                off = (h.size * 2 * R * bend + p / (3 * cap**2) + bend * R) * squares
+            return Moments(first + _bent(alone, of, k, c) - mean * alone.total, second, rounded, off)
 
-        Q1, Q2, Q_off = moments(*q)
-        S1, S2, S_off = moments(*s)
-        Q = q[0].total + Q1 + Q2 / 2
-        G = s[0].total + S1 + S2 / 2 - mean * Q - (Q1 + Q2)
+        of_q, of_s = moments(*q), moments(*s)
+        Q = q[0].total + of_q.first + (0.5 + h.middle) * of_q.second
+        of_x = of_q.first + (1 + k_range.middle) * of_q.second
+        G = s[0].total + of_s.first + (0.5 + h.middle) * of_s.second - mean * Q - of_x
+        off_S = h.half * (of_q.second + of_q.rounded) + (0.5 + h.size) * of_q.rounded + of_q.capped
         # Where p may exceed REACH, tokens whose weights underflowed to 0 could matter.
         scale = jnp.exp(mean)
         off = jnp.where(mean + R < REACH, scale, jnp.inf)
-        return Series(scale * Q, scale * G, off * Q_off, off * (S_off + (jnp.abs(mean) + 3) * Q_off), mean + above)
+        left = Left(off, mean, above, below, lse - tail.top, of_q, of_s)
+        return Series(scale * Q, scale * G, off * off_S, mean + above, left)
 
     (k, c), zero = coefficients(cells, inv), jnp.zeros_like(cells.write)
     frozen = [] if cells.beta is None else [cells.beta]
     return one([*k, zero], c), one([zero, *frozen, zero], cells.write * inv), one([*k, kappa], c)
 
 
-def _third(above: jax.Array, below: jax.Array) -> jax.Array:
-    """An upper bound of |e^x − 1 − x − x²/2|/x² where −below ≤ x ≤ above; both are at least 0.
+def entropy_error(left: Left, g: jax.Array) -> jax.Array:
+    """A bound on |ε_G + (1 − g)·ε_S|, with the errors ε of a `Series`: S times the error of log S + G/S. `g`: G/S.
 
-    The quotient without the sign increases with x. For x < 0 it is at least x/6 and −½.
+    A token's part of it is e^p̄·q·x² times the distance of ω·h(x) − k(x) from its middle, with ω = 1 − log q − p̄ − g.
+    That is at most half the range of h times the largest |ω − k'/h'|. The quotient k'/h' increases with x. It is
+    Σ (n + 1)/(n + 2)!·x^n divided by Σ (n + 1)/(n + 3)!·x^n, so it is at least 3 + x/2 and 1, and at most 3 + x for
+    positive x.
     """
-    return jnp.maximum(jnp.exp(above) * above / 6, jnp.minimum(below / 6, 0.5))
+    a = left.mean + g - 1  # ω is −log q − a
+    low, high = jnp.maximum(1, 3 - left.below / 2), 3 + left.above
+    # max(ω − low, high − ω) is linear in ω where ω is large, as it is for unlikely tokens.
+    of_q = jnp.maximum(0, low + high - 2 * (left.least - a)) - low - a
+    q, s, (h, k) = left.q, left.s, beyond(left.above, left.below)
+    squares = jnp.maximum(s.second + of_q * q.second, 0) + s.rounded + jnp.abs(of_q) * q.rounded
+    rounded = (0.5 + h.size) * (s.rounded + jnp.abs(a) * q.rounded) + (1 + k.size) * q.rounded
+    of_cap = s.capped + (jnp.abs(left.mean) + jnp.abs(1 - g) + high) * q.capped
+    return left.scale * (h.half * squares + rounded + of_cap)
+
+
+def beyond(above: jax.Array, below: jax.Array) -> tuple[Beyond, Beyond]:
+    """h and k where −below ≤ x ≤ above; both are at least 0."""
+
+    def at(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        small = jnp.abs(x) < 0.1  # where the differences below would lose digits
+        large = jnp.where(small, 1, x)
+        k = jnp.expm1(large) / large - 1
+        series_h = x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x / 720)))
+        series_k = x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x / 120)))
+        return jnp.where(small, series_h, k / large - 0.5), jnp.where(small, series_k, k)
+
+    ends = zip(at(above), at(-below), strict=True)
+    h, k = (Beyond((high + low) / 2, (high - low) / 2, jnp.maximum(high, -low)) for high, low in ends)
+    return h, k
 
 
 def _first(alone: Alone, products: Products, k: list[jax.Array], c: jax.Array) -> jax.Array:
