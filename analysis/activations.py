@@ -49,7 +49,7 @@ class Activations(NamedTuple):
     """A layer's activations, which the down projection reads."""
 
     h: jax.Array  # float32 s t n
-    counted: jax.Array | bool  # in a mixture of experts, those of chosen experts: bool s t n; else True
+    counted: Any  # in a mixture of experts, those of chosen experts: bool s t n; else all: True, s 1 1
 
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
@@ -62,11 +62,11 @@ def activations(
     """
     if dictionary is not None:
         run = forward(config, params, tokens, capture=[dictionary.reads], stop_at_layer=layer + 1)
-        return Activations(dictionary.read(run.captured), True)
+        return Activations(dictionary.read(run.captured), jnp.ones((len(tokens), 1, 1), bool))
     post, router = (f"blocks.{layer}.mlp.{name}" for name in ("hook_post", "hook_router"))
     sites = [post, router] if config.experts else [post]
     captured = forward(config, params, tokens, capture=sites, stop_at_layer=layer + 1).captured
-    counted = of_neurons(config, captured[router]) > 0 if config.experts else True
+    counted = of_neurons(config, captured[router]) > 0 if config.experts else jnp.ones((len(tokens), 1, 1), bool)
     return Activations(captured[post].astype(jnp.float32), counted)
 
 

@@ -53,7 +53,7 @@ from jaxconf.analysis.softmax_sums import (
 )
 from jaxconf.models.softcap import capped
 
-HEAD = 1024  # tokens of a position that are summed exactly
+HEAD = 512  # tokens of a position that are summed exactly
 BLOCK_T, BLOCK_V, UNROLL = Size("adaptive_t"), Size("adaptive_v"), Size("adaptive_unroll")
 MATRIX, LANES = Size("matrix"), Size("lanes")
 CELLS, PAIRS, ABREAST = Size("cells"), Size("pairs"), Size("abreast")
@@ -126,7 +126,7 @@ def adaptive_softmax(
         with jax.named_scope("M"):
             M = pad(jnp.einsum("dv,nd->vn", vocabulary.W_U, w), sizes.v, sizes.block_n)
         sums, certainty = _of_neurons(positions, cells, w, M, vocabulary, sizes)
-        bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 2 / HEAD)
+        bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 1 / HEAD)
         bad &= (t < T) & (cells.write != 0)
         with jax.named_scope("redone"):
             return _redone(sums, certainty, bad, positions, cells, M[:V], vocabulary)

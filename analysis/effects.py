@@ -98,6 +98,7 @@ class Audit(NamedTuple):
     error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def last_layer(
     config: DecoderConfig,
     params: Params,
@@ -126,27 +127,22 @@ def last_layer(
     return LastLayer(x, h, PostNorm(*post) if post else None, weight), output.cache
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@jax.jit
 def ablated_rows(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    places: jax.Array,
-    ablations: Sequence[tuple[LayerAblation, jax.Array]],
-    dictionary: Dictionary | None = None,
+    last: LastLayer, places: jax.Array, ablations: Sequence[tuple[LayerAblation, jax.Array]]
 ) -> tuple[jax.Array, jax.Array, PostNorm | None]:
     """The arguments `x` [D r d], `delta` [D r n] and `post` of `sharded_effects`, for some positions of windows.
 
-    `tokens`: the windows, int [s t], which are split into D equal parts. `places`: int [D r 2], the index of a window
-    in its part, and a position in it. `ablations`: each with the neurons that it changes, int, in the order of n.
-    `dictionary`: if its directions are ablated instead.
+    `last`: the last layer in the windows, [s t …], which are split into D equal parts. `places`: int [D r 2], the index
+    of a window in its part, and a position in it. `ablations`: each with the neurons that it changes, int, in the order
+    of n.
     """
 
     def at(site: jax.Array) -> jax.Array:
         of_parts = site.reshape(len(places), -1, *site.shape[1:])
         return jax.vmap(lambda part, place: part[place[:, 0], place[:, 1]])(of_parts, places)
 
-    last = jax.tree.map(at, last_layer(config, params, tokens, dictionary=dictionary)[0])
+    last = jax.tree.map(at, last)
     delta = [last.written(ablation.ablated(last.h) - last.h)[..., neurons] for ablation, neurons in ablations]
     return last.x, jnp.concatenate(delta, -1), last.post
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxconf.analysis.ablation import LayerAblation
-from jaxconf.analysis.effects import ablated_rows, sharded_effects
+from jaxconf.analysis.effects import ablated_rows, last_layer, sharded_effects
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
 from jaxconf.analysis.unembedding import Readout
@@ -71,13 +71,18 @@ def compiled_programs(config: DecoderConfig, run: Run, mesh: Mesh) -> dict[str, 
     tokens = array(D * run.windows, run.length, split="data", dtype=jnp.int32)
     places = array(D, run.rows, 2, split="data", dtype=jnp.int32)
     ablations: Any = [(LayerAblation("level", jnp.zeros(n), 1.0), array(n, dtype=jnp.int32))]
-    rows = ablated_rows.lower(config, params, tokens, places, ablations)
+
+    @jax.jit
+    def rows(params: Any, tokens: jax.Array, *of_rows: Any) -> Any:
+        return ablated_rows(last_layer(config, params, tokens)[0], *of_rows)
+
     readout: Any = Readout(array(d, v), array(v), array(n, d), array(n, d), 1.0)
     of_rows = [array(D, run.rows, *more, split="data") for more in ((d,), (n,))]
     of_rows += [array(D, run.rows, split="data", dtype=jnp.int32), array(D, run.units, run.rows, split="data")]
     engine = jax.jit(sharded_effects, static_argnames=("mesh", "config"))
     effects = engine.lower(mesh, config, readout, Frequency(array(v), array(v), array(v)), *of_rows)
-    return {"rows": rows.compile().as_text(), "effects": effects.compile().as_text()}
+    of_model = rows.lower(params, tokens, places, ablations)
+    return {"rows": of_model.compile().as_text(), "effects": effects.compile().as_text()}
 
 
 def collectives(text: str) -> Counter[str]:

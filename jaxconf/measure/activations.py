@@ -6,6 +6,7 @@ activations' place, and its directions in the neurons'.
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from jaxconf.analysis.activations import (
     sums_of_products,
 )
 from jaxconf.analysis.dictionaries import Dictionary
+from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
@@ -56,8 +58,8 @@ def _groups(lm: LanguageModel, tokens: np.ndarray, memory: int, dictionary: Dict
 class LayerActivations:
     """A layer's activations over text, in groups of windows that the devices run together.
 
-    The model runs over the text whenever they are read, but only the first time if the host can keep them in a quarter
-    of `memory` bytes. Several hosts keep none.
+    The model runs over the text whenever they are read, but only the first time if the host can keep what it finds, in
+    a quarter of `memory` bytes: the activations, and for the last layer the stream too. Several hosts keep nothing.
     """
 
     lm: LanguageModel
@@ -65,21 +67,47 @@ class LayerActivations:
     layer: int
     memory: int  # bytes of a device that a group may take
     dictionary: Dictionary | None = None
-    _found: list[Activations] = dataclasses.field(default_factory=list, init=False, repr=False)  # of all groups or none
+    _kept: LastLayer | Activations | None = dataclasses.field(default=None, init=False, repr=False)  # of every window
 
     def __iter__(self) -> Iterator[tuple[Batch, Activations]]:
-        lm, groups = self.lm, [*_groups(self.lm, self.tokens, self.memory, self.dictionary)]
-        if self._found:
-            for group, found in zip(groups, self._found, strict=True):
-                yield group, jax.tree.map(lambda x: lm.over_data(x) if x.ndim else x, found)
-            return
-        every = list[Activations]()
-        for group in groups:
-            found = activations(lm.config, lm.params, lm.over_data(self.tokens[group[0]]), self.layer, self.dictionary)
-            if jax.process_count() == 1 and len(groups) * sum(x.nbytes for x in found) <= self.memory // 4:
-                every.append(fetched(found))
-            yield group, found
-        self._found = every
+        kept = self._kept
+        for group in _groups(self.lm, self.tokens, self.memory, self.dictionary):
+            found = self._found(group[0])
+            if self._kept is None:
+                kept = self._put(kept, group, found)
+            yield group, _read(found) if isinstance(found, LastLayer) else found
+        self._kept = kept
+
+    def last_layer(self, windows: np.ndarray) -> LastLayer:
+        """The last layer, if it is this one, in the windows with these indices, [s t …]."""
+        found = self._found(windows)
+        assert isinstance(found, LastLayer)
+        return found
+
+    def _found(self, windows: np.ndarray) -> LastLayer | Activations:
+        lm, tokens = self.lm, self.tokens[windows]
+        if self._kept is not None:
+            return jax.tree.map(lambda x: lm.over_data(x[windows]), self._kept)
+        if self.layer == lm.config.n_layers - 1:
+            return last_layer(lm.config, lm.params, lm.over_data(tokens), dictionary=self.dictionary)[0]
+        return activations(lm.config, lm.params, lm.over_data(tokens), self.layer, self.dictionary)
+
+    def _put(self, kept: Any, group: Batch, found: Any) -> Any:
+        """The arrays of every window, with what was found in a group; None if the host cannot keep them."""
+        (windows, real), every = group, len(self.tokens)
+        size = every * sum(x.nbytes for x in jax.tree.leaves(found)) // len(windows)
+        if jax.process_count() > 1 or size > self.memory // 4:
+            return None
+        if kept is None:
+            kept = jax.tree.map(lambda x: np.empty((every, *x.shape[1:]), x.dtype), found)
+        for of_every, x in zip(jax.tree.leaves(kept), jax.tree.leaves(fetched(found)), strict=True):
+            of_every[windows[real]] = x[real]
+        return kept
+
+
+def _read(last: LastLayer) -> Activations:
+    """The activations of the last layer."""
+    return Activations(last.h, np.ones((len(last.h), 1, 1), bool) if last.weight is None else last.weight > 0)
 
 
 def activation_correlations(

@@ -107,7 +107,7 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     nulls, size, gates = draw_nulls(config, w_out, how.nulls, how.seed), len(w_out), None
     if dictionary is not None or streams(config, number, how.frozen):
         gates = gates_of(work, activity, columns["null_proxy"], statistics.mean)
-        parts = last_layer_parts(work, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
+        parts = last_layer_parts(work, activity, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
     else:
         parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
     found = collected(work, parts, size, how)

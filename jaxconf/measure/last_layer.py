@@ -18,7 +18,7 @@ from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, adaptive_losses, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.measure.activations import windows_at_once
+from jaxconf.measure.activations import LayerActivations, windows_at_once
 from jaxconf.measure.work import Part, Work
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
@@ -104,13 +104,13 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int
 
 
 def last_layer_parts(
-    work: Work, readout: Readout, ablations: Ablations, tolerance: float | None, seed: int
+    work: Work, activity: LayerActivations, readout: Readout, ablations: Ablations, tolerance: float | None, seed: int
 ) -> Iterator[Part]:
     """The effects of each row of `readout` in the last layer, EFFECTS [p n], one group of windows after the other.
 
-    `readout`: in the paper's convention. `ablations`: each with the neurons whose changes of activation the next rows
-    have. `tolerance`: that of the adaptive engine, in nats; None for the exact engine. `seed`: draws the pairs at which
-    the two engines are compared.
+    `activity`: of the last layer. `readout`: in the paper's convention. `ablations`: each with the neurons whose
+    changes of activation the next rows have. `tolerance`: that of the adaptive engine, in nats; None for the exact
+    engine. `seed`: draws the pairs at which the two engines are compared.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
     further = len(readout.w_out) - work.lm.config.d_mlp
@@ -121,7 +121,7 @@ def last_layer_parts(
     groups = [(group, real, work.units_in(group[real])) for group, real in batches(S, windows * D)]
     units = max(len(of_group) for *_, of_group in groups)
     together = -(-most // -(-most // rows))  # batches of about the same size, since the engines fill up their blocks
-    stream = _Stream(work, readout, ablations, tolerance, seed, windows, together, most, units)
+    stream = _Stream(work, activity, readout, ablations, tolerance, seed, windows, together, most, units)
     work.progress("effects", 0, S * T)
     for group, real, of_group in groups:
         found = work.part(f"{group[0]}", functools.partial(stream.effects, group, real, of_group))
@@ -134,6 +134,7 @@ def last_layer_parts(
 @dataclasses.dataclass(frozen=True)
 class _Stream:
     work: Work
+    activity: LayerActivations
     readout: Readout
     ablations: Ablations
     tolerance: float | None
@@ -150,8 +151,8 @@ class _Stream:
         """
         lm, rng = self.work.lm, np.random.default_rng([self.seed, group[0]])
         places, counts = self._places(group, real, units)
-        tokens, where, target = map(lm.over_data, (self.work.tokens[group], places[..., :2], places[..., 2]))
-        x, delta, post = ablated_rows(lm.config, lm.params, tokens, where, self.ablations, self.work.dictionary)
+        where, target = map(lm.over_data, (places[..., :2], places[..., 2]))
+        x, delta, post = ablated_rows(self.activity.last_layer(group), where, self.ablations)
         blocks = [
             self._block(some, places, counts, (x, delta, target, post), rng)
             for some, _ in batches(max(1, *counts), self.rows)

@@ -203,7 +203,7 @@ class _Text:
 
     def _activations(self, h: jax.Array, rows: np.ndarray, layer: int, own: np.ndarray) -> np.ndarray:
         """The activations of some neurons in the windows `rows`, [s t c]; NaN where a neuron's expert is not chosen."""
-        counted: jax.Array | bool = True
+        counted: jax.Array | np.ndarray = np.ones((len(rows), 1, 1), bool)
         if self.lm.config.experts:
             router = compiled_router(self.lm.config, self.lm.params, self.lm.over_data(self.tokens[rows]), layer)
             counted = router > 0

@@ -1,6 +1,7 @@
 """Statistics of a layer over text, against numpy on all activations. Letters: s window, t position, n neuron."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -12,7 +13,8 @@ from random_models import random_model
 
 from jaxconf.analysis import activations as analysis
 from jaxconf.analysis.ablation import Ablation
-from jaxconf.analysis.activations import Activations, ActivationStatistics
+from jaxconf.analysis.activations import ActivationStatistics
+from jaxconf.analysis.effects import last_layer
 from jaxconf.measure import activations as measure
 from jaxconf.measure.activations import (
     LayerActivations,
@@ -67,27 +69,30 @@ def test_groups_of_windows_compile_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert said[-1] == ("activations of 48 neurons", 120, 120)
 
 
+@pytest.mark.parametrize("layer", [0, 1])
 def test_the_model_runs_over_the_text_once_where_the_host_can_keep_its_activations(
-    monkeypatch: pytest.MonkeyPatch,
+    layer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = []
 
-    def counting(*of: Any) -> Activations:
-        ran.append(of)
-        return analysis.activations(*of)
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *of, **more: (ran.append(of), function(*of, **more))[1]
 
-    monkeypatch.setattr(measure, "activations", counting)
+    monkeypatch.setattr(measure, "activations", counting(analysis.activations))
+    monkeypatch.setattr(measure, "last_layer", counting(last_layer))
     lm = random_model("layer")
     tokens = np.random.default_rng(3).integers(1, lm.config.vocab_size, (5, 24))
     neurons, kept, values = np.array([3, 40]), np.ones((5, 24), bool), np.zeros((1, 5, 24), np.float32)
     values[0] = tokens % 7
     expected = measured = None
-    for memory, runs in ((8 * measure.bytes_of_a_window(lm.config, 24), 3), (20_000, 3 * 5)):
+    for memory, runs in ((8 * measure.bytes_of_a_window(lm.config, 24), 3), (20_000, 3 * 5 + layer)):
         ran.clear()
-        activity = LayerActivations(lm, tokens, 1, memory)
+        activity = LayerActivations(lm, tokens, layer, memory)
         mean = activation_statistics(activity, quiet).mean
         each = [*activations_of_each(activity, neurons, quiet)]
-        measured = mean, each, activation_correlations(activity, mean, kept, values, quiet)
+        measured = [mean, each, activation_correlations(activity, mean, kept, values, quiet)]
+        if layer == 1:
+            measured.append(activity.last_layer(np.array([4, 0])))
         assert len(ran) == runs
         expected = expected or measured
     chex.assert_trees_all_close(measured, expected, atol=1e-6)
