@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxconf.analysis.ablated_softmax import BLOCK_N, BLOCK_T
 from jaxconf.analysis.ablation import LayerAblation
-from jaxconf.analysis.adaptive_softmax import HEAD, entries_held
+from jaxconf.analysis.adaptive_softmax import BLOCK_V, HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, adaptive_losses, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
 from jaxconf.analysis.unembedding import Readout
@@ -86,21 +86,34 @@ def group_of_a_device(
 
 
 def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: int = 0) -> int:
-    """At how many positions a device ablates every neuron together, in three quarters of `memory` bytes."""
+    """At how many positions a device ablates every neuron together, in three fifths of `memory` bytes."""
     fixed = bytes_of_rows(config, 0, adaptive, further)
-    rows = (memory * 3 // 4 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed)
+    rows = max(1, (memory * 3 // 5 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed))
     block = int(BLOCK_T)
-    return max(1, rows if rows < block else rows // block * block)
+    if rows >= block:
+        return rows // block * block
+    return 2 ** (rows.bit_length() - 1) if adaptive else rows
+
+
+def rows_together(count: int, most: int, adaptive: bool) -> int:
+    """The size of the batches for `count` positions, where `most` of `rows_at_once` fit: about the same for each.
+
+    The sizes are those of whole blocks, since an engine fills up its last block and copies large arrays for it.
+    """
+    size = -(-count // -(-count // most))
+    block = min(int(BLOCK_T), 2 ** (size - 1).bit_length() if adaptive else size)
+    return -(-size // block) * block
 
 
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int = 0) -> int:
     """Bytes for ablating every neuron at `rows` positions; the factors are those of XLA's memory plans, rounded up."""
     neurons = config.d_mlp + further
-    held = 16 * entries_held(config.vocab_size, neurons) if adaptive else 4 * config.vocab_size * int(BLOCK_N)
-    fixed = 4 * neurons * config.d_model + held
-    soft_capped = config.logit_softcap is not None
-    vectors = 6 + 3 * (config.norm_place in ("post", "both")) + 8 * (adaptive and soft_capped)
-    return fixed + rows * 4 * (vectors * config.vocab_size + 24 * neurons)
+    filled = config.vocab_size % int(BLOCK_V) > 0  # arrays are copied to fill up the last block of the vocabulary
+    held = (4 + 12 * filled) * entries_held(config.vocab_size, neurons)
+    fixed = 4 * neurons * config.d_model + (held if adaptive else 4 * config.vocab_size * int(BLOCK_N))
+    capped = config.logit_softcap is not None
+    vectors = 4 + 2 * (filled or not adaptive) + 3 * (config.norm_place in ("post", "both")) + 8 * (adaptive and capped)
+    return fixed + rows * 4 * (vectors * config.vocab_size + (56 if adaptive else 24) * neurons)
 
 
 def last_layer_parts(
@@ -120,7 +133,7 @@ def last_layer_parts(
     most = max(int((work.kept[some] & real[:, None]).sum()) for some, real in batches(S, windows))
     groups = [(group, real, work.units_in(group[real])) for group, real in batches(S, windows * D)]
     units = max(len(of_group) for *_, of_group in groups)
-    together = -(-most // -(-most // rows))  # batches of about the same size, since the engines fill up their blocks
+    together = rows_together(most, rows, tolerance is not None)
     stream = _Stream(work, activity, readout, ablations, tolerance, seed, windows, together, most, units)
     work.progress("effects", 0, S * T)
     for group, real, of_group in groups:

@@ -155,8 +155,8 @@ class _Work:
         return self._seconds(self._tokens * count * _operations_of_a_layer(self.config, self.length) / self.model)
 
     def forward(self, layer: int) -> float:
-        """Seconds of running the model up to a layer, once for the means and once for the activations."""
-        return 2 * self._passes(layer + 1)
+        """Seconds of running the model up to a layer: for the activations, and below the last layer for the streams."""
+        return (1 if layer == self.config.n_layers - 1 else 2) * self._passes(layer + 1)
 
     def before_reruns(self, layer: int) -> float:
         """Seconds of running the unablated model from a layer on, with which the layer's reruns are compared."""
