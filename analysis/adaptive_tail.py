@@ -18,8 +18,9 @@ effects share. The terms beyond x² are
 
     e^x − 1 − x − x²/2 = x²·h(x)        x·(e^x − 1 − x) = x²·k(x)
 
-where h and k increase with x. With x between −B and A, h and k are taken to be in the middle of their ranges. Then a
-weight of Σ w·x² is missed by at most half the range of h. A and B are known, so every (t, n) has a bound.
+where h and k increase with x. With x between −B and A, h and k are taken to be in the middle of their ranges. The error
+of Σ w·(1 + x + …) is then at most half the range of h times Σ w·x². A and B are known, so every (t, n) has a bound;
+`entropy_error` derives that of the entropy.
 
 Soft-capped logits change by
 
@@ -402,8 +403,8 @@ def entropy_error(left: Left, g: jax.Array) -> jax.Array:
 
     A token's part of it is e^p̄·q·x² times the distance of ω·h(x) − k(x) from its middle, with ω = 1 − log q − p̄ − g.
     That is at most half the range of h times the largest |ω − k'/h'|. The quotient k'/h' increases with x. It is
-    Σ (n + 1)/(n + 2)!·x^n divided by Σ (n + 1)/(n + 3)!·x^n, so it is at least 3 + x/2 and 1, and at most 3 + x for
-    positive x.
+    Σ (n + 1)/(n + 2)!·x^n divided by Σ (n + 1)/(n + 3)!·x^n, so it is at least 1, at least 3 + x/2, and for positive x
+    at most 3 + x.
     """
     a = left.mean + g - 1  # ω is −log q − a
     low, high = jnp.maximum(1, 3 - left.below / 2), 3 + left.above

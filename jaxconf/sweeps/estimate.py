@@ -15,7 +15,7 @@ from jaxconf.analysis.adaptive_softmax import HEAD
 from jaxconf.analysis.rerun import Frozen, streams
 from jaxconf.measure.activations import windows_at_once
 from jaxconf.measure.gates import PROXY
-from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device
+from jaxconf.measure.last_layer import bytes_of_rows, group_of_a_device, rows_together
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.families import leaves
@@ -170,7 +170,7 @@ class _Work:
     def _group(self, adaptive: bool) -> tuple[int, int]:
         """The windows, and the positions, that are processed together in the last layer."""
         group, rows = group_of_a_device(self.config, self.length, self.windows, self.memory, adaptive, self._further)
-        return group, min(rows, group * (self.length - DROPPED))
+        return group, rows_together(group * (self.length - DROPPED), rows, adaptive)
 
     def stream(self, adaptive: bool) -> float:
         """Seconds of computing the effects of the last layer's neurons, as sums over the vocabulary."""

@@ -30,7 +30,7 @@ from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
 from jaxconf.cli.main import COMMANDS
-from jaxconf.measure.last_layer import group_of_a_device
+from jaxconf.measure.last_layer import group_of_a_device, rows_together
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import abstract_params
 from jaxconf.models.errors import InputError
@@ -85,8 +85,8 @@ def test_the_engines_take_what_is_planned(kind: str, adaptive: bool) -> None:
     config = dataclasses.replace(config, logit_softcap=None)
     d, N, V = config.d_model, config.d_mlp, config.vocab_size
     group, rows = group_of_a_device(config, 64, 16, MEMORY, adaptive)
-    rows = min(rows, group * 60)
-    assert 1 < rows < group * 64
+    rows = rows_together(group * 60, rows, adaptive)
+    assert 1 < rows <= group * 64
     readout = Readout(array(d, V), array(V), array(N, d), array(N, d), 1.0)
     how = Adaptive(1e-4, (array(8, dtype=jnp.int32), array(64, dtype=jnp.int32))) if adaptive else None
     post = PostNorm(array(rows, d), array(rows, 1)) if kind == "gemma2" else None
