@@ -21,6 +21,7 @@ from planted_model import PLANTED_ENTROPY, PLANTED_FREQUENCY, planted_model
 from random_models import HF, analysed, random_model, windows_for
 
 from jaxconf.analysis.ablation import Ablation
+from jaxconf.analysis.adaptive_softmax import HEAD
 from jaxconf.analysis.effects import effects, sharded_effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.kinds import KINDS
@@ -325,7 +326,7 @@ def test_conventions_change_weight_statistics_and_not_effects():
         ({"nulls": 20}, "nulls is 20; give 0 for none, or at least 200"),
         ({"counts": None}, "no tokenizer to count"),
         ({"tolerance": 0}, "tolerance is 0"),
-        ({"engine": "adaptive"}, "more than 1024 tokens"),
+        ({"engine": "adaptive"}, f"more than {HEAD} tokens"),
         ({"tokens": np.zeros((2, 16), int)}, "no position"),
     ],
 )
@@ -369,7 +370,8 @@ def test_without_a_final_norm_nothing_passes_through_its_scale(kind):
         assert not frame[["scale_delta", "norm_delta"]].to_numpy().any()
         assert not frame["is_entropy_neuron"].any()
     for column in EFFECTS:
-        np.testing.assert_allclose(frames["adaptive"][column], frames["exact"][column], atol=1.5e-5, err_msg=column)
+        most = 5e-5 if column == "rr_abs_delta" else 1.5e-5  # most targets are outside the head, where ranks have errors
+        np.testing.assert_allclose(frames["adaptive"][column], frames["exact"][column], atol=most, err_msg=column)
 
 
 @pytest.mark.parametrize(
