@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconf.analysis.adaptive_error import entropy_error
 from jaxconf.analysis.adaptive_tail import (
     REACH,
     Neurons,
     Series,
     Tail,
-    entropy_error,
     linear_tail,
     square_weights,
     tail_alone,

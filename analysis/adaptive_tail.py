@@ -14,13 +14,7 @@ On the tail, with weights q = e^ℓ/Σe^ℓ, p has a mean p̄, and x = p − p̄
     Σ q·p·e^p = e^p̄·Σ q·(p̄ + (1 + p̄)·x + (1 + p̄/2)·x² + …)
 
 need only the moments of q and s with b, b², bM, M and M². These are matrix products of tail × neurons, which all
-effects share. The terms beyond x² are
-
-    e^x − 1 − x − x²/2 = x²·h(x)        x·(e^x − 1 − x) = x²·k(x)
-
-where h and k increase with x. With x between −B and A, h and k are taken to be in the middle of their ranges. The error
-of Σ w·(1 + x + …) is then at most half the range of h times Σ w·x². A and B are known, so every (t, n) has a bound;
-`entropy_error` derives that of the entropy.
+effects share. `jaxconf.analysis.adaptive_error` says what is taken for the terms beyond x², and bounds its error.
 
 Soft-capped logits change by
 
@@ -38,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconf.analysis.adaptive_error import Left, Moments, beyond
 from jaxconf.analysis.softmax_sums import NEVER, Cells
 
 REACH = 40  # nats; weights that underflow to 0 in float32 are negligible even if they grow by a factor of e^40
@@ -117,36 +112,7 @@ class Series(NamedTuple):
     G: jax.Array  # Σ e^(z − ρ)·(ρ − z)
     S_error: jax.Array
     most: jax.Array  # an upper bound of p
-    left: "Left"
-
-
-class Left(NamedTuple):
-    """Numbers from which `entropy_error` bounds what the series leaves out, [t n]."""
-
-    scale: jax.Array  # e^p̄; infinite where there is no bound
-    mean: jax.Array  # p̄
-    above: jax.Array  # A
-    below: jax.Array  # B
-    least: jax.Array  # the smallest −log q, [t 1]
-    q: "Moments"
-    s: "Moments"
-
-
-class Moments(NamedTuple):
-    """Sums over a tail with a weight w, [t n]."""
-
-    first: jax.Array  # Σ w·x, and with a soft cap Σ w·E·p²/2
-    second: jax.Array  # Σ w·x²
-    rounded: jax.Array  # a bound on the error of `second` by rounding to bfloat16
-    capped: jax.Array  # a bound on what the soft cap adds to the error of Σ w·e^x
-
-
-class Beyond(NamedTuple):
-    """h or k of the terms beyond x², over the range of x, [t n]."""
-
-    middle: jax.Array  # the mean of its least and its largest value
-    half: jax.Array  # half the difference of these two
-    size: jax.Array  # its largest absolute value
+    left: Left
 
 
 class Block(NamedTuple):
@@ -396,41 +362,6 @@ def tail_series(
     (k, c), zero = coefficients(cells, inv), jnp.zeros_like(cells.write)
     frozen = [] if cells.beta is None else [cells.beta]
     return one([*k, zero], c), one([zero, *frozen, zero], cells.write * inv), one([*k, kappa], c)
-
-
-def entropy_error(left: Left, g: jax.Array) -> jax.Array:
-    """A bound on |ε_G + (1 − g)·ε_S|, with the errors ε of a `Series`: S times the error of log S + G/S. `g`: G/S.
-
-    A token's part of it is e^p̄·q·x² times the distance of ω·h(x) − k(x) from its middle, with ω = 1 − log q − p̄ − g.
-    That is at most half the range of h times the largest |ω − k'/h'|. The quotient k'/h' increases with x. It is
-    Σ (n + 1)/(n + 2)!·x^n divided by Σ (n + 1)/(n + 3)!·x^n, so it is at least 1, at least 3 + x/2, and for positive x
-    at most 3 + x.
-    """
-    a = left.mean + g - 1  # ω is −log q − a
-    low, high = jnp.maximum(1, 3 - left.below / 2), 3 + left.above
-    # max(ω − low, high − ω) is linear in ω where ω is large, as it is for unlikely tokens.
-    of_q = jnp.maximum(0, low + high - 2 * (left.least - a)) - low - a
-    q, s, (h, k) = left.q, left.s, beyond(left.above, left.below)
-    squares = jnp.maximum(s.second + of_q * q.second, 0) + s.rounded + jnp.abs(of_q) * q.rounded
-    rounded = (0.5 + h.size) * (s.rounded + jnp.abs(a) * q.rounded) + (1 + k.size) * q.rounded
-    of_cap = s.capped + (jnp.abs(left.mean) + jnp.abs(1 - g) + high) * q.capped
-    return left.scale * (h.half * squares + rounded + of_cap)
-
-
-def beyond(above: jax.Array, below: jax.Array) -> tuple[Beyond, Beyond]:
-    """h and k where −below ≤ x ≤ above; both are at least 0."""
-
-    def at(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        small = jnp.abs(x) < 0.1  # where the differences below would lose digits
-        large = jnp.where(small, 1, x)
-        k = jnp.expm1(large) / large - 1
-        series_h = x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x / 720)))
-        series_k = x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x / 120)))
-        return jnp.where(small, series_h, k / large - 0.5), jnp.where(small, series_k, k)
-
-    ends = zip(at(above), at(-below), strict=True)
-    h, k = (Beyond((high + low) / 2, (high - low) / 2, jnp.maximum(high, -low)) for high, low in ends)
-    return h, k
 
 
 def _first(alone: Alone, products: Products, k: list[jax.Array], c: jax.Array) -> jax.Array:

@@ -243,7 +243,8 @@ def test_other_mistakes_are_refused(model, text, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patched:  # none of these waits for the text
         patched.setattr("jaxconf.data.windows.windows", None)
         assert "1 layer; give 0, last or all" in refusal(capsys, *arguments, "--data", text, "--layer", 2, *run_out)
-        assert f"more than {HEAD} tokens" in refusal(capsys, *arguments, "--data", text, "--engine", "adaptive", *run_out)
+        adaptive = "--data", text, "--engine", "adaptive"
+        assert f"more than {HEAD} tokens" in refusal(capsys, *arguments, *adaptive, *run_out)
         assert "null-space size" in refusal(capsys, *arguments, "--data", text, "--k", 99, *run_out)
         assert "above 0" in refusal(capsys, *arguments, "--data", text, "--tolerance", 0, *run_out)
         assert "at least 0" in refusal(capsys, *arguments, "--data", text, "--bootstrap-draws", -1, *run_out)
