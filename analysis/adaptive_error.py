@@ -2,12 +2,13 @@
 
 Letters: t position, n neuron.
 
-A token whose logit changes by p̄ + x, with weight q, has the terms beyond x²
+Of a token whose logit changes by p̄ + x, the terms beyond x² are
 
     e^x − 1 − x − x²/2 = x²·h(x)        x·(e^x − 1 − x) = x²·k(x)
 
-where h and k increase with x. With x between −B and A, h and k are taken to be in the middle of their ranges. The error
-of Σ w·(1 + x + …) is then at most half the range of h times Σ w·x². A and B are known, so every (t, n) has a bound.
+where h and k increase with x. A and B are known with −B ≤ x ≤ A. In place of h and k, the mean of their values at −B
+and A is taken. The error of Σ w·e^x, where w is one of the weights q and s, is then at most half the difference of h
+at −B and A, times Σ w·x².
 """
 
 from typing import NamedTuple
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 class Moments(NamedTuple):
     """Sums over a tail with a weight w, [t n]."""
 
-    first: jax.Array  # Σ w·x, and with a soft cap Σ w·E·p²/2
+    first: jax.Array  # Σ w·x, plus Σ w·E·p²/2 with a soft cap
     second: jax.Array  # Σ w·x²
     rounded: jax.Array  # a bound on the error of `second` by rounding to bfloat16
     capped: jax.Array  # a bound on what the soft cap adds to the error of Σ w·e^x
@@ -46,16 +47,17 @@ class Beyond(NamedTuple):
 
 
 def entropy_error(left: Left, g: jax.Array) -> jax.Array:
-    """A bound on |ε_G + (1 − g)·ε_S|, with the errors ε of a `Series`: S times the error of log S + G/S. `g`: G/S.
+    """A bound on |ε_G + (1 − g)·ε_S|, where ε are the errors of a tail's `Series`, and g is G/S of all tokens.
 
-    A token's part of it is e^p̄·q·x² times the distance of ω·h(x) − k(x) from its middle, with ω = 1 − log q − p̄ − g.
-    That is at most half the range of h times the largest |ω − k'/h'|. The quotient k'/h' increases with x. It is
-    Σ (n + 1)/(n + 2)!·x^n divided by Σ (n + 1)/(n + 3)!·x^n, so it is at least 1, at least 3 + x/2, and for positive x
-    at most 3 + x.
+    To first order, it is S times the error of the entropy, log S + G/S. A token's part is e^p̄·q·x² times F(x) minus the
+    mean of F(−B) and F(A), where F = ω·h − k and ω = 1 − log q − p̄ − g. That difference is at most half the integral
+    of |F'|, so at most half the difference of h times the largest |ω − k'/h'|. As h' = ∫ u·(1 − u)·e^(ux) du and
+    k' = ∫ u·e^(ux) du over u from 0 to 1, k'/h' increases with x and is at least 1. It is also 3 + x·h''/h', where
+    h''/h' increases, is ½ at 0 and at most 1. So it is at least 3 − B/2 and at most 3 + A.
     """
     a = left.mean + g - 1  # ω is −log q − a
     low, high = jnp.maximum(1, 3 - left.below / 2), 3 + left.above
-    # max(ω − low, high − ω) is linear in ω where ω is large, as it is for unlikely tokens.
+    # |ω − k'/h'| ≤ ω − low + max(0, low + high − 2·(the smallest ω)), whose sum needs only the moments of q and s.
     of_q = jnp.maximum(0, low + high - 2 * (left.least - a)) - low - a
     q, s, (h, k) = left.q, left.s, beyond(left.above, left.below)
     squares = jnp.maximum(s.second + of_q * q.second, 0) + s.rounded + jnp.abs(of_q) * q.rounded
@@ -65,7 +67,7 @@ def entropy_error(left: Left, g: jax.Array) -> jax.Array:
 
 
 def beyond(above: jax.Array, below: jax.Array) -> tuple[Beyond, Beyond]:
-    """h and k where −below ≤ x ≤ above; both are at least 0."""
+    """h and k where −below ≤ x ≤ above; `above` and `below` are at least 0."""
 
     def at(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         small = jnp.abs(x) < 0.1  # where the differences below would lose digits

@@ -37,7 +37,7 @@ from jaxconf.analysis.softmax_sums import NEVER, Cells
 
 REACH = 40  # nats; weights that underflow to 0 in float32 are negligible even if they grow by a factor of e^40
 TINY = 1e-30
-ROUNDED = 1.01 * 2.0**-8  # the largest relative error of a product of two positive numbers rounded to bfloat16
+ROUNDED = 1.01 * 2.0**-7  # the largest relative error of a product of two positive numbers, each rounded to bfloat16
 BEND = 4 / 27**0.5  # the largest |E|, times the cap
 
 
@@ -110,9 +110,9 @@ class Series(NamedTuple):
 
     S: jax.Array  # Σ e^(z − ρ), ρ = log Σ e^ℓ
     G: jax.Array  # Σ e^(z − ρ)·(ρ − z)
-    S_error: jax.Array
+    S_error: jax.Array  # a bound on the error of S
     most: jax.Array  # an upper bound of p
-    left: Left
+    left: Left  # what the bound of the entropy needs
 
 
 class Block(NamedTuple):

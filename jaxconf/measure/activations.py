@@ -65,7 +65,7 @@ class LayerActivations:
     lm: LanguageModel
     tokens: np.ndarray  # int [s t]
     layer: int
-    memory: int  # bytes of a device that a group may take
+    memory: int  # bytes: of a device, that a group may take; of the host, four times what it may keep
     dictionary: Dictionary | None = None
     _kept: LastLayer | Activations | None = dataclasses.field(default=None, init=False, repr=False)  # of every window
 
@@ -76,7 +76,8 @@ class LayerActivations:
             if self._kept is None:
                 kept = self._put(kept, group, found)
             yield group, _read(found) if isinstance(found, LastLayer) else found
-        self._kept = kept
+        if self._kept is None:
+            self._kept = kept
 
     def last_layer(self, windows: np.ndarray) -> LastLayer:
         """The last layer, if it is this one, in the windows with these indices, [s t …]."""

@@ -96,9 +96,10 @@ def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: in
 
 
 def rows_together(count: int, most: int, adaptive: bool) -> int:
-    """The size of the batches for `count` positions, where `most` of `rows_at_once` fit: about the same for each.
+    """The size of every batch for `count` positions, where `most` of `rows_at_once` fit.
 
-    The sizes are those of whole blocks, since an engine fills up its last block and copies large arrays for it.
+    Batches are as few as can be, and then as small as can be in whole blocks, since an engine would copy large arrays
+    to fill up its last block. Below the size of a block, those of the adaptive engine are powers of 2.
     """
     size = -(-count // -(-count // most))
     block = min(int(BLOCK_T), 2 ** (size - 1).bit_length() if adaptive else size)
@@ -106,7 +107,7 @@ def rows_together(count: int, most: int, adaptive: bool) -> int:
 
 
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int = 0) -> int:
-    """Bytes for ablating every neuron at `rows` positions; the factors are those of XLA's memory plans, rounded up."""
+    """Bytes for ablating every neuron at `rows` positions, in whole blocks; the numbers of arrays are XLA's, rounded up."""
     neurons = config.d_mlp + further
     filled = config.vocab_size % int(BLOCK_V) > 0  # arrays are copied to fill up the last block of the vocabulary
     held = (4 + 12 * filled) * entries_held(config.vocab_size, neurons)

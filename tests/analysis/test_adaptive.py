@@ -17,6 +17,7 @@ from parameters import marked
 from jaxconf.analysis import adaptive_softmax as module
 from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.adaptive_softmax import adaptive_softmax
+from jaxconf.analysis.adaptive_tail import ROUNDED
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.models.softcap import capped
 
@@ -257,6 +258,12 @@ def test_bounds_hold_wherever_the_series_is_taken(
     for name, value in figures(sums).items():
         error = np.abs(value - expected[name])
         assert (error <= np.asarray(certainty.bound) * (1 + 1e-3) + 3 * ROUNDING * size).all(), name
+
+
+@given(st.floats(1, 2, width=32), st.floats(1, 2, width=32))
+def test_the_rounding_of_products_is_bounded(weight: float, square: float) -> None:
+    rounded = np.prod([float(np.float32(x).astype(jnp.bfloat16)) for x in (weight, square)])
+    assert abs(rounded - weight * square) <= ROUNDED * rounded
 
 
 @functools.cache
