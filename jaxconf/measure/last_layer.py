@@ -107,7 +107,7 @@ def rows_together(count: int, most: int, adaptive: bool) -> int:
 
 
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int = 0) -> int:
-    """Bytes for ablating every neuron at `rows` positions, in whole blocks; the numbers of arrays are XLA's, rounded up."""
+    """Bytes for ablating every neuron at `rows` positions, in whole blocks. The numbers of arrays are those of XLA."""
     neurons = config.d_mlp + further
     filled = config.vocab_size % int(BLOCK_V) > 0  # arrays are copied to fill up the last block of the vocabulary
     held = (4 + 12 * filled) * entries_held(config.vocab_size, neurons)
