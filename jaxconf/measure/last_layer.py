@@ -86,9 +86,9 @@ def group_of_a_device(
 
 
 def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: int = 0) -> int:
-    """At how many positions a device ablates every neuron together, in three fifths of `memory` bytes."""
+    """At how many positions a device ablates every neuron together, in seven tenths of `memory` bytes."""
     fixed = bytes_of_rows(config, 0, adaptive, further)
-    rows = max(1, (memory * 3 // 5 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed))
+    rows = max(1, (memory * 7 // 10 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed))
     block = int(BLOCK_T)
     if rows >= block:
         return rows // block * block
@@ -110,11 +110,11 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int
     """Bytes for ablating every neuron at `rows` positions, in whole blocks. The numbers of arrays are those of XLA."""
     neurons = config.d_mlp + further
     filled = config.vocab_size % int(BLOCK_V) > 0  # arrays are copied to fill up the last block of the vocabulary
-    held = (4 + 12 * filled) * entries_held(config.vocab_size, neurons)
+    held = (10 + 6 * filled) * entries_held(config.vocab_size, neurons)
     fixed = 4 * neurons * config.d_model + (held if adaptive else 4 * config.vocab_size * int(BLOCK_N))
     capped = config.logit_softcap is not None
     vectors = 4 + 2 * (filled or not adaptive) + 3 * (config.norm_place in ("post", "both")) + 8 * (adaptive and capped)
-    return fixed + rows * 4 * (vectors * config.vocab_size + (56 if adaptive else 24) * neurons)
+    return fixed + rows * 4 * (vectors * config.vocab_size + (72 if adaptive else 24) * neurons)
 
 
 def last_layer_parts(
