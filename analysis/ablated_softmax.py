@@ -33,13 +33,18 @@ from jaxconf.analysis.softmax_sums import (
 BLOCK_T, BLOCK_N, BLOCK_V, UNROLL = Size("exact_t"), Size("exact_n"), Size("exact_v"), Size("exact_unroll")
 
 
+def positions_of_a_block(T: int) -> int:
+    """How many of T positions a block has; the last block is filled up."""
+    return min(int(BLOCK_T), T)
+
+
 def ablated_softmax(rows: Rows, cells: Cells, w: jax.Array, vocabulary: Vocabulary) -> Sums:
     """All sums, for write directions w [n d]; float32, exact up to rounding.
 
     It should not run under `jax.vmap`: each tile's second attempt (`swept`) would then run even if none is needed.
     """
     (T, V), (N, d) = rows.A.shape, w.shape
-    block_t, block_n, unroll = min(int(BLOCK_T), T), min(int(BLOCK_N), N), int(UNROLL)
+    block_t, block_n, unroll = positions_of_a_block(T), min(int(BLOCK_N), N), int(UNROLL)
     n_t, n_n = -(-T // block_t), -(-N // block_n)
     n_v = -(-V // int(BLOCK_V))
     chunks = -(-V // (n_v * unroll))

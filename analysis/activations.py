@@ -51,6 +51,11 @@ class Activations(NamedTuple):
     h: jax.Array  # float32 s t n
     counted: Any  # in a mixture of experts, those of chosen experts: bool s t n; else all: True, s 1 1
 
+    @classmethod
+    def of(cls, h: jax.Array, weight: jax.Array | None) -> "Activations":
+        """`weight`: in a mixture of experts, the router's weight of each neuron's expert, [s t n]."""
+        return cls(h, np.ones((len(h), 1, 1), bool) if weight is None else weight > 0)
+
 
 @functools.partial(jax.jit, static_argnames=("config", "layer"))
 def activations(
@@ -62,12 +67,12 @@ def activations(
     """
     if dictionary is not None:
         run = forward(config, params, tokens, capture=[dictionary.reads], stop_at_layer=layer + 1)
-        return Activations(dictionary.read(run.captured), jnp.ones((len(tokens), 1, 1), bool))
+        return Activations.of(dictionary.read(run.captured), None)
     post, router = (f"blocks.{layer}.mlp.{name}" for name in ("hook_post", "hook_router"))
     sites = [post, router] if config.experts else [post]
     captured = forward(config, params, tokens, capture=sites, stop_at_layer=layer + 1).captured
-    counted = of_neurons(config, captured[router]) > 0 if config.experts else jnp.ones((len(tokens), 1, 1), bool)
-    return Activations(captured[post].astype(jnp.float32), counted)
+    weight = of_neurons(config, captured[router]) if config.experts else None
+    return Activations.of(captured[post].astype(jnp.float32), weight)
 
 
 @jax.jit

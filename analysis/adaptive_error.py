@@ -26,6 +26,14 @@ class Moments(NamedTuple):
     capped: jax.Array  # a bound on what the soft cap adds to the error of Σ w·e^x
 
 
+class Beyond(NamedTuple):
+    """h or k of the terms beyond x², over the range of x, [t n]."""
+
+    middle: jax.Array  # the mean of its least and its largest value
+    half: jax.Array  # half the difference of these two
+    size: jax.Array  # its largest absolute value
+
+
 class Left(NamedTuple):
     """Numbers from which `entropy_error` bounds what the series leaves out, [t n]."""
 
@@ -34,16 +42,10 @@ class Left(NamedTuple):
     above: jax.Array  # A
     below: jax.Array  # B
     least: jax.Array  # the smallest −log q, [t 1]
+    h: Beyond
+    k: Beyond
     q: Moments
     s: Moments
-
-
-class Beyond(NamedTuple):
-    """h or k of the terms beyond x², over the range of x, [t n]."""
-
-    middle: jax.Array  # the mean of its least and its largest value
-    half: jax.Array  # half the difference of these two
-    size: jax.Array  # its largest absolute value
 
 
 def entropy_error(left: Left, g: jax.Array) -> jax.Array:
@@ -59,7 +61,7 @@ def entropy_error(left: Left, g: jax.Array) -> jax.Array:
     low, high = jnp.maximum(1, 3 - left.below / 2), 3 + left.above
     # |ω − k'/h'| ≤ ω − low + max(0, low + high − 2·(the smallest ω)), whose sum needs only the moments of q and s.
     of_q = jnp.maximum(0, low + high - 2 * (left.least - a)) - low - a
-    q, s, (h, k) = left.q, left.s, beyond(left.above, left.below)
+    q, s, h, k = left.q, left.s, left.h, left.k
     squares = jnp.maximum(s.second + of_q * q.second, 0) + s.rounded + jnp.abs(of_q) * q.rounded
     rounded = (0.5 + h.size) * (s.rounded + jnp.abs(a) * q.rounded) + (1 + k.size) * q.rounded
     of_cap = s.capped + (jnp.abs(left.mean) + jnp.abs(1 - g) + high) * q.capped

@@ -96,7 +96,7 @@ class _Sizes(NamedTuple):
     @classmethod
     def of(cls, T: int, N: int, V: int) -> "_Sizes":
         block_n = neurons_at_once(V, N)
-        block_t = min(int(BLOCK_T), 2 ** (T - 1).bit_length())
+        block_t = positions_of_a_block(T)
         block_k = min(block_t, 2 ** max(0, (int(CELLS) // block_n).bit_length() - 1))
         block_v = int(BLOCK_V)
         size_t, size_n, size_v = -(-T // block_t) * block_t, -(-N // block_n) * block_n, -(-V // block_v) * block_v
@@ -136,6 +136,11 @@ def adaptive_softmax(
             positions = _positions(rows, t, vocabulary, lse, sizes)
         found = lax.map(neurons, (pad(w, sizes.n, d).reshape(-1, sizes.block_n, d), cells))  # n-blocks t n
     return jax.tree.map(lambda x: x.transpose(1, 0, 2).reshape(sizes.t, sizes.n)[:T, :N], found)
+
+
+def positions_of_a_block(T: int) -> int:
+    """How many of T positions a block has; the last block is filled up."""
+    return min(int(BLOCK_T), 2 ** (T - 1).bit_length())
 
 
 def neurons_at_once(V: int, N: int) -> int:

@@ -356,7 +356,7 @@ def tail_series(
         # Where p may exceed REACH, tokens whose weights underflowed to 0 could matter.
         scale = jnp.exp(mean)
         off = jnp.where(mean + R < REACH, scale, jnp.inf)
-        left = Left(off, mean, above, below, lse - tail.top, of_q, of_s)
+        left = Left(off, mean, above, below, lse - tail.top, h, k_range, of_q, of_s)
         return Series(scale * Q, scale * G, off * off_S, mean + above, left)
 
     (k, c), zero = coefficients(cells, inv), jnp.zeros_like(cells.write)

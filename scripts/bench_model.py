@@ -51,7 +51,10 @@ def inputs(folder: Path, data: str | None, positions: int) -> tuple[DecoderConfi
         raise InputError("the naive form here has no soft cap, which this model's logits have; time another model")
     text = text_of(lm, max(8 * positions, 4 * WINDOW), data, None, lambda what, done, total: None)
     tokens = jnp.asarray(text.windows.tokens)
-    run = jax.jit(lambda tokens: last_layer(lm.config, lm.params, tokens)[0])
+
+    def run(tokens: jax.Array) -> LastLayer:
+        return last_layer(lm.config, lm.params, tokens)[0]
+
     found = [run(tokens[i : i + 1]) for i in range(len(tokens))]
     layer: LastLayer = jax.tree.map(lambda *parts: jnp.concatenate(parts).reshape(-1, parts[0].shape[-1]), *found)
     S, T = tokens.shape

@@ -75,7 +75,7 @@ class LayerActivations:
             found = self._found(group[0])
             if self._kept is None:
                 kept = self._put(kept, group, found)
-            yield group, _read(found) if isinstance(found, LastLayer) else found
+            yield group, Activations.of(found.h, found.weight) if isinstance(found, LastLayer) else found
         if self._kept is None:
             self._kept = kept
 
@@ -104,11 +104,6 @@ class LayerActivations:
         for of_every, x in zip(jax.tree.leaves(kept), jax.tree.leaves(fetched(found)), strict=True):
             of_every[windows[real]] = x[real]
         return kept
-
-
-def _read(last: LastLayer) -> Activations:
-    """The activations of the last layer."""
-    return Activations(last.h, np.ones((len(last.h), 1, 1), bool) if last.weight is None else last.weight > 0)
 
 
 def activation_correlations(

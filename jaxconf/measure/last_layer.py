@@ -12,7 +12,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxconf.analysis.ablated_softmax import BLOCK_N, BLOCK_T
+from jaxconf.analysis import ablated_softmax, adaptive_softmax
+from jaxconf.analysis.ablated_softmax import BLOCK_N
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import BLOCK_V, HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, adaptive_losses, sharded_effects
@@ -89,21 +90,24 @@ def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: in
     """At how many positions a device ablates every neuron together, in seven tenths of `memory` bytes."""
     fixed = bytes_of_rows(config, 0, adaptive, further)
     rows = max(1, (memory * 7 // 10 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed))
-    block = int(BLOCK_T)
-    if rows >= block:
-        return rows // block * block
-    return 2 ** (rows.bit_length() - 1) if adaptive else rows
+    block = _block(rows, adaptive)
+    return rows // block * block or block // 2
 
 
 def rows_together(count: int, most: int, adaptive: bool) -> int:
     """The size of every batch for `count` positions, where `most` of `rows_at_once` fit.
 
     Batches are as few as can be, and then as small as can be in whole blocks, since an engine would copy large arrays
-    to fill up its last block. Below the size of a block, those of the adaptive engine are powers of 2.
+    to fill up its last block.
     """
     size = -(-count // -(-count // most))
-    block = min(int(BLOCK_T), 2 ** (size - 1).bit_length() if adaptive else size)
+    block = _block(size, adaptive)
     return -(-size // block) * block
+
+
+def _block(rows: int, adaptive: bool) -> int:
+    """How many positions a block of the engine has where so many are computed together."""
+    return (adaptive_softmax if adaptive else ablated_softmax).positions_of_a_block(rows)
 
 
 def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int = 0) -> int:

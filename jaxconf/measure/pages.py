@@ -28,7 +28,7 @@ from jaxconf.data.windows import digest
 from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.groups import Seen, seen_by
 from jaxconf.measure.inputs import with_target
-from jaxconf.measure.last_layer import compiled_adaptive_losses, rows_at_once
+from jaxconf.measure.last_layer import compiled_adaptive_losses, rows_at_once, rows_together
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.decoder import check_runnable
 from jaxconf.models.errors import InputError
@@ -194,7 +194,7 @@ class _Text:
         config, tokens = self.lm.config, self.tokens[rows]
         every = jax.tree.map(lambda y: y.reshape(-1, y.shape[-1]), last)
         target, found = np.roll(tokens, -1, 1).ravel(), []
-        size = min(tokens.size, rows_at_once(config, self.memory, True))
+        size = rows_together(tokens.size, rows_at_once(config, self.memory, True), True)
         for some, _ in batches(tokens.size, size):
             here = jax.tree.map(lambda y, some=some: y[some], every), ablation, own, target[some]
             how = config, runs.readout, runs.frequency, *here, self.table.facts["tolerance"]
@@ -203,11 +203,10 @@ class _Text:
 
     def _activations(self, h: jax.Array, rows: np.ndarray, layer: int, own: np.ndarray) -> np.ndarray:
         """The activations of some neurons in the windows `rows`, [s t c]; NaN where a neuron's expert is not chosen."""
-        counted: jax.Array | np.ndarray = np.ones((len(rows), 1, 1), bool)
+        weight = None
         if self.lm.config.experts:
-            router = compiled_router(self.lm.config, self.lm.params, self.lm.over_data(self.tokens[rows]), layer)
-            counted = router > 0
-        return fetched(activations_of_neurons(Activations(h.astype(jnp.float32), counted), own))
+            weight = compiled_router(self.lm.config, self.lm.params, self.lm.over_data(self.tokens[rows]), layer)
+        return fetched(activations_of_neurons(Activations.of(h.astype(jnp.float32), weight), own))
 
     def _spread(self, name: str, found: _Measured, i: int) -> dict[str, Any]:
         """The columns of NEURON_COLUMNS on the neuron's activation."""

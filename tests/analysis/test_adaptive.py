@@ -221,7 +221,7 @@ def test_every_pair_is_within_the_tolerance_and_its_bound(case: str, engine: str
         redone = np.asarray(certainty.redone)
         assert (bound[redone] == 0).all()
         if case in ("realistic", "soft caps"):  # both ways were taken
-            assert 0 < redone.mean() < 0.9
+            assert (0.02 if engine < 1e-3 else 0) < redone.mean() < 0.9
         if case == "nothing changes":
             assert not redone.any()
             assert np.array_equal(sums.n_above_target, exact.n_above_target)

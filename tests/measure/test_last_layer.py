@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxconf.measure.last_layer import BLOCK_T, rows_together
+from jaxconf.analysis.ablated_softmax import BLOCK_T
+from jaxconf.measure.last_layer import rows_together
 
 
 @given(st.integers(1, 10**5), st.integers(1, 10**4), st.booleans())

@@ -65,7 +65,7 @@ def test_the_plan_keeps_to_the_memory(kind: str, adaptive: bool, memory: int) ->
     plan = lowered.compile().memory_analysis()
     assert plan is not None
     used = plan.temp_size_in_bytes + plan.output_size_in_bytes
-    assert memory / 4 < used < memory * 3 / 4  # no more, and not much less
+    assert memory / 4 < used < memory * 7 / 10  # no more, and not much less
 
 
 def test_other_failures_and_too_little_memory_are_not_tried_again() -> None:
