@@ -15,7 +15,7 @@ import numpy as np
 from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation
-from jaxconf.analysis.set_predictions import Line, Loss, Predictions, line
+from jaxconf.analysis.set_predictions import Loss, Predictions, line
 from jaxconf.analysis.streamed_sets import Moved, Unembedded, unembedded
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Prediction, prediction
@@ -159,14 +159,15 @@ def at_bos(
     above = activation_sites((layer for layer in neurons if layer >= edited[0]), dictionary)
     layers: dict[str, Any] = {"start_at_layer": edited[0], "stop_at_layer": config.n_layers}
 
-    def one(heads: jax.Array) -> tuple[Line, dict[int, jax.Array]]:
+    def one(heads: jax.Array) -> tuple[Loss, dict[int, jax.Array]]:
         edits = bos_ablation(heads, edited, seen.resid.shape[1])
         captured = forward(config, params, seen.resid, edits, [last, *above.values()], **layers).captured
         x = centre(config.final, captured[last][:, positions].astype(jnp.float32))
         of = {layer: read_activations(captured[site][:, positions], dictionary) for layer, site in above.items()}
         h = {layer: x[..., neurons[layer]] for layer, x in of.items()}
-        return line(config, seen.before, Moved(x, None, None)), h
+        lines = jax.tree.map(lambda x: x[None], line(config, seen.before, Moved(x, None, None)))
+        (found,) = Predictions(config, readout, seen.before, None, lines).losses(lines.inv)
+        return jax.tree.map(lambda x: x[0], found), h
 
-    lines, h = jax.lax.map(one, heads)
-    (found,) = Predictions(config, readout, seen.before, None, lines).losses(lines.inv)
+    found, h = jax.lax.map(one, heads)
     return found, h | {layer: jnp.broadcast_to(x, (len(heads), *x.shape)) for layer, x in seen.h.items()}

@@ -18,11 +18,11 @@ from jaxconf.analysis.observation import at_bos as at_bos_of_sets
 from jaxconf.analysis.unembedding import readout
 from jaxconf.measure.named_sets import Members, NamedSet, table_of_sets
 from jaxconf.measure.neuron_sets import check_once, check_places
+from jaxconf.measure.set_runs import groups_of_windows
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
 from jaxconf.runtime.batching import batches_in_memory
-from jaxconf.runtime.memory import bytes_of_a_window
 from jaxconf.runtime.progress import Progress
 from jaxconf.studies.induction.setting import Setting
 
@@ -142,10 +142,9 @@ def at_bos(
     order = np.argsort([layer for layer, _ in chosen], kind="stable")  # the chosen neurons, layer by layer
     sums: list[dict[str, np.ndarray]] = []  # b 1+c each, the unablated model first
     activations = np.zeros((len(sets), len(chosen)))
-    D, T = lm.mesh.shape["data"], tokens.shape[1]
-    each = bytes_of_a_window(config, T) + 4 * len(positions) * (6 * config.vocab_size + len(sets) * config.d_model)
+    T = tokens.shape[1]
     progress("heads that attend to BOS", 0, tokens.size)
-    for rows, real in batches_in_memory(len(tokens), each, memory, D):
+    for rows, real in groups_of_windows(lm, memory, len(tokens), T, T):
         seen, before = entered(config, lm.params, read, lm.over_data(tokens[rows]), positions, neurons, edited)
         after, h = fetched(at_bos_of_sets(config, lm.params, read, seen, positions, neurons, edited, masks, dictionary))
         unablated = fetched(before)
