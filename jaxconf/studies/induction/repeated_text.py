@@ -15,10 +15,9 @@ from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.induction import halves
 from jaxconf.analysis.mean_ablation import clipped_at
 from jaxconf.analysis.observation import Totals, observed_totals
+from jaxconf.measure.set_runs import groups_of_windows
 from jaxconf.models.language_model import LanguageModel
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches_in_memory
-from jaxconf.runtime.memory import bytes_of_a_set
 from jaxconf.runtime.progress import Progress
 
 
@@ -44,15 +43,15 @@ def observe(
     the layer is then the last one.
     """
     totals: Any = None
-    each, D = bytes_of_a_set(lm.config, tokens.shape[1]), lm.mesh.shape["data"]
+    T = tokens.shape[1]
     progress("repeated text", 0, tokens.size)
-    for rows, real in batches_in_memory(len(tokens), each, memory, D):
+    for rows, real in groups_of_windows(lm, memory, len(tokens), T, T):
         sums = observed_totals(
             lm.config, lm.params, lm.over_data(tokens[rows]), real.astype(np.float32), layers, dictionary
         )
         found = jax.tree.map(lambda x: x.astype(np.float64), fetched(sums))
         totals = found if totals is None else jax.tree.map(np.add, totals, found)
-        progress("repeated text", (rows[-1] + 1) * tokens.shape[1], tokens.size)
+        progress("repeated text", (rows[-1] + 1) * T, tokens.size)
     means: Totals = jax.tree.map(lambda x: x / len(tokens), totals)
     means.loss[-1] = np.nan  # nothing follows the last token
     return means
