@@ -83,6 +83,14 @@ class Blocks(NamedTuple):
         begins = jnp.minimum(starts, V - size)
         return cls(size, chunk, begins, begins[:, None] + jnp.arange(size) >= starts[:, None])
 
+    def cut(self, entries: int, cells: int) -> "Blocks":
+        """These blocks in equal parts of whole chunks, so small that an array [v cells] has at most `entries`."""
+        chunks = self.size // self.chunk
+        fits = [n for n in range(1, chunks + 1) if chunks % n == 0 and self.size // n * cells <= entries]
+        size = self.size // (fits[0] if fits else chunks)
+        begins = self.begins[:, None] + jnp.arange(0, self.size, size)
+        return Blocks(size, self.chunk, begins.ravel(), self.counts.reshape(-1, size))
+
     def chunks(self, x: jax.Array) -> jax.Array:
         """A block [v …] in chunks [g U …]."""
         return x.reshape(-1, self.chunk, *x.shape[1:])
