@@ -24,11 +24,10 @@ from jaxconf.analysis.adaptive_tail import (
     Tail,
     linear_tail,
     square_weights,
-    tail_alone,
-    tail_moments,
     tail_products,
     tail_series,
     tail_squares,
+    tail_sums,
 )
 from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.softmax_sums import (
@@ -76,9 +75,9 @@ class _Positions(NamedTuple):
     along_u: jax.Array | None  # t 1
     lse: jax.Array  # t 1
     tail: Tail
-    moments: Any  # of the tail with W_U, [t d] (see `tail_moments`)
+    moments: Any  # of the tail with W_U, [t d] (see `tail_sums`)
     head_tokens: Any  # A, P, ids, b, u and f of each head, in chunks: [blocks c U t]
-    squares: Any  # what multiplies M² in the tail's sums, [blocks B t v] (see `square_weights`)
+    squares: Any  # what multiplies M² in the tail's sums, [t v] (see `square_weights`)
     every_token: tuple[Any, ...]  # A and P [t c U ABREAST], then b, u and f [1 c U ABREAST]
 
 
@@ -98,7 +97,7 @@ class _Sizes(NamedTuple):
         block_n = neurons_at_once(V, N)
         block_t = positions_of_a_block(T)
         block_k = min(block_t, 2 ** max(0, (int(CELLS) // block_n).bit_length() - 1))
-        block_v = int(BLOCK_V)
+        block_v = max(int(BLOCK_V), int(UNROLL) * int(ABREAST))
         size_t, size_n, size_v = -(-T // block_t) * block_t, -(-N // block_n) * block_n, -(-V // block_v) * block_v
         return cls(size_t, size_n, size_v, block_t, block_n, block_v, block_k)
 
@@ -129,7 +128,7 @@ def adaptive_softmax(
         bad = ~(certainty.bound <= tolerance) | ~(certainty.rr_bound <= 1 / HEAD)
         bad &= (t < T) & (cells.write != 0)
         with jax.named_scope("redone"):
-            return _redone(sums, certainty, bad, positions, cells, M[:V], vocabulary)
+            return _redone(sums, certainty, bad, positions, cells, M, vocabulary)
 
     with jax.default_matmul_precision("highest"):
         with jax.named_scope("positions"):
@@ -160,41 +159,33 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     """`_Positions` of all positions, whose indices are `t`, int [t 1]."""
     named, inv, along_u, lse = jax.tree.map(lambda x: x[:, None], (named_tokens(rows), rows.inv, rows.along_u, lse))
     same = named.ids[0] == named.ids[1]
-    rest = without_named(rows)
     ids = lax.top_k(rows.A * inv + vocabulary.b, HEAD)[1]  # t k
-    tail = rest.at[t, ids].set(FAR / inv)
     target = capped(jnp.take_along_axis(rows.A * inv + vocabulary.b, rows.target[:, None], 1), vocabulary.cap)
+    A, P = (x if x is None else pad(x, sizes.t, sizes.v) for x in (rows.A, rows.P))
+    rows = rows._replace(A=A, P=P)
+    rest = without_named(rows)
+    tails = rest.at[t, ids].set(FAR / inv), rows.P
 
     def in_chunks(x: jax.Array) -> jax.Array:  # of what every position's head has, [t k]
         return x.reshape(-1, sizes.block_k, HEAD // int(UNROLL), int(UNROLL)).transpose(0, 2, 3, 1)
 
-    def in_blocks(x: jax.Array) -> jax.Array:
-        blocks = pad(x, sizes.t, sizes.v).reshape(-1, sizes.block_t, sizes.v // sizes.block_v, sizes.block_v)
-        return blocks.transpose(0, 2, 1, 3)
-
-    offsets = each_token(vocabulary)
+    offsets = [pad(x, sizes.v, value=value) for x, value in each_token(vocabulary)]
     P_head = None if rows.P is None else rows.P[t, ids]
-    head_tokens = jax.tree.map(in_chunks, (rest[t, ids], P_head, ids, *(x[ids] for x, _ in offsets)))
-    tail_tokens = jax.tree.map(in_blocks, (tail, rows.P))
-    tail_offsets = [pad(x, sizes.v, value=value).reshape(-1, sizes.block_v) for x, value in offsets]
+    head_tokens = jax.tree.map(in_chunks, (rest[t, ids], P_head, ids, *(x[ids] for x in offsets)))
     W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
 
-    def of_tails(x: Any) -> tuple[Tail, Any, Any]:
-        tails, target, *of_rows = x
-        alone = tail_alone(vocabulary.cap, tails, tail_offsets, target, *of_rows)
-        with jax.named_scope("tail_moments"):
-            moments = tail_moments(vocabulary.cap, tails, tail_offsets, W_U, *of_rows)
-        with jax.named_scope("tail_squares"):
-            squares = square_weights(vocabulary.cap, tails, tail_offsets, *of_rows)
-        return alone, moments, squares
+    def of_tails(x: Any) -> Any:
+        return tail_sums(vocabulary.cap, tails, offsets, W_U, *x, sizes.block_v)
 
     of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (target, inv, lse))
-    *summed, squares = lax.map(of_tails, (tail_tokens, *of_rows))
+    summed = lax.map(of_tails, (jnp.arange(0, sizes.t, sizes.block_t), *of_rows))
     alone, moments = jax.tree.map(lambda x: x.reshape(sizes.t, -1), summed)
+    with jax.named_scope("tail_squares"):
+        squares = square_weights(vocabulary.cap, tails, offsets, inv, lse)
     every = (
         _every_token(rest),
         None if rows.P is None else _every_token(rows.P),
-        *(_every_token(x[None], value) for x, value in offsets),
+        *(_every_token(x[None]) for x in offsets),
     )
     return _Positions(named, same, inv, along_u, lse, alone, moments, head_tokens, squares, every)
 
@@ -213,10 +204,8 @@ def _of_neurons(
     def of_head(of_block: Callable[..., Any], *arrays: Any) -> Any:
         return _of_heads(of_block, positions.head_tokens, arrays, M, sizes)
 
-    blocks = M.reshape(-1, sizes.block_v, M.shape[1])
     with jax.named_scope("tail_squares"):
-        squared = lax.map(lambda weights: tail_squares(weights, blocks), positions.squares)
-    squared = jax.tree.map(lambda x: x.reshape(sizes.t, sizes.block_n), squared)
+        squared = tail_squares(positions.squares, M)
     products = tail_products(positions.moments, squared, w)
     squares = {} if cap is None else {"u": jnp.abs(vocabulary.u), "f": vocabulary.f}
     of_M = Neurons(
@@ -316,11 +305,9 @@ def _bound(x: Series, lse: jax.Array, after: jax.Array, mean: jax.Array | None) 
     return jnp.where((off < 0.5) & jnp.isfinite(after) & (lse - after < REACH), bound, jnp.inf)
 
 
-def _every_token(x: jax.Array, value: float = 0.0) -> jax.Array:
-    """x [r v] as [r c U ABREAST], padded; the tokens of the last axis are summed side by side."""
-    unroll, abreast = int(UNROLL), int(ABREAST)
-    size = -(-x.shape[1] // (unroll * abreast)) * unroll * abreast
-    return pad(x, len(x), size, value=value).reshape(len(x), -1, unroll, abreast)
+def _every_token(x: jax.Array) -> jax.Array:
+    """x [r v] as [r c U ABREAST]; the tokens of the last axis are summed side by side."""
+    return x.reshape(len(x), -1, int(UNROLL), int(ABREAST))
 
 
 def _redone(

@@ -122,116 +122,128 @@ class Block(NamedTuple):
     ell: jax.Array
     weights: dict[str, jax.Array]
     bases: list[jax.Array]  # every b but u, to which the soft cap is not applied
+    u: jax.Array
     slope: jax.Array  # D
     bend: jax.Array | None  # E
 
-    def terms(self, name: str, u: jax.Array) -> list[jax.Array]:
+    @classmethod
+    def of(
+        cls,
+        A: jax.Array,
+        P: jax.Array | None,
+        offsets: tuple[jax.Array, jax.Array, jax.Array],
+        inv: jax.Array,
+        lse: jax.Array,
+        cap: float | None,
+    ) -> "Block":
+        """The block of tokens whose A and P are given, [t v]. `offsets`: b, u and f of each token, [v]."""
+        b, u, f = offsets
+        y = A * inv + b
+        hidden = y < NEVER
+        ell, slope = y, jnp.float32(1)
+        bend = None
+        if cap is not None:
+            tanh = jnp.tanh(y / cap)
+            slope = 1 - tanh * tanh
+            ell, bend = cap * tanh, -2 / cap * tanh * slope
+        q = jnp.where(hidden, 0, jnp.exp(ell - lse))
+        weights = {"q": q, "s": q * (lse - ell)}
+        if cap is not None:
+            weights |= {name: jnp.where(hidden, 0, x) for name, x in (("u", u), ("f", f))}
+        bases = [A * inv, *([] if P is None else [P * inv])]
+        return cls(hidden, ell, weights, [jnp.where(hidden, 0, x) for x in bases], u, slope, bend)
+
+    def terms(self, name: str) -> list[jax.Array]:
         """D·b for the weight `name`. Only q needs u, which changes only z_fr, of which only Σ e^z is needed."""
-        return [*(self.slope * x for x in self.bases), *([u] if name == "q" else [])]
+        return [*(self.slope * x for x in self.bases), *([self.u] if name == "q" else [])]
+
+    def alone(self) -> dict[str, Alone]:
+        """The sums of each weight."""
+
+        def pairs(x: list[jax.Array], weight: jax.Array) -> list[list[jax.Array]]:
+            return [[_total(weight * y * z) for z in x] for y in x]
+
+        def of(name: str, weight: jax.Array) -> Alone:
+            terms = self.terms(name)
+            first = [_total(weight * x) for x in terms]
+            bent = [] if self.bend is None else pairs(self.bases, weight * self.bend)
+            return Alone(_total(weight), first, pairs(terms, weight) if name in "qs" else [], bent)
+
+        return {name: of(name, weight) for name, weight in self.weights.items()}
+
+    def along(self) -> dict[str, Along]:
+        """What M is multiplied by in the sums of each weight."""
+
+        def of(name: str, weight: jax.Array) -> Along:
+            sloped = weight * self.slope
+            crossed = [sloped * y for y in self.terms(name)] if name in "qs" else []
+            return Along(sloped, crossed, [] if self.bend is None else [weight * self.bend * y for y in self.bases])
+
+        return {name: of(name, weight) for name, weight in self.weights.items()}
+
+    def squares(self) -> dict[str, "Squares"]:
+        """What M² is multiplied by in the sums of each weight."""
+
+        def of(name: str, weight: jax.Array) -> Squares:
+            return Squares(
+                weight * self.slope**2 if name in "qs" else None, None if self.bend is None else weight * self.bend
+            )
+
+        return {name: of(name, weight) for name, weight in self.weights.items()}
 
 
-def tail_block(
-    A: jax.Array,
-    P: jax.Array | None,
-    offsets: tuple[jax.Array, jax.Array, jax.Array],
+def tail_sums(
+    cap: float | None,
+    tails: Any,
+    offsets: Any,
+    W_U: jax.Array,
+    begin: jax.Array,
+    target: jax.Array,
     inv: jax.Array,
     lse: jax.Array,
-    cap: float | None,
-) -> Block:
-    """The block of tokens whose A and P are given, [t v]. `offsets`: b, u and f of each token."""
-    b, u, f = offsets
-    y = A * inv + b
-    hidden = y < NEVER
-    ell, slope = y, jnp.float32(1)
-    bend = None
-    if cap is not None:
-        tanh = jnp.tanh(y / cap)
-        slope = 1 - tanh * tanh
-        ell, bend = cap * tanh, -2 / cap * tanh * slope
-    q = jnp.where(hidden, 0, jnp.exp(ell - lse))
-    weights = {"q": q, "s": q * (lse - ell)}
-    if cap is not None:
-        weights |= {name: jnp.where(hidden, 0, x) for name, x in (("u", u), ("f", f))}
-    bases = [A * inv, *([] if P is None else [P * inv])]
-    return Block(hidden, ell, weights, [jnp.where(hidden, 0, x) for x in bases], slope, bend)
+    size: int,
+) -> tuple[Tail, dict[str, Along]]:
+    """The tail of some positions before any neuron is ablated, and `Along` with W_U in the place of M, [t d].
 
-
-def tail_moments(cap: float | None, tails: Any, offsets: Any, W_U: jax.Array, inv: jax.Array, lse: jax.Array) -> Any:
-    """Sums of each weight as in `Along`, with W_U in the place of M, [t d].
-
-    `tails`: A and P in blocks of tokens, [B t v]. `offsets`: b, u and f, [B v]. `W_U`: [d B·v]. `inv`, `lse`: [t 1].
+    `tails`: A and P of all positions, [… v]. `offsets`: b, u and f, [v]. `W_U`: [d v]. `begin`: the first of the
+    positions. `target`, `inv`, `lse` [t 1]: the target's logit, 1/σ and log Σ e^ℓ at each of them. `size`: how many
+    tokens are summed at a time; it divides v.
     """
 
-    def factors(x: Any) -> dict[str, Along]:
-        (A, P), (b, u, f) = x
-        block, found = tail_block(A, P, (b, u, f), inv, lse, cap), {}
-        for name, weight in block.weights.items():
-            sloped = weight * block.slope
-            crossed = [sloped * y for y in block.terms(name, u)] if name in "qs" else []
-            bent = [] if block.bend is None else [weight * block.bend * y for y in block.bases]
-            found[name] = Along(sloped, crossed, bent)
-        return found
-
-    def multiply(total: jax.Array, x: Any) -> tuple[jax.Array, None]:
-        of_tail, i = x
-        W = lax.dynamic_slice_in_dim(W_U, i * size, size, 1)
-        return total + jnp.einsum("tv,dv->td", jnp.concatenate(jax.tree.leaves(factors(of_tail))), W), None
-
-    size = offsets[0].shape[1]
-    shapes = jax.eval_shape(factors, jax.tree.map(lambda x: x[0], (tails, offsets)))
-    start = jnp.zeros((len(jax.tree.leaves(shapes)) * len(inv), len(W_U)))
-    found = lax.scan(multiply, start, ((tails, offsets), jnp.arange(len(offsets[0]))))[0]
-    return jax.tree.unflatten(jax.tree.structure(shapes), found.reshape(-1, len(inv), len(W_U)))
-
-
-def tail_alone(cap: float | None, tails: Any, offsets: Any, target: jax.Array, inv: jax.Array, lse: jax.Array) -> Tail:
-    """The tail before any neuron is ablated. `target`: its logit, [t 1]; the others are as for `tail_moments`."""
-
-    def of_block(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is summed over the blocks of tokens, and what the largest of all is taken of."""
-        (A, P), (b, u, f) = x
-        block = tail_block(A, P, (b, u, f), inv, lse, cap)
-
-        def total(x: jax.Array) -> jax.Array:
-            return x.sum(1, keepdims=True)
+    def of_block(first: jax.Array) -> tuple[Any, Any, Any]:
+        """What is added, what the largest is taken of, and what is multiplied with W_U, for `size` tokens."""
+        A, P = jax.tree.map(lambda x: lax.dynamic_slice(x, (begin, first), (len(inv), size)), tails)
+        block = Block.of(A, P, jax.tree.map(lambda x: lax.dynamic_slice(x, (first,), (size,)), offsets), inv, lse, cap)
 
         def most(x: jax.Array) -> jax.Array:
             return jnp.where(block.hidden, -jnp.inf, x).max(1, keepdims=True)
 
-        def pairs(x: list[jax.Array], weight: jax.Array) -> list[list[jax.Array]]:
-            return [[total(weight * y * z) for z in x] for y in x]
-
-        def of(name: str, weight: jax.Array) -> Alone:
-            terms = block.terms(name, u)
-            first = [total(weight * x) for x in terms]
-            bent = [] if block.bend is None else pairs(block.bases, weight * block.bend)
-            return Alone(total(weight), first, pairs(terms, weight) if name in "qs" else [], bent)
-
-        terms = block.terms("q", u)
-        sums = {
-            "weights": {name: of(name, weight) for name, weight in block.weights.items()},
-            "above": total(jnp.where(block.hidden, 0.0, block.ell > target)),
-        }
+        terms = block.terms("q")
+        sums: Any = {"weights": block.alone(), "above": _total(jnp.where(block.hidden, 0.0, block.ell > target))}
         largest = {"b": [most(x) for x in terms], "minus_b": [most(-x) for x in terms], "top": most(block.ell)}
         if cap is not None:
             linear = {name: block.weights[name] for name in "uf"}
             sums |= {
-                "along": {name: total(x * block.ell) for name, x in linear.items()},
-                "squares": {name: [total(jnp.abs(x) * y * y) for y in block.bases] for name, x in linear.items()},
+                "along": {name: _total(x * block.ell) for name, x in linear.items()},
+                "squares": {name: [_total(jnp.abs(x) * y * y) for y in block.bases] for name, x in linear.items()},
             }
             largest |= {"b_size": [most(jnp.abs(x)) for x in block.bases], "minus_slope": most(-block.slope)}
-        return sums, largest
+        return sums, largest, block.along()
 
-    def add(found: Any, x: Any) -> tuple[Any, None]:
-        both = zip(found, of_block(x), (jnp.add, jnp.maximum), strict=True)
-        return tuple(jax.tree.map(join, old, new) for old, new, join in both), None
+    def add(found: Any, first: jax.Array) -> tuple[Any, None]:
+        sums, largest, factors = of_block(first)
+        W = lax.dynamic_slice_in_dim(W_U, first, size, 1)
+        with jax.named_scope("tail_moments"):
+            moments = jax.tree.map(lambda old, x: old + jnp.einsum("tv,dv->td", x, W), found[2], factors)
+        return (jax.tree.map(jnp.add, found[0], sums), jax.tree.map(jnp.maximum, found[1], largest), moments), None
 
-    sums, largest = jax.eval_shape(of_block, jax.tree.map(lambda x: x[0], (tails, offsets)))
+    sums, largest, factors = jax.eval_shape(of_block, jnp.int32(0))
     start = (
         jax.tree.map(lambda x: jnp.zeros(x.shape), sums),
         jax.tree.map(lambda x: jnp.full(x.shape, -jnp.inf), largest),
+        jax.tree.map(lambda x: jnp.zeros((len(inv), len(W_U))), factors),
     )
-    (sums, largest), _ = lax.scan(add, start, (tails, offsets))
+    (sums, largest, moments), _ = lax.scan(add, start, jnp.arange(W_U.shape[1] // size) * size)
     q = sums["weights"]["q"]
     mean = [x / jnp.maximum(q.total, TINY) for x in q.b]
     both = zip(largest["b"], largest["minus_b"], mean, strict=True)
@@ -240,44 +252,29 @@ def tail_alone(cap: float | None, tails: Any, offsets: Any, target: jax.Array, i
     if cap is not None:
         b_most = [jnp.maximum(x, 0) for x in largest["b_size"]]
         capped_tail = Capped(b_most, jnp.minimum(-largest["minus_slope"], 1), sums["along"], sums["squares"])
-    return Tail(sums["weights"], off, largest["top"], sums["above"], capped_tail)
+    return Tail(sums["weights"], off, largest["top"], sums["above"], capped_tail), moments
+
+
+def _total(x: jax.Array) -> jax.Array:
+    return x.sum(1, keepdims=True)
 
 
 def square_weights(cap: float | None, tails: Any, offsets: Any, inv: jax.Array, lse: jax.Array) -> dict[str, Squares]:
-    """What multiplies M² in `Squares` of each weight, [B t v]; the arguments are as for `tail_moments`."""
-
-    def of_block(x: Any) -> dict[str, Squares]:
-        (A, P), (b, u, f) = x
-        block = tail_block(A, P, (b, u, f), inv, lse, cap)
-        found = {
-            name: Squares(
-                weight * block.slope**2 if name in "qs" else None,
-                None if block.bend is None else weight * block.bend,
-            )
-            for name, weight in block.weights.items()
-        }
-        return jax.tree.map(lambda x: x.astype(squares_dtype(cap)), found)
-
-    return lax.map(of_block, (tails, offsets))
+    """What multiplies M² in `Squares` of each weight, [t v]; the arguments are as for `tail_sums`, of all positions."""
+    return jax.tree.map(lambda x: x.astype(squares_dtype(cap)), Block.of(*tails, offsets, inv, lse, cap).squares())
 
 
 def tail_squares(weights: dict[str, Squares], M: jax.Array) -> dict[str, Squares]:
-    """`Squares` of each weight, from `square_weights` and `M`, [B v n]."""
+    """`Squares` of each weight, from `square_weights` and `M`, [v n]."""
 
-    def add(total: Any, x: tuple[Any, jax.Array]) -> tuple[Any, None]:
-        of_weights, M = x
+    def product(weight: jax.Array) -> jax.Array:
+        return lax.dot(weight, (M * M).astype(weight.dtype), preferred_element_type=jnp.float32)
 
-        def product(weight: jax.Array) -> jax.Array:
-            return lax.dot(weight, (M * M).astype(weight.dtype), preferred_element_type=jnp.float32)
-
-        return jax.tree.map(lambda y, weight: y + product(weight), total, of_weights), None
-
-    start = jax.tree.map(lambda weight: jnp.zeros((weight.shape[1], M.shape[-1])), weights)
-    return lax.scan(add, start, (weights, M))[0]
+    return jax.tree.map(product, weights)
 
 
 def tail_products(moments: dict[str, Along], squares: dict[str, Squares], w: jax.Array) -> dict[str, Products]:
-    """`Products` of each weight, from what `tail_moments` and `tail_squares` return and from the neurons' w [n d]."""
+    """`Products` of each weight, from what `tail_sums` and `tail_squares` return and from the neurons' w [n d]."""
     along = jax.tree.map(lambda x: x @ w.T, moments)
     return {name: Products(**of._asdict(), **squares[name]._asdict()) for name, of in along.items()}
 

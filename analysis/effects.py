@@ -39,7 +39,7 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.analysis.unembedding import Readout, unit
-from jaxconf.analysis.whole_logits import Changes, Prediction, prediction
+from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, prediction
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.mlp import of_neurons
@@ -271,10 +271,15 @@ def _changes(
         x = centre(config.final, x)
         inv = 1 / norm_scale(config.final, x)  # r 1
         A = x @ readout.W_U
-        logits = capped(A * inv + readout.b_U, config.logit_softcap)
-        found = prediction(logits, frequency, target)
+
+        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> tuple[Prediction, jax.Array, jax.Array]:
+            logits = capped(A * inv + readout.b_U, config.logit_softcap)
+            found = prediction(logits, frequency, target)
+            return found, jax.nn.logsumexp(logits, axis=-1), logits @ frequency.u
+
+        found, *of_logits = by_rows(unablated, A, inv, target)
         moved = _moved(config, readout, x, delta, A, inv, post)
-        change, certainty = _streamed_changes(config, readout, frequency, moved, logits, target, found, tolerance)
+        change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, *of_logits, tolerance)
         return change, found, certainty
 
 
@@ -325,12 +330,16 @@ def _streamed_changes(
     readout: Readout,
     frequency: Frequency,
     moved: Moved,
-    logits: jax.Array,
     target: jax.Array,
     before: Prediction,
+    lse: jax.Array,
+    along_u: jax.Array,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Certainty | None]:
-    """The changes, without a logit vector for any neuron. `logits` [r v] and `before`: of the unablated model."""
+    """The changes, without a logit vector for any neuron. `before`, `lse` and `along_u` [r]: of the unablated logits ℓ.
+
+    `lse`: log Σ e^ℓ. `along_u`: Σ u·ℓ.
+    """
     W_U, b, w, u, f = readout.W_U, readout.b_U, readout.w_out, frequency.u, frequency.f
     inv, inv_te = moved.inv, moved.inv_te
 
@@ -341,19 +350,17 @@ def _streamed_changes(
             written += moved.beta * (moved.P @ direction)[:, None]
         return (moved.A @ direction)[:, None], written
 
-    kappa = along_u = None
+    kappa = None
     if config.logit_softcap is None:
         Au, added_u = along(u)
         kappa = Au * (inv - inv_te) - added_u * inv_te  # sets the coordinate along u back
-    else:
-        along_u = logits @ u
-    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top, along_u)
+    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top, along_u if kappa is None else None)
     cells, vocabulary = Cells(inv_te, moved.beta, moved.write, kappa), Vocabulary(W_U, b, u, f, config.logit_softcap)
     certainty = None
     if tolerance is None:
         sums = ablated_softmax(rows, cells, w, vocabulary)
     else:
-        sums, certainty = adaptive_softmax(rows, cells, w, vocabulary, jax.nn.logsumexp(logits, axis=1), tolerance)
+        sums, certainty = adaptive_softmax(rows, cells, w, vocabulary, lse, tolerance)
     mean_f = sums.mean_f
     if mean_f is None:
         Af, added_f = along(f)

@@ -1,13 +1,14 @@
 """Measures of logit vectors, and their changes under ablation. Letters: r row (a position), n neuron, v vocabulary."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxconf.analysis.frequency import Frequency
 
-ROWS = 16  # rows that stay in a CPU's cache for all measures
+ROWS = 16  # rows of logits that stay in a CPU's cache
 
 
 class Prediction(NamedTuple):
@@ -38,8 +39,7 @@ class Changes(NamedTuple):
 def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
     """The measures of logits [… v]. `target`: the tokens that follow, int […]."""
 
-    def of(row: tuple[jax.Array, jax.Array]) -> Prediction:
-        logits, target = row
+    def of(logits: jax.Array, target: jax.Array) -> Prediction:
         own = jnp.take_along_axis(logits, target[..., None], -1)
         lse = jax.nn.logsumexp(logits, axis=-1)
         mean = jnp.sum(jax.nn.softmax(logits, axis=-1) * logits, axis=-1)
@@ -48,10 +48,19 @@ def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Pr
         above = (logits > own) & (jnp.arange(logits.shape[-1]) != target[..., None])
         return Prediction(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
 
-    if jax.default_backend() != "cpu":
-        return of((logits, target))
-    found = jax.lax.map(of, (logits.reshape(-1, logits.shape[-1]), target.ravel()), batch_size=ROWS)
+    found = by_rows(of, logits.reshape(-1, logits.shape[-1]), target.ravel())
     return jax.tree.map(lambda x: x.reshape(target.shape), found)
+
+
+def by_rows(of: Callable[..., Any], *rows: jax.Array) -> Any:
+    """`of(*rows)`, where `of` treats every row of the arrays [r …] by itself, or one row without the first axis.
+
+    On a CPU it gets ROWS of them at a time. XLA's sums over more logits take several times as long there, and are less
+    exact.
+    """
+    if jax.default_backend() != "cpu":
+        return of(*rows)
+    return jax.lax.map(lambda row: of(*row), rows, batch_size=ROWS)
 
 
 def changes(

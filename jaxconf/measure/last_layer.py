@@ -83,15 +83,23 @@ def group_of_a_device(
     has, which stand in the neurons' place; `further` is then less by as many neurons as the layer has.
     """
     rows = rows_at_once(config, memory, adaptive, further)
-    return min(windows_at_once(config, length, memory, directions), max(1, rows // length), count), rows
+    most = min(windows_at_once(config, length, memory, directions), max(1, rows // length), count)
+    groups = -(-count // most)
+    return -(-count // groups), rows  # the last group is computed as if it were as large as the others
 
 
 def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: int = 0) -> int:
     """At how many positions a device ablates every neuron together, in seven tenths of `memory` bytes."""
-    fixed = bytes_of_rows(config, 0, adaptive, further)
-    rows = max(1, (memory * 7 // 10 - fixed) // (bytes_of_rows(config, 1, adaptive, further) - fixed))
-    block = _block(rows, adaptive)
-    return rows // block * block or block // 2
+
+    def fit(rows: int) -> bool:
+        return bytes_of_rows(config, rows, adaptive, further) <= memory * 7 // 10
+
+    rows = 1
+    while fit(2 * rows):
+        rows *= 2
+    while fit(rows + _block(rows, adaptive)):
+        rows += _block(rows, adaptive)
+    return rows
 
 
 def rows_together(count: int, most: int, adaptive: bool) -> int:
@@ -114,11 +122,12 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int
     """Bytes for ablating every neuron at `rows` positions, in whole blocks. The numbers of arrays are those of XLA."""
     neurons = config.d_mlp + further
     filled = config.vocab_size % int(BLOCK_V) > 0  # arrays are copied to fill up the last block of the vocabulary
-    held = (10 + 6 * filled) * entries_held(config.vocab_size, neurons)
+    held = (8 + 6 * filled) * entries_held(config.vocab_size, neurons)
     fixed = 4 * neurons * config.d_model + (held if adaptive else 4 * config.vocab_size * int(BLOCK_N))
     capped = config.logit_softcap is not None
-    vectors = 4 + 2 * (filled or not adaptive) + 3 * (config.norm_place in ("post", "both")) + 8 * (adaptive and capped)
-    return fixed + rows * 4 * (vectors * config.vocab_size + (72 if adaptive else 24) * neurons)
+    vectors = 4 + 2 * (config.norm_place in ("post", "both")) + 6 * (adaptive and capped)
+    blocks = 16 * _block(rows, adaptive) * int(BLOCK_V) if adaptive else 0
+    return fixed + 4 * (blocks + rows * (vectors * config.vocab_size + 24 * neurons))
 
 
 def last_layer_parts(

@@ -8,6 +8,7 @@ import functools
 import math
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from plans import MEDIUM, MEMORY, ONE, array, config_of, folder_of, frequencies,
 from random_models import random_model
 from refusals import check_error
 
-from jaxconf.analysis import adaptive_tail
 from jaxconf.analysis.activations import activations
+from jaxconf.analysis.adaptive_tail import Block
 from jaxconf.analysis.effects import Adaptive, PostNorm, effects
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout, readout
@@ -127,16 +128,17 @@ def test_operations_of_layers_that_run_again_are_those_that_xla_counts(frozen: F
 @pytest.mark.parametrize("cap", [None, 30.0])
 @pytest.mark.parametrize("post", [False, True])
 def test_the_adaptive_engine_forms_as_many_products(post: bool, cap: float | None) -> None:
-    T, B, v, d = 3, 2, 5, 7
-    tail = array(B, T, v)
-    tails, offsets, of_rows = (tail, tail if post else None), [array(B, v)] * 3, (array(T, 1), array(T, 1))
-    linear, squares = (
-        len(jax.tree.leaves(jax.eval_shape(functools.partial(of_tail, cap), tails, offsets, *multiplied, *of_rows)))
-        for of_tail, multiplied in (
-            (adaptive_tail.tail_moments, [array(d, B * v)]),
-            (adaptive_tail.square_weights, []),
+    T, v = 3, 5
+    tail, offsets, of_rows = array(T, v), [array(v)] * 3, [array(T, 1)] * 2
+
+    def factors(of: Callable[[Block], Any]) -> int:
+        """How many arrays it has for a block."""
+        found = jax.eval_shape(
+            lambda *block: of(Block.of(*block, cap)), tail, tail if post else None, offsets, *of_rows
         )
-    )
+        return len(jax.tree.leaves(found))
+
+    linear, squares = factors(Block.along), factors(Block.squares)
     norm = {"model_type": "gemma2", "head_dim": 64, "num_key_value_heads": 1} if post else {"model_type": "llama"}
     config = dataclasses.replace(config_of(**norm), logit_softcap=cap)
     adaptive, exact = (planned(config, adaptive=how, memory=2 * MEMORY) for how in (True, False))
