@@ -1,7 +1,7 @@
 """The sums of `jaxconf.analysis.ablated_softmax` at a fraction of the cost, with a bound on the error of every pair.
 
 Letters: t position, n neuron, d width, v vocabulary; k the K most likely tokens of a position, its head; c chunk of U
-tokens; T and B the positions and neurons of a block. The other tokens are a position's tail.
+tokens. The other tokens are a position's tail.
 
 The head's tokens are summed exactly, and the tail's sums follow from its moments (`jaxconf.analysis.adaptive_tail`).
 Pairs of a position and a neuron whose bound exceeds the tolerance are computed again with every token.

@@ -1,6 +1,6 @@
 """The sums over a position's tail, its unlikely tokens, after an ablation: from moments of the tail, with error bounds.
 
-Letters: t position, n neuron, v vocabulary; T and B positions and neurons of a block.
+Letters: t position, n neuron, v vocabulary, d width.
 
 An ablation adds to the unablated logits ℓ of position t
 
