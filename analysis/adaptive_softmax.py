@@ -161,8 +161,8 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     same = named.ids[0] == named.ids[1]
     ids = lax.top_k(rows.A * inv + vocabulary.b, HEAD)[1]  # t k
     target = capped(jnp.take_along_axis(rows.A * inv + vocabulary.b, rows.target[:, None], 1), vocabulary.cap)
-    A, P = (x if x is None else pad(x, sizes.t, sizes.v) for x in (rows.A, rows.P))
-    rows = rows._replace(A=A, P=P)
+    P = None if rows.P is None else pad(rows.P, sizes.t, sizes.v)
+    rows = rows._replace(A=pad(rows.A, sizes.t, sizes.v), P=P)
     rest = without_named(rows)
     tails = rest.at[t, ids].set(FAR / inv), rows.P
 
@@ -175,7 +175,8 @@ def _positions(rows: Rows, t: jax.Array, vocabulary: Vocabulary, lse: jax.Array,
     W_U = pad(vocabulary.W_U, len(vocabulary.W_U), sizes.v)
 
     def of_tails(x: Any) -> Any:
-        return tail_sums(vocabulary.cap, tails, offsets, W_U, *x, sizes.block_v)
+        begin, target, inv, lse = x
+        return tail_sums(vocabulary.cap, tails, offsets, W_U, begin, target, inv, lse, sizes.block_v)
 
     of_rows = jax.tree.map(functools.partial(_by_position, sizes.block_t), (target, inv, lse))
     summed = lax.map(of_tails, (jnp.arange(0, sizes.t, sizes.block_t), *of_rows))

@@ -261,7 +261,8 @@ def _total(x: jax.Array) -> jax.Array:
 
 def square_weights(cap: float | None, tails: Any, offsets: Any, inv: jax.Array, lse: jax.Array) -> dict[str, Squares]:
     """What multiplies M² in `Squares` of each weight, [t v]; the arguments are as for `tail_sums`, of all positions."""
-    return jax.tree.map(lambda x: x.astype(squares_dtype(cap)), Block.of(*tails, offsets, inv, lse, cap).squares())
+    A, P = tails
+    return jax.tree.map(lambda x: x.astype(squares_dtype(cap)), Block.of(A, P, offsets, inv, lse, cap).squares())
 
 
 def tail_squares(weights: dict[str, Squares], M: jax.Array) -> dict[str, Squares]:

@@ -277,9 +277,9 @@ def _changes(
             found = prediction(logits, frequency, target)
             return found, jax.nn.logsumexp(logits, axis=-1), logits @ frequency.u
 
-        found, *of_logits = by_rows(unablated, A, inv, target)
+        found, lse, along_u = by_rows(unablated, A, inv, target)
         moved = _moved(config, readout, x, delta, A, inv, post)
-        change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, *of_logits, tolerance)
+        change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, lse, along_u, tolerance)
         return change, found, certainty
 
 
