@@ -97,7 +97,8 @@ class _Sizes(NamedTuple):
         block_n = neurons_at_once(V, N)
         block_t = positions_of_a_block(T)
         block_k = min(block_t, 2 ** max(0, (int(CELLS) // block_n).bit_length() - 1))
-        block_v = max(int(BLOCK_V), int(UNROLL) * int(ABREAST))
+        together = int(UNROLL) * int(ABREAST)
+        block_v = -(-int(BLOCK_V) // together) * together  # so that pairs can be computed again in whole steps
         size_t, size_n, size_v = -(-T // block_t) * block_t, -(-N // block_n) * block_n, -(-V // block_v) * block_v
         return cls(size_t, size_n, size_v, block_t, block_n, block_v, block_k)
 

@@ -158,7 +158,7 @@ class Block(NamedTuple):
         return [*(self.slope * x for x in self.bases), *([self.u] if name == "q" else [])]
 
     def alone(self) -> dict[str, Alone]:
-        """The sums of each weight."""
+        """`Alone` of each weight, summed over the block's tokens."""
 
         def pairs(x: list[jax.Array], weight: jax.Array) -> list[list[jax.Array]]:
             return [[_total(weight * y * z) for z in x] for y in x]
@@ -172,7 +172,7 @@ class Block(NamedTuple):
         return {name: of(name, weight) for name, weight in self.weights.items()}
 
     def along(self) -> dict[str, Along]:
-        """What M is multiplied by in the sums of each weight."""
+        """What M is multiplied by in the sums of each weight, [t v]."""
 
         def of(name: str, weight: jax.Array) -> Along:
             sloped = weight * self.slope
@@ -181,8 +181,8 @@ class Block(NamedTuple):
 
         return {name: of(name, weight) for name, weight in self.weights.items()}
 
-    def squares(self) -> dict[str, "Squares"]:
-        """What M² is multiplied by in the sums of each weight."""
+    def squares(self) -> dict[str, Squares]:
+        """What M² is multiplied by in the sums of each weight, [t v]."""
 
         def of(name: str, weight: jax.Array) -> Squares:
             return Squares(
@@ -205,7 +205,7 @@ def tail_sums(
 ) -> tuple[Tail, dict[str, Along]]:
     """The tail of some positions before any neuron is ablated, and `Along` with W_U in the place of M, [t d].
 
-    `tails`: A and P of all positions, [… v]. `offsets`: b, u and f, [v]. `W_U`: [d v]. `begin`: the first of the
+    `tails`: A and P of all positions, [t v] each. `offsets`: b, u and f, [v]. `W_U`: [d v]. `begin`: the first of the
     positions. `target`, `inv`, `lse` [t 1]: the target's logit, 1/σ and log Σ e^ℓ at each of them. `size`: how many
     tokens are summed at a time; it divides v.
     """

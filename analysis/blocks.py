@@ -18,7 +18,7 @@ class Blocks:
     exact_v: int  # tokens whose sums have one total, to which the totals of the other blocks are added
     exact_unroll: int  # U of it
     adaptive_t: int  # positions of a block of the adaptive engine
-    adaptive_v: int  # tokens of a block of the tail's products
+    adaptive_v: int  # tokens whose share in the tail's sums is formed together
     adaptive_unroll: int  # U of it
     matrix: int  # entries of M that are held at once,
     lanes: int  # but at least those of so many neurons

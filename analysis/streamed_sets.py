@@ -68,7 +68,7 @@ class Moved(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """How the vocabulary is split. The last block begins early: tokens that the block before it has do not count."""
+    """How the vocabulary is split. The last block begins early: tokens that an earlier block has do not count."""
 
     size: int
     chunk: int
@@ -84,7 +84,10 @@ class Blocks(NamedTuple):
         return cls(size, chunk, begins, begins[:, None] + jnp.arange(size) >= starts[:, None])
 
     def cut(self, entries: int, cells: int) -> "Blocks":
-        """These blocks in equal parts of whole chunks, so small that an array [v cells] has at most `entries`."""
+        """These blocks in equal parts of whole chunks, so small that an array [v cells] has at most `entries`.
+
+        If no part is so small, each is a chunk.
+        """
         chunks = self.size // self.chunk
         fits = [n for n in range(1, chunks + 1) if chunks % n == 0 and self.size // n * cells <= entries]
         size = self.size // (fits[0] if fits else chunks)

@@ -53,10 +53,10 @@ def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Pr
 
 
 def by_rows(of: Callable[..., Any], *rows: jax.Array) -> Any:
-    """`of(*rows)`, where `of` treats every row of the arrays [r …] by itself, or one row without the first axis.
+    """`of` applied to the rows of the arrays [r …], each by itself.
 
-    On a CPU it gets ROWS of them at a time. XLA's sums over more logits take several times as long there, and are less
-    exact.
+    `of` takes all rows, or a single one without the first axis. On a CPU it is mapped over ROWS at a time: XLA's sums
+    over more logits take several times as long there, and are less exact.
     """
     if jax.default_backend() != "cpu":
         return of(*rows)

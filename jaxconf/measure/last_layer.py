@@ -126,7 +126,7 @@ def bytes_of_rows(config: DecoderConfig, rows: int, adaptive: bool, further: int
     fixed = 4 * neurons * config.d_model + (held if adaptive else 4 * config.vocab_size * int(BLOCK_N))
     capped = config.logit_softcap is not None
     vectors = 4 + 2 * (config.norm_place in ("post", "both")) + 6 * (adaptive and capped)
-    blocks = 16 * _block(rows, adaptive) * int(BLOCK_V) if adaptive else 0
+    blocks = 16 * _block(rows, adaptive) * int(BLOCK_V) if adaptive else 0  # arrays over a block of the tail's tokens
     return fixed + 4 * (blocks + rows * (vectors * config.vocab_size + 24 * neurons))
 
 
