@@ -27,8 +27,6 @@ from jaxconf.models.config import DecoderConfig
 from jaxconf.models.norms import norm_scale
 from jaxconf.models.softcap import capped
 
-CACHED = 2**15  # entries of an array over a block's tokens; some ten such arrays stay in a CPU's cache
-
 
 class Line(NamedTuple):
     """A set's logits z = y/σ' + b, [s q] each, or those of several sets, [c s q].
@@ -201,8 +199,6 @@ class Predictions:
         """
         readout, before, written, cells = self.readout, self.before, self.lines.written, self.before.inv.shape
         blocks = Blocks.of(readout.W_U.shape[1])
-        if jax.default_backend() == "cpu":
-            blocks = blocks.cut(CACHED, before.inv.size * (1 if written is not None else len(self.lines.inv)))
 
         def flat(x: Any) -> Any:
             """Arrays [… s q] as [… r]."""
@@ -225,8 +221,7 @@ class Predictions:
             M = jnp.einsum("ckd,dv->ckv", written.w, blocks.part(readout.W_U, begin))
             return lax.map(of_set, (written, M, flat(of_sets)))
 
-        of_blocks = jax.tree.map(lambda x: x.reshape(-1, blocks.size, *cells), (self.parts, of_tokens))
-        each = blocks.begins, blocks.counts, *of_blocks
+        each = blocks.begins, blocks.counts, self.parts, of_tokens
         shapes = jax.eval_shape(lambda *each: block(*jax.tree.map(lambda x: x[0], each)), *each)
         start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         found = lax.scan(lambda total, x: (merge(total, block(*x)), None), start, each)[0]

@@ -68,7 +68,7 @@ class Moved(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """How the vocabulary is split. The last block begins early: tokens that an earlier block has do not count."""
+    """How the vocabulary is split. The last block begins early: tokens that the block before it has do not count."""
 
     size: int
     chunk: int
@@ -82,17 +82,6 @@ class Blocks(NamedTuple):
         starts = jnp.arange(-(-V // size)) * size
         begins = jnp.minimum(starts, V - size)
         return cls(size, chunk, begins, begins[:, None] + jnp.arange(size) >= starts[:, None])
-
-    def cut(self, entries: int, cells: int) -> "Blocks":
-        """These blocks in equal parts of whole chunks, so small that an array [v cells] has at most `entries`.
-
-        If no part is so small, each is a chunk.
-        """
-        chunks = self.size // self.chunk
-        fits = [n for n in range(1, chunks + 1) if chunks % n == 0 and self.size // n * cells <= entries]
-        size = self.size // (fits[0] if fits else chunks)
-        begins = self.begins[:, None] + jnp.arange(0, self.size, size)
-        return Blocks(size, self.chunk, begins.ravel(), self.counts.reshape(-1, size))
 
     def chunks(self, x: jax.Array) -> jax.Array:
         """A block [v …] in chunks [g U …]."""

@@ -8,7 +8,6 @@ import math
 import re
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,7 @@ from edited_runs import rerun as by_definition
 from parameters import marked
 from random_models import random_model, windows_for
 
-from jaxconf.analysis import ablated_answers, rerun, set_predictions
+from jaxconf.analysis import ablated_answers, rerun
 from jaxconf.analysis.ablated_sets import Ablations
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import frequency
@@ -146,23 +145,6 @@ def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> No
                 shift = np.maximum(np.take_along_axis(z, np.asarray(before.top)[..., None], -1)[..., 0], own)
                 risen = max(risen, float((z.max(-1) - shift).max()))
     assert risen > 100
-
-
-@pytest.mark.parametrize("layer", [0, 1])
-def test_blocks_that_are_cut_for_the_cache_give_the_same(layer: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = random_model("large")
-    tokens, masks = windows_for(lm, count=2), {layer: np.eye(lm.config.d_mlp, dtype=bool)[:3]}
-    runs = SetRuns(lm, masks, frequency(np.arange(lm.config.vocab_size)), 2**28)
-    entry, _ = runs.entry(tokens, np.arange(tokens.shape[1]))
-    some: Any = runs.some(np.arange(3), {layer: set_to(np.full(lm.config.d_mlp, 5.0))})
-    to, _, _ = rerun.compiled_reference(lm.config, runs.readout, entry)
-
-    def measured(entries: int) -> Any:
-        monkeypatch.setattr(set_predictions, "CACHED", entries)
-        how = lm.config, lm.params, runs.readout, entry
-        return jax.jit(lambda: (rerun.losses(*how, some), rerun.besides(*how, to, False, some)))()
-
-    chex.assert_trees_all_close(measured(1), measured(2**30), atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
