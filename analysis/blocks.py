@@ -13,6 +13,7 @@ import jax
 class Blocks:
     """The sizes for a backend."""
 
+    predicted: int  # rows of logits whose predictions are measured together
     exact_t: int  # positions of a tile of the exact engine
     exact_n: int  # neurons of it
     exact_v: int  # tokens whose sums have one total, to which the totals of the other blocks are added
@@ -32,6 +33,7 @@ class Blocks:
 
 # Tuned by scripts/tune_blocks.py on two cores. Of what gained more than 5%, only set_v was confirmed in a second run.
 CPU = Blocks(
+    predicted=16,  # XLA's sums over more logits take several times as long, and are less exact
     exact_t=256,
     exact_n=64,
     exact_v=1024,
@@ -53,6 +55,7 @@ CPU = Blocks(
 # as the memory allows.
 ACCELERATOR = dataclasses.replace(
     CPU,
+    predicted=2**62,
     exact_n=512,
     exact_unroll=8,
     adaptive_unroll=8,

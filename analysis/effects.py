@@ -39,7 +39,7 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.analysis.unembedding import Readout, unit
-from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, prediction
+from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, prediction_of_row
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.mlp import of_neurons
@@ -272,12 +272,12 @@ def _changes(
         inv = 1 / norm_scale(config.final, x)  # r 1
         A = x @ readout.W_U
 
-        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> tuple[Prediction, jax.Array, jax.Array]:
+        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> tuple[Prediction, Any, Any]:
             logits = capped(A * inv + readout.b_U, config.logit_softcap)
-            found = prediction(logits, frequency, target)
-            return found, jax.nn.logsumexp(logits, axis=-1), logits @ frequency.u
+            along_u = None if config.logit_softcap is None else logits @ frequency.u
+            return prediction_of_row(logits, frequency, target), jax.nn.logsumexp(logits), along_u
 
-        found, lse, along_u = by_rows(unablated, A, inv, target)
+        found, lse, along_u = by_rows(unablated)(A, inv, target)
         moved = _moved(config, readout, x, delta, A, inv, post)
         change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, lse, along_u, tolerance)
         return change, found, certainty
@@ -333,12 +333,12 @@ def _streamed_changes(
     target: jax.Array,
     before: Prediction,
     lse: jax.Array,
-    along_u: jax.Array,
+    along_u: jax.Array | None,
     tolerance: jax.Array | float | None,
 ) -> tuple[Changes, Certainty | None]:
     """The changes, without a logit vector for any neuron. `before`, `lse` and `along_u` [r]: of the unablated logits ℓ.
 
-    `lse`: log Σ e^ℓ. `along_u`: Σ u·ℓ.
+    `lse`: log Σ e^ℓ. `along_u`: Σ u·ℓ, for soft-capped logits.
     """
     W_U, b, w, u, f = readout.W_U, readout.b_U, readout.w_out, frequency.u, frequency.f
     inv, inv_te = moved.inv, moved.inv_te
@@ -354,7 +354,7 @@ def _streamed_changes(
     if config.logit_softcap is None:
         Au, added_u = along(u)
         kappa = Au * (inv - inv_te) - added_u * inv_te  # sets the coordinate along u back
-    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top, along_u if kappa is None else None)
+    rows = Rows(moved.A, moved.P, inv[:, 0], target, before.top, along_u)
     cells, vocabulary = Cells(inv_te, moved.beta, moved.write, kappa), Vocabulary(W_U, b, u, f, config.logit_softcap)
     certainty = None
     if tolerance is None:

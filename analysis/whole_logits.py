@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxconf.analysis.blocks import Size
 from jaxconf.analysis.frequency import Frequency
 
-ROWS = 16  # rows of logits that stay in a CPU's cache
+PREDICTED = Size("predicted")
 
 
 class Prediction(NamedTuple):
@@ -38,29 +39,26 @@ class Changes(NamedTuple):
 
 def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
     """The measures of logits [… v]. `target`: the tokens that follow, int […]."""
-
-    def of(logits: jax.Array, target: jax.Array) -> Prediction:
-        own = jnp.take_along_axis(logits, target[..., None], -1)
-        lse = jax.nn.logsumexp(logits, axis=-1)
-        mean = jnp.sum(jax.nn.softmax(logits, axis=-1) * logits, axis=-1)
-        kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
-        # XLA may compute the logits twice, once for `own`, with different rounding; the target must not exceed itself.
-        above = (logits > own) & (jnp.arange(logits.shape[-1]) != target[..., None])
-        return Prediction(lse - own[..., 0], lse - mean, kl, jnp.argmax(logits, axis=-1), 1 + jnp.sum(above, axis=-1))
-
-    found = by_rows(of, logits.reshape(-1, logits.shape[-1]), target.ravel())
+    rows = logits.reshape(-1, logits.shape[-1]), target.ravel()
+    each = jax.vmap if jax.device_count() > 1 else by_rows  # a map over what devices share would gather their logits
+    found = each(lambda logits, target: prediction_of_row(logits, frequency, target))(*rows)
     return jax.tree.map(lambda x: x.reshape(target.shape), found)
 
 
-def by_rows(of: Callable[..., Any], *rows: jax.Array) -> Any:
-    """`of` applied to the rows of the arrays [r …], each by itself.
+def prediction_of_row(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
+    """The measures of one row of logits, [v]. `target`: the token that follows, int []."""
+    own = logits[target]
+    lse = jax.nn.logsumexp(logits)
+    mean = jnp.sum(jax.nn.softmax(logits) * logits)
+    kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
+    # XLA may compute the logits twice, once for `own`, with different rounding; the target must not exceed itself.
+    above = (logits > own) & (jnp.arange(len(logits)) != target)
+    return Prediction(lse - own, lse - mean, kl, jnp.argmax(logits), 1 + jnp.sum(above))
 
-    `of` takes all rows, or a single one without the first axis. On a CPU it is mapped over ROWS at a time: XLA's sums
-    over more logits take several times as long there, and are less exact.
-    """
-    if jax.default_backend() != "cpu":
-        return of(*rows)
-    return jax.lax.map(lambda row: of(*row), rows, batch_size=ROWS)
+
+def by_rows(of: Callable[..., Any]) -> Callable[..., Any]:
+    """`of` for each row of arrays [r …], as by `jax.vmap`, but for PREDICTED rows at a time."""
+    return lambda *rows: jax.lax.map(lambda row: of(*row), rows, batch_size=int(PREDICTED))
 
 
 def changes(

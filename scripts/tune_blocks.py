@@ -24,6 +24,7 @@ import tyro
 from jaxconf.analysis import streamed_sets
 from jaxconf.analysis.blocks import ACCELERATOR, ROWS, Blocks
 from jaxconf.analysis.effects import Adaptive, effects
+from jaxconf.analysis.whole_logits import prediction
 from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 
@@ -121,6 +122,12 @@ def rerun(problem: Problem) -> Run:
     return lambda: [run() for run in runs]
 
 
+def unablated(problem: Problem) -> Run:
+    """The predictions from whole logits."""
+    readout, freq, x, _, target = problem.given
+    return compiled(prediction, x @ readout.W_U, freq, target)
+
+
 ENGINES: dict[str, Callable[[Problem], Run]] = {
     **dict.fromkeys(("exact_t", "exact_n", "exact_v", "exact_unroll"), exact),
     **dict.fromkeys(
@@ -128,6 +135,7 @@ ENGINES: dict[str, Callable[[Problem], Run]] = {
     ),
     **dict.fromkeys(("set_v", "set_unroll"), by_algebra),
     "set_cells": rerun,
+    "predicted": unablated,
 }
 
 

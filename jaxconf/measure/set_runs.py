@@ -95,7 +95,7 @@ class SetRuns:
 
 
 def groups_of_windows(lm: LanguageModel, memory: int, count: int, length: int, positions: int) -> Iterator[Batch]:
-    """The indices of `count` windows of `length` tokens in groups whose logits are computed block by block.
+    """The indices of `count` windows of `length` tokens in groups whose predictions fit in the memory and the cache.
 
     `positions`: of a window, those that count. `memory`: bytes of a device.
     """
