@@ -23,7 +23,7 @@ play: $(VENV)/.installed
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "not (parity or slow$(if $(COMMANDS),, or command))" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 
-# Whole commands, training grids, killed processes and drawn figures: apart from the others, so that these take less time.
+# Whole commands, studies of components, training grids, killed processes and drawn figures: apart from the others, so that these take less time.
 commands: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) -m "command and not slow" --ignore-glob "*test_parity*" $(PROCESSES) loadfile
 

@@ -53,7 +53,7 @@ from jaxconf.studies.steering.written import _edits
 from jaxconf.studies.tasks.sentences import sentences as of_tasks
 from jaxconf.studies.tasks.study import tasks
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly")]
 
 KINDS = ["layer", "rms", "capped"]  # parallel LayerNorm, RMSNorm, norms behind both parts and soft caps
 OWN = "sae.1,sae.4"

@@ -18,7 +18,7 @@ from jaxconf.training.figures import save_emergence_figures
 from jaxconf.training.measurements import DRAWS
 from jaxconf.training.run import train
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = [pytest.mark.command, pytest.mark.usefixtures("compiled_quickly")]
 
 CONFIG = dataclasses.replace(TINY, steps=12)
 TRACK = TrackConfig(points=3, effects_every=2, tokens=100, components="heads,null")
