@@ -37,6 +37,7 @@ from jaxconf.analysis.effects import Adaptive, PostNorm, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout
+from jaxconf.data.own_text import OWN
 from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
@@ -63,7 +64,7 @@ class Bench:
     logits: Literal["realistic", "uniform"] = "realistic"
     model: Path | None = None
     """the folder of a model whose last layer is timed, at positions of a text, instead of a shape"""
-    data: str | None = None
+    data: str = OWN
     """the text, with --model; as for `jaxconf analyze --data`"""
     positions: int = 256
     tolerance: float = 1e-4

@@ -40,7 +40,7 @@ Inputs = tuple[Readout, Frequency, jax.Array, jax.Array, jax.Array]
 """The readout, the frequencies, the stream [r d], the changes of activation [r n], and the targets, int [r]."""
 
 
-def inputs(folder: Path, data: str | None, positions: int) -> tuple[DecoderConfig, Inputs, Any, Callable[[], Any]]:
+def inputs(folder: Path, data: str, positions: int) -> tuple[DecoderConfig, Inputs, Any, Callable[[], Any]]:
     """A model's last layer at positions of `data` drawn at random, its neurons set to their means; float32.
 
     With them the outputs of a norm after the MLP, if there is one, and a forward pass over about as many tokens. Raises
