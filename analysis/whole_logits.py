@@ -48,13 +48,15 @@ def prediction(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Pr
 def prediction_of_row(logits: jax.Array, frequency: Frequency, target: jax.Array) -> Prediction:
     """The measures of one row of logits, [v]. `target`: the token that follows, int []."""
     logits = jax.lax.optimization_barrier(logits)  # else XLA computes them again in each sum, with other rounding
-    own = logits[target]
-    lse = jax.nn.logsumexp(logits)
-    mean = jnp.sum(jax.nn.softmax(logits) * logits)
+    own, most = logits[target], jnp.max(logits)
+    e = jnp.exp(logits - most)
+    S = jnp.sum(e)
+    lse = most + jnp.log(S)
+    entropy = jnp.log(S) - jnp.sum(e * (logits - most)) / S  # lse minus the mean logit would lose a digit
     kl = jnp.sum(frequency.f * frequency.log_f) - logits @ frequency.f + lse
     # The first of the largest, as from `jnp.argmax`, which XLA does not vectorize on a CPU.
-    top = jnp.min(jnp.where(logits == jnp.max(logits), jnp.arange(len(logits)), len(logits) - 1))
-    return Prediction(lse - own, lse - mean, kl, top, 1 + jnp.sum(logits > own))
+    top = jnp.min(jnp.where(logits == most, jnp.arange(len(logits)), len(logits) - 1))
+    return Prediction(lse - own, entropy, kl, top, 1 + jnp.sum(logits > own))
 
 
 def by_rows(of: Callable[..., Any]) -> Callable[..., Any]:

@@ -36,3 +36,13 @@ def test_the_measures_of_rows(mapped: bool, count: int) -> None:
     np.testing.assert_allclose(found.loss, -lp[rows, target], atol=1e-5)
     np.testing.assert_allclose(found.entropy, -(np.exp(lp) * lp).sum(1), atol=1e-5)
     np.testing.assert_allclose(found.kl_freq, (freq * (np.log(freq) - lp)).sum(1), atol=1e-5)
+
+
+def test_the_entropy_of_large_logits_loses_no_digit() -> None:
+    """The mean logit is some 20 nats here, and is rounded to 1e-6 of that."""
+    rng = np.random.default_rng(0)
+    logits = (20 + 3 * rng.standard_normal((8, 20_000))).astype(np.float32)
+    z = logits.astype(np.float64)
+    lp = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    found = jax.jit(prediction)(jnp.asarray(logits), frequency(np.ones(20_000, int)), np.zeros(8, int))
+    np.testing.assert_allclose(found.entropy, -(np.exp(lp) * lp).sum(1), rtol=0, atol=2e-6)
