@@ -39,7 +39,7 @@ from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
 from jaxconf.analysis.unembedding import Readout, unit
-from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, prediction_of_row
+from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, changes, prediction_of_row
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.mlp import of_neurons
@@ -85,7 +85,7 @@ class Adaptive(NamedTuple):
     """Options of the adaptive engine."""
 
     tolerance: jax.Array | float  # nats
-    audited: tuple[ArrayLike, ArrayLike]  # int [a] rows and int [b] neurons; all their pairs are also computed exactly
+    audited: tuple[ArrayLike, ArrayLike]  # int [a] rows and int [b] neurons; all their pairs are computed twice
 
 
 class Audit(NamedTuple):
@@ -95,7 +95,7 @@ class Audit(NamedTuple):
     bound: jax.Array
     rr_bound: jax.Array  # the largest bound on the error of a reciprocal rank
     redone: jax.Array  # int: rows × neurons that were computed with every token
-    error: jax.Array  # the largest true error, in nats, among those rows and neurons that were computed in both ways
+    error: jax.Array  # the largest true error, in nats, at the audited pairs: the difference from whole logits
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -174,8 +174,8 @@ def effects(
     if adaptive and certainty:
         rows, neurons = adaptive.audited
         some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
-        x, delta, target, post = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
-        exact, *_ = _changes(config, some, frequency, x, delta, target, post, None)
+        of_some = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
+        exact = _from_whole_logits(config, some, frequency, *of_some)
         errors = [
             jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS
         ]
@@ -281,6 +281,43 @@ def _changes(
         moved = _moved(config, readout, x, delta, A, inv, post)
         change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, lse, along_u, tolerance)
         return change, found, certainty
+
+
+def _from_whole_logits(
+    config: DecoderConfig,
+    readout: Readout,
+    frequency: Frequency,
+    x: jax.Array,
+    delta: jax.Array,
+    target: jax.Array,
+    post: PostNorm | None,
+) -> Changes:
+    """The changes at a few rows, from the logit vectors of one row and neuron after the other."""
+    with jax.default_matmul_precision("highest"):
+        x = centre(config.final, x)
+        A, M = x @ readout.W_U, readout.w_out @ readout.W_U
+        moved = _moved(config, readout, x, delta, A, 1 / norm_scale(config.final, x), post)
+
+        def logits(y: jax.Array, inv: jax.Array) -> jax.Array:
+            return capped(y * inv + readout.b_U, config.logit_softcap)
+
+        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> Prediction:
+            return prediction_of_row(logits(A, inv), frequency, target)
+
+        def ablated(r: jax.Array, n: jax.Array) -> Prediction:
+            """The predictions of the three effects, [3]."""
+            y = A[r] + moved.write[r, n] * M[n]
+            if moved.P is not None and moved.beta is not None:
+                y += moved.beta[r, n] * moved.P[r]
+            total, inv = logits(y, moved.inv_te[r, n]), moved.inv[r, 0]
+            back = (logits(A[r], inv) - total) @ frequency.u
+            every = jnp.stack([total, logits(y, inv), total + back * frequency.u])
+            return jax.vmap(lambda z: prediction_of_row(z, frequency, target[r]))(every)
+
+        found = by_rows(ablated)(*map(jnp.ravel, jnp.indices(delta.shape)))
+        before = jax.tree.map(lambda x: x[:, None], by_rows(unablated)(A, moved.inv, target))
+        each = (jax.tree.map(lambda x, i=i: x[:, i].reshape(delta.shape), found) for i in range(3))
+        return changes(before, *each, (1 / moved.inv, 1 / moved.inv_te), config.d_model)
 
 
 def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:

@@ -29,7 +29,8 @@ from jaxconf.runtime.batching import batches
 Engine = Literal["auto", "exact", "adaptive"]
 Ablations = Sequence[tuple[LayerAblation, np.ndarray]]
 ADAPTIVE_FROM = 16384  # the vocabulary size from which on the adaptive engine is faster, measured on a CPU
-AUDITED = 8, 64  # rows and neurons, drawn in each block of rows, at which both engines are compared
+# Rows and neurons, drawn in each block of rows, at which the adaptive engine is compared with whole logits.
+AUDITED = 8, 64
 
 
 def chosen_tolerance(config: DecoderConfig, engine: Engine, tolerance: float) -> float | None:
@@ -137,7 +138,7 @@ def last_layer_parts(
 
     `activity`: of the last layer. `readout`: in the paper's convention. `ablations`: each with the neurons whose
     changes of activation the next rows have. `tolerance`: that of the adaptive engine, in nats; None for the exact
-    engine. `seed`: draws the pairs at which the two engines are compared.
+    engine. `seed`: draws the pairs at which the adaptive engine is compared with whole logits.
     """
     (S, T), D = work.tokens.shape, work.lm.mesh.shape["data"]
     further = len(readout.w_out) - work.lm.config.d_mlp
