@@ -16,7 +16,7 @@ from jaxconf.analysis.kinds import KINDS, VALUED, Kind
 from jaxconf.models.errors import InputError, nearest
 
 DEVIATIONS = 3
-Form = Literal["level", "scale", "clip", "high"]
+Form = Literal["linear", "clip", "high"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Ablation:
 
         A neuron whose expert is never chosen has no statistics. Its level is 0, and changes nothing.
         """
-        form: Form = self.kind if self.kind in ("scale", "clip") else "level"
         level = jnp.asarray(np.nan_to_num(self.level(of)).astype(np.float32))
-        return LayerAblation(form, level, 1.0 if self.value is None else float(self.value))
+        value = self.value if self.kind in ("scale", "clip") else None
+        return LayerAblation("clip" if self.kind == "clip" else "linear", level, float(value or 0))
 
 
 MEAN = Ablation()
@@ -98,17 +98,16 @@ class LayerAblation:
 
     form: Form = struct.field(pytree_node=False)
     level: jax.Array  # float32 n
-    # The factor of "scale"; for "clip", positive from above, negative from below, a number or [n]; for "high", float32
-    # [n], the activation beyond which a neuron is clipped from above.
+    # For "linear", a number, by which the activation is multiplied before the level is added; for "clip", positive from
+    # above, negative from below, a number or [n]; for "high", float32 [n], the activation beyond which a neuron is
+    # clipped from above.
     value: jax.Array | float
 
     def ablated(self, h: jax.Array) -> jax.Array:
         """The activations [… n] that replace `h` [… n]."""
         match self.form:
-            case "level":
-                return jnp.broadcast_to(self.level, h.shape)
-            case "scale":
-                return self.value * h
+            case "linear":
+                return self.level + self.value * h
             case "clip":
                 return clipped(h, self.level, jnp.asarray(self.value) > 0)
             case "high":

@@ -12,7 +12,7 @@ from jaxconf.analysis.ablation import LayerAblation
 
 def set_to(mean: np.ndarray | jax.Array) -> LayerAblation:
     """Sets the activations of a layer to `mean` [n]."""
-    return LayerAblation("level", jnp.asarray(mean, jnp.float32), 1.0)
+    return LayerAblation("linear", jnp.asarray(mean, jnp.float32), 0.0)
 
 
 def clipped_at(mean: np.ndarray | jax.Array, rises: np.ndarray | jax.Array) -> LayerAblation:

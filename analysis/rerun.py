@@ -23,6 +23,7 @@ from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.set_predictions import Beside, Line, Loss, Predictions, Reference, line, reference
+from jaxconf.analysis.softmax_sums import Sums
 from jaxconf.analysis.streamed_sets import (
     Moved,
     Shared,
@@ -160,12 +161,6 @@ def compiled_entry(
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def compiled_base(config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry) -> Any:
-    """The sums of the unablated model, which `changes` subtracts."""
-    return sums_of_set(config, readout, frequency, entry.before, entry.parts, _unmoved(entry))
-
-
-@functools.partial(jax.jit, static_argnames="config")
 def compiled_unablated(config: DecoderConfig, readout: Readout, entry: Entry) -> Reference:
     """The unablated model as the reference of `besides`."""
     return reference(entry.before, _log_p(config, readout, entry))
@@ -199,19 +194,25 @@ def changes(
     frequency: Frequency,
     entry: Entry,
     found: Prediction,
-    base: Any,
     of_sets: Sets,
 ) -> Changes:
-    """The changes when each neuron set is ablated, [c s q]; nats.
+    """The changes when each neuron set is ablated, [c s q]; nats. `entry`, `found`: from `compiled_entry`.
 
-    `entry`, `found`: from `compiled_entry`. `base`: from `compiled_base`.
+    The unablated model's sums are computed as those of a further set, so that they have the same rounding.
     """
 
-    def of(moved: Moved) -> Changes:
-        sums = sums_of_set(config, readout, frequency, entry.before, entry.parts, moved)
-        return changes_of_set(config, found, base, sums)
+    def of(moved: Moved) -> tuple[Sums, jax.Array]:
+        return sums_of_set(config, readout, frequency, entry.before, entry.parts, moved)
 
-    return _of_sets(of, config, params, readout, entry, of_sets)
+    with jax.default_matmul_precision("highest"):
+        if isinstance(of_sets, Members):
+            indices, counts = (jnp.pad(x, ((1, 0), (0, 0))) for x in (of_sets.indices, of_sets.counts))
+            sums = _of_sets(of, config, params, readout, entry, of_sets._replace(indices=indices, counts=counts))
+        else:
+            ablated = _rerun(config, params, entry, of_sets)
+            sums = of(jax.tree.map(lambda x: jnp.concatenate([entry.before.x[None], x]), ablated))
+    base, of_each = jax.tree.map(lambda x: x[0], sums), jax.tree.map(lambda x: x[1:], sums)
+    return changes_of_set(config, found, base, of_each)
 
 
 def losses(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> tuple[Loss, Loss]:

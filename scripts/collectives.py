@@ -70,7 +70,7 @@ def compiled_programs(config: DecoderConfig, run: Run, mesh: Mesh) -> dict[str, 
     params = nest((leaf.path, leaf_of(leaf.axes, leaf.shape(config))) for leaf in leaves(config))
     tokens = array(D * run.windows, run.length, split="data", dtype=jnp.int32)
     places = array(D, run.rows, 2, split="data", dtype=jnp.int32)
-    ablations: Any = [(LayerAblation("level", jnp.zeros(n), 1.0), array(n, dtype=jnp.int32))]
+    ablations: Any = [(LayerAblation("linear", jnp.zeros(n), 0.0), array(n, dtype=jnp.int32))]
 
     @jax.jit
     def rows(params: Any, tokens: jax.Array, *of_rows: Any) -> Any:

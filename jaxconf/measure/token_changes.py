@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import effects_of
-from jaxconf.analysis.rerun import Frozen, compiled_base, compiled_changes
+from jaxconf.analysis.rerun import Frozen, compiled_changes
 from jaxconf.measure.groups import Group, How, Seen
 from jaxconf.measure.heads import head_token_changes
 from jaxconf.measure.set_runs import SetRuns
@@ -55,7 +55,7 @@ def _of_group(
     work: Work, group: Group, own: Sequence[int], ablation: LayerAblation, frozen: Frozen
 ) -> list[pd.DataFrame]:
     """The changes of some components of a group, in a table for each batch of windows and each component."""
-    config, layer, T = work.lm.config, group.layer, work.tokens.shape[1]
+    layer, T = group.layer, work.tokens.shape[1]
     masks = {layer: np.arange(len(group.names)) == np.asarray(own)[:, None]}
     runs = SetRuns(work.lm, masks, work.freq, work.memory, frozen, group.dictionary)
     windows, counted = np.flatnonzero(work.kept.any(1)), np.flatnonzero(work.kept.any(0))
@@ -65,10 +65,9 @@ def _of_group(
         rows = windows[batch]
         kept = work.kept[rows][:, counted] & real[:, None]  # s q
         entry, before = runs.entry(work.tokens[rows], counted)
-        base = compiled_base(config, runs.readout, work.freq, entry)
         for some, real_sets in runs.chunks(len(rows), T):
             of_sets = runs.some(some, {layer: ablation})
-            effects = effects_of(compiled_changes(*runs.how, entry, before, base, of_sets))
+            effects = effects_of(compiled_changes(*runs.how, entry, before, of_sets))
             changes = fetched({name: effects[name] for name in CHANGES})  # c s q
             for index, which in enumerate(np.asarray(own)[some[real_sets]]):
                 of_one = {name: x[index][kept] for name, x in changes.items()}

@@ -29,7 +29,7 @@ def test_scaled_sets_equal_edited_runs(kind: str, factor: float, layers: tuple[i
     sets = {layer: rng.random((2, lm.config.d_mlp)) < 0.2 for layer in sites}
     runs = SetRuns(lm, sets, frequency(np.zeros(lm.config.vocab_size)), 2**28)
     entry, _ = runs.entry(tokens, np.arange(tokens.shape[1]))
-    scale = {layer: LayerAblation("scale", np.zeros(lm.config.d_mlp, np.float32), factor) for layer in layers}
+    scale = {layer: LayerAblation("linear", np.zeros(lm.config.d_mlp, np.float32), factor) for layer in layers}
     reference, _, _ = compiled_reference(lm.config, runs.readout, entry)
     predicted, change = compiled_besides(
         lm.config, lm.params, runs.readout, entry, reference, False, runs.some(np.arange(2), scale)

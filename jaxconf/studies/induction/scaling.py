@@ -64,7 +64,7 @@ def scaling(
         before.append(jax.tree.map(lambda x, where=where: x[where], fetched(tuple(base))))
         for factor in after:
             scaled = {
-                layer: LayerAblation("scale", jnp.zeros(mask.shape[1]), factor) for layer, mask in runs.sets.items()
+                layer: LayerAblation("linear", jnp.zeros(mask.shape[1]), factor) for layer, mask in runs.sets.items()
             }
             parts = []
             for some, _ in runs.chunks(len(rows), tokens.shape[1]):

@@ -154,6 +154,6 @@ def _scaled(
     for dose in treatments[0].doses:
         if dose == neutral:
             continue
-        scaled = Members(members, counts, LayerAblation("scale", jnp.zeros(h.shape[-1]), 1 + dose - neutral))
+        scaled = Members(members, counts, LayerAblation("linear", jnp.zeros(h.shape[-1]), 1 + dose - neutral))
         found = compiled_besides(steered.config, params, own, entry, unablated, False, scaled)
         yield [one.name for one in treatments], dose, found.predicted
