@@ -1,5 +1,8 @@
 """The changes at single positions that the figures show, against runs with one ablation after the other."""
 
+import time
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from repeated_runs import MEMORY, in_nats
 
 from jaxconf.analysis.ablation import MEAN
 from jaxconf.data.windows import Windows
+from jaxconf.measure import analyze as module
 from jaxconf.measure.groups import Group, How, seen_by
 from jaxconf.measure.heads import head_token_changes
 from jaxconf.measure.inputs import Text
@@ -17,6 +21,8 @@ from jaxconf.measure.work import work_on
 from jaxconf.models.sites import Replace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+WAIT = 2.0  # seconds
 
 
 def test_the_changes_at_single_positions_in_every_layer() -> None:
@@ -38,6 +44,19 @@ def test_the_changes_at_single_positions_in_every_layer() -> None:
         expected = alone[alone["neuron"] == name][list(of_neuron.columns[1:])]
         assert len(expected) == 2 * (tokens.shape[1] - 2)
         np.testing.assert_allclose(of_neuron.iloc[:, 1:], expected, atol=2e-5)
+
+
+def test_the_seconds_of_a_run_are_also_those_of_the_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = random_model("rms")
+
+    def slow(*_: Any) -> pd.DataFrame:
+        time.sleep(WAIT)
+        return pd.DataFrame({"neuron": []})
+
+    monkeypatch.setattr(module, "token_changes", slow)
+    begun = time.perf_counter()
+    facts = analysed(lm, windows_for(lm), bootstrap_draws=0, token_changes=9).facts
+    assert facts["seconds"] > time.perf_counter() - begun - WAIT / 2
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])
