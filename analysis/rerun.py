@@ -177,14 +177,10 @@ def compiled_reference(config: DecoderConfig, readout: Readout, entry: Entry) ->
     return to, unchanged(log_p), _unablated(config, readout, entry, to)
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def compiled_best(config: DecoderConfig, readout: Readout, entry: Entry, best: jax.Array) -> tuple[Reference, Beside]:
-    """The log-probabilities `best` [s q v] as the reference of `besides`, and the unablated model beside it, [s q].
-
-    A token that cannot follow has the best log-probability -inf.
-    """
-    to = reference(entry.before, best)
-    return to, _unablated(config, readout, entry, to)
+@jax.jit
+def compiled_best(entry: Entry, best: jax.Array) -> Reference:
+    """The log-probabilities `best` [s q v] as the reference of `besides`; -inf for tokens that cannot follow."""
+    return reference(entry.before, best)
 
 
 def changes(

@@ -84,24 +84,28 @@ def beside_optimum(
     compared with the best temperature. `controls`: how many random sets each set is compared with, of as many neurons
     of the same layers. `memory`: bytes of a device that a group of windows may take.
     """
-    drawn = _drawn(lm, sets, controls, seed)
-    masks = masks_of(lm.config.d_mlp, [one.members for one in drawn]) or {layer: np.zeros((0, lm.config.d_mlp), bool)}
+    drawn = [NamedSet("no set", "none", ()), *_drawn(lm, sets, controls, seed)]
+    treatments = HOW if len(drawn) > 1 else {ABLATED: HOW[ABLATED]}  # of no neurons, every ablation is the same
+    no_masks = {layer: np.zeros((len(drawn), lm.config.d_mlp), bool)}
+    masks = masks_of(lm.config.d_mlp, [one.members for one in drawn]) or no_masks
     T, unused = tokens.shape[1], frequency(np.zeros(lm.config.vocab_size))
-    runs = SetRuns(lm, {layer: np.zeros((len(drawn), lm.config.d_mlp), bool)} | masks, unused, memory)
+    counted = np.flatnonzero(kept.any(0))
+    runs = SetRuns(lm, no_masks | masks, unused, memory)
     statistics = {of: activation_statistics(LayerActivations(lm, tokens, of, memory), progress) for of in masks}
-    ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in HOW.items()}
-    found: dict[str, list[Distance]] = {name: [] for name in (UNABLATED, *HOW)}
+    ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in treatments.items()}
+    found: dict[str, list[Distance]] = {name: [] for name in treatments}
     positions, activations = [], []
     progress("beside the optimum", 0, tokens.size)
-    for rows, real in runs.groups(len(tokens), T, T):
-        here = kept[rows] & real[:, None]
-        best, of_optimum = _best(world, tokens[rows], here, lm.config.vocab_size)
+    for rows, real in runs.groups(len(tokens), T, len(counted)):
+        everywhere = kept[rows] & real[:, None]
+        here = everywhere[:, counted]
+        best, of_optimum = _best(world, tokens[rows], everywhere, lm.config.vocab_size)
         positions.append(of_optimum)
-        entry, _ = runs.entry(tokens[rows], np.arange(T))
-        to, unablated = compiled_best(lm.config, runs.readout, entry, lm.over_data(best))
-        found[UNABLATED].append(_at(unablated, here))
-        activations.append(fetched(entry.h[layer])[here].astype(np.float64))
-        for name, (_, frozen) in HOW.items() if drawn else ():
+        entry, _ = runs.entry(tokens[rows], counted)
+        to = compiled_best(entry, lm.over_data(best[:, counted]))
+        h = fetched(entry.h[layer])[here if runs.by_algebra else everywhere]
+        activations.append(h.astype(np.float64))
+        for name, (_, frozen) in treatments.items():
             parts = [
                 compiled_besides(
                     lm.config, lm.params, runs.readout, entry, to, frozen, runs.some(some, ablations[name])
@@ -111,11 +115,12 @@ def beside_optimum(
             found[name].append(_at(joined(parts, len(drawn)), here))
         progress("beside the optimum", (int(rows[real][-1]) + 1) * tokens.shape[1], tokens.size)
     at = _Positions(*map(np.concatenate, zip(*positions, strict=True)))
-    rows_of = _rows(world, at, NamedSet("no set", "none", ()), UNABLATED, _joined(found[UNABLATED]))
-    for name in HOW if drawn else ():
-        of = _joined(found[name])
-        for index, one in enumerate(drawn):
-            rows_of += _rows(world, at, one, name, Distance(*(x[index] for x in of)))
+    joint = {name: _joined(parts) for name, parts in found.items()}
+    every = [(UNABLATED, ABLATED, 0), *((name, name, index) for name in joint for index in range(1, len(drawn)))]
+    rows_of = []
+    for how, name, index in every:
+        of = Distance(*(x[index] for x in joint[name]))
+        rows_of += _rows(world, at, drawn[index], how, of)
     return Beside(pd.DataFrame(rows_of), _neurons(world, at, layer, np.concatenate(activations)))
 
 
