@@ -46,6 +46,8 @@ from jaxconf.models.mlp import of_neurons
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
 
+AT_ONCE = 16  # pairs whose logits are formed together: few, since the estimates of memory leave these out
+
 
 class PostNorm(NamedTuple):
     """The norm after the last MLP at each row: its output before the gain, [r d], and its scale σ_m [r 1]."""
@@ -85,7 +87,7 @@ class Adaptive(NamedTuple):
     """Options of the adaptive engine."""
 
     tolerance: jax.Array | float  # nats
-    audited: tuple[ArrayLike, ArrayLike]  # int [a] rows and int [b] neurons; all their pairs are computed twice
+    audited: tuple[ArrayLike, ArrayLike]  # int [a] rows and int [b] neurons, compared with whole logits
 
 
 class Audit(NamedTuple):
@@ -95,7 +97,7 @@ class Audit(NamedTuple):
     bound: jax.Array
     rr_bound: jax.Array  # the largest bound on the error of a reciprocal rank
     redone: jax.Array  # int: rows × neurons that were computed with every token
-    error: jax.Array  # the largest true error, in nats, at the audited pairs: the difference from whole logits
+    error: jax.Array  # the largest difference from whole logits, in nats, at the audited pairs
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -292,7 +294,10 @@ def _from_whole_logits(
     target: jax.Array,
     post: PostNorm | None,
 ) -> Changes:
-    """The changes at a few rows, from the logit vectors of one row and neuron after the other."""
+    """The changes at a few rows, from the logit vectors of AT_ONCE pairs of a row and a neuron at a time.
+
+    They serve to check the engines, and share none of their sums over the vocabulary.
+    """
     with jax.default_matmul_precision("highest"):
         x = centre(config.final, x)
         A, M = x @ readout.W_U, readout.w_out @ readout.W_U
@@ -314,7 +319,8 @@ def _from_whole_logits(
             every = jnp.stack([total, logits(y, inv), total + back * frequency.u])
             return jax.vmap(lambda z: prediction_of_row(z, frequency, target[r]))(every)
 
-        found = by_rows(ablated)(*map(jnp.ravel, jnp.indices(delta.shape)))
+        pairs = tuple(map(jnp.ravel, jnp.indices(delta.shape)))
+        found = jax.lax.map(lambda pair: ablated(*pair), pairs, batch_size=AT_ONCE)
         before = jax.tree.map(lambda x: x[:, None], by_rows(unablated)(A, moved.inv, target))
         each = (jax.tree.map(lambda x, i=i: x[:, i].reshape(delta.shape), found) for i in range(3))
         return changes(before, *each, (1 / moved.inv, 1 / moved.inv_te), config.d_model)

@@ -160,6 +160,20 @@ def compiled_entry(
     return Entry({layer: captured[site] for layer, site in sites.items()}, start, None, before, positions), found
 
 
+def unablated_sums(config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry) -> Any:
+    """The sums of the unablated model, which `changes` subtracts; None for sets that are evaluated by algebra.
+
+    For those, `changes` computes them with one more set, which has no neurons: a program of their own would take as
+    long to compile as all of `changes`.
+    """
+    return _compiled_base(config, readout, frequency, entry) if isinstance(entry.start, Lower) else None
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _compiled_base(config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry) -> Any:
+    return sums_of_set(config, readout, frequency, entry.before, entry.parts, _unmoved(entry))
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def compiled_unablated(config: DecoderConfig, readout: Readout, entry: Entry) -> Reference:
     """The unablated model as the reference of `besides`."""
@@ -190,25 +204,23 @@ def changes(
     frequency: Frequency,
     entry: Entry,
     found: Prediction,
+    base: Any,
     of_sets: Sets,
 ) -> Changes:
-    """The changes when each neuron set is ablated, [c s q]; nats. `entry`, `found`: from `compiled_entry`.
+    """The changes when each neuron set is ablated, [c s q]; nats.
 
-    The unablated model's sums are computed as those of a further set, so that they have the same rounding.
+    `entry`, `found`: from `compiled_entry`. `base`: from `unablated_sums`.
     """
 
     def of(moved: Moved) -> tuple[Sums, jax.Array]:
         return sums_of_set(config, readout, frequency, entry.before, entry.parts, moved)
 
-    with jax.default_matmul_precision("highest"):
-        if isinstance(of_sets, Members):
-            indices, counts = (jnp.pad(x, ((1, 0), (0, 0))) for x in (of_sets.indices, of_sets.counts))
-            sums = _of_sets(of, config, params, readout, entry, of_sets._replace(indices=indices, counts=counts))
-        else:
-            ablated = _rerun(config, params, entry, of_sets)
-            sums = of(jax.tree.map(lambda x: jnp.concatenate([entry.before.x[None], x]), ablated))
-    base, of_each = jax.tree.map(lambda x: x[0], sums), jax.tree.map(lambda x: x[1:], sums)
-    return changes_of_set(config, found, base, of_each)
+    if not isinstance(of_sets, Members):
+        return changes_of_set(config, found, base, _of_sets(of, config, params, readout, entry, of_sets))
+    indices, counts = (jnp.pad(x, ((1, 0), (0, 0))) for x in (of_sets.indices, of_sets.counts))
+    sums = _of_sets(of, config, params, readout, entry, of_sets._replace(indices=indices, counts=counts))
+    unablated, of_each = jax.tree.map(lambda x: x[0], sums), jax.tree.map(lambda x: x[1:], sums)
+    return changes_of_set(config, found, unablated, of_each)
 
 
 def losses(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> tuple[Loss, Loss]:

@@ -30,8 +30,8 @@ from jaxconf.models.softcap import capped
 
 Params = dict[str, Any]
 
-# So many layers, if there are no more, are run without a loop, which makes the training of small models about a fifth
-# faster. In deeper models it gains nothing, and compiling takes longer.
+# The most neighbouring layers that are run without a loop. That makes the training of small models about a fifth
+# faster. For more layers it gains nothing, and compiling takes longer.
 UNROLLED = 4
 
 

@@ -37,7 +37,7 @@ from plan_tables import between
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.frequency import Frequency, frequency
-from jaxconf.analysis.rerun import compiled_changes
+from jaxconf.analysis.rerun import compiled_changes, unablated_sums
 from jaxconf.data.documents import documents
 from jaxconf.data.token_counts import count_tokens
 from jaxconf.data.windows import kept_positions, windows
@@ -81,13 +81,14 @@ def by_reruns(
     runs = SetRuns(lm, {bench.layer: masks}, freq, MEMORY)
     S, T = tokens.shape
     entry, before = runs.entry(tokens, np.arange(T))
+    base = unablated_sums(lm.config, runs.readout, freq, entry)
     level = entry.h[bench.layer].mean((0, 1))
     ablations = {bench.layer: LayerAblation("linear", level, 0.0)}
 
     def changes() -> dict[str, np.ndarray]:
         parts = []
         for some, real in runs.chunks(S, T):
-            found = fetched(compiled_changes(*runs.how, entry, before, runs.some(some, ablations)))
+            found = fetched(compiled_changes(*runs.how, entry, before, base, runs.some(some, ablations)))
             parts.append({name: getattr(found, name)[real] for name in ALL})
         return {name: np.concatenate([part[name] for part in parts]) for name in ALL}
 

@@ -77,12 +77,13 @@ def timed(lm: LanguageModel, bench: Bench, tokens: np.ndarray) -> tuple[dict[str
     masks = rng.permuted(np.arange(config.d_mlp) < bench.size * np.ones((bench.sets, 1)), axis=1)
     runs = SetRuns(lm, {last: masks}, freq, MEMORY)
     entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+    base = rerun.unablated_sums(config, runs.readout, freq, entry)
     some = runs.some(np.arange(bench.sets), {last: set_to(entry.h[last].mean((0, 1)))})
     how = lm.params, runs.readout, freq, entry
     return {
         "losses": lambda: rerun.compiled_losses(config, lm.params, runs.readout, entry, some),
         "losses_whole": lambda: loss_and_entropy(*how, some, config=config),
-        "changes": lambda: rerun.compiled_changes(config, *how, before, some),
+        "changes": lambda: rerun.compiled_changes(config, *how, before, base, some),
         "changes_whole": lambda: rerun.compiled_predictions(config, *how, some),
     }, before
 

@@ -218,7 +218,7 @@ def _table(
             return token_changes(of_memory, how, seen, table, groups, ablations, changes_at)
 
         table.token_changes = fitting(changes, work.memory, work.progress)
-        table.facts |= {**timing.facts(pairs), **(given or {})}  # the time of the changes too
+        table.facts |= {**timing.facts(pairs), **(given or {})}  # the time is now that of the changes too
     return table
 
 

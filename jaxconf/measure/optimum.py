@@ -103,6 +103,7 @@ def beside_optimum(
         positions.append(of_optimum)
         entry, _ = runs.entry(tokens[rows], counted)
         to = compiled_best(entry, lm.over_data(best[:, counted]))
+        # Where layers are run again, the entry has the activations at every position.
         h = fetched(entry.h[layer])[here if runs.by_algebra else everywhere]
         activations.append(h.astype(np.float64))
         for name, (_, frozen) in treatments.items():

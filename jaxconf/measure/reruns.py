@@ -26,6 +26,7 @@ from jaxconf.analysis.rerun import (
     compiled_mlp_output,
     compiled_predictions,
     compiled_router,
+    unablated_sums,
 )
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Prediction
@@ -74,21 +75,22 @@ def rerun_parts(
         def entered() -> Any:
             """What all sets share. It is not computed if all parts of the group are already finished."""
             entry, before = runs.entry(work.tokens[rows], counted)
+            base = unablated_sums(config, runs.readout, work.freq, entry)
             if instead is None:
-                return entry, before, None
+                return entry, before, base, None
             batch, post, weight = lm.over_data(work.tokens[rows]), None, None
             if config.experts:
                 weight = compiled_router(config, lm.params, batch, layers[0])
             if config.norm_place in ("post", "both"):
                 rows_out = lm.params["blocks"]["mlp"]["w_out"][layers[0]].astype(jnp.float32)
                 post = compiled_mlp_output(config, lm.params, batch, layers[0]), rows_out
-            return entry, before, NullRows(jnp.asarray(instead), entry.h[layers[0]], weight, post)
+            return entry, before, base, NullRows(jnp.asarray(instead), entry.h[layers[0]], weight, post)
 
         def compute(some: np.ndarray, real_sets: np.ndarray) -> dict[str, np.ndarray]:
-            entry, before, nulls = entered()
+            entry, before, base, nulls = entered()
             if nulls is not None:
                 nulls = nulls._replace(instead=nulls.instead[some])
-            change = compiled_changes(*runs.how, entry, before, runs.some(some, ablations, nulls))
+            change = compiled_changes(*runs.how, entry, before, base, runs.some(some, ablations, nulls))
             effects = {name: fetched(summed(x, mask, member)) for name, x in effects_of(change).items()}  # p c
             sums = {name: x[:, real_sets] for name, x in effects.items()}
             return sums | {name: fetched(getattr(before, name))[mask] for name in UNABLATED}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.metrics import effects_of
-from jaxconf.analysis.rerun import Frozen, compiled_changes
+from jaxconf.analysis.rerun import Frozen, compiled_changes, unablated_sums
 from jaxconf.measure.groups import Group, How, Seen
 from jaxconf.measure.heads import head_token_changes
 from jaxconf.measure.set_runs import SetRuns
@@ -65,9 +65,10 @@ def _of_group(
         rows = windows[batch]
         kept = work.kept[rows][:, counted] & real[:, None]  # s q
         entry, before = runs.entry(work.tokens[rows], counted)
+        base = unablated_sums(work.lm.config, runs.readout, work.freq, entry)
         for some, real_sets in runs.chunks(len(rows), T):
             of_sets = runs.some(some, {layer: ablation})
-            effects = effects_of(compiled_changes(*runs.how, entry, before, of_sets))
+            effects = effects_of(compiled_changes(*runs.how, entry, before, base, of_sets))
             changes = fetched({name: effects[name] for name in CHANGES})  # c s q
             for index, which in enumerate(np.asarray(own)[some[real_sets]]):
                 of_one = {name: x[index][kept] for name, x in changes.items()}

@@ -1,4 +1,4 @@
-"""The adaptive engine's audit: a few pairs are computed again from whole logits, and a wrong engine is seen.
+"""The adaptive engine's audit, which computes pairs again from whole logits: it sees a wrong engine.
 
 Letters: r row, n neuron, d model width.
 """

@@ -50,9 +50,10 @@ def test_no_program_holds_the_logits_of_several_sets(by_algebra: bool) -> None:
     runs = SetRuns(lm, {layer: masks}, frequency(np.arange(config.vocab_size)), 2**28)
     entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
     assert runs.by_algebra == by_algebra
+    base = rerun.unablated_sums(config, runs.readout, runs.frequency, entry)
     to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
     some: Any = runs.some(np.arange(C), {layer: set_to(np.zeros(config.d_mlp))})
-    changes = rerun.compiled_changes.lower(*runs.how, entry, before, some).compile()
+    changes = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
     how = config, lm.params, runs.readout, entry
     besides = rerun.compiled_besides.lower(*how, to, False, some).compile()
     losses = rerun.compiled_losses.lower(*how, some).compile()
@@ -153,7 +154,8 @@ def test_a_set_that_changes_nothing_has_no_effect(layer: int) -> None:
     masks = {layer: np.eye(lm.config.d_mlp, dtype=bool)[:2]}
     runs = SetRuns(lm, masks, frequency(np.arange(lm.config.vocab_size)), 1)
     entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+    base = rerun.unablated_sums(lm.config, runs.readout, runs.frequency, entry)
     same = {layer: LayerAblation("linear", jnp.zeros(lm.config.d_mlp), 1.0)}
-    found = rerun.compiled_changes(*runs.how, entry, before, runs.some(np.arange(2), same))
+    found = rerun.compiled_changes(*runs.how, entry, before, base, runs.some(np.arange(2), same))
     for name, change in found._asdict().items():
         np.testing.assert_allclose(np.asarray(change, float), 0, atol=1e-5, err_msg=name)

@@ -39,7 +39,7 @@ def test_the_measures_of_rows(mapped: bool, count: int) -> None:
 
 
 def test_the_entropy_of_large_logits_loses_no_digit() -> None:
-    """The mean logit is some 20 nats here, and is rounded to 1e-6 of that."""
+    """The mean logit is some 20 nats here, which float32 rounds by up to 1e-6 nats."""
     rng = np.random.default_rng(0)
     logits = (20 + 3 * rng.standard_normal((8, 20_000))).astype(np.float32)
     z = logits.astype(np.float64)

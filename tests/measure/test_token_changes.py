@@ -48,6 +48,7 @@ def test_the_changes_at_single_positions_in_every_layer() -> None:
 
 def test_the_seconds_of_a_run_are_also_those_of_the_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = random_model("rms")
+    tokens = windows_for(lm)
 
     def slow(*_: Any) -> pd.DataFrame:
         time.sleep(WAIT)
@@ -55,7 +56,7 @@ def test_the_seconds_of_a_run_are_also_those_of_the_changes(monkeypatch: pytest.
 
     monkeypatch.setattr(module, "token_changes", slow)
     begun = time.perf_counter()
-    facts = analysed(lm, windows_for(lm), bootstrap_draws=0, token_changes=9).facts
+    facts = analysed(lm, tokens, bootstrap_draws=0, token_changes=9).facts
     assert facts["seconds"] > time.perf_counter() - begun - WAIT / 2
 
 

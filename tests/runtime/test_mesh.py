@@ -108,8 +108,9 @@ def test_running_layers_again_gathers_no_logits(mesh: tuple[int, int]) -> None:
     runs = SetRuns(lm, {0: np.eye(config.d_mlp, dtype=bool)[:5]}, freq, 2**28)
     how = config, (0,), lm.params, runs.readout, freq, lm.over_data(tokens), at
     entry, before = runs.entry(tokens, at)
+    base = rerun.unablated_sums(config, runs.readout, freq, entry)
     some = runs.some(np.arange(5), {0: set_to(np.zeros(config.d_mlp))})
-    again = rerun.compiled_changes.lower(*runs.how, entry, before, some).compile()
+    again = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
     losses = rerun.compiled_losses.lower(config, lm.params, runs.readout, entry, some).compile()
     for compiled in (rerun.compiled_entry.lower(*how).compile(), again, losses):
         assert gathered(compiled) < tokens.size * config.vocab_size
