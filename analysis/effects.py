@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
+from jaxconf.analysis.ablated_logits import Moved, PostNorm, changes_from_whole_logits, moved_logits
 from jaxconf.analysis.ablated_softmax import ablated_softmax
 from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import Certainty, adaptive_softmax
@@ -38,22 +39,13 @@ from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.metrics import CHANGES_IN_NATS, UNABLATED, effects_of
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
-from jaxconf.analysis.unembedding import Readout, unit
-from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, changes, prediction_of_row
+from jaxconf.analysis.unembedding import Readout
+from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, prediction_of_row
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.mlp import of_neurons
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
-
-AT_ONCE = 16  # pairs whose logits are formed together: few, since the estimates of memory leave these out
-
-
-class PostNorm(NamedTuple):
-    """The norm after the last MLP at each row: its output before the gain, [r d], and its scale σ_m [r 1]."""
-
-    normalized: jax.Array
-    scale: jax.Array
 
 
 class LastLayer(NamedTuple):
@@ -67,20 +59,6 @@ class LastLayer(NamedTuple):
     def written(self, change: jax.Array) -> jax.Array:
         """The changes of what the neurons write, in multiples of w, from changes of their activations; both [… n]."""
         return change if self.weight is None else change * self.weight
-
-
-class Moved(NamedTuple):
-    """The parts of the logits after each ablation: (A + β·P + c·M)/σ', before the bias and the soft cap.
-
-    Only models with a norm after the MLP have P and β.
-    """
-
-    A: jax.Array  # r v: x·W_U, x centred
-    P: jax.Array | None  # r v: p·W_U, p centred
-    beta: jax.Array | None  # r n
-    write: jax.Array  # r n: c
-    inv: jax.Array  # r 1: 1/σ
-    inv_te: jax.Array  # r n: 1/σ'
 
 
 class Adaptive(NamedTuple):
@@ -177,7 +155,7 @@ def effects(
         rows, neurons = adaptive.audited
         some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
         of_some = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
-        exact = _from_whole_logits(config, some, frequency, *of_some)
+        exact = changes_from_whole_logits(config, some, frequency, *of_some)
         errors = [
             jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS
         ]
@@ -280,50 +258,9 @@ def _changes(
             return prediction_of_row(logits, frequency, target), jax.nn.logsumexp(logits), along_u
 
         found, lse, along_u = by_rows(unablated)(A, inv, target)
-        moved = _moved(config, readout, x, delta, A, inv, post)
+        moved = moved_logits(config, readout, x, delta, A, inv, post)
         change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, lse, along_u, tolerance)
         return change, found, certainty
-
-
-def _from_whole_logits(
-    config: DecoderConfig,
-    readout: Readout,
-    frequency: Frequency,
-    x: jax.Array,
-    delta: jax.Array,
-    target: jax.Array,
-    post: PostNorm | None,
-) -> Changes:
-    """The changes at a few rows, from the logit vectors of AT_ONCE pairs of a row and a neuron at a time.
-
-    They serve to check the engines, and share none of their sums over the vocabulary.
-    """
-    with jax.default_matmul_precision("highest"):
-        x = centre(config.final, x)
-        A, M = x @ readout.W_U, readout.w_out @ readout.W_U
-        moved = _moved(config, readout, x, delta, A, 1 / norm_scale(config.final, x), post)
-
-        def logits(y: jax.Array, inv: jax.Array) -> jax.Array:
-            return capped(y * inv + readout.b_U, config.logit_softcap)
-
-        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> Prediction:
-            return prediction_of_row(logits(A, inv), frequency, target)
-
-        def ablated(r: jax.Array, n: jax.Array) -> Prediction:
-            """The predictions of the three effects, [3]."""
-            y = A[r] + moved.write[r, n] * M[n]
-            if moved.P is not None and moved.beta is not None:
-                y += moved.beta[r, n] * moved.P[r]
-            total, inv = logits(y, moved.inv_te[r, n]), moved.inv[r, 0]
-            back = (logits(A[r], inv) - total) @ frequency.u
-            every = jnp.stack([total, logits(y, inv), total + back * frequency.u])
-            return jax.vmap(lambda z: prediction_of_row(z, frequency, target[r]))(every)
-
-        pairs = tuple(map(jnp.ravel, jnp.indices(delta.shape)))
-        found = jax.lax.map(lambda pair: ablated(*pair), pairs, batch_size=AT_ONCE)
-        before = jax.tree.map(lambda x: x[:, None], by_rows(unablated)(A, moved.inv, target))
-        each = (jax.tree.map(lambda x, i=i: x[:, i].reshape(delta.shape), found) for i in range(3))
-        return changes(before, *each, (1 / moved.inv, 1 / moved.inv_te), config.d_model)
 
 
 def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
@@ -332,40 +269,6 @@ def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:
     Elsewhere the changes must be 0, but sums before and after are in different orders and would differ by rounding.
     """
     return (delta != 0) & (jnp.linalg.norm(readout.w_out, axis=1) > 0)
-
-
-def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:
-    """1/σ of a stream with the component `along` in some direction; the rest has the squared length `across`."""
-    if config.frozen_scale is not None:
-        return 1 / jnp.full_like(along, config.frozen_scale)
-    return 1 / jnp.sqrt((jnp.maximum(across, 0) + along**2) / config.d_model + config.norm_eps)
-
-
-def _moved(
-    config: DecoderConfig,
-    readout: Readout,
-    x: jax.Array,
-    delta: jax.Array,
-    A: jax.Array,
-    inv: jax.Array,
-    post: PostNorm | None,
-) -> Moved:
-    """`Moved` for the ablation of each neuron; x [r d] is centred."""
-    direction, length = unit(readout.w_out)
-    x_along = x @ direction.T  # r n
-    across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
-    if post is None:
-        return Moved(A, None, None, delta, inv, _inverse_scale(config.final, across, x_along + delta * length))
-    raw, raw_length = unit(centre(config, readout.w_mlp))
-    m = post.normalized * post.scale
-    along = m @ raw.T  # r n
-    inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
-    p, beta, write = centre(config.final, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
-    p_along = p @ direction.T
-    xp, pp = jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
-    across = across + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
-    inv_te = _inverse_scale(config.final, across, x_along + beta * p_along + write * length)
-    return Moved(A, p @ readout.W_U, beta, write, inv, inv_te)
 
 
 def _streamed_changes(

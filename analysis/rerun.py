@@ -166,12 +166,9 @@ def unablated_sums(config: DecoderConfig, readout: Readout, frequency: Frequency
     For those, `changes` computes them with one more set, which has no neurons: a program of their own would take as
     long to compile as all of `changes`.
     """
-    return _compiled_base(config, readout, frequency, entry) if isinstance(entry.start, Lower) else None
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _compiled_base(config: DecoderConfig, readout: Readout, frequency: Frequency, entry: Entry) -> Any:
-    return sums_of_set(config, readout, frequency, entry.before, entry.parts, _unmoved(entry))
+    if not isinstance(entry.start, Lower):
+        return None
+    return compiled_sums(config, readout, frequency, entry.before, None, _unmoved(entry))
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -275,6 +272,7 @@ def predictions(
         return jax.lax.map(of, _rerun(config, params, entry, of_sets))
 
 
+compiled_sums = jax.jit(sums_of_set, static_argnames="config")
 compiled_changes = jax.jit(changes, static_argnames="config")
 compiled_losses = jax.jit(losses, static_argnames="config")
 compiled_total_losses = jax.jit(total_losses, static_argnames="config")

@@ -32,8 +32,9 @@ import numpy as np
 import tyro
 from bench_output import report, write
 
+from jaxconf.analysis.ablated_logits import PostNorm
 from jaxconf.analysis.adaptive_softmax import neurons_at_once
-from jaxconf.analysis.effects import Adaptive, PostNorm, effects
+from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.unembedding import Readout

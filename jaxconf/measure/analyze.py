@@ -211,11 +211,10 @@ def _table(
     )
     table.cosines, table.cosine_neurons = _shown_cosines(lm, seen, how.convention, groups, table)
     if changes_at:
-        ablations = [of.ablation for of in found]
 
         def changes(memory: int) -> pd.DataFrame:
             of_memory = dataclasses.replace(work, memory=memory)
-            return token_changes(of_memory, how, seen, table, groups, ablations, changes_at)
+            return token_changes(of_memory, how, seen, table, groups, [of.ablation for of in found], changes_at)
 
         table.token_changes = fitting(changes, work.memory, work.progress)
         table.facts |= {**timing.facts(pairs), **(given or {})}  # the time is now that of the changes too

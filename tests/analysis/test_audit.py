@@ -13,7 +13,8 @@ import pytest
 from random_models import random_model
 
 from jaxconf.analysis import effects as module
-from jaxconf.analysis.effects import Adaptive, Audit, PostNorm, effects
+from jaxconf.analysis.ablated_logits import PostNorm
+from jaxconf.analysis.effects import Adaptive, Audit, effects
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.unembedding import readout
 

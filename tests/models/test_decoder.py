@@ -20,7 +20,7 @@ import scipy.stats
 from decoder_runs import TOKENS, compiled_run, read, run, run_all, whole, write
 from parameters import marked
 
-from jaxconf.analysis.effects import _inverse_scale
+from jaxconf.analysis.ablated_logits import _inverse_scale
 from jaxconf.models import sites
 from jaxconf.models.attributes import ACTIVATIONS
 from jaxconf.models.config import DecoderConfig, Rotary

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from parameters import marked
 
-from jaxconf.analysis.effects import Adaptive, PostNorm, effects
+from jaxconf.analysis.ablated_logits import PostNorm
+from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.last_layer import compiler_options, rows_at_once

@@ -24,9 +24,10 @@ from plans import MEDIUM, MEMORY, ONE, array, config_of, folder_of, frequencies,
 from random_models import random_model
 from refusals import check_error
 
+from jaxconf.analysis.ablated_logits import PostNorm
 from jaxconf.analysis.activations import activations
 from jaxconf.analysis.adaptive_tail import Block
-from jaxconf.analysis.effects import Adaptive, PostNorm, effects
+from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.rerun import Frozen
 from jaxconf.analysis.unembedding import Readout, readout
 from jaxconf.cli import main
