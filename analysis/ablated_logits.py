@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.unembedding import Readout, unit
-from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, changes, prediction_of_row
+from jaxconf.analysis.whole_logits import Changes, Prediction, changes, prediction_of_row
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
@@ -40,15 +40,11 @@ class Moved(NamedTuple):
 
 
 def moved_logits(
-    config: DecoderConfig,
-    readout: Readout,
-    x: jax.Array,
-    delta: jax.Array,
-    A: jax.Array,
-    inv: jax.Array,
-    post: PostNorm | None,
+    config: DecoderConfig, readout: Readout, x: jax.Array, delta: jax.Array, post: PostNorm | None
 ) -> Moved:
-    """`Moved` for the ablation of each neuron; x [r d] is centred."""
+    """`Moved` for the ablation of each neuron; the arguments are as for `jaxconf.analysis.effects.effects`."""
+    x = centre(config.final, x)
+    A, inv = x @ readout.W_U, 1 / norm_scale(config.final, x)
     direction, length = unit(readout.w_out)
     x_along = x @ direction.T  # r n
     across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
@@ -74,39 +70,36 @@ def changes_from_whole_logits(
     delta: jax.Array,
     target: jax.Array,
     post: PostNorm | None,
+    before: Prediction,
 ) -> Changes:
     """The changes at a few rows, from the logit vectors of AT_ONCE pairs of a row and a neuron at a time.
 
-    They serve to check the engines, and share none of their sums over the vocabulary.
+    They serve to check the engines, and share none of their sums over the vocabulary. `before`: the unablated
+    predictions of these rows.
     """
     with jax.default_matmul_precision("highest"):
-        x = centre(config.final, x)
-        A, M = x @ readout.W_U, readout.w_out @ readout.W_U
-        moved = moved_logits(config, readout, x, delta, A, 1 / norm_scale(config.final, x), post)
+        moved, M = moved_logits(config, readout, x, delta, post), readout.w_out @ readout.W_U
 
         def logits(y: jax.Array, inv: jax.Array) -> jax.Array:
             return capped(y * inv + readout.b_U, config.logit_softcap)
 
-        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> Prediction:
-            return prediction_of_row(logits(A, inv), frequency, target)
-
         def ablated(r: jax.Array, n: jax.Array) -> Prediction:
             """The predictions of the three effects, [3]."""
-            y = A[r] + moved.write[r, n] * M[n]
+            y = moved.A[r] + moved.write[r, n] * M[n]
             if moved.P is not None and moved.beta is not None:
                 y += moved.beta[r, n] * moved.P[r]
             total, inv = logits(y, moved.inv_te[r, n]), moved.inv[r, 0]
-            back = (logits(A[r], inv) - total) @ frequency.u
+            back = (logits(moved.A[r], inv) - total) @ frequency.u
             every = jnp.stack([total, logits(y, inv), total + back * frequency.u])
             return jax.vmap(lambda z: prediction_of_row(z, frequency, target[r]))(every)
 
         pairs = tuple(map(jnp.ravel, jnp.indices(delta.shape)))
         found = jax.lax.map(lambda pair: ablated(*pair), pairs, batch_size=AT_ONCE)
-        before = jax.tree.map(lambda x: x[:, None], by_rows(unablated)(A, moved.inv, target))
         total, norm_frozen, freq_frozen = (
             jax.tree.map(lambda x, i=i: x[:, i].reshape(delta.shape), found) for i in range(3)
         )
         scales = 1 / moved.inv, 1 / moved.inv_te
+        before = jax.tree.map(lambda x: x[:, None], before)
         return changes(before, total, norm_frozen, freq_frozen, scales, config.d_model)
 
 

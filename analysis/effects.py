@@ -44,7 +44,6 @@ from jaxconf.analysis.whole_logits import Changes, Prediction, by_rows, predicti
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Cache, Params, forward
 from jaxconf.models.mlp import of_neurons
-from jaxconf.models.norms import centre, norm_scale
 from jaxconf.models.softcap import capped
 
 
@@ -154,7 +153,7 @@ def effects(
     if adaptive and certainty:
         rows, neurons = adaptive.audited
         some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
-        of_some = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post))
+        of_some = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post, found))
         exact = changes_from_whole_logits(config, some, frequency, *of_some)
         errors = [
             jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS
@@ -248,17 +247,14 @@ def _changes(
 ) -> tuple[Changes, Prediction, Certainty | None]:
     """The changes, the unablated predictions, and the adaptive engine's certainty; without a tolerance all is exact."""
     with jax.default_matmul_precision("highest"):
-        x = centre(config.final, x)
-        inv = 1 / norm_scale(config.final, x)  # r 1
-        A = x @ readout.W_U
+        moved = moved_logits(config, readout, x, delta, post)
 
         def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> tuple[Prediction, Any, Any]:
             logits = capped(A * inv + readout.b_U, config.logit_softcap)
             along_u = None if config.logit_softcap is None else logits @ frequency.u
             return prediction_of_row(logits, frequency, target), jax.nn.logsumexp(logits), along_u
 
-        found, lse, along_u = by_rows(unablated)(A, inv, target)
-        moved = moved_logits(config, readout, x, delta, A, inv, post)
+        found, lse, along_u = by_rows(unablated)(moved.A, moved.inv, target)
         change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, lse, along_u, tolerance)
         return change, found, certainty
 
