@@ -85,6 +85,12 @@ class LayerActivations:
         assert isinstance(found, LastLayer)
         return found
 
+    def some(self, windows: np.ndarray) -> "LayerActivations":
+        """The activations in the windows with these indices, int [s]; what is kept of the others is not held."""
+        of = dataclasses.replace(self, tokens=self.tokens[windows])
+        of._kept = None if self._kept is None else jax.tree.map(lambda x: x[windows], self._kept)
+        return of
+
     def _found(self, windows: np.ndarray) -> LastLayer | Activations:
         lm, tokens = self.lm, self.tokens[windows]
         if self._kept is not None:

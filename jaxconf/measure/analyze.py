@@ -109,12 +109,12 @@ def analyze(
     check_fit(lm.config, names := read_components(components), layers, frozen)
     text = text_of(lm, tokens, data, counts, progress)
     work = work_on(lm, text, kept, memory, progress, resume_folder)
-    how = How(ablation, head_ablation, convention, frozen, adaptive, k, nulls, bootstrap_draws, seed)
+    how = How(ablation, head_ablation, convention, frozen, adaptive, k, nulls, bootstrap_draws, seed, token_changes)
     progress("weights", 0, 0)
     seen = seen_by(lm, convention)
     groups = groups_of(work, names, layers, seen.spectrum, k)
     of_text = {"layer": layers if layer == "all" else layers[0], "components": components, **text.facts}
-    return _table(work, how, seen, groups, token_changes, rules or Rules(), of_text, facts, timing)
+    return _table(work, how, seen, groups, rules or Rules(), of_text, facts, timing)
 
 
 def check_options(
@@ -154,13 +154,11 @@ def _table(
     how: How,
     seen: Seen,
     groups: Sequence[Group],
-    changes_at: int,
     rules: Rules,
     own_facts: dict[str, Any],
     given: Mapping[str, Any] | None,
     timing: Timing,
 ) -> NeuronTable:
-    """`changes_at`: the argument `token_changes` of `analyze`."""
     lm, config, values = work.lm, work.lm.config, seen.spectrum
     runs = [functools.partial(_measured, work, how, seen, group) for group in groups]
     found = [fitting(run, work.memory, work.progress) for run in runs]
@@ -210,11 +208,11 @@ def _table(
         nulls,
     )
     table.cosines, table.cosine_neurons = _shown_cosines(lm, seen, how.convention, groups, table)
-    if changes_at:
+    if how.token_changes:
 
         def changes(memory: int) -> pd.DataFrame:
             of_memory = dataclasses.replace(work, memory=memory)
-            return token_changes(of_memory, how, seen, table, groups, [of.ablation for of in found], changes_at)
+            return token_changes(of_memory, how, seen, table, groups, found)
 
         table.token_changes = fitting(changes, work.memory, work.progress)
         table.facts |= {**timing.facts(pairs), **(given or {})}  # the time is now that of the changes too

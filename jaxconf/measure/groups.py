@@ -45,6 +45,7 @@ class How(NamedTuple):
     nulls: int
     bootstrap_draws: int
     seed: int
+    token_changes: int  # at about how many positions changes are kept one by one
 
 
 class Seen(NamedTuple):
@@ -87,6 +88,7 @@ class Measured(NamedTuple):
     nulls: pd.DataFrame  # as `NeuronTable.nulls`
     parts: list[Part]  # without their sums, which are large
     ablation: LayerAblation | None  # None for heads and the bias of attention
+    activity: LayerActivations | None  # in `Work.shown`, if no layers are run again for the effects
 
 
 def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Measured:
@@ -105,9 +107,11 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     work = work.resuming(memory, *which, *statistics, *weights)
     w_out, ablation = fetched(paper.w_out), kind.of_layer(statistics)
     nulls, size, gates = draw_nulls(config, w_out, how.nulls, how.seed), len(w_out), None
+    some = None
     if dictionary is not None or streams(config, number, how.frozen):
         gates = gates_of(work, activity, columns["null_proxy"], statistics.mean)
         parts = last_layer_parts(work, activity, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
+        some = activity.some(work.shown(how.token_changes))
     else:
         parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
     found = collected(work, parts, size, how)
@@ -121,7 +125,7 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     if config.experts and dictionary is None:
         where = {f"{name}{ROUTED}": columns[name] / np.where(routed > 0, routed, np.nan) for name in EFFECTS}
         columns |= {"expert": expert_of_each(config), "routed_share": routed, **where}
-    return Measured(*frames(group, columns, null_columns), found.notes, ablation)
+    return Measured(*frames(group, columns, null_columns), found.notes, ablation, some)
 
 
 def frames(

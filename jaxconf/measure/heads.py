@@ -141,7 +141,7 @@ def measured_heads(work: Work, how: How, seen: Seen, group: Group, memory: int) 
     columns |= judged(columns, null_columns)
     columns |= {name: np.full(count, np.nan) for name in COLUMNS if name not in columns and not name.startswith("is_")}
     del columns["layer"], columns["neuron"]
-    return Measured(*frames(group, columns, null_columns), found.notes, None)
+    return Measured(*frames(group, columns, null_columns), found.notes, None, None)
 
 
 def _statistics(heads: _Heads) -> tuple[np.ndarray, np.ndarray]:

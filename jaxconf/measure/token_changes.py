@@ -1,27 +1,32 @@
 """The changes of the loss at single positions, which figures 2c and 3c show of the neurons that stand out.
 
-Letters: c neuron or other component, s window, t position, q position that is kept in some window.
+Letters: c neuron or other component, s window, t position, q position that is kept in some window, r such a position
+of a window.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 import pandas as pd
 
+from jaxconf.analysis.ablated_logits import loss_changes
 from jaxconf.analysis.ablation import LayerAblation
+from jaxconf.analysis.effects import ablated_rows
 from jaxconf.analysis.metrics import effects_of
 from jaxconf.analysis.rerun import Frozen, compiled_changes, unablated_sums
-from jaxconf.measure.groups import Group, How, Seen
+from jaxconf.measure.activations import LayerActivations
+from jaxconf.measure.groups import Group, How, Measured, Seen
 from jaxconf.measure.heads import head_token_changes
-from jaxconf.measure.set_runs import SetRuns
+from jaxconf.measure.set_runs import SetRuns, groups_of_windows
 from jaxconf.measure.work import Work
 from jaxconf.models.mesh import fetched
 from jaxconf.report.shown import boxed
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS
 
-CHANGES = ("loss_abs_delta", "loss_abs_delta_ln_frozen", "loss_abs_delta_freq_frozen")
+CHANGES = ("loss_abs_delta", "loss_abs_delta_ln_frozen", "loss_abs_delta_freq_frozen")  # as `loss_changes` has them
 
 
 def token_changes(
@@ -30,34 +35,69 @@ def token_changes(
     seen: Seen,
     table: NeuronTable,
     groups: Sequence[Group],
-    ablations: Sequence[LayerAblation | None],
-    positions: int,
+    found: Sequence[Measured],
 ) -> pd.DataFrame:
-    """`NeuronTable.token_changes` of a table, at about so many `positions` if as many are kept.
+    """`NeuronTable.token_changes` of a table, in `Work.shown`.
 
-    `groups`: those of the table. `ablations`: how the components of each are ablated; None for those of attention.
+    `groups`: those of the table. `found`: what was measured of each.
     """
     names = {name for kind in KINDS for names in boxed(table, kind) for name in names}
-    some = dataclasses.replace(work, kept=_some(work.kept, positions))
+    shown = np.isin(np.arange(len(work.kept)), work.shown(how.token_changes))
+    some = dataclasses.replace(work, kept=work.kept & shown[:, None])
     frames = [pd.DataFrame()]
-    for group, ablation in zip(groups, ablations, strict=True):
+    for group, of in zip(groups, found, strict=True):
         own = [index for index, name in enumerate(group.names) if name in names]
-        if own:
-            frames += (
-                head_token_changes(some, how, seen, group, own, CHANGES)
-                if ablation is None
-                else _of_group(some, group, own, ablation, how.frozen)
-            )
+        if not own:
+            continue
+        if of.ablation is None:
+            frames += head_token_changes(some, how, seen, group, own, CHANGES)
+        elif of.activity is None:
+            frames += _rerun(some, group, own, of.ablation, how.frozen)
+        else:
+            frames += _of_last_layer(some, seen, group, own, of.ablation, of.activity, np.flatnonzero(shown))
     return pd.concat(frames, ignore_index=True)
 
 
-def _of_group(
+def _of_last_layer(
+    work: Work,
+    seen: Seen,
+    group: Group,
+    own: Sequence[int],
+    ablation: LayerAblation,
+    activity: LayerActivations,
+    windows: np.ndarray,
+) -> Iterator[pd.DataFrame]:
+    """The changes of some components of a group for whose effects no layer is run again, as from `_rerun`.
+
+    `activity`: in the windows with these indices, int [s].
+    """
+    lm, which, T = work.lm, np.asarray(own), work.tokens.shape[1]
+    readout = group.readout(lm, seen.paper, "paper")
+    readout = dataclasses.replace(readout, w_out=readout.w_out[which], w_mlp=readout.w_mlp[which])
+    counted, stage = np.flatnonzero(work.kept.any(0)), f"tokens of layer {group.layer}"
+    work.progress(stage, 0, len(windows) * T)
+    for batch, real in groups_of_windows(lm, work.memory, len(windows), T, len(counted)):
+        rows = windows[batch]
+        place = np.stack(np.meshgrid(np.arange(len(rows)), counted, indexing="ij"), -1).reshape(-1, 2)
+        # Every device computes all of it: they are too few pairs to share.
+        of_rows = fetched(ablated_rows(activity.last_layer(batch), place[None], [(ablation, which)]))
+        x, delta, post = jax.tree.map(lambda y: y[0], of_rows)
+        target = work.tokens[rows][:, counted + 1].ravel()
+        changes = fetched(loss_changes(lm.config, readout, work.freq, x, delta, target, post))
+        kept = (work.kept[rows] & real[:, None])[:, counted].ravel()
+        for index, component in enumerate(own):
+            of_one = {name: np.abs(x[kept, index]) for name, x in zip(CHANGES, changes, strict=True)}
+            yield pd.DataFrame({"neuron": group.names[component], **of_one})
+        work.progress(stage, (int(batch[real][-1]) + 1) * T, len(windows) * T)
+
+
+def _rerun(
     work: Work, group: Group, own: Sequence[int], ablation: LayerAblation, frozen: Frozen
 ) -> list[pd.DataFrame]:
-    """The changes of some components of a group, in a table for each batch of windows and each component."""
+    """The changes of some neurons of a layer, in a table for each batch of windows and each neuron."""
     layer, T = group.layer, work.tokens.shape[1]
     masks = {layer: np.arange(len(group.names)) == np.asarray(own)[:, None]}
-    runs = SetRuns(work.lm, masks, work.freq, work.memory, frozen, group.dictionary)
+    runs = SetRuns(work.lm, masks, work.freq, work.memory, frozen)
     windows, counted = np.flatnonzero(work.kept.any(1)), np.flatnonzero(work.kept.any(0))
     stage, frames = f"tokens of layer {layer}", []
     work.progress(stage, 0, len(windows) * T)
@@ -75,12 +115,3 @@ def _of_group(
                 frames.append(pd.DataFrame({"neuron": group.names[which], **of_one}))
         work.progress(stage, (int(batch[real][-1]) + 1) * T, len(windows) * T)
     return frames
-
-
-def _some(kept: np.ndarray, positions: int) -> np.ndarray:
-    """The kept positions, bool [s t], of some of the windows, evenly chosen, so that about `positions` are left."""
-    windows = min(len(kept), -(-positions * len(kept) // int(kept.sum())))
-    rows = np.linspace(0, len(kept) - 1, windows).round().astype(int)
-    chosen = np.zeros_like(kept)
-    chosen[rows] = kept[rows]
-    return chosen if chosen.any() else kept

@@ -68,6 +68,12 @@ class Work:
         """The units that have kept positions in the windows with these indices, int [p], ascending."""
         return np.unique(self.units[windows][self.kept[windows]])
 
+    def shown(self, positions: int) -> np.ndarray:
+        """Some of the windows, evenly chosen, with about so many kept positions: their indices, int [s]."""
+        count = min(len(self.kept), -(-positions * len(self.kept) // int(self.kept.sum())))
+        rows = np.linspace(0, len(self.kept) - 1, count).round().astype(int)
+        return rows if self.kept[rows].any() else np.arange(len(self.kept))
+
     def part(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """A part of the measurement: read from the folder if it has one by this name, or else made by `compute`."""
         return resumed(self.folder / f"{name}.npz" if self.folder else None, compute)

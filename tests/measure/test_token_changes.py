@@ -65,7 +65,7 @@ def test_the_changes_of_heads(kind: str) -> None:
     lm = random_model(kind)
     tokens, site = windows_for(lm), f"blocks.{lm.config.n_layers - 1}.attn.hook_z"
     text = Text(Windows(tokens, np.indices(tokens.shape)[0]), counts_for(lm), {})
-    how = How(MEAN, "mean", "paper", "final", None, 1, 0, 0, 0)
+    how = How(MEAN, "mean", "paper", "final", None, 1, 0, 0, 0, 0)
     work = work_on(lm, text, None, MEMORY, lambda *_: None)
     group = Group("head", 1, ["1.h0", "1.h1"], attention=True)
     found = pd.concat(head_token_changes(work, how, seen_by(lm, "paper"), group, [0, 1], CHANGES))
