@@ -79,9 +79,10 @@ def changes_from_whole_logits(
     They serve to check the engines, and share none of their sums over the vocabulary. `before`: the unablated
     predictions of these rows.
     """
-    moved, effects = _from_whole_logits(config, readout, frequency, x, delta, target, post)
+    moved, (total, norm_frozen, freq_frozen) = _from_whole_logits(config, readout, frequency, x, delta, target, post)
     scales = 1 / moved.inv, 1 / moved.inv_te
-    return changes(jax.tree.map(lambda x: x[:, None], before), *effects, scales, config.d_model)
+    before = jax.tree.map(lambda x: x[:, None], before)
+    return changes(before, total, norm_frozen, freq_frozen, scales, config.d_model)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -136,9 +137,7 @@ def _from_whole_logits(
         # Pairs fill whole batches, since `lax.map` would compile `ablated` again for the rest.
         pairs = jnp.arange(-(-delta.size // AT_ONCE) * AT_ONCE) % delta.size
         found = jax.lax.map(lambda i: ablated(*jnp.divmod(i, delta.shape[1])), pairs, batch_size=AT_ONCE)
-        return moved, [
-            jax.tree.map(lambda x, i=i: x[: delta.size, i].reshape(delta.shape), found) for i in range(3)
-        ]
+        return moved, [jax.tree.map(lambda x, i=i: x[: delta.size, i].reshape(delta.shape), found) for i in range(3)]
 
 
 def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.programs import Program
 from jaxconf.analysis.set_predictions import Beside, Line, Loss, Predictions, Reference, line, reference
 from jaxconf.analysis.softmax_sums import Sums
 from jaxconf.analysis.streamed_sets import (
@@ -272,12 +273,12 @@ def predictions(
         return jax.lax.map(of, _rerun(config, params, entry, of_sets))
 
 
-compiled_sums = jax.jit(sums_of_set, static_argnames="config")
-compiled_changes = jax.jit(changes, static_argnames="config")
-compiled_losses = jax.jit(losses, static_argnames="config")
-compiled_total_losses = jax.jit(total_losses, static_argnames="config")
-compiled_besides = jax.jit(besides, static_argnames="config")
-compiled_predictions = jax.jit(predictions, static_argnames="config")
+compiled_sums = Program(sums_of_set)
+compiled_changes = Program(changes)
+compiled_losses = Program(losses)
+compiled_total_losses = Program(total_losses)
+compiled_besides = Program(besides)
+compiled_predictions = Program(predictions)
 
 
 def _of_sets(
@@ -299,10 +300,7 @@ def _of_sets(
 
 
 def _predictions(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> Predictions:
-    def of(moved: Moved) -> Line:
-        return line(config, entry.before, moved)
-
-    lines: Line = _of_sets(of, config, params, readout, entry, of_sets)
+    lines: Line = _of_sets(functools.partial(line, config, entry.before), config, params, readout, entry, of_sets)
     return Predictions(config, readout, entry.before, entry.parts, lines)
 
 

@@ -6,8 +6,8 @@ that what they share is read once; of other sets, whose streams are multiplied b
 `jaxconf.analysis.streamed_sets` says how the logits of a set are formed. Its own sums are those of the three effects;
 studies of loss, entropy and calibration need those of this module, which are fewer.
 
-A sum over tokens is a product with ones, for which XLA stores the terms. Of sums that are not products it would compute
-the exponentials again for each. Both were measured on a CPU.
+Two sums over tokens are the halves of one complex number, because XLA would compute the exponentials again for each
+real sum. This was measured on a CPU.
 """
 
 import dataclasses
@@ -70,9 +70,11 @@ class Tokens(NamedTuple):
     y: jax.Array  # v r, or for several sets v c r
     b: jax.Array  # v 1 …
 
-    def sum(self, x: jax.Array) -> jax.Array:
-        """Σ x over the tokens, [r] or [c r]."""
-        return jnp.tensordot(jnp.ones(len(x)), x, 1)
+    @staticmethod
+    def sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
+        """The sums over the tokens of an even number of terms, [r] or [c r] each."""
+        pairs = [lax.complex(*pair).sum(0) for pair in zip(terms[::2], terms[1::2], strict=True)]
+        return tuple(part for pair in pairs for part in (lax.real(pair), lax.imag(pair)))
 
 
 def line(config: DecoderConfig, before: Unembedded, moved: Moved) -> Line:
@@ -85,19 +87,24 @@ def line(config: DecoderConfig, before: Unembedded, moved: Moved) -> Line:
 
 def reference(before: Unembedded, lp: jax.Array) -> Reference:
     """The reference with these log-probabilities, [s q v]; -inf where a token is ruled out."""
-    blocks, P = Blocks.of(lp.shape[-1]), jnp.exp(lp)
-    lp = jnp.where(P > 0, lp, 0)
+    blocks = Blocks.of(lp.shape[-1])
 
-    def in_blocks(x: jax.Array) -> jax.Array:
-        return lax.map(lambda begin: jnp.moveaxis(blocks.part(x, begin), -1, 0), blocks.begins)
+    def both(lp: jax.Array) -> tuple[jax.Array, jax.Array]:
+        P = jnp.exp(lp)
+        return jnp.where(P > 0, lp, 0), P
 
-    def of(x: jax.Array, ids: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x, ids[..., None], -1)[..., 0]
+    def block(of: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        begin, counts = of
+        ids, (own, P) = begin + jnp.arange(blocks.size), both(jnp.moveaxis(blocks.part(lp, begin), -1, 0))
+        ids, counts = ids[:, None, None], counts[:, None, None]
+        return own, jnp.where(counts & (ids != before.top) & (ids != before.target), P, 0)
 
-    named = (of(lp, before.top), of(P, before.top)), (of(lp, before.target), of(P, before.target))
-    ids = jnp.arange(lp.shape[-1])
-    others = jnp.where((ids == before.top[..., None]) | (ids == before.target[..., None]), 0, P)
-    return Reference(in_blocks(lp), in_blocks(others) * blocks.counts[..., None, None], named, jnp.sum(P * lp, -1))
+    def of(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return both(jnp.take_along_axis(lp, ids[..., None], -1)[..., 0])
+
+    finite, P = both(lp)
+    mean = jnp.sum(P * finite, -1)
+    return Reference(*lax.map(block, (blocks.begins, blocks.counts)), (of(before.top), of(before.target)), mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +129,7 @@ class Predictions:
 
             def step(tokens: Tokens, of_set: Any, _: None) -> Any:
                 return [
-                    jax.tree.map(tokens.sum, terms(self._logits(tokens, inv), shift))
-                    for inv, shift in zip(*of_set, strict=True)
+                    tokens.sums(*terms(self._logits(tokens, inv), shift)) for inv, shift in zip(*of_set, strict=True)
                 ]
 
             def sums(shifts: list[jax.Array]) -> Any:
@@ -152,7 +158,7 @@ class Predictions:
                 (inv, z_top, shift), (lp, P) = of_set, of_tokens
                 z = self._logits(tokens, inv)
                 found = terms(z, lp - lp_top.reshape(-1), P, z_top, shift)
-                return jax.tree.map(tokens.sum, found), (z - shift).max(0)
+                return tokens.sums(*found), (z - shift).max(0)
 
             def merge(x: Any, y: Any) -> Any:
                 return _added(x[0], y[0]), jnp.maximum(x[1], y[1])

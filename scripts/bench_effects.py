@@ -37,9 +37,9 @@ from jaxconf.analysis.adaptive_softmax import neurons_at_once
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency, frequency
 from jaxconf.analysis.metrics import EFFECTS
+from jaxconf.analysis.programs import compiler_options
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.data.own_text import OWN
-from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.families import config_from_hf
 

@@ -24,8 +24,8 @@ import tyro
 from jaxconf.analysis import streamed_sets
 from jaxconf.analysis.blocks import ACCELERATOR, ROWS, Blocks
 from jaxconf.analysis.effects import Adaptive, effects
+from jaxconf.analysis.programs import compiler_options
 from jaxconf.analysis.whole_logits import prediction
-from jaxconf.measure.last_layer import compiler_options
 from jaxconf.models.config import DecoderConfig
 
 GAIN = 1.05  # smaller differences are not told from the machine's

@@ -6,7 +6,7 @@ devices that windows are split over.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -18,6 +18,7 @@ from jaxconf.analysis.ablation import LayerAblation
 from jaxconf.analysis.adaptive_softmax import BLOCK_V, HEAD, entries_held
 from jaxconf.analysis.effects import Adaptive, Audit, ablated_rows, adaptive_losses, sharded_effects
 from jaxconf.analysis.metrics import EFFECTS, UNABLATED
+from jaxconf.analysis.programs import Program
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.measure.activations import LayerActivations, windows_at_once
 from jaxconf.measure.work import Part, Work
@@ -230,7 +231,7 @@ class _Stream:
             adaptive = Adaptive(self.tolerance, audited)
         x, delta, target, post = _some_of(rows, some)
         how = (lm.mesh, lm.config, self.readout, self.work.freq)
-        return fetched(compiled_effects()(*how, x, delta, target, lm.over_data(member), post, adaptive))
+        return fetched(compiled_effects(*how, x, delta, target, lm.over_data(member), post, adaptive))
 
 
 @jax.jit
@@ -239,16 +240,5 @@ def _some_of(rows: Any, some: np.ndarray) -> Any:
     return jax.tree.map(lambda y: y[:, some], rows)
 
 
-@functools.cache
-def compiled_effects() -> Callable[..., tuple[dict[str, jax.Array], dict[str, jax.Array], Audit | None]]:
-    return jax.jit(sharded_effects, static_argnames=("mesh", "config"), compiler_options=compiler_options())
-
-
-@functools.cache
-def compiled_adaptive_losses() -> Callable[..., tuple[jax.Array, jax.Array]]:
-    return jax.jit(adaptive_losses, static_argnames="config", compiler_options=compiler_options())
-
-
-def compiler_options() -> dict[str, int]:
-    """Compiler options of the outermost `jax.jit`; by default, XLA uses only half of the width of AVX-512 vectors."""
-    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+compiled_effects = Program(sharded_effects, ("mesh", "config"))
+compiled_adaptive_losses = Program(adaptive_losses)

@@ -198,7 +198,7 @@ class _Text:
         for some, _ in batches(tokens.size, size):
             here = jax.tree.map(lambda y, some=some: y[some], every), ablation, own, target[some]
             how = config, runs.readout, runs.frequency, *here, self.table.facts["tolerance"]
-            found.append(np.stack(fetched(compiled_adaptive_losses()(*how))))
+            found.append(np.stack(fetched(compiled_adaptive_losses(*how))))
         return np.concatenate(found, 2)[..., : tokens.size].reshape(2, len(own), *tokens.shape)
 
     def _activations(self, h: jax.Array, rows: np.ndarray, layer: int, own: np.ndarray) -> np.ndarray:

@@ -91,9 +91,7 @@ def _of_last_layer(
         work.progress(stage, (int(batch[real][-1]) + 1) * T, len(windows) * T)
 
 
-def _rerun(
-    work: Work, group: Group, own: Sequence[int], ablation: LayerAblation, frozen: Frozen
-) -> list[pd.DataFrame]:
+def _rerun(work: Work, group: Group, own: Sequence[int], ablation: LayerAblation, frozen: Frozen) -> list[pd.DataFrame]:
     """The changes of some neurons of a layer, in a table for each batch of windows and each neuron."""
     layer, T = group.layer, work.tokens.shape[1]
     masks = {layer: np.arange(len(group.names)) == np.asarray(own)[:, None]}

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxconf.analysis.ablated_softmax import ablated_softmax
+from jaxconf.analysis.programs import compiler_options
 from jaxconf.analysis.softmax_sums import Cells, Rows, Vocabulary
-from jaxconf.measure.last_layer import compiler_options
 from jaxconf.sweeps.estimate import EFFECTS
 
 

@@ -237,7 +237,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
     lm = random_model("layer")
     tokens = windows_for(lm, count=6)
     whole = analysed(lm, tokens, bootstrap_draws=5, memory=2 * 10**6)
-    compiled, tried, said = last_layer.compiled_effects(), [], []
+    compiled, tried, said = last_layer.compiled_effects, [], []
 
     def small(*arguments: Any) -> Any:
         rows = arguments[4].shape[1]
@@ -246,7 +246,7 @@ def test_out_of_memory_the_work_is_done_in_smaller_parts(monkeypatch: pytest.Mon
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
         return compiled(*arguments)
 
-    monkeypatch.setattr(last_layer, "compiled_effects", lambda: small)
+    monkeypatch.setattr(last_layer, "compiled_effects", small)
     monkeypatch.setattr("jaxconf.runtime.memory.LEAST", 1)
     little = analysed(
         lm, tokens, bootstrap_draws=5, memory=2 * 10**6, progress=lambda what, done, total: said.append(what)
@@ -272,10 +272,8 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
     assert len(list(tmp_path.glob("*/*.npz"))) == 2
 
     computed = []
-    compiled = last_layer.compiled_effects()
-    monkeypatch.setattr(
-        "jaxconf.measure.last_layer.compiled_effects", lambda: lambda *a: computed.append(1) or compiled(*a)
-    )
+    compiled = last_layer.compiled_effects
+    monkeypatch.setattr(last_layer, "compiled_effects", lambda *a: computed.append(1) or compiled(*a))
     resumed = analysed(lm, tokens, bootstrap_draws=10, resume_folder=tmp_path, memory=A_WINDOW)
     assert len(computed) == 2
     pd.testing.assert_frame_equal(resumed.frame, whole.frame)
@@ -296,7 +294,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(monkeypatch, tmp_path)
 
 def test_groups_of_windows_compile_once(monkeypatch):
     counted = jax.jit(chex.assert_max_traces(sharded_effects, n=1), static_argnames=("mesh", "config"))
-    monkeypatch.setattr("jaxconf.measure.last_layer.compiled_effects", lambda: counted)
+    monkeypatch.setattr("jaxconf.measure.last_layer.compiled_effects", counted)
     lm = random_model("layer", seed=9)
     analysed(lm, windows_for(lm, count=4, length=24), bootstrap_draws=0, memory=A_WINDOW)
 

@@ -12,8 +12,9 @@ from parameters import marked
 from jaxconf.analysis.ablated_logits import PostNorm
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.programs import compiler_options
 from jaxconf.analysis.unembedding import Readout
-from jaxconf.measure.last_layer import compiler_options, rows_at_once
+from jaxconf.measure.last_layer import rows_at_once
 from jaxconf.models.families import config_from_hf
 from jaxconf.runtime.memory import LEAST, fitting
 

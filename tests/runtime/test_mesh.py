@@ -88,11 +88,8 @@ def test_no_large_array_is_gathered(engine: str, mesh: tuple[int, int]) -> None:
     rows = [np.ones((D, T // D, d)), np.ones((D, T // D, N)), np.ones((D, T // D), np.int32), np.ones((D, 4, T // D))]
     x, delta, target, member = (placed(a.astype(np.float32) if a.dtype == float else a) for a in rows)
     adaptive = Adaptive(1e-4, (np.arange(2), np.arange(2))) if engine == "adaptive" else None
-    compiled = (
-        last_layer.compiled_effects()
-        .lower(lm.mesh, config, paper, freq, x, delta, target, member, None, adaptive)
-        .compile()
-    )
+    given = paper, freq, x, delta, target, member, None, adaptive
+    compiled = last_layer.compiled_effects.lower(lm.mesh, config, *given).compile()
     assert gathered(compiled) < N * V
     statistics = vocabulary_statistics.lower(lm.mesh, paper, freq.u).compile()
     assert gathered(statistics) < N * V
