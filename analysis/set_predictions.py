@@ -136,7 +136,7 @@ class Predictions:
                 of_named = ([terms(*of) for of in zip(z, shifts, strict=True)] for z in (top, target))
                 return shifts, self._with_named(self._over_blocks((invs, shifts), None, step, _added), *of_named)
 
-            shifts, found = attempted(sums, top, lambda: self._largest(invs, top, target), _total)
+            shifts, found = attempted(sums, top, lambda _: self._largest(invs, top, target), _total)
             return [
                 Loss(shift - z + jnp.log(S), jnp.log(S) - Q / S)
                 for shift, z, (S, Q) in zip(shifts, target, found, strict=True)
@@ -169,8 +169,7 @@ class Predictions:
                 of_named = (terms(z, lp - lp_top, P, top, shift) for z, (lp, P) in pairs)
                 return shift, shift + above, self._with_named(found, *of_named)
 
-            both = jnp.maximum(top, target)
-            shift, largest, found = attempted(sums, both, lambda: self._largest([inv], [top], [target])[0], _total)
+            shift, largest, found = attempted(sums, jnp.maximum(top, target), lambda found: found[1], _total)
             return _beside(of, found, top, target, shift, largest)
 
     def _logits(self, tokens: Tokens, inv: jax.Array) -> jax.Array:

@@ -201,7 +201,7 @@ def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u
     def sums(shifts: tuple[jax.Array, ...]) -> Sums:
         return finished(raw_sums(sweep, tile, z_top, z_target, shifts), z_top, z_target, same, shifts, mean_f)
 
-    def maxima() -> tuple[jax.Array, ...]:
+    def maxima(_: Sums) -> tuple[jax.Array, ...]:
         start = (jnp.full_like(tile.inv_te, -jnp.inf),) * 3
         largest = sweep(
             start, lambda carry, tokens: _maxima(carry, tokens, tile), lambda x, y: tuple(map(jnp.maximum, x, y))
@@ -214,17 +214,18 @@ def swept(sweep: Sweep, tile: Tile, named: list[Token], same: jax.Array, along_u
 
 
 def attempted(
-    sums: Callable[[Any], Any], shift: Any, maxima: Callable[[], Any], checked: Callable[[Any], jax.Array]
+    sums: Callable[[Any], Any], shift: Any, maxima: Callable[[Any], Any], checked: Callable[[Any], jax.Array]
 ) -> Any:
     """The sums of e^(z − shift) at the shifts where they are finite: these, or the true maxima of z.
 
     `shift`: the logit of a token whose own term keeps the sum at 1 or more. Sums overflow only where a logit is some 80
-    nats above it; all are then computed again with the `maxima`. `checked`: what is finite if the sums are.
+    nats above it; all are then computed again with the `maxima`, which are given the sums. `checked`: what is finite if
+    the sums are.
     """
 
     def attempt(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        tries, _ = state
-        return tries + 1, sums(lax.cond(tries == 0, lambda: shift, maxima))
+        tries, found = state
+        return tries + 1, sums(lax.cond(tries == 0, lambda _: shift, maxima, found))
 
     def unfinished(state: tuple[jax.Array, Any]) -> jax.Array:
         tries, found = state
@@ -366,6 +367,5 @@ def _add_counts(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _maxima(largest: tuple[jax.Array, ...], tokens: Token, tile: Tile) -> tuple[jax.Array, ...]:
-    for token in _tokens(tokens):
-        largest = tuple(map(jnp.maximum, largest, tile.logits(token)))
-    return largest
+    # Seldom needed, so that a short program matters more than a fast one.
+    return tuple(jnp.maximum(x, z.max(0)) for x, z in zip(largest, tile.logits(tokens), strict=True))
