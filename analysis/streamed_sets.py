@@ -77,9 +77,11 @@ class Blocks(NamedTuple):
 
     @classmethod
     def of(cls, V: int) -> "Blocks":
-        chunk = min(int(UNROLL), V)
-        size = min(int(BLOCK), V) // chunk * chunk
-        starts = jnp.arange(-(-V // size)) * size
+        chunk, count = min(int(UNROLL), V), -(-V // int(BLOCK))
+        if -(-V // (count * chunk)) * chunk > V:
+            count += 1
+        size = -(-V // (count * chunk)) * chunk
+        starts = jnp.arange(count) * size
         begins = jnp.minimum(starts, V - size)
         return cls(size, chunk, begins, begins[:, None] + jnp.arange(size) >= starts[:, None])
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from edited_runs import rerun as by_definition
+from hypothesis import given
+from hypothesis import strategies as st
 from parameters import marked
 from random_models import random_model, windows_for
 
@@ -24,6 +26,7 @@ from jaxconf.analysis.mean_ablation import set_to
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.observation import at_bos, entered
+from jaxconf.analysis.streamed_sets import BLOCK, Blocks
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
 from jaxconf.measure.answers import token_by_token
@@ -159,3 +162,13 @@ def test_a_set_that_changes_nothing_has_no_effect(layer: int) -> None:
     found = rerun.compiled_changes(*runs.how, entry, before, base, runs.some(np.arange(2), same))
     for name, change in found._asdict().items():
         np.testing.assert_allclose(np.asarray(change, float), 0, atol=1e-5, err_msg=name)
+
+
+@given(st.integers(1, 3 * 256 + 100))
+def test_every_token_counts_once_in_the_blocks_of_a_vocabulary(V: int) -> None:
+    blocks = Blocks.of(V)
+    assert blocks.size <= min(V, int(BLOCK))
+    assert blocks.size % blocks.chunk == 0
+    ids = np.asarray(blocks.begins)[:, None] + np.arange(blocks.size)
+    np.testing.assert_array_equal(np.sort(ids[np.asarray(blocks.counts)]), np.arange(V))
+    assert blocks.counts.any(1).all()  # no block is for nothing

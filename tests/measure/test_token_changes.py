@@ -10,6 +10,7 @@ from random_models import analysed, counts_for, random_model, windows_for
 from repeated_runs import MEMORY, in_nats
 
 from jaxconf.analysis.ablation import MEAN
+from jaxconf.analysis.rerun import Frozen
 from jaxconf.data.windows import Windows
 from jaxconf.measure import analyze as module
 from jaxconf.measure.groups import Group, How, seen_by
@@ -25,18 +26,21 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 WAIT = 2.0  # seconds
 
 
-def test_the_changes_at_single_positions_in_every_layer() -> None:
-    lm = random_model("rms")
+@pytest.mark.parametrize(
+    ("kind", "frozen"), [("rms", "final"), ("capped", "final"), ("capped", "all"), ("mixtral", "final")]
+)
+def test_the_changes_at_single_positions_in_every_layer(kind: str, frozen: Frozen) -> None:
+    lm = random_model(kind)
     tokens, counts = windows_for(lm), counts_for(lm)
     kept = np.ones(tokens.shape, bool)
     kept[0], kept[1:, 3] = False, False
-    how = {"layer": "all", "nulls": 200, "bootstrap_draws": 5, "token_changes": tokens.size}
+    how = {"layer": "all", "frozen": frozen, "nulls": 200, "bootstrap_draws": 5, "token_changes": tokens.size}
     table = analysed(lm, tokens, counts=counts, kept=kept, **how)
     found = table.token_changes
     names = found["neuron"].unique()
     assert {name.split(".")[0] for name in names} == {str(layer) for layer in range(lm.config.n_layers)}
     neurons = [tuple(map(int, name.split("."))) for name in names]
-    alone = per_token(lm, tokens, neurons, counts=counts, kept=kept)
+    alone = per_token(lm, tokens, neurons, counts=counts, kept=kept, frozen=frozen)
     for effect in ("", "_ln_frozen", "_freq_frozen"):
         alone[f"loss_abs_delta{effect}"] = (alone[f"loss_ablated{effect}"] - alone["loss"]).abs()
     assert alone["loss_abs_delta"].median() > 1e-3
