@@ -100,5 +100,6 @@ def groups_of_windows(lm: LanguageModel, memory: int, count: int, length: int, p
     `positions`: of a window, those that count. `memory`: bytes of a device.
     """
     each, D = bytes_of_a_window(lm.config, length) + 4 * positions * 6 * lm.config.vocab_size, lm.mesh.shape["data"]
-    most = max(1, min(memory // each, int(CELLS) // positions))
-    return batches(count, D * min(most, -(-count // D)))
+    most = D * max(1, min(memory // each, int(CELLS) // positions))
+    groups = -(-count // most)  # as few as can be, and then as small as can be
+    return batches(count, D * -(-count // (D * groups)))
