@@ -103,8 +103,8 @@ def reference(before: Unembedded, lp: jax.Array) -> Reference:
         return both(jnp.take_along_axis(lp, ids[..., None], -1)[..., 0])
 
     finite, P = both(lp)
-    mean = jnp.sum(P * finite, -1)
-    return Reference(*lax.map(block, (blocks.begins, blocks.counts)), (of(before.top), of(before.target)), mean)
+    lp_blocks, P_blocks = lax.map(block, (blocks.begins, blocks.counts))
+    return Reference(lp_blocks, P_blocks, (of(before.top), of(before.target)), jnp.sum(P * finite, -1))
 
 
 @dataclasses.dataclass(frozen=True)
