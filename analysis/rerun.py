@@ -273,7 +273,7 @@ def predictions(
         return jax.lax.map(of, _rerun(config, params, entry, of_sets))
 
 
-compiled_sums = jax.jit(sums_of_set, static_argnames="config")
+compiled_sums = Program(sums_of_set)
 compiled_changes = Program(changes)
 compiled_losses = Program(losses)
 compiled_total_losses = Program(total_losses)

@@ -70,12 +70,6 @@ class Tokens(NamedTuple):
     y: jax.Array  # v r, or for several sets v c r
     b: jax.Array  # v 1 …
 
-    @staticmethod
-    def sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
-        """The sums over the tokens of an even number of terms, [r] or [c r] each."""
-        pairs = [lax.complex(*pair).sum(0) for pair in zip(terms[::2], terms[1::2], strict=True)]
-        return tuple(part for pair in pairs for part in (lax.real(pair), lax.imag(pair)))
-
 
 def line(config: DecoderConfig, before: Unembedded, moved: Moved) -> Line:
     """The logits of a set. All norms react to its ablation, but the final one need not."""
@@ -129,7 +123,7 @@ class Predictions:
 
             def step(tokens: Tokens, of_set: Any, _: None) -> Any:
                 return [
-                    tokens.sums(*terms(self._logits(tokens, inv), shift)) for inv, shift in zip(*of_set, strict=True)
+                    _over_tokens(*terms(self._logits(tokens, inv), shift)) for inv, shift in zip(*of_set, strict=True)
                 ]
 
             def sums(shifts: list[jax.Array]) -> Any:
@@ -158,7 +152,7 @@ class Predictions:
                 (inv, z_top, shift), (lp, P) = of_set, of_tokens
                 z = self._logits(tokens, inv)
                 found = terms(z, lp - lp_top.reshape(-1), P, z_top, shift)
-                return tokens.sums(*found), (z - shift).max(0)
+                return _over_tokens(*found), (z - shift).max(0)
 
             def merge(x: Any, y: Any) -> Any:
                 return _added(x[0], y[0]), jnp.maximum(x[1], y[1])
@@ -231,6 +225,12 @@ class Predictions:
         start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         found = lax.scan(lambda total, x: (merge(total, block(*x)), None), start, each)[0]
         return jax.tree.map(lambda x: x.reshape(-1, *cells), found)
+
+
+def _over_tokens(*terms: jax.Array) -> tuple[jax.Array, ...]:
+    """The sums of an even number of terms over the tokens of a block: from [v …] each to […]."""
+    pairs = [lax.complex(*pair).sum(0) for pair in zip(terms[::2], terms[1::2], strict=True)]
+    return tuple(part for pair in pairs for part in (lax.real(pair), lax.imag(pair)))
 
 
 def _added(x: Any, y: Any) -> Any:

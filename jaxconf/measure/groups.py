@@ -45,7 +45,7 @@ class How(NamedTuple):
     nulls: int
     bootstrap_draws: int
     seed: int
-    token_changes: int  # at about how many positions changes are kept one by one
+    token_changes: int  # at about how many positions the changes of the loss are kept one by one
 
 
 class Seen(NamedTuple):
@@ -88,7 +88,8 @@ class Measured(NamedTuple):
     nulls: pd.DataFrame  # as `NeuronTable.nulls`
     parts: list[Part]  # without their sums, which are large
     ablation: LayerAblation | None  # None for heads and the bias of attention
-    activity: LayerActivations | None  # in `Work.shown`, if no layers are run again for the effects
+    # In the windows in which changes are kept one by one. None if layers are run again for the effects, and for heads.
+    activity: LayerActivations | None
 
 
 def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Measured:
@@ -111,7 +112,7 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     if dictionary is not None or streams(config, number, how.frozen):
         gates = gates_of(work, activity, columns["null_proxy"], statistics.mean)
         parts = last_layer_parts(work, activity, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
-        some = activity.some(work.shown(how.token_changes))
+        some = activity.some(work.some_windows(how.token_changes))
     else:
         parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
     found = collected(work, parts, size, how)

@@ -37,12 +37,12 @@ def token_changes(
     groups: Sequence[Group],
     found: Sequence[Measured],
 ) -> pd.DataFrame:
-    """`NeuronTable.token_changes` of a table, in `Work.shown`.
+    """`NeuronTable.token_changes` of a table, at the kept positions of some windows.
 
     `groups`: those of the table. `found`: what was measured of each.
     """
     names = {name for kind in KINDS for names in boxed(table, kind) for name in names}
-    shown = np.isin(np.arange(len(work.kept)), work.shown(how.token_changes))
+    shown = np.isin(np.arange(len(work.kept)), work.some_windows(how.token_changes))
     some = dataclasses.replace(work, kept=work.kept & shown[:, None])
     frames = [pd.DataFrame()]
     for group, of in zip(groups, found, strict=True):

@@ -68,8 +68,8 @@ class Work:
         """The units that have kept positions in the windows with these indices, int [p], ascending."""
         return np.unique(self.units[windows][self.kept[windows]])
 
-    def shown(self, positions: int) -> np.ndarray:
-        """Some of the windows, evenly chosen, with about so many kept positions: their indices, int [s]."""
+    def some_windows(self, positions: int) -> np.ndarray:
+        """The indices of evenly chosen windows, with about so many kept positions in all, int [s]."""
         count = min(len(self.kept), -(-positions * len(self.kept) // int(self.kept.sum())))
         rows = np.linspace(0, len(self.kept) - 1, count).round().astype(int)
         return rows if self.kept[rows].any() else np.arange(len(self.kept))
