@@ -97,7 +97,8 @@ def loss_changes(
 ) -> list[jax.Array]:
     """The changes of the loss by each effect, [r n] each, in nats: total, norm frozen and frequency frozen.
 
-    They are from whole logits, which for a few neurons takes less time than an engine, compiling included.
+    The arguments are as for `jaxconf.analysis.effects.effects`. The changes are from whole logits, which for a few
+    neurons takes less time than an engine, compiling included.
     """
     # The unablated model is that with a neuron ablated that writes nothing.
     w_out, w_mlp = (jnp.pad(w, ((1, 0), (0, 0))) for w in (readout.w_out, readout.w_mlp))

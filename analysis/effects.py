@@ -152,7 +152,7 @@ def effects(
     audit = None
     if adaptive and certainty:
         rows, neurons = adaptive.audited
-        some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
+        some = readout.of(neurons)
         of_some = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post, found))
         exact = changes_from_whole_logits(config, some, frequency, *of_some)
         errors = [
@@ -185,7 +185,7 @@ def adaptive_losses(
     Both are within `tolerance` of the exact ones, all in nats. `readout`, `frequency` and `target`, int [r], are as
     for `effects`. `last`: the last layer at each row.
     """
-    some = dataclasses.replace(readout, w_out=readout.w_out[neurons], w_mlp=readout.w_mlp[neurons])
+    some = readout.of(neurons)
     delta = last.written(ablation.ablated(last.h) - last.h)[:, neurons]
     change, found, _ = _changes(config, some, frequency, last.x, delta, target, last.post, tolerance)
     moved = _ablated(some, delta)

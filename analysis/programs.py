@@ -10,7 +10,10 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function that is compiled when it is called, as by `jax.jit`; it cannot be called within another `jax.jit`."""
+    """A function that is compiled when it is called, as by `jax.jit`.
+
+    It must not be called within another `jax.jit`, which refuses compiler options there.
+    """
 
     function: Callable[..., Any]
     static_argnames: tuple[str, ...] = ("config",)

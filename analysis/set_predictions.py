@@ -6,8 +6,8 @@ that what they share is read once; of other sets, whose streams are multiplied b
 `jaxconf.analysis.streamed_sets` says how the logits of a set are formed. Its own sums are those of the three effects;
 studies of loss, entropy and calibration need those of this module, which are fewer.
 
-Two sums over tokens are the halves of one complex number, because XLA would compute the exponentials again for each
-real sum. This was measured on a CPU.
+Two sums over tokens are the halves of one complex number, because XLA computes the exponentials again for each sum.
+This was measured on a CPU.
 """
 
 import dataclasses

@@ -219,8 +219,8 @@ def attempted(
     """The sums of e^(z − shift) at the shifts where they are finite: these, or the true maxima of z.
 
     `shift`: the logit of a token whose own term keeps the sum at 1 or more. Sums overflow only where a logit is some 80
-    nats above it; all are then computed again with the `maxima`, which are given the sums. `checked`: what is finite if
-    the sums are.
+    nats above it, or 40 if there are sums of squares; all are then computed again with the maxima. `maxima`: gives
+    these, from what the first attempt found. `checked`: what is finite if the sums are.
     """
 
     def attempt(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:

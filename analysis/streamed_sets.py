@@ -77,9 +77,9 @@ class Blocks(NamedTuple):
 
     @classmethod
     def of(cls, V: int) -> "Blocks":
-        chunk, count = min(int(UNROLL), V), -(-V // int(BLOCK))
-        if -(-V // (count * chunk)) * chunk > V:
-            count += 1
+        chunk = min(int(UNROLL), V)
+        # Blocks are whole chunks, and none is larger than the vocabulary: one that is no whole chunks needs two.
+        count = max(-(-V // int(BLOCK)), 1 + (V % chunk > 0))
         size = -(-V // (count * chunk)) * chunk
         starts = jnp.arange(count) * size
         begins = jnp.minimum(starts, V - size)

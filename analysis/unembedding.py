@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.decoder import Params, final_norm, layer_norm, unembedding
@@ -39,6 +40,10 @@ class Readout:
     # [d] or a number: w_out is w_mlp · write_gain, centred if the final norm is LayerNorm. It is the factor on what is
     # added to the stream, times the gain of a norm after the MLP.
     write_gain: jax.Array | float
+
+    def of(self, neurons: ArrayLike) -> "Readout":
+        """The readout with the write directions of some neurons alone, int [n]."""
+        return dataclasses.replace(self, w_out=self.w_out[neurons], w_mlp=self.w_mlp[neurons])
 
 
 def readout(config: DecoderConfig, params: Params, convention: Convention = "paper") -> Readout:

@@ -86,7 +86,9 @@ class LayerActivations:
         return found
 
     def some(self, windows: np.ndarray) -> "LayerActivations":
-        """The activations in the windows with these indices, int [s]; what is kept of the others is not held."""
+        """The activations in the windows with these indices, int [s], ascending; nothing of the others is held."""
+        if len(windows) == len(self.tokens):
+            return self
         of = dataclasses.replace(self, tokens=self.tokens[windows])
         of._kept = None if self._kept is None else jax.tree.map(lambda x: x[windows], self._kept)
         return of

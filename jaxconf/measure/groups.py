@@ -45,7 +45,7 @@ class How(NamedTuple):
     nulls: int
     bootstrap_draws: int
     seed: int
-    token_changes: int  # at about how many positions the changes of the loss are kept one by one
+    token_changes: int  # at about how many positions the changes of the loss are kept one by one; 0: at none
 
 
 class Seen(NamedTuple):
@@ -88,7 +88,8 @@ class Measured(NamedTuple):
     nulls: pd.DataFrame  # as `NeuronTable.nulls`
     parts: list[Part]  # without their sums, which are large
     ablation: LayerAblation | None  # None for heads and the bias of attention
-    # In the windows in which changes are kept one by one. None if layers are run again for the effects, and for heads.
+    # In the windows `Work.some_windows(How.token_changes)`; None if no changes are kept one by one, if layers are run
+    # again for the effects, and for heads and the bias of attention.
     activity: LayerActivations | None
 
 
@@ -108,11 +109,10 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     work = work.resuming(memory, *which, *statistics, *weights)
     w_out, ablation = fetched(paper.w_out), kind.of_layer(statistics)
     nulls, size, gates = draw_nulls(config, w_out, how.nulls, how.seed), len(w_out), None
-    some = None
-    if dictionary is not None or streams(config, number, how.frozen):
+    streamed = dictionary is not None or streams(config, number, how.frozen)
+    if streamed:
         gates = gates_of(work, activity, columns["null_proxy"], statistics.mean)
         parts = last_layer_parts(work, activity, *_rows(paper, w_out, ablation, nulls, gates), how.tolerance, how.seed)
-        some = activity.some(work.some_windows(how.token_changes))
     else:
         parts = neuron_parts(work, number, paper, ablation, nulls, how.frozen)
     found = collected(work, parts, size, how)
@@ -126,6 +126,7 @@ def measured(work: Work, how: How, seen: Seen, group: Group, memory: int) -> Mea
     if config.experts and dictionary is None:
         where = {f"{name}{ROUTED}": columns[name] / np.where(routed > 0, routed, np.nan) for name in EFFECTS}
         columns |= {"expert": expert_of_each(config), "routed_share": routed, **where}
+    some = activity.some(work.some_windows(how.token_changes)) if streamed and how.token_changes else None
     return Measured(*frames(group, columns, null_columns), found.notes, ablation, some)
 
 

@@ -1,7 +1,7 @@
 """The changes of the loss at single positions, which figures 2c and 3c show of the neurons that stand out.
 
-Letters: c neuron or other component, s window, t position, q position that is kept in some window, r such a position
-of a window.
+Letters: c neuron or other component, s window, t position, q position that is kept in some window, r pair of a window
+and such a position, D devices that windows are split over.
 """
 
 import dataclasses
@@ -37,13 +37,14 @@ def token_changes(
     groups: Sequence[Group],
     found: Sequence[Measured],
 ) -> pd.DataFrame:
-    """`NeuronTable.token_changes` of a table, at the kept positions of some windows.
+    """`NeuronTable.token_changes` of a table, at the kept positions of `Work.some_windows(how.token_changes)`.
 
     `groups`: those of the table. `found`: what was measured of each.
     """
     names = {name for kind in KINDS for names in boxed(table, kind) for name in names}
-    shown = np.isin(np.arange(len(work.kept)), work.some_windows(how.token_changes))
-    some = dataclasses.replace(work, kept=work.kept & shown[:, None])
+    windows = work.some_windows(how.token_changes)
+    chosen = np.isin(np.arange(len(work.kept)), windows)
+    some = dataclasses.replace(work, kept=work.kept & chosen[:, None])
     frames = [pd.DataFrame()]
     for group, of in zip(groups, found, strict=True):
         own = [index for index, name in enumerate(group.names) if name in names]
@@ -54,7 +55,7 @@ def token_changes(
         elif of.activity is None:
             frames += _rerun(some, group, own, of.ablation, how.frozen)
         else:
-            frames += _of_last_layer(some, seen, group, own, of.ablation, of.activity, np.flatnonzero(shown))
+            frames += _of_last_layer(some, seen, group, own, of.ablation, of.activity, windows)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -69,21 +70,23 @@ def _of_last_layer(
 ) -> Iterator[pd.DataFrame]:
     """The changes of some components of a group for whose effects no layer is run again, as from `_rerun`.
 
-    `activity`: in the windows with these indices, int [s].
+    `windows`: the indices of some windows, int [s]. `activity`: in these windows alone.
     """
-    lm, which, T = work.lm, np.asarray(own), work.tokens.shape[1]
-    readout = group.readout(lm, seen.paper, "paper")
-    readout = dataclasses.replace(readout, w_out=readout.w_out[which], w_mlp=readout.w_mlp[which])
+    lm, which, T, D = work.lm, np.asarray(own), work.tokens.shape[1], work.lm.mesh.shape["data"]
+    how = lm.config, group.readout(lm, seen.paper, "paper").of(which), work.freq
     counted, stage = np.flatnonzero(work.kept.any(0)), f"tokens of layer {group.layer}"
     work.progress(stage, 0, len(windows) * T)
     for batch, real in groups_of_windows(lm, work.memory, len(windows), T, len(counted)):
         rows = windows[batch]
-        place = np.stack(np.meshgrid(np.arange(len(rows)), counted, indexing="ij"), -1).reshape(-1, 2)
-        # Every device computes all of it: they are too few pairs to share.
-        of_rows = fetched(ablated_rows(activity.last_layer(batch), place[None], [(ablation, which)]))
-        x, delta, post = jax.tree.map(lambda y: y[0], of_rows)
-        target = work.tokens[rows][:, counted + 1].ravel()
-        changes = fetched(loss_changes(lm.config, readout, work.freq, x, delta, target, post))
+        place = np.stack(np.meshgrid(np.arange(len(rows) // D), counted, indexing="ij"), -1).reshape(-1, 2)
+        places = np.broadcast_to(place, (D, *place.shape))
+        x, delta, post = fetched(ablated_rows(activity.last_layer(batch), places, [(ablation, which)]))  # D r …
+        target = work.tokens[rows][:, counted + 1].reshape(D, -1)
+        # Every device computes every part, one after the other: these pairs are too few to share.
+        parts = [
+            fetched(loss_changes(*how, *jax.tree.map(lambda y, i=i: y[i], (x, delta, target, post)))) for i in range(D)
+        ]
+        changes = [np.concatenate(of_parts) for of_parts in zip(*parts, strict=True)]
         kept = (work.kept[rows] & real[:, None])[:, counted].ravel()
         for index, component in enumerate(own):
             of_one = {name: np.abs(x[kept, index]) for name, x in zip(CHANGES, changes, strict=True)}

@@ -69,7 +69,10 @@ class Work:
         return np.unique(self.units[windows][self.kept[windows]])
 
     def some_windows(self, positions: int) -> np.ndarray:
-        """The indices of evenly chosen windows, with about so many kept positions in all, int [s]."""
+        """The indices of evenly chosen windows, with about so many kept positions in all, int [s], ascending.
+
+        If those have none, all windows are chosen.
+        """
         count = min(len(self.kept), -(-positions * len(self.kept) // int(self.kept.sum())))
         rows = np.linspace(0, len(self.kept) - 1, count).round().astype(int)
         return rows if self.kept[rows].any() else np.arange(len(self.kept))

@@ -31,10 +31,11 @@ WAIT = 2.0  # seconds
 )
 def test_the_changes_at_single_positions_in_every_layer(kind: str, frozen: Frozen) -> None:
     lm = random_model(kind)
-    tokens, counts = windows_for(lm), counts_for(lm)
+    tokens, counts = windows_for(lm, count=5), counts_for(lm)
+    T = tokens.shape[1]
     kept = np.ones(tokens.shape, bool)
     kept[0], kept[1:, 3] = False, False
-    how = {"layer": "all", "frozen": frozen, "nulls": 200, "bootstrap_draws": 5, "token_changes": tokens.size}
+    how = {"layer": "all", "frozen": frozen, "nulls": 200, "bootstrap_draws": 5, "token_changes": T}
     table = analysed(lm, tokens, counts=counts, kept=kept, **how)
     found = table.token_changes
     names = found["neuron"].unique()
@@ -44,10 +45,19 @@ def test_the_changes_at_single_positions_in_every_layer(kind: str, frozen: Froze
     for effect in ("", "_ln_frozen", "_freq_frozen"):
         alone[f"loss_abs_delta{effect}"] = (alone[f"loss_ablated{effect}"] - alone["loss"]).abs()
     assert alone["loss_abs_delta"].median() > 1e-3
+    alone = alone[alone["window"] == 4]  # two windows of five are chosen, and the first has no kept position
     for name, of_neuron in found.groupby("neuron"):
         expected = alone[alone["neuron"] == name][list(of_neuron.columns[1:])]
-        assert len(expected) == 2 * (tokens.shape[1] - 2)
+        assert len(expected) == T - 2
         np.testing.assert_allclose(of_neuron.iloc[:, 1:], expected, atol=2e-5)
+
+
+def test_every_window_is_chosen_if_evenly_chosen_ones_have_no_kept_position() -> None:
+    lm = random_model("rms")
+    tokens = windows_for(lm, count=5)
+    text = Text(Windows(tokens, np.indices(tokens.shape)[0]), counts_for(lm), {})
+    work = work_on(lm, text, np.indices(tokens.shape)[0] == 1, MEMORY, lambda *_: None)
+    np.testing.assert_array_equal(work.some_windows(1), np.arange(5))
 
 
 def test_the_seconds_of_a_run_are_also_those_of_the_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ KINDS = ["layer", "rms", "large", "capped"]
 def table(kind: str, data: int, model: int) -> NeuronTable:
     lm = random_model(kind)
     engine = "adaptive" if kind.startswith("large") else "exact"
-    return analysed(on_mesh(lm, data, model), windows_for(lm, count=5), engine=engine, bootstrap_draws=20)
+    how = {"engine": engine, "bootstrap_draws": 20}
+    return analysed(on_mesh(lm, data, model), windows_for(lm, count=5), **how)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,18 @@ def test_last_layer(kind: str, mesh: tuple[int, int]) -> None:
     ours, alone = table(kind, *mesh), table(kind, 1, 1)
     same(ours.frame, alone.frame)
     same(ours.positions, alone.positions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mesh"),
+    marked([("rms", (2, 2)), ("rms", (8, 1)), ("capped", (2, 2))], quick=[("rms", (2, 2))]),
+)
+def test_changes_at_single_positions(kind: str, mesh: tuple[int, int]) -> None:
+    lm, how = random_model(kind), {"bootstrap_draws": 5, "nulls": 200, "token_changes": 40}
+    ours, alone = (analysed(on_mesh(lm, *of), windows_for(lm, count=5), **how).token_changes for of in (mesh, (1, 1)))
+    assert ours["neuron"].nunique() > 1
+    np.testing.assert_array_equal(ours.pop("neuron"), alone.pop("neuron"))
+    same(ours, alone)
 
 
 @pytest.mark.parametrize(
