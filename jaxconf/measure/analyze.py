@@ -95,10 +95,9 @@ def analyze(
     changes of the loss are kept one by one, for the neurons that Figures 2c and 3c show; 0 for none.
     `bootstrap_draws`: resamples of the documents behind each interval. `memory`: bytes of a device that a batch may
     take, beside the weights and the folded unembedding; half as many are tried whenever a device runs out of
-    memory. The host keeps a layer's activations in up to a quarter of these bytes, and those that `token_changes` needs
-    to the end. `rules`: when a neuron is an entropy or frequency neuron. `facts`: further facts for the result.
-    `resume_folder`: for finished windows, from which the same call resumes after an interruption. `progress`: called
-    with the stage and the tokens done and in all.
+    memory. The host keeps a layer's activations in up to a quarter of these bytes. `rules`: when a neuron is an
+    entropy or frequency neuron. `facts`: further facts for the result. `resume_folder`: for finished windows, from
+    which the same call resumes after an interruption. `progress`: called with the stage and the tokens done and in all.
 
     Losses, entropies and divergences are in nats. Source: Stolfo et al. 2024 (arXiv 2406.16254), sections 3 and 4.
     Raises InputError for options and tokens that the model does not have, for shapes that do not match, and if no
