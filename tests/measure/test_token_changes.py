@@ -1,7 +1,7 @@
 """The changes at single positions that the figures show, against runs with one ablation after the other."""
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,19 +27,21 @@ WAIT = 2.0  # seconds
 
 
 @pytest.mark.parametrize(
-    ("kind", "frozen"), [("rms", "final"), ("capped", "final"), ("capped", "all"), ("mixtral", "final")]
+    ("kind", "layer", "frozen"),
+    [("rms", "all", "final"), ("capped", "last", "final"), ("capped", "last", "all"), ("mixtral", "last", "final")],
 )
-def test_the_changes_at_single_positions_in_every_layer(kind: str, frozen: Frozen) -> None:
+def test_the_changes_at_single_positions(kind: str, layer: Literal["all", "last"], frozen: Frozen) -> None:
     lm = random_model(kind)
     tokens, counts = windows_for(lm, count=5), counts_for(lm)
     T = tokens.shape[1]
     kept = np.ones(tokens.shape, bool)
     kept[0], kept[1:, 3] = False, False
-    how = {"layer": "all", "frozen": frozen, "nulls": 200, "bootstrap_draws": 5, "token_changes": T}
+    how = {"layer": layer, "frozen": frozen, "nulls": 200, "bootstrap_draws": 5, "token_changes": T}
     table = analysed(lm, tokens, counts=counts, kept=kept, **how)
     found = table.token_changes
     names = found["neuron"].unique()
-    assert {name.split(".")[0] for name in names} == {str(layer) for layer in range(lm.config.n_layers)}
+    layers = range(lm.config.n_layers) if layer == "all" else [lm.config.n_layers - 1]
+    assert {int(name.split(".")[0]) for name in names} == set(layers)
     neurons = [tuple(map(int, name.split("."))) for name in names]
     alone = per_token(lm, tokens, neurons, counts=counts, kept=kept, frozen=frozen)
     for effect in ("", "_ln_frozen", "_freq_frozen"):
