@@ -25,7 +25,7 @@ from jaxconf.measure.work import Part, Work
 from jaxconf.models.config import DecoderConfig
 from jaxconf.models.errors import InputError
 from jaxconf.models.mesh import fetched
-from jaxconf.runtime.batching import batches
+from jaxconf.runtime.batching import batches, even_size
 
 Engine = Literal["auto", "exact", "adaptive"]
 Ablations = Sequence[tuple[LayerAblation, np.ndarray]]
@@ -86,8 +86,7 @@ def group_of_a_device(
     """
     rows = rows_at_once(config, memory, adaptive, further)
     most = min(windows_at_once(config, length, memory, directions), max(1, rows // length), count)
-    groups = -(-count // most)
-    return -(-count // groups), rows  # the last group is computed as if it were as large as the others
+    return even_size(count, most), rows  # the last group is computed as if it were as large as the others
 
 
 def rows_at_once(config: DecoderConfig, memory: int, adaptive: bool, further: int = 0) -> int:
@@ -110,7 +109,7 @@ def rows_together(count: int, most: int, adaptive: bool) -> int:
     Batches are as few as can be, and then as small as can be in whole blocks, since an engine would copy large arrays
     to fill up its last block.
     """
-    size = -(-count // -(-count // most))
+    size = even_size(count, most)
     block = _block(size, adaptive)
     return -(-size // block) * block
 

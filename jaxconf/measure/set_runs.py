@@ -20,7 +20,7 @@ from jaxconf.analysis.unembedding import Readout, of_directions, readout
 from jaxconf.analysis.whole_logits import Prediction
 from jaxconf.measure.named_sets import NamedSet
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.runtime.batching import Batch, batches, batches_in_memory
+from jaxconf.runtime.batching import Batch, batches, batches_in_memory, even_size
 from jaxconf.runtime.memory import bytes_of_a_window
 
 CELLS = Size("set_cells")
@@ -100,6 +100,5 @@ def groups_of_windows(lm: LanguageModel, memory: int, count: int, length: int, p
     `positions`: of a window, those that count. `memory`: bytes of a device.
     """
     each, D = bytes_of_a_window(lm.config, length) + 4 * positions * 6 * lm.config.vocab_size, lm.mesh.shape["data"]
-    most = D * max(1, min(memory // each, int(CELLS) // positions))
-    groups = -(-count // most)  # as few as can be, and then as small as can be
-    return batches(count, D * -(-count // (D * groups)))
+    most = max(1, min(memory // each, int(CELLS) // positions))
+    return batches(count, D * even_size(-(-count // D), most))

@@ -18,6 +18,11 @@ last index, which are not real.
 """
 
 
+def even_size(count: int, most: int) -> int:
+    """The size of batches of up to `most` for `count` indices: they are as few as can be, and then as small."""
+    return -(-count // -(-count // most))
+
+
 def batches(count: int, size: int) -> Iterator[Batch]:
     """The indices 0 to count - 1 in batches of `size`."""
     for begin in range(0, count, size):
