@@ -3,8 +3,6 @@
 Letters: r row (a kept position), n neuron, d model width, v vocabulary. `jaxconf.analysis.effects` has the algebra.
 """
 
-import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -45,82 +43,46 @@ def moved_logits(
     config: DecoderConfig, readout: Readout, x: jax.Array, delta: jax.Array, post: PostNorm | None
 ) -> Moved:
     """`Moved` for the ablation of each neuron; the arguments are as for `jaxconf.analysis.effects.effects`."""
-    x = centre(config.final, x)
-    A, inv = x @ readout.W_U, 1 / norm_scale(config.final, x)
-    direction, length = unit(readout.w_out)
-    x_along = x @ direction.T  # r n
-    across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
-    if post is None:
-        return Moved(A, None, None, delta, inv, _inverse_scale(config.final, across, x_along + delta * length))
-    raw, raw_length = unit(centre(config, readout.w_mlp))
-    m = post.normalized * post.scale
-    along = m @ raw.T  # r n
-    inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
-    p, beta, write = centre(config.final, post.normalized * readout.write_gain), post.scale * inv_m - 1, delta * inv_m
-    p_along = p @ direction.T
-    xp, pp = jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
-    across = across + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
-    inv_te = _inverse_scale(config.final, across, x_along + beta * p_along + write * length)
-    return Moved(A, p @ readout.W_U, beta, write, inv, inv_te)
+    with jax.default_matmul_precision("highest"):
+        x = centre(config.final, x)
+        A, inv = x @ readout.W_U, 1 / norm_scale(config.final, x)
+        direction, length = unit(readout.w_out)
+        x_along = x @ direction.T  # r n
+        across = jnp.sum(x * x, 1, keepdims=True) - x_along**2
+        if post is None:
+            return Moved(A, None, None, delta, inv, _inverse_scale(config.final, across, x_along + delta * length))
+        raw, raw_length = unit(centre(config, readout.w_mlp))
+        m = post.normalized * post.scale
+        along = m @ raw.T  # r n
+        inv_m = _inverse_scale(config, jnp.sum(m * m, 1, keepdims=True) - along**2, along + delta * raw_length)
+        p, beta, write = (
+            centre(config.final, post.normalized * readout.write_gain),
+            post.scale * inv_m - 1,
+            delta * inv_m,
+        )
+        p_along = p @ direction.T
+        xp, pp = jnp.sum(x * p, 1, keepdims=True), jnp.sum(p * p, 1, keepdims=True)
+        across = across + 2 * beta * (xp - x_along * p_along) + beta**2 * (pp - p_along**2)
+        inv_te = _inverse_scale(config.final, across, x_along + beta * p_along + write * length)
+        return Moved(A, p @ readout.W_U, beta, write, inv, inv_te)
 
 
 def changes_from_whole_logits(
     config: DecoderConfig,
     readout: Readout,
     frequency: Frequency,
-    x: jax.Array,
-    delta: jax.Array,
+    moved: Moved,
     target: jax.Array,
-    post: PostNorm | None,
     before: Prediction,
 ) -> Changes:
-    """The changes at a few rows, from the logit vectors of AT_ONCE pairs of a row and a neuron at a time.
+    """The changes of a few rows and neurons, from the logit vectors of AT_ONCE pairs of the two at a time.
 
-    They serve to check the engines, and share none of their sums over the vocabulary. `before`: the unablated
-    predictions of these rows.
+    They share no sum over the vocabulary with the engines. `moved`: from `moved_logits`. `target`, int [r]: the token
+    that follows. `before`: the unablated predictions of these rows.
     """
-    moved, (total, norm_frozen, freq_frozen) = _from_whole_logits(config, readout, frequency, x, delta, target, post)
-    scales = 1 / moved.inv, 1 / moved.inv_te
-    before = jax.tree.map(lambda x: x[:, None], before)
-    return changes(before, total, norm_frozen, freq_frozen, scales, config.d_model)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def loss_changes(
-    config: DecoderConfig,
-    readout: Readout,
-    frequency: Frequency,
-    x: jax.Array,
-    delta: jax.Array,
-    target: jax.Array,
-    post: PostNorm | None,
-) -> list[jax.Array]:
-    """The changes of the loss by each effect, [r n] each, in nats: total, norm frozen and frequency frozen.
-
-    The arguments are as for `jaxconf.analysis.effects.effects`. The changes are from whole logits, which for a few
-    neurons takes less time than an engine, compiling included.
-    """
-    # The unablated model is that with a neuron ablated that writes nothing.
-    w_out, w_mlp = (jnp.pad(w, ((1, 0), (0, 0))) for w in (readout.w_out, readout.w_mlp))
-    readout = dataclasses.replace(readout, w_out=w_out, w_mlp=w_mlp)
-    given = readout, frequency, x, jnp.pad(delta, ((0, 0), (1, 0))), target, post
-    _, effects = _from_whole_logits(config, *given)
-    # Where nothing is ablated, rounding would still leave a change.
-    return [jnp.where(delta == 0, 0, of.loss[:, 1:] - of.loss[:, :1]) for of in effects]
-
-
-def _from_whole_logits(
-    config: DecoderConfig,
-    readout: Readout,
-    frequency: Frequency,
-    x: jax.Array,
-    delta: jax.Array,
-    target: jax.Array,
-    post: PostNorm | None,
-) -> tuple[Moved, list[Prediction]]:
-    """The parts of the logits, and the predictions of each effect, [r n]: total, norm frozen and frequency frozen."""
+    shape = moved.write.shape
     with jax.default_matmul_precision("highest"):
-        moved, M = moved_logits(config, readout, x, delta, post), readout.w_out @ readout.W_U
+        M = readout.w_out @ readout.W_U
 
         def logits(y: jax.Array, inv: jax.Array) -> jax.Array:
             return capped(y * inv + readout.b_U, config.logit_softcap)
@@ -136,9 +98,14 @@ def _from_whole_logits(
             return jax.vmap(lambda z: prediction_of_row(z, frequency, target[r]))(every)
 
         # Pairs fill whole batches, since `lax.map` would compile `ablated` again for the rest.
-        pairs = jnp.arange(-(-delta.size // AT_ONCE) * AT_ONCE) % delta.size
-        found = jax.lax.map(lambda i: ablated(*jnp.divmod(i, delta.shape[1])), pairs, batch_size=AT_ONCE)
-        return moved, [jax.tree.map(lambda x, i=i: x[: delta.size, i].reshape(delta.shape), found) for i in range(3)]
+        count = moved.write.size
+        pairs = jnp.arange(-(-count // AT_ONCE) * AT_ONCE) % count
+        found = jax.lax.map(lambda i: ablated(*jnp.divmod(i, shape[1])), pairs, batch_size=AT_ONCE)
+    total, norm_frozen, freq_frozen = (
+        jax.tree.map(lambda x, i=i: x[:count, i].reshape(shape), found) for i in range(3)
+    )
+    before = jax.tree.map(lambda x: x[:, None], before)
+    return changes(before, total, norm_frozen, freq_frozen, (1 / moved.inv, 1 / moved.inv_te), config.d_model)
 
 
 def _inverse_scale(config: DecoderConfig, across: jax.Array, along: jax.Array) -> jax.Array:

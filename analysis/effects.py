@@ -153,8 +153,8 @@ def effects(
     if adaptive and certainty:
         rows, neurons = adaptive.audited
         some = readout.of(neurons)
-        of_some = jax.tree.map(lambda y: y[rows], (x, delta[:, neurons], target, post, found))
-        exact = changes_from_whole_logits(config, some, frequency, *of_some)
+        given, of_some = jax.tree.map(lambda y: y[rows], ((x, delta[:, neurons], post), (target, found)))
+        exact = changes_from_whole_logits(config, some, frequency, moved_logits(config, some, *given), *of_some)
         errors = [
             jnp.abs(getattr(change, name)[rows][:, neurons] - getattr(exact, name)).max() for name in CHANGES_IN_NATS
         ]
@@ -192,6 +192,29 @@ def adaptive_losses(
     both = ((found.loss, change.loss), (found.entropy, change.entropy))
     loss, entropy = ((before[:, None] + jnp.where(moved, by, 0)).T for before, by in both)
     return loss, entropy
+
+
+@functools.partial(jax.jit, static_argnames=("config", "names"))
+def effects_at_rows(
+    config: DecoderConfig,
+    readout: Readout,
+    frequency: Frequency,
+    x: jax.Array,
+    delta: jax.Array,
+    target: jax.Array,
+    post: PostNorm | None,
+    names: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    """Those of EFFECTS with these names at each row, float32 [r n].
+
+    They are from whole logits, which for a few neurons takes less time than an engine, compiling included. The other
+    arguments are as for `effects`.
+    """
+    moved = moved_logits(config, readout, x, delta, post)
+    before, *_ = _unablated(config, readout, frequency, moved, target)
+    change = changes_from_whole_logits(config, readout, frequency, moved, target, before)
+    ablated, found = _ablated(readout, delta), effects_of(change)
+    return {name: jnp.where(ablated, found[name], 0) for name in names}
 
 
 def sharded_effects(
@@ -248,15 +271,23 @@ def _changes(
     """The changes, the unablated predictions, and the adaptive engine's certainty; without a tolerance all is exact."""
     with jax.default_matmul_precision("highest"):
         moved = moved_logits(config, readout, x, delta, post)
-
-        def unablated(A: jax.Array, inv: jax.Array, target: jax.Array) -> tuple[Prediction, Any, Any]:
-            logits = capped(A * inv + readout.b_U, config.logit_softcap)
-            along_u = None if config.logit_softcap is None else logits @ frequency.u
-            return prediction_of_row(logits, frequency, target), jax.nn.logsumexp(logits), along_u
-
-        found, lse, along_u = by_rows(unablated)(moved.A, moved.inv, target)
+        found, lse, along_u = _unablated(config, readout, frequency, moved, target)
         change, certainty = _streamed_changes(config, readout, frequency, moved, target, found, lse, along_u, tolerance)
         return change, found, certainty
+
+
+def _unablated(
+    config: DecoderConfig, readout: Readout, frequency: Frequency, moved: Moved, target: jax.Array
+) -> tuple[Prediction, jax.Array, jax.Array | None]:
+    """The predictions of the unablated logits ℓ of each row, log Σ e^ℓ, and for soft-capped logits Σ u·ℓ, [r] each."""
+
+    def of_row(A: jax.Array, inv: jax.Array, target: jax.Array) -> tuple[Prediction, Any, Any]:
+        logits = capped(A * inv + readout.b_U, config.logit_softcap)
+        along_u = None if config.logit_softcap is None else logits @ frequency.u
+        return prediction_of_row(logits, frequency, target), jax.nn.logsumexp(logits), along_u
+
+    with jax.default_matmul_precision("highest"):
+        return by_rows(of_row)(moved.A, moved.inv, target)
 
 
 def _ablated(readout: Readout, delta: jax.Array) -> jax.Array:

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from jaxconf.analysis.ablated_logits import loss_changes
 from jaxconf.analysis.ablation import LayerAblation
-from jaxconf.analysis.effects import ablated_rows
+from jaxconf.analysis.effects import ablated_rows, effects_at_rows
 from jaxconf.analysis.metrics import effects_of
 from jaxconf.analysis.rerun import Frozen, compiled_changes, unablated_sums
 from jaxconf.measure.activations import LayerActivations
@@ -26,7 +25,7 @@ from jaxconf.report.shown import boxed
 from jaxconf.results.neuron_table import NeuronTable
 from jaxconf.results.rules import KINDS
 
-CHANGES = ("loss_abs_delta", "loss_abs_delta_ln_frozen", "loss_abs_delta_freq_frozen")  # as `loss_changes` has them
+CHANGES = ("loss_abs_delta", "loss_abs_delta_ln_frozen", "loss_abs_delta_freq_frozen")
 
 
 def token_changes(
@@ -84,12 +83,13 @@ def _of_last_layer(
         target = work.tokens[rows][:, counted + 1].reshape(D, -1)
         # Every device computes every part, one after the other: these pairs are too few to share.
         parts = [
-            fetched(loss_changes(*how, *jax.tree.map(lambda y, i=i: y[i], (x, delta, target, post)))) for i in range(D)
+            fetched(effects_at_rows(*how, *jax.tree.map(lambda y, i=i: y[i], (x, delta, target, post)), CHANGES))
+            for i in range(D)
         ]
-        changes = [np.concatenate(of_parts) for of_parts in zip(*parts, strict=True)]
+        changes = jax.tree.map(lambda *of_parts: np.concatenate(of_parts), *parts)  # r c
         kept = (work.kept[rows] & real[:, None])[:, counted].ravel()
         for index, component in enumerate(own):
-            of_one = {name: np.abs(x[kept, index]) for name, x in zip(CHANGES, changes, strict=True)}
+            of_one = {name: x[kept, index] for name, x in changes.items()}
             yield pd.DataFrame({"neuron": group.names[component], **of_one})
         work.progress(stage, (int(batch[real][-1]) + 1) * T, len(windows) * T)
 
