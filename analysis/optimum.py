@@ -1,8 +1,22 @@
-"""How far predictions are from the best possible ones. Losses, entropies and divergences are in nats."""
+"""How far predictions are from the best possible ones. Losses, entropies and divergences are in nats.
+
+Letters: c neuron set, s window, q position that counts, v vocabulary.
+"""
 
 from typing import Any, NamedTuple
 
-from jaxconf.analysis.set_predictions import Beside
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconf.analysis.frequency import Frequency
+from jaxconf.analysis.programs import Program
+from jaxconf.analysis.rerun import Sets, compiled_entry, one_by_one
+from jaxconf.analysis.streamed_sets import Moved, whole_logits
+from jaxconf.analysis.unembedding import Readout
+from jaxconf.models.config import DecoderConfig
+from jaxconf.models.decoder import Params
+from jaxconf.models.norms import norm_scale
 
 
 class Distance(NamedTuple):
@@ -15,7 +29,41 @@ class Distance(NamedTuple):
     correct: Any  # whether the most likely token is the one that follows
 
 
-def distance(of: Beside) -> Distance:
-    """The distances of predictions from the best ones, which they were compared with."""
-    predicted = of.predicted
-    return Distance(predicted.loss, predicted.entropy, -of.change.mean, predicted.confidence, predicted.correct)
+def distances(
+    config: DecoderConfig,
+    layers: tuple[int, ...],
+    params: Params,
+    readout: Readout,
+    frequency: Frequency,
+    tokens: jax.Array,
+    positions: jax.Array | np.ndarray,
+    best: jax.Array,
+    norm_frozen: jax.Array | bool,
+    of_sets: Sets,
+) -> Distance:
+    """The distances when each neuron set is ablated, [c s q].
+
+    They are from the whole logits of one set after the other, since text whose best predictions are known has a small
+    vocabulary. `best` [s q v]: the best log-probabilities, -inf for tokens that cannot follow. `norm_frozen`: whether
+    the final norm keeps its unablated scale. The other arguments are as for `jaxconf.analysis.rerun.compiled_entry`,
+    which is a part of this program: what the distances do not need of it is then neither compiled nor computed.
+    """
+    entry, _ = compiled_entry(config, layers, params, readout, frequency, tokens, positions)
+    P, target = jnp.exp(best), entry.before.target
+    finite = jnp.where(P > 0, best, 0)
+
+    def of(moved: Moved) -> Distance:
+        inv = jnp.where(norm_frozen, entry.before.inv, 1 / norm_scale(config.final, moved.x)[..., 0])
+        logits = whole_logits(config, readout, moved.x, inv)
+        own, most = jnp.take_along_axis(logits, target[..., None], -1)[..., 0], logits.max(-1)
+        less = logits - most[..., None]
+        e = jnp.exp(less)
+        S = e.sum(-1)
+        lse = most + jnp.log(S)
+        kl = jnp.sum(P * (finite - logits), -1) + lse
+        return Distance(lse - own, jnp.log(S) - jnp.sum(e * less, -1) / S, kl, 1 / S, own >= most)
+
+    return one_by_one(of, config, params, readout, entry, of_sets)
+
+
+compiled_distances = Program(distances, ("config", "layers"))

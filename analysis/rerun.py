@@ -189,12 +189,6 @@ def compiled_reference(config: DecoderConfig, readout: Readout, entry: Entry) ->
     return to, unchanged(log_p), _unablated(config, readout, entry, to)
 
 
-@jax.jit
-def compiled_best(entry: Entry, best: jax.Array) -> Reference:
-    """The log-probabilities `best` [s q v] as the reference of `besides`; -inf for tokens that cannot follow."""
-    return reference(entry.before, best)
-
-
 def changes(
     config: DecoderConfig,
     params: Params,
@@ -243,14 +237,10 @@ def besides(
     readout: Readout,
     entry: Entry,
     to: Reference,
-    norm_frozen: jax.Array | bool,
     of_sets: Sets,
 ) -> Beside:
-    """The predictions when each neuron set is ablated, and their change from the reference, [c s q]; nats.
-
-    `norm_frozen`: whether the final norm keeps its unablated scale.
-    """
-    return _predictions(config, params, readout, entry, of_sets).beside(to, norm_frozen)
+    """The predictions when each neuron set is ablated, and their change from the reference, [c s q]; nats."""
+    return _predictions(config, params, readout, entry, of_sets).beside(to)
 
 
 def predictions(
@@ -267,6 +257,18 @@ def predictions(
         fr = te + ((as_it_was - te) @ frequency.u)[..., None] * frequency.u
         return Ablated(*(prediction(z, frequency, before.target) for z in (te, ln, fr)))
 
+    return one_by_one(of, config, params, readout, entry, of_sets)
+
+
+def one_by_one(
+    of: Callable[[Moved], Any],
+    config: DecoderConfig,
+    params: Params,
+    readout: Readout,
+    entry: Entry,
+    of_sets: Sets,
+) -> Any:
+    """`of` one set after the other, [s q], whose results are joined, [c s q]."""
     if isinstance(of_sets, Members):
         return _of_sets(of, config, params, readout, entry, of_sets)
     with jax.default_matmul_precision("highest"):
@@ -312,7 +314,7 @@ def _log_p(config: DecoderConfig, readout: Readout, entry: Entry) -> jax.Array:
 def _unablated(config: DecoderConfig, readout: Readout, entry: Entry, to: Reference) -> Beside:
     """The unablated model beside a reference, [s q]."""
     lines = jax.tree.map(lambda x: x[None], line(config, entry.before, _unmoved(entry)))
-    found = Predictions(config, readout, entry.before, entry.parts, lines).beside(to, False)
+    found = Predictions(config, readout, entry.before, entry.parts, lines).beside(to)
     return jax.tree.map(lambda x: x[0], found)
 
 

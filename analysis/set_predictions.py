@@ -136,10 +136,10 @@ class Predictions:
                 for shift, z, (S, Q) in zip(shifts, target, found, strict=True)
             ]
 
-    def beside(self, of: Reference, norm_frozen: jax.Array | bool) -> Beside:
-        """The predictions beside the reference, [c s q]. `norm_frozen`: the final norm keeps its unablated scale."""
+    def beside(self, of: Reference) -> Beside:
+        """The predictions beside the reference, [c s q]."""
         with jax.default_matmul_precision("highest"):
-            inv = jnp.where(norm_frozen, self.before.inv, self.lines.inv)
+            inv = self.lines.inv
             top, target = (self._named(i, inv) for i in (0, 1))
             (lp_top, _), _ = of.named
 

@@ -61,7 +61,16 @@ def prediction_of_row(logits: jax.Array, frequency: Frequency, target: jax.Array
 
 def by_rows(of: Callable[..., Any]) -> Callable[..., Any]:
     """`of` for each row of arrays [r …], as by `jax.vmap`, but for PREDICTED rows at a time."""
-    return lambda *rows: jax.lax.map(lambda row: of(*row), rows, batch_size=int(PREDICTED))
+
+    def each(*rows: jax.Array) -> Any:
+        # Batches are whole, since `lax.map` would compile `of` again for the rest.
+        count = len(rows[0])
+        batch = min(int(PREDICTED), count)
+        at = jnp.arange(-(-count // batch) * batch) % count
+        found = jax.lax.map(lambda i: of(*(jnp.asarray(x)[i] for x in rows)), at, batch_size=batch)
+        return jax.tree.map(lambda x: x[:count], found)
+
+    return each
 
 
 def changes(

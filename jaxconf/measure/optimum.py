@@ -15,9 +15,7 @@ from jaxconf.analysis.ablation import MEAN, Ablation
 from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.neuron_sets import Neurons, crowded, masks_of, random_sets, widths_of
-from jaxconf.analysis.optimum import Distance, distance
-from jaxconf.analysis.rerun import compiled_besides, compiled_best
-from jaxconf.analysis.set_predictions import Beside as Compared
+from jaxconf.analysis.optimum import Distance, compiled_distances
 from jaxconf.data.worlds import World
 from jaxconf.measure.activations import LayerActivations, activation_statistics
 from jaxconf.measure.named_sets import NamedSet
@@ -90,30 +88,36 @@ def beside_optimum(
     masks = masks_of(lm.config.d_mlp, [one.members for one in drawn]) or no_masks
     T, unused = tokens.shape[1], frequency(np.zeros(lm.config.vocab_size))
     counted = np.flatnonzero(kept.any(0))
-    runs = SetRuns(lm, no_masks | masks, unused, memory)
-    statistics = {of: activation_statistics(LayerActivations(lm, tokens, of, memory), progress) for of in masks}
+    runs = SetRuns(lm, masks, unused, memory)
+    activity = {of: LayerActivations(lm, tokens, of, memory) for of in {layer, *masks}}
+    statistics = {of: activation_statistics(activity[of], progress) for of in masks}
     ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in treatments.items()}
     found: dict[str, list[Distance]] = {name: [] for name in treatments}
-    positions, activations = [], []
+    positions = []
     progress("beside the optimum", 0, tokens.size)
     for rows, real in runs.groups(len(tokens), T, len(counted)):
         everywhere = kept[rows] & real[:, None]
         here = everywhere[:, counted]
         best, of_optimum = _best(world, tokens[rows], everywhere, lm.config.vocab_size)
         positions.append(of_optimum)
-        entry, _ = runs.entry(tokens[rows], counted)
-        to = compiled_best(entry, lm.over_data(best[:, counted]))
-        # Where layers are run again, the entry has the activations at every position.
-        h = fetched(entry.h[layer])[here if runs.by_algebra else everywhere]
-        activations.append(h.astype(np.float64))
+        windows, best = lm.over_data(tokens[rows]), lm.over_data(best[:, counted])
         for name, (_, frozen) in treatments.items():
             parts = [
-                compiled_besides(
-                    lm.config, lm.params, runs.readout, entry, to, frozen, runs.some(some, ablations[name])
+                compiled_distances(
+                    lm.config,
+                    runs.layers,
+                    lm.params,
+                    runs.readout,
+                    unused,
+                    windows,
+                    counted,
+                    best,
+                    frozen,
+                    runs.some(some, ablations[name]),
                 )
                 for some, _ in runs.chunks(len(rows), T)
             ]
-            found[name].append(_at(joined(parts, len(drawn)), here))
+            found[name].append(jax.tree.map(lambda x, here=here: x[..., here], joined(parts, len(drawn))))
         progress("beside the optimum", (int(rows[real][-1]) + 1) * tokens.shape[1], tokens.size)
     at = _Positions(*map(np.concatenate, zip(*positions, strict=True)))
     joint = {name: _joined(parts) for name, parts in found.items()}
@@ -122,7 +126,8 @@ def beside_optimum(
     for how, name, index in every:
         of = Distance(*(x[index] for x in joint[name]))
         rows_of += _rows(world, at, drawn[index], how, of)
-    return Beside(pd.DataFrame(rows_of), _neurons(world, at, layer, np.concatenate(activations)))
+    h = [fetched(of.h)[kept[rows] & real[:, None]] for (rows, real), of in activity[layer]]
+    return Beside(pd.DataFrame(rows_of), _neurons(world, at, layer, np.concatenate(h).astype(np.float64)))
 
 
 def _drawn(lm: LanguageModel, sets: Mapping[str, Neurons], controls: int, seed: int) -> list[NamedSet]:
@@ -153,11 +158,6 @@ def _best(world: World, tokens: np.ndarray, kept: np.ndarray, vocab_size: int) -
     unused = np.full((*tokens.shape, vocab_size - lp.shape[1]), -np.inf)
     every = np.concatenate([best.log_probs, unused], 2).astype(np.float32)
     return every, _Positions(level, loss, entropy, np.where(np.isfinite(temperature), temperature, np.nan))
-
-
-def _at(of: Compared, kept: np.ndarray) -> Distance:
-    """The distances at the kept positions, […, p], from the comparison with the best predictions, […, s t]."""
-    return jax.tree.map(lambda x: fetched(x)[..., kept], distance(of))
 
 
 def _joined(parts: Sequence[Distance]) -> Distance:

@@ -31,9 +31,8 @@ def test_scaled_sets_equal_edited_runs(kind: str, factor: float, layers: tuple[i
     entry, _ = runs.entry(tokens, np.arange(tokens.shape[1]))
     scale = {layer: LayerAblation("linear", np.zeros(lm.config.d_mlp, np.float32), factor) for layer in layers}
     reference, _, _ = compiled_reference(lm.config, runs.readout, entry)
-    predicted, change = compiled_besides(
-        lm.config, lm.params, runs.readout, entry, reference, False, runs.some(np.arange(2), scale)
-    )
+    some = runs.some(np.arange(2), scale)
+    predicted, change = compiled_besides(lm.config, lm.params, runs.readout, entry, reference, some)
     plain = lm.apply(tokens, capture=list(sites.values()))
     lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
     for c in range(2):

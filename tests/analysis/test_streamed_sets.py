@@ -26,6 +26,7 @@ from jaxconf.analysis.mean_ablation import set_to
 from jaxconf.analysis.metrics import EFFECTS
 from jaxconf.analysis.neuron_sets import masks_of
 from jaxconf.analysis.observation import at_bos, entered
+from jaxconf.analysis.optimum import compiled_distances
 from jaxconf.analysis.streamed_sets import BLOCK, Blocks
 from jaxconf.analysis.unembedding import readout
 from jaxconf.data.windows import kept_positions
@@ -58,10 +59,12 @@ def test_no_program_holds_the_logits_of_several_sets(by_algebra: bool) -> None:
     some: Any = runs.some(np.arange(C), {layer: set_to(np.zeros(config.d_mlp))})
     changes = rerun.compiled_changes.lower(*runs.how, entry, before, base, some).compile()
     how = config, lm.params, runs.readout, entry
-    besides = rerun.compiled_besides.lower(*how, to, False, some).compile()
+    besides = rerun.compiled_besides.lower(*how, to, some).compile()
     losses = rerun.compiled_losses.lower(*how, some).compile()
     predictions = rerun.compiled_predictions.lower(*runs.how, entry, some).compile()
-    for compiled in (changes, besides, losses, predictions):
+    positions, best = np.arange(tokens.shape[1]), np.zeros((*tokens.shape, config.vocab_size), np.float32)
+    distances = compiled_distances.lower(config, runs.layers, *runs.how[1:], tokens, positions, best, False, some)
+    for compiled in (changes, besides, losses, predictions, distances.compile()):
         assert largest(compiled) < C * tokens.size * config.vocab_size
 
 
@@ -126,7 +129,7 @@ def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> No
     how = config, lm.params, runs.readout, entry
     total, frozen = rerun.compiled_losses(*how, some)
     to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
-    predicted, change = rerun.compiled_besides(*how, to, False, some)
+    predicted, change = rerun.compiled_besides(*how, to, some)
     plain = lm.apply(tokens, capture=["ln_final.hook_scale"])
     lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
     risen = 0.0

@@ -17,7 +17,7 @@ from jaxconf.measure import optimum, set_runs
 from jaxconf.measure.optimum import Beside, beside_optimum
 from jaxconf.models.decoder import final_norm_name
 from jaxconf.models.language_model import LanguageModel
-from jaxconf.models.sites import Replace
+from jaxconf.models.sites import Ablate, Replace
 from jaxconf.models.tokenizer import Tokenizer
 from jaxconf.results.optimum import ABLATED, ABLATED_FROZEN, DOUBLED, UNABLATED, moved_away
 
@@ -59,14 +59,19 @@ def test_a_perfect_predictor_is_no_worse_than_the_optimum(tmp_path):
 
 
 @pytest.mark.parametrize("how", [UNABLATED, ABLATED, ABLATED_FROZEN, DOUBLED])
-def test_distances_are_those_of_the_edited_model(found, how):
+@pytest.mark.parametrize("layer", [0, 1])  # of the first neuron: layers are run again, or the last one alone
+def test_distances_are_those_of_the_edited_model(found, how, layer):
     lm, world, tokens, kept, beside = found
-    site, scale = "blocks.1.mlp.hook_post", f"{final_norm_name(lm.config)}.hook_scale"
-    before = lm.apply(tokens, capture=[site, scale])
-    h = np.array(before.captured[site])
-    members = [] if how == UNABLATED else [3, 40]
-    h[..., members] = 2 * h[..., members] if how == DOUBLED else h[..., members].mean((0, 1))
-    edits = {site: Replace(h)} | ({scale: Replace(before.captured[scale])} if how == ABLATED_FROZEN else {})
+    members = [(layer, 3), (1, 40)]
+    if layer == 0:
+        beside = beside_optimum(lm, tokens, kept, world, {"own": members}, 1, controls=0)
+    sites, scale = {of: f"blocks.{of}.mlp.hook_post" for of in (0, 1)}, f"{final_norm_name(lm.config)}.hook_scale"
+    before = lm.apply(tokens, capture=[*sites.values(), scale])
+    edits = {scale: Replace(before.captured[scale])} if how == ABLATED_FROZEN else {}
+    for of, site in sites.items():
+        h, own = np.array(before.captured[site]), [n for at, n in members if at == of and how != UNABLATED]
+        to = 2 * h if how == DOUBLED else np.broadcast_to(h.mean((0, 1)), h.shape)
+        edits[site] = Ablate(np.isin(np.arange(h.shape[-1]), own), to)
     lp = np.asarray(jax.nn.log_softmax(lm.apply(tokens, edits=edits).logits), np.float64)[kept]
     best = world.optimum(tokens)
     p, q = np.exp(lp), np.exp(best.log_probs[kept])

@@ -68,9 +68,7 @@ def scaling(
             }
             parts = []
             for some, _ in runs.chunks(len(rows), tokens.shape[1]):
-                found = compiled_besides(
-                    config, lm.params, runs.readout, entry, as_it_is, False, runs.some(some, scaled)
-                )
+                found = compiled_besides(config, lm.params, runs.readout, entry, as_it_is, runs.some(some, scaled))
                 parts.append(jax.tree.map(lambda x, where=where: x[:, where], fetched(found)))
             after[factor].append(joined(parts, len(sets)))
         progress(f"scaling, {data}", (rows[-1] + 1) * tokens.shape[1], tokens.size)

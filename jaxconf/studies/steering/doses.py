@@ -155,5 +155,5 @@ def _scaled(
         if dose == neutral:
             continue
         scaled = Members(members, counts, LayerAblation("linear", jnp.zeros(h.shape[-1]), 1 + dose - neutral))
-        found = compiled_besides(steered.config, params, own, entry, unablated, False, scaled)
+        found = compiled_besides(steered.config, params, own, entry, unablated, scaled)
         yield [one.name for one in treatments], dose, found.predicted
