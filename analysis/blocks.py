@@ -27,7 +27,6 @@ class Blocks:
     pairs: int  # cells that are computed again together,
     abreast: int  # and how many tokens of each are summed side by side; a power of 2
     set_v: int  # tokens of a block of the sums of neuron sets
-    set_unroll: int  # U of them
     set_cells: int  # positions × sets that are summed together where the layers above are run again
 
 
@@ -47,7 +46,6 @@ CPU = Blocks(
     pairs=64,
     abreast=128,
     set_v=256,
-    set_unroll=32,
     set_cells=1024,
 )
 # Not measured. A tile has half as many cells as a large GPU runs threads, because an accelerator is idle in smaller
@@ -62,7 +60,6 @@ ACCELERATOR = dataclasses.replace(
     cells=2**17,
     pairs=1024,
     set_v=1024,
-    set_unroll=8,
     set_cells=2**62,
 )
 ROWS = {"cpu": CPU, "gpu": ACCELERATOR, "tpu": ACCELERATOR}

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 
 from jaxconf.analysis.ablated_sets import Behind, moved
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.streamed_sets import Moved, Unembedded, changes_of_set, sums_of_set, unembedded
+from jaxconf.analysis.set_effects import changes_of_sets, sums_of_set
+from jaxconf.analysis.streamed_sets import Moved, Unembedded, unembedded
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Changes, Prediction
 from jaxconf.models.config import DecoderConfig
@@ -46,7 +47,7 @@ class Attention(NamedTuple):
     stream: jax.Array  # s q d: the stream behind the layer
     post: Behind | None  # the norm behind attention, whose p is not centred; None in models without one
     before: Unembedded  # s q
-    base: Any  # the sums of the unablated model
+    base: Any  # the sums of the unablated model, 1 s q
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -138,7 +139,7 @@ def head_changes(
     def changes(stream: jax.Array) -> Changes:
         moved = Moved(centre(config.final, stream), None, None)
         sums = sums_of_set(config, readout, frequency, seen.before, None, moved)
-        return changes_of_set(config, found, seen.base, sums)
+        return jax.tree.map(lambda x: x[0], changes_of_sets(config, found, seen.base, sums))
 
     def one(of: tuple[jax.Array, Writers]) -> tuple[Changes, Changes]:
         head, writer = of

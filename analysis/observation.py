@@ -15,7 +15,8 @@ import numpy as np
 from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.frequency import frequency
 from jaxconf.analysis.induction import bos_ablation
-from jaxconf.analysis.set_predictions import Loss, Predictions, line
+from jaxconf.analysis.set_predictions import Loss, Predictions
+from jaxconf.analysis.set_sums import line
 from jaxconf.analysis.streamed_sets import Moved, Unembedded, unembedded
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.analysis.whole_logits import Prediction, prediction

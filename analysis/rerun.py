@@ -23,16 +23,15 @@ from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.programs import Program
-from jaxconf.analysis.set_predictions import Beside, Line, Loss, Predictions, Reference, line, reference
-from jaxconf.analysis.softmax_sums import Sums
+from jaxconf.analysis.set_effects import changes_of_sets, effect_lines, sums_of_set, sums_of_sets
+from jaxconf.analysis.set_predictions import Beside, Loss, Predictions, Reference, reference
+from jaxconf.analysis.set_sums import Line, line
 from jaxconf.analysis.streamed_sets import (
     Moved,
     Shared,
     Unembedded,
     Written,
-    changes_of_set,
     shared,
-    sums_of_set,
     unembedded,
     whole_logits,
 )
@@ -204,15 +203,16 @@ def changes(
     `entry`, `found`: from `compiled_entry`. `base`: from `unablated_sums`.
     """
 
-    def of(moved: Moved) -> tuple[Sums, jax.Array]:
-        return sums_of_set(config, readout, frequency, entry.before, entry.parts, moved)
-
-    if not isinstance(of_sets, Members):
-        return changes_of_set(config, found, base, _of_sets(of, config, params, readout, entry, of_sets))
-    indices, counts = (jnp.pad(x, ((1, 0), (0, 0))) for x in (of_sets.indices, of_sets.counts))
-    sums = _of_sets(of, config, params, readout, entry, of_sets._replace(indices=indices, counts=counts))
-    unablated, of_each = jax.tree.map(lambda x: x[0], sums), jax.tree.map(lambda x: x[1:], sums)
-    return changes_of_set(config, found, unablated, of_each)
+    before = entry.before
+    if isinstance(of_sets, Members):
+        indices, counts = (jnp.pad(x, ((1, 0), (0, 0))) for x in (of_sets.indices, of_sets.counts))
+        of_sets = of_sets._replace(indices=indices, counts=counts)
+    of = functools.partial(effect_lines, config, readout, frequency, before)
+    lines = _of_sets(of, config, params, readout, entry, of_sets)
+    sums = sums_of_sets(config, readout, frequency, before, entry.parts, lines)
+    if isinstance(of_sets, Members):
+        base, sums = jax.tree.map(lambda x: x[:1], sums), jax.tree.map(lambda x: x[1:], sums)
+    return changes_of_sets(config, found, base, sums)
 
 
 def losses(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> tuple[Loss, Loss]:

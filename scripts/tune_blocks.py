@@ -25,6 +25,7 @@ from jaxconf.analysis import streamed_sets
 from jaxconf.analysis.blocks import ACCELERATOR, ROWS, Blocks
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.programs import compiler_options
+from jaxconf.analysis.set_effects import effect_lines, sums_of_set, sums_of_sets
 from jaxconf.analysis.whole_logits import prediction
 from jaxconf.models.config import DecoderConfig
 
@@ -101,7 +102,7 @@ def by_algebra(problem: Problem) -> Run:
         def one(members: jax.Array) -> Any:
             change, w = delta[None, :, members], readout.w_out[members]
             moved = streamed_sets.Moved(before.x + change @ w, None, streamed_sets.Written(None, change, w))
-            return streamed_sets.sums_of_set(config, readout, freq, before, parts, moved)
+            return sums_of_set(config, readout, freq, before, parts, moved)
 
         return jax.lax.map(one, _members(problem))
 
@@ -115,7 +116,8 @@ def rerun(problem: Problem) -> Run:
     moved = [before.x + delta[None, :, members] @ readout.w_out[members] for members in _members(problem)]
 
     def sums(readout: Any, before: Any, x: jax.Array) -> Any:
-        return streamed_sets.sums_of_set(config, readout, freq, before, None, streamed_sets.Moved(x, None, None))
+        lines = effect_lines(config, readout, freq, before, streamed_sets.Moved(x, None, None))
+        return sums_of_sets(config, readout, freq, before, None, lines)
 
     groups = [jnp.stack(moved[i : i + together]) for i in range(0, SETS, together)]
     runs = [compiled(sums, readout, before, group) for group in groups]
@@ -133,7 +135,7 @@ ENGINES: dict[str, Callable[[Problem], Run]] = {
     **dict.fromkeys(
         ("adaptive_t", "adaptive_v", "adaptive_unroll", "matrix", "lanes", "cells", "pairs", "abreast"), adaptive
     ),
-    **dict.fromkeys(("set_v", "set_unroll"), by_algebra),
+    "set_v": by_algebra,
     "set_cells": rerun,
     "predicted": unablated,
 }

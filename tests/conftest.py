@@ -30,7 +30,7 @@ from jax._src.interpreters import mlir
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from jaxconf.analysis import ablated_softmax, adaptive_softmax, streamed_sets
+from jaxconf.analysis import ablated_softmax, adaptive_softmax
 from jaxconf.data import token_counts
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -42,7 +42,7 @@ hypothesis.settings.load_profile("jaxconf")
 
 SHARED = Path(__file__).parents[2] / "shared"
 KEPT = 2 * 10**9  # bytes; a process that holds more drops its compiled programs
-UNROLLED = {module: module.UNROLL for module in (ablated_softmax, adaptive_softmax, streamed_sets)}
+UNROLLED = {module: module.UNROLL for module in (ablated_softmax, adaptive_softmax)}
 SAVE, DRAW = Figure.savefig, Figure.draw_without_rendering
 BLANK = np.ones((2, 2, 3))  # a white picture
 

@@ -98,9 +98,9 @@ def beside_optimum(
     for rows, real in runs.groups(len(tokens), T, len(counted)):
         everywhere = kept[rows] & real[:, None]
         here = everywhere[:, counted]
-        best, of_optimum = _best(world, tokens[rows], everywhere, lm.config.vocab_size)
+        log_probs, of_optimum = _best(world, tokens[rows], everywhere, lm.config.vocab_size)
         positions.append(of_optimum)
-        windows, best = lm.over_data(tokens[rows]), lm.over_data(best[:, counted])
+        windows, best = lm.over_data(tokens[rows]), lm.over_data(log_probs[:, counted])
         for name, (_, frozen) in treatments.items():
             parts = [
                 compiled_distances(

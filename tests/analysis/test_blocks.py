@@ -35,7 +35,7 @@ def test_the_sizes_divide_each_other_where_the_engines_rely_on_it(backend: str) 
     for name in ("adaptive_t", "adaptive_unroll", "abreast"):
         assert getattr(row, name).bit_count() == 1, name
     assert adaptive_softmax.HEAD % row.adaptive_unroll == 0
-    assert row.set_v % row.set_unroll == 0
+    assert row.set_v <= 2**11  # so that two counts up to it fit into the 24 bits of one float32
     assert row.lanes % 4 == 0
 
 
