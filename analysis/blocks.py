@@ -26,7 +26,7 @@ class Blocks:
     cells: int  # cells of a tile of the heads
     pairs: int  # cells that are computed again together,
     abreast: int  # and how many tokens of each are summed side by side; a power of 2
-    set_v: int  # tokens of a block of the sums of neuron sets
+    set_v: int  # tokens of a block of the sums of neuron sets, at most 2^11 (see `jaxconf.analysis.set_effects`)
     set_cells: int  # positions × sets that are summed together where the layers above are run again
 
 

@@ -45,8 +45,9 @@ def distances(
 
     They are from the whole logits of one set after the other, since text whose best predictions are known has a small
     vocabulary. `best` [s q v]: the best log-probabilities, -inf for tokens that cannot follow. `norm_frozen`: whether
-    the final norm keeps its unablated scale. The other arguments are as for `jaxconf.analysis.rerun.compiled_entry`,
-    which is a part of this program: what the distances do not need of it is then neither compiled nor computed.
+    the final norm keeps its unablated scale. `config` to `positions` are as for `rerun.compiled_entry`, which is a part
+    of this program: what the distances do not need of it is then neither compiled nor computed. `frequency` changes
+    nothing.
     """
     entry, _ = compiled_entry(config, layers, params, readout, frequency, tokens, positions)
     P, target = jnp.exp(best), entry.before.target
@@ -55,13 +56,12 @@ def distances(
     def of(moved: Moved) -> Distance:
         inv = jnp.where(norm_frozen, entry.before.inv, 1 / norm_scale(config.final, moved.x)[..., 0])
         logits = whole_logits(config, readout, moved.x, inv)
-        own, most = jnp.take_along_axis(logits, target[..., None], -1)[..., 0], logits.max(-1)
-        less = logits - most[..., None]
-        e = jnp.exp(less)
+        less = logits - logits.max(-1, keepdims=True)
+        own, e = jnp.take_along_axis(less, target[..., None], -1)[..., 0], jnp.exp(less)
         S = e.sum(-1)
-        lse = most + jnp.log(S)
-        kl = jnp.sum(P * (finite - logits), -1) + lse
-        return Distance(lse - own, jnp.log(S) - jnp.sum(e * less, -1) / S, kl, 1 / S, own >= most)
+        log_S = jnp.log(S)
+        kl = jnp.sum(P * (finite - less), -1) + log_S
+        return Distance(log_S - own, log_S - jnp.sum(e * less, -1) / S, kl, 1 / S, own == 0)
 
     return one_by_one(of, config, params, readout, entry, of_sets)
 

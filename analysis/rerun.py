@@ -5,8 +5,8 @@ vocabulary. The three effects are those of `jaxconf.analysis.effects`. With the 
 its unablated scale ("final"), or every norm above the ablated neurons does ("all").
 
 Sets of the last layer are evaluated by its algebra where it holds (`streams`); for all others, the layers above are run
-again. Both form the logits in blocks of the vocabulary (`jaxconf.analysis.streamed_sets`). Source: Stolfo et al. 2024
-(arXiv 2406.16254), section 3.2.
+again. Both sum over blocks of the vocabulary (`jaxconf.analysis.set_sums`), but for `predictions`, which forms whole
+logits. Source: Stolfo et al. 2024 (arXiv 2406.16254), section 3.2.
 """
 
 import functools
@@ -102,7 +102,7 @@ class Ablated(NamedTuple):
 
 
 def streams(config: DecoderConfig, layer: int, frozen: Frozen) -> bool:
-    """Whether the effects of a layer's neurons can be computed from sums over the vocabulary, without running layers.
+    """Whether the effects of a layer's neurons can be computed by algebra, without running layers.
 
     They can in the last layer, unless its own norms behind the MLP are to be frozen too.
     """
@@ -268,7 +268,7 @@ def one_by_one(
     entry: Entry,
     of_sets: Sets,
 ) -> Any:
-    """`of` one set after the other, [s q], whose results are joined, [c s q]."""
+    """The results of `of`, which is given one set after the other, [s q]; together [c s q]."""
     if isinstance(of_sets, Members):
         return _of_sets(of, config, params, readout, entry, of_sets)
     with jax.default_matmul_precision("highest"):

@@ -1,7 +1,7 @@
 """The three effects of ablating neuron sets, from sums over blocks of the vocabulary.
 
 Letters: c set, s window, q position, v vocabulary; B blocks of the vocabulary. `jaxconf.analysis.softmax_sums` defines
-the sums.
+the sums, κ, u and f.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconf.analysis.frequency import Frequency
-from jaxconf.analysis.set_sums import Line, Sets, Tokens, added, exponentials, line, over_tokens, total
+from jaxconf.analysis.set_sums import Line, SetSums, Tokens, added, exponentials, line, over_tokens, sum_of_all
 from jaxconf.analysis.softmax_sums import NEVER, Sums, attempted
 from jaxconf.analysis.streamed_sets import Blocks, Moved, Shared, Unembedded
 from jaxconf.analysis.unembedding import Readout
@@ -23,10 +23,10 @@ class EffectLines(NamedTuple):
 
     total: Line
     frozen: Line | None  # with the norms below the final one frozen too, if they are
-    along: tuple[jax.Array, jax.Array]  # y of the total effect along u and along f, [s q]
+    along: tuple[jax.Array, jax.Array]  # Σ u·y and Σ f·y of the total effect, [s q]; soft caps make them useless
 
 
-class Effects(Sets):
+class Effects(SetSums):
     """The three effects of each of some sets."""
 
     def sums(self, frequency: Frequency, along: tuple[jax.Array, jax.Array]) -> Sums:
@@ -36,8 +36,9 @@ class Effects(Sets):
             kappa, mean_f = self._linear(frequency, along, u, f)
             own = self.lines.inv, jnp.broadcast_to(self.before.inv, self.lines.inv.shape), kappa
             te, ln = self._named(self.lines, own[0]), self._named(self.frozen or self.lines, own[1])
-            of_named = zip(te, ln, (self.before.top, self.before.target), strict=True)
-            top, target = ((z_te, z_ln, z_te + kappa * frequency.u[ids]) for z_te, z_ln, ids in of_named)
+            both = zip(te, ln, (self.before.top, self.before.target), strict=True)
+            top, target = ((z_te, z_ln, z_te + kappa * frequency.u[ids]) for z_te, z_ln, ids in both)
+            differ = self.before.top != self.before.target
 
             def logits(tokens: Tokens, own: Any, u: jax.Array) -> tuple[jax.Array, ...]:
                 inv, inv_ln, kappa = own
@@ -46,26 +47,28 @@ class Effects(Sets):
 
             def terms(z: Any, shifts: Any, target: jax.Array, top: Any) -> tuple[jax.Array, ...]:
                 te, ln, fr = (exponentials(*of) for of in zip(z, shifts, strict=True))
-                # The sum over a block is how many tokens lie above the target, and less than 1 for those above the top.
+                # Its sum over a block, in whole, is how many tokens lie above the target; the rest tells whether any
+                # lies above the top token. Both fit into a float32 if the block has at most 2^11 tokens.
                 counts = jnp.where(z[0] > target, 1.0, 0.0) + jnp.where(z[0] > top, 0.5 / u.shape[1], 0.0)
                 return *te, *ln, fr[0], counts
 
             def step(tokens: Tokens, of_set: Any, u: jax.Array) -> Any:
                 own, shifts, target, top = of_set
-                *sums, counts = over_tokens(*terms(logits(tokens, own, u), shifts, target, top))
+                *found, counts = over_tokens(*terms(logits(tokens, own, u), shifts, target, top))
                 above = jnp.floor(counts)
-                return (*sums, above), counts > above
+                return (*found, above), counts > above
 
             def merge(x: Any, y: Any) -> Any:
                 return added(x[0], y[0]), x[1] | y[1]
 
             def sums(shifts: Any) -> Any:
                 found, beaten = self._over_blocks((own, shifts, target[0], top[0]), u, step, merge)
-                of_named = (terms(z, shifts, target[0], jnp.inf) for z in (top, target))
-                return shifts, self._with_named(found, *of_named), beaten | (target[0] > top[0])
+                # A token is not compared with itself.
+                of_named = (terms(z, shifts, jnp.where(differ, target[0], jnp.inf), jnp.inf) for z in (top, target))
+                return shifts, self._with_named(found, *of_named), beaten | (differ & (target[0] > top[0]))
 
             shifts, found, beaten = attempted(
-                sums, top, lambda _: self._largest(logits, own, u, top, target), lambda state: total(state[1])
+                sums, top, lambda _: self._largest(logits, own, u, top, target), lambda state: sum_of_all(state[1])
             )
             (S_te, Q_te, S_ln, Q_ln, S_fr, above), (shift_te, shift_ln, shift_fr) = found, shifts
             return Sums(
@@ -91,7 +94,10 @@ class Effects(Sets):
     def _linear(
         self, frequency: Frequency, along: tuple[jax.Array, jax.Array], u: jax.Array, f: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """κ, and Σ f·z of the total effect, [c s q]. `u`, `f`: from `_of_vocabulary`."""
+        """κ, and Σ f·z of the total effect, [c s q]. `u`, `f`: from `_of_vocabulary`.
+
+        κ is Σ u·z of the unablated model less that of the total effect.
+        """
         before, inv = self.before, self.lines.inv
         if before.along_u is None:
             along_u, along_f = along

@@ -1,6 +1,6 @@
 """Losses, entropies and calibration of windows with neuron sets ablated, from sums over blocks of the vocabulary.
 
-Letters: c set, s window, q position, r both in one axis, v vocabulary; B blocks of the vocabulary. Studies of these
+Letters: c set, s window, q position, v vocabulary; B blocks of the vocabulary. Studies of these
 need fewer sums than those of the three effects.
 """
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconf.analysis.calibration import Predicted
-from jaxconf.analysis.set_sums import Sets, Tokens, added, exponentials, over_tokens, total
+from jaxconf.analysis.set_sums import SetSums, Tokens, added, exponentials, over_tokens, sum_of_all
 from jaxconf.analysis.softmax_sums import attempted
 from jaxconf.analysis.streamed_sets import Blocks, Unembedded
 from jaxconf.analysis.temperature import Change
@@ -41,7 +41,7 @@ class Beside(NamedTuple):
 
 
 def reference(before: Unembedded, lp: jax.Array) -> Reference:
-    """The reference with these log-probabilities, [s q v]."""
+    """The reference with these log-probabilities, [s q v], which are finite."""
     blocks = Blocks.of(lp.shape[-1])
 
     def block(of: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -58,7 +58,7 @@ def reference(before: Unembedded, lp: jax.Array) -> Reference:
     return Reference(lp_blocks, P_blocks, (of(before.top), of(before.target)), jnp.sum(jnp.exp(lp) * lp, -1))
 
 
-class Predictions(Sets):
+class Predictions(SetSums):
     """The predictions of windows with each of some sets ablated."""
 
     def losses(self, *scales: jax.Array) -> list[Loss]:
@@ -78,7 +78,7 @@ class Predictions(Sets):
                 of_named = ([exponentials(*of) for of in zip(z, shifts, strict=True)] for z in (top, target))
                 return shifts, self._with_named(self._over_blocks((invs, shifts), None, step, added), *of_named)
 
-            shifts, found = attempted(sums, top, lambda _: self._largest(logits, invs, None, top, target), total)
+            shifts, found = attempted(sums, top, lambda _: self._largest(logits, invs, None, top, target), sum_of_all)
             return [
                 Loss(shift - z + jnp.log(S), jnp.log(S) - Q / S)
                 for shift, z, (S, Q) in zip(shifts, target, found, strict=True)
@@ -111,7 +111,7 @@ class Predictions(Sets):
                 of_named = (terms(z, lp - lp_top, P, top, shift) for z, (lp, P) in pairs)
                 return shift, shift + above, self._with_named(found, *of_named)
 
-            shift, largest, found = attempted(sums, jnp.maximum(top, target), lambda found: found[1], total)
+            shift, largest, found = attempted(sums, jnp.maximum(top, target), lambda found: found[1], sum_of_all)
             return _beside(of, found, top, target, shift, largest)
 
 

@@ -5,7 +5,7 @@ the vocabulary. No logits of sets are stored. Sets of the last layer are summed 
 that what they share is read once; of other sets, whose streams are multiplied by W_U, all are summed together.
 `jaxconf.analysis.streamed_sets` says how the logits of a set are formed.
 
-Two sums over tokens are the halves of one complex number, because XLA computes the exponentials again for each sum.
+Two sums over tokens are the halves of one complex number, because XLA computes the exponentials for each sum again.
 This was measured on a CPU. There is no adaptive engine for sets: its second order alone would need |set|²/2 products.
 """
 
@@ -26,7 +26,7 @@ from jaxconf.models.softcap import capped
 
 
 class Line(NamedTuple):
-    """A set's logits z = y/σ' + b, [s q] each, or those of several sets, [c s q].
+    """What a set's logits z = y/σ' + b are formed from, before a soft cap: [s q] each, or of several sets [c s q].
 
     y is x·W_U, or for a set of the last layer A + β·P + Σ_k δ_k·M_k.
     """
@@ -39,7 +39,10 @@ class Line(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """A block of tokens, for a set of the last layer or for all other sets. The two named tokens are not among them."""
+    """A block of tokens, for a set of the last layer or for all other sets.
+
+    The unablated model's most likely token and the one that follows have no weight in it. `SetSums` adds these two.
+    """
 
     y: jax.Array  # v r, or for several sets v c r
     frozen: jax.Array  # the same with the norms below the final one frozen, if they are, and else y
@@ -47,7 +50,7 @@ class Tokens(NamedTuple):
 
 
 def line(config: DecoderConfig, before: Unembedded, moved: Moved) -> Line:
-    """The logits of a set. All norms react to its ablation, but the final one need not."""
+    """`Line` of a set, from the stream that enters the final norm, which reacts to the ablation."""
     assert moved.frozen is None
     inv = 1 / norm_scale(config.final, moved.x)[..., 0]
     top, target = (jnp.sum(moved.x * columns, -1) for columns in before.columns)
@@ -55,7 +58,7 @@ def line(config: DecoderConfig, before: Unembedded, moved: Moved) -> Line:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sets:
+class SetSums:
     """Windows with each of some sets ablated, and sums over their logits."""
 
     config: DecoderConfig
@@ -95,7 +98,9 @@ class Sets:
         return added(least, above)
 
     def _over_blocks(self, of_sets: Any, of_tokens: Any, step: Callable[..., Any], merge: Callable[..., Any]) -> Any:
-        """Folds `merge`, from zeros, over the blocks' results of `step(tokens, of_set, of_tokens)`, a tree of [r].
+        """Folds `merge`, from zeros, over the blocks' results of `step(tokens, of_set, of_tokens)`.
+
+        A result is a tree of arrays [r], or [c r] for sets whose layers above are run again.
 
         `of_sets`: arrays [c s q]. `of_tokens`: arrays [B v s q] or [B v 1 1]. Returns arrays [c s q].
         """
@@ -119,6 +124,7 @@ class Sets:
                 return step(tokens, flat(of_sets), jax.tree.map(lambda x: x[:, None], flat(further)))
 
             assert own is not None
+            assert self.frozen is None
 
             def of_set(each: tuple[Written, jax.Array, Any]) -> Any:
                 (beta, delta, _), M, arrays = each
@@ -153,6 +159,6 @@ def added(x: Any, y: Any) -> Any:
     return jax.tree.map(jnp.add, x, y)
 
 
-def total(sums: Any) -> jax.Array:
-    """The sum of the arrays of a tree, which is finite if all of them are."""
+def sum_of_all(sums: Any) -> jax.Array:
+    """The sum of the arrays of a tree, which is not finite where one of them is not."""
     return sum(jax.tree.leaves(sums), jnp.float32(0))

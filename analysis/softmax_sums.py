@@ -62,7 +62,7 @@ class Vocabulary:
 
 
 class Sums(NamedTuple):
-    """The sums for each position and neuron, [t n]."""
+    """The sums for each position and neuron, [t n], or for each set, window and position, [c s q]."""
 
     lse_te: jax.Array  # log Σ e^z, nats
     mean_te: jax.Array  # the expectation of z under its own softmax; entropy = lse − mean
@@ -72,7 +72,7 @@ class Sums(NamedTuple):
     target_te: jax.Array  # z of the target
     target_ln: jax.Array
     target_fr: jax.Array
-    mean_f: jax.Array | None  # Σ f·z_te, for soft-capped logits
+    mean_f: jax.Array | None  # Σ f·z_te, for soft-capped logits and for sets
     n_above_target: jax.Array  # int32: tokens with a z_te above the target's
     top_changed: jax.Array  # bool: some token's z_te exceeds that of the unablated most likely token
 

@@ -1,4 +1,4 @@
-"""How the logits of windows with neuron sets ablated are formed, in blocks of the vocabulary: no logits are stored.
+"""What the logits of windows with neuron sets ablated are formed from, in blocks of the vocabulary.
 
 Letters: c set, s window, t position, d model width, v vocabulary, k neuron of a set; B blocks of the vocabulary. Where
 arrays of one set are [s t], those of several sets are [c s t]. The logits of a set are formed in one of two ways, block

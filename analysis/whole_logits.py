@@ -63,9 +63,10 @@ def by_rows(of: Callable[..., Any]) -> Callable[..., Any]:
     """`of` for each row of arrays [r …], as by `jax.vmap`, but for PREDICTED rows at a time."""
 
     def each(*rows: jax.Array) -> Any:
-        # Batches are whole, since `lax.map` would compile `of` again for the rest.
-        count = len(rows[0])
-        batch = min(int(PREDICTED), count)
+        count, batch = len(rows[0]), int(PREDICTED)
+        if count <= batch:
+            return jax.vmap(of)(*rows)
+        # The last batch is filled up with rows that are dropped: `lax.map` would compile `of` again for a smaller one.
         at = jnp.arange(-(-count // batch) * batch) % count
         found = jax.lax.map(lambda i: of(*(jnp.asarray(x)[i] for x in rows)), at, batch_size=batch)
         return jax.tree.map(lambda x: x[:count], found)

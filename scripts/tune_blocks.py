@@ -25,7 +25,7 @@ from jaxconf.analysis import streamed_sets
 from jaxconf.analysis.blocks import ACCELERATOR, ROWS, Blocks
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.programs import compiler_options
-from jaxconf.analysis.set_effects import effect_lines, sums_of_set, sums_of_sets
+from jaxconf.analysis.set_effects import effect_lines, sums_of_sets
 from jaxconf.analysis.whole_logits import prediction
 from jaxconf.models.config import DecoderConfig
 
@@ -93,7 +93,7 @@ def _members(problem: Problem) -> np.ndarray:
 
 
 def by_algebra(problem: Problem) -> Run:
-    """Sets of the last layer, one after the other."""
+    """Sets of the last layer."""
     config, (readout, freq, _, delta, _) = problem.config, problem.given
 
     def sums(readout: Any, before: Any, delta: jax.Array) -> Any:
@@ -102,9 +102,9 @@ def by_algebra(problem: Problem) -> Run:
         def one(members: jax.Array) -> Any:
             change, w = delta[None, :, members], readout.w_out[members]
             moved = streamed_sets.Moved(before.x + change @ w, None, streamed_sets.Written(None, change, w))
-            return sums_of_set(config, readout, freq, before, parts, moved)
+            return effect_lines(config, readout, freq, before, moved)
 
-        return jax.lax.map(one, _members(problem))
+        return sums_of_sets(config, readout, freq, before, parts, jax.lax.map(one, _members(problem)))
 
     return compiled(sums, readout, _unembedded(problem), delta)
 

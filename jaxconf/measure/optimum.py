@@ -89,8 +89,9 @@ def beside_optimum(
     T, unused = tokens.shape[1], frequency(np.zeros(lm.config.vocab_size))
     counted = np.flatnonzero(kept.any(0))
     runs = SetRuns(lm, masks, unused, memory)
-    activity = {of: LayerActivations(lm, tokens, of, memory) for of in {layer, *masks}}
-    statistics = {of: activation_statistics(activity[of], progress) for of in masks}
+    activity = LayerActivations(lm, tokens, layer, memory)
+    activities = ((of, activity if of == layer else LayerActivations(lm, tokens, of, memory)) for of in masks)
+    statistics = {of: activation_statistics(of_layer, progress) for of, of_layer in activities}
     ablations = {name: {of: how.of_layer(statistics[of]) for of in masks} for name, (how, _) in treatments.items()}
     found: dict[str, list[Distance]] = {name: [] for name in treatments}
     positions = []
@@ -126,7 +127,7 @@ def beside_optimum(
     for how, name, index in every:
         of = Distance(*(x[index] for x in joint[name]))
         rows_of += _rows(world, at, drawn[index], how, of)
-    h = [fetched(of.h)[kept[rows] & real[:, None]] for (rows, real), of in activity[layer]]
+    h = [fetched(of.h)[kept[rows] & real[:, None]] for (rows, real), of in activity]
     return Beside(pd.DataFrame(rows_of), _neurons(world, at, layer, np.concatenate(h).astype(np.float64)))
 
 

@@ -23,7 +23,7 @@ from jaxconf.models.language_model import LanguageModel
 from jaxconf.runtime.batching import Batch, batches, batches_in_memory, even_size
 from jaxconf.runtime.memory import bytes_of_a_window
 
-CELLS = Size("set_cells")
+CELLS, BLOCK = Size("set_cells"), Size("set_v")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,12 @@ class SetRuns:
 
     def chunks(self, windows: int, length: int) -> Iterator[Batch]:
         """The indices of the sets in chunks that a group of `windows` is run with."""
-        if self.by_algebra:
-            return batches(self.count, self.count)
-        each = bytes_of_a_window(self.lm.config, length) * windows // self.lm.mesh.shape["data"]
+        config, of_a_device = self.lm.config, windows // self.lm.mesh.shape["data"]
+        if self.by_algebra:  # the changes of activation, the write directions, and a block of M
+            most = max(int(masks.sum(1).max()) for masks in self.sets.values())
+            each = 4 * max(1, most) * (of_a_device * length + config.d_model + int(BLOCK))
+        else:
+            each = of_a_device * bytes_of_a_window(config, length)
         return batches_in_memory(self.count, each, self.memory)
 
     def entry(self, tokens: np.ndarray, positions: np.ndarray) -> tuple[Entry, Prediction]:

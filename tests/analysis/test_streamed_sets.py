@@ -34,6 +34,7 @@ from jaxconf.measure.answers import token_by_token
 from jaxconf.measure.neuron_sets import ablate_sets
 from jaxconf.measure.set_runs import SetRuns
 from jaxconf.models.sites import Ablate, Replace
+from jaxconf.runtime.batching import joined
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 C = 16
@@ -114,6 +115,23 @@ def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
         np.testing.assert_allclose(found[column], expected[column], atol=1e-3 if tie else 2e-5, err_msg=column)
 
 
+def test_sets_that_exceed_the_memory_are_run_in_chunks() -> None:
+    """The arrays of a set of the last layer are for each of its neurons: changes, a write direction, and a part of M."""
+    lm = random_model("layer")
+    tokens, layer, N = windows_for(lm), lm.config.n_layers - 1, lm.config.d_mlp
+    masks = np.random.default_rng(0).random((6, N)) < 0.5
+    zeroed = {layer: set_to(np.zeros(N))}
+    found = []
+    for memory in (2**30, 2**16):
+        runs = SetRuns(lm, {layer: masks}, frequency(np.arange(lm.config.vocab_size)), memory)
+        entry, before = runs.entry(tokens, np.arange(tokens.shape[1]))
+        chunks = [some for some, _ in runs.chunks(*tokens.shape)]
+        assert (len(chunks) > 1) == (memory < 2**30)
+        parts = [rerun.compiled_changes(*runs.how, entry, before, None, runs.some(some, zeroed)) for some in chunks]
+        found.append(joined([part.loss for part in parts], len(masks)))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 @pytest.mark.parametrize("layer", [0, 1])
 def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> None:
     """The sums are then beyond float32 at the first shift, and are computed again."""
@@ -130,6 +148,8 @@ def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> No
     total, frozen = rerun.compiled_losses(*how, some)
     to, _, _ = rerun.compiled_reference(config, runs.readout, entry)
     predicted, change = rerun.compiled_besides(*how, to, some)
+    base = rerun.unablated_sums(config, runs.readout, runs.frequency, entry)
+    effects = rerun.compiled_changes(*runs.how, entry, before, base, some)
     plain = lm.apply(tokens, capture=["ln_final.hook_scale"])
     lp = np.asarray(jax.nn.log_softmax(plain.logits), np.float64)
     risen = 0.0
@@ -142,7 +162,16 @@ def test_another_token_may_become_hundreds_of_nats_more_likely(layer: int) -> No
             own = np.take_along_axis(after, target[..., None], -1)[..., 0]
             np.testing.assert_allclose(found.loss[c], -own, atol=1e-2)
             np.testing.assert_allclose(found.entropy[c], -(np.exp(after) * after).sum(-1), atol=1e-3)
+            by = effects.loss if of is edits else effects.loss_ln_frozen
+            np.testing.assert_allclose(by[c], -own - before.loss, atol=1e-2)
             if of is edits:
+                above = (z > np.take_along_axis(z, target[..., None], -1)).sum(-1)
+                np.testing.assert_allclose(effects.reciprocal_rank[c], 1 / (1 + above) - 1 / before.rank, atol=1e-6)
+                np.testing.assert_array_equal(effects.top[c], z.argmax(-1) != before.top)
+                u = np.asarray(runs.frequency.u, float)
+                back = z + ((np.asarray(plain.logits, float) - z) @ u)[..., None] * u
+                of_back = np.logaddexp.reduce(back, axis=-1) - np.take_along_axis(back, target[..., None], -1)[..., 0]
+                np.testing.assert_allclose(effects.loss_freq_frozen[c], of_back - before.loss, atol=1e-2)
                 kl = (np.exp(lp) * (after - lp)).sum(-1)
                 np.testing.assert_allclose(predicted.loss[c], -own, atol=1e-2)
                 np.testing.assert_allclose(predicted.confidence[c], np.exp(after).max(-1), atol=1e-3)

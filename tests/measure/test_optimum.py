@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from random_models import HF, random_model
 
+from jaxconf.analysis.calibration import expected_calibration_error
 from jaxconf.data.windows import kept_positions, windows
 from jaxconf.data.worlds import World, world_of
 from jaxconf.measure import optimum, set_runs
@@ -59,10 +60,10 @@ def test_a_perfect_predictor_is_no_worse_than_the_optimum(tmp_path):
 
 
 @pytest.mark.parametrize("how", [UNABLATED, ABLATED, ABLATED_FROZEN, DOUBLED])
-@pytest.mark.parametrize("layer", [0, 1])  # of the first neuron: layers are run again, or the last one alone
+@pytest.mark.parametrize("layer", [0, 1])  # of the neurons: layers are run again, or the last one by its algebra
 def test_distances_are_those_of_the_edited_model(found, how, layer):
     lm, world, tokens, kept, beside = found
-    members = [(layer, 3), (1, 40)]
+    members = [(layer, 3), (layer, 40)]
     if layer == 0:
         beside = beside_optimum(lm, tokens, kept, world, {"own": members}, 1, controls=0)
     sites, scale = {of: f"blocks.{of}.mlp.hook_post" for of in (0, 1)}, f"{final_norm_name(lm.config)}.hook_scale"
@@ -91,6 +92,7 @@ def test_distances_are_those_of_the_edited_model(found, how, layer):
             "best_entropy": best_entropy[here].mean(),
             "entropy_error": abs(entropy - best_entropy)[here].mean(),
             "kl": kl[here].mean(),
+            "ece": expected_calibration_error(p.max(1)[here], (lp.argmax(1) == target)[here]),
             "accuracy": (lp.argmax(1) == target)[here].mean(),
         }
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=2e-5)
