@@ -116,7 +116,7 @@ def test_sets_of_the_last_layer_equal_edited_runs(kind: str) -> None:
 
 
 def test_sets_that_exceed_the_memory_are_run_in_chunks() -> None:
-    """The arrays of a set of the last layer are for each of its neurons: changes, a write direction, and a part of M."""
+    """A set of the last layer has arrays that are as long as it has neurons."""
     lm = random_model("layer")
     tokens, layer, N = windows_for(lm), lm.config.n_layers - 1, lm.config.d_mlp
     masks = np.random.default_rng(0).random((6, N)) < 0.5
