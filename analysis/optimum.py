@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.programs import Program
-from jaxconf.analysis.rerun import Sets, compiled_entry, one_by_one
+from jaxconf.analysis.rerun import Sets, compiled_entry, of_each
 from jaxconf.analysis.streamed_sets import Moved, whole_logits
 from jaxconf.analysis.unembedding import Readout
 from jaxconf.models.config import DecoderConfig
@@ -63,7 +63,7 @@ def distances(
         kl = jnp.sum(P * (finite - less), -1) + log_S
         return Distance(log_S - own, log_S - jnp.sum(e * less, -1) / S, kl, 1 / S, own == 0)
 
-    return one_by_one(of, config, params, readout, entry, of_sets)
+    return of_each(of, config, params, readout, entry, of_sets)
 
 
 compiled_distances = Program(distances, ("config", "layers"))

@@ -23,7 +23,7 @@ from jaxconf.analysis.dictionaries import Dictionary
 from jaxconf.analysis.effects import LastLayer, last_layer
 from jaxconf.analysis.frequency import Frequency
 from jaxconf.analysis.programs import Program
-from jaxconf.analysis.set_effects import changes_of_sets, effect_lines, sums_of_set, sums_of_sets
+from jaxconf.analysis.set_effects import changes_of_sets, effect_lines, frequency_reading, sums_of_set, sums_of_sets
 from jaxconf.analysis.set_predictions import Beside, Loss, Predictions, Reference, reference
 from jaxconf.analysis.set_sums import Line, line
 from jaxconf.analysis.streamed_sets import (
@@ -207,8 +207,8 @@ def changes(
     if isinstance(of_sets, Members):
         indices, counts = (jnp.pad(x, ((1, 0), (0, 0))) for x in (of_sets.indices, of_sets.counts))
         of_sets = of_sets._replace(indices=indices, counts=counts)
-    of = functools.partial(effect_lines, config, readout, frequency, before)
-    lines = _of_sets(of, config, params, readout, entry, of_sets)
+    of = functools.partial(effect_lines, config, frequency_reading(readout, frequency), before)
+    lines = of_each(of, config, params, readout, entry, of_sets, together=True)
     sums = sums_of_sets(config, readout, frequency, before, entry.parts, lines)
     if isinstance(of_sets, Members):
         base, sums = jax.tree.map(lambda x: x[:1], sums), jax.tree.map(lambda x: x[1:], sums)
@@ -257,22 +257,31 @@ def predictions(
         fr = te + ((as_it_was - te) @ frequency.u)[..., None] * frequency.u
         return Ablated(*(prediction(z, frequency, before.target) for z in (te, ln, fr)))
 
-    return one_by_one(of, config, params, readout, entry, of_sets)
+    return of_each(of, config, params, readout, entry, of_sets)
 
 
-def one_by_one(
+def of_each(
     of: Callable[[Moved], Any],
     config: DecoderConfig,
     params: Params,
     readout: Readout,
     entry: Entry,
     of_sets: Sets,
+    *,
+    together: bool = False,
 ) -> Any:
-    """The results of `of`, which is given one set after the other, [s q]; together [c s q]."""
-    if isinstance(of_sets, Members):
-        return _of_sets(of, config, params, readout, entry, of_sets)
+    """The results of `of`, which is given one set after the other, [s q]; joined, [c s q].
+
+    `together`: where layers are run again, it is given all sets at once, [c s q].
+    """
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(of, _rerun(config, params, entry, of_sets))
+        if isinstance(of_sets, Members):
+            return jax.lax.map(
+                lambda one: of(_by_algebra(config, readout, entry, of_sets.ablation, *one)),
+                (of_sets.indices, of_sets.counts),
+            )
+        moved = _rerun(config, params, entry, of_sets)
+        return of(moved) if together else jax.lax.map(of, moved)
 
 
 compiled_sums = Program(sums_of_set)
@@ -283,26 +292,9 @@ compiled_besides = Program(besides)
 compiled_predictions = Program(predictions)
 
 
-def _of_sets(
-    of: Callable[[Moved], Any],
-    config: DecoderConfig,
-    params: Params,
-    readout: Readout,
-    entry: Entry,
-    of_sets: Sets,
-) -> Any:
-    """`of` each set: of one set [s q] after the other by algebra, and else of all of them together, [c s q]."""
-    with jax.default_matmul_precision("highest"):
-        if isinstance(of_sets, Members):
-            return jax.lax.map(
-                lambda one: of(_by_algebra(config, readout, entry, of_sets.ablation, *one)),
-                (of_sets.indices, of_sets.counts),
-            )
-        return of(_rerun(config, params, entry, of_sets))
-
-
 def _predictions(config: DecoderConfig, params: Params, readout: Readout, entry: Entry, of_sets: Sets) -> Predictions:
-    lines: Line = _of_sets(functools.partial(line, config, entry.before), config, params, readout, entry, of_sets)
+    of = functools.partial(line, config, entry.before)
+    lines: Line = of_each(of, config, params, readout, entry, of_sets, together=True)
     return Predictions(config, readout, entry.before, entry.parts, lines)
 
 
@@ -319,7 +311,7 @@ def _unablated(config: DecoderConfig, readout: Readout, entry: Entry, to: Refere
 
 
 def _unmoved(entry: Entry) -> Moved:
-    """The unablated model, in the form that `_of_sets` gives the ablated ones."""
+    """The unablated model, in the form that `of_each` gives the ablated ones."""
     if isinstance(entry.start, Lower):
         return Moved(entry.before.x, None, None)
     *cells, d = entry.before.x.shape

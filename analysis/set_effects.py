@@ -23,14 +23,14 @@ class EffectLines(NamedTuple):
 
     total: Line
     frozen: Line | None  # with the norms below the final one frozen too, if they are
-    along: tuple[jax.Array, jax.Array]  # Σ u·y and Σ f·y of the total effect, [s q]; soft caps make them useless
+    along: jax.Array  # Σ u·y and Σ f·y of the total effect, [s q 2]; soft caps make them useless
 
 
 class Effects(SetSums):
     """The three effects of each of some sets."""
 
-    def sums(self, frequency: Frequency, along: tuple[jax.Array, jax.Array]) -> Sums:
-        """The sums of the three effects, [c s q]. `along`: as in `EffectLines`."""
+    def sums(self, frequency: Frequency, along: jax.Array) -> Sums:
+        """The sums of the three effects, [c s q]. `along`: as in `EffectLines`, [c s q 2]."""
         with jax.default_matmul_precision("highest"):
             u, f = self._of_vocabulary(frequency.u), self._of_vocabulary(frequency.f)
             kappa, mean_f = self._linear(frequency, along, u, f)
@@ -38,7 +38,6 @@ class Effects(SetSums):
             te, ln = self._named(self.lines, own[0]), self._named(self.frozen or self.lines, own[1])
             both = zip(te, ln, (self.before.top, self.before.target), strict=True)
             top, target = ((z_te, z_ln, z_te + kappa * frequency.u[ids]) for z_te, z_ln, ids in both)
-            differ = self.before.top != self.before.target
 
             def logits(tokens: Tokens, own: Any, u: jax.Array) -> tuple[jax.Array, ...]:
                 inv, inv_ln, kappa = own
@@ -64,8 +63,10 @@ class Effects(SetSums):
             def sums(shifts: Any) -> Any:
                 found, beaten = self._over_blocks((own, shifts, target[0], top[0]), u, step, merge)
                 # A token is not compared with itself.
-                of_named = (terms(z, shifts, jnp.where(differ, target[0], jnp.inf), jnp.inf) for z in (top, target))
-                return shifts, self._with_named(found, *of_named), beaten | (differ & (target[0] > top[0]))
+                of_named = (
+                    terms(z, shifts, jnp.where(self._differ, target[0], jnp.inf), jnp.inf) for z in (top, target)
+                )
+                return shifts, self._with_named(found, *of_named), beaten | (self._differ & (target[0] > top[0]))
 
             shifts, found, beaten = attempted(
                 sums, top, lambda _: self._largest(logits, own, u, top, target), lambda state: sum_of_all(state[1])
@@ -92,7 +93,7 @@ class Effects(SetSums):
         return parts(blocks.begins, blocks.counts)[..., None, None]
 
     def _linear(
-        self, frequency: Frequency, along: tuple[jax.Array, jax.Array], u: jax.Array, f: jax.Array
+        self, frequency: Frequency, along: jax.Array, u: jax.Array, f: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """κ, and Σ f·z of the total effect, [c s q]. `u`, `f`: from `_of_vocabulary`.
 
@@ -100,9 +101,9 @@ class Effects(SetSums):
         """
         before, inv = self.before, self.lines.inv
         if before.along_u is None:
-            along_u, along_f = along
-            unablated = before.x @ (self.readout.W_U @ frequency.u)
-            return unablated * before.inv - along_u * inv, along_f * inv + self.readout.b_U @ frequency.f
+            unablated = before.x @ frequency_reading(self.readout, frequency)[:, 0]
+            kappa = unablated * before.inv - along[..., 0] * inv
+            return kappa, along[..., 1] * inv + self.readout.b_U @ frequency.f
 
         def step(tokens: Tokens, inv: jax.Array, of_tokens: tuple[jax.Array, jax.Array]) -> Any:
             z = self._logits(tokens.y, tokens.b, inv)
@@ -116,15 +117,18 @@ class Effects(SetSums):
         return before.along_u - found, mean_f
 
 
-def effect_lines(
-    config: DecoderConfig, readout: Readout, frequency: Frequency, before: Unembedded, moved: Moved
-) -> EffectLines:
-    """What the three effects of a set are computed from."""
+def frequency_reading(readout: Readout, frequency: Frequency) -> jax.Array:
+    """W_U·u and W_U·f, [d 2]: what reads Σ u·y and Σ f·y from a stream."""
+    with jax.default_matmul_precision("highest"):
+        return jnp.stack([readout.W_U @ frequency.u, readout.W_U @ frequency.f], 1)
+
+
+def effect_lines(config: DecoderConfig, reading: jax.Array, before: Unembedded, moved: Moved) -> EffectLines:
+    """What the three effects of a set are computed from. `reading`: from `frequency_reading`."""
     of_total = line(config, before, moved._replace(frozen=None))
     frozen = None if moved.frozen is None else line(config, before, Moved(moved.frozen, None, None))
     with jax.default_matmul_precision("highest"):
-        along_u, along_f = (moved.x @ (readout.W_U @ direction) for direction in (frequency.u, frequency.f))
-    return EffectLines(of_total, frozen, (along_u, along_f))
+        return EffectLines(of_total, frozen, moved.x @ reading)
 
 
 def sums_of_sets(
@@ -152,7 +156,7 @@ def sums_of_set(
     moved: Moved,
 ) -> tuple[Sums, jax.Array]:
     """`sums_of_sets` of one set, [1 s q]."""
-    lines = effect_lines(config, readout, frequency, before, moved)
+    lines = effect_lines(config, frequency_reading(readout, frequency), before, moved)
     return sums_of_sets(config, readout, frequency, before, parts, jax.tree.map(lambda x: x[None], lines))
 
 

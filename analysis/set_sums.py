@@ -78,10 +78,18 @@ class SetSums:
         both = (self.before.top, lines.top), (self.before.target, lines.target)
         return tuple(capped(y * inv + self.readout.b_U[ids], self.config.logit_softcap) for ids, y in both)
 
+    @property
+    def _differ(self) -> jax.Array:
+        """Whether the top token is not the target, bool [s q]."""
+        return self.before.top != self.before.target
+
     def _with_named(self, sums: Any, of_top: Any, of_target: Any) -> Any:
         """The sums over all tokens, from those over the blocks and the terms of the top token and of the target."""
-        differ = self.before.top != self.before.target
-        return jax.tree.map(lambda x, top, target: x + top + jnp.where(differ, target, 0), sums, of_top, of_target)
+
+        def of_all(x: jax.Array, top: jax.Array, target: jax.Array) -> jax.Array:
+            return x + top + jnp.where(self._differ, target, 0)
+
+        return jax.tree.map(of_all, sums, of_top, of_target)
 
     def _largest(self, logits: Callable[..., Any], of_sets: Any, of_tokens: Any, top: Any, target: Any) -> Any:
         """The largest z of all tokens, [c s q] each, where `logits(tokens, of_set, of_tokens)` gives a tuple of z.
@@ -100,9 +108,8 @@ class SetSums:
     def _over_blocks(self, of_sets: Any, of_tokens: Any, step: Callable[..., Any], merge: Callable[..., Any]) -> Any:
         """Folds `merge`, from zeros, over the blocks' results of `step(tokens, of_set, of_tokens)`.
 
-        A result is a tree of arrays [r], or [c r] for sets whose layers above are run again.
-
-        `of_sets`: arrays [c s q]. `of_tokens`: arrays [B v s q] or [B v 1 1]. Returns arrays [c s q].
+        A result is a tree of arrays [r], or [c r] for sets whose layers above are run again. `of_sets`: arrays [c s q].
+        `of_tokens`: arrays [B v s q] or [B v 1 1]. Returns arrays [c s q].
         """
         readout, before, written, cells = self.readout, self.before, self.lines.written, self.before.inv.shape
         blocks = Blocks.of(readout.W_U.shape[1])

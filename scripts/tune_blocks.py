@@ -25,7 +25,7 @@ from jaxconf.analysis import streamed_sets
 from jaxconf.analysis.blocks import ACCELERATOR, ROWS, Blocks
 from jaxconf.analysis.effects import Adaptive, effects
 from jaxconf.analysis.programs import compiler_options
-from jaxconf.analysis.set_effects import effect_lines, sums_of_sets
+from jaxconf.analysis.set_effects import effect_lines, frequency_reading, sums_of_sets
 from jaxconf.analysis.whole_logits import prediction
 from jaxconf.models.config import DecoderConfig
 
@@ -97,12 +97,12 @@ def by_algebra(problem: Problem) -> Run:
     config, (readout, freq, _, delta, _) = problem.config, problem.given
 
     def sums(readout: Any, before: Any, delta: jax.Array) -> Any:
-        parts = streamed_sets.shared(readout, before, None)
+        parts, reading = streamed_sets.shared(readout, before, None), frequency_reading(readout, freq)
 
         def one(members: jax.Array) -> Any:
             change, w = delta[None, :, members], readout.w_out[members]
             moved = streamed_sets.Moved(before.x + change @ w, None, streamed_sets.Written(None, change, w))
-            return effect_lines(config, readout, freq, before, moved)
+            return effect_lines(config, reading, before, moved)
 
         return sums_of_sets(config, readout, freq, before, parts, jax.lax.map(one, _members(problem)))
 
@@ -116,7 +116,7 @@ def rerun(problem: Problem) -> Run:
     moved = [before.x + delta[None, :, members] @ readout.w_out[members] for members in _members(problem)]
 
     def sums(readout: Any, before: Any, x: jax.Array) -> Any:
-        lines = effect_lines(config, readout, freq, before, streamed_sets.Moved(x, None, None))
+        lines = effect_lines(config, frequency_reading(readout, freq), before, streamed_sets.Moved(x, None, None))
         return sums_of_sets(config, readout, freq, before, None, lines)
 
     groups = [jnp.stack(moved[i : i + together]) for i in range(0, SETS, together)]

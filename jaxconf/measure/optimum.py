@@ -101,21 +101,10 @@ def beside_optimum(
         here = everywhere[:, counted]
         log_probs, of_optimum = _best(world, tokens[rows], everywhere, lm.config.vocab_size)
         positions.append(of_optimum)
-        windows, best = lm.over_data(tokens[rows]), lm.over_data(log_probs[:, counted])
+        given = *runs.given(tokens[rows], counted), lm.over_data(log_probs[:, counted])
         for name, (_, frozen) in treatments.items():
             parts = [
-                compiled_distances(
-                    lm.config,
-                    runs.layers,
-                    lm.params,
-                    runs.readout,
-                    unused,
-                    windows,
-                    counted,
-                    best,
-                    frozen,
-                    runs.some(some, ablations[name]),
-                )
+                compiled_distances(*given, frozen, runs.some(some, ablations[name]))
                 for some, _ in runs.chunks(len(rows), T)
             ]
             found[name].append(jax.tree.map(lambda x, here=here: x[..., here], joined(parts, len(drawn))))

@@ -76,11 +76,14 @@ class SetRuns:
             each = of_a_device * bytes_of_a_window(config, length)
         return batches_in_memory(self.count, each, self.memory)
 
+    def given(self, tokens: np.ndarray, positions: np.ndarray) -> tuple[Any, ...]:
+        """The arguments of `compiled_entry` for windows, int [s t], up to the `positions` that count, int [q]."""
+        lm = self.lm
+        return lm.config, self.layers, lm.params, self.readout, self.frequency, lm.over_data(tokens), positions
+
     def entry(self, tokens: np.ndarray, positions: np.ndarray) -> tuple[Entry, Prediction]:
         """What all sets share on windows, int [s t], and the unablated predictions at the `positions`, [s q]."""
-        lm = self.lm
-        shared = lm.over_data(tokens), positions, self.frozen, self.dictionary
-        return compiled_entry(lm.config, self.layers, lm.params, self.readout, self.frequency, *shared)
+        return compiled_entry(*self.given(tokens, positions), self.frozen, self.dictionary)
 
     def some(self, some: np.ndarray, ablations: Mapping[int, LayerAblation], nulls: NullRows | None = None) -> Sets:
         """The sets with these indices. `ablations`: layer → what its neurons are set to."""
